@@ -1,0 +1,62 @@
+"""Where the running parts are: `HOME/run/state.json`, written by whoever starts them, read by everybody else.
+
+Holds addresses and process ids, no secret but the path to it. The webserver's token lies beside it in its own 0600 file.
+"""
+
+import json
+import os
+import secrets
+import tempfile
+from pathlib import Path
+from typing import Any
+
+STATE_FILE = Path("run") / "state.json"
+TOKEN_FILE = Path("webserver.token")
+
+
+def read_state(home: Path) -> dict[str, Any]:
+    """What `explorer up` wrote: `{dagster_url, bridge_url, demo_url, pids{part: pid}, started_at}`; empty when nothing was started."""
+    try:
+        state = json.loads((home / STATE_FILE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def write_state(home: Path, state: dict[str, Any]) -> None:
+    """Replace the state in one step, so that a reader never sees half of it."""
+    write_private(home / STATE_FILE, json.dumps(state, indent=2))
+
+
+def clear_state(home: Path) -> None:
+    (home / STATE_FILE).unlink(missing_ok=True)
+
+
+def webserver_token(home: Path) -> str:
+    """The token that the guarded webserver demands on mutations; made at first use, mode 0600."""
+    return private_secret(home / TOKEN_FILE)
+
+
+def private_secret(path: Path) -> str:
+    """The secret kept in `path`; of several processes that find it missing at once, one creates it and all read that one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(secrets.token_urlsafe(32))
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+    finally:
+        Path(temporary).unlink()
+    return path.read_text(encoding="utf-8").strip()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a 0600 file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(fd, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(temporary).replace(path)
