@@ -1,0 +1,226 @@
+"""Makes a PostgreSQL server, embedded or external, ready for the platform: databases, service logins, rights, hardening.
+
+| made | what for |
+| database `explorer` | tenants' schemas and schema `catalog`; hardened |
+| database `dagster` | Dagster's own storage, apart because tenants must not reach it |
+| login `explorer_catalog` | owns schema `catalog`, runs its migrations |
+| login `explorer_service` | bridge and workers; may use what the migrations grant it, sees no tenant's tables |
+| login `dagster` | owns database `dagster` |
+| group `dp_catalog` | reads the system catalogs; services, loaders and dbt are in it, agents' logins are not |
+
+Tables are the migrations' business, tenants `provisioning`'s.
+"""
+
+import hashlib
+import logging
+import secrets
+from contextlib import closing
+from importlib.resources import files
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from explorer_dagster.postgres.connections import (
+    CATALOG_ROLE,
+    DAGSTER_DB,
+    DAGSTER_ROLE,
+    EXPLORER_DB,
+    SERVICE_LOGINS,
+    SERVICE_ROLE,
+    Connections,
+    Login,
+    admin_login,
+    connections_from,
+    load_connections,
+)
+from explorer_dagster.postgres.embedded import EmbeddedPostgres
+from explorer_dagster.postgres.errors import DatabaseSetupFailed
+from explorer_dagster.postgres.hardening import CATALOG_GROUP, HardeningReport, check_hardening, ensure_group, harden
+from explorer_dagster.postgres.state import ConnectionRecord, update_record
+from explorer_dagster.settings import Settings
+
+__all__ = ["Connections", "Login", "bootstrap", "embedded_from", "ensure_database", "load_connections"]
+
+CATALOG_SCHEMA = "catalog"
+OLDEST_SERVER = 150000
+# Raised when this module makes something new, so that servers set up by an older version are brought up to date.
+VERSION = 1
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+log = logging.getLogger(__name__)
+
+
+def embedded_from(settings: Settings) -> EmbeddedPostgres:
+    """The embedded server that the settings describe."""
+    return EmbeddedPostgres(
+        settings.home,
+        port=settings.postgres_port,
+        os_user=settings.postgres_os_user,
+        memory_mb=settings.postgres_memory_mb,
+        bin_dir=settings.postgres_bin,
+    )
+
+
+def ensure_database(settings: Settings, *, server: EmbeddedPostgres | None = None) -> Connections:
+    """Start the embedded server unless an external one is configured or it runs already, and set it up unless that is done.
+
+    `server` replaces the one that the settings describe. Safe to call from several processes at once.
+
+    Raises:
+        PostgresNotStartable, DatabaseNotReady, DatabaseUnreachable, DatabaseSetupFailed, SettingsInvalid.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o711)
+    if settings.database_url is None:
+        (server or embedded_from(settings)).start()
+
+    def add_passwords(record: ConnectionRecord) -> None:
+        if settings.database_url is not None:
+            record.mode = "external"
+        for role in SERVICE_LOGINS:
+            record.roles.setdefault(role, secrets.token_urlsafe(24))
+
+    # Written before the server learns them: a crash in between is mended by the next call.
+    record = update_record(settings.home, add_passwords)
+    admin = admin_login(settings, record)
+    report = bootstrap(admin, record.roles)
+    if report is not None and not report.complete:
+        log.warning(report.summary())
+    return connections_from(admin, record)
+
+
+def bootstrap(admin: Login, passwords: dict[str, str]) -> HardeningReport | None:
+    """Set up the server of `admin`; None when it was set up already (one connection, a few milliseconds).
+
+    `passwords` holds one per name in SERVICE_LOGINS; the server is made to agree with them. `admin` is a superuser, or on
+    PostgreSQL 16 and newer a login with CREATEROLE and CREATEDB: then the returned report says what stays exposed.
+
+    Raises:
+        DatabaseUnreachable, DatabaseSetupFailed.
+    """
+    stamp = _stamp(passwords)
+    with closing(admin.connect(autocommit=True)) as conn:
+        if _is_stamped(conn, stamp):
+            return None
+        _check_server(conn)
+        try:
+            # Session lock of the maintenance database: CREATE DATABASE runs in no transaction.
+            conn.execute("SELECT pg_advisory_lock(hashtext('explorer.bootstrap'))")
+            if _is_stamped(conn, stamp):
+                return None
+            with conn.transaction():
+                _make_roles(conn, passwords)
+            _make_databases(conn)
+            with closing(admin.to(user=admin.user, password=admin.password, dbname=EXPLORER_DB).connect()) as explorer:
+                report = _set_up_explorer(explorer)
+            conn.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(
+                sql.Identifier(EXPLORER_DB), sql.Literal(f"{stamp} on {conn.info.server_version // 10000}")))  # fmt: skip
+            return report
+        except psycopg.Error as error:
+            raise DatabaseSetupFailed(
+                f"The database could not be set up as {admin.user}: {error.diag.message_primary or type(error).__name__}.",
+                next_step="Use an administrator's login: a superuser, or on PostgreSQL 16 or newer one with CREATEROLE and CREATEDB.",
+                details={"sqlstate": error.sqlstate},
+            ) from error
+
+
+def _stamp(passwords: dict[str, str]) -> str:
+    """Changes with everything that a set-up server must have: this module, the hardening, the passwords (as a slow-to-guess hash:
+    they are 192 random bits, and only superusers and services read database comments)."""
+    content = files(__package__).joinpath("exposed.sql").read_bytes() + repr(sorted(passwords.items())).encode()
+    return f"explorer setup {VERSION} {hashlib.sha256(content).hexdigest()[:32]}"
+
+
+def _is_stamped(conn: Connection, stamp: str) -> bool:
+    row = conn.execute(
+        "SELECT shobj_description(oid, 'pg_database') = %s || ' on ' || current_setting('server_version_num')::int / 10000"
+        " FROM pg_database WHERE datname = %s",
+        [stamp, EXPLORER_DB],
+    ).fetchone()
+    return row == (True,)
+
+
+def _check_server(conn: Connection) -> None:
+    version = conn.info.server_version
+    if version < OLDEST_SERVER:
+        raise DatabaseSetupFailed(
+            f"The server is PostgreSQL {version // 10000}; 15 or newer is needed.",
+            next_step="Upgrade it, or use the embedded server by leaving EXPLORER_DATABASE_URL empty.",
+        )
+    row = conn.execute("SELECT rolsuper, rolcreaterole AND rolcreatedb FROM pg_roles WHERE rolname = current_user").fetchone()
+    superuser, can_create = row or (False, False)
+    if not superuser and (not can_create or version < 160000):
+        raise DatabaseSetupFailed(
+            f"The login {conn.info.user} may not create roles and databases on this server.",
+            next_step="Use a superuser, or on PostgreSQL 16 or newer a login with CREATEROLE and CREATEDB.",
+        )
+
+
+def _make_roles(conn: Connection, passwords: dict[str, str]) -> None:
+    ensure_group(conn, CATALOG_GROUP)
+    for role in SERVICE_LOGINS:
+        ensure_group(conn, role)
+        set_password(conn, role, passwords[role])
+        grant_membership(conn, CATALOG_GROUP, role)
+        own_role(conn, role)
+    if _may_grant(conn, "pg_use_reserved_connections"):
+        for role in SERVICE_LOGINS:
+            grant_membership(conn, "pg_use_reserved_connections", role)
+    # The query path ends an agent's session that outlives its time limit.
+    if _may_grant(conn, "pg_signal_backend"):
+        grant_membership(conn, "pg_signal_backend", SERVICE_ROLE)
+
+
+def _make_databases(conn: Connection) -> None:
+    for name, owner in ((EXPLORER_DB, None), (DAGSTER_DB, DAGSTER_ROLE)):
+        if conn.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
+            statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(sql.Identifier(name))
+            if owner:
+                statement += sql.SQL(" OWNER {}").format(sql.Identifier(owner))
+            conn.execute(statement)
+    # Not ours on a managed server, where these only warn; the report then names them.
+    conn.execute("SET client_min_messages = error")
+    for name in ("postgres", "template1", DAGSTER_DB):
+        if conn.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone() is not None:
+            conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+
+
+def _set_up_explorer(conn: Connection) -> HardeningReport:
+    with conn.transaction():
+        report = harden(conn)
+        conn.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(
+            sql.Identifier(EXPLORER_DB), sql.Identifier(CATALOG_GROUP)))  # fmt: skip
+        schema, owner, service = (sql.Identifier(name) for name in (CATALOG_SCHEMA, CATALOG_ROLE, SERVICE_ROLE))
+        conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(schema, owner))
+        conn.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, service))
+        for role in (owner, service):
+            conn.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path = {}").format(
+                role, sql.Identifier(EXPLORER_DB), schema))  # fmt: skip
+    # Anew, because the rights on the other databases were taken before this report looked.
+    return report if report.complete else check_hardening(conn)
+
+
+def set_password(conn: Connection, role: str, password: str) -> None:
+    """Make `role` a plain login with `password`; only its SCRAM verifier is sent, so no log can hold it."""
+    verifier = conn.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+    conn.execute(sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier)))
+
+
+def grant_membership(conn: Connection, group: str, role: str) -> None:
+    """Put `role` in `group`: it has the group's rights but, where the server can tell the two apart (16+), cannot become it."""
+    options = " WITH INHERIT TRUE, SET FALSE" if conn.info.server_version >= 160000 else ""
+    conn.execute(sql.SQL("GRANT {} TO {}" + options).format(sql.Identifier(group), sql.Identifier(role)))
+
+
+def own_role(conn: Connection, role: str) -> None:
+    """Let an administrator who is no superuser make and drop what `role` owns."""
+    row = conn.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+    if row == (False,):
+        conn.execute(sql.SQL("GRANT {} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE").format(sql.Identifier(role)))
+
+
+def _may_grant(conn: Connection, group: str) -> bool:
+    row = conn.execute(
+        "SELECT pg_has_role(current_user, oid, 'USAGE WITH ADMIN OPTION') FROM pg_roles WHERE rolname = %s", [group]
+    ).fetchone()
+    return row == (True,)
