@@ -1,0 +1,693 @@
+"""How the bridge and the command line talk to Dagster: GraphQL over HTTP, no dagster import.
+
+Launch, follow, cancel and list runs, read the latest materializations of a tenant's partition, register partitions,
+ask for health. Who may do any of it is decided by the callers; what the answers mean to an agent is decided in the tools.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal, Self
+
+import httpx
+
+from explorer_dagster.errors import ExplorerError, TransientError
+from explorer_dagster.runtime_state import read_state, webserver_token
+from explorer_dagster.settings import Settings
+
+LOCATION = "explorer"
+REPOSITORY = "__repository__"
+PARTITIONS_DEF = "tenants"
+PARTITION_TAG = "dagster/partition"
+FULL_REFRESH_TAG = "explorer/full_refresh"
+REQUESTED_BY_TAG = "explorer/requested_by"
+IDEMPOTENCY_TAG = "explorer/idempotency_key"
+
+RunStatus = Literal[
+    "QUEUED",
+    "NOT_STARTED",
+    "MANAGED",
+    "STARTING",
+    "STARTED",
+    "SUSPENDED",
+    "SUCCESS",
+    "FAILURE",
+    "CANCELING",
+    "CANCELED",
+]
+ACTIVE: tuple[RunStatus, ...] = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
+FINISHED: tuple[RunStatus, ...] = ("SUCCESS", "FAILURE", "CANCELED")
+
+_TOKEN_HEADER = "X-Explorer-Token"  # noqa: S105
+_POLL_S = 0.25
+_EVENTS_PER_POLL = 1000
+
+
+class DagsterUnavailable(TransientError):
+    """No Dagster webserver answers, or its code location is not loaded."""
+
+    code = "dagster_unavailable"
+
+
+class DagsterUnauthorized(ExplorerError):
+    """The webserver refused a mutation: the token is not its own."""
+
+    code = "dagster_unauthorized"
+
+
+class UnknownRun(ExplorerError):
+    """No run has this id."""
+
+    code = "unknown_run"
+
+
+class LaunchRefused(ExplorerError):
+    """Dagster did not accept the run: unknown job, unknown asset, invalid configuration."""
+
+    code = "launch_refused"
+
+
+class CancelRefused(ExplorerError):
+    """The run could not be cancelled; most often because it has ended."""
+
+    code = "cancel_refused"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One Dagster run. Times are UTC; `error` is set on failed runs once Dagster has said why."""
+
+    run_id: str
+    job: str
+    status: RunStatus
+    tags: dict[str, str]
+    created_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def tenant(self) -> str | None:
+        return self.tags.get(PARTITION_TAG)
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINISHED
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from start to end, or to now while the run goes on; None before it started."""
+        if self.started_at is None:
+            return None
+        return ((self.ended_at or datetime.now(UTC)) - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One evaluation of an asset check."""
+
+    name: str
+    asset_key: tuple[str, ...]
+    passed: bool
+    severity: str
+    description: str | None
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunEvent:
+    """One entry of a run's log; `kind` is Dagster's type name (`ExecutionStepStartEvent`, `MaterializationEvent`)."""
+
+    kind: str
+    at: datetime
+    message: str
+    level: str
+    step_key: str | None = None
+    asset_key: tuple[str, ...] | None = None
+    partition: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    check: CheckResult | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class AssetState:
+    """An asset's definition and, for one partition, its latest materialization (None: never materialized)."""
+
+    key: tuple[str, ...]
+    description: str | None
+    group: str
+    kinds: tuple[str, ...]
+    upstream: tuple[tuple[str, ...], ...]
+    downstream: tuple[tuple[str, ...], ...]
+    run_id: str | None = None
+    materialized_at: datetime | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Health:
+    """What answers at the webserver: its version, whether the code is loaded, which needed daemons are not healthy."""
+
+    version: str
+    code_loaded: bool
+    error: str | None
+    unhealthy_daemons: tuple[str, ...]
+
+
+class DagsterClient:
+    """GraphQL client of one Dagster webserver, for use inside one event loop.
+
+    `url` and `token` may be functions: they are asked again after each connection failure, since a restarted Dagster
+    may have moved to another port.
+
+    Raises:
+        DagsterUnavailable: from every method, when nothing answers or the answer is not Dagster's.
+    """
+
+    def __init__(
+        self,
+        url: str | Callable[[], str | None],
+        token: str | Callable[[], str] | None = None,
+        *,
+        timeout_s: float = 30.0,
+    ) -> None:
+        self._locate, self._token = _as_function(url), _as_function(token)
+        # The platform's own servers are meant: a proxy of the environment must not see the token.
+        self._http = httpx.AsyncClient(timeout=timeout_s, trust_env=False, follow_redirects=False)
+        self._url: str | None = None
+        self._feeds: dict[str, _Feed] = {}
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """The Dagster of `EXPLORER_DAGSTER_URL`, else the one that `explorer up` runs."""
+
+        def locate() -> str | None:
+            return settings.dagster_url or read_state(settings.home).get("dagster_url")
+
+        def token() -> str:
+            secret = settings.dagster_token
+            return secret.get_secret_value() if secret else webserver_token(settings.home)
+
+        return cls(locate, token)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        for feed in list(self._feeds.values()):
+            feed.stop()
+        await self._http.aclose()
+
+    @property
+    def url(self) -> str | None:
+        """Base URL in use, without a trailing slash; None when Dagster was never started."""
+        self._url = self._url or (self._locate() or "").rstrip("/") or None
+        return self._url
+
+    def run_url(self, run_id: str) -> str | None:
+        """Where the Dagster UI shows the run."""
+        return f"{self.url}/runs/{run_id}" if self.url else None
+
+    # -- runs ---------------------------------------------------------------------------------------------------------
+
+    async def launch(
+        self,
+        job: str,
+        partition: str,
+        *,
+        tags: dict[str, str] | None = None,
+        assets: Sequence[Sequence[str]] | None = None,
+    ) -> Run:
+        """Start `job` for one partition. Dagster does not check the partition key: the caller has.
+
+        Args:
+            assets: asset keys to restrict the run to; all of the job's when None.
+
+        Raises:
+            LaunchRefused: the job or an asset is unknown, or the configuration invalid.
+        """
+        selector: dict[str, Any] = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "jobName": job}
+        if assets is not None:
+            selector["assetSelection"] = [{"path": list(key)} for key in assets]
+        run_tags = {PARTITION_TAG: partition, **(tags or {})}
+        params = {
+            "selector": selector,
+            "runConfigData": {},
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in run_tags.items()]},
+        }
+        answer = (await self._mutate(_LAUNCH, p=params))["launchRun"]
+        if answer["__typename"] != "LaunchRunSuccess":
+            faults = "; ".join(error["message"] for error in answer.get("errors", []))
+            why = _first_line(answer.get("message") or faults or answer["__typename"])
+            raise LaunchRefused(
+                f"Dagster did not accept a run of {job!r}: {why}",
+                next_step="list_pipelines shows what can be run.",
+            )
+        return _run(answer["run"])
+
+    async def run(self, run_id: str) -> Run:
+        """Raises: UnknownRun."""
+        answer = (await self._query(_RUN, r=run_id))["runOrError"]
+        if answer["__typename"] != "Run":
+            raise _unknown_run(run_id)
+        return _run(answer)
+
+    async def runs(
+        self,
+        *,
+        partition: str | None = None,
+        job: str | None = None,
+        statuses: Sequence[RunStatus] | None = None,
+        tags: dict[str, str] | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> list[Run]:
+        """Runs that match all filters, newest first. `cursor` is the id of the last run already seen."""
+        wanted = dict(tags or {})
+        if partition is not None:
+            wanted[PARTITION_TAG] = partition
+        flt: dict[str, Any] = {"tags": [{"key": key, "value": value} for key, value in wanted.items()]}
+        if job is not None:
+            flt["pipelineName"] = job
+        if statuses is not None:
+            flt["statuses"] = list(statuses)
+        if created_after is not None:
+            flt["createdAfter"] = created_after.timestamp()
+        if created_before is not None:
+            flt["createdBefore"] = created_before.timestamp()
+        answer = (await self._query(_RUNS, f=flt, n=limit, c=cursor))["runsOrError"]
+        return [_run(row) for row in answer.get("results", [])]
+
+    async def active_run(self, partition: str, job: str | None = None) -> Run | None:
+        """The oldest run of the partition that has not ended: the one that holds up any further one."""
+        active = await self.runs(partition=partition, job=job, statuses=ACTIVE, limit=50)
+        return active[-1] if active else None
+
+    async def cancel(self, run_id: str, *, force: bool = False) -> Run:
+        """Ask a run to stop cleaning up after itself; `force` also marks it cancelled at once.
+
+        Raises:
+            UnknownRun: no such run.
+            CancelRefused: it has ended or cannot be reached.
+        """
+        policy = "MARK_AS_CANCELED_IMMEDIATELY" if force else "SAFE_TERMINATE"
+        answer = (await self._mutate(_TERMINATE, r=run_id, p=policy))["terminateRun"]
+        if answer["__typename"] == "RunNotFoundError":
+            raise _unknown_run(run_id)
+        if answer["__typename"] != "TerminateRunSuccess":
+            raise CancelRefused(
+                f"Run {run_id} was not cancelled: {_first_line(answer.get('message', ''))}",
+                next_step="get_materialization_status tells its state; force=true marks it cancelled at once.",
+            )
+        return _run(answer["run"])
+
+    async def events(self, run_id: str) -> list[RunEvent]:
+        """The whole log of a run so far.
+
+        Raises:
+            UnknownRun: no such run.
+        """
+        events: list[RunEvent] = []
+        cursor: str | None = None
+        while True:
+            _, page, cursor, more = await self._poll(run_id, cursor)
+            events += page
+            if not more:
+                return events
+
+    @contextlib.asynccontextmanager
+    async def watch(self, run_id: str) -> AsyncIterator["RunWatch"]:
+        """Follow a run from its first event on. Watchers of one run share one poller."""
+        feed = self._feeds.get(run_id)
+        if feed is None or feed.stopped:
+            feed = self._feeds[run_id] = _Feed(self, run_id)
+        feed.watchers += 1
+        try:
+            yield RunWatch(feed)
+        finally:
+            feed.watchers -= 1
+            if feed.watchers == 0:
+                feed.stop()
+                if self._feeds.get(run_id) is feed:
+                    del self._feeds[run_id]
+
+    async def follow(self, run_id: str) -> AsyncIterator[RunEvent]:
+        """Every event of a run, from its first, as they happen; ends with the run.
+
+        Raises:
+            UnknownRun: no such run.
+        """
+        async with self.watch(run_id) as watch:
+            while not watch.done:
+                for event in await watch.events(timeout_s=15.0):
+                    yield event
+
+    async def _poll(self, run_id: str, cursor: str | None) -> tuple[Run, list[RunEvent], str | None, bool]:
+        data = await self._query(_LOG, r=run_id, c=cursor, n=_EVENTS_PER_POLL)
+        if data["runOrError"]["__typename"] != "Run" or data["logsForRun"]["__typename"] != "EventConnection":
+            raise _unknown_run(run_id)
+        log = data["logsForRun"]
+        return _run(data["runOrError"]), [_event(row) for row in log["events"]], log["cursor"], bool(log["hasMore"])
+
+    # -- assets and partitions ----------------------------------------------------------------------------------------
+
+    async def assets(self, job: str, partition: str | None = None) -> list[AssetState]:
+        """The job's assets; with `partition`, each with its latest materialization there.
+
+        Raises:
+            DagsterUnavailable: also when the job is not among what the code location defines.
+        """
+        pipeline = {"pipelineName": job, "repositoryName": REPOSITORY, "repositoryLocationName": LOCATION}
+        partitions = [partition] if partition is not None else []
+        nodes = (await self._query(_ASSETS, p=pipeline, k=partitions, m=partition is not None))["assetNodes"]
+        return [_asset(node) for node in nodes]
+
+    async def add_partition(self, key: str) -> bool:
+        """Register a tenant as a partition; False when it was there already."""
+        repository = {"repositoryName": REPOSITORY, "repositoryLocationName": LOCATION}
+        answer = (await self._mutate(_ADD_PARTITION, k=key, d=PARTITIONS_DEF, r=repository))["addDynamicPartition"]
+        if answer["__typename"] == "DuplicateDynamicPartitionError":
+            return False
+        _require(answer, "AddDynamicPartitionSuccess")
+        return True
+
+    async def delete_partition(self, key: str) -> None:
+        """Take a tenant's partition off the list; its run history stays."""
+        repository = {"repositoryName": REPOSITORY, "repositoryLocationName": LOCATION}
+        answer = (await self._mutate(_DELETE_PARTITION, k=[key], d=PARTITIONS_DEF, r=repository))[
+            "deleteDynamicPartitions"
+        ]
+        _require(answer, "DeleteDynamicPartitionsSuccess")
+
+    async def health(self) -> Health:
+        """Whether Dagster answers and can run the project's jobs. Raises DagsterUnavailable when nothing answers."""
+        data = await self._query(_HEALTH)
+        entries = data["workspaceOrError"].get("locationEntries", [])
+        entry = next((e for e in entries if e["name"] == LOCATION), None)
+        loaded = (entry or {}).get("locationOrLoadError") or {}
+        daemons = data["instance"]["daemonHealth"]["allDaemonStatuses"]
+        return Health(
+            version=data["version"],
+            code_loaded=loaded.get("__typename") == "RepositoryLocation",
+            error=_first_line(loaded["message"]) if loaded.get("message") else None,
+            unhealthy_daemons=tuple(d["daemonType"] for d in daemons if d["required"] and not d["healthy"]),
+        )
+
+    # -- transport ----------------------------------------------------------------------------------------------------
+
+    async def _query(self, document: str, **variables: Any) -> dict[str, Any]:
+        return await self._post(document, variables, {})
+
+    async def _mutate(self, document: str, **variables: Any) -> dict[str, Any]:
+        token = self._token()
+        return await self._post(document, variables, {_TOKEN_HEADER: token} if token else {})
+
+    async def _post(self, document: str, variables: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+        url = self.url
+        if url is None:
+            raise _unavailable("it was not started")
+        try:
+            response = await self._http.post(
+                f"{url}/graphql", json={"query": document, "variables": variables}, headers=headers
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            self._url = None
+            moved = isinstance(error, httpx.ConnectError) and self.url != url
+            if moved:
+                return await self._post(document, variables, headers)
+            raise _unavailable(f"nothing answers at {url} ({type(error).__name__})") from None
+        return self._read(response)
+
+    def _read(self, response: httpx.Response) -> dict[str, Any]:
+        if response.status_code in (401, 403):
+            raise DagsterUnauthorized(
+                "Dagster refused the call: the token is not the one its webserver was started with.",
+                next_step="Set EXPLORER_DAGSTER_TOKEN, or start the webserver with `explorer up`.",
+            )
+        try:
+            body = response.json()
+        except ValueError:
+            self._url = None
+            raise _unavailable(f"the address answers {response.status_code} without JSON") from None
+        if not isinstance(body, dict) or body.get("data") is None or body.get("errors"):
+            errors = body.get("errors") if isinstance(body, dict) else None
+            why = errors[0].get("message", "") if errors else f"status {response.status_code}"
+            raise _unavailable(f"it answered with an error: {_first_line(why)}")
+        data = body["data"]
+        return dict(data)
+
+
+class RunWatch:
+    """One caller's view of a followed run; made by `DagsterClient.watch`."""
+
+    def __init__(self, feed: "_Feed") -> None:
+        self._feed = feed
+        self._seen = 0
+
+    @property
+    def run(self) -> Run | None:
+        """The run as last seen; None before the first answer."""
+        return self._feed.run
+
+    @property
+    def done(self) -> bool:
+        """The run has ended and this caller has been given all of its events."""
+        return self._feed.complete and self._seen == len(self._feed.log)
+
+    async def events(self, timeout_s: float) -> list[RunEvent]:
+        """Events since the last call; waits for one at most `timeout_s`, then returns an empty list.
+
+        Raises:
+            UnknownRun, DagsterUnavailable: what stopped the poller.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._feed.wait_beyond(self._seen)
+        self._feed.raise_failure()
+        fresh = self._feed.log[self._seen :]
+        self._seen += len(fresh)
+        return fresh
+
+
+class _Feed:
+    """The one poller of a run: reads its log every quarter of a second while anybody watches."""
+
+    _MAX_FAILURES = 20
+
+    def __init__(self, client: DagsterClient, run_id: str) -> None:
+        self.watchers = 0
+        self.run: Run | None = None
+        self.log: list[RunEvent] = []
+        self.complete = False
+        self._failure: ExplorerError | None = None
+        self._changed = asyncio.Condition()
+        self._task = asyncio.create_task(self._read(client, run_id), name=f"follow {run_id}")
+
+    @property
+    def stopped(self) -> bool:
+        return self._task.done() and not self.complete
+
+    def stop(self) -> None:
+        self._task.cancel()
+
+    def raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+    async def wait_beyond(self, seen: int) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self.log) > seen or self.complete or self._failure is not None)
+
+    async def _read(self, client: DagsterClient, run_id: str) -> None:
+        cursor: str | None = None
+        failures = 0
+        while not self.complete and self._failure is None:
+            try:
+                run, page, cursor, more = await client._poll(run_id, cursor)
+                failures = 0
+                # Events may still arrive just after the status changed: only an empty page after the end is the end.
+                self.complete = run.finished and not page and self.run is not None and self.run.finished
+                self.run = run
+                self.log += page
+            except DagsterUnavailable as error:
+                failures, more = failures + 1, False
+                self._failure = error if failures >= self._MAX_FAILURES else None
+            except ExplorerError as error:
+                self._failure, more = error, False
+            async with self._changed:
+                self._changed.notify_all()
+            if not more and not self.complete:
+                await asyncio.sleep(_POLL_S)
+
+
+def plain_metadata(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Dagster's typed metadata entries as `{label: plain value}`; kinds without a plain value are left out."""
+    return {entry["label"]: value for entry in entries if (value := _metadata_value(entry)) is not None}
+
+
+def _metadata_value(entry: dict[str, Any]) -> Any:
+    if entry.get("intRepr") is not None:
+        return int(entry["intRepr"])
+    if entry.get("jsonString") is not None:
+        return json.loads(entry["jsonString"])
+    if entry.get("schema") is not None:
+        return entry["schema"]["columns"]
+    if entry.get("lineage") is not None:
+        return {
+            row["columnName"]: [
+                {"asset": dep["assetKey"]["path"], "column": dep["columnName"]} for dep in row["columnDeps"]
+            ]
+            for row in entry["lineage"]
+        }
+    for name in ("floatValue", "text", "boolValue", "mdStr", "url", "path", "unixTime"):
+        if entry.get(name) is not None:
+            return entry[name]
+    return None
+
+
+def _run(row: dict[str, Any]) -> Run:
+    return Run(
+        run_id=row["runId"],
+        job=row["jobName"],
+        status=row["status"],
+        tags={tag["key"]: tag["value"] for tag in row["tags"]},
+        created_at=_at(row.get("creationTime")),
+        started_at=_at(row.get("startTime")),
+        ended_at=_at(row.get("endTime")),
+    )
+
+
+def _event(row: dict[str, Any]) -> RunEvent:
+    evaluation = row.get("evaluation")
+    check = None
+    if evaluation is not None:
+        check = CheckResult(
+            name=evaluation["checkName"],
+            asset_key=tuple(evaluation["assetKey"]["path"]),
+            passed=evaluation["success"],
+            severity=evaluation["severity"],
+            description=evaluation["description"],
+            metadata=plain_metadata(evaluation["metadataEntries"]),
+        )
+    key = row.get("assetKey")
+    return RunEvent(
+        kind=row["__typename"],
+        at=datetime.fromtimestamp(float(row["timestamp"]) / 1000, UTC),
+        message=row["message"],
+        level=row["level"],
+        step_key=row["stepKey"],
+        asset_key=tuple(key["path"]) if key else None,
+        partition=row.get("partition"),
+        metadata=plain_metadata(row.get("metadataEntries") or []),
+        check=check,
+        error=_innermost(row["error"]) if row.get("error") else None,
+    )
+
+
+def _innermost(error: dict[str, Any]) -> str:
+    """The cause that a person would name: the first error of the chain, without its stack."""
+    causes = error.get("causes") or []
+    return str((causes[-1] if causes else error)["message"]).strip()
+
+
+def _asset(node: dict[str, Any]) -> AssetState:
+    latest = next((m for m in node.get("latestMaterializationByPartition") or [] if m), None)
+    return AssetState(
+        key=tuple(node["assetKey"]["path"]),
+        description=node["description"],
+        group=node["groupName"],
+        kinds=tuple(node["kinds"]),
+        upstream=tuple(tuple(key["path"]) for key in node["dependencyKeys"]),
+        downstream=tuple(tuple(key["path"]) for key in node["dependedByKeys"]),
+        run_id=latest["runId"] if latest else None,
+        materialized_at=datetime.fromtimestamp(float(latest["timestamp"]) / 1000, UTC) if latest else None,
+        metadata=plain_metadata(latest["metadataEntries"]) if latest else {},
+    )
+
+
+def _as_function(value: str | None | Callable[[], str | None]) -> Callable[[], str | None]:
+    return value if callable(value) else lambda: value
+
+
+def _at(seconds: float | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+def _require(answer: dict[str, Any], typename: str) -> None:
+    if answer["__typename"] == "UnauthorizedError":
+        raise DagsterUnauthorized(
+            "Dagster's webserver is read-only.", next_step="Point EXPLORER_DAGSTER_URL to one that accepts mutations."
+        )
+    if answer["__typename"] != typename:
+        raise _unavailable(f"it answered {answer['__typename']}: {_first_line(answer.get('message', ''))}")
+
+
+def _unknown_run(run_id: str) -> UnknownRun:
+    return UnknownRun(f"There is no run {run_id[:64]!r}.", next_step="list_runs shows the runs.")
+
+
+def _unavailable(why: str) -> DagsterUnavailable:
+    return DagsterUnavailable(
+        f"Dagster is not available: {why}.",
+        next_step="Start it with `explorer up`, or set EXPLORER_DAGSTER_URL; tables can be queried meanwhile.",
+    )
+
+
+def _first_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[0][:300] if lines else ""
+
+
+_RUN_FIELDS = "runId jobName status creationTime startTime endTime tags { key value }"
+_METADATA = """fragment Metadata on MetadataEntry { label
+  ... on IntMetadataEntry { intRepr } ... on FloatMetadataEntry { floatValue } ... on TextMetadataEntry { text }
+  ... on JsonMetadataEntry { jsonString } ... on BoolMetadataEntry { boolValue } ... on MarkdownMetadataEntry { mdStr }
+  ... on UrlMetadataEntry { url } ... on PathMetadataEntry { path }
+  ... on TimestampMetadataEntry { unixTime: timestamp }
+  ... on TableSchemaMetadataEntry { schema { columns { name type description } } }
+  ... on TableColumnLineageMetadataEntry { lineage { columnName columnDeps { assetKey { path } columnName } } } }"""
+_ERROR = "error { message className causes { message className } }"
+
+_LAUNCH = f"""mutation($p: ExecutionParams!) {{ launchRun(executionParams: $p) {{ __typename
+  ... on LaunchRunSuccess {{ run {{ {_RUN_FIELDS} }} }} ... on RunConfigValidationInvalid {{ errors {{ message }} }}
+  ... on Error {{ message }} }} }}"""
+_RUN = f"query($r: ID!) {{ runOrError(runId: $r) {{ __typename ... on Run {{ {_RUN_FIELDS} }} }} }}"
+_RUNS = f"""query($f: RunsFilter, $n: Int, $c: String) {{
+  runsOrError(filter: $f, limit: $n, cursor: $c) {{ __typename
+  ... on Runs {{ results {{ {_RUN_FIELDS} }} }} }} }}"""
+_TERMINATE = f"""mutation($r: String!, $p: TerminateRunPolicy) {{
+  terminateRun(runId: $r, terminatePolicy: $p) {{ __typename
+  ... on TerminateRunSuccess {{ run {{ {_RUN_FIELDS} }} }} ... on TerminateRunFailure {{ message }}
+  ... on Error {{ message }} }} }}"""
+_LOG = f"""query($r: ID!, $c: String, $n: Int) {{ runOrError(runId: $r) {{ __typename ... on Run {{ {_RUN_FIELDS} }} }}
+  logsForRun(runId: $r, afterCursor: $c, limit: $n) {{ __typename
+  ... on EventConnection {{ cursor hasMore events {{ __typename
+    ... on MessageEvent {{ timestamp message level stepKey }}
+    ... on MaterializationEvent {{ partition assetKey {{ path }} metadataEntries {{ ...Metadata }} }}
+    ... on ObservationEvent {{ partition assetKey {{ path }} metadataEntries {{ ...Metadata }} }}
+    ... on AssetMaterializationPlannedEvent {{ assetKey {{ path }} }}
+    ... on AssetCheckEvaluationEvent {{ evaluation {{ checkName assetKey {{ path }} success severity description
+      metadataEntries {{ ...Metadata }} }} }}
+    ... on ExecutionStepFailureEvent {{ {_ERROR} }} ... on RunFailureEvent {{ {_ERROR} }} }} }} }} }} {_METADATA}"""
+_ASSETS = f"""query($p: PipelineSelector!, $k: [String!], $m: Boolean!) {{ assetNodes(pipeline: $p) {{
+  assetKey {{ path }} description groupName kinds dependencyKeys {{ path }} dependedByKeys {{ path }}
+  latestMaterializationByPartition(partitions: $k) @include(if: $m) {{ runId timestamp
+    metadataEntries {{ ...Metadata }} }} }} }}
+  {_METADATA}"""
+_ADD_PARTITION = """mutation($k: String!, $d: String!, $r: RepositorySelector!) {
+  addDynamicPartition(partitionKey: $k, partitionsDefName: $d, repositorySelector: $r) { __typename
+  ... on Error { message } } }"""
+_DELETE_PARTITION = """mutation($k: [String!]!, $d: String!, $r: RepositorySelector!) {
+  deleteDynamicPartitions(partitionKeys: $k, partitionsDefName: $d, repositorySelector: $r) { __typename
+  ... on Error { message } } }"""
+_HEALTH = """query { version workspaceOrError { ... on Workspace { locationEntries { name
+  locationOrLoadError { __typename ... on Error { message } } } } }
+  instance { daemonHealth { allDaemonStatuses { daemonType required healthy } } } }"""
