@@ -1,0 +1,70 @@
+"""The discovery asset: what the tenant's applications look like, kept as versions in the catalog."""
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from explorer_dagster.commcare.discovery import discover
+from explorer_dagster.commcare.errors import PermissionMissing
+from explorer_dagster.commcare.structure import Structure
+from explorer_dagster.errors import ExplorerError
+from explorer_dagster.orchestration.partitions import tenants
+from explorer_dagster.orchestration.session import Platform, failure
+from explorer_dagster.registry import Pipeline
+
+
+def discovery_asset(pipeline: Pipeline) -> dg.AssetsDefinition:
+    """`<prefix>/app_structure` of the pipeline."""
+    (part,) = pipeline.discovery
+
+    @dg.asset(
+        key=[pipeline.asset_prefix, part.name],
+        partitions_def=tenants,
+        group_name="discovery",
+        kinds={pipeline.provider},
+        owners=list(pipeline.owners),
+        description=part.description,
+        code_version="1",
+    )
+    def app_structure(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        session = platform.session(context)
+        try:
+            with session.client() as client:
+                structure = discover(client, pipeline)
+        except PermissionMissing as error:
+            # The rest of the project space can still be read; tables then come from what the data itself shows.
+            structure = Structure(apps=(), case_types=(), forms=(), warnings=(str(error),))
+        except ExplorerError as error:
+            raise failure(error) from error
+        version = session.catalog.discovered.save(session.tenant, structure.to_dict(), run_id=context.run_id)
+        for warning in structure.warnings:
+            context.log.warning(warning)
+        return dg.MaterializeResult(
+            metadata={
+                "apps": len(structure.apps),
+                "case_types": len(structure.case_types),
+                "forms": len(structure.forms),
+                "questions": sum(len(form.questions) for form in structure.forms),
+                "version": version.version,
+                "changed": version.changed,
+                "since_last_version": dg.MetadataValue.json(version.diff),
+                "warnings": dg.MetadataValue.json(list(structure.warnings)),
+                "found": dg.MetadataValue.md(_summary(structure)),
+            }
+        )
+
+    return app_structure
+
+
+def _summary(structure: Structure) -> str:
+    """A table for the UI; names typed by app builders are shown as code, where Markdown has no effect."""
+    rows: Sequence[tuple[str, str, int]] = [
+        *(("case type", case_type.name, len(case_type.properties)) for case_type in structure.case_types),
+        *(("form", form.title, len(form.questions)) for form in structure.forms),
+    ]
+    lines = [f"| {kind} | `{_inert(name)}` | {count} |" for kind, name, count in rows]
+    return "\n".join(["| kind | name | properties or questions |", "|---|---|---|", *lines])
+
+
+def _inert(name: str) -> str:
+    return name.replace("`", "'").replace("|", "/").replace("\n", " ")

@@ -1,0 +1,249 @@
+"""The transform assets: staging views, mart tables and the tables generated per tenant, built by one dbt invocation in process.
+
+Static models are assets of their own. Generated models differ from tenant to tenant, so that two static assets stand for them
+(`case_tables`, `form_tables`) and list every table, with its result, in their metadata.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+import psycopg
+from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
+
+from explorer_dagster.commcare.structure import Structure
+from explorer_dagster.errors import ExplorerError
+from explorer_dagster.orchestration.partitions import tenants
+from explorer_dagster.orchestration.progress import Progress
+from explorer_dagster.orchestration.session import Platform, TenantSession, failure
+from explorer_dagster.registry import Pipeline
+from explorer_dagster.settings import get_settings
+from explorer_dagster.transforms.manifest import static_manifest
+from explorer_dagster.transforms.project import GeneratedTable, TenantProject, prepare
+from explorer_dagster.transforms.runner import NodeResult, run
+
+Manifest = Mapping[str, Any]
+Event = dg.MaterializeResult | dg.AssetCheckResult  # type: ignore[type-arg]
+
+# Which kinds of generated table each of the two static assets stands for, and the source they are cut from.
+GENERATED = {"case_tables": (frozenset({"case_type"}), "cases"), "form_tables": (frozenset({"form", "repeat"}), "forms")}
+
+
+class Translator(DagsterDbtTranslator):
+    """dbt's nodes as the pipeline's assets: `<prefix>/<layer>/<model>`, sources as `<prefix>/raw/<source>`."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        super().__init__()
+        self._pipeline = pipeline
+        self._source_of_table = {source.table: source.name for source in pipeline.sources}
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        prefix, name = self._pipeline.asset_prefix, dbt_resource_props["name"]
+        if dbt_resource_props["resource_type"] == "source":
+            return dg.AssetKey([prefix, "raw", self._source_of_table[name]])
+        return dg.AssetKey([prefix, _layer(dbt_resource_props), name])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        return _layer(dbt_resource_props)
+
+    def get_owners(self, dbt_resource_props: Mapping[str, Any]) -> list[str]:
+        return list(self._pipeline.owners)
+
+
+def _layer(props: Mapping[str, Any]) -> str:
+    """`staging` or `marts`: the folder below models/."""
+    return str(props["fqn"][1])
+
+
+def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
+    """All staging, mart and generated assets of the pipeline as one step that can be subset."""
+    manifest = static_manifest(get_settings())
+    translator = Translator(pipeline)
+    models = {
+        node["name"]: translator.get_asset_key(node)
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "model"
+    }
+    generated = {name: dg.AssetKey([pipeline.asset_prefix, "marts", name]) for name in GENERATED}
+    specs = [
+        *(spec.replace_attributes(partitions_def=tenants) for spec in build_dbt_asset_specs(manifest=manifest, dagster_dbt_translator=translator)),
+        *(_generated_spec(pipeline, name, key) for name, key in generated.items()),
+    ]
+    checks = _checks(manifest, models)
+
+    @dg.multi_asset(
+        name=f"{pipeline.asset_prefix}_transforms",
+        specs=specs,
+        check_specs=[check for check, _ in checks.values()],
+        partitions_def=tenants,
+        can_subset=True,
+    )
+    def transforms(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Event]:
+        session = platform.session(context)
+        selected = {name: key for name, key in (models | generated).items() if key in context.selected_asset_keys}
+        progress = Progress(context)
+        results: list[NodeResult] = []
+
+        def collect(result: NodeResult) -> None:
+            """Nothing may be yielded while dbt runs: an interrupt between two yields would leave its queries running."""
+            results.append(result)
+            key = models.get(result.name) or generated[_asset_of(result, project)] if result.resource_type == "model" else None
+            if key is not None:
+                progress.report(key, {"table": result.name, "state": result.status, "rows": result.rows})
+
+        try:
+            with session.materializing():
+                project = _prepare(session, pipeline)
+                run(
+                    project,
+                    login=session.rw_login,
+                    address=session.connections.service,
+                    select=None if len(selected) == len(models) + len(generated) else _selection(selected),
+                    on_result=collect,
+                )
+        except ExplorerError as error:
+            raise failure(error) from error
+        yield from _model_events(session, results, selected)
+        yield from _generated_events(project.tables, results, {n: k for n, k in generated.items() if n in selected})
+        yield from _check_events(results, checks, context.selected_asset_check_keys)
+        _raise_failures(results)
+
+    return transforms
+
+
+def _generated_spec(pipeline: Pipeline, name: str, key: dg.AssetKey) -> dg.AssetSpec:
+    prefix = pipeline.asset_prefix
+    what = {
+        "case_tables": "One table per case type (`case_<type>`): a row per case, a column per property.",
+        "form_tables": "One table per form (`form_<name>`) and per repeat group (`form_<name>__<repeat>`): a column per question.",
+    }[name]
+    return dg.AssetSpec(
+        key,
+        deps=[dg.AssetKey([prefix, pipeline.discovery[0].name]), dg.AssetKey([prefix, "staging", f"stg_{GENERATED[name][1]}"])],
+        group_name="marts",
+        kinds={"dbt", "postgres"},
+        owners=list(pipeline.owners),
+        description=f"{what} Generated from the tenant's own applications; the tables are listed in each materialization.",
+        partitions_def=tenants,
+    )
+
+
+def _prepare(session: TenantSession, pipeline: Pipeline) -> TenantProject:
+    latest = session.catalog.discovered.latest(session.tenant)
+    structure = Structure.from_dict(latest.structure) if latest else Structure(apps=(), case_types=(), forms=())
+    login = session.rw_login
+    with psycopg.connect(**session.connections.tenant(login.user, login.password).conninfo()) as connection:
+        return prepare(
+            structure,
+            dbt_project=session.settings.project_dir / pipeline.transforms.dbt_project,
+            work_dir=session.work_dir("dbt"),
+            prefix=session.schema.prefix,
+            connection_rw=connection,
+        )
+
+
+def _selection(selected: Mapping[str, dg.AssetKey]) -> list[str]:
+    """dbt's own names for what was selected in the UI: models by name, generated tables by the tag they carry."""
+    return [f"tag:{name}" if name in GENERATED else name for name in selected]
+
+
+def _asset_of(result: NodeResult, project: TenantProject) -> str:
+    kind = next(table.kind for table in project.tables if table.name == result.name)
+    return next(name for name, (kinds, _) in GENERATED.items() if kind in kinds)
+
+
+def _model_events(
+    session: TenantSession, results: Iterable[NodeResult], selected: Mapping[str, dg.AssetKey]
+) -> Iterator[Event]:
+    for result in results:
+        if result.resource_type == "model" and result.name in selected and result.status == "success":
+            metadata: dict[str, Any] = {"dagster/table_name": result.relation, "duration_s": round(result.duration_s, 3)}
+            if result.rows is not None:
+                metadata["dagster/row_count"] = result.rows
+            if result.columns:
+                metadata["dagster/column_schema"] = dg.TableSchema(
+                    columns=[
+                        dg.TableColumn(column.name, column.data_type or "?", description=column.description)
+                        for column in result.columns
+                    ]
+                )
+            yield dg.MaterializeResult(asset_key=selected[result.name], metadata=metadata)
+
+
+def _generated_events(
+    tables: Iterable[GeneratedTable], results: Iterable[NodeResult], selected: Mapping[str, dg.AssetKey]
+) -> Iterator[Event]:
+    by_name = {result.name: result for result in results if result.resource_type == "model"}
+    for name, key in selected.items():
+        listed = [
+            {
+                "name": table.name,
+                "kind": table.kind,
+                "source": table.source,
+                "description": table.description,
+                "row_count": by_name[table.name].rows if table.name in by_name else None,
+                "status": by_name[table.name].status if table.name in by_name else "not built",
+                **_cause(by_name.get(table.name)),
+            }
+            for table in tables
+            if table.kind in GENERATED[name][0]
+        ]
+        yield dg.MaterializeResult(
+            asset_key=key,
+            metadata={
+                "tables": dg.MetadataValue.json(listed),
+                "table_count": len(listed),
+                "failed": sum(entry["status"] in _FAILED for entry in listed),
+                "dagster/row_count": sum(entry["row_count"] or 0 for entry in listed),
+            },
+        )
+
+
+def _checks(
+    manifest: Manifest, models: Mapping[str, dg.AssetKey]
+) -> dict[str, tuple[dg.AssetCheckSpec, dg.AssetCheckSeverity]]:
+    """dbt's tests of static models as asset checks, by the test's name."""
+    found = {}
+    for node in manifest["nodes"].values():
+        attached = manifest["nodes"].get(node.get("attached_node") or "")
+        if node["resource_type"] == "test" and attached:
+            severity = dg.AssetCheckSeverity.WARN if node["config"]["severity"].lower() == "warn" else dg.AssetCheckSeverity.ERROR
+            spec = dg.AssetCheckSpec(node["name"], asset=models[attached["name"]], description=node.get("description") or None)
+            found[node["name"]] = (spec, severity)
+    return found
+
+
+def _check_events(
+    results: Iterable[NodeResult],
+    checks: Mapping[str, tuple[dg.AssetCheckSpec, dg.AssetCheckSeverity]],
+    selected: Iterable[dg.AssetCheckKey],
+) -> Iterator[Event]:
+    wanted = set(selected)
+    for result in results:
+        spec, severity = checks.get(result.name, (None, dg.AssetCheckSeverity.ERROR))
+        if result.resource_type == "test" and spec and spec.key in wanted and result.status != "skipped":
+            yield dg.AssetCheckResult(
+                asset_key=spec.asset_key,
+                check_name=spec.name,
+                passed=result.status == "pass",
+                severity=severity,
+                metadata={"status": result.status, "failing_rows": result.rows or 0, "message": result.message or ""},
+            )
+
+
+_FAILED = frozenset({"error", "fail", "runtime error"})
+
+
+def _cause(result: NodeResult | None) -> dict[str, str]:
+    return {"error": result.message or "unknown"} if result and result.status in _FAILED else {}
+
+
+def _raise_failures(results: Iterable[NodeResult]) -> None:
+    """Models that failed fail the step, after everything that was built has been recorded."""
+    broken = [result for result in results if result.resource_type == "model" and result.status in _FAILED]
+    if broken:
+        raise dg.Failure(
+            description=f"{len(broken)} of the models failed: {', '.join(result.name for result in broken)}.",
+            metadata={result.name: result.message or "unknown" for result in broken},
+            allow_retries=False,
+        )
