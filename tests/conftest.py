@@ -1,8 +1,9 @@
 """One PostgreSQL for the whole test run, and throwaway tenants in it."""
 
+import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from explorer_dagster.postgres.bootstrap import ensure_database
 from explorer_dagster.postgres.connections import Connections, Login
 from explorer_dagster.postgres.embedded import EmbeddedPostgres
+from explorer_dagster.postgres.provisioning import TenantNames, deprovision, new_prefix, provision
 from explorer_dagster.settings import Settings
 
 
@@ -42,3 +44,34 @@ def pg_server() -> Iterator[PgServer]:
 def connections(pg_server: PgServer) -> Connections:
     """The platform's logins on the test server."""
     return pg_server.connections
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A provisioned tenant with its two logins."""
+
+    prefix: str
+    names: TenantNames
+    rw: Login
+    ro: Login
+
+
+@pytest.fixture
+def make_tenant(connections: Connections) -> Iterator[Callable[..., Tenant]]:
+    """`make_tenant(expose_raw=False)` provisions a tenant that is removed after the test."""
+    made: list[str] = []
+
+    def make(*, expose_raw: bool = False) -> Tenant:
+        names = TenantNames(new_prefix())
+        rw_password, ro_password = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
+        with connections.admin.connect(autocommit=True) as conn:
+            provision(conn, names.prefix, rw_password=rw_password, ro_password=ro_password, expose_raw=expose_raw)
+        made.append(names.prefix)
+        return Tenant(
+            names.prefix, names, connections.tenant(names.rw, rw_password), connections.tenant(names.ro, ro_password)
+        )
+
+    yield make
+    with connections.admin.connect(autocommit=True) as conn:
+        for prefix in made:
+            deprovision(conn, prefix)
