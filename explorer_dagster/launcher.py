@@ -81,7 +81,8 @@ class WarmRunLauncher(DefaultRunLauncher):
         from dagster._serdes import deserialize_value
 
         answer = deserialize_value(
-            client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=10), CanCancelExecutionResult
+            client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=10),
+            CanCancelExecutionResult,
         )
         return WorkerStatus.RUNNING if answer.can_cancel else WorkerStatus.NOT_FOUND
 

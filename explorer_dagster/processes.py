@@ -19,6 +19,8 @@ def process_identity(pid: int) -> str | None:
 def _identity_from_ps(pid: int) -> str | None:
     import subprocess
 
-    answer = subprocess.run(["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
+    )
     state, _, started = answer.stdout.strip().partition(" ")
     return None if not started or state.startswith("Z") else f"{pid}:{started.strip()}"

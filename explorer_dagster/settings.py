@@ -48,8 +48,12 @@ class Settings(BaseSettings):
         description="Comma-separated Fernet keys that encrypt credentials; the first encrypts, all decrypt. "
         "Empty: HOME/secret.keys, made at first start with mode 0600.",
     )
-    postgres_port: int = Field(0, ge=0, le=65535, description="Port of the embedded Postgres; 0 picks a free one and keeps it.")
-    postgres_bin: Path | None = Field(None, description="Folder with postgres, initdb and pg_ctl instead of the wheel's.")
+    postgres_port: int = Field(
+        0, ge=0, le=65535, description="Port of the embedded Postgres; 0 picks a free one and keeps it."
+    )
+    postgres_bin: Path | None = Field(
+        None, description="Folder with postgres, initdb and pg_ctl instead of the wheel's."
+    )
     postgres_os_user: str | None = Field(
         None, description="Account the embedded Postgres runs as when started by root. Empty: postgres, else nobody."
     )
@@ -73,9 +77,7 @@ class Settings(BaseSettings):
         None, description="Bearer token that `explorer-mcp` acts with over stdio. Empty: the local operator."
     )
     demo_port: int = Field(0, ge=0, le=65535, description="Port of the demo CommCare server; 0 picks a free one.")
-    demo_cases: int = Field(
-        600, ge=1, le=10_000_000, description="Number of cases in the demo's larger project space."
-    )
+    demo_cases: int = Field(600, ge=1, le=10_000_000, description="Number of cases in the demo's larger project space.")
     max_concurrent_runs: int = Field(3, ge=1, le=500, description="Dagster runs at a time, over all tenants.")
     run_launcher: Literal["warm", "default"] = Field(
         "warm", description="`warm` forks runs from a process that has everything imported; `default` is Dagster's own."
@@ -84,15 +86,26 @@ class Settings(BaseSettings):
     http_timeout_s: float = Field(60.0, gt=0, le=600, description="Time limit of one CommCare request, in seconds.")
     http_max_attempts: int = Field(6, ge=1, le=20, description="Tries of one CommCare request before the run fails.")
     http_max_retry_after_s: float = Field(
-        120.0, ge=0, le=3600, description="Longest Retry-After that a run waits for; a longer one fails the run for a later retry."
+        120.0,
+        ge=0,
+        le=3600,
+        description="Longest Retry-After that a run waits for; a longer one fails the run for a later retry.",
     )
     http_max_response_mb: int = Field(256, ge=1, le=4096, description="Largest decoded response body accepted, in MB.")
-    requests_per_second: float = Field(20.0, gt=0, le=1000, description="Own ceiling of requests per second to one domain.")
+    requests_per_second: float = Field(
+        20.0, gt=0, le=1000, description="Own ceiling of requests per second to one domain."
+    )
     query_timeout_s: float = Field(15.0, gt=0, le=300, description="Time limit of one agent query, in seconds.")
     query_max_rows: int = Field(500, ge=1, le=100_000, description="Rows in one answer of `query` at most.")
-    query_max_bytes: int = Field(200_000, ge=1_000, le=50_000_000, description="Bytes of row data in one answer of `query` at most.")
-    query_max_cell_bytes: int = Field(4_000, ge=100, le=1_000_000, description="Bytes of one cell at most; longer ones are cut and marked.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity that is logged.")
+    query_max_bytes: int = Field(
+        200_000, ge=1_000, le=50_000_000, description="Bytes of row data in one answer of `query` at most."
+    )
+    query_max_cell_bytes: int = Field(
+        4_000, ge=100, le=1_000_000, description="Bytes of one cell at most; longer ones are cut and marked."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )
 
     @field_validator("home", "project_dir")
     @classmethod
@@ -127,7 +140,9 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         problems = "; ".join(f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
-        raise SettingsInvalid(f"Settings cannot be used: {problems}.", next_step="Correct them; see .env.example.") from None
+        raise SettingsInvalid(
+            f"Settings cannot be used: {problems}.", next_step="Correct them; see .env.example."
+        ) from None
 
 
 @lru_cache(maxsize=1)

@@ -113,7 +113,9 @@ class Guard:
         return send_with_cookie
 
 
-_NEXT_STEP = "Open the UI at its own address, or send the header X-Explorer-Token with the content of HOME/webserver.token."
+_NEXT_STEP = (
+    "Open the UI at its own address, or send the header X-Explorer-Token with the content of HOME/webserver.token."
+)
 
 
 def _changes(query: str | None) -> bool:
@@ -125,7 +127,8 @@ def _changes(query: str | None) -> bool:
     except (GraphQLError, RecursionError):
         return False
     return any(
-        isinstance(node, OperationDefinitionNode) and node.operation is OperationType.MUTATION for node in document.definitions
+        isinstance(node, OperationDefinitionNode) and node.operation is OperationType.MUTATION
+        for node in document.definitions
     )
 
 

@@ -29,13 +29,17 @@ def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         partitions_def=tenants,
         can_subset=True,
     )
-    def raw(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
+    def raw(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
         session = platform.session(context)
         selected = [name for name, key in keys.items() if key in context.selected_asset_keys]
         progress = Progress(context)
 
         def show(state: LoadProgress) -> None:
-            progress.report(keys[state.resource], {"rows": state.rows, "pages": state.pages, "expected": state.expected})
+            progress.report(
+                keys[state.resource], {"rows": state.rows, "pages": state.pages, "expected": state.expected}
+            )
 
         try:
             with session.materializing(), session.client() as client:
@@ -63,7 +67,9 @@ def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
             yield from _check(session, pipeline.source(name), resource, keys[name])
         if failed:
             raise dg.Failure(
-                description="; ".join(f"{name}: {(resource.error or {}).get('message')}" for name, resource in failed.items()),
+                description="; ".join(
+                    f"{name}: {(resource.error or {}).get('message')}" for name, resource in failed.items()
+                ),
                 metadata={name: dg.MetadataValue.json(resource.error) for name, resource in failed.items()},
             )
 
@@ -79,7 +85,11 @@ def _spec(pipeline: Pipeline, source: Source, key: dg.AssetKey, discovered: dg.A
         owners=list(pipeline.owners),
         description=f"{source.description} One row per {source.primary_key}, with the full JSON of the record.",
         code_version="1",
-        metadata={"endpoint": source.endpoint, "primary_key": source.primary_key, "incremental": source.cursor is not None},
+        metadata={
+            "endpoint": source.endpoint,
+            "primary_key": source.primary_key,
+            "incremental": source.cursor is not None,
+        },
     )
 
 

@@ -50,6 +50,8 @@ def _schedules(pipeline: Pipeline, job: dg.UnresolvedAssetJobDefinition) -> list
         registered = set(context.instance.get_dynamic_partitions(tenants.name or ""))
         for tenant in platform.catalog.tenants.list():
             if tenant.key in registered and tenant.key not in busy:
-                yield dg.RunRequest(run_key=f"{context.scheduled_execution_time:%Y%m%dT%H%M}:{tenant.key}", partition_key=tenant.key)
+                yield dg.RunRequest(
+                    run_key=f"{context.scheduled_execution_time:%Y%m%dT%H%M}:{tenant.key}", partition_key=tenant.key
+                )
 
     return [every_tenant]

@@ -28,4 +28,6 @@ class Progress:
                 return
             self._last[key] = now
             known = {label: value for label, value in facts.items() if value is not None}
-            self._context.log_event(dg.AssetObservation(asset_key=key, partition=self._context.partition_key, metadata=known))
+            self._context.log_event(
+                dg.AssetObservation(asset_key=key, partition=self._context.partition_key, metadata=known)
+            )

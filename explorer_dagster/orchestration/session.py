@@ -107,7 +107,11 @@ def failure(error: Exception) -> dg.Failure:
         raise error
     return dg.Failure(
         description=str(error),
-        metadata={"code": error.code, "next_step": error.next_step, **{k: dg.MetadataValue.json(v) for k, v in error.details.items()}},
+        metadata={
+            "code": error.code,
+            "next_step": error.next_step,
+            **{k: dg.MetadataValue.json(v) for k, v in error.details.items()},
+        },
         allow_retries=isinstance(error, TransientError),
     )
 

@@ -26,7 +26,10 @@ Manifest = Mapping[str, Any]
 Event = dg.MaterializeResult | dg.AssetCheckResult  # type: ignore[type-arg]
 
 # Which kinds of generated table each of the two static assets stands for, and the source they are cut from.
-GENERATED = {"case_tables": (frozenset({"case_type"}), "cases"), "form_tables": (frozenset({"form", "repeat"}), "forms")}
+GENERATED = {
+    "case_tables": (frozenset({"case_type"}), "cases"),
+    "form_tables": (frozenset({"form", "repeat"}), "forms"),
+}
 
 
 class Translator(DagsterDbtTranslator):
@@ -66,7 +69,10 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
     }
     generated = {name: dg.AssetKey([pipeline.asset_prefix, "marts", name]) for name in GENERATED}
     specs = [
-        *(spec.replace_attributes(partitions_def=tenants) for spec in build_dbt_asset_specs(manifest=manifest, dagster_dbt_translator=translator)),
+        *(
+            spec.replace_attributes(partitions_def=tenants)
+            for spec in build_dbt_asset_specs(manifest=manifest, dagster_dbt_translator=translator)
+        ),
         *(_generated_spec(pipeline, name, key) for name, key in generated.items()),
     ]
     checks = _checks(manifest, models)
@@ -87,7 +93,11 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         def collect(result: NodeResult) -> None:
             """Nothing may be yielded while dbt runs: an interrupt between two yields would leave its queries running."""
             results.append(result)
-            key = models.get(result.name) or generated[_asset_of(result, project)] if result.resource_type == "model" else None
+            key = (
+                models.get(result.name) or generated[_asset_of(result, project)]
+                if result.resource_type == "model"
+                else None
+            )
             if key is not None:
                 progress.report(key, {"table": result.name, "state": result.status, "rows": result.rows})
 
@@ -119,7 +129,10 @@ def _generated_spec(pipeline: Pipeline, name: str, key: dg.AssetKey) -> dg.Asset
     }[name]
     return dg.AssetSpec(
         key,
-        deps=[dg.AssetKey([prefix, pipeline.discovery[0].name]), dg.AssetKey([prefix, "staging", f"stg_{GENERATED[name][1]}"])],
+        deps=[
+            dg.AssetKey([prefix, pipeline.discovery[0].name]),
+            dg.AssetKey([prefix, "staging", f"stg_{GENERATED[name][1]}"]),
+        ],
         group_name="marts",
         kinds={"dbt", "postgres"},
         owners=list(pipeline.owners),
@@ -157,7 +170,10 @@ def _model_events(
 ) -> Iterator[Event]:
     for result in results:
         if result.resource_type == "model" and result.name in selected and result.status == "success":
-            metadata: dict[str, Any] = {"dagster/table_name": result.relation, "duration_s": round(result.duration_s, 3)}
+            metadata: dict[str, Any] = {
+                "dagster/table_name": result.relation,
+                "duration_s": round(result.duration_s, 3),
+            }
             if result.rows is not None:
                 metadata["dagster/row_count"] = result.rows
             if result.columns:
@@ -207,8 +223,14 @@ def _checks(
     for node in manifest["nodes"].values():
         attached = manifest["nodes"].get(node.get("attached_node") or "")
         if node["resource_type"] == "test" and attached:
-            severity = dg.AssetCheckSeverity.WARN if node["config"]["severity"].lower() == "warn" else dg.AssetCheckSeverity.ERROR
-            spec = dg.AssetCheckSpec(node["name"], asset=models[attached["name"]], description=node.get("description") or None)
+            severity = (
+                dg.AssetCheckSeverity.WARN
+                if node["config"]["severity"].lower() == "warn"
+                else dg.AssetCheckSeverity.ERROR
+            )
+            spec = dg.AssetCheckSpec(
+                node["name"], asset=models[attached["name"]], description=node.get("description") or None
+            )
             found[node["name"]] = (spec, severity)
     return found
 

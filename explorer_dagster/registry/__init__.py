@@ -4,7 +4,16 @@ Assets, jobs, schedules, the loader's requests and the bridge's `list_pipelines`
 """
 
 from explorer_dagster.registry.loader import PipelineInvalid, load_pipeline, load_pipelines
-from explorer_dagster.registry.models import Cursor, Discovery, Pass, Pipeline, Relationship, Schedule, Source, Transforms
+from explorer_dagster.registry.models import (
+    Cursor,
+    Discovery,
+    Pass,
+    Pipeline,
+    Relationship,
+    Schedule,
+    Source,
+    Transforms,
+)
 
 __all__ = [
     "Cursor",

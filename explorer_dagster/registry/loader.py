@@ -26,10 +26,14 @@ def load_pipelines(folder: Path) -> dict[str, Pipeline]:
     for path in sorted(folder.glob("*.yml")):
         pipeline = load_pipeline(path)
         if pipeline.name in found:
-            raise PipelineInvalid(f"{path}: the name {pipeline.name!r} is already used.", next_step="Rename one of the pipelines.")
+            raise PipelineInvalid(
+                f"{path}: the name {pipeline.name!r} is already used.", next_step="Rename one of the pipelines."
+            )
         found[pipeline.name] = pipeline
     if not found:
-        raise PipelineInvalid(f"No pipeline file (*.yml) in {folder}.", next_step="Set EXPLORER_PROJECT_DIR to the checkout.")
+        raise PipelineInvalid(
+            f"No pipeline file (*.yml) in {folder}.", next_step="Set EXPLORER_PROJECT_DIR to the checkout."
+        )
     return found
 
 
@@ -43,18 +47,26 @@ def load_pipeline(path: Path) -> Pipeline:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise PipelineInvalid(f"{path} cannot be read: {error.strerror}.", next_step="Check the path and its permissions.") from None
+        raise PipelineInvalid(
+            f"{path} cannot be read: {error.strerror}.", next_step="Check the path and its permissions."
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f":{mark.line + 1}" if mark else ""
-        raise PipelineInvalid(f"{path}{where}: not valid YAML: {_first_line(error)}", next_step="Correct the line.") from None
+        raise PipelineInvalid(
+            f"{path}{where}: not valid YAML: {_first_line(error)}", next_step="Correct the line."
+        ) from None
     if not isinstance(data, dict):
-        raise PipelineInvalid(f"{path}:1: a pipeline file is a mapping of keys.", next_step="See pipelines/commcare_sync.yml.")
+        raise PipelineInvalid(
+            f"{path}:1: a pipeline file is a mapping of keys.", next_step="See pipelines/commcare_sync.yml."
+        )
     try:
         return Pipeline.model_validate(data)
     except ValidationError as error:
         faults = [_describe(path, node, fault["loc"], fault["msg"]) for fault in error.errors()[:5]]
-        raise PipelineInvalid("; ".join(faults), next_step="Correct the named keys; docs/pipelines.md lists them.") from None
+        raise PipelineInvalid(
+            "; ".join(faults), next_step="Correct the named keys; docs/pipelines.md lists them."
+        ) from None
 
 
 def _describe(path: Path, node: yaml.Node | None, loc: tuple[int | str, ...], message: str) -> str:
