@@ -2,7 +2,7 @@
 
 import psycopg
 
-from explorer_dagster.catalog import Catalog, CatalogNotReady, migrate
+from explorer_dagster.catalog import Catalog, migrate
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.postgres import Connections, ensure_database, load_connections
 from explorer_dagster.settings import Settings

@@ -26,7 +26,7 @@ _ANSWER_TIMEOUT_S = 10.0
 
 
 class WarmRunLauncher(DefaultRunLauncher):
-    """Forks runs from the warm pool of this HOME; without one, or with `EXPLORER_RUN_LAUNCHER=default`, launches as Dagster does."""
+    """Forks runs from the warm pool of this HOME; without one, or by `EXPLORER_RUN_LAUNCHER=default`, as Dagster does."""
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(inst_data)

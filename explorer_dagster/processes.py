@@ -5,8 +5,10 @@ from pathlib import Path
 
 
 def process_identity(pid: int) -> str | None:
-    """`pid:start time` of a living process, None when it has ended (a zombie has ended). Start time is what the kernel says,
-    in ticks since boot (Linux, proc(5) field 22) or as `ps` prints it (elsewhere)."""
+    """`pid:start time` of a living process, None when it has ended (a zombie has ended).
+
+    Start time is what the kernel says: ticks since boot (Linux, proc(5) field 22), or what `ps` prints (elsewhere).
+    """
     if sys.platform != "linux":
         return _identity_from_ps(pid)
     try:

@@ -3,6 +3,7 @@
 Holds addresses and process ids, no secret but the path to it. The webserver's token lies beside it in its own 0600 file.
 """
 
+import contextlib
 import json
 import os
 import secrets
@@ -15,7 +16,7 @@ TOKEN_FILE = Path("webserver.token")
 
 
 def read_state(home: Path) -> dict[str, Any]:
-    """What `explorer up` wrote: `{dagster_url, bridge_url, demo_url, pids{part: pid}, started_at}`; empty when nothing was started."""
+    """What `explorer up` wrote: `{dagster_url, bridge_url, demo_url, ...}`; empty when nothing was started."""
     try:
         state = json.loads((home / STATE_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -44,10 +45,8 @@ def private_secret(path: Path) -> str:
     try:
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(secrets.token_urlsafe(32))
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
-        except FileExistsError:
-            pass
     finally:
         Path(temporary).unlink()
     return path.read_text(encoding="utf-8").strip()

@@ -2,10 +2,10 @@
 
     python -m explorer_dagster.warm_pool
 
-Listens on a Unix socket in HOME/run that only the owner can open. A request is one serialized `ExecuteRunArgs`; the answer is the
-worker's pid, or `stale` when the code on disk has changed since the import: the pool then exits (whoever supervises it
-starts a fresh one) and the launcher falls back for that run. Nothing here may start a thread, open a database connection or a gRPC
-channel before the fork. What a run does is not here; who asks is `launcher`.
+Listens on a Unix socket in HOME/run that only the owner can open. A request is one serialized `ExecuteRunArgs`; the answer
+is the worker's pid, or `stale` when the code on disk has changed since the import: the pool then exits (whoever supervises
+it starts a fresh one) and the launcher falls back for that run. Nothing here may start a thread, open a database connection
+or a gRPC channel before the fork. What a run does is not here; who asks is `launcher`.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ _MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
 
 
 def socket_path(home: Path) -> Path:
-    """Where the pool of this HOME listens: in HOME/run, or in a private short folder when HOME's path is too long for a socket."""
+    """Where the pool of this HOME listens: HOME/run, or a short private folder when that path is too long for a socket."""
     path = home / "run" / "warm.sock"
     if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
         return path
@@ -124,7 +124,7 @@ def _fork_worker(server: socket.socket, workers: set[int], *, inherited: tuple[i
 
 
 def _work(payload: str) -> NoReturn:
-    """The forked worker: runs the payload as Dagster's own `execute_run` command does, then ends without the parent's clean-up."""
+    """The forked worker: Dagster's own `execute_run` command on the payload, then an end without the parent's clean-up."""
     os.setsid()
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -134,8 +134,7 @@ def _work(payload: str) -> NoReturn:
     try:
         from dagster._cli.api import execute_run_command
 
-        assert execute_run_command.callback
-        execute_run_command.callback(payload, None)
+        execute_run_command.main(args=[payload], standalone_mode=False)
         code = 0
     except SystemExit as exit_:
         code = exit_.code if isinstance(exit_.code, int) else 1

@@ -18,7 +18,7 @@ UNIQUE_CHECK = "primary_key_unique"
 
 
 def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
-    """`<prefix>/raw/<source>` for every source: one step, so that dlt's fixed cost is paid once, and any subset can be selected."""
+    """`<prefix>/raw/<source>` for every source, in one step that can be subset: dlt's fixed cost is paid once."""
     discovered = dg.AssetKey([pipeline.asset_prefix, pipeline.discovery[0].name])
     keys = {source.name: dg.AssetKey([pipeline.asset_prefix, "raw", source.name]) for source in pipeline.sources}
 
@@ -98,7 +98,7 @@ def _check_specs(source: Source, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec(
             COUNT_CHECK,
             asset=key,
-            description="The rows that the table holds are as many as the API says there are. The API's count may lag behind its data.",
+            description="The table holds as many rows as the API says there are. The API's count may lag behind its data.",
         ),
         dg.AssetCheckSpec(UNIQUE_CHECK, asset=key, description=f"No two rows share one {source.primary_key}."),
     ]

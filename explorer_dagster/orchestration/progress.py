@@ -21,7 +21,7 @@ class Progress:
         self._last: dict[dg.AssetKey, float] = {}
 
     def report(self, key: dg.AssetKey, facts: Mapping[str, int | str | None], *, final: bool = False) -> None:
-        """Store `facts` (e.g. `rows`, `pages`, `expected`) as an observation of `key`, unless one was stored within the last second."""
+        """Store `facts` (`rows`, `pages`, `expected`) as an observation of `key`, unless one was stored a moment ago."""
         now = time.monotonic()
         with self._lock:
             if not final and now - self._last.get(key, -INTERVAL_S) < INTERVAL_S:

@@ -1,4 +1,4 @@
-"""What a step needs to work for one tenant: its catalog entries, logins and folders, and its schemas' state while work goes on."""
+"""What a step needs to work for one tenant: catalog entries, logins, folders, and its schemas' state meanwhile."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +54,7 @@ class TenantSession:
     def materializing(self) -> Iterator[None]:
         """Mark the schemas as being written while the block runs.
 
-        A worker that was killed leaves the mark; since Dagster lets one run per tenant work at a time, the next run takes it over.
+        A worker that was killed leaves the mark; Dagster lets one run per tenant work at a time, so the next run takes it over.
         """
         schemas = self.catalog.schemas
         schemas.transition(

@@ -91,7 +91,7 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         results: list[NodeResult] = []
 
         def collect(result: NodeResult) -> None:
-            """Nothing may be yielded while dbt runs: an interrupt between two yields would leave its queries running."""
+            """Collects: to yield while dbt runs would let an interrupt between two yields leave its queries running."""
             results.append(result)
             key = (
                 models.get(result.name) or generated[_asset_of(result, project)]
@@ -125,7 +125,7 @@ def _generated_spec(pipeline: Pipeline, name: str, key: dg.AssetKey) -> dg.Asset
     prefix = pipeline.asset_prefix
     what = {
         "case_tables": "One table per case type (`case_<type>`): a row per case, a column per property.",
-        "form_tables": "One table per form (`form_<name>`) and per repeat group (`form_<name>__<repeat>`): a column per question.",
+        "form_tables": "One table per form (`form_<name>`) and repeat group (`form_<name>__<repeat>`): a column per question.",
     }[name]
     return dg.AssetSpec(
         key,

@@ -16,7 +16,7 @@ class _Part(BaseModel):
 
 
 class Schedule(_Part):
-    """When Dagster starts the pipeline for every active tenant. Off until somebody turns it on in the UI, unless `running`."""
+    """When Dagster starts the pipeline for every active tenant: off until turned on in the UI, unless `running`."""
 
     cron: str
     timezone: str = "UTC"
