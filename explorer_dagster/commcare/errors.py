@@ -1,10 +1,10 @@
 """Which ways a CommCare server can refuse or fail, one class each.
 
-`CommCareError.details` may carry `status` (HTTP), `resource` and `page` (1-based); never credentials or response bodies beyond the
-server's own short reason.
+`details` may carry `status` (HTTP), `resource`, `page` (1-based) and `reason` (the server's own short sentence); never credentials or
+whole response bodies. Errors that may pass by themselves are also `TransientError`.
 """
 
-from explorer_dagster.errors import ExplorerError
+from explorer_dagster.errors import ExplorerError, TransientError
 
 
 class CommCareError(ExplorerError):
@@ -14,7 +14,7 @@ class CommCareError(ExplorerError):
 
 
 class CredentialsInvalid(CommCareError):
-    """The server does not accept the key, or the token could not be refreshed."""
+    """The server does not accept the key, or the token could not be renewed."""
 
     code = "commcare_credentials_invalid"
 
@@ -43,13 +43,25 @@ class PermissionMissing(CommCareError):
     code = "commcare_permission_missing"
 
 
-class Throttled(CommCareError):
+class RequestRefused(CommCareError):
+    """The server calls the request itself wrong (400, 405): its version and this client do not agree on the API."""
+
+    code = "commcare_request_refused"
+
+
+class ResourceUnknown(CommCareError):
+    """The server has no such resource (404): it is older than the API that the pipeline names."""
+
+    code = "commcare_resource_unknown"
+
+
+class Throttled(CommCareError, TransientError):
     """The project space's request allowance is used up for longer than a run waits."""
 
     code = "commcare_throttled"
 
 
-class Unreachable(CommCareError):
+class Unreachable(CommCareError, TransientError):
     """No answer: name resolution, connection, TLS or time limit."""
 
     code = "commcare_unreachable"
@@ -67,7 +79,7 @@ class ResponseMalformed(CommCareError):
     code = "commcare_response_malformed"
 
 
-class ServerError(CommCareError):
+class ServerError(CommCareError, TransientError):
     """The server failed (5xx) on every try."""
 
     code = "commcare_server_error"

@@ -1,0 +1,29 @@
+"""Which numbers and addresses of the CommCare API the client relies on, and why.
+
+What an operator may want to change is in `explorer_dagster.settings` instead.
+"""
+
+# Global resources: who is calling, and which project spaces they may use. v0.5 is what installations older than 2024 answer.
+IDENTITY_ENDPOINTS = ("identity/v1/", "identity/v0.5/")
+USER_DOMAINS_ENDPOINTS = ("user_domains/v1/", "user_domains/v0.5/")
+# Needs API access and no further permission, and one row is a small answer: the cheapest question a project space answers.
+PROBE_ENDPOINTS = ("lookup_table/v1/", "case/v2/")
+TOKEN_PATH = "/oauth/token/"  # noqa: S105 - a path
+
+# Access tokens live 15 minutes; one that ends within this time is renewed before it is used.
+TOKEN_RENEW_BEFORE_S = 60.0
+TOKEN_ATTEMPTS = 3
+
+# 429 without Retry-After is what some resources send; limits of a second are the common ones.
+RETRY_AFTER_DEFAULT_S = 1.0
+BACKOFF_FIRST_S = 0.5
+BACKOFF_MAX_S = 30.0
+# Waiting for allowance on one request in all, as a multiple of the longest single wait.
+THROTTLE_PATIENCE = 3.0
+
+CONNECT_TIMEOUT_S = 10.0
+MAX_CONNECTIONS = 16
+# More would let one nested encoding unpack to gigabytes before its size can be seen.
+ACCEPTED_ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
+# A page walk that has not ended by then is not going to: 100,000 pages of 1,000 are 100 million records.
+MAX_PAGES = 100_000
