@@ -31,7 +31,7 @@ class ExplorerStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        storage = cls(postgres_url=prepare(get_settings()).dagster.url(), inst_data=inst_data)
+        storage = cls(postgres_url=prepare(get_settings()).dagster.sqlalchemy_url(), inst_data=inst_data)
         for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
             part.optimize_for_webserver(statement_timeout=0, pool_recycle=POOL_RECYCLE_S, max_overflow=POOL_OVERFLOW)
         return storage

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import dagster as dg
-import psycopg
 from psycopg import sql
 
 from explorer_dagster.errors import ExplorerError
@@ -142,10 +141,9 @@ def _check(
 
 
 def _duplicates(session: TenantSession, source: Source) -> int:
-    login = session.rw_login
     query = sql.SQL("select count(*) - count(distinct {key}) from {table}").format(
         key=sql.Identifier(source.primary_key), table=sql.Identifier(session.schema.raw, source.table)
     )
-    with psycopg.connect(**session.connections.tenant(login.user, login.password).conninfo()) as connection:
+    with session.rw_database.connect() as connection:
         row = connection.execute(query).fetchone()
     return int(row[0]) if row else 0

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from explorer_dagster.catalog import Catalog, Login, SchemaState, Tenant, TenantSchema
+from explorer_dagster.catalog import Catalog, State, Tenant, TenantLogin, TenantSchema
 from explorer_dagster.commcare.client import CommCareClient
-from explorer_dagster.postgres import Connections, load_connections
-from explorer_dagster.registry import Pipeline
+from explorer_dagster.errors import ExplorerError, TransientError
+from explorer_dagster.postgres.connections import Connections, Login, load_connections
 from explorer_dagster.settings import Settings, get_settings
 
 FULL_REFRESH_TAG = "explorer/full_refresh"
@@ -30,8 +30,14 @@ class TenantSession:
     full_refresh: bool
 
     @property
-    def rw_login(self) -> Login:
+    def rw_login(self) -> TenantLogin:
+        """The tenant's own writing login: the only one that its data is loaded and transformed with."""
         return self.catalog.schemas.rw_login(self.tenant)
+
+    @property
+    def rw_database(self) -> Login:
+        """The same login as a way into the database."""
+        return self.connections.tenant(self.rw_login.user, self.rw_login.password)
 
     def work_dir(self, tool: str) -> Path:
         """`HOME/<tool>/<prefix>`: the tool's files of this tenant, kept between runs."""
@@ -57,13 +63,11 @@ class TenantSession:
         A worker that was killed leaves the mark; Dagster lets one run per tenant work at a time, so the next run takes it over.
         """
         schemas = self.catalog.schemas
-        schemas.transition(
-            self.tenant, {SchemaState.ACTIVE, SchemaState.MATERIALIZING}, SchemaState.MATERIALIZING, run_id=self.run_id
-        )
+        schemas.transition(self.tenant, {State.ACTIVE, State.MATERIALIZING, State.EXPIRED}, State.MATERIALIZING, run_id=self.run_id)
         try:
             yield
         finally:
-            schemas.transition(self.tenant, {SchemaState.MATERIALIZING}, SchemaState.ACTIVE, run_id=self.run_id)
+            schemas.transition(self.tenant, {State.MATERIALIZING}, State.ACTIVE, run_id=self.run_id)
 
 
 class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -101,8 +105,6 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 def failure(error: Exception) -> dg.Failure:
     """The error as Dagster shows it: message, next step and code as metadata; retried only where trying again can help."""
-    from explorer_dagster.errors import ExplorerError, TransientError
-
     if not isinstance(error, ExplorerError):
         raise error
     return dg.Failure(
@@ -114,7 +116,3 @@ def failure(error: Exception) -> dg.Failure:
         },
         allow_retries=isinstance(error, TransientError),
     )
-
-
-def step_specs_defaults(pipeline: Pipeline) -> dict[str, list[str] | None]:
-    return {"owners": list(pipeline.owners) or None}

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
-import psycopg
 from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 
 from explorer_dagster.commcare.structure import Structure
@@ -144,8 +143,7 @@ def _generated_spec(pipeline: Pipeline, name: str, key: dg.AssetKey) -> dg.Asset
 def _prepare(session: TenantSession, pipeline: Pipeline) -> TenantProject:
     latest = session.catalog.discovered.latest(session.tenant)
     structure = Structure.from_dict(latest.structure) if latest else Structure(apps=(), case_types=(), forms=())
-    login = session.rw_login
-    with psycopg.connect(**session.connections.tenant(login.user, login.password).conninfo()) as connection:
+    with session.rw_database.connect() as connection:
         return prepare(
             structure,
             dbt_project=session.settings.project_dir / pipeline.transforms.dbt_project,
