@@ -1,0 +1,98 @@
+"""May this request see this domain and this resource, and if not, with which odd answer does HQ say so?
+
+The order of the checks and the bodies (mostly empty) follow HQ's decorators; see the error catalogue in the README.
+"""
+
+import base64
+import binascii
+import hmac
+from dataclasses import dataclass, field
+from typing import Literal
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+
+from demo_commcare.oauth import TokenStore
+from demo_commcare.world import DEMO_USERNAME, World
+
+Style = Literal["tastypie", "view"]
+NO_SUBSCRIPTION_TEXT = "Your current subscription does not have access to this feature"
+CUT_OFF_TEXT = "API access has been temporarily cut off due to too many requests.  To re-enable, please contact support."
+FORBIDDEN_PAGE = "<!DOCTYPE html><html><head><title>403 Forbidden</title></head><body><h1>You do not have access</h1></body></html>"
+
+
+@dataclass
+class Access:
+    """Who may do what. `denied` holds (domain, resource) pairs, `cut_off` domains that used the API too much."""
+
+    world: World
+    tokens: TokenStore
+    api_key: str = field(repr=False)
+    denied: set[tuple[str, str]] = field(default_factory=set)
+    cut_off: set[str] = field(default_factory=set)
+
+    def refuse_global(self, request: Request) -> Response | None:
+        """For `user_domains` and `identity`."""
+        scheme, _, rest = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self.tokens.check(rest.strip()):
+            return None
+        if scheme.lower() != "bearer" and self._is_key(rest, request, in_query=True):
+            return None
+        return PlainTextResponse("Username or API Key is incorrect, expired or deactivated", 401)
+
+    def refuse(self, request: Request, domain: str, resource: str, style: Style = "tastypie") -> Response | None:
+        """The refusal, or None when the request may go on. Case v2 is a plain `view`; everything else is tastypie."""
+        project = self.world.projects.get(domain)
+        if project is not None and not project.subscribed:
+            return JSONResponse({"error": NO_SUBSCRIPTION_TEXT}, 401)
+        if domain in self.cut_off:
+            return JSONResponse({"error": CUT_OFF_TEXT}, 401)
+        refusal = self._authenticate(request, domain, style)
+        if refusal is not None:
+            return refusal
+        if project is None and style == "view":
+            return JSONResponse({"error": f'The domain "{domain}" was not found.'}, 404)
+        if project is None or DEMO_USERNAME not in project.members or (domain, resource) in self.denied:
+            return HTMLResponse(FORBIDDEN_PAGE, 403) if style == "view" else Response(status_code=403)
+        return None
+
+    def _authenticate(self, request: Request, domain: str, style: Style) -> Response | None:
+        header = request.headers.get("authorization", "")
+        scheme, _, rest = header.partition(" ")
+        scheme = scheme.lower()
+        if scheme == "bearer":
+            return self._bearer(rest.strip(), domain, style)
+        if scheme == "basic":
+            return self._basic(rest)
+        in_query = style == "tastypie"
+        if scheme != "digest" and self._is_key(rest, request, in_query):
+            return None
+        if header and scheme != "digest":
+            return Response(status_code=401)
+        challenge = 'Digest realm="DJANGO", qop="auth", nonce="4f1c2b", opaque="8a61", algorithm="MD5", stale="false"'
+        return Response(status_code=401, headers={"WWW-Authenticate": challenge})
+
+    def _bearer(self, token: str, domain: str, style: Style) -> Response | None:
+        found = self.tokens.check(token)
+        if found is None or "access_apis" not in found.scopes:
+            return Response(status_code=401)
+        if not found.allows(domain):
+            return HTMLResponse(FORBIDDEN_PAGE, 403) if style == "view" else Response(status_code=403)
+        return None
+
+    def _basic(self, credentials: str) -> Response:
+        """The demo user has two-factor authentication, so a password alone never suffices."""
+        try:
+            username = base64.b64decode(credentials, validate=True).decode().partition(":")[0]
+        except (binascii.Error, UnicodeDecodeError):
+            username = ""
+        if username != DEMO_USERNAME:
+            return Response(status_code=401, headers={"WWW-Authenticate": 'Basic realm=""'})
+        return JSONResponse({"error": "must send X-COMMCAREHQ-OTP header or 'otp' URL parameter"}, 401)
+
+    def _is_key(self, credentials: str, request: Request, in_query: bool) -> bool:
+        username, _, key = credentials.strip().partition(":")
+        if not username and in_query:
+            username, key = request.query_params.get("username", ""), request.query_params.get("api_key", "")
+        right_key = hmac.compare_digest(key.encode(), self.api_key.encode())
+        return right_key and username.lower() == DEMO_USERNAME

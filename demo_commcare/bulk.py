@@ -1,0 +1,197 @@
+"""How are millions of cases and forms served without keeping one of them?
+
+`BulkHistory` is a sequence of families (household, woman, pregnancy, child), each case made by one registration form. Document `i` is
+computed from its number through a template rendered once from the ordinary builders, so its shape is that of the told story.
+Changed documents leave this history; whoever changes them (`world`) keeps the changed copy.
+"""
+
+import json
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from demo_commcare.clock import DAY_US, iso, parse_instant
+from demo_commcare.programme import maternal_apps, registrations
+from demo_commcare.programme.app_model import App, Form
+from demo_commcare.programme.journal import form_body
+from demo_commcare.programme.names import CHILDREN, MEN, VILLAGES, WOMEN
+from demo_commcare.programme.registrations import Event
+from demo_commcare.records import CaseRecord, FormRecord, case_blocks, fold_case
+
+Json = dict[str, Any]
+KINDS = ("household", "mother", "pregnancy", "child")
+FORMS: tuple[Form, ...] = (maternal_apps.HOUSEHOLD, maternal_apps.WOMAN, maternal_apps.PREGNANCY, maternal_apps.CHILD)
+WORKERS = 8
+PERIOD = len(KINDS) * WORKERS
+_START_MS = parse_instant("2022-01-03T04:00:00")[0] // 1000
+_SPAN_MS = 2 * 365 * DAY_US // 1000
+_DEVICE_US, _SERVER_US, _INDEXED_US = (parse_instant(f"200{n}-01-01T01:01:01.000001")[0] for n in (1, 2, 3))
+_DEVICE_LAG_MS, _SERVER_LAG_MS = 9_000, 2_500
+_MARK = re.compile(r"@@(\w+?)_*@@")
+
+
+def _mark(name: str) -> str:
+    """A placeholder exactly as long as an identifier, so that lengths computed from it are right."""
+    return f"@@{name}".ljust(34, "_") + "@@"
+
+
+class BulkHistory:
+    """`count` cases and as many forms, ordered by number in every instant."""
+
+    def __init__(self, domain: str, count: int, seed: int, users: Sequence[Json], app: App) -> None:
+        self.domain, self.count = domain, count
+        self._app = app
+        self._case_suffix = f"-ca5e-4000-a000-{seed & 0xFFFFFFFFFFFF:012x}"
+        self._form_suffix = f"-f04a-4000-a000-{seed & 0xFFFFFFFFFFFF:012x}"
+        self._index_start_ms, self._index_span_ms = _START_MS, _SPAN_MS
+        self.owners = tuple(user["primary_location"] or user["id"] for user in users[:WORKERS])
+        pairs = [self._templates(number, users) for number in range(PERIOD)]
+        self._form_templates = [form for form, _ in pairs]
+        self._case_templates = [case for _, case in pairs]
+        self._days: dict[int, str] = {}
+        self.case_samples = [self.case(number) for number in range(PERIOD)]
+        self.form_samples = [self.form(number) for number in range(PERIOD)]
+
+    def case_id(self, number: int) -> str:
+        return f"{number:08x}{self._case_suffix}"
+
+    def form_id(self, number: int) -> str:
+        return f"{number:08x}{self._form_suffix}"
+
+    def case_number(self, case_id: str) -> int | None:
+        """The number of a case of this history, None for any other id."""
+        return self._number(case_id, self._case_suffix)
+
+    def form_number(self, form_id: str) -> int | None:
+        return self._number(form_id, self._form_suffix)
+
+    def event_ms(self, number: int) -> int:
+        """When the server received document `number`; the device wrote it a few seconds earlier."""
+        return _START_MS + number * _SPAN_MS // self.count - _SERVER_LAG_MS
+
+    def device_ms(self, number: int) -> int:
+        return self.event_ms(number) + _SERVER_LAG_MS - _DEVICE_LAG_MS
+
+    def indexed_ms(self, number: int) -> int:
+        return self._index_start_ms + number * self._index_span_ms // self.count
+
+    def reindex(self, now_us: int) -> None:
+        """Index everything again within the second before `now_us`."""
+        self._index_span_ms = 1_000
+        self._index_start_ms = now_us // 1000 - self._index_span_ms
+
+    def numbers_between(self, clock: Callable[[int], int], low_ms: int | None, high_ms: int | None) -> range:
+        """Numbers whose instant lies in [low_ms, high_ms]; `clock` is one of the three methods above."""
+        everything = range(self.count)
+        low = 0 if low_ms is None else bisect_left(everything, low_ms, key=clock)
+        high = self.count if high_ms is None else bisect_left(everything, high_ms + 1, key=clock)
+        return range(low, max(low, high))
+
+    def render_case(self, number: int) -> str:
+        """JSON text of the case object of case v2."""
+        return self._case_templates[number % PERIOD] % self._values(number)
+
+    def render_form(self, number: int, root: str) -> str:
+        """JSON text of the form object."""
+        values = self._values(number)
+        values["root"] = root
+        return self._form_templates[number % PERIOD] % values
+
+    def form(self, number: int) -> FormRecord:
+        body = json.loads(self.render_form(number, ""))
+        instants = {name: parse_instant(body.pop(name))[0] for name in ("received_on", "server_modified_on", "indexed_on")}
+        for name in ("archived", "edited_on", "edited_by_user_id"):
+            del body[name]
+        return FormRecord(
+            self.domain, body["id"], body["form"]["@xmlns"], body["app_id"], instants["received_on"], instants["server_modified_on"],
+            instants["indexed_on"], body,
+        )  # fmt: skip
+
+    def case(self, number: int) -> CaseRecord:
+        form = self.form(number)
+        block = next(case_blocks(form.form))
+        case = fold_case(None, block, form, parse_instant(block["@date_modified"])[0])
+        return replace(case, indexed_us=self.indexed_ms(number) * 1000)
+
+    def _number(self, doc_id: str, suffix: str) -> int | None:
+        if not doc_id.endswith(suffix) or not re.fullmatch(r"[0-9a-f]{8}", doc_id[:8]) or len(doc_id) != 8 + len(suffix):
+            return None
+        number = int(doc_id[:8], 16)
+        return number if number < self.count else None
+
+    def _values(self, number: int) -> dict[str, Any]:
+        family = number >> 2
+        mixed = (family * 2654435761 + number) & 0xFFFFFFFF
+        event = self.event_ms(number)
+        device = self._stamp(event + _SERVER_LAG_MS - _DEVICE_LAG_MS)
+        return {
+            "case_id": f"{number:08x}{self._case_suffix}",
+            "form_id": f"{number:08x}{self._form_suffix}",
+            "parent_id": f"{number - 1 if number & 3 < 3 else number - 2:08x}{self._case_suffix}",
+            "device": device,
+            "start": self._stamp(event + _SERVER_LAG_MS - _DEVICE_LAG_MS - 240_000),
+            "server": self._stamp(event),
+            "indexed": self._stamp(self.indexed_ms(number)),
+            "man": MEN[mixed % len(MEN)],
+            "woman": WOMEN[mixed % len(WOMEN)],
+            "child": CHILDREN[mixed % len(CHILDREN)],
+            "village": VILLAGES[mixed % len(VILLAGES)][0],
+            "family": family,
+            "digits": 10000 + mixed % 89999,
+            "small": 1 + mixed % 9,
+            "age": 17 + mixed % 25,
+            "height": 145 + mixed % 25,
+            "weight": 1900 + mixed % 2100,
+            "date": device[:10],
+            "birth": 2007 - mixed % 25,
+            "gps": f"23.{mixed % 9999999:07d} 85.{family % 9999999:07d} 612.0 8.5",
+        }
+
+    def _stamp(self, instant_ms: int) -> str:
+        day, rest = divmod(instant_ms, 86_400_000)
+        prefix = self._days.get(day)
+        if prefix is None:
+            prefix = self._days[day] = iso(day * DAY_US)[:10]
+        seconds, millis = divmod(rest, 1000)
+        return f"{prefix}T{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{millis:03d}000Z"
+
+    def _templates(self, number: int, users: Sequence[Json]) -> tuple[str, str]:
+        """Form and case template of documents whose number is congruent to `number`."""
+        kind, user = number % len(KINDS), users[number // len(KINDS) % WORKERS]
+        form_spec = FORMS[kind]
+        event = Event(_mark("case_id"), user["id"], _DEVICE_US, self.owners[number // len(KINDS) % WORKERS])
+        body = form_body(form_spec, self._app, _registration(kind, event), self.domain, _mark("form_id"), _DEVICE_US, user)
+        form = FormRecord(
+            self.domain, _mark("form_id"), form_spec.xmlns, self._app.app_id, _SERVER_US, _SERVER_US, _INDEXED_US, body
+        )  # fmt: skip
+        case = fold_case(None, next(case_blocks(form.form)), form, _DEVICE_US)
+        return _template(form.api(_mark("root"))), _template(replace(case, indexed_us=_INDEXED_US).api())
+
+
+def _registration(kind: int, event: Event) -> Json:
+    m = _mark
+    if kind == 0:
+        return registrations.household(
+            event, f"{m('man')} {m('family')}", m("village"), f"W-{m('small')}", f"+917{m('digits')}", "tap well", "yes", m("small"), m("gps"),
+            f"{m('village')}-{m('family')}",
+        )  # fmt: skip
+    if kind == 1:
+        return registrations.woman(event, m("parent_id"), m("woman"), m("age"), f"{m('birth')}-04-0{m('small')}", "hi", f"+918{m('digits')}")
+    if kind == 2:
+        return registrations.pregnancy(
+            event, m("parent_id"), m("woman"), m("date"), m("date"), m("small"), m("small"), "none", f"{m('height')}.{m('small')}", "o"
+        )
+    return registrations.child(event, m("parent_id"), m("child"), m("date"), "f", m("weight"))
+
+
+def _template(document: Json) -> str:
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).replace("%", "%%")
+    text = _MARK.sub(lambda match: f"%({match[1]})s", text)
+    start_us = _DEVICE_US - 240_000_000
+    for instant_us, name in ((_DEVICE_US, "device"), (start_us, "start"), (_SERVER_US, "server"), (_INDEXED_US, "indexed")):
+        text = text.replace(iso(instant_us), f"%({name})s")
+    return text
+
+

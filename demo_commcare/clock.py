@@ -1,0 +1,65 @@
+"""Which instant is it, and how does CommCare HQ write it?
+
+Instants are integers of microseconds since 1970 (UTC), because documents are sorted, compared and written millions of times.
+Nothing here knows of documents, requests or time windows.
+"""
+
+import re
+import threading
+import time
+from datetime import UTC, date, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ISO = re.compile(
+    r"(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?\s*(Z|z|[+-]\d{2}:?\d{2})?"
+)
+DAY_US = 86_400_000_000
+
+
+def iso(instant_us: int) -> str:
+    """`YYYY-MM-DDTHH:MM:SS.ffffffZ`, the form of every instant in case v2 and form answers."""
+    return (_EPOCH + timedelta(microseconds=instant_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def naive_iso(instant_us: int) -> str:
+    """ISO without a zone, as the location resources write it."""
+    return (_EPOCH + timedelta(microseconds=instant_us)).strftime("%Y-%m-%dT%H:%M:%S.%f")
+
+
+def instant_of(moment: datetime) -> int:
+    """Microseconds of an aware datetime."""
+    delta = moment - _EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def parse_instant(text: str) -> tuple[int, bool]:
+    """Microseconds and whether the text was only a date. Raises ValueError for anything that is no ISO date or datetime."""
+    match = _ISO.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(text)
+    year, month, day, hour, minute, second, fraction, zone = match.groups()
+    micros = int((fraction or "0").ljust(6, "0")[:6])
+    moment = datetime(int(year), int(month), int(day), int(hour or 0), int(minute or 0), int(second or 0), micros, UTC)
+    if zone and zone not in "Zz":
+        digits = zone[1:].replace(":", "")
+        offset = timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+        moment = moment - offset if zone[0] == "+" else moment + offset
+    return instant_of(moment), hour is None
+
+
+def midnight(day: date) -> int:
+    """Microseconds of a day's first instant (UTC)."""
+    return instant_of(datetime(day.year, day.month, day.day, tzinfo=UTC))
+
+
+class Clock:
+    """Wall clock that never stands still: each reading is at least one millisecond after the one before."""
+
+    def __init__(self) -> None:
+        self._last_us = 0
+        self._lock = threading.Lock()
+
+    def now_us(self) -> int:
+        with self._lock:
+            self._last_us = max(time.time_ns() // 1_000, self._last_us + 1_000)
+            return self._last_us

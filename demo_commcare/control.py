@@ -1,0 +1,221 @@
+"""Which switches does a test have?
+
+`Control` changes the world and the server's behaviour from Python; `/_demo/` offers the same over HTTP to whoever has the control
+token. Every public method of `Control` named in `ACTIONS` is an action with the same arguments.
+"""
+
+import hmac
+import inspect
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from demo_commcare.auth import Access
+from demo_commcare.faults import AnswerSwitches, FaultRule, FaultyApp, Kind, SeenRequest
+from demo_commcare.tastypie import json_response, json_text
+from demo_commcare.throttle import Throttle, hq_limits
+from demo_commcare.world import TRUTH_RESOURCES, Truth, UnknownDocument, World
+
+ACTIONS = (
+    "fail", "clear_faults", "set_latency", "throttle", "throttle_like_hq", "no_throttle", "expire_access_tokens", "revoke_refresh_tokens",
+    "issue_refresh_token", "set_access_token_lifetime", "deny", "allow", "cut_off", "restore", "set_subscription", "set_switches",
+    "create_case", "update_case", "close_case", "delete_case", "archive_form", "unarchive_form", "edit_form", "delete_form",
+    "deactivate_user", "reactivate_user", "add_question", "set_index_lag", "settle_index", "reindex",
+)  # fmt: skip
+
+
+class Control:
+    """All switches of one server. Safe to call from any thread."""
+
+    def __init__(self, world: World, access: Access, throttle: Throttle, faults: FaultyApp, switches: AnswerSwitches) -> None:
+        self._world, self._access, self._throttle, self._faults = world, access, throttle, faults
+        self.switches = switches
+
+    @property
+    def requests(self) -> list[SeenRequest]:
+        """What was asked so far (the newest 20 000), without headers."""
+        return list(self._faults.seen)
+
+    def truth(self, domain: str) -> Truth:
+        return self._world.truth(domain)
+
+    def fail(
+        self,
+        pattern: str,
+        kind: Kind = "status",
+        times: int = 1,
+        skip: int = 0,
+        status: int = 500,
+        body: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        seconds: float = 1.0,
+    ) -> None:
+        """Break the next `times` requests whose path and query match the regular expression; see `FaultRule`."""
+        self._faults.rules.append(FaultRule(pattern, kind, times, skip, status, body, dict(headers or {}), seconds))
+
+    def clear_faults(self) -> None:
+        self._faults.rules.clear()
+
+    def set_latency(self, seconds: float) -> None:
+        """Wait before every API answer."""
+        self._faults.latency_s = seconds
+
+    def throttle(self, limits: Mapping[str, float], retry_after: float | str | None = None) -> None:
+        """For instance `{"second": 5, "minute": 50}`; `retry_after`: None (true float), a number or text, or "absent"."""
+        self._throttle.configure(limits, retry_after)
+
+    def throttle_like_hq(self, workers: int = 10) -> None:
+        self._throttle.configure(hq_limits(workers))
+
+    def no_throttle(self) -> None:
+        self._throttle.configure({})
+
+    def expire_access_tokens(self) -> None:
+        self._access.tokens.expire_access_tokens()
+
+    def revoke_refresh_tokens(self) -> None:
+        self._access.tokens.revoke_refresh_tokens()
+
+    def issue_refresh_token(self, domains: list[str] | None = None) -> str:
+        """A new refresh token, limited to `domains` if given."""
+        return self._access.tokens.issue_refresh_token(*(domains or ()))
+
+    def set_access_token_lifetime(self, seconds: float) -> None:
+        """For tokens issued from now on."""
+        self._access.tokens.access_lifetime_s = seconds
+
+    @property
+    def oauth_client(self) -> tuple[str, str]:
+        """Client id and client secret."""
+        return self._access.tokens.client_id, self._access.tokens.client_secret
+
+    def deny(self, domain: str, resource: str) -> None:
+        """Take away the permission for one resource, named as in the URL (`case`, `form`, `user`, `location` ...)."""
+        self._access.denied.add((domain, resource))
+
+    def allow(self, domain: str, resource: str) -> None:
+        self._access.denied.discard((domain, resource))
+
+    def cut_off(self, domain: str) -> None:
+        """The rate limit that is disguised as 401."""
+        self._access.cut_off.add(domain)
+
+    def restore(self, domain: str) -> None:
+        self._access.cut_off.discard(domain)
+
+    def set_subscription(self, domain: str, subscribed: bool) -> None:
+        self._world.projects[domain].subscribed = subscribed
+
+    def set_switches(self, **switches: Any) -> None:
+        """Set fields of `AnswerSwitches`: old_page_end, next_host, drop_collection, endless_paging, user_domains_paged,
+        deep_offset_limit."""
+        for name, value in switches.items():
+            if name not in asdict(self.switches):
+                raise ValueError(f"unknown switch {name}; known: {', '.join(asdict(self.switches))}")
+            setattr(self.switches, name, value)
+
+    def create_case(self, domain: str, case_type: str, name: str, properties: dict[str, str], parent_id: str | None = None) -> str:
+        """Returns the new case's id."""
+        with self._world.lock:
+            return self._world.projects[domain].create_case(case_type, name, properties, parent_id)
+
+    def update_case(self, domain: str, case_id: str, properties: dict[str, str]) -> str:
+        """Returns the id of the system form that did it."""
+        with self._world.lock:
+            return self._world.projects[domain].update_case(case_id, properties)
+
+    def close_case(self, domain: str, case_id: str) -> str:
+        with self._world.lock:
+            return self._world.projects[domain].close_case(case_id)
+
+    def delete_case(self, domain: str, case_id: str) -> None:
+        with self._world.lock:
+            self._world.projects[domain].delete_case(case_id)
+
+    def archive_form(self, domain: str, form_id: str) -> None:
+        with self._world.lock:
+            self._world.projects[domain].archive_form(form_id)
+
+    def unarchive_form(self, domain: str, form_id: str) -> None:
+        with self._world.lock:
+            self._world.projects[domain].archive_form(form_id, archived=False)
+
+    def edit_form(self, domain: str, form_id: str, changes: dict[str, str]) -> None:
+        """`changes` by path, such as `{"exam/weight_kg": "61.5"}`; the cases follow."""
+        with self._world.lock:
+            self._world.projects[domain].edit_form(form_id, changes)
+
+    def delete_form(self, domain: str, form_id: str) -> None:
+        with self._world.lock:
+            self._world.projects[domain].delete_form(form_id)
+
+    def deactivate_user(self, domain: str, user_id: str) -> None:
+        with self._world.lock:
+            self._world.projects[domain].set_user_active(user_id, active=False)
+
+    def reactivate_user(self, domain: str, user_id: str) -> None:
+        with self._world.lock:
+            self._world.projects[domain].set_user_active(user_id, active=True)
+
+    def add_question(self, domain: str, app_id: str, form_xmlns: str, name: str, question_type: str = "Text") -> int:
+        """Returns the application's new version."""
+        with self._world.lock:
+            return self._world.projects[domain].add_question(app_id, form_xmlns, name, question_type)
+
+    def set_index_lag(self, domain: str, seconds: float) -> None:
+        """How long changes of cases and forms stay out of the lists."""
+        with self._world.lock:
+            self._world.projects[domain].set_index_lag(seconds)
+
+    def settle_index(self, domain: str) -> None:
+        """Index all waiting changes now."""
+        with self._world.lock:
+            self._world.projects[domain].settle_index()
+
+    def reindex(self, domain: str) -> None:
+        """Give every case and form a new `indexed_on`."""
+        with self._world.lock:
+            self._world.projects[domain].reindex()
+
+
+class ControlEndpoint:
+    """`/_demo/` over HTTP: `POST /_demo/control` and `GET /_demo/truth/{domain}/{resource}`."""
+
+    def __init__(self, control: Control, world: World, token: str) -> None:
+        self._control, self._world, self._token = control, world, token
+
+    async def act(self, request: Request) -> Response:
+        """`{"action": name, ...arguments}` gives `{"result": value}`; errors are 400 with `{"error": text}`."""
+        if not self._permitted(request):
+            return JSONResponse({"error": "control token required"}, 401)
+        try:
+            order = await request.json()
+            action = order.pop("action")
+            if action not in ACTIONS:
+                raise ValueError(f"unknown action {action}")
+            method = getattr(self._control, action)
+            inspect.signature(method).bind(**order)
+            return JSONResponse({"result": method(**order)})
+        except (ValueError, KeyError, AttributeError, TypeError, UnknownDocument) as error:
+            return JSONResponse({"error": f"{type(error).__name__}: {error}"}, 400)
+
+    async def truth(self, request: Request) -> Response:
+        """`{"count", "objects"}`; `?count_only=1` leaves the objects out."""
+        domain, resource = request.path_params["domain"], request.path_params["resource"]
+        if not self._permitted(request):
+            return JSONResponse({"error": "control token required"}, 401)
+        if domain not in self._world.projects or resource not in TRUTH_RESOURCES:
+            return JSONResponse({"error": "unknown domain or resource"}, 404)
+        with self._world.lock:
+            truth = self._world.truth(domain)
+            if "count_only" in request.query_params and resource in {"cases", "forms"}:
+                return JSONResponse({"count": truth.case_count if resource == "cases" else truth.form_count})
+            objects = getattr(truth, resource)
+        return json_response(json_text({"count": len(objects), "objects": objects}))
+
+    def _permitted(self, request: Request) -> bool:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        return scheme.lower() == "bearer" and hmac.compare_digest(token.encode(), self._token.encode())

@@ -1,0 +1,140 @@
+"""What does the form resource answer?
+
+The filters, date formats and orders of HQ's form list, and attachments. The envelope is `tastypie`'s, the documents are `index`'s.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from demo_commcare.clock import instant_of
+from demo_commcare.faults import AnswerSwitches
+from demo_commcare.index import Query, Range
+from demo_commcare.programme.journal import attachment_bytes
+from demo_commcare.records import FormRecord
+from demo_commcare.tastypie import BadRequest, Page, json_response, json_text, list_answer
+from demo_commcare.world import Project
+
+Test = Callable[[FormRecord], bool]
+_DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%MZ")
+_ORDERS = {"received_on": "received_us", "server_modified_on": "server_modified_us", "indexed_on": "indexed_us"}
+_RANGES = {**_ORDERS, "server_date_modified": "server_modified_us"}
+_UNORDERED = {"id", "domain", "form", "type", "version", "app_id", "build_id", "archived", "edited_on", "metadata", "uiversion"}
+_CONTROL = {"limit", "offset", "order_by", "format", "username", "api_key", "include_archived", "cases__full"}
+_NOT_FOUND_PAGE = "<!DOCTYPE html><html><head><title>404</title></head><body><h1>Not found</h1></body></html>"
+
+
+def form_date_ms(text: str) -> int:
+    """Only four formats are known; a normal trailing Z or an offset is a 400."""
+    for pattern in _DATE_FORMATS:
+        try:
+            return instant_of(datetime.strptime(text, pattern).replace(tzinfo=UTC)) // 1000
+        except ValueError:
+            continue
+    raise BadRequest(f"Bad query parameter: Unknown date format: {text}")
+
+
+def form_list(request: Request, project: Project, switches: AnswerSwitches, root: str) -> Response:
+    """`GET form/`: newest first unless ordered otherwise."""
+    params = dict(request.query_params)
+    page = Page.of(params)
+    if switches.deep_offset_limit is not None and page.offset + page.limit > switches.deep_offset_limit:
+        message = "Sorry, this request could not be processed. Please try again later."
+        return json_response(json_text({"error_message": message}), 500)
+    order, field = _order(params.get("order_by", "-received_on"))
+    selection = project.forms.select(_query(params, project), field)
+    chosen = selection.page(page.offset, page.limit, descending=order.startswith("-"))
+    texts = _render(project, chosen, root, full_cases=params.get("cases__full") == "true")
+    return list_answer(request, switches, page, len(selection), texts, query_only_next=True)
+
+
+def form_detail(request: Request, project: Project, root: str) -> Response:
+    """`GET form/{id}/`, or the empty 404."""
+    form = project.forms.get(request.path_params["form_id"])
+    if form is None:
+        return Response(status_code=404)
+    return json_response(json_text(form.api(root)))
+
+
+def form_attachment(request: Request, project: Project) -> Response:
+    """The bytes of one attachment, or HQ's HTML 404."""
+    form, name = project.forms.get(request.path_params["form_id"]), request.path_params["name"]
+    if form is None or name not in form.body["attachments"]:
+        return HTMLResponse(_NOT_FOUND_PAGE, 404)
+    return Response(attachment_bytes(form.doc_id, name), media_type=form.body["attachments"][name]["content_type"])
+
+
+def _order(text: str) -> tuple[str, str]:
+    name = text.lstrip("-")
+    if name in _UNORDERED:
+        raise BadRequest(f"The '{name}' field does not allow ordering.")
+    if name not in _ORDERS:
+        raise BadRequest(f"No matching '{name}' field for ordering on.")
+    return text, _ORDERS[name]
+
+
+def _query(params: dict[str, str], project: Project) -> Query[FormRecord]:
+    cheap: list[Test] = []
+    if "include_archived" not in params:
+        cheap.append(lambda form: not form.archived)
+    ranges: dict[str, Range] = {}
+    slow: list[Test] = []
+    for key, value in params.items():
+        base, _, side = key.rpartition("_")
+        if side in {"start", "end"} and base in _RANGES:
+            low, high = ranges.get(_RANGES[base], (None, None))
+            bound = form_date_ms(value)
+            ranges[_RANGES[base]] = (bound, high) if side == "start" else (low, bound)
+        elif key == "_search":
+            ranges |= _search_range(value)
+        elif key in {"xmlns", "app_id"}:
+            cheap.append(_term(key, value))
+        elif key == "case_id":
+            slow.append(_touching(project.forms_of_case(value)))
+        elif key not in _CONTROL:
+            cheap.append(lambda form: False)
+    samples = project.bulk.form_samples if project.bulk else []
+    residues = tuple(place for place, sample in enumerate(samples) if all(test(sample) for test in cheap))
+    tests = [*cheap, *slow]
+    return Query(lambda form: all(test(form) for test in tests), ranges, residues, bool(slow), repr((residues, params.get("case_id"))))
+
+
+def _term(key: str, value: str) -> Test:
+    if key == "xmlns":
+        return lambda form: form.xmlns == value
+    return lambda form: (form.app_id or "").lower() == value.lower()
+
+
+def _touching(form_ids: set[str]) -> Test:
+    return lambda form: form.doc_id in form_ids
+
+
+def _search_range(text: str) -> dict[str, Range]:
+    """The one `_search` shape in use: a range of `inserted_at`."""
+    try:
+        bounds: dict[str, Any] = json.loads(text)["filter"]["range"]["inserted_at"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadRequest("Bad query parameter: Invalid _search") from error
+    low, high = (form_date_ms(str(bounds[side]).rstrip("Z")) if side in bounds else None for side in ("gte", "lte"))
+    return {"indexed_us": (low, high)}
+
+
+def _render(project: Project, chosen: Sequence[FormRecord | int], root: str, full_cases: bool) -> list[str]:
+    texts = []
+    for form in chosen:
+        if isinstance(form, int) and not full_cases and project.bulk:
+            texts.append(project.bulk.render_form(form, root))
+            continue
+        record = project.bulk.form(form) if isinstance(form, int) and project.bulk else form
+        if isinstance(record, int):
+            continue
+        answer = record.api(root)
+        if full_cases:
+            cases = (project.cases.get(case_id) for case_id in record.case_ids())
+            answer["cases"] = [case.api_v1() for case in cases if case is not None]
+        texts.append(json_text(answer))
+    return texts

@@ -1,0 +1,251 @@
+"""Which documents are listed, in which order, and since when?
+
+CommCare HQ lists from a search index that follows the primary store with a delay. `DocumentIndex` keeps both: `get` answers from the
+primary store, `select` from what has been indexed. The order of equal milliseconds is by id, and instants compare in milliseconds.
+Which filters a resource knows is the resource's business.
+"""
+
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, TypeVar
+
+from demo_commcare.bulk import PERIOD, BulkHistory
+from demo_commcare.clock import Clock
+from demo_commcare.records import CaseRecord, FormRecord
+
+Record = TypeVar("Record", CaseRecord, FormRecord)
+Key = tuple[int, str]
+Range = tuple[int | None, int | None]
+
+
+class BulkView(Generic[Record]):
+    """One side (cases or forms) of a bulk history: identity, instants per field, rendering."""
+
+    def __init__(
+        self,
+        bulk: BulkHistory,
+        fields: dict[str, Callable[[int], int]],
+        doc_id: Callable[[int], str],
+        number: Callable[[str], int | None],
+        record: Callable[[int], Record],
+        render: Callable[[int, str], str],
+    ) -> None:
+        self.bulk, self.fields, self.doc_id, self.number, self.record, self.render = bulk, fields, doc_id, number, record, render
+
+
+@dataclass
+class Query(Generic[Record]):
+    """What to list. `ranges` are inclusive bounds in ms per instant field; `residues` the numbers modulo PERIOD of bulk documents
+    that can match; `matches` decides on a record; `slow` says that bulk documents must be looked at one by one, with `cache_key`
+    naming that question."""
+
+    matches: Callable[[Record], bool]
+    ranges: dict[str, Range] = field(default_factory=dict)
+    residues: tuple[int, ...] = tuple(range(PERIOD))
+    slow: bool = False
+    cache_key: str = ""
+
+
+class _Numbers(Sequence[int]):
+    """Sorted numbers of matching bulk documents, computed on demand."""
+
+    def __init__(self, span: range, residues: tuple[int, ...], skipped: Iterable[int]) -> None:
+        self._residues = residues
+        self._first = self._below(span.start)
+        self._last = self._below(span.stop)
+        positions = sorted(self._below(n) - self._first for n in skipped if n in span and n % PERIOD in residues)
+        self._holes = [position - place for place, position in enumerate(positions)]
+
+    def _below(self, number: int) -> int:
+        rounds, rest = divmod(number, PERIOD)
+        return rounds * len(self._residues) + bisect_left(self._residues, rest)
+
+    def __len__(self) -> int:
+        return self._last - self._first - len(self._holes)
+
+    def __getitem__(self, place: Any) -> Any:
+        if not 0 <= place < len(self):
+            raise IndexError(place)
+        rounds, rest = divmod(self._first + place + bisect_right(self._holes, place), len(self._residues))
+        return rounds * PERIOD + self._residues[rest]
+
+
+class Selection(Generic[Record]):
+    """The ordered result of a query: two sorted sequences (records and bulk numbers) read as one."""
+
+    def __init__(self, records: list[Record], order: str, numbers: Sequence[int], view: BulkView[Record] | None) -> None:
+        self._records, self._order, self._numbers, self._view = records, order, numbers, view
+        self._keys = [record_key(record, order) for record in records]
+        self._places = [self._bulk_rank(key) + place for place, key in enumerate(self._keys)]
+
+    def __len__(self) -> int:
+        return len(self._records) + len(self._numbers)
+
+    def rank_after(self, key: Key) -> int:
+        """How many documents are at or before `key`."""
+        return bisect_right(self._keys, key) + self._bulk_rank(key, after=True)
+
+    def rank_from(self, key: Key) -> int:
+        """How many documents are strictly before `key`."""
+        return bisect_left(self._keys, key) + self._bulk_rank(key)
+
+    def page(self, offset: int, limit: int, descending: bool = False) -> list[Record | int]:
+        """Up to `limit` documents; a bulk document is given by its number."""
+        if descending:
+            stop = max(0, len(self) - offset)
+            return self.page(max(0, stop - limit), stop - max(0, stop - limit))[::-1]
+        chosen: list[Record | int] = []
+        place = bisect_left(self._places, offset)
+        for position in range(offset, min(offset + limit, len(self))):
+            if place < len(self._places) and self._places[place] == position:
+                chosen.append(self._records[place])
+                place += 1
+            else:
+                chosen.append(self._numbers[position - place])
+        return chosen
+
+    def key(self, document: Record | int) -> Key:
+        if isinstance(document, int):
+            assert self._view is not None
+            return self._view.fields[self._order](document), self._view.doc_id(document)
+        return record_key(document, self._order)
+
+    def _bulk_rank(self, key: Key, after: bool = False) -> int:
+        if not len(self._numbers):
+            return 0
+        if self.key(self._numbers[len(self._numbers) - 1]) < key:
+            return len(self._numbers)
+        return (bisect_right if after else bisect_left)(self._numbers, key, key=self.key)
+
+
+def record_key(record: CaseRecord | FormRecord, order: str) -> Key:
+    """Sort key by an instant field such as `indexed_us`, in the index's resolution."""
+    return getattr(record, order) // 1000, record.doc_id
+
+
+class DocumentIndex(Generic[Record]):
+    """Primary store and search index of one kind of document of one project space."""
+
+    def __init__(self, clock: Clock, view: BulkView[Record] | None = None) -> None:
+        self._clock, self.view = clock, view
+        self.lag_s = 0.0
+        self._primary: dict[str, Record | None] = {}
+        self._visible: dict[str, Record] = {}
+        self._pending: list[tuple[float, str]] = []
+        self._left_bulk: set[int] = set()
+        self._sorted: dict[str, list[Record]] = {}
+        self._slow_answers: dict[str, list[int]] = {}
+
+    def load(self, records: Iterable[Record]) -> None:
+        """Take documents as already indexed, with their own index instant."""
+        for record in records:
+            self._primary[record.doc_id] = self._visible[record.doc_id] = record
+
+    def get(self, doc_id: str) -> Record | None:
+        """The document in the primary store."""
+        if doc_id in self._primary:
+            return self._primary[doc_id]
+        number = self.view.number(doc_id) if self.view else None
+        return None if number is None or self.view is None else self.view.record(number)
+
+    def put(self, record: Record) -> None:
+        """Store now, index after the lag."""
+        self._primary[record.doc_id] = record
+        self._schedule(record.doc_id)
+
+    def remove(self, doc_id: str) -> None:
+        self._primary[doc_id] = None
+        self._schedule(doc_id)
+
+    def everything(self) -> Iterator[Record]:
+        """Every document of the primary store, those of the bulk history first."""
+        if self.view is not None:
+            for number in range(self.view.bulk.count):
+                if self.view.doc_id(number) not in self._primary:
+                    yield self.view.record(number)
+        yield from (record for record in self._primary.values() if record is not None)
+
+    def count(self) -> int:
+        """Documents in the primary store."""
+        bulk = self.view.bulk.count if self.view else 0
+        replaced = sum(1 for doc_id in self._primary if self.view and self.view.number(doc_id) is not None)
+        return bulk - replaced + sum(1 for record in self._primary.values() if record is not None)
+
+    def settle(self, everything: bool = False) -> None:
+        """Index what is due (or all that waits)."""
+        now = time.monotonic()
+        due = [doc_id for at, doc_id in self._pending if everything or at <= now]
+        if not due:
+            return
+        self._pending = [] if everything else [entry for entry in self._pending if entry[0] > now]
+        for doc_id in due:
+            self._index(doc_id)
+
+    def reindex(self) -> None:
+        """Every document gets a new index instant, in its present order."""
+        self.settle(everything=True)
+        if self.view is not None:
+            self.view.bulk.reindex(self._clock.now_us())
+        for record in self._ordered("indexed_us"):
+            self._index(record.doc_id)
+
+    def select(self, query: Query[Record], order: str) -> Selection[Record]:
+        """The indexed documents that match, ordered by an instant field."""
+        self.settle()
+        inside = query.ranges.items()
+        records = [
+            record
+            for record in self._ordered(order)
+            if query.matches(record) and all(_within(getattr(record, name), bounds) for name, bounds in inside)
+        ]
+        return Selection(records, order, self._bulk_numbers(query), self.view)
+
+    def _bulk_numbers(self, query: Query[Record]) -> Sequence[int]:
+        view = self.view
+        if view is None or not query.residues:
+            return ()
+        span = range(view.bulk.count)
+        for name, (low, high) in query.ranges.items():
+            if name not in view.fields:
+                return ()
+            part = view.bulk.numbers_between(view.fields[name], low, high)
+            span = range(max(span.start, part.start), max(span.start, part.start, min(span.stop, part.stop)))
+        if not query.slow:
+            return _Numbers(span, query.residues, self._left_bulk)
+        if query.cache_key not in self._slow_answers:
+            numbers = _Numbers(range(view.bulk.count), query.residues, ())
+            self._slow_answers[query.cache_key] = [n for n in numbers if query.matches(view.record(n))]
+        return [n for n in self._slow_answers[query.cache_key] if n in span and n not in self._left_bulk]
+
+    def _ordered(self, order: str) -> list[Record]:
+        if order not in self._sorted:
+            self._sorted[order] = sorted(self._visible.values(), key=lambda record: record_key(record, order))
+        return self._sorted[order]
+
+    def _schedule(self, doc_id: str) -> None:
+        if self.lag_s <= 0:
+            self._index(doc_id)
+        else:
+            self._pending.append((time.monotonic() + self.lag_s, doc_id))
+
+    def _index(self, doc_id: str) -> None:
+        self._sorted.clear()
+        number = self.view.number(doc_id) if self.view else None
+        if number is not None:
+            self._left_bulk.add(number)
+        record = self._primary.get(doc_id)
+        if record is None:
+            self._visible.pop(doc_id, None)
+            return
+        fresh = replace(record, indexed_us=self._clock.now_us())
+        self._primary[doc_id] = self._visible[doc_id] = fresh
+
+
+def _within(instant_us: int | None, bounds: Range) -> bool:
+    if instant_us is None:
+        return False
+    low, high = bounds
+    instant_ms = instant_us // 1000
+    return (low is None or instant_ms >= low) and (high is None or instant_ms <= high)

@@ -1,0 +1,1 @@
+"""The invented programmes: their applications, their people, and what happened in them."""

@@ -1,0 +1,367 @@
+"""What is true in each project space, and how does it change?
+
+`World` holds the project spaces; `Project` is one of them with its content and every change that the control switches can make.
+Cases always follow from the forms that are not archived. HTTP, authentication and paging belong to others.
+"""
+
+import copy
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from demo_commcare.bulk import BulkHistory
+from demo_commcare.clock import Clock, parse_instant
+from demo_commcare.index import BulkView, DocumentIndex
+from demo_commcare.programme.app_model import App, Question, extras_of, render_app, render_question
+from demo_commcare.programme.journal import case_block, index_to, system_body
+from demo_commcare.programme.maternal_apps import maternal_apps
+from demo_commcare.programme.maternal_story import DEFAULT_HOUSEHOLDS, maternal_story
+from demo_commcare.programme.nutrition_apps import nutrition_apps
+from demo_commcare.programme.nutrition_story import nutrition_story
+from demo_commcare.programme.people import People, maternal_people, nutrition_people
+from demo_commcare.records import CaseRecord, FormRecord, block_actions, case_blocks, fold_case
+
+Json = dict[str, Any]
+MATERNAL, NUTRITION = "demo-maternal-health", "demo-nutrition"
+NO_SUBSCRIPTION, FOREIGN = "demo-no-subscription", "demo-foreign"
+DEMO_USERNAME = "demo@example.org"
+_CASES_PER_HOUSEHOLD = 6
+_LARGEST_STORY = 5_000
+
+
+class UnknownDocument(LookupError):
+    """A control switch named a document that is not there."""
+
+
+@dataclass
+class Truth:
+    """The complete present content of one project space, as the API would give it (addresses relative to the server)."""
+
+    project: "Project"
+
+    @property
+    def cases(self) -> list[Json]:
+        return list(self.iter_cases())
+
+    @property
+    def forms(self) -> list[Json]:
+        """Archived forms included (`archived` says which)."""
+        return list(self.iter_forms())
+
+    def iter_cases(self) -> Iterator[Json]:
+        return (record.api() for record in self.project.cases.everything())
+
+    def iter_forms(self) -> Iterator[Json]:
+        return (record.api() for record in self.project.forms.everything())
+
+    @property
+    def case_count(self) -> int:
+        return self.project.cases.count()
+
+    @property
+    def form_count(self) -> int:
+        return self.project.forms.count()
+
+    @property
+    def form_cases(self) -> list[Json]:
+        """One row per (form, case, action); forms that are archived are left out."""
+        rows = []
+        for form in self.project.forms.everything():
+            for block in () if form.archived else case_blocks(form.form):
+                actions = block_actions(block) or ["touch"]
+                rows += [{"form_id": form.doc_id, "case_id": block["@case_id"], "action": action} for action in actions]
+        return rows
+
+    @property
+    def applications(self) -> list[Json]:
+        return copy.deepcopy(self.project.applications)
+
+    @property
+    def users(self) -> list[Json]:
+        """Mobile workers with the extra key `is_active`."""
+        return copy.deepcopy(self.project.people.users)
+
+    @property
+    def web_users(self) -> list[Json]:
+        return copy.deepcopy(self.project.people.web_users)
+
+    @property
+    def groups(self) -> list[Json]:
+        return copy.deepcopy(self.project.people.groups)
+
+    @property
+    def locations(self) -> list[Json]:
+        """With `type_id` and `parent_id` in place of addresses."""
+        return copy.deepcopy(self.project.people.locations)
+
+    @property
+    def location_types(self) -> list[Json]:
+        return copy.deepcopy(self.project.people.location_types)
+
+    @property
+    def lookup_tables(self) -> list[Json]:
+        return copy.deepcopy(self.project.people.lookup_tables)
+
+    @property
+    def lookup_table_items(self) -> list[Json]:
+        return copy.deepcopy(self.project.people.lookup_table_items)
+
+
+TRUTH_RESOURCES = (
+    "cases", "forms", "form_cases", "applications", "users", "web_users", "groups", "locations", "location_types", "lookup_tables",
+    "lookup_table_items",
+)  # fmt: skip
+
+
+@dataclass
+class Project:
+    """One project space. Every method that changes it must run under the world's lock."""
+
+    name: str
+    title: str
+    people: People
+    applications: list[Json]
+    application_extras: dict[str, Json]
+    clock: Clock
+    cases: DocumentIndex[CaseRecord]
+    forms: DocumentIndex[FormRecord]
+    subscribed: bool = True
+    members: frozenset[str] = frozenset({DEMO_USERNAME})
+    bulk: BulkHistory | None = None
+    _forms_of_case: dict[str, list[str]] = field(default_factory=dict)
+    _deleted_cases: set[str] = field(default_factory=set)
+    _next_change: int = 1
+
+    def load_story(self, records: list[FormRecord]) -> None:
+        """Take submissions in order of reception and derive the cases."""
+        self.forms.load(records)
+        cases: dict[str, CaseRecord] = {}
+        for form in records:
+            self._link(form)
+            for block in () if form.archived else case_blocks(form.form):
+                case = fold_case(cases.get(block["@case_id"]), block, form, parse_instant(block["@date_modified"])[0])
+                cases[case.doc_id] = replace(case, indexed_us=max(case.indexed_us, form.received_us + 1_700_000))
+        self.cases.load(cases.values())
+
+    def submit(self, blocks: list[Json], user_id: str = "demo-control") -> str:
+        """Process a server-made submission with these case blocks. Returns the form's id."""
+        form_id = f"demo{self._next_change:08x}-0000-4000-a000-{self._next_change:012x}"
+        self._next_change += 1
+        now = self.clock.now_us()
+        body = system_body(self.name, form_id, now, user_id, blocks)
+        form = FormRecord(self.name, form_id, body["form"]["@xmlns"], None, now, now, now, body)
+        self._link(form)
+        self.forms.put(form)
+        for block in blocks:
+            case = fold_case(self.cases.get(block["@case_id"]), block, form, now)
+            self.cases.put(case)
+        return form_id
+
+    def create_case(self, case_type: str, name: str, properties: dict[str, str], parent_id: str | None = None) -> str:
+        """Create a case; returns its id."""
+        case_id = f"case{self._next_change:08x}-0000-4000-a000-{self._next_change:012x}"
+        index = {}
+        if parent_id is not None:
+            index["parent"] = index_to(parent_id, self._case(parent_id).case_type)
+        create = {"case_type": case_type, "case_name": name, "owner_id": "demo-control"}
+        self.submit([case_block(case_id, "demo-control", self.clock.now_us(), create, properties, index or None)])
+        return case_id
+
+    def update_case(self, case_id: str, properties: dict[str, str]) -> str:
+        """Change properties (or case_name, owner_id, external_id); returns the id of the form that did it."""
+        self._case(case_id)
+        return self.submit([case_block(case_id, "demo-control", self.clock.now_us(), update=properties)])
+
+    def close_case(self, case_id: str) -> str:
+        self._case(case_id)
+        return self.submit([case_block(case_id, "demo-control", self.clock.now_us(), close=True)])
+
+    def delete_case(self, case_id: str) -> None:
+        """Let the case vanish without a trace, as HQ does."""
+        self._case(case_id)
+        self._deleted_cases.add(case_id)
+        self.cases.remove(case_id)
+
+    def archive_form(self, form_id: str, archived: bool = True) -> None:
+        """Archive (or restore) a form; its cases are rebuilt without (with) it."""
+        form = replace(self._form(form_id), archived=archived, server_modified_us=self.clock.now_us())
+        self._replace_form(form)
+
+    def edit_form(self, form_id: str, changes: dict[str, str]) -> None:
+        """Set answers by path (`exam/weight_kg`); case updates of the same name and value follow."""
+        form = self._form(form_id)
+        body = copy.deepcopy(form.body)
+        for path, value in changes.items():
+            _set_answer(body["form"], path.split("/"), value)
+        now = self.clock.now_us()
+        self._replace_form(replace(form, body=body, edited_us=now, edited_by="demo-control", server_modified_us=now))
+
+    def delete_form(self, form_id: str) -> None:
+        form = self._form(form_id)
+        self.forms.remove(form_id)
+        for case_id in form.case_ids():
+            self._rebuild(case_id)
+
+    def set_user_active(self, user_id: str, active: bool) -> None:
+        """Deactivate or reactivate a mobile worker; groups list only active ones."""
+        user = next((user for user in self.people.users if user["id"] == user_id), None)
+        if user is None:
+            raise UnknownDocument(f"mobile worker {user_id}")
+        user["is_active"] = active
+        for group in self.people.groups:
+            group["users"] = [u["id"] for u in self.people.users if group["id"] in u["groups"] and u["is_active"]]
+
+    def add_question(self, app_id: str, form_xmlns: str, name: str, question_type: str = "Text") -> int:
+        """Add a question at the end of a form wherever it occurs in the app; returns the app's new version."""
+        app = next((app for app in self.applications if app["id"] == app_id), None)
+        if app is None:
+            raise UnknownDocument(f"application {app_id}")
+        for module in app["modules"]:
+            for form in module.get("forms", ()):
+                if form["xmlns"] == form_xmlns:
+                    root = form["questions"][0]["value"].split("/")[1]
+                    question = Question(name, question_type, name)
+                    form["questions"].append(render_question(question, f"/{root}/{name}", None, None, "en"))
+        app["version"] += 1
+        return int(app["version"])
+
+    def reindex(self) -> None:
+        """All cases and forms get a new `indexed_on`; nothing else changes."""
+        self.cases.reindex()
+        self.forms.reindex()
+
+    def set_index_lag(self, lag_s: float) -> None:
+        self.cases.lag_s = self.forms.lag_s = lag_s
+
+    def settle_index(self) -> None:
+        """Index everything that waits."""
+        self.cases.settle(everything=True)
+        self.forms.settle(everything=True)
+
+    def forms_of_case(self, case_id: str) -> set[str]:
+        """Ids of the forms with a block for the case."""
+        ids = set(self._forms_of_case.get(case_id, ()))
+        number = self.bulk.case_number(case_id) if self.bulk else None
+        if self.bulk and number is not None:
+            ids.add(self.bulk.form_id(number))
+        return ids
+
+    def _replace_form(self, form: FormRecord) -> None:
+        self.forms.put(form)
+        for case_id in form.case_ids():
+            self._rebuild(case_id)
+
+    def _rebuild(self, case_id: str) -> None:
+        """Derive the case again from its forms; without any it vanishes."""
+        if case_id in self._deleted_cases:
+            return
+        found = (self.forms.get(form_id) for form_id in self.forms_of_case(case_id))
+        forms = sorted((form for form in found if form and not form.archived), key=lambda form: (form.received_us, form.doc_id))
+        case: CaseRecord | None = None
+        for form in forms:
+            for block in case_blocks(form.form):
+                if block["@case_id"] == case_id:
+                    case = fold_case(case, block, form, parse_instant(block["@date_modified"])[0])
+        if case is None:
+            self.cases.remove(case_id)
+        else:
+            self.cases.put(replace(case, server_modified_us=self.clock.now_us()))
+
+    def _link(self, form: FormRecord) -> None:
+        for case_id in form.case_ids():
+            self._forms_of_case.setdefault(case_id, []).append(form.doc_id)
+
+    def _case(self, case_id: str) -> CaseRecord:
+        case = self.cases.get(case_id)
+        if case is None:
+            raise UnknownDocument(f"case {case_id}")
+        return case
+
+    def _form(self, form_id: str) -> FormRecord:
+        form = self.forms.get(form_id)
+        if form is None:
+            raise UnknownDocument(f"form {form_id}")
+        return form
+
+
+def _set_answer(form: Json, path: list[str], value: str) -> None:
+    node: Any = form
+    for step in path[:-1]:
+        node = node[int(step)] if isinstance(node, list) else node.setdefault(step, {})
+    old = node.get(path[-1])
+    node[path[-1]] = value
+    for block in case_blocks(form):
+        update = block.get("update") or {}
+        if update.get(path[-1]) == old and path[-1] in update:
+            update[path[-1]] = value
+
+
+class World:
+    """All project spaces of the demo server.
+
+    `cases` scales the maternal programme: None is the default size, up to 5000 more households are told, beyond that a computed
+    history is put before the story.
+    """
+
+    def __init__(self, seed: int = 1, cases: int | None = None) -> None:
+        self.lock = threading.RLock()
+        self.clock = Clock()
+        self.projects = {
+            project.name: project
+            for project in (
+                self._maternal(seed, cases),
+                self._nutrition(seed),
+                self._empty(NO_SUBSCRIPTION, "Demo without subscription", subscribed=False),
+                self._empty(FOREIGN, "Demo of somebody else", members=frozenset()),
+            )
+        }
+
+    def truth(self, domain: str) -> Truth:
+        return Truth(self.projects[domain])
+
+    def _maternal(self, seed: int, cases: int | None) -> Project:
+        people = maternal_people(MATERNAL, seed)
+        apps = maternal_apps()
+        households = DEFAULT_HOUSEHOLDS
+        if cases is not None and cases <= _LARGEST_STORY:
+            households = max(1, cases // _CASES_PER_HOUSEHOLD)
+        story = maternal_story(MATERNAL, seed, people, households)
+        bulk = None
+        if cases is not None and cases > _LARGEST_STORY:
+            told = len({case_id for form in story if not form.archived for case_id in form.case_ids()})
+            bulk = BulkHistory(MATERNAL, cases - told, seed, people.users, apps[0])
+        project = self._project(MATERNAL, "Demo: Maternal Health", people, apps, bulk)
+        project.load_story(story)
+        return project
+
+    def _nutrition(self, seed: int) -> Project:
+        people = nutrition_people(NUTRITION, seed)
+        project = self._project(NUTRITION, "Démo : Nutrition de l'enfant", people, nutrition_apps(), None)
+        project.load_story(nutrition_story(NUTRITION, seed, people))
+        return project
+
+    def _empty(self, name: str, title: str, subscribed: bool = True, members: frozenset[str] = frozenset({DEMO_USERNAME})) -> Project:
+        project = self._project(name, title, People([], [], [], [], [], [], []), (), None)
+        project.subscribed, project.members = subscribed, members
+        return project
+
+    def _project(self, name: str, title: str, people: People, apps: tuple[App, ...], bulk: BulkHistory | None) -> Project:
+        case_view: BulkView[CaseRecord] | None = None
+        form_view: BulkView[FormRecord] | None = None
+        if bulk is not None:
+            case_fields = {
+                "indexed_us": bulk.indexed_ms,
+                "server_modified_us": bulk.event_ms,
+                "modified_us": bulk.device_ms,
+                "opened_us": bulk.device_ms,
+            }
+            form_fields = {"indexed_us": bulk.indexed_ms, "server_modified_us": bulk.event_ms, "received_us": bulk.event_ms}
+            case_view = BulkView(
+                bulk, case_fields, bulk.case_id, bulk.case_number, bulk.case, lambda number, _root: bulk.render_case(number)
+            )
+            form_view = BulkView(bulk, form_fields, bulk.form_id, bulk.form_number, bulk.form, bulk.render_form)
+        return Project(
+            name, title, people, [render_app(app) for app in apps], {app.app_id: extras_of(app) for app in apps}, self.clock,
+            DocumentIndex(self.clock, case_view), DocumentIndex(self.clock, form_view), bulk=bulk,
+        )  # fmt: skip
