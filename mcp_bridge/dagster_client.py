@@ -1,7 +1,7 @@
 """How the bridge and the command line talk to Dagster: GraphQL over HTTP, no dagster import.
 
 Launch, follow, cancel and list runs, read the latest materializations of a tenant's partition, register partitions,
-ask for health. Who may do any of it is decided by the callers; what the answers mean to an agent is decided in the tools.
+ask for health. Who may do it is decided by the callers; what the answers mean to an agent, in the tools.
 """
 
 import asyncio
@@ -613,7 +613,7 @@ def _asset(node: dict[str, Any]) -> AssetState:
     )
 
 
-def _as_function(value: str | None | Callable[[], str | None]) -> Callable[[], str | None]:
+def _as_function(value: str | Callable[[], str | None] | None) -> Callable[[], str | None]:
     return value if callable(value) else lambda: value
 
 
