@@ -1,0 +1,95 @@
+"""What commands have in common: settings, the log file, and a catalog that is there even while the platform is stopped."""
+
+import contextlib
+import logging
+import logging.handlers
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from explorer_cli.errors import AlreadyRunning
+from explorer_cli.parts import stop_database
+from explorer_cli.supervisor import Lock, make_home
+from explorer_dagster.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from explorer_dagster.catalog import Catalog
+    from explorer_dagster.postgres.connections import Connections
+
+LOG_BYTES = 5 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Store:
+    """The catalog and the logins it is reached with."""
+
+    settings: Settings
+    catalog: "Catalog"
+    connections: "Connections"
+
+
+def open_settings() -> Settings:
+    """The settings, with HOME made and the log file open. Raises SettingsInvalid, HomeNotUsable."""
+    settings = get_settings()
+    make_home(settings.home)
+    handler = logging.handlers.RotatingFileHandler(
+        settings.home / "logs" / "explorer.log", maxBytes=LOG_BYTES, backupCount=2, encoding="utf-8", delay=True
+    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("explorer_cli").setLevel(settings.log_level.upper())
+    return settings
+
+
+@contextlib.contextmanager
+def open_store(settings: Settings) -> Iterator[Store]:
+    """The catalog; where the platform is stopped, the embedded database runs for the length of the block."""
+    from explorer_dagster.bootstrap import prepare
+    from explorer_dagster.catalog import Catalog
+
+    with _database_for_a_while(settings):
+        connections = prepare(settings)
+        catalog = Catalog.open(settings)
+        try:
+            yield Store(settings, catalog, connections)
+        finally:
+            catalog.close()
+
+
+def record_traceback(error: Exception) -> Path | None:
+    """Write what happened to the log; None when there is none to write to."""
+    try:
+        settings = open_settings()
+        logging.getLogger("explorer_cli").error("Unforeseen", exc_info=error)
+    except Exception:
+        return None
+    return settings.home / "logs" / "explorer.log"
+
+
+@contextlib.contextmanager
+def _database_for_a_while(settings: Settings) -> Iterator[None]:
+    """Stop the embedded database afterwards if it did not run before; the lock keeps `explorer up` from relying on it meanwhile."""
+    lock = Lock(settings.home)
+    try:
+        lock.acquire()
+    except AlreadyRunning:
+        yield
+        return
+    try:
+        ran = _embedded_runs(settings)
+        try:
+            yield
+        finally:
+            if not ran:
+                stop_database(settings, force=False)
+    finally:
+        lock.release()
+
+
+def _embedded_runs(settings: Settings) -> bool:
+    from explorer_dagster.postgres.bootstrap import embedded_from
+
+    return settings.database_url is None and embedded_from(settings).is_running()

@@ -1,0 +1,96 @@
+"""How the start of the platform looks: a table that lives in a terminal, lines elsewhere."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from explorer_cli.supervisor import State, Supervisor, UnitStatus
+
+LOOK: dict[State, tuple[str, str]] = {
+    "waiting": ("·", "dim"),
+    "starting": ("", "cyan"),
+    "ready": ("✓", "green"),
+    "unhealthy": ("!", "yellow"),
+    "restarting": ("↻", "yellow"),
+    "failed": ("✗", "bold red"),
+    "stopping": ("", "dim"),
+    "stopped": ("·", "dim"),
+}
+REMIND_S = 10.0
+
+
+def watch_start(supervisor: Supervisor, console: Console) -> None:
+    """Show the parts until all are ready. Raises what `Supervisor.wait_ready` raises."""
+    if console.is_terminal:
+        view = _LiveTable(supervisor.snapshot)
+        with Live(get_renderable=view.render, console=console, refresh_per_second=10):
+            supervisor.wait_ready()
+        return
+    seen: dict[str, State] = {}
+    reminded = time.monotonic()
+    done = False
+    while not done:
+        try:
+            done = supervisor.wait_ready(timeout_s=0.2)
+        finally:
+            units = supervisor.snapshot()
+            for unit in units:
+                if seen.get(unit.name) != unit.state and unit.state != "waiting":
+                    seen[unit.name] = unit.state
+                    console.print(line(unit))
+                    reminded = time.monotonic()
+        if time.monotonic() - reminded > REMIND_S:
+            reminded = time.monotonic()
+            busy = ", ".join(f"{unit.title} {unit.elapsed_s:.0f} s" for unit in units if unit.state == "starting")
+            console.print(f"  ... still starting: {busy}", style="dim")
+
+
+def watch_stop(stop: Callable[[], None], console: Console) -> None:
+    """Run `stop` and say so."""
+    began = time.monotonic()
+    if console.is_terminal:
+        with console.status("Stopping ..."):
+            stop()
+    else:
+        console.print("Stopping ...")
+        stop()
+    console.print(f"Stopped in {time.monotonic() - began:.1f} s. All data are kept.", style="dim")
+
+
+def line(unit: UnitStatus) -> Text:
+    """One unit in one line, for logs and for what happens later."""
+    mark, style = LOOK[unit.state]
+    text = Text.assemble((f"{mark or '…'} ", style), f"{unit.title:<22} ", (unit.state, style))
+    if unit.state == "ready":
+        text.append(f" after {unit.elapsed_s:.1f} s", style="dim")
+    if unit.address and unit.state == "ready":
+        text.append(f"  {unit.address}")
+    if unit.note:
+        text.append(f"  {unit.note}", style="yellow")
+    return text
+
+
+def parts_table(units: Sequence[UnitStatus]) -> Table:
+    """All units as a table that stands still."""
+    return _LiveTable(lambda: units).render()
+
+
+class _LiveTable:
+    def __init__(self, snapshot: Callable[[], Sequence[UnitStatus]]) -> None:
+        self._snapshot = snapshot
+        self._spinner = Spinner("dots", style="cyan")
+
+    def render(self) -> Table:
+        table = Table.grid(padding=(0, 2))
+        for unit in self._snapshot():
+            mark, style = LOOK[unit.state]
+            time_text = Text(f"{unit.elapsed_s:6.1f} s" if unit.elapsed_s >= 0.05 else "", style="dim")
+            detail = Text(unit.note, style="yellow") if unit.note else Text(unit.address or "")
+            state = Text("" if unit.state == "ready" else unit.state, style=style)
+            table.add_row(Text(mark, style=style) if mark else self._spinner, unit.title, time_text, state, detail)
+        return table

@@ -1,0 +1,71 @@
+"""In which ways starting, stopping and asking the platform can go wrong at the command line."""
+
+from explorer_dagster.errors import ExplorerError
+
+
+class AlreadyRunning(ExplorerError):
+    """Another supervisor holds this HOME."""
+
+    code = "already_running"
+
+
+class NotRunning(ExplorerError):
+    """The command needs a running platform, and there is none under this HOME."""
+
+    code = "not_running"
+
+
+class PortInUse(ExplorerError):
+    """A port that was configured belongs to another program."""
+
+    code = "port_in_use"
+
+
+class PartFailed(ExplorerError):
+    """A part of the platform did not come up; `details["log"]` holds its last lines."""
+
+    code = "part_failed"
+
+
+class HomeNotUsable(ExplorerError):
+    """HOME cannot be made or written."""
+
+    code = "home_not_usable"
+
+
+class SecretMissing(ExplorerError):
+    """A variable that was to hold a secret is empty or not set."""
+
+    code = "secret_missing"
+
+
+class UsageInvalid(ExplorerError):
+    """The command line cannot be understood."""
+
+    code = "usage"
+
+
+class ConfirmationNeeded(ExplorerError):
+    """Something that cannot be undone was asked for without a terminal to confirm on and without --yes."""
+
+    code = "confirmation_needed"
+
+
+class RunFailed(ExplorerError):
+    """A Dagster run that was waited for did not succeed."""
+
+    code = "run_failed"
+
+
+class ToolFailed(ExplorerError):
+    """The bridge answered a tool call with an error; `code` is the bridge's own."""
+
+    def __init__(self, code: str, message: str, *, next_step: str) -> None:
+        super().__init__(message, next_step=next_step)
+        self.code = code  # type: ignore[misc]
+
+
+class InternalError(ExplorerError):
+    """Something nobody foresaw; the traceback is in HOME/logs/explorer.log."""
+
+    code = "internal_error"

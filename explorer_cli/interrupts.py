@@ -1,0 +1,40 @@
+"""How Ctrl-C, `kill` and a closed terminal turn into one orderly stop."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Self
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class StopRequested(BaseException):
+    """The user, or whoever runs us, wants an orderly end. Not an Exception: nothing on the way may swallow it."""
+
+
+class Interrupts:
+    """While entered, the first of the signals raises StopRequested in the main thread; further ones change nothing, so that a second
+    Ctrl-C cannot interrupt the stopping. Outside the main thread it does nothing."""
+
+    def __init__(self) -> None:
+        self._seen = False
+        self._previous: dict[signal.Signals, signal._HANDLER] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for sign in SIGNALS:
+                self._previous[sign] = signal.signal(sign, self._handle)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for sign, handler in self._previous.items():
+            signal.signal(sign, handler)
+
+    def ignore(self) -> None:
+        """From now on let nothing interrupt."""
+        self._seen = True
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._seen:
+            self._seen = True
+            raise StopRequested

@@ -1,0 +1,224 @@
+"""What `up`, `down` and `status` do: one supervisor per HOME, in the foreground or in the background, and how it is seen from outside."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from explorer_cli import display
+from explorer_cli.context import open_settings
+from explorer_cli.errors import PartFailed
+from explorer_cli.interrupts import Interrupts, StopRequested
+from explorer_cli.output import answer_json, show_table
+from explorer_cli.parts import platform_units, stop_database
+from explorer_cli.processes import Identity, stop_stranger, tail
+from explorer_cli.supervisor import Lock, Step, Supervisor, UnitStatus, holder_of, stop_leftovers
+from explorer_dagster.runtime_state import read_state
+from explorer_dagster.settings import Settings
+
+STOP_TIMEOUT_S = 120.0
+POLL_S = 0.2
+
+
+@contextlib.contextmanager
+def running_platform(settings: Settings, console: Console, *, demo: bool, steps: tuple[Step, ...] = ()) -> Iterator[Supervisor]:
+    """Everything started and ready inside the block, everything stopped after it, however the block is left.
+
+    `steps` are added to the table; StopRequested ends the block from any signal.
+
+    Raises:
+        AlreadyRunning, PortInUse, HomeNotUsable, PartFailed, and what the database says when it cannot start.
+    """
+    lock = Lock(settings.home)
+    with Interrupts() as interrupts:
+        lock.acquire()
+        leftovers = stop_leftovers(settings.home)
+        try:
+            platform = platform_units(settings, demo=demo)
+        except BaseException:
+            lock.release()
+            raise
+        if leftovers:
+            console.print(f"Stopped what an earlier run had left behind: {', '.join(leftovers)}.", style="yellow")
+        supervisor = Supervisor(settings.home, [*platform.units, *steps], lock=lock, facts=platform.facts)
+        try:
+            supervisor.start()
+            display.watch_start(supervisor, console)
+            supervisor.on_change = lambda unit: _tell_change(unit, console)
+            yield supervisor
+        finally:
+            interrupts.ignore()
+            supervisor.on_change = lambda unit: None
+            display.watch_stop(supervisor.stop, console)
+
+
+def up(*, demo: bool, as_json: bool) -> int:
+    """Run in the foreground until a signal ends it; exit status 0 after an orderly stop, 130 when it came before all was ready."""
+    settings = open_settings()
+    console = Console(stderr=True, highlight=False)
+    code = 130
+    with contextlib.suppress(StopRequested), running_platform(settings, console, demo=demo) as supervisor:
+        code = 0
+        if as_json:
+            answer_json(describe(settings))
+        else:
+            _tell_addresses(console, read_state(settings.home))
+            console.print("Ctrl-C stops everything.", style="dim")
+        supervisor.wait_failed()
+    return code
+
+
+def up_detached(*, demo: bool, as_json: bool) -> int:
+    """Start a supervisor of its own session, wait until all is healthy, show the status and leave it running."""
+    settings = open_settings()
+    answer = settings.home / "run" / "up.out"
+    log = settings.home / "logs" / "up.log"
+    console = Console(stderr=True, highlight=False)
+    command = [sys.executable, "-m", "explorer_cli", "up", "--json", *([] if demo else ["--no-demo"])]
+    with answer.open("wb") as out, log.open("ab") as err:
+        supervisor = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)  # noqa: S603
+    try:
+        with Interrupts():
+            _await_detached(settings, supervisor, answer, console)
+    except StopRequested:
+        supervisor.send_signal(signal.SIGTERM)
+        supervisor.wait()
+        return 130
+    return status(as_json=as_json)
+
+
+def down(*, as_json: bool) -> int:
+    """Stop the supervisor and its parts, or what is left of them, and the embedded database."""
+    settings = open_settings()
+    console = Console(stderr=True, highlight=False)
+    stopped: list[str] = []
+    holder = holder_of(settings.home)
+    if holder is not None:
+        with _busy(console, f"Stopping process {holder.pid} and its parts ..."):
+            stop_stranger(holder, STOP_TIMEOUT_S, group=False)
+        stopped.append("supervisor")
+    lock = Lock(settings.home)
+    lock.acquire()
+    try:
+        stopped += stop_leftovers(settings.home)
+        if stop_database(settings, force=True):
+            stopped.append("database")
+    finally:
+        lock.release()
+    if as_json:
+        answer_json({"stopped": stopped})
+    else:
+        console.print(f"Stopped: {', '.join(stopped)}. All data are kept." if stopped else "Nothing was running.")
+    return 0
+
+
+def status(*, as_json: bool) -> int:
+    """Show what runs; 0 only when everything is healthy."""
+    settings = open_settings()
+    facts = describe(settings)
+    if as_json:
+        answer_json(facts)
+    elif not facts["running"]:
+        Console(highlight=False).print(f"Nothing runs under {settings.home}. Start it with `explorer up`, or `explorer demo`.")
+    else:
+        rows = [
+            (part["title"], part["state"], part["pid"], part["address"], part["note"] or None)
+            for part in facts["processes"].values()
+        ]
+        show_table(["Part", "State", "Process", "Address", "Note"], rows)
+    return 0 if facts["healthy"] else 1
+
+
+def describe(settings: Settings) -> dict[str, Any]:
+    """What `status --json` says: addresses, database, processes with pid and health, and whether all is well."""
+    state = read_state(settings.home)
+    holder = holder_of(settings.home)
+    processes = {name: _present(process) for name, process in (state.get("processes") or {}).items()} if holder else {}
+    healthy = bool(processes) and all(process["healthy"] for process in processes.values())
+    return {
+        "running": holder is not None,
+        "healthy": healthy,
+        "home": str(settings.home),
+        "dagster_url": state.get("dagster_url") if holder else settings.dagster_url,
+        "bridge_url": state.get("bridge_url") if holder else None,
+        "demo_url": state.get("demo_url") if holder else None,
+        "database": state.get("database") if holder else None,
+        "supervisor_pid": holder.pid if holder else None,
+        "started_at": state.get("started_at") if holder else None,
+        "processes": processes,
+    }
+
+
+def _present(process: dict[str, Any]) -> dict[str, Any]:
+    """One part as recorded, corrected by whether its process is still there."""
+    pid, started = process.get("pid"), process.pop("started", None)
+    if pid and started and not Identity(int(pid), str(started)).alive():
+        return {**process, "state": "died", "healthy": False}
+    return process
+
+
+def _await_detached(settings: Settings, supervisor: "subprocess.Popen[bytes]", answer: Path, console: Console) -> None:
+    """Until the background supervisor is ready. Raises the error that it ended with."""
+    began = time.monotonic()
+    with _busy(console, "Starting in the background ...") as tell:
+        while supervisor.poll() is None:
+            state = read_state(settings.home)
+            if (state.get("supervisor") or {}).get("pid") == supervisor.pid:
+                if state.get("ready"):
+                    return
+                busy = [p["title"] for p in state["processes"].values() if p["state"] in ("starting", "restarting")]
+                tell(f"Starting in the background, {time.monotonic() - began:.0f} s: {', '.join(busy)}")
+            time.sleep(POLL_S)
+    raise _error_of(answer, settings.home / "logs" / "up.log")
+
+
+def _error_of(answer: Path, log: Path) -> Exception:
+    """What a background supervisor printed before it ended, as the error it stands for."""
+    try:
+        body = json.loads(answer.read_text())["error"]
+        error = PartFailed(body["message"], next_step=body["next_step"], details=body.get("details"))
+        error.code = body["code"]  # type: ignore[misc]
+    except (ValueError, KeyError, TypeError):
+        error = PartFailed(
+            "The background process ended before everything was ready.",
+            next_step=f"Read {log}, or run `explorer up` in the foreground to watch it.",
+            details={"log": tail(log)},
+        )
+    return error
+
+
+@contextlib.contextmanager
+def _busy(console: Console, text: str) -> Iterator[Any]:
+    """A spinner in a terminal, one line elsewhere; yields a function that changes the text."""
+    if console.is_terminal:
+        with console.status(text) as spinner:
+            yield spinner.update
+    else:
+        console.print(text)
+        yield lambda text: None
+
+
+def _tell_addresses(console: Console, state: dict[str, Any]) -> None:
+    database = state.get("database") or {}
+    console.print()
+    console.print(f"  Dagster UI     [bold]{state.get('dagster_url')}[/]")
+    console.print(f"  MCP bridge     [bold]{state.get('bridge_url')}[/]")
+    if state.get("demo_url"):
+        console.print(f"  Demo CommCare  [bold]{state['demo_url']}[/]")
+    console.print(f"  Database       {database.get('host')}:{database.get('port')} ({database.get('name')})")
+    console.print()
+
+
+def _tell_change(unit: UnitStatus, console: Console) -> None:
+    if unit.state in ("ready", "unhealthy", "restarting", "failed"):
+        console.print(display.line(unit))
+
+

@@ -1,0 +1,196 @@
+"""How child processes are started, recognised later and stopped, without ever signalling a stranger.
+
+Every child leads its own session, so that a terminal's Ctrl-C reaches only the supervisor, and carries a mark in its environment, so that
+what it forked into sessions of their own (Dagster runs) is found again. What the children are is the business of `parts`.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from explorer_cli.errors import PortInUse
+from explorer_dagster.processes import process_identity
+
+MARK = "DATA_EXPLORER_INSTANCE"
+LOG_ROTATE_BYTES = 10 * 1024 * 1024
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Identity:
+    """A process that cannot be confused with a later one of the same number."""
+
+    pid: int
+    started: str
+
+    @classmethod
+    def of(cls, pid: int) -> "Identity":
+        """The process that has this number now; of a process that is gone, an identity that is never alive."""
+        return cls(pid, (process_identity(pid) or f"{pid}:gone").partition(":")[2])
+
+    def alive(self) -> bool:
+        """Whether this very process still runs; a reused number and a zombie do not count."""
+        return process_identity(self.pid) == f"{self.pid}:{self.started}"
+
+
+def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> "subprocess.Popen[bytes]":
+    """Start a child in its own session with stdout and stderr appended to `log` (mode 0600) and nothing on stdin."""
+    fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        return subprocess.Popen(  # noqa: S603
+            list(argv), env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=fd, stderr=fd, start_new_session=True
+        )
+    finally:
+        os.close(fd)
+
+
+def stop_child(process: "subprocess.Popen[bytes]", sign: int, grace_s: float) -> None:
+    """End a child of this process: `sign` to the leader, SIGKILL to whatever of its group is left after `grace_s`."""
+    if process.poll() is None:
+        process.send_signal(sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace_s)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def stop_stranger(identity: Identity, grace_s: float, *, group: bool = True) -> bool:
+    """End a process that somebody else started, if it still is the one recorded; True when there was one to end.
+
+    `group` says that it leads its own process group, whose remaining members then get SIGKILL.
+    """
+    if not identity.alive():
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(identity.pid, signal.SIGTERM)
+    if not wait_until(lambda: not identity.alive(), grace_s) and identity.alive():
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if group else os.kill)(identity.pid, signal.SIGKILL)
+        wait_until(lambda: not identity.alive(), grace_s)
+    return True
+
+
+def stop_marked(instance: str, grace_s: float) -> list[int]:
+    """End every process that carries the mark of `instance`, wherever it went; the pids that were found.
+
+    Linux only: elsewhere the environment of other processes is not readable, and only process groups are ended.
+    """
+    found = marked(instance)
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        for pid in marked(instance):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, sign)
+        if wait_until(lambda: not marked(instance), grace_s):
+            break
+    return found
+
+
+def marked(instance: str) -> list[int]:
+    """Pids of the processes started under `instance`, this one excepted."""
+    if sys.platform != "linux":
+        return []
+    wanted = f"{MARK}={instance}".encode()
+    pids = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                    pids.append(int(entry.name))
+    return pids
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Poll `condition` until it holds or the time is over; whether it held."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def choose_port(host: str, configured: int, *, setting: str, preferred: int = 0) -> int:
+    """The configured port; for 0 the preferred one if it is free, else any free one.
+
+    Raises:
+        PortInUse: the configured port belongs to another program, named where it can be found out.
+    """
+    if configured:
+        if not port_free(host, configured):
+            raise PortInUse(
+                f"Port {configured} on {host} is used by {port_user(configured) or 'another program'}.",
+                next_step=f"Stop that program, or set {setting} to another port (0 picks a free one).",
+                details={"port": configured, "setting": setting},
+            )
+        return configured
+    if preferred and port_free(host, preferred):
+        return preferred
+    with socket.socket(_family(host)) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def port_free(host: str, port: int) -> bool:
+    with socket.socket(_family(host)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True
+
+
+def port_user(port: int) -> str | None:
+    """`process 123 (nginx)` for the process that listens on `port`, None when it cannot be seen."""
+    inodes = _listening_inodes(port) if sys.platform == "linux" else set()
+    for entry in Path("/proc").iterdir() if inodes else []:
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            for link in (entry / "fd").iterdir():
+                if os.readlink(link) in inodes:
+                    return f"process {entry.name} ({(entry / 'comm').read_text().strip()})"
+    return None
+
+
+def rotate(log: Path) -> None:
+    """Keep a log that a running child appends to below the limit: its content moves to `<log>.1`, the file goes on empty."""
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_ROTATE_BYTES:
+            old = log.with_name(f"{log.name}.1")
+            old.touch(mode=0o600)
+            old.write_bytes(log.read_bytes())
+            os.truncate(log, 0)
+
+
+def tail(log: Path, lines: int = 15) -> list[str]:
+    """The last lines of a log, none when there is no such file."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 16_384))
+            return file.read().decode(errors="replace").splitlines()[-lines:]
+    except OSError:
+        return []
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _listening_inodes(port: int) -> set[str]:
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                    inodes.add(f"socket:[{fields[9]}]")
+    return inodes

@@ -1,0 +1,180 @@
+"""Parts are started in order, restarted, stopped and found again after their supervisor was killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from explorer_cli.errors import AlreadyRunning, PartFailed
+from explorer_cli.processes import Identity, marked, stop_stranger, wait_until
+from explorer_cli.supervisor import Lock, Part, Step, Supervisor, holder_of, stop_leftovers
+from explorer_dagster.errors import TransientError
+from explorer_dagster.runtime_state import read_state
+
+SLEEPER = "import time; print('hello', flush=True); time.sleep(600)"
+# A grandchild in a session of its own, as Dagster's forked runs are; it ignores SIGTERM.
+FORKER = """
+import os, signal, time, pathlib, sys
+if os.fork() == 0:
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pathlib.Path(sys.argv[1]).write_text(str(os.getpid()))
+    time.sleep(600)
+time.sleep(600)
+"""
+SUPERVISOR = """
+import sys, pathlib
+sys.path.insert(0, {root!r})
+from explorer_cli.supervisor import Lock, Supervisor
+from tests.explorer_cli.test_supervisor import part, FORKER
+home = pathlib.Path({home!r})
+lock = Lock(home); lock.acquire()
+supervisor = Supervisor(home, [part("forker", FORKER, str(home / "grandchild"))], lock=lock)
+supervisor.start(); supervisor.wait_ready(); print("up", flush=True)
+supervisor.wait_failed()
+"""
+ROOT = str(Path(__file__).resolve().parents[2])
+
+
+def part(name: str, code: str, *args: str, needs: tuple[str, ...] = (), **options: Any) -> Part:
+    options.setdefault("ready", lambda: True)
+    return Part(name, name.title(), [sys.executable, "-c", code, *args], dict(os.environ), needs=needs, **options)
+
+
+@contextmanager
+def supervised(home: Path, *units: Part | Step) -> Iterator[Supervisor]:
+    lock = Lock(home)
+    lock.acquire()
+    supervisor = Supervisor(home, units, lock=lock)
+    try:
+        supervisor.start()
+        yield supervisor
+    finally:
+        supervisor.stop()
+
+
+def pid_of(home: Path, name: str) -> int:
+    return int(read_state(home)["pids"].get(name, 0))
+
+
+def test_parts_wait_for_what_they_need_and_are_stopped_with_their_steps_undone(home: Path) -> None:
+    order: list[str] = []
+    step = Step("store", "Store", lambda: order.append("run") or {"database": {"port": 5}}, undo=lambda: order.append("undo"))
+    late = part("late", SLEEPER, needs=("store",), ready=lambda: order.append("probe") or True)
+    with supervised(home, step, late) as supervisor:
+        assert supervisor.wait_ready(timeout_s=20)
+        state = read_state(home)
+        assert order[:2] == ["run", "probe"]
+        assert state["ready"] is True
+        assert state["database"] == {"port": 5}
+        identity = Identity.of(state["pids"]["late"])
+        assert identity.alive()
+        assert wait_until(lambda: "hello" in (home / "logs" / "late.log").read_text(), 10)
+    assert not identity.alive()
+    assert order[-1] == "undo"
+    assert read_state(home) == {}
+    assert holder_of(home) is None
+
+
+def test_a_killed_part_comes_back(home: Path) -> None:
+    with supervised(home, part("worker", SLEEPER)) as supervisor:
+        supervisor.wait_ready(timeout_s=20)
+        first = pid_of(home, "worker")
+        os.kill(first, signal.SIGKILL)
+        assert wait_until(lambda: pid_of(home, "worker") not in (0, first), 20)
+        assert supervisor.wait_ready(timeout_s=20)
+        (status,) = supervisor.snapshot()
+        assert status.restarts == 1
+
+
+def test_a_step_whose_work_was_undone_is_repeated(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explorer_cli.supervisor.HEALTH_INTERVAL_S", 0.1)
+    runs: list[int] = []
+    broken: list[int] = []
+    step = Step("store", "Store", lambda: runs.append(1) or {}, ready=lambda: not broken or bool(broken.clear()))
+    with supervised(home, step) as supervisor:
+        supervisor.wait_ready(timeout_s=20)
+        broken.append(1)
+        assert wait_until(lambda: len(runs) == 2, 20)
+        assert supervisor.wait_ready(timeout_s=20)
+
+
+def test_a_part_that_never_came_up_fails_the_start_with_its_last_words(home: Path) -> None:
+    with supervised(home, part("broken", "import sys; print('no such table'); sys.exit(3)", ready=lambda: False)) as supervisor:
+        with pytest.raises(PartFailed) as failure:
+            supervisor.wait_ready(timeout_s=20)
+    assert "ended with status 3" in failure.value.message
+    assert failure.value.details["log"] == ["no such table"]
+    assert str(home / "logs" / "broken.log") in failure.value.next_step
+
+
+def test_an_error_of_a_step_is_the_error_of_the_start_and_nothing_that_needs_it_begins(home: Path) -> None:
+    def refuse() -> dict[str, Any]:
+        raise TransientError("No room.", next_step="Make some.")
+
+    with supervised(home, Step("store", "Store", refuse), part("late", SLEEPER, needs=("store",))) as supervisor:
+        with pytest.raises(TransientError, match="No room"):
+            supervisor.wait_ready(timeout_s=20)
+        assert supervisor.snapshot()[1].state == "waiting"
+
+
+def test_a_part_that_ignores_sigterm_is_killed_with_its_group(home: Path) -> None:
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    with supervised(home, part("stubborn", stubborn, stop_grace_s=0.2)) as supervisor:
+        supervisor.wait_ready(timeout_s=20)
+        assert wait_until(lambda: "deaf" in (home / "logs" / "stubborn.log").read_text(), 10)
+        identity = Identity.of(pid_of(home, "stubborn"))
+    assert not identity.alive()
+
+
+def test_a_second_supervisor_is_refused_and_told_who_is_there(home: Path) -> None:
+    first = Lock(home)
+    first.acquire()
+    with pytest.raises(AlreadyRunning) as refusal:
+        Lock(home).acquire()
+    assert refusal.value.details["pid"] == os.getpid()
+    first.release()
+    Lock(home).acquire()
+
+
+def test_what_a_killed_supervisor_left_is_ended_by_the_next_one(home: Path) -> None:
+    code = SUPERVISOR.format(root=ROOT, home=str(home))
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT) as supervisor:
+        assert supervisor.stdout is not None
+        assert supervisor.stdout.readline() == b"up\n"
+        assert wait_until((home / "grandchild").exists, 10)
+        supervisor.kill()
+    instance = read_state(home)["instance"]
+    child = Identity.of(pid_of(home, "forker"))
+    grandchild = Identity.of(int((home / "grandchild").read_text()))
+    assert child.alive()
+    assert grandchild.alive()
+    assert set(marked(instance)) == {child.pid, grandchild.pid}
+    lock = Lock(home)
+    lock.acquire()
+    assert stop_leftovers(home) == ["forker"]
+    assert not child.alive()
+    assert not grandchild.alive()
+    lock.release()
+
+
+def test_a_recycled_pid_is_never_signalled(home: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True) as stranger:
+        known = Identity.of(stranger.pid)
+        recycled = Identity(stranger.pid, str(int(known.started) + 1) if known.started.isdigit() else "yesterday")
+        processes = {"webserver": {"pid": recycled.pid, "started": recycled.started}}
+        (home / "run" / "state.json").write_text(json.dumps({"instance": "0" * 16, "processes": processes}))
+        assert stop_leftovers(home) == []
+        assert not stop_stranger(recycled, 0.1)
+        time.sleep(0.1)
+        assert stranger.poll() is None
+        assert stop_stranger(known, 5)
+        assert stranger.wait() == -signal.SIGTERM
