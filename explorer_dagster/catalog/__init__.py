@@ -1,0 +1,82 @@
+"""What the platform knows of its tenants: schema `catalog` of database `explorer`, as stores of plain values.
+
+Tenants, their encrypted credentials, the state of their schemas, discovered structures, principals with tokens and
+grants, and the audit. Runs are not here: Dagster's storage is the record of runs. Nor are tenants' data, roles and schemas.
+"""
+
+from explorer_dagster.catalog.audit import AuditEntry, AuditLog, AuditRecord
+from explorer_dagster.catalog.catalog import Catalog
+from explorer_dagster.catalog.credentials import ApiKeyCredential, Credential, OAuthCredential
+from explorer_dagster.catalog.discovered import DiscoveredStructure, DiscoveredVersion
+from explorer_dagster.catalog.errors import (
+    CatalogNotReady,
+    CatalogUnavailable,
+    CredentialInvalid,
+    CredentialMissing,
+    DomainInvalid,
+    KeyringInvalid,
+    KeyringMismatch,
+    PrincipalExists,
+    PrincipalInvalid,
+    SchemaAbsent,
+    SchemaStateConflict,
+    ScopeUnknown,
+    ServerInvalid,
+    TenantDomainTaken,
+    TenantExists,
+    TenantKeyInvalid,
+    TenantKeyRetired,
+    UnknownPrincipal,
+    UnknownStructureVersion,
+)
+from explorer_dagster.catalog.keyring import Keyring
+from explorer_dagster.catalog.migrations import migrate
+from explorer_dagster.catalog.names import check_domain, check_key, normalize_server
+from explorer_dagster.catalog.principals import DEFAULT_SCOPES, Principal, PrincipalSummary, Scope
+from explorer_dagster.catalog.schemas import State, TenantLogin, TenantSchema
+from explorer_dagster.catalog.tenants import Tenant, TenantStatus
+
+__all__ = [
+    "DEFAULT_SCOPES",
+    "ApiKeyCredential",
+    "AuditEntry",
+    "AuditLog",
+    "AuditRecord",
+    "Catalog",
+    "CatalogNotReady",
+    "CatalogUnavailable",
+    "Credential",
+    "CredentialInvalid",
+    "CredentialMissing",
+    "DiscoveredStructure",
+    "DiscoveredVersion",
+    "DomainInvalid",
+    "Keyring",
+    "KeyringInvalid",
+    "KeyringMismatch",
+    "OAuthCredential",
+    "Principal",
+    "PrincipalExists",
+    "PrincipalInvalid",
+    "PrincipalSummary",
+    "SchemaAbsent",
+    "SchemaStateConflict",
+    "Scope",
+    "ScopeUnknown",
+    "ServerInvalid",
+    "State",
+    "Tenant",
+    "TenantDomainTaken",
+    "TenantExists",
+    "TenantKeyInvalid",
+    "TenantKeyRetired",
+    "TenantLogin",
+    "TenantSchema",
+    "TenantStatus",
+    "UnknownPrincipal",
+    "UnknownStructureVersion",
+    "check_domain",
+    "check_key",
+    "migrate",
+    "normalize_server",
+]

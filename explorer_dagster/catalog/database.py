@@ -1,0 +1,111 @@
+"""How the catalog talks to its database: one pooled engine per process, short transactions, typed errors.
+
+Knows no table but the version that the migrations leave behind.
+"""
+
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from explorer_dagster.catalog.errors import CatalogNotReady, CatalogUnavailable
+from explorer_dagster.catalog.migrations import HEAD
+
+_UNDEFINED_TABLE = "42P01"
+_INVALID_SCHEMA = "3F000"
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
+class HasConninfo(Protocol):
+    """A way to log in, such as one of `explorer_dagster.postgres` `Connections`."""
+
+    def conninfo(self) -> dict[str, Any]: ...
+
+
+class Database:
+    """A pool of connections with one login. Safe to keep across `fork`: the child opens its own connections."""
+
+    def __init__(self, login: HasConninfo) -> None:
+        self._engine = create_engine(
+            "postgresql+psycopg://",
+            connect_args={"connect_timeout": 10, **login.conninfo(), "application_name": "explorer-catalog"},
+            pool_size=2,
+            max_overflow=8,
+            pool_timeout=30,
+            pool_pre_ping=True,
+            hide_parameters=True,
+        )
+        engine = weakref.ref(self._engine)
+
+        def leave_connections_to_the_parent() -> None:
+            if (inherited := engine()) is not None:
+                inherited.dispose(close=False)
+
+        os.register_at_fork(after_in_child=leave_connections_to_the_parent)
+
+    @contextmanager
+    def begin(self, *, lock_timeout_s: float = 30) -> Iterator[Connection]:
+        """A transaction: committed at the end of the block, rolled back by an exception.
+
+        Raises:
+            CatalogUnavailable: the server does not answer, or a lock was not granted within `lock_timeout_s`.
+        """
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(
+                    text("SELECT set_config('lock_timeout', :value, true)"),
+                    {"value": f"{int(lock_timeout_s * 1000)}ms"},
+                )
+                yield connection
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise _unavailable(error) from error
+
+    def check_version(self) -> None:
+        """Make sure that the tables are those this program was written for.
+
+        Raises:
+            CatalogNotReady, CatalogUnavailable.
+        """
+        try:
+            with self.begin() as connection:
+                version = connection.scalar(text("SELECT version_num FROM catalog.alembic_version"))
+        except ProgrammingError as error:
+            if sqlstate(error) not in (_UNDEFINED_TABLE, _INVALID_SCHEMA):
+                raise
+            version = None
+        if version != HEAD:
+            found = f"is at version {version}" if version else "has no tables yet"
+            raise CatalogNotReady(
+                f"The catalog {found}; this program needs version {HEAD}.",
+                next_step="Run `explorer up`, which brings it up to date; if the catalog is newer, upgrade this program.",
+            )
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._engine.dispose()
+
+
+def sqlstate(error: DBAPIError) -> str | None:
+    """SQLSTATE of what the server said, if it said anything."""
+    return getattr(error.orig, "sqlstate", None)
+
+
+def constraint_name(error: DBAPIError) -> str | None:
+    """Name of the violated constraint or unique index."""
+    diag = getattr(error.orig, "diag", None)
+    return getattr(diag, "constraint_name", None)
+
+
+def _unavailable(error: Exception) -> CatalogUnavailable:
+    if isinstance(error, DBAPIError) and sqlstate(error) == _LOCK_NOT_AVAILABLE:
+        return CatalogUnavailable(
+            "Another process holds this part of the catalog.", next_step="Wait for it to finish and try again."
+        )
+    return CatalogUnavailable(
+        "The catalog's database does not answer.", next_step="Check it with `explorer status`, then try again."
+    )

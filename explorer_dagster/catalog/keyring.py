@@ -1,0 +1,153 @@
+"""What encrypts secrets at rest: Fernet keys from EXPLORER_SECRET_KEYS or HOME/secret.keys, and their rotation.
+
+The first key encrypts, all keys decrypt. A key file is read again when it changes, so a rotation reaches running processes.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from explorer_dagster.catalog.errors import KeyringInvalid, KeyringMismatch
+from explorer_dagster.runtime_state import private_secret, write_private
+from explorer_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    from explorer_dagster.catalog.catalog import Catalog
+
+KEY_FILE = "secret.keys"
+
+
+class Keyring:
+    """Encrypts and decrypts. A value is bound to a `purpose`: moved to another row it does not decrypt."""
+
+    def __init__(self, keys: str | None = None, *, path: Path | None = None) -> None:
+        self.path = path
+        self._stamp: tuple[int, int] | None = None
+        self._keys = _parse(keys) if keys is not None else []
+        self._fernet = MultiFernet([Fernet(key) for key in self._keys]) if self._keys else None
+
+    @classmethod
+    def load(cls, settings: Settings) -> Keyring:
+        """The keyring of the settings; a key file is made, mode 0600, when there is none.
+
+        Raises:
+            KeyringInvalid: the keys are not Fernet keys, or the file cannot be read.
+        """
+        if settings.secret_keys is not None:
+            return cls(settings.secret_keys.get_secret_value())
+        path = settings.home / KEY_FILE
+        if not path.exists():
+            private_secret(path)
+        keyring = cls(path=path)
+        keyring._current()
+        return keyring
+
+    def encrypt(self, purpose: str, plaintext: bytes) -> bytes:
+        """Ciphertext that only `decrypt` with the same purpose turns back."""
+        return self._current().encrypt(_tagged(purpose) + plaintext)
+
+    def decrypt(self, purpose: str, ciphertext: bytes) -> bytes:
+        """The plaintext.
+
+        Raises:
+            KeyringMismatch: encrypted with a key that is not here, damaged, or made for another purpose.
+        """
+        try:
+            plaintext = self._current().decrypt(ciphertext)
+        except InvalidToken:
+            raise _mismatch(purpose, "its key is not in the keyring") from None
+        tag = _tagged(purpose)
+        if not plaintext.startswith(tag):
+            raise _mismatch(purpose, "it was made for another place")
+        return plaintext.removeprefix(tag)
+
+    def renewed(self) -> Keyring:
+        """A keyring that encrypts with a new key and still decrypts with the present first one; only in memory until `store`.
+
+        With EXPLORER_SECRET_KEYS the operator has put the new key first already: the keyring stays as it is.
+        """
+        if self.path is None:
+            return self
+        self._current()
+        renewed = Keyring(",".join([Fernet.generate_key().decode(), self._keys[0]]))
+        renewed.path = self.path
+        renewed._stamp = self._stamp
+        return renewed
+
+    def store(self) -> None:
+        """Write the keys to the key file, if that is where they come from."""
+        if self.path is not None:
+            write_private(self.path, "\n".join(self._keys) + "\n")
+
+    def __repr__(self) -> str:
+        return f"Keyring({len(self._keys)} keys)"
+
+    def _current(self) -> MultiFernet:
+        if self.path is not None:
+            self._reload(self.path)
+        if self._fernet is None:
+            raise _not_keys()
+        return self._fernet
+
+    def _reload(self, path: Path) -> None:
+        try:
+            status = path.stat()
+            stamp = (status.st_mtime_ns, status.st_ino)
+            if stamp == self._stamp:
+                return
+            keys = _parse(path.read_text(encoding="ascii"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise KeyringInvalid(
+                f"The key file {path} cannot be read ({type(error).__name__}).",
+                next_step="Restore it from a backup and run as the account that owns it.",
+            ) from None
+        self._keys, self._fernet, self._stamp = keys, MultiFernet([Fernet(key) for key in keys]), stamp
+
+
+def rotate(catalog: Catalog) -> int:
+    """Encrypt every credential and tenant password anew with a new key, in one transaction; how many values that were.
+
+    A key file gets the new key first and keeps the last one for processes that were just about to write. Where the keys come
+    from EXPLORER_SECRET_KEYS, put the new key first there (new,old), restart every process, then call this.
+
+    Raises:
+        KeyringMismatch: a value cannot be decrypted; nothing was changed.
+    """
+    return catalog.reencrypt(catalog.keyring.renewed())
+
+
+def _parse(text: str) -> list[str]:
+    # The helper that makes the file leaves base64 padding out.
+    keys = [key + "=" * (-len(key) % 4) for key in re.split(r"[,\s]+", text.strip()) if key]
+    try:
+        for key in keys:
+            Fernet(key)
+    except ValueError:
+        keys = []
+    if not keys:
+        raise _not_keys()
+    return keys
+
+
+def _not_keys() -> KeyringInvalid:
+    return KeyringInvalid(
+        "The encryption keys are not Fernet keys.",
+        next_step="Give EXPLORER_SECRET_KEYS keys of 32 bytes in URL-safe base64, separated by commas, "
+        "or restore HOME/secret.keys from a backup.",
+    )
+
+
+def _tagged(purpose: str) -> bytes:
+    return f"{purpose}\n".encode()
+
+
+def _mismatch(purpose: str, reason: str) -> KeyringMismatch:
+    return KeyringMismatch(
+        f"The {purpose.partition(':')[0]} of a tenant cannot be decrypted: {reason}.",
+        next_step="Restore HOME/secret.keys (or EXPLORER_SECRET_KEYS) from a backup. If the keys are lost, remove the tenant "
+        "without --purge and add it again with its credential: its data stays.",
+    )

@@ -1,0 +1,30 @@
+"""Makes JSON values storable in jsonb: PostgreSQL takes neither NUL characters nor lone surrogates."""
+
+import json
+import math
+import re
+from typing import Any
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_REPLACEMENT = "\ufffd"
+
+
+def storable(value: Any) -> Any:
+    """`value` with every unstorable character, in keys too, replaced by U+FFFD; tuples and sets
+    become lists, numbers that are not finite None."""
+    if isinstance(value, str):
+        return _UNSTORABLE.sub(_REPLACEMENT, value)
+    if isinstance(value, dict):
+        return {_UNSTORABLE.sub(_REPLACEMENT, str(key)): storable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [storable(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((storable(item) for item in value), key=str)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def canonical(value: Any) -> bytes:
+    """The one spelling of a storable value: what content hashes are made of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
