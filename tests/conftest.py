@@ -4,6 +4,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,19 +26,25 @@ class PgServer:
     connections: Connections
 
 
-@pytest.fixture(scope="session")
-def pg_server() -> Iterator[PgServer]:
-    """The embedded server in a HOME of its own, without fsync; gone with its data at the end of the run."""
+@contextmanager
+def throwaway_home() -> Iterator[Path]:
+    """A HOME of its own, not made yet; the server and the data in it are gone afterwards."""
     parent = Path(tempfile.mkdtemp(prefix="explorer-tests-"))
     # Started by root the server runs as another account, which has to pass through here.
     parent.chmod(0o711)
-    settings = Settings(_env_file=None, home=parent / "home", database_url=None)
-    server = EmbeddedPostgres(settings.home, fsync=False)
     try:
-        yield PgServer(settings.home, settings, ensure_database(settings, server=server))
+        yield parent / "home"
     finally:
-        server.remove_data()
+        EmbeddedPostgres(parent / "home").remove_data()
         shutil.rmtree(parent)
+
+
+@pytest.fixture(scope="session")
+def pg_server() -> Iterator[PgServer]:
+    """The embedded server in a HOME of its own, without fsync; gone with its data at the end of the run."""
+    with throwaway_home() as home:
+        settings = Settings(_env_file=None, home=home, database_url=None)
+        yield PgServer(home, settings, ensure_database(settings, server=EmbeddedPostgres(home, fsync=False)))
 
 
 @pytest.fixture(scope="session")
@@ -56,9 +63,9 @@ class Tenant:
     ro: Login
 
 
-@pytest.fixture
-def make_tenant(connections: Connections) -> Iterator[Callable[..., Tenant]]:
-    """`make_tenant(expose_raw=False)` provisions a tenant that is removed after the test."""
+@contextmanager
+def tenants(connections: Connections) -> Iterator[Callable[..., Tenant]]:
+    """Inside, `make(expose_raw=False)` provisions tenants; at the end all of them are removed."""
     made: list[str] = []
 
     def make(*, expose_raw: bool = False) -> Tenant:
@@ -71,7 +78,16 @@ def make_tenant(connections: Connections) -> Iterator[Callable[..., Tenant]]:
             names.prefix, names, connections.tenant(names.rw, rw_password), connections.tenant(names.ro, ro_password)
         )
 
-    yield make
-    with connections.admin.connect(autocommit=True) as conn:
-        for prefix in made:
-            deprovision(conn, prefix)
+    try:
+        yield make
+    finally:
+        with connections.admin.connect(autocommit=True) as conn:
+            for prefix in made:
+                deprovision(conn, prefix)
+
+
+@pytest.fixture
+def make_tenant(connections: Connections) -> Iterator[Callable[..., Tenant]]:
+    """`make_tenant(expose_raw=False)` provisions a tenant that is removed after the test."""
+    with tenants(connections) as make:
+        yield make

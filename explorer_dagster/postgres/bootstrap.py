@@ -37,7 +37,7 @@ from explorer_dagster.postgres.connections import (
 from explorer_dagster.postgres.embedded import EmbeddedPostgres
 from explorer_dagster.postgres.errors import DatabaseSetupFailed
 from explorer_dagster.postgres.hardening import CATALOG_GROUP, HardeningReport, check_hardening, ensure_group, harden
-from explorer_dagster.postgres.state import ConnectionRecord, update_record
+from explorer_dagster.postgres.state import ConnectionRecord, make_home, update_record
 from explorer_dagster.settings import Settings
 
 __all__ = ["Connections", "Login", "bootstrap", "embedded_from", "ensure_database", "load_connections"]
@@ -70,7 +70,7 @@ def ensure_database(settings: Settings, *, server: EmbeddedPostgres | None = Non
     Raises:
         PostgresNotStartable, DatabaseNotReady, DatabaseUnreachable, DatabaseSetupFailed, SettingsInvalid.
     """
-    settings.home.mkdir(parents=True, exist_ok=True, mode=0o711)
+    make_home(settings.home)
     if settings.database_url is None:
         (server or embedded_from(settings)).start()
 
@@ -125,8 +125,10 @@ def bootstrap(admin: Login, passwords: dict[str, str]) -> HardeningReport | None
 
 
 def _stamp(passwords: dict[str, str]) -> str:
-    """Changes with everything that a set-up server must have: this module, the hardening, the passwords (as a slow-to-guess hash:
-    they are 192 random bits, and only superusers and services read database comments)."""
+    """Changes with everything that a set-up server must have: this module, the hardening, the passwords.
+
+    The passwords are 192 random bits each, so a hash of them gives nothing away.
+    """
     content = files(__package__).joinpath("exposed.sql").read_bytes() + repr(sorted(passwords.items())).encode()
     return f"explorer setup {VERSION} {hashlib.sha256(content).hexdigest()[:32]}"
 
@@ -147,7 +149,9 @@ def _check_server(conn: Connection) -> None:
             f"The server is PostgreSQL {version // 10000}; 15 or newer is needed.",
             next_step="Upgrade it, or use the embedded server by leaving EXPLORER_DATABASE_URL empty.",
         )
-    row = conn.execute("SELECT rolsuper, rolcreaterole AND rolcreatedb FROM pg_roles WHERE rolname = current_user").fetchone()
+    row = conn.execute(
+        "SELECT rolsuper, rolcreaterole AND rolcreatedb FROM pg_roles WHERE rolname = current_user"
+    ).fetchone()
     superuser, can_create = row or (False, False)
     if not superuser and (not can_create or version < 160000):
         raise DatabaseSetupFailed(
@@ -178,11 +182,13 @@ def _make_databases(conn: Connection) -> None:
             if owner:
                 statement += sql.SQL(" OWNER {}").format(sql.Identifier(owner))
             conn.execute(statement)
-    # Not ours on a managed server, where these only warn; the report then names them.
-    conn.execute("SET client_min_messages = error")
-    for name in ("postgres", "template1", DAGSTER_DB):
-        if conn.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone() is not None:
-            conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+    # On a managed server postgres and template1 are not ours to close; the report then names them.
+    closable = conn.execute(
+        "SELECT datname FROM pg_database WHERE datname = ANY(%s) AND pg_has_role(datdba, 'USAGE')",
+        [["postgres", "template1", DAGSTER_DB]],
+    ).fetchall()
+    for (name,) in closable:
+        conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
 
 
 def _set_up_explorer(conn: Connection) -> HardeningReport:

@@ -64,10 +64,11 @@ class Login:
         try:
             return psycopg.connect(**self.conninfo(), autocommit=autocommit)
         except psycopg.OperationalError as error:
-            reason = str(error).strip().splitlines()
+            # libpq: 'connection to server at "...", port ... failed: FATAL:  reason', details on further lines.
+            reason = str(error).partition("failed: ")[2].removeprefix("FATAL:").strip().partition("\n")[0]
             raise DatabaseUnreachable(
                 f"No connection to database {self.dbname} at {self.host}:{self.port} as {self.user}: "
-                f"{reason[-1] if reason else 'no answer'}.",
+                f"{reason or 'no answer'}.",
                 next_step="Check with `explorer status` that the database runs; `explorer doctor` says more.",
             ) from None
 
@@ -141,7 +142,9 @@ def parse_admin_url(url: str) -> Login:
     """
     scheme, separator, rest = url.partition("://")
     try:
-        parts = {key: str(value) for key, value in conninfo_to_dict(f"{scheme.partition('+')[0]}{separator}{rest}").items()}
+        parts = {
+            key: str(value) for key, value in conninfo_to_dict(f"{scheme.partition('+')[0]}{separator}{rest}").items()
+        }
         return Login(
             host=parts.pop("host"),
             port=int(parts.pop("port", "5432")),

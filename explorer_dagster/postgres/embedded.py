@@ -28,7 +28,14 @@ from typing import Any
 
 from explorer_dagster.postgres.binaries import Binaries, copy_binaries, find_binaries
 from explorer_dagster.postgres.errors import PostgresNotOwner, PostgresNotStartable, PostgresPortInUse
-from explorer_dagster.postgres.state import ConnectionRecord, ProcessIdentity, file_lock, read_record, update_record
+from explorer_dagster.postgres.state import (
+    ConnectionRecord,
+    ProcessIdentity,
+    file_lock,
+    make_home,
+    read_record,
+    update_record,
+)
 
 SUPERUSER = "postgres"
 HOST = "127.0.0.1"
@@ -118,14 +125,14 @@ class EmbeddedPostgres:
             PostgresNotStartable: with the last lines of its log; PostgresPortInUse and PostgresBinariesMissing are kinds of it.
             DatabaseNotReady: `connection.json` is damaged or somebody else's.
         """
+        make_home(self.home)
         try:
-            self._make_home()
             with file_lock(self.home, "postgres"):
                 return self._start_locked()
-        except PermissionError as error:
+        except OSError as error:
             raise PostgresNotStartable(
-                f"Not permitted: {error.strerror} ({error.filename}).",
-                next_step="Set EXPLORER_HOME to a folder of the account you run as, and see that account's rights.",
+                f"The embedded PostgreSQL did not start: {error.strerror} ({error.filename}).",
+                next_step="Set EXPLORER_HOME to a folder with space, of the account you run as.",
             ) from error
 
     def stop(self, *, force: bool = False) -> bool:
@@ -230,11 +237,6 @@ class EmbeddedPostgres:
             details={"log": cluster.log_tail()},
         )
 
-    def _make_home(self) -> None:
-        if not self.home.is_dir():
-            # Root's HOME must let the server's account through to its own folder; nobody may list it.
-            self.home.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
-
     def _cluster(self) -> "_Cluster | None":
         record = read_record(self.home)
         root = record.cluster_dir if record else None
@@ -257,13 +259,18 @@ class EmbeddedPostgres:
         status = root.lstat()
         if not stat.S_ISDIR(status.st_mode) or (account and status.st_uid not in (0, account.uid)):
             raise PostgresNotStartable(
-                f"{root} belongs to another account.", next_step="Remove it if it is a leftover, or set another EXPLORER_HOME."
+                f"{root} belongs to another account.",
+                next_step="Remove it if it is a leftover, or set another EXPLORER_HOME.",
             )
         return self._cluster_at(root)
 
     def _cluster_at(self, root: Path) -> "_Cluster":
         return _Cluster(
-            root, _account(root / "data", self._os_user), bin_dir=self._bin_dir, memory_mb=self._memory_mb, fsync=self._fsync
+            root,
+            _account(root / "data", self._os_user),
+            bin_dir=self._bin_dir,
+            memory_mb=self._memory_mb,
+            fsync=self._fsync,
         )
 
 
@@ -281,7 +288,9 @@ class _Account:
 class _Cluster:
     """Files and processes of one data folder: `root/data` belongs to the server's account, `root/bin` to whoever starts it."""
 
-    def __init__(self, root: Path, account: _Account | None, *, bin_dir: Path | None, memory_mb: int, fsync: bool) -> None:
+    def __init__(
+        self, root: Path, account: _Account | None, *, bin_dir: Path | None, memory_mb: int, fsync: bool
+    ) -> None:
         self.root = root.resolve()
         self.data = self.root / "data"
         self.log = self.root / "log" / "server.log"
@@ -380,7 +389,9 @@ class _Cluster:
             (self.data / "postmaster.pid").unlink()
 
     def port_was_taken(self) -> bool:
-        return any("Address already in use" in line or "could not create any TCP/IP" in line for line in self.log_tail())
+        return any(
+            "Address already in use" in line or "could not create any TCP/IP" in line for line in self.log_tail()
+        )
 
     def log_tail(self) -> list[str]:
         try:
@@ -412,14 +423,18 @@ class _Cluster:
     def _server_processes(self) -> set[int]:
         """Pids of the server's processes: they, and nothing else, work in the data folder."""
         if sys.platform == "linux":
-            return {int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and self._works_here(entry)}
+            return {
+                int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and self._works_here(entry)
+            }
         if self.has_data() and self._program("pg_ctl", "-D", str(self.data), "status").returncode == 0:
             return {int((self.data / "postmaster.pid").read_text().split()[0])}
         return set()
 
     def _works_here(self, process: Path) -> bool:
         try:
-            return (process / "cwd").readlink() == self.data and (process / "exe").readlink().name.startswith("postgres")
+            return (process / "cwd").readlink() == self.data and (process / "exe").readlink().name.startswith(
+                "postgres"
+            )
         except OSError:
             return False
 
@@ -434,7 +449,9 @@ class _Cluster:
             os.chown(path, self._account.uid, self._account.gid, follow_symlinks=False)
         return path
 
-    def _program(self, name: str, *args: str, input: str | None = None, limited: bool = False) -> subprocess.CompletedProcess[str]:
+    def _program(
+        self, name: str, *args: str, input: str | None = None, limited: bool = False
+    ) -> subprocess.CompletedProcess[str]:
         command = [str(self._binaries.bin_dir / name), *args]
         if limited and self._memory_mb and sys.platform == "linux":
             # Inherited by every backend: a query that eats memory ends with SQLSTATE 53200 instead of the machine's OOM killer.
@@ -442,7 +459,7 @@ class _Cluster:
         return self._run(command, input=input)
 
     def _run(self, command: list[str], input: str | None = None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(  # noqa: S603
+        return subprocess.run(
             command,
             cwd=self.root,
             env={"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC", "HOME": str(self.root)},
@@ -487,7 +504,7 @@ def _can_run(account: _Account, program: Path) -> bool:
 
 def _try_as(account: _Account, command: list[str]) -> bool:
     try:
-        answer = subprocess.run(  # noqa: S603
+        answer = subprocess.run(
             command, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60, **account.drop()
         )
     except PermissionError:

@@ -57,7 +57,8 @@ class TenantNames:
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
             raise ProvisioningRefused(
-                f"{self.prefix!r} is no tenant prefix.", next_step="Use one made by new_prefix(): t_ and eight hex digits."
+                f"{self.prefix!r} is no tenant prefix.",
+                next_step="Use one made by new_prefix(): t_ and eight hex digits.",
             )
 
     @property
@@ -176,8 +177,12 @@ def deprovision(conn: Connection, prefix: str) -> None:
 
 def _limit_roles(conn: Connection, names: TenantNames) -> None:
     plain = "" if not _is_superuser(conn) else " NOSUPERUSER NOREPLICATION NOBYPASSRLS"
-    _execute(conn, f"ALTER ROLE {{}} NOCREATEDB NOCREATEROLE INHERIT CONNECTION LIMIT {RW_CONNECTIONS}{plain}", names.rw)
-    _execute(conn, f"ALTER ROLE {{}} NOCREATEDB NOCREATEROLE NOINHERIT CONNECTION LIMIT {RO_CONNECTIONS}{plain}", names.ro)
+    _execute(
+        conn, f"ALTER ROLE {{}} NOCREATEDB NOCREATEROLE INHERIT CONNECTION LIMIT {RW_CONNECTIONS}{plain}", names.rw
+    )
+    _execute(
+        conn, f"ALTER ROLE {{}} NOCREATEDB NOCREATEROLE NOINHERIT CONNECTION LIMIT {RO_CONNECTIONS}{plain}", names.ro
+    )
     settings = dict(READER_SETTINGS)
     if conn.info.server_version >= 170000:
         settings |= READER_SETTINGS_SINCE_17
@@ -199,7 +204,8 @@ def _make_schemas(conn: Connection, names: TenantNames) -> None:
             _execute(conn, "CREATE SCHEMA {} AUTHORIZATION {}", schema, names.rw)
         elif owner != (names.rw,):
             raise ProvisioningRefused(
-                f"Schema {schema} belongs to {owner[0]}, not to {names.rw}.", next_step="Use a new prefix, or remove that schema."
+                f"Schema {schema} belongs to {owner[0]}, not to {names.rw}.",
+                next_step="Use a new prefix, or remove that schema.",
             )
     _execute(conn, "GRANT USAGE ON SCHEMA {} TO {}", names.schema("marts"), names.ro)
 
@@ -261,7 +267,9 @@ def _end_sessions(conn: Connection, roles: list[str]) -> None:
 def _change(conn: Connection) -> Iterator[None]:
     """One transaction. Tenants are made and removed one at a time: two changes of the database's own rights at once fail."""
     if not conn.autocommit:
-        raise ValueError("Provisioning needs a connection in autocommit mode: it decides itself what is one transaction.")
+        raise ValueError(
+            "Provisioning needs a connection in autocommit mode: it decides itself what is one transaction."
+        )
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(hashtext('explorer.provisioning'))")
         yield

@@ -55,6 +55,24 @@ class ConnectionRecord(BaseModel):
     roles: dict[str, str] = Field(default_factory=dict, repr=False)
 
 
+def make_home(home: Path) -> None:
+    """Make HOME unless it is there; the mode of an existing one is left alone.
+
+    Raises:
+        DatabaseNotReady: it cannot be made.
+    """
+    if home.is_dir():
+        return
+    try:
+        # Root's HOME must let the database server's account through to its own folder; nobody may list it.
+        home.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+    except OSError as error:
+        raise DatabaseNotReady(
+            f"{home} cannot be made: {error.strerror}.",
+            next_step="Set EXPLORER_HOME to a folder that the account you run as may make and write.",
+        ) from error
+
+
 def read_record(home: Path) -> ConnectionRecord | None:
     """The record under `home`, or None when there is none yet.
 
@@ -150,5 +168,5 @@ def _start_time(pid: int) -> str | None:
             return None
         fields = stat.rpartition(")")[2].split()
         return None if fields[0] == "Z" else fields[19]
-    answer = subprocess.run(["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)  # noqa: S603
+    answer = subprocess.run(["/bin/ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     return answer.stdout.strip() or None

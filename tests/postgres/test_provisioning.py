@@ -43,7 +43,9 @@ def test_prefixes_are_random_and_well_formed() -> None:
     assert all(TenantNames(prefix).rw == f"{prefix}_rw" for prefix in made)
 
 
-@pytest.mark.parametrize("prefix", ["", "postgres", "t_ABCDEF01", "t_1234567", "t_12345678_rw", 't_1234567"', "t_12345678\n"])
+@pytest.mark.parametrize(
+    "prefix", ["", "postgres", "t_ABCDEF01", "t_1234567", "t_12345678_rw", 't_1234567"', "t_12345678\n"]
+)
 def test_other_names_are_refused(connections: Connections, prefix: str) -> None:
     with connections.admin.connect(autocommit=True) as conn, pytest.raises(ProvisioningRefused):
         provision(conn, prefix, rw_password="a", ro_password="b")
@@ -163,7 +165,10 @@ def test_emptying_keeps_logins_rights_and_other_schemas(connections: Connections
                 empty_schemas(conn, tenant.prefix, ("raw",))
             empty_schemas(conn, tenant.prefix, ("marts", "staging"))
             assert exists(conn, tenant.prefix)
-            assert rw.execute(f"SELECT to_regclass('{marts}.gone'), to_regclass('{raw}.kept') IS NULL").fetchone() == (None, False)
+            assert rw.execute(f"SELECT to_regclass('{marts}.gone'), to_regclass('{raw}.kept') IS NULL").fetchone() == (
+                None,
+                False,
+            )
             empty_schemas(conn, tenant.prefix)
         rw.execute(f"CREATE TABLE {raw}.fresh AS SELECT 2 AS x")
         rw.execute("CREATE TABLE fresh AS SELECT 3 AS x")

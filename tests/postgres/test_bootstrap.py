@@ -1,0 +1,176 @@
+"""Setting up a server, embedded or external, is repeatable, and every process finds its login without seeing others' secrets."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy
+from psycopg import sql
+from pydantic import SecretStr
+
+from explorer_dagster.errors import SettingsInvalid
+from explorer_dagster.postgres.bootstrap import bootstrap, ensure_database
+from explorer_dagster.postgres.connections import SERVICE_LOGINS, Login, load_connections, parse_admin_url
+from explorer_dagster.postgres.embedded import EmbeddedPostgres, read_connection
+from explorer_dagster.postgres.errors import DatabaseNotReady, DatabaseSetupFailed, DatabaseUnreachable
+from explorer_dagster.postgres.hardening import check_hardening
+from explorer_dagster.postgres.provisioning import TenantNames, deprovision, exists, new_prefix, provision
+from explorer_dagster.settings import Settings
+from tests.conftest import PgServer, throwaway_home
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Login]:
+    """The superuser's login on a server that nobody set up: stands for an external one."""
+    with throwaway_home() as home:
+        address = EmbeddedPostgres(home, fsync=False).start()
+        yield Login(address.host, address.port, "postgres", "postgres", read_connection(home).password)
+
+
+def external(home: Path, login: Login) -> Settings:
+    return Settings(_env_file=None, home=home, database_url=SecretStr(login.sqlalchemy_url()))
+
+
+def test_setup_is_done_once(pg_server: PgServer) -> None:
+    record = read_connection(pg_server.home)
+    assert set(record.roles) == set(SERVICE_LOGINS)
+    admin = pg_server.connections.admin.to(user="postgres", password=record.password, dbname="postgres")
+    assert bootstrap(admin, record.roles) is None
+    assert ensure_database(pg_server.settings) == pg_server.connections
+    assert load_connections(pg_server.settings) == pg_server.connections
+
+
+def test_logins_and_what_they_own(pg_server: PgServer) -> None:
+    connections = pg_server.connections
+    seen = {}
+    for duty in ("admin", "catalog", "service", "dagster"):
+        login: Login = getattr(connections, duty)
+        with sqlalchemy.create_engine(login.sqlalchemy_url()).connect() as conn:
+            seen[duty] = tuple(conn.execute(sqlalchemy.text(
+                "SELECT current_database(), rolname, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
+            )).one())  # fmt: skip
+    assert seen == {
+        "admin": ("explorer", "postgres", True, True, True),
+        "catalog": ("explorer", "explorer_catalog", False, False, False),
+        "service": ("explorer", "explorer_service", False, False, False),
+        "dagster": ("dagster", "dagster", False, False, False),
+    }
+    with connections.dagster.connect() as conn:
+        conn.execute("CREATE TABLE runs (x int)")
+        conn.rollback()
+    with connections.catalog.connect() as catalog, connections.service.connect(autocommit=True) as service:
+        catalog.execute("CREATE TABLE probe (x int)")
+        assert catalog.execute("SELECT 'catalog.probe'::regclass = 'probe'::regclass").fetchone() == (True,)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            service.execute("CREATE TABLE catalog.mine (x int)")
+        catalog.rollback()
+
+
+def test_no_secret_in_repr(pg_server: PgServer) -> None:
+    record = read_connection(pg_server.home)
+    shown = repr(pg_server.connections) + str(pg_server.connections) + repr(record)
+    assert all(secret not in shown for secret in [record.password, *record.roles.values()])
+
+
+def test_refused_login_says_so_without_the_password(pg_server: PgServer) -> None:
+    login = pg_server.connections.service.to(user="explorer_service", password="not-the-password")
+    with pytest.raises(DatabaseUnreachable, match="password authentication failed") as caught:
+        login.connect()
+    assert "not-the-password" not in str(caught.value)
+
+
+def test_nothing_set_up_yet(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseNotReady, match="No database is set up"):
+        load_connections(Settings(_env_file=None, home=tmp_path, database_url=None))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_external_server(bare: Login, tmp_path: Path) -> None:
+    settings = external(tmp_path, bare)
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(lambda _: ensure_database(settings), range(3)))
+    assert made[0] == made[1] == made[2] == load_connections(settings)
+    with made[0].admin.connect() as conn:
+        assert check_hardening(conn).complete
+    for login in (made[0].catalog, made[0].service, made[0].dagster):
+        login.connect().close()
+    assert bare.password not in (tmp_path / "connection.json").read_text()
+    without_url = Settings(_env_file=None, home=tmp_path, database_url=None)
+    with pytest.raises(DatabaseNotReady, match="EXPLORER_DATABASE_URL is not set"):
+        load_connections(without_url)
+
+
+def test_lost_passwords_are_replaced(bare: Login, tmp_path: Path) -> None:
+    first = ensure_database(external(tmp_path / "a", bare))
+    second = ensure_database(external(tmp_path / "b", bare))
+    assert first.service.password != second.service.password
+    second.service.connect().close()
+    with pytest.raises(DatabaseUnreachable):
+        first.service.connect()
+
+
+def test_administrator_without_superuser(bare: Login, tmp_path: Path) -> None:
+    """What a managed server offers: tenants work and are apart, and the report says what stays readable."""
+    with bare.connect(autocommit=True) as conn:
+        for name in ("explorer", "dagster"):
+            conn.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+        for role in (*SERVICE_LOGINS, "dp_catalog"):
+            conn.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+        conn.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+        conn.execute("CREATE ROLE manager LOGIN PASSWORD 'manager' CREATEROLE CREATEDB")
+        conn.execute("GRANT SET ON PARAMETER temp_file_limit TO manager")
+    manager = bare.to(user="manager", password="manager")
+    settings = external(tmp_path, manager)
+    made = ensure_database(settings)
+    names = TenantNames(new_prefix())
+    with made.admin.connect(autocommit=True) as conn:
+        report = check_hardening(conn)
+        assert not report.complete
+        assert report.exposed["relation"] > 100
+        assert "postgres" in report.other_databases
+        provision(conn, names.prefix, rw_password="rw", ro_password="ro")
+        with made.tenant(names.rw, "rw").connect() as rw:
+            rw.execute("CREATE TABLE orders AS SELECT 1 AS x")
+        with made.tenant(names.ro, "ro").connect() as ro:
+            assert ro.execute("SELECT x, current_setting('temp_file_limit') FROM orders").fetchone() == (1, "256MB")
+        provision(conn, names.prefix, rw_password="rw", ro_password="ro")
+        assert exists(conn, names.prefix)
+        deprovision(conn, names.prefix)
+        assert not exists(conn, names.prefix)
+
+
+def test_administrator_without_rights(bare: Login, tmp_path: Path) -> None:
+    with bare.connect(autocommit=True) as conn:
+        conn.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+        conn.execute("CREATE ROLE powerless LOGIN PASSWORD 'powerless'")
+    with pytest.raises(DatabaseSetupFailed, match="powerless may not create") as caught:
+        ensure_database(external(tmp_path, bare.to(user="powerless", password="powerless")))
+    assert "superuser" in caught.value.next_step
+
+
+def test_unreachable_server(tmp_path: Path, bare: Login) -> None:
+    nowhere = Login("127.0.0.1", 1, "postgres", "postgres", "some-secret")
+    with pytest.raises(DatabaseUnreachable, match="127.0.0.1:1") as caught:
+        ensure_database(external(tmp_path, nowhere))
+    assert "some-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "nonsense", "mysql://u:secret@h/d", "postgresql://", "postgresql:///db", "postgresql://u:secret@h:port/d"],
+)
+def test_unusable_url(url: str) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        parse_admin_url(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_url_parts_survive() -> None:
+    login = parse_admin_url("postgresql+psycopg2://ad%40min:p%2Fw%3A@db.example.org:6543/main?sslmode=require")
+    assert (login.host, login.port, login.dbname, login.user, login.password) == (
+        "db.example.org", 6543, "main", "ad@min", "p/w:")  # fmt: skip
+    assert login.conninfo()["sslmode"] == "require"
+    assert parse_admin_url(login.sqlalchemy_url()) == login
+    assert sqlalchemy.make_url(login.sqlalchemy_url()).password == "p/w:"
