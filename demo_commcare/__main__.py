@@ -19,7 +19,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
-    parser.add_argument("--cases", type=int, default=None, help="number of cases of demo-maternal-health (default: about 370)")
+    parser.add_argument(
+        "--cases", type=int, default=None, help="number of cases of demo-maternal-health (default: about 370)"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--port-file", type=Path, default=None, help="write url, credentials and pid here (mode 0600)")
     options = parser.parse_args(arguments)
@@ -28,7 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         serve(app, options.host, options.port, options.port_file, control_token)
     except OSError as error:
-        print(f"demo_commcare cannot listen on {options.host}:{options.port} ({error.strerror}); choose another --port.", file=sys.stderr)
+        print(
+            f"demo_commcare cannot listen on {options.host}:{options.port} ({error.strerror}); choose another --port.",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

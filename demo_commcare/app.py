@@ -1,7 +1,7 @@
 """Which address leads where?
 
-Routes of both generations (`/a/{domain}/api/v0.5/{resource}/` and `/a/{domain}/api/{resource}/v1/`), and the steps that every request
-takes: refusal, throttle, answer under the world's lock.
+Routes of both generations (`/a/{domain}/api/v0.5/{resource}/` and `/a/{domain}/api/{resource}/v1/`), and the steps
+that every request takes: refusal, throttle, answer under the world's lock.
 """
 
 import secrets
@@ -19,7 +19,8 @@ from demo_commcare.auth import Access, Style
 from demo_commcare.control import Control, ControlEndpoint
 from demo_commcare.faults import AnswerSwitches, FaultyApp
 from demo_commcare.oauth import TokenStore
-from demo_commcare.tastypie import BadRequest, json_response, json_text
+from demo_commcare.records import json_text
+from demo_commcare.tastypie import BadRequest, json_response
 from demo_commcare.throttle import Throttle
 from demo_commcare.world import DEMO_USERNAME, Project, Truth, World
 
@@ -119,7 +120,11 @@ class DemoCommCare:
             "domain_forms": small.domain_forms,
             "ucr_data_source": small.ucr_data_sources,
         }
-        rooted = {"location": small.locations_v1, "location_type": small.location_types, "lookup_table": small.lookup_tables}
+        rooted = {
+            "location": small.locations_v1,
+            "location_type": small.location_types,
+            "lookup_table": small.lookup_tables,
+        }
         details = {
             "application": small.application_detail,
             "user": small.user_detail,
@@ -129,19 +134,31 @@ class DemoCommCare:
         }
         routes = []
         for name, listing in switched.items():
-            routes += self._both(name, lambda request, project, listing=listing: listing(request, project, self._switches))
+            routes += self._both(name, self._switched(listing))
         for name, placed in rooted.items():
-            routes += self._both(name, lambda request, project, placed=placed: placed(request, project, self._switches, root(request)))
+            routes += self._both(name, self._rooted(placed))
         for name, detail in details.items():
             routes += self._both(name, detail, "{doc_id}/")
         routes += self._both("ucr", lambda request, project: small.ucr_rows(request, project, root(request)))
-        routes += self._both("location", lambda request, project: small.location_detail_v1(request, project, root(request)), "{doc_id}/")
+        routes += self._both(
+            "location", lambda request, project: small.location_detail_v1(request, project, root(request)), "{doc_id}/"
+        )
         return [*routes, *self._second_versions()]
 
+    def _switched(self, listing: Callable[[Request, Project, AnswerSwitches], Response]) -> Answer:
+        return lambda request, project: listing(request, project, self._switches)
+
+    def _rooted(self, listing: Callable[[Request, Project, AnswerSwitches, str], Response]) -> Answer:
+        return lambda request, project: listing(request, project, self._switches, root(request))
+
     def _second_versions(self) -> list[Route]:
-        locations = self._guard("location", lambda request, project: small.locations_v2(request, project, self._switches))
+        locations = self._guard(
+            "location", lambda request, project: small.locations_v2(request, project, self._switches)
+        )
         detail = self._guard("location", small.location_detail_v2)
-        items = self._guard("lookup_table_item", lambda request, project: small.lookup_table_items(request, project, self._switches))
+        items = self._guard(
+            "lookup_table_item", lambda request, project: small.lookup_table_items(request, project, self._switches)
+        )
         return [
             Route("/a/{domain}/api/location/v2/", locations, methods=["GET"]),
             Route("/a/{domain}/api/v0.6/location/", locations, methods=["GET"]),

@@ -17,8 +17,12 @@ from demo_commcare.world import DEMO_USERNAME, World
 
 Style = Literal["tastypie", "view"]
 NO_SUBSCRIPTION_TEXT = "Your current subscription does not have access to this feature"
-CUT_OFF_TEXT = "API access has been temporarily cut off due to too many requests.  To re-enable, please contact support."
-FORBIDDEN_PAGE = "<!DOCTYPE html><html><head><title>403 Forbidden</title></head><body><h1>You do not have access</h1></body></html>"
+CUT_OFF_TEXT = (
+    "API access has been temporarily cut off due to too many requests.  To re-enable, please contact support."
+)
+FORBIDDEN_PAGE = (
+    "<!DOCTYPE html><html><head><title>403 Forbidden</title></head><body><h1>You do not have access</h1></body></html>"
+)
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """How are millions of cases and forms served without keeping one of them?
 
-`BulkHistory` is a sequence of families (household, woman, pregnancy, child), each case made by one registration form. Document `i` is
-computed from its number through a template rendered once from the ordinary builders, so its shape is that of the told story.
-Changed documents leave this history; whoever changes them (`world`) keeps the changed copy.
+`BulkHistory` is a sequence of families (household, woman, pregnancy, child), each case made by one registration form.
+Document `i` is computed from its number through a template rendered once from the ordinary builders, so its shape is
+that of the told story. Changed documents leave this history; whoever changes them (`world`) keeps the changed copy.
 """
 
 import json
@@ -29,6 +29,8 @@ _START_MS = parse_instant("2022-01-03T04:00:00")[0] // 1000
 _SPAN_MS = 2 * 365 * DAY_US // 1000
 _DEVICE_US, _SERVER_US, _INDEXED_US = (parse_instant(f"200{n}-01-01T01:01:01.000001")[0] for n in (1, 2, 3))
 _DEVICE_LAG_MS, _SERVER_LAG_MS = 9_000, 2_500
+_FILLING_MS = 240_000
+_MINUTES = tuple(f"T{minute // 60:02d}:{minute % 60:02d}:" for minute in range(1440))
 _MARK = re.compile(r"@@(\w+?)_*@@")
 
 
@@ -97,15 +99,20 @@ class BulkHistory:
         """JSON text of the form object."""
         values = self._values(number)
         values["root"] = root
+        values["form_id"] = self.form_id(number)
+        values["start"] = self._stamp(self.device_ms(number) - _FILLING_MS)
         return self._form_templates[number % PERIOD] % values
 
     def form(self, number: int) -> FormRecord:
         body = json.loads(self.render_form(number, ""))
-        instants = {name: parse_instant(body.pop(name))[0] for name in ("received_on", "server_modified_on", "indexed_on")}
+        instants = {
+            name: parse_instant(body.pop(name))[0] for name in ("received_on", "server_modified_on", "indexed_on")
+        }
         for name in ("archived", "edited_on", "edited_by_user_id"):
             del body[name]
         return FormRecord(
-            self.domain, body["id"], body["form"]["@xmlns"], body["app_id"], instants["received_on"], instants["server_modified_on"],
+            self.domain, body["id"], body["form"]["@xmlns"], body["app_id"],
+            instants["received_on"], instants["server_modified_on"],
             instants["indexed_on"], body,
         )  # fmt: skip
 
@@ -116,53 +123,48 @@ class BulkHistory:
         return replace(case, indexed_us=self.indexed_ms(number) * 1000)
 
     def _number(self, doc_id: str, suffix: str) -> int | None:
-        if not doc_id.endswith(suffix) or not re.fullmatch(r"[0-9a-f]{8}", doc_id[:8]) or len(doc_id) != 8 + len(suffix):
+        if (
+            not doc_id.endswith(suffix)
+            or not re.fullmatch(r"[0-9a-f]{8}", doc_id[:8])
+            or len(doc_id) != 8 + len(suffix)
+        ):
             return None
         number = int(doc_id[:8], 16)
         return number if number < self.count else None
 
     def _values(self, number: int) -> dict[str, Any]:
+        """What the case template of `number` asks for."""
         family = number >> 2
         mixed = (family * 2654435761 + number) & 0xFFFFFFFF
         event = self.event_ms(number)
-        device = self._stamp(event + _SERVER_LAG_MS - _DEVICE_LAG_MS)
-        return {
+        values: dict[str, Any] = {
             "case_id": f"{number:08x}{self._case_suffix}",
-            "form_id": f"{number:08x}{self._form_suffix}",
-            "parent_id": f"{number - 1 if number & 3 < 3 else number - 2:08x}{self._case_suffix}",
-            "device": device,
-            "start": self._stamp(event + _SERVER_LAG_MS - _DEVICE_LAG_MS - 240_000),
+            "device": self._stamp(event + _SERVER_LAG_MS - _DEVICE_LAG_MS),
             "server": self._stamp(event),
             "indexed": self._stamp(self.indexed_ms(number)),
-            "man": MEN[mixed % len(MEN)],
-            "woman": WOMEN[mixed % len(WOMEN)],
-            "child": CHILDREN[mixed % len(CHILDREN)],
-            "village": VILLAGES[mixed % len(VILLAGES)][0],
-            "family": family,
-            "digits": 10000 + mixed % 89999,
             "small": 1 + mixed % 9,
-            "age": 17 + mixed % 25,
-            "height": 145 + mixed % 25,
-            "weight": 1900 + mixed % 2100,
-            "date": device[:10],
-            "birth": 2007 - mixed % 25,
-            "gps": f"23.{mixed % 9999999:07d} 85.{family % 9999999:07d} 612.0 8.5",
         }
+        _FILLERS[number & 3](values, family, mixed)
+        if number & 3:
+            values["parent_id"] = f"{number - 1 if number & 3 < 3 else number - 2:08x}{self._case_suffix}"
+        return values
 
     def _stamp(self, instant_ms: int) -> str:
         day, rest = divmod(instant_ms, 86_400_000)
         prefix = self._days.get(day)
         if prefix is None:
             prefix = self._days[day] = iso(day * DAY_US)[:10]
-        seconds, millis = divmod(rest, 1000)
-        return f"{prefix}T{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}.{millis:03d}000Z"
+        minute, millis = divmod(rest, 60_000)
+        return f"{prefix}{_MINUTES[minute]}{millis // 1000:02d}.{millis % 1000:03d}000Z"
 
     def _templates(self, number: int, users: Sequence[Json]) -> tuple[str, str]:
         """Form and case template of documents whose number is congruent to `number`."""
         kind, user = number % len(KINDS), users[number // len(KINDS) % WORKERS]
         form_spec = FORMS[kind]
         event = Event(_mark("case_id"), user["id"], _DEVICE_US, self.owners[number // len(KINDS) % WORKERS])
-        body = form_body(form_spec, self._app, _registration(kind, event), self.domain, _mark("form_id"), _DEVICE_US, user)
+        body = form_body(
+            form_spec, self._app, _registration(kind, event), self.domain, _mark("form_id"), _DEVICE_US, user
+        )
         form = FormRecord(
             self.domain, _mark("form_id"), form_spec.xmlns, self._app.app_id, _SERVER_US, _SERVER_US, _INDEXED_US, body
         )  # fmt: skip
@@ -174,14 +176,26 @@ def _registration(kind: int, event: Event) -> Json:
     m = _mark
     if kind == 0:
         return registrations.household(
-            event, f"{m('man')} {m('family')}", m("village"), f"W-{m('small')}", f"+917{m('digits')}", "tap well", "yes", m("small"), m("gps"),
+            event, f"{m('man')} {m('family')}", m("village"), f"W-{m('small')}", f"+917{m('digits')}",
+            "tap well", "yes", m("small"), m("gps"),
             f"{m('village')}-{m('family')}",
         )  # fmt: skip
     if kind == 1:
-        return registrations.woman(event, m("parent_id"), m("woman"), m("age"), f"{m('birth')}-04-0{m('small')}", "hi", f"+918{m('digits')}")
+        return registrations.woman(
+            event, m("parent_id"), m("woman"), m("age"), f"{m('birth')}-04-0{m('small')}", "hi", f"+918{m('digits')}"
+        )
     if kind == 2:
         return registrations.pregnancy(
-            event, m("parent_id"), m("woman"), m("date"), m("date"), m("small"), m("small"), "none", f"{m('height')}.{m('small')}", "o"
+            event,
+            m("parent_id"),
+            m("woman"),
+            m("date"),
+            m("date"),
+            m("small"),
+            m("small"),
+            "none",
+            f"{m('height')}.{m('small')}",
+            "o",
         )
     return registrations.child(event, m("parent_id"), m("child"), m("date"), "f", m("weight"))
 
@@ -189,9 +203,42 @@ def _registration(kind: int, event: Event) -> Json:
 def _template(document: Json) -> str:
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).replace("%", "%%")
     text = _MARK.sub(lambda match: f"%({match[1]})s", text)
-    start_us = _DEVICE_US - 240_000_000
-    for instant_us, name in ((_DEVICE_US, "device"), (start_us, "start"), (_SERVER_US, "server"), (_INDEXED_US, "indexed")):
+    start_us = _DEVICE_US - _FILLING_MS * 1000
+    for instant_us, name in (
+        (_DEVICE_US, "device"),
+        (start_us, "start"),
+        (_SERVER_US, "server"),
+        (_INDEXED_US, "indexed"),
+    ):
         text = text.replace(iso(instant_us), f"%({name})s")
     return text
 
 
+def _fill_household(values: dict[str, Any], family: int, mixed: int) -> None:
+    values["man"] = MEN[mixed % len(MEN)]
+    values["village"] = VILLAGES[mixed % len(VILLAGES)][0]
+    values["family"] = family
+    values["digits"] = 10000 + mixed % 89999
+    values["gps"] = f"23.{mixed % 9999999:07d} 85.{family % 9999999:07d} 612.0 8.5"
+
+
+def _fill_mother(values: dict[str, Any], _family: int, mixed: int) -> None:
+    values["woman"] = WOMEN[mixed % len(WOMEN)]
+    values["age"] = 17 + mixed % 25
+    values["birth"] = 2007 - mixed % 25
+    values["digits"] = 10000 + mixed % 89999
+
+
+def _fill_pregnancy(values: dict[str, Any], _family: int, mixed: int) -> None:
+    values["woman"] = WOMEN[mixed % len(WOMEN)]
+    values["date"] = values["device"][:10]
+    values["height"] = 145 + mixed % 25
+
+
+def _fill_child(values: dict[str, Any], _family: int, mixed: int) -> None:
+    values["child"] = CHILDREN[mixed % len(CHILDREN)]
+    values["date"] = values["device"][:10]
+    values["weight"] = 1900 + mixed % 2100
+
+
+_FILLERS = (_fill_household, _fill_mother, _fill_pregnancy, _fill_child)

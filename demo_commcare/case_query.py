@@ -1,7 +1,7 @@
 """What does a Case Query Language expression mean?
 
-The everyday part of the language: comparisons of a property with a quoted string (`=`, `!=`), `and`, `or`, `not(...)`, parentheses.
-Anything else is refused as HQ refuses what it cannot parse.
+The everyday part of the language: comparisons of a property with a quoted string (`=`, `!=`), `and`, `or`,
+`not(...)`, parentheses. Anything else is refused as HQ refuses what it cannot parse.
 """
 
 import re
@@ -10,7 +10,13 @@ from collections.abc import Callable
 from demo_commcare.records import CaseRecord
 
 _TOKEN = re.compile(r"""\s*(?:(?P<string>"[^"]*"|'[^']*')|(?P<op>!=|=|\(|\))|(?P<name>@?[A-Za-z_][\w.\-]*))""")
-_SPECIAL = {"name": "case_name", "case_name": "case_name", "@case_type": "case_type", "@owner_id": "owner_id", "external_id": "external_id"}
+_SPECIAL = {
+    "name": "case_name",
+    "case_name": "case_name",
+    "@case_type": "case_type",
+    "@owner_id": "owner_id",
+    "external_id": "external_id",
+}
 Test = Callable[[CaseRecord], bool]
 
 

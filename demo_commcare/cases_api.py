@@ -1,7 +1,7 @@
 """What does case API v2 answer (and the older case resource)?
 
-Strict parameters with HQ's exact texts, base64 cursors with HQ's two page-end rules and its `indexed_on.gte` quirk, detail, external
-id, bulk. Storage and order are `index`'s business, writing is not offered.
+Strict parameters with HQ's exact texts, base64 cursors with HQ's two page-end rules and its `indexed_on.gte` quirk,
+detail, external id, bulk. Storage and order are `index`'s business, writing is not offered.
 """
 
 import base64
@@ -21,8 +21,8 @@ from demo_commcare.clock import DAY_US, iso, parse_instant
 from demo_commcare.faults import AnswerSwitches
 from demo_commcare.forms_api import form_date_ms
 from demo_commcare.index import Query, Range
-from demo_commcare.records import CaseRecord
-from demo_commcare.tastypie import BadRequest, Page, json_response, json_text, list_answer
+from demo_commcare.records import CaseRecord, json_text
+from demo_commcare.tastypie import BadRequest, Page, json_response, list_answer
 from demo_commcare.world import Project
 
 Json = dict[str, Any]
@@ -74,12 +74,16 @@ def read_params(params: Params) -> CaseParams:
         elif key in _EXACT or key.startswith(("indices.", "properties.")):
             conditions.append(Condition(key, repr(sorted(values)), _exact(key, set(values))))
         elif key == "closed":
-            conditions.append(Condition(key, repr(sorted(values)), _closed({value.lower() not in _FALSE for value in values})))
+            conditions.append(
+                Condition(key, repr(sorted(values)), _closed({value.lower() not in _FALSE for value in values}))
+            )
         elif key == "query":
             conditions += [Condition(key, value, _xpath(value)) for value in values]
         elif "." in key and key.split(".", 1)[0] in DATE_FIELDS:
             _add_ranges(ranges, key, values)
-        elif key.split(".", 1)[0] not in {"include_deprecated", "fields", "exclude"} or key.startswith("include_deprecated."):
+        elif key.split(".", 1)[0] not in {"include_deprecated", "fields", "exclude"} or key.startswith(
+            "include_deprecated."
+        ):
             raise BadRequest(f"'{key}' is not a valid parameter.")
     return CaseParams(limit, conditions, ranges, _shape(params))
 
@@ -224,7 +228,9 @@ def _sort_value(text: str) -> int:
         raise BadRequest(f"Cannot parse datetime '{text}'") from error
 
 
-def _next_url(request: Request, switches: AnswerSwitches, root: str, params: Params, sort_value: str, last_id: str) -> str:
+def _next_url(
+    request: Request, switches: AnswerSwitches, root: str, params: Params, sort_value: str, last_id: str
+) -> str:
     state = urlencode([*params, (INDEXED_AFTER, sort_value), (LAST_CASE_ID, last_id)])
     cursor = base64.b64encode(state.encode()).decode()
     return f"{switches.next_host or root}{request.url.path}?{urlencode({'cursor': cursor})}"
@@ -233,25 +239,20 @@ def _next_url(request: Request, switches: AnswerSwitches, root: str, params: Par
 def _query(params: CaseParams, project: Project) -> Query[CaseRecord]:
     tests = [condition.test for condition in params.conditions]
     cheap = [condition.test for condition in params.conditions if condition.name in _PERIODIC]
-    slow = sorted(f"{condition.name}={condition.text}" for condition in params.conditions if condition.name not in _PERIODIC)
+    slow = sorted(
+        f"{condition.name}={condition.text}" for condition in params.conditions if condition.name not in _PERIODIC
+    )
     samples = project.bulk.case_samples if project.bulk else []
     residues = tuple(place for place, sample in enumerate(samples) if all(test(sample) for test in cheap))
-    return Query(lambda case: all(test(case) for test in tests), params.ranges, residues, bool(slow), repr((residues, slow)))
+    return Query(
+        lambda case: all(test(case) for test in tests), params.ranges, residues, bool(slow), repr((residues, slow))
+    )
 
 
 def _render(project: Project, page: Sequence[CaseRecord | int], shape: Callable[[Json], Json] | None) -> list[str]:
-    view = project.cases.view
-    texts = []
-    for case in page:
-        if shape is not None:
-            record = case if not isinstance(case, int) else project.bulk.case(case)  # type: ignore[union-attr]
-            texts.append(json_text(shape(record.api())))
-        elif isinstance(case, int):
-            assert view is not None
-            texts.append(view.render(case, ""))
-        else:
-            texts.append(json_text(case.api()))
-    return texts
+    if shape is None:
+        return [project.cases.render(case, "") for case in page]
+    return [json_text(shape(project.cases.record(case).api())) for case in page]
 
 
 def case_detail(request: Request, project: Project) -> Response:
@@ -305,11 +306,17 @@ def _bulk_answer(wanted: Sequence[tuple[str, str]], project: Project) -> Json:
 def _with_external_id(project: Project, external_id: str) -> list[CaseRecord]:
     """Cases of the computed history have no external id, so only the kept records are looked at."""
     selection = project.cases.select(Query(lambda case: case.external_id == external_id, residues=()), "indexed_us")
-    return [case for case in selection.page(0, len(selection)) if not isinstance(case, int)]
+    return [project.cases.record(case) for case in selection.page(0, len(selection))]
 
 
 _V1_ORDERS = {"indexed_on": "indexed_us", "server_date_modified": "server_modified_us", "date_modified": "modified_us"}
-_V1_TERMS = {"type": "case_type", "case_type": "case_type", "owner_id": "owner_id", "external_id": "external_id", "user_id": "modified_by"}
+_V1_TERMS = {
+    "type": "case_type",
+    "case_type": "case_type",
+    "owner_id": "owner_id",
+    "external_id": "external_id",
+    "user_id": "modified_by",
+}
 
 
 def case_list_v1(request: Request, project: Project, switches: AnswerSwitches) -> Response:
@@ -330,11 +337,12 @@ def case_list_v1(request: Request, project: Project, switches: AnswerSwitches) -
             ranges[name] = (bound, high) if key.endswith("_start") else (low, bound)
         elif key not in _IGNORED:
             tests.append(_v1_test(key, value))
-    query: Query[CaseRecord] = Query(lambda case: all(test(case) for test in tests), ranges, slow=bool(tests), cache_key=repr(sorted(params.items())))
+    query: Query[CaseRecord] = Query(
+        lambda case: all(test(case) for test in tests), ranges, slow=bool(tests), cache_key=repr(sorted(params.items()))
+    )
     selection = project.cases.select(query, field)
     chosen = selection.page(page.offset, page.limit, descending=order.startswith("-"))
-    records = [project.bulk.case(case) if isinstance(case, int) and project.bulk else case for case in chosen]
-    texts = [json_text(case.api_v1()) for case in records if not isinstance(case, int)]
+    texts = [json_text(project.cases.record(case).api_v1()) for case in chosen]
     return list_answer(request, switches, page, len(selection), texts, query_only_next=True)
 
 

@@ -1,7 +1,7 @@
 """Which instant is it, and how does CommCare HQ write it?
 
-Instants are integers of microseconds since 1970 (UTC), because documents are sorted, compared and written millions of times.
-Nothing here knows of documents, requests or time windows.
+Instants are integers of microseconds since 1970 (UTC), because documents are sorted, compared and written millions of
+times. Nothing here knows of documents, requests or time windows.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Which switches does a test have?
 
-`Control` changes the world and the server's behaviour from Python; `/_demo/` offers the same over HTTP to whoever has the control
-token. Every public method of `Control` named in `ACTIONS` is an action with the same arguments.
+`Control` changes the world and the server's behaviour from Python; `/_demo/` offers the same over HTTP to whoever has
+the control token. Every public method of `Control` named in `ACTIONS` is an action with the same arguments.
 """
 
 import hmac
@@ -15,12 +15,14 @@ from starlette.responses import JSONResponse, Response
 
 from demo_commcare.auth import Access
 from demo_commcare.faults import AnswerSwitches, FaultRule, FaultyApp, Kind, SeenRequest
-from demo_commcare.tastypie import json_response, json_text
+from demo_commcare.records import json_text
+from demo_commcare.tastypie import json_response
 from demo_commcare.throttle import Throttle, hq_limits
 from demo_commcare.world import TRUTH_RESOURCES, Truth, UnknownDocument, World
 
 ACTIONS = (
-    "fail", "clear_faults", "set_latency", "throttle", "throttle_like_hq", "no_throttle", "expire_access_tokens", "revoke_refresh_tokens",
+    "fail", "clear_faults", "set_latency", "throttle", "throttle_like_hq", "no_throttle", "expire_access_tokens",
+    "revoke_refresh_tokens",
     "issue_refresh_token", "set_access_token_lifetime", "deny", "allow", "cut_off", "restore", "set_subscription", "set_switches",
     "create_case", "update_case", "close_case", "delete_case", "archive_form", "unarchive_form", "edit_form", "delete_form",
     "deactivate_user", "reactivate_user", "add_question", "set_index_lag", "settle_index", "reindex",
@@ -30,7 +32,9 @@ ACTIONS = (
 class Control:
     """All switches of one server. Safe to call from any thread."""
 
-    def __init__(self, world: World, access: Access, throttle: Throttle, faults: FaultyApp, switches: AnswerSwitches) -> None:
+    def __init__(
+        self, world: World, access: Access, throttle: Throttle, faults: FaultyApp, switches: AnswerSwitches
+    ) -> None:
         self._world, self._access, self._throttle, self._faults = world, access, throttle, faults
         self.switches = switches
 
@@ -117,7 +121,9 @@ class Control:
                 raise ValueError(f"unknown switch {name}; known: {', '.join(asdict(self.switches))}")
             setattr(self.switches, name, value)
 
-    def create_case(self, domain: str, case_type: str, name: str, properties: dict[str, str], parent_id: str | None = None) -> str:
+    def create_case(
+        self, domain: str, case_type: str, name: str, properties: dict[str, str], parent_id: str | None = None
+    ) -> str:
         """Returns the new case's id."""
         with self._world.lock:
             return self._world.projects[domain].create_case(case_type, name, properties, parent_id)

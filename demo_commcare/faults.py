@@ -1,7 +1,8 @@
 """How does the server misbehave on demand?
 
-`FaultyApp` stands in front of the real application and breaks answers by rule: error pages, truncated JSON, cut connections, slow
-bodies, waiting. The faults that change the meaning of an answer (endless paging and the like) are `AnswerSwitches`.
+`FaultyApp` stands in front of the real application and breaks answers by rule: error pages, truncated JSON, cut
+connections, slow bodies, waiting. The faults that change the meaning of an answer (endless paging and the like) are
+`AnswerSwitches`.
 """
 
 import asyncio
@@ -14,7 +15,10 @@ from typing import Literal
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 Kind = Literal["status", "truncated", "cut", "slow"]
-ERROR_PAGE = "<html><head><title>{status}</title></head><body><center><h1>{status}</h1></center><hr><center>nginx</center></body></html>"
+ERROR_PAGE = (
+    "<html><head><title>{status}</title></head>"
+    "<body><center><h1>{status}</h1></center><hr><center>nginx</center></body></html>"
+)
 CHUNKS = 20
 
 
@@ -34,8 +38,8 @@ class AnswerSwitches:
 class FaultRule:
     """Break the next `times` requests whose `path?query` contains a match of `pattern`, after letting `skip` pass.
 
-    status: answer `status` with `body` (an nginx-like page if None) and `headers`; truncated: the true answer's first half, complete as
-    HTTP; cut: half of it, then the connection breaks; slow: the true answer in 20 pieces within `seconds`.
+    status: answer `status` with `body` (an nginx-like page if None) and `headers`; truncated: the true answer's first half,
+    complete as HTTP; cut: half of it, then the connection breaks; slow: the true answer in 20 pieces within `seconds`.
     """
 
     pattern: str

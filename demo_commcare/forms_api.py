@@ -1,6 +1,7 @@
 """What does the form resource answer?
 
-The filters, date formats and orders of HQ's form list, and attachments. The envelope is `tastypie`'s, the documents are `index`'s.
+The filters, date formats and orders of HQ's form list, and attachments. The envelope is `tastypie`'s, the documents
+are `index`'s.
 """
 
 import json
@@ -15,15 +16,27 @@ from demo_commcare.clock import instant_of
 from demo_commcare.faults import AnswerSwitches
 from demo_commcare.index import Query, Range
 from demo_commcare.programme.journal import attachment_bytes
-from demo_commcare.records import FormRecord
-from demo_commcare.tastypie import BadRequest, Page, json_response, json_text, list_answer
+from demo_commcare.records import FormRecord, json_text
+from demo_commcare.tastypie import BadRequest, Page, json_response, list_answer
 from demo_commcare.world import Project
 
 Test = Callable[[FormRecord], bool]
 _DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dT%H:%MZ")
 _ORDERS = {"received_on": "received_us", "server_modified_on": "server_modified_us", "indexed_on": "indexed_us"}
 _RANGES = {**_ORDERS, "server_date_modified": "server_modified_us"}
-_UNORDERED = {"id", "domain", "form", "type", "version", "app_id", "build_id", "archived", "edited_on", "metadata", "uiversion"}
+_UNORDERED = {
+    "id",
+    "domain",
+    "form",
+    "type",
+    "version",
+    "app_id",
+    "build_id",
+    "archived",
+    "edited_on",
+    "metadata",
+    "uiversion",
+}
 _CONTROL = {"limit", "offset", "order_by", "format", "username", "api_key", "include_archived", "cases__full"}
 _NOT_FOUND_PAGE = "<!DOCTYPE html><html><head><title>404</title></head><body><h1>Not found</h1></body></html>"
 
@@ -100,7 +113,13 @@ def _query(params: dict[str, str], project: Project) -> Query[FormRecord]:
     samples = project.bulk.form_samples if project.bulk else []
     residues = tuple(place for place, sample in enumerate(samples) if all(test(sample) for test in cheap))
     tests = [*cheap, *slow]
-    return Query(lambda form: all(test(form) for test in tests), ranges, residues, bool(slow), repr((residues, params.get("case_id"))))
+    return Query(
+        lambda form: all(test(form) for test in tests),
+        ranges,
+        residues,
+        bool(slow),
+        repr((residues, params.get("case_id"))),
+    )
 
 
 def _term(key: str, value: str) -> Test:
@@ -124,17 +143,11 @@ def _search_range(text: str) -> dict[str, Range]:
 
 
 def _render(project: Project, chosen: Sequence[FormRecord | int], root: str, full_cases: bool) -> list[str]:
+    if not full_cases:
+        return [project.forms.render(form, root) for form in chosen]
     texts = []
-    for form in chosen:
-        if isinstance(form, int) and not full_cases and project.bulk:
-            texts.append(project.bulk.render_form(form, root))
-            continue
-        record = project.bulk.form(form) if isinstance(form, int) and project.bulk else form
-        if isinstance(record, int):
-            continue
-        answer = record.api(root)
-        if full_cases:
-            cases = (project.cases.get(case_id) for case_id in record.case_ids())
-            answer["cases"] = [case.api_v1() for case in cases if case is not None]
-        texts.append(json_text(answer))
+    for record in map(project.forms.record, chosen):
+        cases = (project.cases.get(case_id) for case_id in record.case_ids())
+        full = [case.api_v1() for case in cases if case is not None]
+        texts.append(json_text({**record.api(root), "cases": full}))
     return texts

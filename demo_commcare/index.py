@@ -1,19 +1,19 @@
 """Which documents are listed, in which order, and since when?
 
-CommCare HQ lists from a search index that follows the primary store with a delay. `DocumentIndex` keeps both: `get` answers from the
-primary store, `select` from what has been indexed. The order of equal milliseconds is by id, and instants compare in milliseconds.
-Which filters a resource knows is the resource's business.
+CommCare HQ lists from a search index that follows the primary store with a delay. `DocumentIndex` keeps both: `get`
+answers from the primary store, `select` from what has been indexed. The order of equal milliseconds is by id, and
+instants compare in milliseconds. Which filters a resource knows is the resource's business.
 """
 
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from demo_commcare.bulk import PERIOD, BulkHistory
 from demo_commcare.clock import Clock
-from demo_commcare.records import CaseRecord, FormRecord
+from demo_commcare.records import CaseRecord, FormRecord, json_text
 
 Record = TypeVar("Record", CaseRecord, FormRecord)
 Key = tuple[int, str]
@@ -26,13 +26,16 @@ class BulkView(Generic[Record]):
     def __init__(
         self,
         bulk: BulkHistory,
-        fields: dict[str, Callable[[int], int]],
+        fields: Mapping[str, Callable[[int], int]],
         doc_id: Callable[[int], str],
         number: Callable[[str], int | None],
         record: Callable[[int], Record],
         render: Callable[[int, str], str],
     ) -> None:
-        self.bulk, self.fields, self.doc_id, self.number, self.record, self.render = bulk, fields, doc_id, number, record, render
+        self.bulk, self.fields = bulk, fields
+        self.doc_id, self.number = doc_id, number
+        self.record: Callable[[int], Record] = record
+        self.render = render
 
 
 @dataclass
@@ -75,8 +78,12 @@ class _Numbers(Sequence[int]):
 class Selection(Generic[Record]):
     """The ordered result of a query: two sorted sequences (records and bulk numbers) read as one."""
 
-    def __init__(self, records: list[Record], order: str, numbers: Sequence[int], view: BulkView[Record] | None) -> None:
-        self._records, self._order, self._numbers, self._view = records, order, numbers, view
+    def __init__(
+        self, records: list[Record], order: str, numbers: Sequence[int], view: BulkView[Record] | None
+    ) -> None:
+        self._records: list[Record] = records
+        self._view: BulkView[Record] | None = view
+        self._order, self._numbers = order, numbers
         self._keys = [record_key(record, order) for record in records]
         self._places = [self._bulk_rank(key) + place for place, key in enumerate(self._keys)]
 
@@ -108,7 +115,8 @@ class Selection(Generic[Record]):
 
     def key(self, document: Record | int) -> Key:
         if isinstance(document, int):
-            assert self._view is not None
+            if self._view is None:
+                raise LookupError(document)
             return self._view.fields[self._order](document), self._view.doc_id(document)
         return record_key(document, self._order)
 
@@ -129,7 +137,8 @@ class DocumentIndex(Generic[Record]):
     """Primary store and search index of one kind of document of one project space."""
 
     def __init__(self, clock: Clock, view: BulkView[Record] | None = None) -> None:
-        self._clock, self.view = clock, view
+        self._clock = clock
+        self.view: BulkView[Record] | None = view
         self.lag_s = 0.0
         self._primary: dict[str, Record | None] = {}
         self._visible: dict[str, Record] = {}
@@ -149,6 +158,20 @@ class DocumentIndex(Generic[Record]):
             return self._primary[doc_id]
         number = self.view.number(doc_id) if self.view else None
         return None if number is None or self.view is None else self.view.record(number)
+
+    def record(self, document: Record | int) -> Record:
+        """The record of a selected document."""
+        if not isinstance(document, int):
+            return document
+        if self.view is None:
+            raise LookupError(document)
+        return self.view.record(document)
+
+    def render(self, document: Record | int, root: str) -> str:
+        """The JSON text of a selected document, from a template where there is one."""
+        if isinstance(document, int) and self.view is not None:
+            return self.view.render(document, root)
+        return json_text(self.record(document).api(root))
 
     def put(self, record: Record) -> None:
         """Store now, index after the lag."""

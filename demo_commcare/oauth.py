@@ -1,7 +1,7 @@
 """How does a client get and renew access tokens?
 
-The refresh-token grant of `/oauth/token/` with rotation (each refresh token works once) and the RFC 8414 metadata document. Tokens
-live in memory. Who may use a token for what is `auth`'s question.
+The refresh-token grant of `/oauth/token/` with rotation (each refresh token works once) and the RFC 8414 metadata
+document. Tokens live in memory. Who may use a token for what is `auth`'s question.
 """
 
 import base64

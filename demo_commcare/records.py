@@ -1,9 +1,11 @@
 """What is a case and a form here, and how does a case follow from its forms?
 
-Records are immutable; a change replaces one. `fold_case` applies the case blocks of a form exactly as the case transaction format
-says, so that cases and forms can never contradict each other. Which documents are listed, and when, is `index`'s business.
+Records are immutable; a change replaces one. `fold_case` applies the case blocks of a form exactly as the case
+transaction format says, so that cases and forms can never contradict each other. Which documents are listed, and
+when, is `index`'s business.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -132,6 +134,11 @@ class FormRecord:
         }
 
 
+def json_text(value: Any) -> str:
+    """Compact JSON, non-Latin text as it is."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
 def case_blocks(node: Any) -> Iterator[Json]:
     """Every case block at any depth of a form, in document order."""
     if isinstance(node, dict):
@@ -154,7 +161,11 @@ def block_actions(block: Json) -> list[str]:
 def fold_case(case: CaseRecord | None, block: Json, form: FormRecord, modified_us: int) -> CaseRecord:
     """The case after `block` of `form`, which the device wrote at `modified_us`."""
     current = case or CaseRecord(
-        form.domain, block["@case_id"], opened_us=modified_us, opened_by=block.get("@user_id", ""), owner_id=block.get("@user_id", "")
+        form.domain,
+        block["@case_id"],
+        opened_us=modified_us,
+        opened_by=block.get("@user_id", ""),
+        owner_id=block.get("@user_id", ""),
     )
     changes: dict[str, Any] = {}
     properties = dict(current.properties)

@@ -1,4 +1,5 @@
-"""What do the small resources answer: apps, users, web users, groups, locations, lookup tables, UCR, user domains, identity?
+"""What do the small resources answer: apps, users, web users, groups, locations, lookup tables, UCR, user domains,
+identity?
 
 Each function gives the objects of one resource in HQ's shape; paging is `tastypie`'s business.
 """
@@ -16,8 +17,8 @@ from demo_commcare.clock import iso, parse_instant
 from demo_commcare.faults import AnswerSwitches
 from demo_commcare.index import Query
 from demo_commcare.programme import maternal_apps
-from demo_commcare.records import FormRecord
-from demo_commcare.tastypie import BadRequest, Page, envelope, json_response, json_text, list_answer, unpaged_meta
+from demo_commcare.records import FormRecord, json_text
+from demo_commcare.tastypie import BadRequest, Page, envelope, json_response, list_answer, unpaged_meta
 from demo_commcare.world import DEMO_USERNAME, Project, World
 
 Json = dict[str, Any]
@@ -50,7 +51,9 @@ def users(request: Request, project: Project, switches: AnswerSwitches) -> Respo
         if _find(project.people.groups, group_id) is None:
             raise BadRequest(f"Project {project.name} has no group with id={group_id}")
         chosen = [user for user in chosen if group_id in user["groups"]]
-    return _paged(request, switches, [_user(project, user) for user in sorted(chosen, key=lambda user: user["username"])])
+    return _paged(
+        request, switches, [_user(project, user) for user in sorted(chosen, key=lambda user: user["username"])]
+    )
 
 
 def user_detail(request: Request, project: Project) -> Response:
@@ -69,7 +72,9 @@ def web_users(request: Request, project: Project, switches: AnswerSwitches) -> R
 
 
 def web_user_detail(request: Request, project: Project) -> Response:
-    return _object_or_400(_find(project.people.web_users, request.path_params["doc_id"]), lambda user: _web_user(project, user))
+    return _object_or_400(
+        _find(project.people.web_users, request.path_params["doc_id"]), lambda user: _web_user(project, user)
+    )
 
 
 def _web_user(project: Project, user: Json) -> Json:
@@ -160,7 +165,11 @@ def location_types(request: Request, project: Project, switches: AnswerSwitches,
 
 def lookup_tables(request: Request, project: Project, switches: AnswerSwitches, root: str) -> Response:
     base = f"{root}/a/{project.name}/api/lookup_table/v1"
-    return _paged(request, switches, [{**table, "resource_uri": f"{base}/{table['id']}/"} for table in project.people.lookup_tables])
+    return _paged(
+        request,
+        switches,
+        [{**table, "resource_uri": f"{base}/{table['id']}/"} for table in project.people.lookup_tables],
+    )
 
 
 def lookup_table_items(request: Request, project: Project, switches: AnswerSwitches) -> Response:
@@ -171,7 +180,11 @@ def fixtures(request: Request, project: Project, switches: AnswerSwitches) -> Re
     """Lookup-table rows in their flat, older shape, by `fixture_type` or `fixture_type_id`."""
     params = request.query_params
     tags = {table["id"]: table["tag"] for table in project.people.lookup_tables}
-    wanted = {key for key, tag in tags.items() if params.get("fixture_type", tag) == tag and params.get("fixture_type_id", key) == key}
+    wanted = {
+        key
+        for key, tag in tags.items()
+        if params.get("fixture_type", tag) == tag and params.get("fixture_type_id", key) == key
+    }
     rows = [
         {
             "id": item["id"],
@@ -216,8 +229,14 @@ def ucr_data_source_detail(request: Request, project: Project) -> Response:
     source: Json = {
         "id": _UCR_ID.format(1),
         "display_name": "ANC visits",
-        "configured_filter": {"type": "boolean_expression", "operator": "eq", "property_value": maternal_apps.ANC.xmlns},
-        "configured_indicators": [{"column_id": name, "datatype": "string", "type": "expression"} for name in ("visit_date", "weight_kg")],
+        "configured_filter": {
+            "type": "boolean_expression",
+            "operator": "eq",
+            "property_value": maternal_apps.ANC.xmlns,
+        },
+        "configured_indicators": [
+            {"column_id": name, "datatype": "string", "type": "expression"} for name in ("visit_date", "weight_kg")
+        ],
         "resource_uri": "",
     }
     return json_response(json_text(source))
@@ -231,14 +250,20 @@ def ucr_rows(request: Request, project: Project, root: str) -> Response:
     if params["data_source_id"] != _UCR_ID.format(1):
         return Response(status_code=404)
     limit = min(Page.of(params, 1000, _UCR_MAX).limit, _UCR_MAX)
-    query: Query[FormRecord] = Query(lambda form: form.xmlns == maternal_apps.ANC.xmlns and not form.archived, residues=())
+    query: Query[FormRecord] = Query(
+        lambda form: form.xmlns == maternal_apps.ANC.xmlns and not form.archived, residues=()
+    )
     selection = project.forms.select(query, "received_us")
     page = selection.page(_ucr_offset(params, selection.rank_after), limit)
     rows = [_ucr_row(form) for form in page if not isinstance(form, int)]
     following = None
     if rows:
         cursor = urlencode({"last_doc_id": rows[-1]["doc_id"], "last_inserted_at": rows[-1]["inserted_at"]})
-        asked = {"data_source_id": params["data_source_id"], "limit": limit, "cursor": base64.b64encode(cursor.encode()).decode()}
+        asked = {
+            "data_source_id": params["data_source_id"],
+            "limit": limit,
+            "cursor": base64.b64encode(cursor.encode()).decode(),
+        }
         following = f"{root}{request.url.path}?{urlencode(asked)}"
     return json_response(json_text({"objects": rows, "meta": {"next": following, "limit": limit}}))
 

@@ -105,14 +105,26 @@ def _uvicorn(app: DemoCommCare) -> uvicorn.Server:
     """Broken connections are asked for, so uvicorn's complaints about them are not shown."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False, timeout_graceful_shutdown=2
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        timeout_graceful_shutdown=2,
     )
     return uvicorn.Server(config)
 
 
 def _write_port_file(path: Path, app: DemoCommCare, url: str, control_token: str) -> None:
     """Write the connection data atomically, readable by the owner alone."""
-    content = {"url": url, "username": app.username, "api_key": app.api_key, "control_token": control_token, "pid": os.getpid()}
+    content = {
+        "url": url,
+        "username": app.username,
+        "api_key": app.api_key,
+        "control_token": control_token,
+        "pid": os.getpid(),
+    }
     client_id, client_secret = app.control.oauth_client
     content |= {"oauth_client_id": client_id, "oauth_client_secret": client_secret}
     draft = path.with_name(f".{path.name}.{os.getpid()}")

@@ -1,10 +1,9 @@
 """How does a tastypie resource page through a list?
 
-Limits and offsets are read, clamped and refused as tastypie does, and the envelope is written. Which objects there are, and in which
-order, is the resource's business.
+Limits and offsets are read, clamped and refused as tastypie does, and the envelope is written. Which objects there
+are, and in which order, is the resource's business.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,16 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from demo_commcare.faults import AnswerSwitches
+from demo_commcare.records import json_text
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 1000
 
 
 class BadRequest(Exception):
     """Answered as 400 `{"error": text}`."""
-
-
-def json_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def json_response(text: str, status: int = 200) -> Response:
@@ -54,7 +50,12 @@ def _number(text: str, name: str, advice: str) -> int:
 
 
 def list_answer(
-    request: Request, switches: AnswerSwitches, page: Page, total: int, objects: Sequence[str], query_only_next: bool = False
+    request: Request,
+    switches: AnswerSwitches,
+    page: Page,
+    total: int,
+    objects: Sequence[str],
+    query_only_next: bool = False,
 ) -> Response:
     """The envelope around already rendered objects; `query_only_next` is the form resource's way."""
     prefix = "" if query_only_next else request.url.path
@@ -64,7 +65,9 @@ def list_answer(
         following = prefix + _query(request, page.limit, target)
         if switches.next_host:
             following = f"{switches.next_host}{request.url.path}{_query(request, page.limit, target)}"
-    previous = prefix + _query(request, page.limit, max(0, page.offset - page.limit)) if page.offset >= page.limit else None
+    previous = (
+        prefix + _query(request, page.limit, max(0, page.offset - page.limit)) if page.offset >= page.limit else None
+    )
     meta = {"limit": page.limit, "next": following, "offset": page.offset, "previous": previous, "total_count": total}
     return envelope(switches, meta, objects)
 
@@ -81,5 +84,7 @@ def unpaged_meta(total: int) -> dict[str, Any]:
 
 
 def _query(request: Request, limit: int, offset: int) -> str:
-    others = [(k, v) for k, v in request.query_params.multi_items() if k not in {"limit", "offset", "api_key", "username"}]
+    others = [
+        (k, v) for k, v in request.query_params.multi_items() if k not in {"limit", "offset", "api_key", "username"}
+    ]
     return "?" + urlencode([("limit", limit), ("offset", offset), *others])

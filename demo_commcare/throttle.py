@@ -1,6 +1,7 @@
 """Has this domain used up its requests?
 
-Fixed windows per domain, shared by all clients of it, as HQ counts them. Off until limits are set. Only accepted requests count.
+Fixed windows per domain, shared by all clients of it, as HQ counts them. Off until limits are set. Only accepted
+requests count.
 """
 
 import math
@@ -22,8 +23,8 @@ def hq_limits(workers: int) -> dict[str, float]:
 
 @dataclass
 class Throttle:
-    """`limits` maps window names (second, minute, hour, day, week) to requests. `retry_after`: None gives the float seconds until the
-    longest exceeded window ends, a number gives exactly that, "absent" leaves the header out."""
+    """`limits` maps window names (second, minute, hour, day, week) to requests. `retry_after`: None gives the float seconds
+    until the longest exceeded window ends, a number gives exactly that, "absent" leaves the header out."""
 
     limits: dict[str, float] = field(default_factory=dict)
     retry_after: float | str | None = None
@@ -41,7 +42,11 @@ class Throttle:
         """The empty 429, or None after counting the request."""
         now = time.time()
         keys = {name: (domain, name, int(now // WINDOWS_S[name])) for name in self.limits}
-        waits = [WINDOWS_S[name] - now % WINDOWS_S[name] for name, key in keys.items() if self._used.get(key, 0) >= math.floor(self.limits[name])]
+        waits = [
+            WINDOWS_S[name] - now % WINDOWS_S[name]
+            for name, key in keys.items()
+            if self._used.get(key, 0) >= math.floor(self.limits[name])
+        ]
         if waits:
             return Response(status_code=429, headers=self._header(max(waits)))
         for key in keys.values():

@@ -1,7 +1,7 @@
 """What is true in each project space, and how does it change?
 
-`World` holds the project spaces; `Project` is one of them with its content and every change that the control switches can make.
-Cases always follow from the forms that are not archived. HTTP, authentication and paging belong to others.
+`World` holds the project spaces; `Project` is one of them with its content and every change that the control switches
+can make. Cases always follow from the forms that are not archived. HTTP, authentication and paging belong to others.
 """
 
 import copy
@@ -109,7 +109,8 @@ class Truth:
 
 
 TRUTH_RESOURCES = (
-    "cases", "forms", "form_cases", "applications", "users", "web_users", "groups", "locations", "location_types", "lookup_tables",
+    "cases", "forms", "form_cases", "applications", "users", "web_users", "groups", "locations", "location_types",
+    "lookup_tables",
     "lookup_table_items",
 )  # fmt: skip
 
@@ -257,7 +258,9 @@ class Project:
         if case_id in self._deleted_cases:
             return
         found = (self.forms.get(form_id) for form_id in self.forms_of_case(case_id))
-        forms = sorted((form for form in found if form and not form.archived), key=lambda form: (form.received_us, form.doc_id))
+        forms = sorted(
+            (form for form in found if form and not form.archived), key=lambda form: (form.received_us, form.doc_id)
+        )
         case: CaseRecord | None = None
         for form in forms:
             for block in case_blocks(form.form):
@@ -341,12 +344,16 @@ class World:
         project.load_story(nutrition_story(NUTRITION, seed, people))
         return project
 
-    def _empty(self, name: str, title: str, subscribed: bool = True, members: frozenset[str] = frozenset({DEMO_USERNAME})) -> Project:
+    def _empty(
+        self, name: str, title: str, subscribed: bool = True, members: frozenset[str] = frozenset({DEMO_USERNAME})
+    ) -> Project:
         project = self._project(name, title, People([], [], [], [], [], [], []), (), None)
         project.subscribed, project.members = subscribed, members
         return project
 
-    def _project(self, name: str, title: str, people: People, apps: tuple[App, ...], bulk: BulkHistory | None) -> Project:
+    def _project(
+        self, name: str, title: str, people: People, apps: tuple[App, ...], bulk: BulkHistory | None
+    ) -> Project:
         case_view: BulkView[CaseRecord] | None = None
         form_view: BulkView[FormRecord] | None = None
         if bulk is not None:
@@ -356,9 +363,18 @@ class World:
                 "modified_us": bulk.device_ms,
                 "opened_us": bulk.device_ms,
             }
-            form_fields = {"indexed_us": bulk.indexed_ms, "server_modified_us": bulk.event_ms, "received_us": bulk.event_ms}
+            form_fields = {
+                "indexed_us": bulk.indexed_ms,
+                "server_modified_us": bulk.event_ms,
+                "received_us": bulk.event_ms,
+            }
             case_view = BulkView(
-                bulk, case_fields, bulk.case_id, bulk.case_number, bulk.case, lambda number, _root: bulk.render_case(number)
+                bulk,
+                case_fields,
+                bulk.case_id,
+                bulk.case_number,
+                bulk.case,
+                lambda number, _root: bulk.render_case(number),
             )
             form_view = BulkView(bulk, form_fields, bulk.form_id, bulk.form_number, bulk.form, bulk.render_form)
         return Project(

@@ -1,7 +1,7 @@
 """How does a phone's submission become a form document?
 
-`Journal` keeps the order, the identifiers and the wrapping (metadata, case blocks, attachments) of invented submissions; what
-happened to whom is told by the stories. All randomness comes from one seeded generator.
+`Journal` keeps the order, the identifiers and the wrapping (metadata, case blocks, attachments) of invented
+submissions; what happened to whom is told by the stories. All randomness comes from one seeded generator.
 """
 
 import random
@@ -13,7 +13,10 @@ from demo_commcare.records import CASE_XMLNS, FormRecord
 
 Json = dict[str, Any]
 SECOND_US = 1_000_000
-_APP_TEXT = 'CommCare Android, version "2.55.1"(470001). App v{version}. CommCare Version 2.55.1. Build 470001, built on: 2025-01-14'
+_APP_TEXT = (
+    'CommCare Android, version "2.55.1"(470001). App v{version}. CommCare Version 2.55.1. '
+    "Build 470001, built on: 2025-01-14"
+)
 
 
 def case_block(
@@ -44,7 +47,9 @@ def index_to(case_id: str, case_type: str, extension: bool = False) -> Json:
     return {**entry, "#text": case_id}
 
 
-def form_body(form: Form, app: App, data: Json, domain: str, form_id: str, at_us: int, user: Json, images: tuple[str, ...] = ()) -> Json:
+def form_body(
+    form: Form, app: App, data: Json, domain: str, form_id: str, at_us: int, user: Json, images: tuple[str, ...] = ()
+) -> Json:
     """The API object of a phone submission (without the instants of the server)."""
     app_version = _APP_TEXT.format(version=app.version)
     start_us = at_us - 240 * SECOND_US
@@ -62,7 +67,10 @@ def form_body(form: Form, app: App, data: Json, domain: str, form_id: str, at_us
         "app_build_version": app.version,
         "geo_point": None,
     }
-    metadata = {key: value for key, value in meta.items() if not key.startswith("@")} | {"appVersion": app_version, "location": None}
+    metadata = {key: value for key, value in meta.items() if not key.startswith("@")} | {
+        "appVersion": app_version,
+        "location": None,
+    }
     version = str(app.version)
     return {
         "id": form_id,
@@ -94,7 +102,9 @@ def form_body(form: Form, app: App, data: Json, domain: str, form_id: str, at_us
 def attachments_of(form_id: str, images: tuple[str, ...]) -> Json:
     """`form.xml` and the pictures, with the lengths that the attachment resource really serves."""
     names = {"form.xml": "text/xml", **dict.fromkeys(images, "image/jpeg")}
-    return {name: {"content_type": kind, "length": len(attachment_bytes(form_id, name))} for name, kind in names.items()}
+    return {
+        name: {"content_type": kind, "length": len(attachment_bytes(form_id, name))} for name, kind in names.items()
+    }
 
 
 def attachment_bytes(form_id: str, name: str) -> bytes:
@@ -104,7 +114,9 @@ def attachment_bytes(form_id: str, name: str) -> bytes:
     return b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + form_id.encode() + name.encode() + b"\xff\xd9"
 
 
-def system_body(domain: str, form_id: str, at_us: int, user_id: str, blocks: list[Json], username: str = "system") -> Json:
+def system_body(
+    domain: str, form_id: str, at_us: int, user_id: str, blocks: list[Json], username: str = "system"
+) -> Json:
     """The API object of a submission that the server wrote itself (case API, importer): no application."""
     meta: Json = {
         "@xmlns": "http://openrosa.org/jr/xforms",
@@ -118,7 +130,10 @@ def system_body(domain: str, form_id: str, at_us: int, user_id: str, blocks: lis
         "app_build_version": None,
         "geo_point": None,
     }
-    metadata = {key: value for key, value in meta.items() if not key.startswith("@")} | {"appVersion": None, "location": None}
+    metadata = {key: value for key, value in meta.items() if not key.startswith("@")} | {
+        "appVersion": None,
+        "location": None,
+    }
     xmlns = "http://commcarehq.org/case_api"
     return {
         "id": form_id,
@@ -172,7 +187,9 @@ class Journal:
         received = at_us + self.rng.randrange(2 * SECOND_US, 90 * SECOND_US)
         indexed = indexed_us or received + self.rng.randrange(SECOND_US, 4 * SECOND_US)
         body = form_body(form, app, data, self.domain, form_id, at_us, user, images)
-        self.records.append(FormRecord(self.domain, form_id, form.xmlns, app.app_id, received, received, indexed, body, archived))
+        self.records.append(
+            FormRecord(self.domain, form_id, form.xmlns, app.app_id, received, received, indexed, body, archived)
+        )
         return form_id
 
     def submit_system(self, blocks: list[Json], at_us: int, user_id: str) -> str:
@@ -181,6 +198,8 @@ class Journal:
         body = system_body(self.domain, form_id, at_us, user_id, blocks)
         received = at_us + 40_000
         self.records.append(
-            FormRecord(self.domain, form_id, body["form"]["@xmlns"], None, received, received, received + SECOND_US, body)
+            FormRecord(
+                self.domain, form_id, body["form"]["@xmlns"], None, received, received, received + SECOND_US, body
+            )
         )
         return form_id

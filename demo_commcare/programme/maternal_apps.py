@@ -1,7 +1,8 @@
 """Which forms does the maternal-health programme use, and what do they ask?
 
-Only the structure; the answers are invented in `maternal_story`. Oddities that real project spaces have are kept on purpose:
-a form named only in Hindi, a module named only in French, the same form in two modules, a module that HQ cannot render.
+Only the structure; the answers are invented in `maternal_story`. Oddities that real project spaces have are kept on
+purpose: a form named only in Hindi, a module named only in French, the same form in two modules, a module that HQ
+cannot render.
 """
 
 from demo_commcare.programme.app_model import App, Form, Module, Question
@@ -19,9 +20,15 @@ DANGER_SIGNS = (
     ("no_movement", "No fetal movement|Pas de mouvement|कोई हलचल नहीं"),
 )  # fmt: skip
 WATER = (
-    ("tap", "Piped water|Robinet|नल"), ("well", "Well|Puits|कुआँ"), ("pump", "Hand pump|Pompe|चापाकल"), ("river", "River|Rivière|नदी"),
+    ("tap", "Piped water|Robinet|नल"), ("well", "Well|Puits|कुआँ"), 
+    ("pump", "Hand pump|Pompe|चापाकल"), ("river", "River|Rivière|नदी"),
 )  # fmt: skip
-VACCINES = (("bcg", "BCG"), ("opv0", "OPV 0|VPO 0"), ("hepb", "Hepatitis B|Hépatite B|हेपेटाइटिस बी"), ("penta1", "Penta 1"))
+VACCINES = (
+    ("bcg", "BCG"),
+    ("opv0", "OPV 0|VPO 0"),
+    ("hepb", "Hepatitis B|Hépatite B|हेपेटाइटिस बी"),
+    ("penta1", "Penta 1"),
+)
 SEX = (("f", "Girl|Fille|लड़की"), ("m", "Boy|Garçon|लड़का"))
 OUTCOMES = (("live", "Live birth|Naissance vivante|जीवित"), ("still", "Stillbirth|Mort-né|मृत"))
 MEDICINES = (("ifa", "Iron & folic acid|Fer|आयरन"), ("calcium", "Calcium"), ("tt", "Tetanus toxoid|Anatoxine|टिटनेस"))
@@ -114,7 +121,8 @@ ANC = _form(
     Q("risk_score", "DataBindOnly", calculate="if(selected(/data/danger_signs, 'none'), 0, 5)"),
     Q("refer", "Select", "Refer?|Référer ?|रेफर?", YES_NO),
     Q("referral", "Group", "Referral|Référence|रेफरल", relevant="/data/refer = 'yes'", children=(
-        Q("facility", "Select", "Facility|Structure|अस्पताल", (("phc", "Health centre|Centre|केंद्र"), ("dh", "Hospital|Hôpital|अस्पताल"))),
+        Q("facility", "Select", "Facility|Structure|अस्पताल",
+          (("phc", "Health centre|Centre|केंद्र"), ("dh", "Hospital|Hôpital|अस्पताल"))),
         Q("reason", "Text", "Reason|Motif|कारण"),
         Q("referral_save", "SaveToCase"),
     )),
@@ -191,8 +199,10 @@ SURVEY = _form(
 )  # fmt: skip
 
 CASE_PROPERTIES: dict[str, tuple[str, ...]] = {
-    "household": ("village", "ward", "phone", "water_sources", "has_toilet", "members_total", "house_gps", "household_code", "bed_nets"),
-    "mother": ("age", "dob", "languages", "phone", "bank_account", "literate", "remarks", "last_pnc", "village", "parent/village"),
+    "household": ("village", "ward", "phone", "water_sources", "has_toilet", "members_total", "house_gps",
+                  "household_code", "bed_nets"),
+    "mother": ("age", "dob", "languages", "phone", "bank_account", "literate", "remarks", "last_pnc", "village",
+               "parent/village"),
     "pregnancy": (
         "lmp", "edd", "gravida", "parity", "complications", "height_cm", "blood_group", "last_visit", "visit_no", "weight_kg",
         "gestation_weeks", "danger_signs", "risk_score", "haemoglobin", "notes", "delivery_date", "host/phone",
@@ -213,7 +223,8 @@ def maternal_apps() -> tuple[App, ...]:
             Module({"fr": "Enfants", "hi": "शिशु"}, "child", (CHILD, PNC, GROWTH), _id("children", 104)),
             Module({"en": "Referrals"}, "referral", (FOLLOW_UP,), _id("referrals", 105)),
             Module({"en": "High-risk pregnancies"}, "pregnancy", (ANC,), _id("high-risk", 106)),
-            Module({}, "", (), _id("broken", 107), error="Error parsing XML: Opening and ending tag mismatch: label line 31 and text"),
+            Module({}, "", (), _id("broken", 107),
+                   error="Error parsing XML: Opening and ending tag mismatch: label line 31 and text"),
         ),
         CASE_PROPERTIES, "b1d7e0a2c4f64e589d3a6b7c8d9e0f12", "Danger signs added",
         versions=(

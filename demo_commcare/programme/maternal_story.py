@@ -1,7 +1,8 @@
 """What happened in the maternal-health programme during 2025?
 
-Households are registered, women found, pregnancies followed, children born, referrals made: one submission after the other.
-Everything follows from the seed. The questions are in `maternal_apps`, the four registrations in `registrations`.
+Households are registered, women found, pregnancies followed, children born, referrals made: one submission after the
+other. Everything follows from the seed. The questions are in `maternal_apps`, the four registrations in
+`registrations`.
 """
 
 from datetime import date, timedelta
@@ -94,11 +95,15 @@ class _Story:
             women.append((case_id, name))
         return women, rows[0] if len(rows) == 1 else rows
 
-    def _separate_woman(self, household_id: str, number: int, day: date, user: Json, women: list[tuple[str, str]]) -> None:
+    def _separate_woman(
+        self, household_id: str, number: int, day: date, user: Json, women: list[tuple[str, str]]
+    ) -> None:
         at_us = self._at(day + timedelta(days=3))
         event = Event(self.journal.new_id(), user["id"], at_us, self._owner(user))
         name = WOMEN[(number * 5 + 3) % len(WOMEN)]
-        data = registrations.woman(event, household_id, name, str(18 + number % 20), f"{2007 - number % 20}-03-0{1 + number % 9}", "hi fr", "")
+        data = registrations.woman(
+            event, household_id, name, str(18 + number % 20), f"{2007 - number % 20}-03-0{1 + number % 9}", "hi fr", ""
+        )
         self._submit(apps.WOMAN, data, at_us, user)
         women.append((event.case_id, name))
 
@@ -117,8 +122,9 @@ class _Story:
         at_us = self._at(day)
         event = Event(self.journal.new_id(), user["id"], at_us, self._owner(user))
         data = registrations.pregnancy(
-            event, mother_id, f"{name} {lmp.year}", str(lmp), str(lmp + timedelta(days=280)), str(1 + number % 5), str(number % 4),
-            "none" if number % 3 else "bleeding fever", f"{148 + number % 17}.{number % 10}", ("a", "b", "ab", "o", "unknown")[number % 5],
+            event, mother_id, f"{name} {lmp.year}", str(lmp), str(lmp + timedelta(days=280)), str(1 + number % 5),
+            str(number % 4), "none" if number % 3 else "bleeding fever", f"{148 + number % 17}.{number % 10}",
+            ("a", "b", "ab", "o", "unknown")[number % 5],
         )  # fmt: skip
         data["case"] = case_block(mother_id, user["id"], at_us, empty=("create", "update"))
         self._submit(apps.PREGNANCY, data, at_us, user)
@@ -144,7 +150,8 @@ class _Story:
             "exam_time": f"{8 + odd % 9:02d}:30:00.000+05:30",
         }
         update = {
-            "last_visit": visit_date, "visit_no": str(visit + 1), "weight_kg": weight, "gestation_weeks": weeks, "danger_signs": signs,
+            "last_visit": visit_date, "visit_no": str(visit + 1), "weight_kg": weight, "gestation_weeks": weeks,
+            "danger_signs": signs,
             "risk_score": "0" if signs == "none" else "5", "haemoglobin": exam["haemoglobin"], "notes": notes,
         }  # fmt: skip
         data: Json = {
@@ -154,10 +161,16 @@ class _Story:
             "exam": exam,
             "danger_signs": signs,
         }
-        medicines = [{"medicine": code, "tablets": str(30 * (n + 1))} for n, (code, _) in enumerate(apps.MEDICINES[: odd % 4])]
+        medicines = [
+            {"medicine": code, "tablets": str(30 * (n + 1))} for n, (code, _) in enumerate(apps.MEDICINES[: odd % 4])
+        ]
         if medicines:
             data["medicines"] = medicines[0] if len(medicines) == 1 else medicines
-        data |= {"risk_score": update["risk_score"], "refer": "no" if signs == "none" or odd % 8 else "yes", "notes": notes}
+        data |= {
+            "risk_score": update["risk_score"],
+            "refer": "no" if signs == "none" or odd % 8 else "yes",
+            "notes": notes,
+        }
         if data["refer"] == "yes":
             data["referral"] = self._referral(pregnancy_id, day, at_us, user)
         data["case"] = case_block(pregnancy_id, user["id"], at_us, update=update)
@@ -186,7 +199,12 @@ class _Story:
         for place in range(2 if number % 9 == 4 else 1):
             name = CHILDREN[(number + place) % len(CHILDREN)]
             sex, weight = self.rng.choice(["f", "m"]), str(self.rng.randrange(1800, 4100))
-            row: Json = {"baby_name": name, "sex": sex, "birth_weight_g": weight, "outcome": "still" if number % 13 == 7 else "live"}
+            row: Json = {
+                "baby_name": name,
+                "sex": sex,
+                "birth_weight_g": weight,
+                "outcome": "still" if number % 13 == 7 else "live",
+            }
             if row["outcome"] == "live":
                 case_id = self.journal.new_id()
                 create = {"case_type": "child", "case_name": name, "owner_id": self._owner(user)}
@@ -235,7 +253,12 @@ class _Story:
         at_us = self._at(day)
         weight = 3600 + number * 53 % 3000
         vaccines = " ".join(code for code, _ in apps.VACCINES[: 1 + number % 4])
-        update = {"weight_g": str(weight), "muac_mm": str(105 + number % 40), "vaccines": vaccines, "last_visit": str(day)}
+        update = {
+            "weight_g": str(weight),
+            "muac_mm": str(105 + number % 40),
+            "vaccines": vaccines,
+            "last_visit": str(day),
+        }
         data = {
             "visit_date": str(day), "weight_g": update["weight_g"], "muac_mm": update["muac_mm"], "vaccines": vaccines,
             "z_score": str(round(weight / 1000 - 4)), "child_pin": f"{number:04d}",
@@ -250,7 +273,12 @@ class _Story:
         user = self.supervisors[number % 2]
         ids = [f"m{number}-{place}" for place in range(1 + number % 3)]
         items = [
-            {"@id": key, "@index": str(place), "member_name": MEN[(number + place) % len(MEN)], "slept_under_net": "yes"}
+            {
+                "@id": key,
+                "@index": str(place),
+                "member_name": MEN[(number + place) % len(MEN)],
+                "slept_under_net": "yes",
+            }
             for place, key in enumerate(ids)
         ]
         water = "tap" if number % 2 else "pump well"
@@ -274,7 +302,11 @@ class _Story:
             data = {
                 "name": worker["first_name"],
                 "id": worker["id"][:6].upper(),
-                "scores": {"records": "yes" if number % 3 else "no", "stock": str(number % 12), "update": "Registre complété"},
+                "scores": {
+                    "records": "yes" if number % 3 else "no",
+                    "stock": str(number % 12),
+                    "update": "Registre complété",
+                },
                 "supervisor_gps": self._gps(),
             }
             day = START + timedelta(days=9 * number % 330)
@@ -313,4 +345,5 @@ class _Story:
         return location or user["id"]
 
     def _gps(self) -> str:
-        return f"{23 + self.rng.random():.7f} {85 + self.rng.random():.7f} {600 + self.rng.randrange(90)}.0 {self.rng.randrange(3, 30)}.{self.rng.randrange(10)}"
+        latitude, longitude = 23 + self.rng.random(), 85 + self.rng.random()
+        return f"{latitude:.7f} {longitude:.7f} {600 + self.rng.randrange(90)}.0 {self.rng.randrange(30, 300) / 10}"

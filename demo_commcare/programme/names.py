@@ -14,7 +14,8 @@ CHILDREN = (
     "Aarav", "Ananya", "आरव", "प्रिया", "Rohan", "Kiran", "Binta", "Moussa", "Éloïse", "Zara", "Dawa", "Noor",
 )  # fmt: skip
 VILLAGES = (
-    ("v01", "Rampur"), ("v02", "Sonpur"), ("v03", "Bhagalpur Tola"), ("v04", "चंदनपुर"), ("v05", "Kadamdih"), ("v06", "Lohardaga West"),
+    ("v01", "Rampur"), ("v02", "Sonpur"), ("v03", "Bhagalpur Tola"), ("v04", "चंदनपुर"), 
+    ("v05", "Kadamdih"), ("v06", "Lohardaga West"),
     ("v07", "Nawadih"), ("v08", "Piparwar"), ("v09", "Hesla"), ("v10", "Gola"), ("v11", "Itki"), ("v12", "Mandar"),
 )  # fmt: skip
 WORKERS = (

@@ -39,7 +39,11 @@ def _child(journal: Journal, home_id: str, number: int, at_us: int, user: Json) 
     child_id = journal.new_id()
     name = CHILDREN[number % len(CHILDREN)]
     born = str(date(2023, 1, 1) + timedelta(days=number * 5))
-    measures = {"poids_kg": f"{6 + number % 5}.{number % 10}", "pb_mm": str(100 + number % 35), "oedeme": "aucun" if number % 4 else "leger"}
+    measures = {
+        "poids_kg": f"{6 + number % 5}.{number % 10}",
+        "pb_mm": str(100 + number % 35),
+        "oedeme": "aucun" if number % 4 else "leger",
+    }
     create = {"case_type": "enfant", "case_name": name, "owner_id": user["id"]}
     update = {"naissance": born, "sexe": "fm"[number % 2], **measures}
     block = case_block(child_id, user["id"], at_us, create, update, {"parent": index_to(home_id, "foyer")})
@@ -57,7 +61,9 @@ def _visit(journal: Journal, child_id: str, number: int, at_us: int, user: Json)
     if number % 5 == 0:
         extra: Json = {"oedeme": "severe", "note": "Transféré à l'hôpital"}
         block = case_block(child_id, user["id"], at_us, update={**update, "oedeme": "severe"})
-        journal.submit(apps.SUIVI_HOSPITALIER, app, {"date_visite": day, **measures, **extra, "case": block}, at_us, user)
+        journal.submit(
+            apps.SUIVI_HOSPITALIER, app, {"date_visite": day, **measures, **extra, "case": block}, at_us, user
+        )
         return
     rations = [{"produit": "atpe", "sachets": "14"}, {"produit": "farine", "sachets": "2"}][: 1 + number % 2]
     healed = number % 3 == 0

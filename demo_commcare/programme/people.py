@@ -17,7 +17,9 @@ _START_US = midnight(date(2025, 1, 1))
 
 @dataclass
 class People:
-    """`users` carry the extra key `is_active`, `locations` the keys `type_id` and `parent_id`; the resources drop or translate them."""
+    """`users` carry the extra key `is_active`, `locations` the keys `type_id` and `parent_id`.
+
+    The resources drop or translate these."""
 
     users: list[Json]
     web_users: list[Json]
@@ -32,7 +34,9 @@ def _hex(rng: random.Random) -> str:
     return f"{rng.getrandbits(128):032x}"
 
 
-def _location(rng: random.Random, number: int, name: str, code: str, type_id: int, parent: Json | None, data: Json) -> Json:
+def _location(
+    rng: random.Random, number: int, name: str, code: str, type_id: int, parent: Json | None, data: Json
+) -> Json:
     stamp = _START_US + number * 1_000_003
     point = parent is not None and type_id % 10 == 3
     return {
@@ -63,7 +67,14 @@ def _location_type(number: int, name: str, code: str, parent: int | None, admini
     }
 
 
-def _user(rng: random.Random, domain: str, worker: tuple[str, str, str], location: Json | None, active: bool, group: str | None) -> Json:
+def _user(
+    rng: random.Random,
+    domain: str,
+    worker: tuple[str, str, str],
+    location: Json | None,
+    active: bool,
+    group: str | None,
+) -> Json:
     name, first, last = worker
     phone = f"+9160000{rng.randrange(10000, 99999)}"
     location_ids = [] if location is None else [location["location_id"]]
@@ -115,7 +126,15 @@ def _web_user(rng: random.Random, email: str, role: str, location: Json | None) 
 
 
 def _group(rng: random.Random, domain: str, name: str, sharing: bool) -> Json:
-    return {"id": _hex(rng), "domain": domain, "name": name, "users": [], "case_sharing": sharing, "reporting": True, "metadata": {}}
+    return {
+        "id": _hex(rng),
+        "domain": domain,
+        "name": name,
+        "users": [],
+        "case_sharing": sharing,
+        "reporting": True,
+        "metadata": {},
+    }
 
 
 def _table(rng: random.Random, tag: str, fields: dict[str, list[str]], attributes: list[str], global_: bool) -> Json:
@@ -150,9 +169,13 @@ def maternal_people(domain: str, seed: int) -> People:
         _location_type(13, "Village", "village-site", 12, False),
     ]
     district = _location(rng, 1, "Ranchi", "ranchi", 11, None, {})
-    blocks = [_location(rng, 2 + n, name, name.lower(), 12, district, {}) for n, name in enumerate(("Ormanjhi", "Kanke", "बुढ़मू"))]
+    blocks = [
+        _location(rng, 2 + n, name, name.lower(), 12, district, {})
+        for n, name in enumerate(("Ormanjhi", "Kanke", "बुढ़मू"))
+    ]
     villages = [
-        _location(rng, 5 + n, name, code, 13, blocks[n % 3], {"population": str(400 + 37 * n)}) for n, (code, name) in enumerate(VILLAGES)
+        _location(rng, 5 + n, name, code, 13, blocks[n % 3], {"population": str(400 + 37 * n)})
+        for n, (code, name) in enumerate(VILLAGES)
     ]
     groups = [_group(rng, domain, "Ormanjhi workers", True), _group(rng, domain, "All supervisors", False)]
     users = [
@@ -177,11 +200,15 @@ def maternal_people(domain: str, seed: int) -> People:
     facilities = _table(rng, "facilities", {"name": [], "beds": []}, ["level"], False)
     items = [
         _item(rng, vaccines, n, {}, code=[(code, {})], name=[(en, {"lang": "en"}), (fr, {"lang": "fr"})])
-        for n, (code, en, fr) in enumerate((("bcg", "BCG", "BCG"), ("opv0", "OPV 0", "VPO 0"), ("hepb", "Hepatitis B", "Hépatite B")))
+        for n, (code, en, fr) in enumerate(
+            (("bcg", "BCG", "BCG"), ("opv0", "OPV 0", "VPO 0"), ("hepb", "Hepatitis B", "Hépatite B"))
+        )
     ]
     items += [
         _item(rng, facilities, n, {"level": level}, name=[(name, {})], beds=[(beds, {})])
-        for n, (name, beds, level) in enumerate((("PHC Ormanjhi", "6", "primary"), ("Sadar Hospital", "120", "district")))
+        for n, (name, beds, level) in enumerate(
+            (("PHC Ormanjhi", "6", "primary"), ("Sadar Hospital", "120", "district"))
+        )
     ]
     return People(users, web_users, groups, [district, *blocks, *villages], types, [vaccines, facilities], items)
 
@@ -198,12 +225,29 @@ def nutrition_people(domain: str, seed: int) -> People:
     region = _location(rng, 102, "Casamance", "casamance", 22, country, {})
     communes = [_location(rng, 103 + n, name, code, 23, region, {}) for n, (code, name) in enumerate(REGIONS_FR)]
     group = _group(rng, domain, "Équipe mobile", False)
-    workers = (("awa", "Awa", "Sarr"), ("binta", "Binta", "Sow"), ("cheikh", "Cheikh", "Fall"), ("dado", "Dado", "Ly"), ("parti", "Élie", "Sy"))
-    users = [_user(rng, domain, worker, communes[n % 3], worker[0] != "parti", group["id"]) for n, worker in enumerate(workers)]
+    workers = (
+        ("awa", "Awa", "Sarr"),
+        ("binta", "Binta", "Sow"),
+        ("cheikh", "Cheikh", "Fall"),
+        ("dado", "Dado", "Ly"),
+        ("parti", "Élie", "Sy"),
+    )
+    users = [
+        _user(rng, domain, worker, communes[n % 3], worker[0] != "parti", group["id"])
+        for n, worker in enumerate(workers)
+    ]
     group["users"] = [user["id"] for user in users if user["is_active"]]
     products = _table(rng, "produits", {"code": [], "nom": []}, [], True)
     items = [
         _item(rng, products, n, {}, code=[(code, {})], nom=[(name, {})])
         for n, (code, name) in enumerate((("atpe", "Aliment thérapeutique"), ("farine", "Farine enrichie")))
     ]
-    return People(users, [_web_user(rng, "demo@example.org", "Admin", None)], [group], [country, region, *communes], types, [products], items)
+    return People(
+        users,
+        [_web_user(rng, "demo@example.org", "Admin", None)],
+        [group],
+        [country, region, *communes],
+        types,
+        [products],
+        items,
+    )

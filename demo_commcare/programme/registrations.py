@@ -1,7 +1,7 @@
 """What do the four registration forms of the maternal programme contain?
 
-Builders from plain strings to form JSON, used for the told story and for the templates of mass data alike, so that both always have
-the same shape.
+Builders from plain strings to form JSON, used for the told story and for the templates of mass data alike, so that
+both always have the same shape.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,18 @@ class Event:
     owner_id: str
 
 
-def household(event: Event, head: str, village: str, ward: str, phone: str, water: str, toilet: str, total: str, gps: str, code: str) -> Json:
+def household(
+    event: Event,
+    head: str,
+    village: str,
+    ward: str,
+    phone: str,
+    water: str,
+    toilet: str,
+    total: str,
+    gps: str,
+    code: str,
+) -> Json:
     update = {
         "village": village, "ward": ward, "phone": phone, "water_sources": water, "has_toilet": toilet, "members_total": total,
         "house_gps": gps, "household_code": code,
@@ -47,7 +58,16 @@ def woman(event: Event, household_id: str, name: str, age: str, dob: str, langua
 
 
 def pregnancy(
-    event: Event, mother_id: str, name: str, lmp: str, edd: str, gravida: str, parity: str, trouble: str, height: str, blood: str
+    event: Event,
+    mother_id: str,
+    name: str,
+    lmp: str,
+    edd: str,
+    gravida: str,
+    parity: str,
+    trouble: str,
+    height: str,
+    blood: str,
 ) -> Json:
     """The mother is touched (`case`), the pregnancy is made beside her (`subcase_0.case`) as her extension."""
     history = {"gravida": gravida, "parity": parity, "complications": trouble}
