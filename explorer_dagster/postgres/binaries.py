@@ -45,7 +45,7 @@ def find_binaries(bin_dir: Path | None = None, major: int | None = None) -> Bina
     Raises:
         PostgresBinariesMissing: none is there, or none of that version.
     """
-    places = [(bin_dir, None)] if bin_dir else [*_wheel_places(), *_system_places()]
+    places: list[tuple[Path, Path | None]] = [(bin_dir, None)] if bin_dir else [*_wheel_places(), *_system_places()]
     seen: list[str] = []
     for place, wheel_root in places:
         found = _version(place)

@@ -119,7 +119,7 @@ def bootstrap(admin: Login, passwords: dict[str, str]) -> HardeningReport | None
         except psycopg.Error as error:
             raise DatabaseSetupFailed(
                 f"The database could not be set up as {admin.user}: {error.diag.message_primary or type(error).__name__}.",
-                next_step="Use an administrator's login: a superuser, or on PostgreSQL 16 or newer one with CREATEROLE and CREATEDB.",
+                next_step="Use a superuser's login, or on PostgreSQL 16 or newer one with CREATEROLE and CREATEDB.",
                 details={"sqlstate": error.sqlstate},
             ) from error
 

@@ -85,8 +85,8 @@ class Login:
 class Connections:
     """The platform's logins.
 
-    `admin` makes databases, roles and schemas and never runs an agent's or author's SQL; `catalog` owns schema catalog (migrations);
-    `service` reads and writes the catalog as far as its migrations grant; `dagster` owns Dagster's own database.
+    `admin` makes databases, roles and schemas and never runs an agent's or author's SQL; `catalog` owns schema catalog
+    (migrations); `service` reads and writes the catalog as far as its migrations grant; `dagster` owns Dagster's own database.
     """
 
     admin: Login

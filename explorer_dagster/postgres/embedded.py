@@ -1,11 +1,13 @@
 """How the private PostgreSQL under HOME is started, found again and stopped.
 
-One server per HOME, on loopback TCP with SCRAM only (no Unix socket), whoever asks first. The process that starts it owns it: only
-the owner, or an explicit `force`, stops it. Databases, roles and tenants in it belong to `bootstrap` and `provisioning`.
+One server per HOME, on loopback TCP with SCRAM only (no Unix socket), whoever asks first. The process that starts it owns
+it: only the owner, or an explicit `force`, stops it. Databases, roles and tenants in it belong to `bootstrap` and
+`provisioning`.
 
-Started by root, the server runs as an unprivileged account (configured, else `postgres`, else `nobody`; or whoever already owns the
-data). No account is made and no existing folder's mode is changed. Where HOME cannot be reached by that account, for instance under a
-/root of mode 700, the data live in /var/lib/explorer-<hash of HOME>, a folder of root's own; `connection.json` records which.
+Started by root, the server runs as an unprivileged account (configured, else `postgres`, else `nobody`; or whoever already
+owns the data). No account is made and no existing folder's mode is changed. Where HOME cannot be reached by that account, for
+instance under a /root of mode 700, the data live in /var/lib/explorer-<hash of HOME>, a folder of root's own;
+`connection.json` records which.
 """
 
 import contextlib
@@ -19,7 +21,6 @@ import signal
 import socket
 import stat
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +30,7 @@ from typing import Any
 from explorer_dagster.postgres.binaries import Binaries, copy_binaries, find_binaries
 from explorer_dagster.postgres.errors import PostgresNotOwner, PostgresNotStartable, PostgresPortInUse
 from explorer_dagster.postgres.state import (
+    LINUX,
     ConnectionRecord,
     ProcessIdentity,
     file_lock,
@@ -58,7 +60,7 @@ SERVER_SETTINGS = {
     "log_timezone": "UTC",
     # Failed statements may carry tenants' data; their error message is enough.
     "log_min_error_statement": "panic",
-    # Nothing replicates from here, and minimal lets COPY and CREATE TABLE AS skip the log for tables made in the same transaction.
+    # Nothing replicates from here, and minimal lets COPY and CREATE TABLE AS skip the log for tables of the same transaction.
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "wal_compression": "on",
@@ -422,7 +424,7 @@ class _Cluster:
 
     def _server_processes(self) -> set[int]:
         """Pids of the server's processes: they, and nothing else, work in the data folder."""
-        if sys.platform == "linux":
+        if LINUX:
             return {
                 int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit() and self._works_here(entry)
             }
@@ -453,7 +455,7 @@ class _Cluster:
         self, name: str, *args: str, input: str | None = None, limited: bool = False
     ) -> subprocess.CompletedProcess[str]:
         command = [str(self._binaries.bin_dir / name), *args]
-        if limited and self._memory_mb and sys.platform == "linux":
+        if limited and self._memory_mb and LINUX:
             # Inherited by every backend: a query that eats memory ends with SQLSTATE 53200 instead of the machine's OOM killer.
             command = ["/bin/sh", "-c", f'ulimit -v {self._memory_mb * 1024} 2>/dev/null; exec "$0" "$@"', *command]
         return self._run(command, input=input)

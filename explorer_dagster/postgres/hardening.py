@@ -1,9 +1,10 @@
 """What a tenant's login may learn from the database's own catalogs: nothing that names others.
 
-PUBLIC's rights on system relations, on functions that reach outside a statement, on languages and on the database move to the group
-`dp_catalog`, which trusted logins (services, loaders, dbt) are in and readers are not. Parser and planner do not check these rights,
-so ordinary SQL keeps working. It takes a superuser; without one PostgreSQL only warns, and the report says `complete=False`: then the
-SQL validator carries the separation alone. Rights of tenants themselves belong to `provisioning`.
+PUBLIC's rights on system relations, on functions that reach outside a statement, on languages and on the database move to
+the group `dp_catalog`, which trusted logins (services, loaders, dbt) are in and readers are not. Parser and planner do not
+check these rights, so ordinary SQL keeps working. It takes a superuser; without one PostgreSQL only warns, and the report
+says `complete=False`: then the SQL validator carries the separation alone. Rights of tenants themselves belong to
+`provisioning`.
 """
 
 from collections import Counter

@@ -8,8 +8,8 @@ A tenant is a random prefix (`t_<8 hex>`, never the customer's name: error messa
 | `<prefix>_staging`, `<prefix>_marts` | dbt's models; only the marts are open to `_ro` |
 
 All functions want an administrator's connection to database `explorer` in autocommit mode
-(`Connections.admin.connect(autocommit=True)`), and each is all or nothing. Which customer a prefix belongs to, and where its passwords
-are kept, is the catalog's business.
+(`Connections.admin.connect(autocommit=True)`), and each is all or nothing. Which customer a prefix belongs to, and where its
+passwords are kept, is the catalog's business.
 """
 
 import re
@@ -112,7 +112,8 @@ def exists(conn: Connection, prefix: str) -> bool:
     """Whether both logins and all four schemas are there."""
     names = TenantNames(prefix)
     row = conn.execute(
-        "SELECT (SELECT count(*) FROM pg_roles WHERE rolname = ANY(%s)), (SELECT count(*) FROM pg_namespace WHERE nspname = ANY(%s))",
+        "SELECT (SELECT count(*) FROM pg_roles WHERE rolname = ANY(%s)),"
+        " (SELECT count(*) FROM pg_namespace WHERE nspname = ANY(%s))",
         [[names.rw, names.ro], list(names.schemas)],
     ).fetchone()
     return row == (2, len(names.schemas))
@@ -146,7 +147,7 @@ def deprovision(conn: Connection, prefix: str) -> None:
     """Remove the tenant's logins, schemas and all they own, ending their sessions. Nothing to do is no error.
 
     Raises:
-        ProvisioningRefused: an object of another owner is built on the tenant's or lies in its schemas; the tenant stays as it was.
+        ProvisioningRefused: an object of another owner is built on the tenant's or lies in its schemas; it stays as it was.
     """
     names = TenantNames(prefix)
     roles = [role for role in (names.rw, names.ro) if _has_role(conn, role)]
@@ -211,7 +212,7 @@ def _make_schemas(conn: Connection, names: TenantNames) -> None:
 
 
 def _set_default_rights(conn: Connection, names: TenantNames) -> None:
-    # For the role, not IN SCHEMA: the loader makes tables in its staging schema and moves them, which keeps the rights from birth.
+    # For the role, not IN SCHEMA: the loader moves tables out of its staging schema, and they keep the rights from birth.
     _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} GRANT SELECT ON TABLES TO {}", names.rw, names.ro)
     _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON ROUTINES FROM PUBLIC", names.rw)
     _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE USAGE ON TYPES FROM PUBLIC", names.rw)
@@ -224,7 +225,8 @@ def _set_raw_exposure(conn: Connection, names: TenantNames, expose: bool) -> Non
 
 def _raw_exposed(conn: Connection, names: TenantNames) -> bool:
     row = conn.execute(
-        "SELECT has_schema_privilege(r.oid, n.oid, 'USAGE') FROM pg_roles r, pg_namespace n WHERE r.rolname = %s AND n.nspname = %s",
+        "SELECT has_schema_privilege(r.oid, n.oid, 'USAGE') FROM pg_roles r, pg_namespace n"
+        " WHERE r.rolname = %s AND n.nspname = %s",
         [names.ro, names.schema("raw")],
     ).fetchone()
     return row == (True,)
@@ -233,7 +235,7 @@ def _raw_exposed(conn: Connection, names: TenantNames) -> bool:
 def _refuse_dependents(conn: Connection, schemas: list[str]) -> None:
     """Refuse when something outside `schemas` needs something inside (source of the facts: pg_depend).
 
-    pg_identify_object_as_address gives, for rules, constraints, defaults and relations alike, the schema as first part of the name.
+    pg_identify_object_as_address gives the schema as first part of the name for relations, rules, constraints and defaults.
     """
     rows = conn.execute(
         """

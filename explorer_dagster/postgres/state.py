@@ -6,9 +6,9 @@ Only files; what the values mean is the business of `embedded` and `bootstrap`.
 import contextlib
 import fcntl
 import os
+import platform
 import secrets
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +20,7 @@ from explorer_dagster.postgres.errors import DatabaseNotReady, PostgresNotStarta
 
 CONNECTION_FILE = "connection.json"
 LOCK_TIMEOUT_S = 180.0
+LINUX = platform.system() == "Linux"
 
 
 class ProcessIdentity(BaseModel):
@@ -48,7 +49,7 @@ class ConnectionRecord(BaseModel):
     mode: str = "embedded"
     host: str = "127.0.0.1"
     port: int = 0
-    password: str = Field("", repr=False)
+    password: str = Field(default="", repr=False)
     cluster_dir: Path | None = None
     initialized: bool = False
     owner: ProcessIdentity | None = None
@@ -161,7 +162,7 @@ def _own_like_home(fd: int, home: Path) -> None:
 
 
 def _start_time(pid: int) -> str | None:
-    if sys.platform == "linux":
+    if LINUX:
         try:
             stat = Path(f"/proc/{pid}/stat").read_text()
         except (FileNotFoundError, ProcessLookupError):

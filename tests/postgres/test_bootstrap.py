@@ -49,7 +49,8 @@ def test_logins_and_what_they_own(pg_server: PgServer) -> None:
         login: Login = getattr(connections, duty)
         with sqlalchemy.create_engine(login.sqlalchemy_url()).connect() as conn:
             seen[duty] = tuple(conn.execute(sqlalchemy.text(
-                "SELECT current_database(), rolname, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles WHERE rolname = current_user"
+                "SELECT current_database(), rolname, rolsuper, rolcreaterole, rolcreatedb FROM pg_roles"
+                " WHERE rolname = current_user"
             )).one())  # fmt: skip
     assert seen == {
         "admin": ("explorer", "postgres", True, True, True),
@@ -152,7 +153,7 @@ def test_administrator_without_rights(bare: Login, tmp_path: Path) -> None:
 
 def test_unreachable_server(tmp_path: Path, bare: Login) -> None:
     nowhere = Login("127.0.0.1", 1, "postgres", "postgres", "some-secret")
-    with pytest.raises(DatabaseUnreachable, match="127.0.0.1:1") as caught:
+    with pytest.raises(DatabaseUnreachable, match=r"127\.0\.0\.1:1") as caught:
         ensure_database(external(tmp_path, nowhere))
     assert "some-secret" not in str(caught.value)
 

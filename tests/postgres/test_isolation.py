@@ -107,7 +107,8 @@ def test_ordinary_sql_still_works(pair: tuple[Tenant, Tenant]) -> None:
     with session(a) as conn:
         row = conn.execute(
             "WITH n AS (SELECT id, note, now()::date AS d FROM orders)"
-            " SELECT count(*), max(upper(note)), min(to_char(d, 'YYYY')) ~ '^[0-9]{4}$', jsonb_agg(to_jsonb(n) - 'note') -> 0 ->> 'id',"
+            " SELECT count(*), max(upper(note)), min(to_char(d, 'YYYY')) ~ '^[0-9]{4}$',"
+            " jsonb_agg(to_jsonb(n) - 'note') -> 0 ->> 'id',"
             " percentile_cont(0.5) WITHIN GROUP (ORDER BY id), string_agg(DISTINCT split_part(note, ' ', 1), ','),"
             " sum(id) FILTER (WHERE note LIKE 'canary%'), date_trunc('month', timestamptz '2024-02-29 12:00+00')"
             " AT TIME ZONE 'UTC' = timestamp '2024-02-01', format('%s', regexp_replace('a1', '[0-9]', 'b')) FROM n"
