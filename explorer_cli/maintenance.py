@@ -1,0 +1,30 @@
+"""What `explorer db upgrade` and `explorer secrets rotate` do: the rare chores of an operator."""
+
+from explorer_cli.context import open_settings, open_store
+from explorer_cli.output import answer_json, say
+from explorer_cli.parts import database_facts
+from explorer_dagster.catalog.keyring import rotate
+
+
+def upgrade_database(*, as_json: bool) -> int:
+    """Bootstrap the server and migrate the catalog; does nothing when all is current."""
+    settings = open_settings()
+    with open_store(settings):
+        facts = database_facts(settings)
+    if as_json:
+        answer_json({"database": facts, "current": True})
+    else:
+        say(f"The database {facts['name']} at {facts['host']}:{facts['port']} is set up and current.")
+    return 0
+
+
+def rotate_secrets(*, as_json: bool) -> int:
+    """Encrypt every stored secret with a new key."""
+    settings = open_settings()
+    with open_store(settings) as store:
+        count = rotate(store.catalog)
+    if as_json:
+        answer_json({"reencrypted": count})
+    else:
+        say(f"{count} stored secrets are encrypted with the new key.")
+    return 0
