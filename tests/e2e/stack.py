@@ -1,0 +1,121 @@
+"""What the end-to-end tests hold in their hands: a running platform and ways to talk to it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import psycopg
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+
+from demo_commcare import RunningServer
+
+MOTHERS = "e2e:maternal"
+CHILDREN = "e2e:nutrition"
+ACTIVE = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"}
+
+
+@dataclass
+class Stack:
+    """A running platform. `token`: may use both tenants; `mothers_token`: only the first."""
+
+    home: Path
+    demo: RunningServer
+    env: dict[str, str] = field(repr=False)
+    bridge_url: str = ""
+    dagster_url: str = ""
+    token: str = field(default="", repr=False)
+    mothers_token: str = field(default="", repr=False)
+
+    def cli(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        done = subprocess.run(
+            [sys.executable, "-m", "explorer_cli", *arguments],
+            env=self.env, capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
+        if check and done.returncode:
+            raise AssertionError(f"explorer {arguments} exited {done.returncode}\n{done.stdout}\n{done.stderr}")
+        return done
+
+    def http(self, token: str | None = None) -> AbstractAsyncContextManager[Client]:
+        """A client over streamable HTTP, with the bearer token."""
+
+        @asynccontextmanager
+        async def connected() -> AsyncIterator[Client]:
+            headers = {"Authorization": f"Bearer {token or self.token}"}
+            async with (
+                httpx2.AsyncClient(headers=headers, timeout=120) as http_client,
+                Client(streamable_http_client(self.bridge_url, http_client=http_client)) as client,
+            ):
+                yield client
+
+        return connected()
+
+    def stdio(self, token: str | None = None) -> Client:
+        """A client that starts the bridge itself."""
+        env = {**self.env, "EXPLORER_TOKEN": token or self.token}
+        return Client(StdioServerParameters(command=sys.executable, args=["-m", "mcp_bridge"], env=env))
+
+    def call(self, tool: str, token: str | None = None, **arguments: Any) -> dict[str, Any]:
+        """One tool call over HTTP; its envelope."""
+
+        async def once() -> dict[str, Any]:
+            async with self.http(token) as client:
+                return await call(client, tool, **arguments)
+
+        return asyncio.run(once())
+
+    def sync(self, tenant: str, **arguments: Any) -> dict[str, Any]:
+        """Materialize through the bridge and wait for the end; the last answer's data."""
+        answer = self.call("run_materialization", tenant=tenant, wait_s=45, **arguments)
+        assert answer["success"], answer
+        return self.finished(answer["data"]["run_id"], tenant)
+
+    def finished(self, run_id: str, tenant: str, deadline_s: float = 150) -> dict[str, Any]:
+        end = time.monotonic() + deadline_s
+        while True:
+            answer = self.call("get_materialization_status", tenant=tenant, run_id=run_id, wait_s=20)
+            assert answer["success"], answer
+            if answer["data"]["status"] not in ACTIVE:
+                return answer["data"]
+            assert time.monotonic() < end, answer
+
+    def rows(self, tenant: str, sql: str, token: str | None = None) -> list[list[Any]]:
+        """All rows of a query through the bridge, page by page."""
+        rows: list[list[Any]] = []
+        cursor: str | None = None
+        while True:
+            answer = self.call("query", token, tenant=tenant, sql=sql, **({"cursor": cursor} if cursor else {}))
+            assert answer["success"], answer
+            rows += answer["data"]["rows"]
+            cursor = answer["data"]["next_cursor"]
+            if not cursor:
+                return rows
+
+    def admin(self) -> "psycopg.Connection[Any]":
+        """The database as its superuser sees it."""
+        record = json.loads((self.home / "connection.json").read_text())
+        return psycopg.connect(
+            host=record["host"],
+            port=record["port"],
+            user="postgres",
+            password=record["password"],
+            dbname="explorer",
+            autocommit=True,
+        )
+
+
+async def call(
+    client: Client, tool: str, progress: Callable[..., Awaitable[None]] | None = None, **arguments: Any
+) -> dict[str, Any]:
+    result = await client.call_tool(tool, arguments, progress_callback=progress)
+    assert result.structured_content is not None
+    return dict(result.structured_content)

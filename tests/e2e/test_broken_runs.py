@@ -1,0 +1,187 @@
+"""Runs that are cancelled or killed in the middle: what was there stays, nothing runs on, the next run heals."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+
+from demo_commcare import MATERNAL
+from tests.e2e.stack import ACTIVE, MOTHERS, Stack
+
+COUNT = "select count(*) from cases"
+
+
+@pytest.fixture
+def synced(stack: Stack) -> Iterator[Stack]:
+    """The first tenant, in step with the server before the test and again after it."""
+    assert stack.sync(MOTHERS)["status"] == "SUCCESS"
+    yield stack
+    stack.demo.control.set_latency(0)
+    stack.demo.control.clear_faults()
+    assert stack.sync(MOTHERS)["status"] == "SUCCESS"
+    assert stack.rows(MOTHERS, COUNT) == [[len(stack.demo.truth(MATERNAL).cases)]]
+
+
+def until(condition: Callable[[], Any], what: str, deadline_s: float = 60) -> Any:
+    end = time.monotonic() + deadline_s
+    while not (value := condition()):
+        assert time.monotonic() < end, f"waited in vain for: {what}"
+        time.sleep(0.1)
+    return value
+
+
+def worker_pid(stack: Stack, run_id: str) -> int | None:
+    """The process that executes a run, found by what it was told to execute."""
+    query = '{ runOrError(runId: "%s") { ... on Run { tags { key value } status } } }' % run_id  # noqa: UP031
+    answer = httpx.post(f"{stack.dagster_url}/graphql", json={"query": query}).json()
+    tags = {tag["key"]: tag["value"] for tag in answer["data"]["runOrError"]["tags"]}
+    identity = tags.get(".explorer/worker")
+    return int(identity.split(":")[0]) if identity else None
+
+
+def backends(stack: Stack) -> list[str]:
+    """What the tenants' writing logins are doing at this moment."""
+    with stack.admin() as connection:
+        found = connection.execute(
+            "select query from pg_stat_activity where usename ~ '^t_.*_rw$' and state <> 'idle'"
+        ).fetchall()
+    return [row[0] for row in found]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+def launch(stack: Stack, **arguments: Any) -> str:
+    answer = stack.call("run_materialization", tenant=MOTHERS, wait_s=0, **arguments)
+    assert answer["success"], answer
+    return str(answer["data"]["run_id"])
+
+
+def mart_lock(stack: Stack) -> "psycopg.Connection[Any]":
+    """A reader that sits on the marts: dbt, about to swap a table, has to wait behind it."""
+    connection = stack.admin()
+    connection.autocommit = False
+    row = connection.execute("select schemaname from pg_tables where tablename = 'cases' and schemaname ~ '_marts$' "
+                             "order by (select count(*) from pg_tables t where t.schemaname = pg_tables.schemaname) desc").fetchone()  # fmt: skip
+    assert row
+    for (schema,) in connection.execute(
+        "select schemaname from pg_tables where tablename = 'cases' and schemaname ~ '_marts$'"
+    ).fetchall():
+        connection.execute(f'lock table "{schema}".cases in access share mode')
+    return connection
+
+
+def status(stack: Stack, run_id: str) -> str:
+    return str(stack.call("get_materialization_status", tenant=MOTHERS, run_id=run_id)["data"]["status"])
+
+
+def test_a_cancelled_load_stops_and_leaves_the_old_data(synced: Stack) -> None:
+    before = synced.rows(MOTHERS, COUNT)
+    synced.demo.control.set_latency(1.5)
+    run_id = launch(synced, full_refresh=True)
+    pid = until(lambda: worker_pid(synced, run_id), "a worker")
+    until(lambda: status(synced, run_id) == "STARTED", "the run to start")
+    answer = synced.call("cancel_materialization", tenant=MOTHERS, run_id=run_id)
+    assert answer["success"], answer
+    until(lambda: status(synced, run_id) == "CANCELED", "the run to be cancelled")
+    until(lambda: not alive(pid), "the worker to end")
+    assert backends(synced) == []
+    assert synced.rows(MOTHERS, COUNT) == before
+
+
+def test_a_worker_killed_while_loading_is_noticed_and_the_next_run_heals(synced: Stack) -> None:
+    before = synced.rows(MOTHERS, COUNT)
+    case = next(case for case in synced.demo.truth(MATERNAL).cases if not case["closed"])
+    synced.demo.control.update_case(MATERNAL, case["case_id"], {"note_after_kill": "kept"})
+    synced.demo.control.set_latency(1.0)
+    run_id = launch(synced)
+    pid = until(lambda: worker_pid(synced, run_id), "a worker")
+    until(lambda: status(synced, run_id) == "STARTED", "the run to start")
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: status(synced, run_id) == "FAILURE", "the death to be noticed")
+    assert synced.rows(MOTHERS, COUNT) == before
+    synced.demo.control.set_latency(0)
+    assert synced.sync(MOTHERS)["status"] == "SUCCESS"
+    sql = f"select properties ->> 'note_after_kill' from cases where case_id = '{case['case_id']}'"
+    assert synced.rows(MOTHERS, sql) == [["kept"]]
+
+
+@pytest.mark.parametrize("end", ["cancel", "kill"])
+def test_a_run_ended_inside_dbt_leaves_no_query_and_the_old_tables(synced: Stack, end: str) -> None:
+    before = synced.rows(MOTHERS, COUNT)
+    with mart_lock(synced):
+        run_id = launch(synced)
+        waiting = "select count(*) from pg_stat_activity where usename ~ '^t_.*_rw$' and wait_event_type = 'Lock'"
+
+        def dbt_waits() -> bool:
+            with synced.admin() as connection:
+                row = connection.execute(waiting).fetchone()
+            return bool(row and row[0])
+
+        until(dbt_waits, "dbt to wait for the reader")
+        pid = until(lambda: worker_pid(synced, run_id), "a worker")
+        if end == "cancel":
+            assert synced.call("cancel_materialization", tenant=MOTHERS, run_id=run_id)["success"]
+        else:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: status(synced, run_id) not in ACTIVE, "the run to end")
+        until(lambda: not backends(synced), "the queries to end", 15)
+        assert not alive(pid)
+    assert status(synced, run_id) == ("CANCELED" if end == "cancel" else "FAILURE")
+    assert synced.rows(MOTHERS, COUNT) == before
+
+
+def test_readers_see_whole_tables_during_a_full_refresh(synced: Stack) -> None:
+    expected = synced.rows(MOTHERS, "select count(*), count(distinct case_id) from cases")
+    run_id = launch(synced, full_refresh=True)
+    seen = []
+    while status(synced, run_id) in ACTIVE:
+        seen.append(synced.rows(MOTHERS, "select count(*), count(distinct case_id) from cases"))
+    assert status(synced, run_id) == "SUCCESS"
+    assert seen
+    assert all(rows == expected for rows in seen), seen
+
+
+def test_a_postgres_that_was_killed_comes_back_with_everything(synced: Stack) -> None:
+    before = synced.rows(MOTHERS, COUNT)
+    record = json.loads((synced.home / "connection.json").read_text())
+    [postmaster] = synced.home.rglob("postmaster.pid")
+    pid = int(postmaster.read_text().splitlines()[0])
+    os.kill(pid, signal.SIGKILL)
+
+    def answers() -> bool:
+        answer = synced.call("query", tenant=MOTHERS, sql=COUNT)
+        return bool(answer["success"] and answer["data"]["rows"] == before)
+
+    until(answers, "the database to be started again", 90)
+    assert json.loads((synced.home / "connection.json").read_text())["port"] == record["port"]
+    assert synced.sync(MOTHERS)["status"] == "SUCCESS"
+
+
+def test_a_second_launch_answers_with_the_running_one(synced: Stack) -> None:
+    synced.demo.control.set_latency(0.5)
+    first = launch(synced)
+    again = synced.call("run_materialization", tenant=MOTHERS, wait_s=0)
+    assert again["data"]["run_id"] == first
+    synced.demo.control.set_latency(0)
+    assert synced.finished(first, MOTHERS)["status"] == "SUCCESS"
+
+
+def test_a_server_that_fails_is_named_and_nothing_is_lost(synced: Stack) -> None:
+    before = synced.rows(MOTHERS, COUNT)
+    synced.demo.control.fail("case/v2", kind="status", status=200, body="<html>down for maintenance</html>", times=50)
+    run = synced.sync(MOTHERS)
+    assert run["status"] == "FAILURE"
+    assert "cases" in json.dumps(run["errors"])
+    assert synced.rows(MOTHERS, COUNT) == before
