@@ -125,14 +125,19 @@ def _metadata(session: TenantSession, resource: ResourceReport) -> dict[str, dg.
 def _check(
     session: TenantSession, source: Source, resource: ResourceReport, key: dg.AssetKey
 ) -> Iterator[dg.AssetCheckResult]:
-    """Both checks; a skipped resource passes them, since nothing landed that could be wrong."""
-    difference = 0 if resource.api_total is None else resource.rows_total + resource.rejected - resource.api_total
+    """Both checks. Counts are `compared` when the whole resource was read: an incremental load does not ask for the total."""
+    compared = resource.status == "loaded" and resource.api_total is not None
+    facts: dict[str, int | bool] = {"rows": resource.rows_total, "compared": compared}
+    difference = 0
+    if resource.status == "loaded" and resource.api_total is not None:
+        difference = resource.rows_total + resource.rejected - resource.api_total
+        facts |= {"api_total": resource.api_total, "difference": difference}
     yield dg.AssetCheckResult(
         asset_key=key,
         check_name=COUNT_CHECK,
-        passed=resource.status == "skipped" or difference == 0,
+        passed=difference == 0,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"rows": resource.rows_total, "api_total": resource.api_total or 0, "difference": difference},
+        metadata=facts,
     )
     duplicates = 0 if resource.status == "skipped" or not resource.rows_landed else _duplicates(session, source)
     yield dg.AssetCheckResult(

@@ -63,7 +63,9 @@ class TenantSession:
         A worker that was killed leaves the mark; Dagster lets one run per tenant work at a time, so the next run takes it over.
         """
         schemas = self.catalog.schemas
-        schemas.transition(self.tenant, {State.ACTIVE, State.MATERIALIZING, State.EXPIRED}, State.MATERIALIZING, run_id=self.run_id)
+        schemas.transition(
+            self.tenant, {State.ACTIVE, State.MATERIALIZING, State.EXPIRED}, State.MATERIALIZING, run_id=self.run_id
+        )
         try:
             yield
         finally:

@@ -4,7 +4,7 @@ Static models are assets of their own. Generated models differ from tenant to te
 (`case_tables`, `form_tables`) and list every table, with its result, in their metadata.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -22,6 +22,7 @@ from explorer_dagster.transforms.project import GeneratedTable, TenantProject, p
 from explorer_dagster.transforms.runner import NodeResult, run
 
 Manifest = Mapping[str, Any]
+ColumnTypes = Mapping[str, Sequence[tuple[str, str]]]
 Event = dg.MaterializeResult | dg.AssetCheckResult  # type: ignore[type-arg]
 
 # Which kinds of generated table each of the two static assets stands for, and the source they are cut from.
@@ -103,16 +104,18 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         try:
             with session.materializing():
                 project = _prepare(session, pipeline)
-                run(
-                    project,
-                    login=session.rw_login,
-                    address=session.connections.service,
-                    select=None if len(selected) == len(models) + len(generated) else _selection(selected),
-                    on_result=collect,
-                )
+                if selection := _selection(project, selected):
+                    run(
+                        project,
+                        login=session.rw_login,
+                        address=session.connections.service,
+                        select=None if len(selected) == len(models) + len(generated) else selection,
+                        on_result=collect,
+                    )
+                types = _column_types(session)
         except ExplorerError as error:
             raise failure(error) from error
-        yield from _model_events(session, results, selected)
+        yield from _model_events(results, selected, types)
         yield from _generated_events(project.tables, results, {n: k for n, k in generated.items() if n in selected})
         yield from _check_events(results, checks, context.selected_asset_check_keys)
         _raise_failures(results)
@@ -143,19 +146,20 @@ def _generated_spec(pipeline: Pipeline, name: str, key: dg.AssetKey) -> dg.Asset
 def _prepare(session: TenantSession, pipeline: Pipeline) -> TenantProject:
     latest = session.catalog.discovered.latest(session.tenant)
     structure = Structure.from_dict(latest.structure) if latest else Structure(apps=(), case_types=(), forms=())
-    with session.rw_database.connect() as connection:
-        return prepare(
-            structure,
-            dbt_project=session.settings.project_dir / pipeline.transforms.dbt_project,
-            work_dir=session.work_dir("dbt"),
-            prefix=session.schema.prefix,
-            connection_rw=connection,
-        )
+    return prepare(
+        structure,
+        dbt_project=session.settings.project_dir / pipeline.transforms.dbt_project,
+        work_dir=session.work_dir("dbt"),
+        prefix=session.schema.prefix,
+        connection_rw=session.rw_database,
+    )
 
 
-def _selection(selected: Mapping[str, dg.AssetKey]) -> list[str]:
-    """dbt's own names for what was selected in the UI: models by name, generated tables by the tag they carry."""
-    return [f"tag:{name}" if name in GENERATED else name for name in selected]
+def _selection(project: TenantProject, selected: Mapping[str, dg.AssetKey]) -> list[str]:
+    """The models that stand behind the assets selected in the UI."""
+    models = [name for name in selected if name not in GENERATED]
+    kinds = {kind for name in selected if name in GENERATED for kind in GENERATED[name][0]}
+    return models + [table.name for table in project.tables if table.kind in kinds]
 
 
 def _asset_of(result: NodeResult, project: TenantProject) -> str:
@@ -163,24 +167,36 @@ def _asset_of(result: NodeResult, project: TenantProject) -> str:
     return next(name for name, (kinds, _) in GENERATED.items() if kind in kinds)
 
 
+def _column_types(session: TenantSession) -> ColumnTypes:
+    """Columns as they are in the database now, in order: schema.table to (name, type) pairs."""
+    types: dict[str, list[tuple[str, str]]] = {}
+    with session.rw_database.connect() as connection:
+        for relation, column, type_name in connection.execute(
+            "select n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod)"
+            " from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace"
+            " where n.nspname = any(%s) and a.attnum > 0 and not a.attisdropped order by c.oid, a.attnum",
+            ([session.schema.staging, session.schema.marts],),
+        ):
+            types.setdefault(relation, []).append((column, type_name))
+    return types
+
+
 def _model_events(
-    session: TenantSession, results: Iterable[NodeResult], selected: Mapping[str, dg.AssetKey]
+    results: Iterable[NodeResult], selected: Mapping[str, dg.AssetKey], types: ColumnTypes
 ) -> Iterator[Event]:
     for result in results:
         if result.resource_type == "model" and result.name in selected and result.status == "success":
+            columns = [
+                dg.TableColumn(name, type_name, description=result.columns.get(name))
+                for name, type_name in types.get(result.relation or "", ())
+            ]
             metadata: dict[str, Any] = {
                 "dagster/table_name": result.relation,
+                "dagster/column_schema": dg.TableSchema(columns=columns),
                 "duration_s": round(result.duration_s, 3),
             }
             if result.rows is not None:
                 metadata["dagster/row_count"] = result.rows
-            if result.columns:
-                metadata["dagster/column_schema"] = dg.TableSchema(
-                    columns=[
-                        dg.TableColumn(column.name, column.data_type or "?", description=column.description)
-                        for column in result.columns
-                    ]
-                )
             yield dg.MaterializeResult(asset_key=selected[result.name], metadata=metadata)
 
 
