@@ -1,0 +1,24 @@
+"""May this statement run for this tenant, and what does it give? The one way by which an agent's SQL reaches the database.
+
+`validate` turns text into a `ValidatedQuery`; only an `Executor`, which holds the tenant's own read-only login, runs one; `PageCursors` signs
+where the next page begins. Tools, sessions and grants are the caller's business.
+"""
+
+from mcp_bridge.sql.cursor import CursorExpired, CursorRefused, PageBinding, PageCursors
+from mcp_bridge.sql.errors import QueryFailed, QueryRejected
+from mcp_bridge.sql.executor import Executor, QueryLimits, QueryResult
+from mcp_bridge.sql.validator import ValidatedQuery, validate
+
+__all__ = [
+    "CursorExpired",
+    "CursorRefused",
+    "Executor",
+    "PageBinding",
+    "PageCursors",
+    "QueryFailed",
+    "QueryLimits",
+    "QueryRejected",
+    "QueryResult",
+    "ValidatedQuery",
+    "validate",
+]

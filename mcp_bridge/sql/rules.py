@@ -1,0 +1,218 @@
+"""What may a statement of this tenant name? The rules that both parsers' walks ask, one question per kind of name.
+
+Knows names and positions, no parse tree. Every refusal reads the same whether a thing is foreign, forbidden or absent: the answer must not
+tell one from another.
+"""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from mcp_bridge.sql.allowlist import (
+    ATTRIBUTE_PREFIXES_REFUSED,
+    ATTRIBUTES_REFUSED,
+    FUNCTIONS,
+    SYSTEM_COLUMNS,
+    TYPES,
+)
+from mcp_bridge.sql.errors import QueryRejected, place
+
+# Before any parser: chains of 25,000 terms overflow parsers' stacks, and a megabyte of IN list takes them seconds.
+MAX_STATEMENT_BYTES = 16 * 1024
+MAX_NODES = 20_000
+
+# Characters that make a reader see another statement than the parser does: direction overrides, isolates, byte-order mark.
+_MISLEADING = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c\ufeff]")
+_CATALOG_SCHEMA = "pg_catalog"
+
+
+def check_text(sql: str) -> None:
+    """Refuse what no parser should see: empty, oversized or unencodable text, NUL, direction overrides."""
+    if not sql.strip():
+        raise QueryRejected("empty", "The statement is empty.", next_step="Send one SELECT statement.")
+    try:
+        size_bytes = len(sql.encode())
+    except UnicodeEncodeError as error:
+        raise QueryRejected(
+            "invalid_text",
+            "The statement holds half of a surrogate pair, which is no character.",
+            next_step="Send valid Unicode text.",
+            details=place(sql, error.start),
+        ) from None
+    if size_bytes > MAX_STATEMENT_BYTES:
+        raise QueryRejected(
+            "too_long",
+            f"The statement has {size_bytes:,} bytes; at most {MAX_STATEMENT_BYTES:,} are read.",
+            next_step="Shorten it: join a table or use a range instead of a long list of values.",
+            details={"size_bytes": size_bytes, "max_bytes": MAX_STATEMENT_BYTES},
+        )
+    if (bad := sql.find("\x00")) >= 0 or (bad := next((m.start() for m in _MISLEADING.finditer(sql)), -1)) >= 0:
+        raise QueryRejected(
+            "invalid_text",
+            f"The statement holds the control character U+{ord(sql[bad]):04X}.",
+            next_step="Remove the character; write it as an escape (E'\\u....') if the data holds it.",
+            details=place(sql, bad),
+        )
+
+
+@dataclass
+class Rules:
+    """The tenant's names, and the relations that the statement was seen to read. One instance per validation."""
+
+    text: str
+    schemas: frozenset[str]
+    relations: Mapping[str, Collection[str]] | frozenset[str]
+    own_types: frozenset[str]
+    tables: set[str] = field(default_factory=set)
+    _nodes: int = 0
+
+    def reject(self, code: str, message: str, *, next_step: str, at: int | None = None, **details: Any) -> NoReturn:
+        """Raise `QueryRejected`; `at` is a 0-based character offset into the statement."""
+        where = place(self.text, at) if at is not None else {}
+        raise QueryRejected(code, message, next_step=next_step, details={**where, **details})
+
+    def count_node(self) -> None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            self.too_complex()
+
+    def too_complex(self) -> NoReturn:
+        self.reject(
+            "too_complex",
+            "The statement is too large or nested too deeply.",
+            next_step="Split it into smaller statements, or replace long chains by IN lists, arrays or joins.",
+        )
+
+    def unsupported(self, what: str, at: int | None = None) -> NoReturn:
+        self.reject(
+            "unsupported_syntax", f"{what} is not supported here.", next_step="Write the query without it.", at=at
+        )
+
+    def relation_names(self) -> set[str]:
+        if isinstance(self.relations, Mapping):
+            return {name for names in self.relations.values() for name in names}
+        return set(self.relations)
+
+    def relation(self, schema: str | None, name: str, visible_ctes: Collection[str], at: int | None = None) -> None:
+        """A name in FROM: a visible CTE, or one of the tenant's relations; the latter is noted in `tables`."""
+        if schema is None and name in visible_ctes:
+            return
+        if schema is not None and schema not in self.schemas:
+            self._unknown_relation(f"{schema}.{name}", name, at)
+        known: Collection[str]
+        if isinstance(self.relations, Mapping):
+            known = self.relations.get(schema, ()) if schema is not None else self.relation_names()
+        else:
+            known = self.relations
+        # An unqualified pg_* name is looked up in pg_catalog first, whatever the search path says.
+        if name not in known or (schema is None and name.startswith("pg_")):
+            self._unknown_relation(name if schema is None else f"{schema}.{name}", name, at)
+        self.tables.add(name)
+
+    def _unknown_relation(self, shown: str, name: str, at: int | None) -> NoReturn:
+        likely = closest(name, self.relation_names())
+        hint = f"Did you mean {', '.join(likely)}?" if likely else "List the tables of this tenant to see their names."
+        what = self._typed(shown, "There is no table or view {}.", "The table or view does not exist.")
+        self.reject("unknown_relation", what, next_step=hint, at=at, did_you_mean=likely)
+
+    def _typed(self, name: str, with_name: str, without: str) -> str:
+        """A sentence with the name if the caller wrote it so: folded or unescaped names could say what he did not."""
+        return with_name.format(f'"{name}"') if name in self.text else without
+
+    def cte(self, name: str, at: int | None = None) -> None:
+        """The name that a WITH query gives itself."""
+        if name.startswith("pg_") or name in self.schemas:
+            self.reject(
+                "reserved_name", "A WITH query cannot have this name.", next_step="Give it another name.", at=at
+            )
+
+    def function(self, parts: list[str], at: int | None = None) -> None:
+        names = _without_catalog(parts)
+        if len(names) == 1 and names[0] in FUNCTIONS:
+            return
+        shown = ".".join(parts)
+        likely = closest(names[-1] if names else "", FUNCTIONS)
+        self.reject(
+            "function_not_allowed",
+            self._typed(shown, "The function {} cannot be used", "The function cannot be used")
+            + ": it is unknown, or not one that only computes from its arguments.",
+            next_step=f"Did you mean {', '.join(likely)}?"
+            if likely
+            else "Use the built-in functions for numbers, text, dates, arrays and JSON.",
+            at=at,
+            did_you_mean=likely,
+        )
+
+    def type_(self, parts: list[str], at: int | None = None) -> None:
+        names = _without_catalog(parts)
+        if len(names) == 1 and (names[0] in TYPES or (names == parts and names[0] in self.own_types)):
+            return
+        if len(parts) == 2 and parts[0] in self.schemas and parts[1] in self.own_types:
+            return
+        self.reject(
+            "type_not_allowed",
+            self._typed(".".join(parts), "The type {} cannot be used", "The type cannot be used")
+            + ": it is unknown or not one for data.",
+            next_step="Cast to text, a number, a date or time, boolean, uuid, json or jsonb.",
+            at=at,
+        )
+
+    def operator(self, parts: list[str], at: int | None = None) -> None:
+        if len(_without_catalog(parts)) != 1:
+            self.reject(
+                "operator_not_allowed",
+                "Operators of other schemas cannot be used.",
+                next_step="Write the plain operator.",
+                at=at,
+            )
+
+    def collation(self, parts: list[str], at: int | None = None) -> None:
+        if len(_without_catalog(parts)) != 1:
+            self.reject(
+                "collation_not_allowed",
+                "Collations of other schemas cannot be used.",
+                next_step='Use COLLATE "C" or leave the clause out.',
+                at=at,
+            )
+
+    def column(self, parts: list[str], at: int | None = None) -> None:
+        """A dotted reference as written, star left out: `column`, `table.column`, `schema.table.column`."""
+        for name in parts:
+            if name in SYSTEM_COLUMNS:
+                self.reject(
+                    "system_column",
+                    f"The system column {name} cannot be read.",
+                    next_step="Use the table's own key columns.",
+                    at=at,
+                )
+        if len(parts) > 1:
+            self.attributes(parts[1:], at)
+
+    def table_reference(self, schema: str, shown: str, at: int | None = None) -> None:
+        """The schema of a three-part column reference."""
+        if schema not in self.schemas:
+            self._unknown_relation(shown, shown.rpartition(".")[2], at)
+
+    def attributes(self, names: Iterable[str], at: int | None = None) -> None:
+        """What follows a dot. PostgreSQL also reads it as a function or cast applied to what precedes the dot."""
+        for name in names:
+            if name in SYSTEM_COLUMNS:
+                self.column([name], at)
+            if name in ATTRIBUTES_REFUSED or name.startswith(ATTRIBUTE_PREFIXES_REFUSED):
+                self.reject(
+                    "function_not_allowed",
+                    f'".{name}" cannot be used: behind a dot it would be read as a function.',
+                    next_step="If it is a column, write it without the table's name, or rename it in a subquery's column list.",
+                    at=at,
+                )
+
+
+def _without_catalog(parts: list[str]) -> list[str]:
+    return parts[1:] if len(parts) == 2 and parts[0] == _CATALOG_SCHEMA else parts
+
+
+def closest(name: str, names: Collection[str]) -> list[str]:
+    """At most three likely spellings among `names`, best first."""
+    return difflib.get_close_matches(name.lower(), sorted(names), n=3, cutoff=0.6)

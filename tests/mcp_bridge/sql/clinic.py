@@ -1,0 +1,51 @@
+"""The asking tenant of the SQL tests: who it is, and the ways by which a statement can run."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from explorer_dagster.postgres.connections import Login
+from mcp_bridge.sql import Executor, QueryLimits, QueryResult, ValidatedQuery, validate
+
+RELATIONS = frozenset({"patients", "visits", "Odd Name", "v_monthly"})
+OWN_TYPES = frozenset({"urgency"})
+
+
+@dataclass(frozen=True)
+class Clinic:
+    """The asking tenant: its names, its reader, and the rival's prefix."""
+
+    own: str
+    rival: str
+    reader: Login
+    owner: Login
+    admin: Login
+
+    @property
+    def schema(self) -> str:
+        return f"{self.own}_marts"
+
+    def fill(self, statement: str) -> str:
+        return statement.replace("{own}", self.own).replace("{rival}", self.rival)
+
+    def validate(self, statement: str) -> ValidatedQuery:
+        return validate(statement, schemas=frozenset({self.schema}), relations=RELATIONS, own_types=OWN_TYPES)
+
+    def executor(self, **limits: Any) -> Executor:
+        return Executor(self.reader, (self.schema,), QueryLimits(**limits))
+
+    def run(self, statement: str, *, offset: int = 0, **limits: Any) -> QueryResult:
+        return asyncio.run(self.executor(**limits).run(self.validate(statement), offset=offset))
+
+    def run_unvalidated(self, statement: str, **limits: Any) -> QueryResult:
+        """What the executor and the database do when the validator has a hole."""
+        return asyncio.run(self.executor(**limits).run(ValidatedQuery(statement, frozenset())))
+
+    def raw(self, statement: str) -> list[tuple[Any, ...]]:
+        """The same statement as the same reader, on a plain connection."""
+        with psycopg.connect(
+            **self.reader.conninfo(), options=f"-c search_path={self.schema} -c timezone=UTC", autocommit=True
+        ) as conn:
+            return conn.execute(statement.encode()).fetchall()
