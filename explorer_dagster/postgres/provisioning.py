@@ -163,17 +163,23 @@ def deprovision(conn: Connection, prefix: str) -> None:
                 # RESTRICT: what others built on it, and others' objects in its schemas, make the whole statement fail.
                 _execute(conn, "DROP OWNED BY {} RESTRICT", role)
                 _execute(conn, "DROP ROLE {}", role)
-    except (psycopg.errors.DependentObjectsStillExist, ProvisioningRefused) as error:
-        with _change(conn):
-            for role in roles:
-                _execute(conn, "ALTER ROLE {} LOGIN", role)
-        if isinstance(error, ProvisioningRefused):
-            raise
+    except psycopg.errors.DependentObjectsStillExist as error:
+        _reopen(conn, roles)
         raise ProvisioningRefused(
             f"Objects of another owner depend on tenant {prefix}.",
             next_step="Remove them first; the database's detail names them.",
             details={"depending": (error.diag.message_detail or "").splitlines()},
         ) from error
+    except (ProvisioningRefused, psycopg.DatabaseError):
+        _reopen(conn, roles)
+        raise
+
+
+def _reopen(conn: Connection, roles: list[str]) -> None:
+    if not conn.closed:
+        with _change(conn):
+            for role in roles:
+                _execute(conn, "ALTER ROLE {} LOGIN", role)
 
 
 def _limit_roles(conn: Connection, names: TenantNames) -> None:

@@ -255,15 +255,13 @@ def test_vanished_data_are_not_replaced_silently(stopped: Path) -> None:
     elsewhere.rename(data)
 
 
-def test_interrupted_initdb_is_begun_anew(home: Path) -> None:
-    postgres = server(home)
-    postgres.start()
-    postgres.stop()
+def test_interrupted_initdb_is_begun_anew(stopped: Path) -> None:
+    postgres = server(stopped)
     data = postgres.status().data_dir
     data.rename(data.with_name("data.partial"))
-    update_record(home, lambda record: setattr(record, "initialized", False))
+    update_record(stopped, lambda record: setattr(record, "initialized", False))
     postgres.start()
-    connect(home).close()
+    connect(stopped).close()
     assert sorted(path.name for path in data.parent.iterdir()) == ["data", "log"]
 
 
