@@ -1,0 +1,52 @@
+"""What a load says about itself: progress while it runs, and per resource what landed, from where to where, at which cost."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class LoadProgress:
+    """How far the walk of `resource` is. `rows`: distinct records so far; `expected`: what the server says there are, if it says."""
+
+    resource: str
+    rows: int
+    pages: int
+    expected: int | None
+
+
+@dataclass
+class ResourceReport:
+    """One resource of a load.
+
+    `status`: `skipped` when plan or role do not allow the resource (`skipped_reason`), `failed` when its walk ended in `error`
+    (`ExplorerError.as_dict()`); in both cases its table is as it was. `rows_landed`: distinct records read and written by this load;
+    `rows_total`: rows of the table that are not marked as deleted, afterwards; `api_total`: the server's count when the whole
+    resource was read, else None. `rejected`: records set aside in `raw_rejected`, `rejected_reasons` says why; `repaired`: characters
+    and key values that Postgres cannot hold and that were replaced. `cursor_from`, `cursor_to`: ISO instants, None without cursor.
+    `complete`: the walk saw at least as many records as the server counts, so that what was not seen is known to be gone.
+    """
+
+    status: Literal["loaded", "skipped", "failed"] = "loaded"
+    table: str = ""
+    rows_landed: int = 0
+    rows_total: int = 0
+    api_total: int | None = None
+    rejected: int = 0
+    rejected_reasons: dict[str, int] = field(default_factory=dict)
+    repaired: int = 0
+    pages: int = 0
+    requests: int = 0
+    bytes: int = 0
+    cursor_from: str | None = None
+    cursor_to: str | None = None
+    complete: bool = True
+    skipped_reason: str | None = None
+    error: dict[str, Any] | None = None
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """All resources of one load by name, in the order in which they were asked for."""
+
+    resources: dict[str, ResourceReport]
