@@ -8,7 +8,7 @@ import logging
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -17,12 +17,12 @@ import psycopg
 
 from explorer_dagster.catalog.catalog import Catalog
 from explorer_dagster.catalog.credentials import Credential, OAuthCredential, check_credential
-from explorer_dagster.catalog.errors import CredentialMissing, SchemaStateConflict
+from explorer_dagster.catalog.errors import CredentialMissing, KeyringMismatch, SchemaStateConflict
 from explorer_dagster.catalog.names import check_domain, check_key, normalize_server
 from explorer_dagster.catalog.registration import Place
 from explorer_dagster.catalog.schemas import LIVE, Passwords, State, TenantSchema
-from explorer_dagster.catalog.tenants import Tenant, TenantStatus
-from explorer_dagster.errors import ExplorerError, UnknownTenant
+from explorer_dagster.catalog.tenants import Tenant
+from explorer_dagster.errors import ExplorerError
 from explorer_dagster.postgres.connections import Connections
 from explorer_dagster.postgres.provisioning import deprovision, new_prefix, provision
 from explorer_dagster.settings import Settings
@@ -104,7 +104,7 @@ def remove_tenant(settings: Settings, catalog: Catalog, connections: Connections
         if purge:
             _drop_schemas(settings, catalog, connections, tenant)
             catalog.registration.forget(tenant)
-    return tenant
+    return catalog.tenants.get(key, include_removed=True)
 
 
 def provision_schema(settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
@@ -114,7 +114,7 @@ def provision_schema(settings: Settings, catalog: Catalog, connections: Connecti
         UnknownTenant: the tenant was removed.
     """
     with catalog.registration.exclusive():
-        _require_active(catalog, tenant)
+        catalog.tenants.get(tenant.key)
         schema = catalog.schemas.get(tenant)
         if schema.state in LIVE:
             return schema
@@ -157,9 +157,12 @@ def _verified(settings: Settings, place: Place, credential: Credential, verify: 
 def _make_schemas(settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant) -> Passwords:
     """Schemas and logins of the tenant, new ones in state `provisioning` unless it has live ones; the logins' passwords."""
     schema = catalog.schemas.get(tenant)
-    # New ones even for logins that exist: a tenant may come back because its old ones can no longer be decrypted.
     passwords = Passwords(rw=secrets.token_urlsafe(_PASSWORD_BYTES), ro=secrets.token_urlsafe(_PASSWORD_BYTES))
-    if schema.state not in LIVE:
+    if schema.state in LIVE:
+        # A tenant may come back just because its old passwords can no longer be decrypted.
+        with suppress(KeyringMismatch):
+            passwords = catalog.schemas.passwords(tenant)
+    else:
         _drop_schemas(settings, catalog, connections, tenant)
         schema = catalog.schemas.start(tenant, new_prefix(), passwords)
     with _admin(connections) as admin:
@@ -193,28 +196,23 @@ def _undone_on_failure(
     try:
         yield
     except BaseException:
-        try:
-            _undo(settings, catalog, connections, tenant)
-        except Exception:
-            # The first error is the one to tell; the next add or provisioning of anybody clears this away.
-            log.exception("What was made for tenant %s could not be undone yet", tenant.key)
+        _try_to_undo(settings, catalog, connections, tenant)
         raise
 
 
-def _undo(settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant) -> None:
-    if catalog.schemas.get(tenant).state not in LIVE:
-        _drop_schemas(settings, catalog, connections, tenant)
-    catalog.registration.abandon(tenant)
+def _try_to_undo(settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant) -> None:
+    try:
+        if catalog.schemas.get(tenant).state not in LIVE:
+            _drop_schemas(settings, catalog, connections, tenant)
+        catalog.registration.abandon(tenant)
+    except Exception:
+        # The caller has a better error to tell, or another tenant to add; the next call tries again.
+        log.exception("What was made for tenant %s could not be undone yet", tenant.key)
 
 
 def _clear_unfinished(settings: Settings, catalog: Catalog, connections: Connections) -> None:
     for tenant in catalog.registration.unfinished():
-        _undo(settings, catalog, connections, tenant)
-
-
-def _require_active(catalog: Catalog, tenant: Tenant) -> None:
-    if catalog.tenants.get(tenant.key).status is not TenantStatus.ACTIVE:
-        raise UnknownTenant("There is no such tenant.", next_step="List the tenants you can use.")
+        _try_to_undo(settings, catalog, connections, tenant)
 
 
 def _refuse_while_materializing(catalog: Catalog, tenant: Tenant) -> None:

@@ -49,8 +49,8 @@ class Catalog:
             raise
         return catalog
 
-    def reencrypt(self, keyring: Keyring) -> int:
-        """Encrypt all secrets anew with `keyring`, store it and use it from now on; how many secrets. All or nothing.
+    def rotate_keys(self) -> int:
+        """See `explorer_dagster.catalog.keyring.rotate`: all secrets encrypted anew, or none; how many.
 
         Raises:
             KeyringMismatch: a secret cannot be decrypted.
@@ -58,6 +58,8 @@ class Catalog:
         count = 0
         with self._database.begin() as connection:
             connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("explorer.catalog.rotate", 0))))
+            # Inside the lock: a keyring made before it would not hold the key of a rotation that has just ended.
+            keyring = self.keyring.renewed()
             for table, column, purpose in (
                 (credentials, credentials.c.ciphertext, credential_purpose),
                 (schemas, schemas.c.passwords, password_purpose),

@@ -5,6 +5,7 @@ The first key encrypts, all keys decrypt. A key file is read again when it chang
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,8 +41,12 @@ class Keyring:
         if settings.secret_keys is not None:
             return cls(settings.secret_keys.get_secret_value())
         path = settings.home / KEY_FILE
-        if not path.exists():
-            private_secret(path)
+        try:
+            if not path.exists():
+                private_secret(path)
+                _settle(path)
+        except OSError as error:
+            raise _unreadable(path, error) from None
         keyring = cls(path=path)
         keyring._current()
         return keyring
@@ -66,22 +71,22 @@ class Keyring:
         return plaintext.removeprefix(tag)
 
     def renewed(self) -> Keyring:
-        """A keyring that encrypts with a new key and still decrypts with the present first one; only in memory until `store`.
+        """A keyring that encrypts with a new key and decrypts with all present ones; only in memory until `store`.
 
         With EXPLORER_SECRET_KEYS the operator has put the new key first already: the keyring stays as it is.
         """
         if self.path is None:
             return self
         self._current()
-        renewed = Keyring(",".join([Fernet.generate_key().decode(), self._keys[0]]))
-        renewed.path = self.path
-        renewed._stamp = self._stamp
+        renewed = Keyring(",".join([Fernet.generate_key().decode(), *self._keys]))
+        renewed.path, renewed._stamp = self.path, self._stamp
         return renewed
 
     def store(self) -> None:
-        """Write the keys to the key file, if that is where they come from."""
+        """Write the keys to the key file, if that is where they come from, and make sure that they survive a power cut."""
         if self.path is not None:
             write_private(self.path, "\n".join(self._keys) + "\n")
+            _settle(self.path)
 
     def __repr__(self) -> str:
         return f"Keyring({len(self._keys)} keys)"
@@ -101,23 +106,41 @@ class Keyring:
                 return
             keys = _parse(path.read_text(encoding="ascii"))
         except (OSError, UnicodeDecodeError) as error:
-            raise KeyringInvalid(
-                f"The key file {path} cannot be read ({type(error).__name__}).",
-                next_step="Restore it from a backup and run as the account that owns it.",
-            ) from None
+            raise _unreadable(path, error) from None
         self._keys, self._fernet, self._stamp = keys, MultiFernet([Fernet(key) for key in keys]), stamp
 
 
 def rotate(catalog: Catalog) -> int:
     """Encrypt every credential and tenant password anew with a new key, in one transaction; how many values that were.
 
-    A key file gets the new key first and keeps the last one for processes that were just about to write. Where the keys come
-    from EXPLORER_SECRET_KEYS, put the new key first there (new,old), restart every process, then call this.
+    A key file gets the new key first and keeps the old ones, for processes that are just about to write; they may be deleted
+    from it afterwards. Where the keys come from EXPLORER_SECRET_KEYS, put the new key first there (new,old), restart every
+    process, then call this.
 
     Raises:
         KeyringMismatch: a value cannot be decrypted; nothing was changed.
     """
-    return catalog.reencrypt(catalog.keyring.renewed())
+    return catalog.rotate_keys()
+
+
+def _settle(path: Path) -> None:
+    """Flush the file and its name to disk; what root makes in somebody's HOME belongs to its owner."""
+    for target in (path, path.parent):
+        fd = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if target is path and os.geteuid() == 0:
+                home = path.parent.stat()
+                os.fchown(fd, home.st_uid, home.st_gid)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def _unreadable(path: Path, error: Exception) -> KeyringInvalid:
+    return KeyringInvalid(
+        f"The key file {path} cannot be read or made ({type(error).__name__}).",
+        next_step="Restore it from a backup and run as the account that owns it.",
+    )
 
 
 def _parse(text: str) -> list[str]:

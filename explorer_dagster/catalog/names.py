@@ -122,6 +122,8 @@ def _split(text: str, original: str) -> tuple[SplitResult, str, int | None]:
 def _ascii_host(host: str) -> str:
     """Lower-case ASCII form of a host name or address; empty when it is neither."""
     if ":" in host:
+        if "%" in host:
+            return ""
         try:
             return ipaddress.IPv6Address(host).compressed
         except ValueError:
@@ -135,4 +137,4 @@ def _ascii_host(host: str) -> str:
 
 def _shown(text: str) -> str:
     """The refused text, short, printable, and without what may be a password."""
-    return repr(re.sub(r"//[^/]*@", "//***@", text)[:80])
+    return repr(re.sub(r"[^/]*@", "***@", text)[:80])
