@@ -25,11 +25,11 @@ KINDS = ("household", "mother", "pregnancy", "child")
 FORMS: tuple[Form, ...] = (maternal_apps.HOUSEHOLD, maternal_apps.WOMAN, maternal_apps.PREGNANCY, maternal_apps.CHILD)
 WORKERS = 8
 PERIOD = len(KINDS) * WORKERS
-_START_MS = parse_instant("2022-01-03T04:00:00")[0] // 1000
-_SPAN_MS = 2 * 365 * DAY_US // 1000
+_START_S = parse_instant("2022-01-03T04:00:00")[0] // 1_000_000
+_SPAN_S = 2 * 365 * 86_400
 _DEVICE_US, _SERVER_US, _INDEXED_US = (parse_instant(f"200{n}-01-01T01:01:01.000001")[0] for n in (1, 2, 3))
-_DEVICE_LAG_MS, _SERVER_LAG_MS = 9_000, 2_500
-_FILLING_MS = 240_000
+_SERVER_LAG_MS, _INDEX_LAG_MS = 480, 910
+_FILLING_S = 240
 _MINUTES = tuple(f"T{minute // 60:02d}:{minute % 60:02d}:" for minute in range(1440))
 _MARK = re.compile(r"@@(\w+?)_*@@")
 
@@ -47,7 +47,7 @@ class BulkHistory:
         self._app = app
         self._case_suffix = f"-ca5e-4000-a000-{seed & 0xFFFFFFFFFFFF:012x}"
         self._form_suffix = f"-f04a-4000-a000-{seed & 0xFFFFFFFFFFFF:012x}"
-        self._index_start_ms, self._index_span_ms = _START_MS, _SPAN_MS
+        self._reindexed_ms: int | None = None
         self.owners = tuple(user["primary_location"] or user["id"] for user in users[:WORKERS])
         pairs = [self._templates(number, users) for number in range(PERIOD)]
         self._form_templates = [form for form, _ in pairs]
@@ -69,20 +69,22 @@ class BulkHistory:
     def form_number(self, form_id: str) -> int | None:
         return self._number(form_id, self._form_suffix)
 
-    def event_ms(self, number: int) -> int:
-        """When the server received document `number`; the device wrote it a few seconds earlier."""
-        return _START_MS + number * _SPAN_MS // self.count - _SERVER_LAG_MS
-
     def device_ms(self, number: int) -> int:
-        return self.event_ms(number) + _SERVER_LAG_MS - _DEVICE_LAG_MS
+        """When the device wrote document `number`; reception and indexing follow within the same second."""
+        return (_START_S + number * _SPAN_S // self.count) * 1000
+
+    def event_ms(self, number: int) -> int:
+        """When the server received document `number`."""
+        return self.device_ms(number) + _SERVER_LAG_MS
 
     def indexed_ms(self, number: int) -> int:
-        return self._index_start_ms + number * self._index_span_ms // self.count
+        if self._reindexed_ms is not None:
+            return self._reindexed_ms + number * 1000 // self.count
+        return self.device_ms(number) + _INDEX_LAG_MS
 
     def reindex(self, now_us: int) -> None:
         """Index everything again within the second before `now_us`."""
-        self._index_span_ms = 1_000
-        self._index_start_ms = now_us // 1000 - self._index_span_ms
+        self._reindexed_ms = now_us // 1000 - 1000
 
     def numbers_between(self, clock: Callable[[int], int], low_ms: int | None, high_ms: int | None) -> range:
         """Numbers whose instant lies in [low_ms, high_ms]; `clock` is one of the three methods above."""
@@ -100,7 +102,7 @@ class BulkHistory:
         values = self._values(number)
         values["root"] = root
         values["form_id"] = self.form_id(number)
-        values["start"] = self._stamp(self.device_ms(number) - _FILLING_MS)
+        values["start"] = self._second(self.device_ms(number) // 1000 - _FILLING_S)
         return self._form_templates[number % PERIOD] % values
 
     def form(self, number: int) -> FormRecord:
@@ -136,12 +138,11 @@ class BulkHistory:
         """What the case template of `number` asks for."""
         family = number >> 2
         mixed = (family * 2654435761 + number) & 0xFFFFFFFF
-        event = self.event_ms(number)
+        second = self._second(_START_S + number * _SPAN_S // self.count)
         values: dict[str, Any] = {
             "case_id": f"{number:08x}{self._case_suffix}",
-            "device": self._stamp(event + _SERVER_LAG_MS - _DEVICE_LAG_MS),
-            "server": self._stamp(event),
-            "indexed": self._stamp(self.indexed_ms(number)),
+            "second": second,
+            "indexed": self._indexed(number, second),
             "small": 1 + mixed % 9,
         }
         _FILLERS[number & 3](values, family, mixed)
@@ -149,13 +150,17 @@ class BulkHistory:
             values["parent_id"] = f"{number - 1 if number & 3 < 3 else number - 2:08x}{self._case_suffix}"
         return values
 
-    def _stamp(self, instant_ms: int) -> str:
-        day, rest = divmod(instant_ms, 86_400_000)
+    def _indexed(self, number: int, second: str) -> str:
+        if self._reindexed_ms is None:
+            return f"{second}.{_INDEX_LAG_MS}000Z"
+        return iso(self.indexed_ms(number) * 1000)
+
+    def _second(self, instant_s: int) -> str:
+        day, rest = divmod(instant_s, 86_400)
         prefix = self._days.get(day)
         if prefix is None:
             prefix = self._days[day] = iso(day * DAY_US)[:10]
-        minute, millis = divmod(rest, 60_000)
-        return f"{prefix}{_MINUTES[minute]}{millis // 1000:02d}.{millis % 1000:03d}000Z"
+        return f"{prefix}{_MINUTES[rest // 60]}{rest % 60:02d}"
 
     def _templates(self, number: int, users: Sequence[Json]) -> tuple[str, str]:
         """Form and case template of documents whose number is congruent to `number`."""
@@ -203,14 +208,14 @@ def _registration(kind: int, event: Event) -> Json:
 def _template(document: Json) -> str:
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).replace("%", "%%")
     text = _MARK.sub(lambda match: f"%({match[1]})s", text)
-    start_us = _DEVICE_US - _FILLING_MS * 1000
-    for instant_us, name in (
-        (_DEVICE_US, "device"),
-        (start_us, "start"),
-        (_SERVER_US, "server"),
-        (_INDEXED_US, "indexed"),
-    ):
-        text = text.replace(iso(instant_us), f"%({name})s")
+    stamps = {
+        _DEVICE_US: "%(second)s.000000Z",
+        _DEVICE_US - _FILLING_S * 1_000_000: "%(start)s.000000Z",
+        _SERVER_US: f"%(second)s.{_SERVER_LAG_MS}000Z",
+        _INDEXED_US: "%(indexed)s",
+    }
+    for instant_us, stamp in stamps.items():
+        text = text.replace(iso(instant_us), stamp)
     return text
 
 
@@ -231,13 +236,13 @@ def _fill_mother(values: dict[str, Any], _family: int, mixed: int) -> None:
 
 def _fill_pregnancy(values: dict[str, Any], _family: int, mixed: int) -> None:
     values["woman"] = WOMEN[mixed % len(WOMEN)]
-    values["date"] = values["device"][:10]
+    values["date"] = values["second"][:10]
     values["height"] = 145 + mixed % 25
 
 
 def _fill_child(values: dict[str, Any], _family: int, mixed: int) -> None:
     values["child"] = CHILDREN[mixed % len(CHILDREN)]
-    values["date"] = values["device"][:10]
+    values["date"] = values["second"][:10]
     values["weight"] = 1900 + mixed % 2100
 
 

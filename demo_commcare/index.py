@@ -69,8 +69,13 @@ class _Numbers(Sequence[int]):
         return self._last - self._first - len(self._holes)
 
     def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return [self._at(each) for each in range(*place.indices(len(self)))]
         if not 0 <= place < len(self):
             raise IndexError(place)
+        return self._at(place)
+
+    def _at(self, place: int) -> int:
         rounds, rest = divmod(self._first + place + bisect_right(self._holes, place), len(self._residues))
         return rounds * PERIOD + self._residues[rest]
 
@@ -105,12 +110,15 @@ class Selection(Generic[Record]):
             return self.page(max(0, stop - limit), stop - max(0, stop - limit))[::-1]
         chosen: list[Record | int] = []
         place = bisect_left(self._places, offset)
-        for position in range(offset, min(offset + limit, len(self))):
-            if place < len(self._places) and self._places[place] == position:
+        position, stop = offset, min(offset + limit, len(self))
+        while position < stop:
+            reach = min(stop, self._places[place]) if place < len(self._places) else stop
+            chosen += self._numbers[position - place : reach - place]
+            if reach < stop:
                 chosen.append(self._records[place])
                 place += 1
-            else:
-                chosen.append(self._numbers[position - place])
+                reach += 1
+            position = reach
         return chosen
 
     def key(self, document: Record | int) -> Key:
