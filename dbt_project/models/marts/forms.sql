@@ -1,0 +1,23 @@
+with
+
+forms as (
+
+    select * from {{ ref('stg_forms') }}
+
+)
+
+select
+    form_id,
+    xmlns,
+    form_name,
+    app_id,
+    build_id,
+    received_on,
+    server_modified_on,
+    indexed_on,
+    user_id,
+    username,
+    archived,
+    form,
+    metadata
+from forms

@@ -1,0 +1,30 @@
+with
+
+source as (
+
+    select * from {{ raw('raw_groups', {'group_id': 'text', 'name': 'text'}) }}
+
+),
+
+renamed as (
+
+    select
+
+        ---------- ids
+        group_id,
+        name,
+        {{ text_array("record -> 'users'") }} as user_ids,
+        ---------- state
+        {{ safe_boolean("record ->> 'case_sharing'") }} as case_sharing,
+        {{ safe_boolean("record ->> 'reporting'") }} as reporting,
+        ---------- json
+        {{ json_object("record -> 'metadata'") }} as metadata,
+        ---------- loader
+        _loaded_at as loaded_at
+
+    from source
+    where _deleted_at is null
+
+)
+
+select * from renamed

@@ -1,0 +1,338 @@
+"""How a tenant's dbt project is run: dbt in this process, in a thread, its results one by one, and an end to it when interrupted.
+
+dbt in a process of its own spends three quarters of its time on imports. It sees only its own login: while it runs, the process's
+environment is cut down to what dbt may read, since `env_var()` is open to every template. One run at a time per process.
+"""
+
+import contextlib
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, ClassVar, Protocol
+
+from explorer_dagster.errors import ExplorerError
+from explorer_dagster.transforms.project import TenantProject
+
+# What a process needs to work at all, and what Dagster reads while it follows the run.
+_KEPT = frozenset(
+    "PATH HOME USER LOGNAME SHELL TMPDIR TEMP TMP LANG LANGUAGE TZ SYSTEMROOT SSL_CERT_FILE SSL_CERT_DIR LD_LIBRARY_PATH "
+    "DAGSTER_HOME DAGSTER_EVENT_BATCH_SIZE EXPLORER_HOME PYTHONPATH PYTHONHASHSEED VIRTUAL_ENV".split()
+)
+# A query of a killed process ends within a second, and naive timestamps are UTC.
+_PGOPTIONS = "-c client_connection_check_interval=1000 -c TimeZone=UTC -c IntervalStyle=postgres -c DateStyle=ISO,YMD"
+_CANCEL_LIMIT_S = 20.0
+_running = threading.Lock()
+_manifests: dict[str, tuple[str, Any]] = {}
+
+
+class TransformFailed(ExplorerError):
+    """dbt could not begin or did not come to an end; failures of single models are results, not this."""
+
+    code: ClassVar[str] = "transform_failed"
+
+
+class TransformBusy(ExplorerError):
+    """Another run of dbt is under way in this process."""
+
+    code: ClassVar[str] = "transform_busy"
+
+
+class TenantLogin(Protocol):
+    """Login of the tenant's database role."""
+
+    @property
+    def user(self) -> str: ...
+    @property
+    def password(self) -> str: ...
+
+
+class Address(Protocol):
+    """Where the database is; `postgres.connections.Login` of any role will do."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def dbname(self) -> str: ...
+    @property
+    def options(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """How one model or test fared.
+
+    `status`: success, error, skipped for models; pass, fail, warn, error, skipped for tests. `message`: dbt's text, None on success.
+    `relation`: schema.table of a model. `rows`: of a table just built; failing rows of a test. `columns`: name to description.
+    `attached_node`: unique id of the model that a test belongs to.
+    """
+
+    unique_id: str
+    name: str
+    resource_type: str
+    status: str
+    message: str | None
+    relation: str | None
+    rows: int | None
+    duration_s: float
+    description: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    depends_on: tuple[str, ...] = ()
+    attached_node: str | None = None
+
+
+@dataclass(frozen=True)
+class DbtResult:
+    """All results of a run. `success`: no model or test ended in error, failure or skipping."""
+
+    success: bool
+    results: tuple[NodeResult, ...]
+    duration_s: float
+
+    @property
+    def failed(self) -> tuple[NodeResult, ...]:
+        """Results that keep the run from success."""
+        return tuple(result for result in self.results if result.status in ("error", "fail", "skipped", "runtime error"))
+
+
+def run(
+    project: TenantProject,
+    *,
+    login: TenantLogin,
+    address: Address,
+    command: Sequence[str] = ("build",),
+    select: Sequence[str] | None = None,
+    threads: int = 4,
+    on_result: Callable[[NodeResult], None] | None = None,
+) -> DbtResult:
+    """Run dbt on the project as the tenant's own login; `on_result` is called in this thread as each node ends.
+
+    Any exception that reaches this thread meanwhile (KeyboardInterrupt, Dagster's interrupt, one of `on_result`) ends the run: its queries are
+    cancelled, open transactions rolled back, and the exception goes on. Tables are then as they were before or after, never between.
+
+    Raises:
+        TransformBusy: dbt runs already in this process.
+        TransformFailed: dbt could not read the project or reach the database.
+    """
+    started = time.monotonic()
+    with _alone(), _environment(_variables(project.prefix, login, address)):
+        manifest = _manifest(project)
+        collected = _Collector(manifest, on_result)
+        outcome = _invoke(_arguments(project, command, select, threads), manifest, collected)
+    if outcome.exception is not None:
+        raise TransformFailed(
+            f"dbt stopped: {_first_lines(outcome.exception)}", next_step="Look at the models named there; data from before is untouched."
+        ) from outcome.exception
+    for result in getattr(outcome.result, "results", ()):
+        collected.add(_from_run_result(result))
+    return DbtResult(bool(outcome.success), tuple(collected.results.values()), time.monotonic() - started)
+
+
+def write_manifest(dbt_project: Path, target_dir: Path) -> None:
+    """Parse a dbt project without a database and leave its manifest.json in `target_dir`.
+
+    Raises:
+        TransformFailed: dbt cannot read the project.
+    """
+    with _alone(), _environment({}):
+        _parse(dbt_project, target_dir)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    if not _running.acquire(blocking=False):
+        raise TransformBusy("dbt is already running in this process.", next_step="Wait for it to end, or use another process.")
+    try:
+        yield
+    finally:
+        _running.release()
+
+
+_GLOBAL_ARGUMENTS = ("--log-level", "none", "--no-use-colors", "--no-version-check", "--no-send-anonymous-usage-stats", "--log-level-file", "none")
+
+
+def _arguments(project: TenantProject, command: Sequence[str], select: Sequence[str] | None, threads: int) -> list[str]:
+    paths = _paths(project.dir, project.target_dir)
+    arguments = [*_GLOBAL_ARGUMENTS, "--no-write-json", *command, *paths, "--threads", str(threads)]
+    if command[0] == "build":
+        arguments += ["--exclude-resource-type", "unit_test"]
+    return [*arguments, "--select", *select] if select else arguments
+
+
+def _paths(folder: Path, target: Path) -> list[str]:
+    return ["--project-dir", str(folder), "--profiles-dir", str(folder), "--target-path", str(target), "--log-path", str(target)]
+
+
+# Environment
+
+
+def _variables(prefix: str, login: TenantLogin, address: Address) -> dict[str, str]:
+    return {
+        "DBT_EXPLORER_PREFIX": prefix,
+        "DBT_EXPLORER_HOST": address.host,
+        "DBT_EXPLORER_PORT": str(address.port),
+        "DBT_EXPLORER_DBNAME": address.dbname,
+        "DBT_EXPLORER_USER": login.user,
+        "DBT_ENV_SECRET_EXPLORER_PASSWORD": login.password,
+        "DBT_EXPLORER_SSLMODE": address.options.get("sslmode", "prefer"),
+        "DBT_EXPLORER_SSLROOTCERT": address.options.get("sslrootcert", ""),
+        "PGOPTIONS": _PGOPTIONS,
+    }
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """The process's environment is `variables` and what every process needs, nothing else; afterwards it is as before."""
+    before = dict(os.environ)
+    for name in before:
+        if name not in _KEPT and not name.startswith("LC_"):
+            del os.environ[name]
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
+
+
+# dbt
+
+
+def _manifest(project: TenantProject) -> Any:
+    """The parsed project: kept in this process while its files stay the same, else from dbt's partial parse in the target folder."""
+    key = str(project.dir)
+    kept = _manifests.get(key)
+    if kept is None or kept[0] != project.content_hash:
+        kept = _manifests[key] = (project.content_hash, _parse(project.dir, project.target_dir, "--no-write-json"))
+    return kept[1]
+
+
+def _parse(folder: Path, target: Path, *arguments: str) -> Any:
+    from dbt.cli.main import dbtRunner
+
+    outcome = dbtRunner().invoke([*_GLOBAL_ARGUMENTS, *arguments, "parse", *_paths(folder, target)])
+    if not outcome.success:
+        raise TransformFailed(
+            f"dbt cannot read the project: {_first_lines(outcome.exception)}", next_step="Correct the file named there."
+        ) from outcome.exception
+    return outcome.result
+
+
+def _first_lines(error: BaseException | None) -> str:
+    return " ".join(str(error).split())[:600] if error is not None else "no reason given"
+
+
+class _Collector:
+    """Results by unique id, each passed on once."""
+
+    def __init__(self, manifest: Any, on_result: Callable[[NodeResult], None] | None) -> None:
+        self._nodes: Mapping[str, Any] = manifest.nodes
+        self._on_result = on_result
+        self.results: dict[str, NodeResult] = {}
+
+    def add(self, result: NodeResult) -> None:
+        if result.unique_id not in self.results:
+            self.results[result.unique_id] = result
+            if self._on_result is not None:
+                self._on_result(result)
+
+    def add_event(self, event: Any) -> None:
+        node = self._nodes.get(event.data.node_info.unique_id)
+        if node is not None:
+            self.add(_from_event(event.data, node))
+
+
+def _invoke(arguments: list[str], manifest: Any, collected: _Collector) -> Any:
+    from dbt.cli.main import dbtRunner
+
+    events: SimpleQueue[Any] = SimpleQueue()
+    outcome: list[Any] = []
+
+    def on_event(event: Any) -> None:
+        if event.info.name == "NodeFinished":
+            events.put(event)
+
+    def work() -> None:
+        try:
+            outcome.append(dbtRunner(manifest=manifest, callbacks=[on_event]).invoke(arguments))
+        finally:
+            events.put(None)
+
+    thread = threading.Thread(target=work, name="dbt", daemon=True)
+    thread.start()
+    try:
+        while (event := _next(events)) is not None:
+            collected.add_event(event)
+        thread.join()
+    except BaseException:
+        _end(thread)
+        raise
+    return outcome[0]
+
+
+def _next(events: "SimpleQueue[Any]") -> Any:
+    # A get without a time limit would not let an interrupt through.
+    while True:
+        with contextlib.suppress(Empty):
+            return events.get(timeout=0.2)
+
+
+def _end(thread: threading.Thread) -> None:
+    """Make dbt stop as on Ctrl-C, and cancel its queries until it has."""
+    deadline = time.monotonic() + _CANCEL_LIMIT_S
+    if thread.ident is not None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt))
+    while thread.is_alive() and time.monotonic() < deadline:
+        # A second interrupt must not leave queries behind.
+        with contextlib.suppress(BaseException):
+            _cancel_queries()
+            thread.join(timeout=0.05)
+
+
+def _cancel_queries() -> None:
+    from dbt.adapters.contracts.connection import ConnectionState
+    from dbt.adapters.factory import FACTORY
+
+    for adapter in list(FACTORY.adapters.values()):
+        for connection in list(adapter.connections.thread_connections.values()):
+            if connection.state == ConnectionState.OPEN:
+                with contextlib.suppress(Exception):
+                    connection.handle.cancel()
+
+
+def _from_event(data: Any, node: Any) -> NodeResult:
+    result, info = data.run_result, data.node_info
+    rows = dict(result.adapter_response).get("rows_affected") if node.resource_type == "model" else result.num_failures
+    return _result(node, info.node_status, result.message, rows, result.execution_time)
+
+
+def _from_run_result(result: Any) -> NodeResult:
+    rows = result.adapter_response.get("rows_affected") if result.node.resource_type == "model" else result.failures
+    return _result(result.node, str(result.status), result.message, rows, result.execution_time)
+
+
+def _result(node: Any, status: str, message: str | None, rows: Any, duration_s: float) -> NodeResult:
+    is_model = node.resource_type == "model"
+    good = status in ("success", "pass")
+    is_view = is_model and node.config.materialized == "view"
+    return NodeResult(
+        unique_id=node.unique_id,
+        name=node.name,
+        resource_type=str(node.resource_type),
+        status=status,
+        message=None if good else (message or None),
+        relation=f"{node.schema}.{node.alias}" if is_model else None,
+        rows=int(rows) if rows is not None and rows >= 0 and not is_view and (good or not is_model) else None,
+        duration_s=float(duration_s),
+        description=node.description,
+        columns={name: column.description for name, column in node.columns.items()},
+        depends_on=tuple(node.depends_on.nodes),
+        attached_node=getattr(node, "attached_node", None),
+    )

@@ -1,0 +1,51 @@
+"""How upstream text is written into generated SQL and YAML so that it stays data.
+
+dbt renders both kinds of file as Jinja, and Postgres then reads the SQL: literals made here hold no character that means
+anything to either. Nothing else may put text of an application into a generated file.
+"""
+
+import re
+from collections.abc import Iterable
+
+_PLAIN = re.compile(r"[A-Za-z0-9_ ./:@,-]*\Z")
+_SAFE_CHAR = re.compile(r"[A-Za-z0-9_ ./:@,]")
+_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def quoted(name: str) -> str:
+    """`name` as a quoted SQL identifier. Only names made by `identifiers` are taken: ValueError otherwise."""
+    if not _NAME.match(name):
+        raise ValueError(f"not a generated identifier: {name!r}")
+    return f'"{name}"'
+
+
+def literal(text: str) -> str:
+    """`text` as a SQL string literal of letters, digits and \\u escapes. Characters that Postgres cannot store become U+FFFD."""
+    if _PLAIN.match(text) and "--" not in text:
+        return f"'{text}'"
+    return "E'" + "".join(_escaped(char) for char in text) + "'"
+
+
+def text_array(parts: Iterable[str]) -> str:
+    """`parts` as a SQL expression of type text[]."""
+    items = [literal(part) for part in parts]
+    return f"array[{', '.join(items)}]::text[]" if items else "'{}'::text[]"
+
+
+def description(text: str) -> str:
+    """`text` for a description in a properties file: dbt's Jinja gives back the text itself, without control characters.
+
+    The dollar sign of dbt's comment delimiter is parted from it, the one text that its Postgres comments refuse.
+    """
+    clean = _CONTROL.sub(" ", text).replace("$dbt_comment_literal_block$", "$ dbt_comment_literal_block $")
+    return clean.replace("{", "{{ '{' }}")
+
+
+def _escaped(char: str) -> str:
+    if _SAFE_CHAR.match(char):
+        return char
+    point = ord(char)
+    if point == 0 or 0xD800 <= point <= 0xDFFF:
+        point = 0xFFFD
+    return f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"
