@@ -131,6 +131,11 @@ class EmbeddedPostgres:
         try:
             with file_lock(self.home, "postgres"):
                 return self._start_locked()
+        except subprocess.TimeoutExpired as error:
+            raise PostgresNotStartable(
+                f"The embedded PostgreSQL did not answer within {error.timeout:.0f} s.",
+                next_step="See what keeps the machine or its disk busy, and start again.",
+            ) from error
         except OSError as error:
             raise PostgresNotStartable(
                 f"The embedded PostgreSQL did not start: {error.strerror} ({error.filename}).",
@@ -405,9 +410,10 @@ class _Cluster:
 
     def _pid_file(self) -> list[str]:
         try:
-            return (self.data / "postmaster.pid").read_text().splitlines()
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
         except (FileNotFoundError, NotADirectoryError):
             return []
+        return lines if lines and lines[0].isdigit() else []
 
     def _end(self, pids: set[int]) -> None:
         for sign, patience_s in ((signal.SIGTERM, 5.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):

@@ -385,3 +385,11 @@ def test_concurrent_updates_of_the_record_lose_nothing(home: Path) -> None:
     assert len(read_connection(home).roles) == 60
     assert read_connection(home) != ConnectionRecord()
     (home / "connection.json").unlink()
+
+
+@pytest.mark.parametrize("content", ["", "\n", "garbage", "0\n" * 9])
+def test_unreadable_pid_file_is_no_running_server(stopped: Path, content: str) -> None:
+    (server(stopped).status().data_dir / "postmaster.pid").write_text(content)
+    assert not server(stopped).is_running()
+    server(stopped).start()
+    connect(stopped).close()
