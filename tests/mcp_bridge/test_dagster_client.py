@@ -15,8 +15,7 @@ from mcp_bridge.dagster_client import (
     Run,
     UnknownRun,
 )
-
-from dagster_fixture import free_port
+from tests.mcp_bridge.dagster_fixture import free_port
 
 JOB = "commcare_sync"
 T = TypeVar("T")

@@ -17,7 +17,9 @@ def app_structure() -> dg.MaterializeResult[None]:
     return dg.MaterializeResult(metadata={"version": 1})
 
 
-@dg.asset(key=["commcare", "raw", "cases"], deps=[app_structure], partitions_def=tenants, group_name="raw", kinds={"dlt"})
+@dg.asset(
+    key=["commcare", "raw", "cases"], deps=[app_structure], partitions_def=tenants, group_name="raw", kinds={"dlt"}
+)
 def raw_cases(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
     """Cases as the API sends them."""
     if context.partition_key == "demo:broken":
@@ -56,12 +58,29 @@ def cases(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[No
     )
 
 
-@dg.asset(key=["commcare", "marts", "case_tables"], deps=[cases], partitions_def=tenants, group_name="marts", kinds={"dbt"})
+@dg.asset(
+    key=["commcare", "marts", "case_tables"], deps=[cases], partitions_def=tenants, group_name="marts", kinds={"dbt"}
+)
 def case_tables() -> dg.MaterializeResult[None]:
     """One table per case type."""
     tables = [
-        {"name": "case_child", "kind": "case_type", "source": "child", "description": "Children.", "row_count": 2, "status": "success"},
-        {"name": "case_x", "kind": "case_type", "source": "x", "description": "x", "row_count": None, "status": "error", "error": "boom"},
+        {
+            "name": "case_child",
+            "kind": "case_type",
+            "source": "child",
+            "description": "Children.",
+            "row_count": 2,
+            "status": "success",
+        },
+        {
+            "name": "case_x",
+            "kind": "case_type",
+            "source": "x",
+            "description": "x",
+            "row_count": None,
+            "status": "error",
+            "error": "boom",
+        },
     ]
     return dg.MaterializeResult(metadata={"tables": tables})
 

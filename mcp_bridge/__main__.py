@@ -1,0 +1,130 @@
+"""`explorer-mcp`, also `python -m mcp_bridge`: the bridge as a process of its own.
+
+Over stdio nothing but the protocol goes to stdout; everything for people goes to stderr.
+"""
+
+import argparse
+import asyncio
+import errno
+import ipaddress
+import logging
+import socket
+import sys
+from pathlib import Path
+
+from explorer_dagster.errors import ExplorerError
+from explorer_dagster.runtime_state import write_private
+from explorer_dagster.settings import Settings, get_settings
+from mcp_bridge.server import PATH, http_app, http_bridge, serve_http, serve_stdio
+
+_log = logging.getLogger("mcp_bridge")
+
+
+class AddressInUse(ExplorerError):
+    """The address that the bridge should listen on is taken."""
+
+    code = "port_in_use"
+
+
+class AddressUnusable(ExplorerError):
+    """The bridge cannot listen on that address."""
+
+    code = "address_unusable"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the bridge; the exit status is 0 only after an orderly stop."""
+    args = _arguments(argv)
+    try:
+        settings = get_settings()
+        logging.basicConfig(
+            stream=sys.stderr,
+            level=settings.log_level.upper(),
+            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        )
+        # One line per request of the protocol and of GraphQL helps nobody.
+        for noisy in ("httpx", "httpx2", "mcp", "uvicorn.access"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        if args.transport == "stdio":
+            asyncio.run(serve_stdio(settings))
+        else:
+            _serve_http(settings, args.host or settings.bridge_host, args.port, args.port_file)
+    except ExplorerError as error:
+        print(f"explorer-mcp: {error} [{error.code}]", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="explorer-mcp", description="Serve the Data Explorer's tools over MCP.")
+    parser.add_argument("--transport", choices=("stdio", "streamable-http"), default="stdio")
+    parser.add_argument("--host", help="address to listen on (streamable-http); default EXPLORER_BRIDGE_HOST")
+    parser.add_argument("--port", type=_port, help="port; 0 picks a free one; default EXPLORER_BRIDGE_PORT")
+    parser.add_argument("--port-file", type=Path, help="file to write the port to once it listens")
+    return parser.parse_args(argv)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError("a port is a number from 0 to 65535")
+    return int(text)
+
+
+def _serve_http(settings: Settings, host: str, port: int | None, port_file: Path | None) -> None:
+    bound = bind(host, settings.bridge_port if port is None else port)
+    with bound:
+        actual = bound.getsockname()[1]
+        if not _is_loopback(host) and settings.bridge_public_url is None:
+            _log.warning(
+                "Listening on %s without TLS: tokens travel in the clear. Put a TLS proxy in front and set "
+                "EXPLORER_BRIDGE_PUBLIC_URL to its address.",
+                host,
+            )
+        bridge = http_bridge(settings)
+        app = http_app(bridge, host=host, port=actual, public_url=settings.bridge_public_url)
+        if port_file is not None:
+            write_private(port_file, f"{actual}\n")
+        _log.info("The bridge answers at http://%s:%s%s", host, actual, PATH)
+        asyncio.run(serve_http(bridge, app, [bound], settings.log_level))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket, so that the port is known, and known to be free, before anything else starts.
+
+    Raises:
+        AddressInUse: another process listens there.
+        AddressUnusable: no such address here, or a port that needs privileges.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+        bound.listen(128)
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise AddressInUse(
+                f"Port {port} on {host} is in use.",
+                next_step="Stop the other process, or choose another port with --port or EXPLORER_BRIDGE_PORT (0 picks one).",
+            ) from None
+        raise AddressUnusable(
+            f"The bridge cannot listen on {host}:{port}: {error.strerror or error}.",
+            next_step="Choose another address or port with --host, --port or EXPLORER_BRIDGE_HOST, EXPLORER_BRIDGE_PORT.",
+        ) from None
+    return bound
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,77 @@
+"""What lives once per process and is shared by all calls: settings, pipelines, catalog, Dagster client, keys, locks.
+
+Nothing is reached at the start: the bridge comes up while Dagster or the database is still down, and each call says so.
+"""
+
+import asyncio
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from explorer_dagster.catalog import Catalog, Tenant
+from explorer_dagster.postgres.connections import Connections, Login, load_connections
+from explorer_dagster.registry import Pipeline, load_pipelines
+from explorer_dagster.runtime_state import private_secret
+from explorer_dagster.settings import Settings
+from mcp_bridge.access import Caller
+from mcp_bridge.checks import FailingChecks
+from mcp_bridge.dagster_client import DagsterClient
+from mcp_bridge.sql import Executor, PageCursors
+
+_CURSOR_KEY = "bridge.key"
+
+
+@dataclass
+class Bridge:
+    """`caller` tells who makes the call being served; `stopping` that calls are cancelled because the bridge shuts down.
+
+    `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes.
+    """
+
+    settings: Settings
+    caller: Callable[[], Caller]
+    pipelines: dict[str, Pipeline]
+    dagster: DagsterClient
+    checks: FailingChecks
+    launch_locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = field(default_factory=dict)
+    stopping: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _catalog: tuple[Login, Catalog] | None = None
+    _cursors: PageCursors | None = None
+
+    @classmethod
+    def open(cls, settings: Settings, caller: Callable[[], Caller]) -> "Bridge":
+        """Raises: PipelineInvalid."""
+        dagster = DagsterClient.from_settings(settings)
+        pipelines = load_pipelines(settings.project_dir / "pipelines")
+        return cls(settings, caller, pipelines, dagster, FailingChecks(dagster))
+
+    async def aclose(self) -> None:
+        await self.dagster.aclose()
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog, opened at first use and again when the database has moved. Blocks; raises what `Catalog.open` raises."""
+        with self._lock:
+            login = self.connections.service
+            if self._catalog is None or self._catalog[0] != login:
+                self._catalog = (login, Catalog.open(self.settings))
+            return self._catalog[1]
+
+    @property
+    def connections(self) -> Connections:
+        """How to log in; read on each call, since a restarted database may have another port."""
+        return load_connections(self.settings)
+
+    @property
+    def cursors(self) -> PageCursors:
+        """Signer of result pages; its key lies in HOME, so that replicas and restarts accept each other's cursors."""
+        if self._cursors is None:
+            self._cursors = PageCursors(private_secret(self.settings.home / _CURSOR_KEY).encode())
+        return self._cursors
+
+    def pipelines_of(self, tenant: Tenant) -> Iterator[Pipeline]:
+        """The pipelines that fill this tenant's tables."""
+        return (pipeline for pipeline in self.pipelines.values() if pipeline.provider == tenant.provider)

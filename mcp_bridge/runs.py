@@ -1,0 +1,178 @@
+"""What does a run's log say to somebody who waits for it? A summary at any moment, and progress lines while it works.
+
+Pure functions over runs and events; reading them is the Dagster client's business, waiting the tools'.
+"""
+
+from typing import Any
+
+from mcp_bridge.dagster_client import FULL_REFRESH_TAG, REQUESTED_BY_TAG, DagsterClient, Run, RunEvent
+from mcp_bridge.envelope import age_s, iso, without_nulls
+
+_MAX_LISTED = 60
+_MAX_ERROR_CHARS = 600
+
+
+def asset_name(key: tuple[str, ...]) -> str:
+    """`raw/cases` for `commcare/raw/cases`: the pipeline's prefix says nothing inside one pipeline."""
+    return "/".join(key[1:] if len(key) > 1 else key)
+
+
+def run_row(dagster: DagsterClient, run: Run) -> dict[str, Any]:
+    """A run in a list."""
+    return {
+        "run_id": run.run_id,
+        "pipeline": run.job,
+        "status": run.status,
+        "created_at": iso(run.created_at),
+        "age_s": age_s(run.created_at),
+        "duration_s": round(run.duration_s, 1) if run.duration_s is not None else None,
+        "requested_by": run.tags.get(REQUESTED_BY_TAG) or run.tags.get("dagster/schedule_name"),
+        "full_refresh": run.tags.get(FULL_REFRESH_TAG) == "true",
+        "run_url": dagster.run_url(run.run_id),
+    }
+
+
+def run_summary(dagster: DagsterClient, run: Run, events: list[RunEvent]) -> dict[str, Any]:
+    """A run with what it has done so far: steps, rows per asset, failed checks, errors with their cause."""
+    steps = _steps(events)
+    summary = run_row(dagster, run) | {
+        "finished": run.finished,
+        "started_at": iso(run.started_at),
+        "ended_at": iso(run.ended_at),
+        "steps": steps,
+        "assets": _assets(events)[:_MAX_LISTED],
+        "failing_checks": _failing(events)[:_MAX_LISTED],
+        "errors": _errors(events),
+    }
+    if not run.finished:
+        summary["now"] = Narrator().tell_all(events) or run.status.lower()
+    return summary
+
+
+def _steps(events: list[RunEvent]) -> dict[str, str]:
+    states = {
+        "ExecutionStepStartEvent": "running",
+        "ExecutionStepSuccessEvent": "succeeded",
+        "ExecutionStepFailureEvent": "failed",
+        "ExecutionStepSkippedEvent": "skipped",
+        "ExecutionStepUpForRetryEvent": "waiting to retry",
+    }
+    return {event.step_key: states[event.kind] for event in events if event.step_key and event.kind in states}
+
+
+def _assets(events: list[RunEvent]) -> list[dict[str, Any]]:
+    rows = []
+    for event in events:
+        if event.kind == "MaterializationEvent" and event.asset_key:
+            metadata = event.metadata
+            rows.append(
+                without_nulls(
+                    {
+                        "asset": asset_name(event.asset_key),
+                        "row_count": metadata.get("dagster/row_count"),
+                        "rows_landed": metadata.get("rows_landed"),
+                        "rows_rejected": metadata.get("rows_rejected") or None,
+                        "skipped_reason": metadata.get("skipped_reason"),
+                        "tables": metadata.get("table_count"),
+                        "tables_failed": metadata.get("failed") or None,
+                    }
+                )
+            )
+    return rows
+
+
+def _failing(events: list[RunEvent]) -> list[dict[str, Any]]:
+    return [
+        {
+            "asset": asset_name(event.check.asset_key),
+            "check": event.check.name,
+            "severity": event.check.severity,
+            "facts": {
+                key: value for key, value in event.check.metadata.items() if isinstance(value, (int, float, str))
+            },
+        }
+        for event in events
+        if event.check is not None and not event.check.passed
+    ]
+
+
+def _errors(events: list[RunEvent]) -> list[dict[str, str]]:
+    errors = [
+        {"step": event.step_key or "run", "cause": event.error[:_MAX_ERROR_CHARS]}
+        for event in events
+        if event.kind == "ExecutionStepFailureEvent" and event.error
+    ]
+    if not errors:
+        errors = [
+            {"step": "run", "cause": (event.error or event.message)[:_MAX_ERROR_CHARS]}
+            for event in events
+            if event.kind == "RunFailureEvent"
+        ]
+    return errors[:10]
+
+
+class Narrator:
+    """Turns events into progress: a number that only grows, its total, and a line such as `raw/cases: 450 of 600 rows`."""
+
+    def __init__(self) -> None:
+        self.progress = 0.0
+        self.total: float | None = None
+        self._planned: set[tuple[str, ...]] = set()
+        self._done: set[tuple[str, ...]] = set()
+        self._part: dict[tuple[str, ...], float] = {}
+
+    def tell(self, event: RunEvent) -> str | None:
+        """The line for one event; None when it tells a watcher nothing."""
+        line = self._line(event)
+        self.total = float(len(self._planned | self._done)) or None
+        reached = len(self._done) + sum(part for key, part in self._part.items() if key not in self._done)
+        self.progress = max(self.progress, reached)
+        return line
+
+    def tell_all(self, events: list[RunEvent]) -> str | None:
+        """The last line that the events give."""
+        lines = [line for event in events if (line := self.tell(event))]
+        return lines[-1] if lines else None
+
+    def _line(self, event: RunEvent) -> str | None:
+        key = event.asset_key
+        if event.kind == "AssetMaterializationPlannedEvent" and key:
+            self._planned.add(key)
+            return None
+        if event.kind == "ObservationEvent" and key:
+            return self._observed(key, event.metadata)
+        if event.kind == "MaterializationEvent" and key:
+            self._done.add(key)
+            rows = event.metadata.get("dagster/row_count")
+            return f"{asset_name(key)}: {f'{rows} rows' if isinstance(rows, int) else 'done'}"
+        fixed = {
+            "RunEnqueuedEvent": "queued",
+            "RunStartingEvent": "starting",
+            "RunStartEvent": "started",
+            "RunSuccessEvent": "succeeded",
+            "RunFailureEvent": "failed",
+            "RunCancelingEvent": "cancelling",
+            "RunCanceledEvent": "cancelled",
+        }
+        if event.kind in fixed:
+            return f"run {fixed[event.kind]}"
+        if event.kind == "ExecutionStepStartEvent":
+            return f"{event.step_key}: started"
+        if event.kind == "ExecutionStepFailureEvent":
+            return f"{event.step_key}: failed"
+        return None
+
+    def _observed(self, key: tuple[str, ...], metadata: dict[str, Any]) -> str:
+        rows, expected = metadata.get("rows"), metadata.get("expected")
+        name = asset_name(key)
+        if metadata.get("table"):
+            state = f"{rows} rows" if isinstance(rows, int) else str(metadata.get("state", "done"))
+            return (
+                f"{name}: {metadata['table']} {state}"
+                if name.rpartition("/")[2] != metadata["table"]
+                else f"{name}: {state}"
+            )
+        if isinstance(rows, int) and isinstance(expected, int) and expected > 0:
+            self._part[key] = min(0.95, rows / expected)
+            return f"{name}: {rows} of {expected} rows"
+        return f"{name}: {rows} rows" if isinstance(rows, int) else f"{name}: working"

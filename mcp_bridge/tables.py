@@ -1,0 +1,232 @@
+"""What does the platform know of each table: what it is, how many rows, which run filled it, how long ago, which checks fail?
+
+Joins the live relations with Dagster's materializations. Without Dagster the tables are still known, their provenance is not.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from anyio import to_thread
+
+from explorer_dagster.catalog import Tenant
+from explorer_dagster.errors import ExplorerError
+from explorer_dagster.registry import Pipeline
+from mcp_bridge.bridge import Bridge
+from mcp_bridge.dagster_client import AssetState, CheckResult, DagsterUnavailable
+from mcp_bridge.envelope import STALE_AFTER_S, age_s, iso
+from mcp_bridge.relations import LiveTables, live_tables
+
+Freshness = Literal["fresh", "stale", "unknown"]
+_DAGSTER_TIMEOUT_S = 8.0
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What Dagster knows of a table. `failing_checks` includes those of what the table is made from, with their asset's name."""
+
+    asset_key: tuple[str, ...]
+    run_id: str | None
+    materialized_at: datetime | None
+    failing_checks: tuple[str, ...] = ()
+    rows_rejected: int = 0
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """One table as agents see it. `row_count` is exact when a run reported it, else PostgreSQL's estimate or None."""
+
+    name: str
+    schema: str
+    kind: str
+    description: str
+    source: str | None
+    row_count: int | None
+    row_count_exact: bool
+    provenance: Provenance | None
+
+    @property
+    def freshness(self) -> Freshness:
+        at = self.provenance.materialized_at if self.provenance else None
+        age = age_s(at)
+        if age is None:
+            return "unknown"
+        return "fresh" if age <= STALE_AFTER_S else "stale"
+
+    def row(self, *, detailed: bool) -> dict[str, Any]:
+        """The table in a list. Which run filled it is told in the detailed form; ids cost tokens."""
+        provenance = self.provenance
+        row: dict[str, Any] = {
+            "name": self.name,
+            "kind": self.kind,
+            "description": self.description if detailed else _short(self.description),
+            "row_count": self.row_count,
+            "materialized_at": iso(provenance.materialized_at) if provenance else None,
+            "age_s": age_s(provenance.materialized_at) if provenance else None,
+            "freshness": self.freshness,
+            "failing_checks": list(provenance.failing_checks) if provenance else [],
+        }
+        if not self.row_count_exact and self.row_count is not None:
+            row["row_count_estimated"] = True
+        if detailed:
+            row |= {"source": self.source, "run_id": provenance.run_id if provenance else None}
+        return row
+
+    def source_row(self) -> dict[str, Any]:
+        """The table as a source of an answer."""
+        provenance = self.provenance
+        return {
+            "table": self.name,
+            "materialized_at": iso(provenance.materialized_at) if provenance else None,
+            "age_s": age_s(provenance.materialized_at) if provenance else None,
+            "run_id": provenance.run_id if provenance else None,
+            "failing_checks": list(provenance.failing_checks) if provenance else [],
+        }
+
+
+@dataclass
+class TenantTables:
+    """All tables of a tenant. `not_built`: generated tables whose last build failed and that do not exist; name to cause."""
+
+    live: LiveTables
+    tables: dict[str, TableFacts]
+    assets: dict[tuple[str, ...], AssetState]
+    pipelines: list[Pipeline]
+    dagster_known: bool
+    not_built: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+async def tenant_tables(bridge: Bridge, tenant: Tenant) -> TenantTables:
+    """Raises: SchemaAbsent, DatabaseUnreachable, CatalogUnavailable; never for Dagster's absence."""
+    pipelines = list(bridge.pipelines_of(tenant))
+    live, known = await asyncio.gather(
+        to_thread.run_sync(live_tables, bridge, tenant), _known_to_dagster(bridge, tenant, pipelines)
+    )
+    assets, failing, problem = known
+    result = TenantTables(live, {}, assets, pipelines, problem is None)
+    listed = _generated(assets)
+    for name, relation in live.relations.items():
+        result.tables[name] = _facts(result, name, relation.schema == live.schema.raw, listed.get(name), failing)
+    for name, (_, entry) in listed.items():
+        if name not in live.relations:
+            result.not_built[name] = str(entry.get("error") or entry.get("status") or "not built")
+    if problem is not None:
+        result.warnings.append(f"{problem.message} Ages, runs and checks of the tables are unknown meanwhile.")
+    return result
+
+
+def table_warnings(facts: list[TableFacts]) -> list[str]:
+    """What an agent must know before it trusts these tables."""
+    warnings = []
+    stale = [f.name for f in facts if f.freshness == "stale"]
+    failing = [f.name for f in facts if f.provenance and f.provenance.failing_checks]
+    rejected = [f.name for f in facts if f.provenance and f.provenance.rows_rejected]
+    if stale:
+        warnings.append(f"Older than {STALE_AFTER_S // 3600} h: {_names(stale)}. run_materialization refreshes them.")
+    if failing:
+        warnings.append(f"Checks fail on: {_names(failing)}; see failing_checks.")
+    if rejected:
+        warnings.append(f"Some source records were set aside while loading: {_names(rejected)}.")
+    return warnings
+
+
+Failing = dict[str, tuple[CheckResult, ...]]
+Known = tuple[dict[tuple[str, ...], AssetState], Failing, DagsterUnavailable | None]
+
+
+async def _known_to_dagster(bridge: Bridge, tenant: Tenant, pipelines: list[Pipeline]) -> Known:
+    try:
+        async with asyncio.timeout(_DAGSTER_TIMEOUT_S):
+            found = await asyncio.gather(*(bridge.dagster.assets(p.name, tenant.key) for p in pipelines))
+            assets = {asset.key: asset for states in found for asset in states}
+            run_ids = {asset.run_id for asset in assets.values() if asset.run_id}
+            return assets, await bridge.checks.of(run_ids), None
+    except DagsterUnavailable as error:
+        return {}, {}, error
+    except TimeoutError:
+        late = DagsterUnavailable("Dagster does not answer in time.", next_step="Check it with `explorer status`.")
+        return {}, {}, late
+    except ExplorerError as error:
+        return {}, {}, DagsterUnavailable(error.message, next_step=error.next_step)
+
+
+def _generated(assets: dict[tuple[str, ...], AssetState]) -> dict[str, tuple[AssetState, dict[str, Any]]]:
+    """Tables that an asset lists in its metadata, by name: the assets that stand for many tables."""
+    listed = {}
+    for asset in assets.values():
+        tables = asset.metadata.get("tables")
+        for entry in tables if isinstance(tables, list) else []:
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+                listed[entry["name"]] = (asset, entry)
+    return listed
+
+
+def _facts(
+    known: TenantTables,
+    name: str,
+    is_raw: bool,
+    generated: tuple[AssetState, dict[str, Any]] | None,
+    failing: Failing,
+) -> TableFacts:
+    relation = known.live.relations[name]
+    asset, entry = generated or (_asset_of(known, name, is_raw), {})
+    counted = entry.get("row_count") if generated else (asset.metadata.get("dagster/row_count") if asset else None)
+    described = relation.comment or entry.get("description") or (asset.description if asset else None)
+    return TableFacts(
+        name=name,
+        schema=relation.schema,
+        kind=str(entry.get("kind") or ("raw" if is_raw else "mart")),
+        description=str(described or ""),
+        source=entry.get("source"),
+        row_count=counted if isinstance(counted, int) else relation.estimate,
+        row_count_exact=isinstance(counted, int),
+        provenance=_provenance(known.assets, asset, failing) if asset else None,
+    )
+
+
+def _asset_of(known: TenantTables, name: str, is_raw: bool) -> AssetState | None:
+    for pipeline in known.pipelines:
+        if is_raw:
+            keys = [(pipeline.asset_prefix, "raw", s.name) for s in pipeline.sources if s.table == name]
+        else:
+            keys = [(pipeline.asset_prefix, "marts", name)]
+        for key in keys:
+            if key in known.assets:
+                return known.assets[key]
+    return None
+
+
+def _provenance(assets: dict[tuple[str, ...], AssetState], asset: AssetState, failing: Failing) -> Provenance:
+    checks: list[str] = []
+    rejected = 0
+    for origin in [asset, *upstream(assets, asset)]:
+        failed = failing.get(origin.run_id, ()) if origin.run_id else ()
+        label = "" if origin is asset else f"{'/'.join(origin.key[1:])}: "
+        checks += [f"{label}{check.name}" for check in failed if check.asset_key == origin.key]
+        counted = origin.metadata.get("rows_rejected")
+        rejected += counted if isinstance(counted, int) else 0
+    return Provenance(asset.key, asset.run_id, asset.materialized_at, tuple(checks), rejected)
+
+
+def upstream(assets: dict[tuple[str, ...], AssetState], asset: AssetState) -> list[AssetState]:
+    """Everything that the asset is made from, nearest first, without itself."""
+    seen: dict[tuple[str, ...], AssetState] = {}
+    ahead = list(asset.upstream)
+    while ahead:
+        key = ahead.pop(0)
+        if key in assets and key not in seen and key != asset.key:
+            seen[key] = assets[key]
+            ahead += assets[key].upstream
+    return list(seen.values())
+
+
+def _short(text: str) -> str:
+    line = text.strip().split("\n", 1)[0]
+    return line if len(line) <= 120 else f"{line[:117]}..."
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

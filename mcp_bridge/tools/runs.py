@@ -1,0 +1,361 @@
+"""Tools about pipelines and runs: what can be run, starting it, watching it, stopping it. Dagster does the work; this asks it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from typing import Any
+
+from anyio import CancelScope, to_thread
+from pydantic import Field
+
+from explorer_dagster.catalog import SchemaAbsent, Scope, State, Tenant
+from explorer_dagster.errors import ExplorerError
+from explorer_dagster.registry import Pipeline
+from mcp_bridge.dagster_client import (
+    FULL_REFRESH_TAG,
+    IDEMPOTENCY_TAG,
+    REQUESTED_BY_TAG,
+    DagsterUnavailable,
+    Run,
+    RunEvent,
+    RunStatus,
+    UnknownRun,
+)
+from mcp_bridge.envelope import Answer, InvalidArgument, did_you_mean, iso, page_after, unknown_name
+from mcp_bridge.runs import Narrator, asset_name, run_row, run_summary
+from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
+
+_HEARTBEAT_S = 10.0
+_MAX_WAIT_S = 45
+
+
+class UnknownPipeline(ExplorerError):
+    """No pipeline of this name fills the tenant's tables."""
+
+    code = "unknown_pipeline"
+
+
+class ListPipelines(Arguments):
+    limit: int = Field(20, ge=1, le=50, description="Pipelines per page.")
+    cursor: str | None = Field(None, max_length=200, description="next_cursor of the page before.")
+
+
+class RunMaterialization(TenantArguments):
+    pipeline: str = Field("commcare_sync", description="Name from list_pipelines.")
+    full_refresh: bool = Field(False, description="Read everything again instead of what changed; slow.")
+    assets: list[str] | None = Field(
+        None, min_length=1, max_length=50, description="Only these assets, e.g. raw/cases. Default: all."
+    )
+    wait_s: int = Field(
+        20, ge=0, le=_MAX_WAIT_S, description="Seconds to wait for the end; progress is streamed meanwhile."
+    )
+    idempotency_key: str | None = Field(
+        None, min_length=1, max_length=100, description="Calls with one key start one run. Use it when you may retry."
+    )
+
+
+class RunStatusArguments(Arguments):
+    run_id: str = Field(min_length=1, max_length=64, description="Run id from run_materialization or list_runs.")
+    wait_s: int = Field(
+        0, ge=0, le=_MAX_WAIT_S, description="Seconds to wait for the end; progress is streamed meanwhile."
+    )
+
+
+class ListRuns(TenantArguments):
+    pipeline: str | None = Field(None, description="Only runs of this pipeline.")
+    status: list[RunStatus] | None = Field(None, max_length=10, description="Only runs in these states.")
+    created_after: datetime | None = Field(None, description="Only runs created after this ISO-8601 instant.")
+    limit: int = Field(10, ge=1, le=50, description="Runs per page, newest first.")
+    cursor: str | None = Field(None, max_length=64, description="next_cursor of the page before.")
+
+
+class CancelMaterialization(Arguments):
+    run_id: str = Field(min_length=1, max_length=64, description="Run id from run_materialization or list_runs.")
+    force: bool = Field(False, description="Mark it cancelled at once; only after an ordinary cancel had no effect.")
+
+
+async def list_pipelines(call: Call, args: ListPipelines) -> Answer:
+    page, cursor = page_after(
+        sorted(call.bridge.pipelines.values(), key=lambda p: p.name), args.cursor, args.limit, lambda p: p.name
+    )
+    return Answer(
+        {"pipelines": [_pipeline_row(p) for p in page], "total": len(call.bridge.pipelines), "next_cursor": cursor}
+    )
+
+
+def _pipeline_row(pipeline: Pipeline) -> dict[str, Any]:
+    schedule = pipeline.schedule
+    return {
+        "name": pipeline.name,
+        "title": pipeline.title,
+        "description": pipeline.description,
+        "provider": pipeline.provider,
+        "schedule": f"{schedule.cron} {schedule.timezone}" if schedule else None,
+        "discovery": [f"{part.name}: {part.description}" for part in pipeline.discovery],
+        "sources": [
+            {
+                "asset": f"raw/{s.name}",
+                "table": s.table,
+                "incremental": s.cursor is not None,
+                "description": s.description,
+            }
+            for s in pipeline.sources
+        ],
+        "transforms": pipeline.transforms.description,
+    }
+
+
+async def run_materialization(call: Call, args: RunMaterialization) -> Answer:
+    tenant = call.own_tenant
+    pipeline = _pipeline(call, tenant, args.pipeline)
+    call.audit |= {"pipeline": pipeline.name, "full_refresh": args.full_refresh, "assets": len(args.assets or ())}
+    await to_thread.run_sync(_require_schemas, call, tenant)
+    assets = await _asset_keys(call, pipeline, args.assets)
+    run, launched = await _launch_once(call, tenant, pipeline, args, assets)
+    call.audit |= {"run_id": run.run_id, "launched": launched}
+    async with _cancelled_with_the_call(call, run, launched):
+        run, events = await _wait(call, run.run_id, args.wait_s)
+    return await _run_answer(
+        call, run, events, {"launched": launched, "already_running": not launched and not run.finished}
+    )
+
+
+def _require_schemas(call: Call, tenant: Tenant) -> None:
+    state = call.bridge.catalog.schemas.get(tenant).state
+    if state in (State.ABSENT, State.TEARDOWN, State.PROVISIONING):
+        raise SchemaAbsent(
+            f"The schemas of {tenant.key} are {state.value}: there is nothing to load into.",
+            next_step="Call provision_schema (scope schema:manage), then run_materialization again.",
+        )
+
+
+def _pipeline(call: Call, tenant: Tenant, name: str) -> Pipeline:
+    usable = {pipeline.name: pipeline for pipeline in call.bridge.pipelines_of(tenant)}
+    if name not in usable:
+        raise unknown_name(UnknownPipeline, "pipeline", name, list(usable), "list_pipelines")
+    return usable[name]
+
+
+async def _asset_keys(call: Call, pipeline: Pipeline, names: list[str] | None) -> list[tuple[str, ...]] | None:
+    if names is None:
+        return None
+    known = {asset_name(asset.key): asset.key for asset in await call.bridge.dagster.assets(pipeline.name)}
+    for name in names:
+        if name not in known:
+            near = did_you_mean(name, known)
+            raise InvalidArgument(
+                f"{pipeline.name} has no asset {name[:80]!r}.",
+                next_step=f"{f'Did you mean {near[0]}? ' if near else ''}Leave `assets` out to run all of them.",
+                details={"allowed": near or sorted(known)[:10]},
+            )
+    return [known[name] for name in names]
+
+
+async def _launch_once(
+    call: Call, tenant: Tenant, pipeline: Pipeline, args: RunMaterialization, assets: list[tuple[str, ...]] | None
+) -> tuple[Run, bool]:
+    """The run of this idempotency key, else the tenant's active run, else a new one; and whether it is new."""
+    dagster = call.bridge.dagster
+    async with call.bridge.launch_locks[tenant.key]:
+        if args.idempotency_key:
+            tags = {IDEMPOTENCY_TAG: args.idempotency_key}
+            same = await dagster.runs(partition=tenant.key, tags=tags, limit=1)
+            if same:
+                return same[0], False
+        active = await dagster.active_run(tenant.key, pipeline.name)
+        if active is not None:
+            return active, False
+        tags = {REQUESTED_BY_TAG: call.caller.actor}
+        if args.full_refresh:
+            tags[FULL_REFRESH_TAG] = "true"
+        if args.idempotency_key:
+            tags[IDEMPOTENCY_TAG] = args.idempotency_key
+        # Dagster launches runs of unknown partitions, which fail in their first step: a new tenant is registered here.
+        await dagster.add_partition(tenant.key)
+        return await dagster.launch(pipeline.name, tenant.key, tags=tags, assets=assets), True
+
+
+@asynccontextmanager
+async def _cancelled_with_the_call(call: Call, run: Run, launched: bool) -> AsyncIterator[None]:
+    """A caller who cancels the call that started a run means the run; a bridge that shuts down does not."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        if launched and not call.bridge.stopping:
+            with CancelScope(shield=True), suppress(ExplorerError):
+                await call.bridge.dagster.cancel(run.run_id)
+                call.audit["run_cancelled"] = True
+        raise
+
+
+async def _wait(call: Call, run_id: str, wait_s: int) -> tuple[Run, list[RunEvent]]:
+    """Follow the run until it ends or the time is up, telling the caller at each step and at least every ten seconds."""
+    if wait_s == 0:
+        return await call.bridge.dagster.run(run_id), await call.bridge.dagster.events(run_id)
+    deadline = time.monotonic() + wait_s
+    teller = _Teller(call)
+    events: list[RunEvent] = []
+    async with call.bridge.dagster.watch(run_id) as watch:
+        while not watch.done and (left := deadline - time.monotonic()) > 0:
+            fresh = await watch.events(timeout_s=min(left, 1.0))
+            events += fresh
+            await teller.tell(fresh)
+        run = watch.run
+    return run or await call.bridge.dagster.run(run_id), events
+
+
+class _Teller:
+    """Sends progress notifications; the number grows with each, as the protocol demands, also when only time passes."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._narrator = Narrator()
+        self._sent = 0.0
+        self._last_line = "waiting for the run"
+        self._told_at = time.monotonic()
+
+    async def tell(self, events: list[RunEvent]) -> None:
+        for event in events:
+            line = self._narrator.tell(event)
+            if line is not None:
+                self._last_line = line
+                await self._send(line)
+        if time.monotonic() - self._told_at >= _HEARTBEAT_S:
+            await self._send(f"{self._last_line} (still at work)")
+
+    async def _send(self, line: str) -> None:
+        self._sent = max(self._narrator.progress, self._sent + 0.001)
+        total = self._narrator.total
+        self._told_at = time.monotonic()
+        await self._call.progress(self._sent, max(total, self._sent) if total else None, line)
+
+
+async def _run_answer(call: Call, run: Run, events: list[RunEvent], extra: dict[str, Any]) -> Answer:
+    data = run_summary(call.bridge.dagster, run, events) | extra
+    warnings: list[str] = []
+    if not run.finished:
+        data["next_step"] = f"Call get_materialization_status with run_id {run.run_id} and wait_s to follow it."
+        if run.status in ("QUEUED", "NOT_STARTED"):
+            warnings += await _why_it_waits(call)
+    if data["failing_checks"]:
+        warnings.append(f"{len(data['failing_checks'])} checks failed; the tables were built all the same.")
+    return Answer(data, warnings)
+
+
+async def _why_it_waits(call: Call) -> list[str]:
+    try:
+        health = await call.bridge.dagster.health()
+    except DagsterUnavailable:
+        return []
+    if health.unhealthy_daemons:
+        return ["Dagster's daemon is not running, so queued runs do not start: `explorer status` and `explorer up`."]
+    return []
+
+
+async def get_materialization_status(call: Call, args: RunStatusArguments) -> Answer:
+    await _own_run(call, args.run_id, Scope.METADATA_READ)
+    run, events = await _wait(call, args.run_id, args.wait_s)
+    return await _run_answer(call, run, events, {})
+
+
+async def _own_run(call: Call, run_id: str, scope: Scope) -> Run:
+    """The run, when it is one of a tenant of the caller's; another's run does not exist for them."""
+    call.audit["run_id"] = run_id
+    own = {t.key: t for t in await to_thread.run_sync(lambda: call.caller.tenants(call.bridge.catalog))}
+    try:
+        run = await call.bridge.dagster.run(run_id)
+    except UnknownRun:
+        run = None
+    if run is None or run.tenant not in own:
+        recent = [run.run_id for run in await call.bridge.dagster.runs(limit=200) if run.tenant in own]
+        raise unknown_name(UnknownRun, "run", run_id, recent, "list_runs")
+    call.tenant = own[run.tenant]
+    call.caller.require(scope, run.tenant)
+    return run
+
+
+async def list_runs(call: Call, args: ListRuns) -> Answer:
+    tenant = call.own_tenant
+    runs = await call.bridge.dagster.runs(
+        partition=tenant.key,
+        job=args.pipeline,
+        statuses=args.status,
+        created_after=args.created_after,
+        limit=args.limit + 1,
+        cursor=args.cursor,
+    )
+    page = runs[: args.limit]
+    cursor = page[-1].run_id if len(runs) > len(page) else None
+    return Answer({"runs": [run_row(call.bridge.dagster, run) for run in page], "next_cursor": cursor})
+
+
+async def cancel_materialization(call: Call, args: CancelMaterialization) -> Answer:
+    run = await _own_run(call, args.run_id, Scope.RUNS_CANCEL)
+    if run.finished:
+        return Answer({**run_row(call.bridge.dagster, run), "ended_at": iso(run.ended_at), "cancelled": False})
+    run = await call.bridge.dagster.cancel(args.run_id, force=args.force)
+    return Answer(
+        {
+            **run_row(call.bridge.dagster, run),
+            "cancelled": True,
+            "next_step": "get_materialization_status with wait_s tells when it has stopped.",
+        }
+    )
+
+
+TOOLS = (
+    Tool(
+        "list_pipelines",
+        "List pipelines",
+        "Lists the pipelines that can be run for a tenant: what each loads from CommCare, what it builds, its "
+        "schedule. Use it before run_materialization when you need asset names. For past runs use list_runs.",
+        ListPipelines,
+        list_pipelines,
+        None,
+    ),
+    Tool(
+        "run_materialization",
+        "Run materialization",
+        "Brings a tenant's tables up to date from CommCare by a Dagster run: discover, load, transform. Returns "
+        "run_id, status and run_url; waits up to wait_s and streams progress, and a run that needs longer is a "
+        "normal answer to go on from with get_materialization_status. If the tenant is already being synced, "
+        "answers with that run. Cancelling this call cancels the run it started. Not needed when list_tables shows "
+        "fresh data.",
+        RunMaterialization,
+        run_materialization,
+        Scope.RUNS_LAUNCH,
+        mutates=True,
+        open_world=True,
+    ),
+    Tool(
+        "get_materialization_status",
+        "Get materialization status",
+        "One run: status, steps, rows per asset, failing checks, errors with their cause. With wait_s it waits for "
+        "the end and streams progress. To find a run id use list_runs.",
+        RunStatusArguments,
+        get_materialization_status,
+        Scope.METADATA_READ,
+    ),
+    Tool(
+        "list_runs",
+        "List runs",
+        "Lists a tenant's runs, newest first, filtered by state, pipeline and time. For one run's steps and errors "
+        "use get_materialization_status.",
+        ListRuns,
+        list_runs,
+        Scope.METADATA_READ,
+    ),
+    Tool(
+        "cancel_materialization",
+        "Cancel materialization",
+        "Stops a run that has not ended; tables keep the data from before. A run that has ended is left as it is "
+        "(cancelled=false). Use force only when an ordinary cancel had no effect.",
+        CancelMaterialization,
+        cancel_materialization,
+        Scope.RUNS_CANCEL,
+        mutates=True,
+        destructive=True,
+    ),
+)

@@ -1,0 +1,202 @@
+"""Tools about tenants and their schemas: which there are, in which state, and making or dropping the schemas."""
+
+from typing import Any
+
+from anyio import to_thread
+from pydantic import Field
+
+from explorer_dagster import tenants as tenancy
+from explorer_dagster.catalog import Scope, State, Tenant, TenantSchema
+from explorer_dagster.errors import ExplorerError
+from mcp_bridge.dagster_client import DagsterUnavailable, Run
+from mcp_bridge.envelope import Answer, age_s, iso, page_after
+from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
+
+
+class ConfirmationMissing(ExplorerError):
+    """A destructive call whose `confirm` does not repeat the tenant key."""
+
+    code = "confirmation_required"
+
+
+class RunActive(ExplorerError):
+    """A run of the tenant has not ended yet."""
+
+    code = "run_active"
+
+
+class ListTenants(Arguments):
+    search: str | None = Field(
+        None, max_length=200, description="Only tenants whose key, name or domain contains this."
+    )
+    limit: int = Field(50, ge=1, le=50, description="Tenants per page.")
+    cursor: str | None = Field(None, max_length=200, description="next_cursor of the page before.")
+
+
+class SchemaStatus(TenantArguments):
+    pass
+
+
+class ProvisionSchema(TenantArguments):
+    pass
+
+
+class TeardownSchema(TenantArguments):
+    confirm: str = Field(description="The tenant key again: the data is dropped for good.")
+
+
+async def list_tenants(call: Call, args: ListTenants) -> Answer:
+    def read() -> tuple[list[dict[str, Any]], int, str | None]:
+        catalog = call.bridge.catalog
+        wanted = (args.search or "").lower()
+        own = [t for t in call.caller.tenants(catalog) if wanted in f"{t.key}\n{t.display_name}\n{t.domain}".lower()]
+        page, cursor = page_after(own, args.cursor, args.limit, lambda tenant: tenant.key)
+        return [_tenant_row(call, t, catalog.schemas.get(t)) for t in page], len(own), cursor
+
+    rows, total, cursor = await to_thread.run_sync(read)
+    return Answer({"tenants": rows, "total": total, "next_cursor": cursor})
+
+
+def _tenant_row(call: Call, tenant: Tenant, schema: TenantSchema) -> dict[str, Any]:
+    return {
+        "tenant": tenant.key,
+        "name": tenant.display_name,
+        "provider": tenant.provider,
+        "server": tenant.server,
+        "domain": tenant.domain,
+        "schema_state": schema.state.value,
+        "scopes": sorted(scope.value for scope in call.caller.scopes(tenant.key)),
+    }
+
+
+async def get_schema_status(call: Call, args: SchemaStatus) -> Answer:
+    tenant = call.own_tenant
+
+    def read() -> tuple[TenantSchema, dict[str, Any] | None]:
+        catalog = call.bridge.catalog
+        versions = catalog.discovered.versions(tenant)
+        structure = None
+        if versions:
+            latest = versions[0]
+            structure = {"version": latest.version, "discovered_at": iso(latest.created_at), "run_id": latest.run_id}
+        return catalog.schemas.get(tenant), structure
+
+    schema, structure = await to_thread.run_sync(read)
+    warnings: list[str] = []
+    active: Run | None = None
+    try:
+        active = await call.bridge.dagster.active_run(tenant.key)
+    except DagsterUnavailable as error:
+        warnings.append(f"{error.message} Whether a run is active is unknown.")
+    return Answer(
+        {
+            **_schema_row(schema),
+            "structure": structure,
+            "active_run": {"run_id": active.run_id, "status": active.status} if active else None,
+        },
+        warnings,
+        schema.marts,
+    )
+
+
+def _schema_row(schema: TenantSchema) -> dict[str, Any]:
+    return {
+        "state": schema.state.value,
+        "state_changed_at": iso(schema.state_changed_at),
+        "age_s": age_s(schema.state_changed_at),
+        "last_error": schema.last_error,
+        "last_run_id": schema.run_id,
+        "schemas": {"marts": schema.marts, "staging": schema.staging, "raw": schema.raw},
+    }
+
+
+async def provision_schema(call: Call, args: ProvisionSchema) -> Answer:
+    tenant = call.own_tenant
+    before = await to_thread.run_sync(lambda: call.bridge.catalog.schemas.get(tenant))
+    schema = await to_thread.run_sync(
+        lambda: tenancy.provision_schema(call.bridge.settings, call.bridge.catalog, call.bridge.connections, tenant)
+    )
+    created = before.prefix != schema.prefix or before.state is State.ABSENT
+    next_step = "run_materialization fills them." if created else "They were there already and were left as they are."
+    return Answer({**_schema_row(schema), "created": created, "next_step": next_step}, schema=schema.marts)
+
+
+async def teardown_schema(call: Call, args: TeardownSchema) -> Answer:
+    tenant = call.own_tenant
+    if args.confirm != tenant.key:
+        raise ConfirmationMissing(
+            f"Dropping the schemas of {tenant.key} deletes all of its loaded data; `confirm` does not repeat the key.",
+            next_step=f"If the user really wants that, call again with confirm={tenant.key!r}.",
+        )
+    async with call.bridge.launch_locks[tenant.key]:
+        await _refuse_while_running(call, tenant)
+        schema = await to_thread.run_sync(
+            lambda: tenancy.teardown_schema(call.bridge.settings, call.bridge.catalog, call.bridge.connections, tenant)
+        )
+    return Answer(
+        {
+            **_schema_row(schema),
+            "dropped": True,
+            "next_step": "provision_schema and run_materialization bring the data back.",
+        }
+    )
+
+
+async def _refuse_while_running(call: Call, tenant: Tenant) -> None:
+    """A queued run is not seen in the schema's state. Without Dagster nothing can be queued that starts by itself."""
+    try:
+        active = await call.bridge.dagster.active_run(tenant.key)
+    except DagsterUnavailable:
+        return
+    if active is not None:
+        raise RunActive(
+            f"Run {active.run_id} of {tenant.key} is {active.status.lower()}.",
+            next_step="Wait for it with get_materialization_status, or cancel_materialization, then try again.",
+            details={"run_id": active.run_id},
+        )
+
+
+TOOLS = (
+    Tool(
+        "list_tenants",
+        "List tenants",
+        "Lists the tenants (CommCare project spaces) that this token may use, with the state of their schemas and "
+        "the scopes held. Call it first when you do not know the tenant key. For tables of one tenant use "
+        "list_tables.",
+        ListTenants,
+        list_tenants,
+        None,
+    ),
+    Tool(
+        "get_schema_status",
+        "Get schema status",
+        "State of a tenant's schemas (active, materializing, absent, ...), the last error, the discovered "
+        "structure's version and the active run, if any. Use it when tables are missing or a call says that "
+        "schemas are absent. For a run's progress use get_materialization_status.",
+        SchemaStatus,
+        get_schema_status,
+        Scope.METADATA_READ,
+    ),
+    Tool(
+        "provision_schema",
+        "Provision schemas",
+        "Creates empty schemas and logins for a tenant that has none. A tenant that has them keeps them unchanged. "
+        "Follow with run_materialization to fill them. Not needed before an ordinary sync.",
+        ProvisionSchema,
+        provision_schema,
+        Scope.SCHEMA_MANAGE,
+        mutates=True,
+    ),
+    Tool(
+        "teardown_schema",
+        "Tear down schemas",
+        "Drops a tenant's schemas with all loaded data. Irreversible, though a later sync can load the data again. "
+        "Ask the user first and repeat the tenant key in confirm. Refused while a run is active. To reload data "
+        "use run_materialization with full_refresh instead.",
+        TeardownSchema,
+        teardown_schema,
+        Scope.SCHEMA_MANAGE,
+        mutates=True,
+        destructive=True,
+    ),
+)
