@@ -25,16 +25,16 @@ def pipeline_definitions(pipeline: Pipeline) -> dg.Definitions:
         description=pipeline.description,
         executor_def=dg.in_process_executor,
     )
-    return dg.Definitions(assets=assets, jobs=[job], schedules=_schedules(pipeline, job))
+    return dg.Definitions(assets=assets, jobs=[job], schedules=_schedules(pipeline))
 
 
-def _schedules(pipeline: Pipeline, job: dg.UnresolvedAssetJobDefinition) -> list[dg.ScheduleDefinition]:
+def _schedules(pipeline: Pipeline) -> list[dg.ScheduleDefinition]:
     if pipeline.schedule is None:
         return []
 
     @dg.schedule(
         name=f"{pipeline.name}_schedule",
-        job=job,
+        job_name=pipeline.name,
         cron_schedule=pipeline.schedule.cron,
         execution_timezone=pipeline.schedule.timezone,
         default_status=dg.DefaultScheduleStatus[pipeline.schedule.default_status.upper()],
