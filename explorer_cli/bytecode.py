@@ -1,7 +1,7 @@
 """Whether the installed packages are compiled, and compiling them once if not.
 
-Without bytecode every process of the platform pays some twelve seconds of imports instead of five. pip compiles while it installs; other
-installers, and pip under PYTHONDONTWRITEBYTECODE, do not.
+Without bytecode every process of the platform pays some twelve seconds of imports instead of five. pip compiles while
+it installs; other installers do not.
 """
 
 import importlib.util
@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 PACKAGES = (
-    "alembic", "cryptography", "dagster", "dagster_dbt", "dagster_graphql", "dagster_postgres", "dagster_shared", "dagster_webserver",
-    "dbt", "dlt", "google", "graphene", "graphql", "grpc", "jinja2", "mashumaro", "mcp", "mcp_types", "networkx", "pydantic", "rich",
-    "sqlalchemy", "sqlglot", "starlette", "uvicorn",
+    "alembic", "cryptography", "dagster", "dagster_dbt", "dagster_graphql", "dagster_postgres", "dagster_shared",
+    "dagster_webserver", "dbt", "dlt", "google", "graphene", "graphql", "grpc", "jinja2", "mashumaro", "mcp", "mcp_types",
+    "networkx", "pydantic", "rich", "sqlalchemy", "sqlglot", "starlette", "uvicorn",
 )  # fmt: skip
 PROBED = ("dagster", "dbt", "sqlalchemy")
 COMPILED_SHARE = 0.3
@@ -31,7 +31,7 @@ def compile_packages() -> bool:
     if not folders:
         return False
     command = [sys.executable, "-m", "compileall", "-q", "-j", str(os.cpu_count() or 1), *folders]
-    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=TIMEOUT_S, check=False)  # noqa: S603
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=TIMEOUT_S, check=False)
     return True
 
 

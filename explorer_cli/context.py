@@ -71,7 +71,7 @@ def record_traceback(error: Exception) -> Path | None:
 
 @contextlib.contextmanager
 def _database_for_a_while(settings: Settings) -> Iterator[None]:
-    """Stop the embedded database afterwards if it did not run before; the lock keeps `explorer up` from relying on it meanwhile."""
+    """Stop the embedded database afterwards if it did not run before; the lock keeps `explorer up` off it meanwhile."""
     lock = Lock(settings.home)
     try:
         lock.acquire()

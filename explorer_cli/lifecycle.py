@@ -1,8 +1,7 @@
-"""What `up`, `down` and `status` do: one supervisor per HOME, in the foreground or in the background, and how it is seen from outside."""
+"""What `up`, `down` and `status` do: one supervisor per HOME, in the foreground or not, and how it is seen from outside."""
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -29,7 +28,9 @@ POLL_S = 0.2
 
 
 @contextlib.contextmanager
-def running_platform(settings: Settings, console: Console, *, demo: bool, steps: tuple[Step, ...] = ()) -> Iterator[Supervisor]:
+def running_platform(
+    settings: Settings, console: Console, *, demo: bool, steps: tuple[Step, ...] = ()
+) -> Iterator[Supervisor]:
     """Everything started and ready inside the block, everything stopped after it, however the block is left.
 
     `steps` are added to the table; StopRequested ends the block from any signal.
@@ -61,7 +62,7 @@ def running_platform(settings: Settings, console: Console, *, demo: bool, steps:
 
 
 def up(*, demo: bool, as_json: bool) -> int:
-    """Run in the foreground until a signal ends it; exit status 0 after an orderly stop, 130 when it came before all was ready."""
+    """Run in the foreground until a signal ends it; exit status 0 then, 130 when it came before all was ready."""
     settings = open_settings()
     console = Console(stderr=True, highlight=False)
     code = 130
@@ -84,7 +85,7 @@ def up_detached(*, demo: bool, as_json: bool) -> int:
     console = Console(stderr=True, highlight=False)
     command = [sys.executable, "-m", "explorer_cli", "up", "--json", *([] if demo else ["--no-demo"])]
     with answer.open("wb") as out, log.open("ab") as err:
-        supervisor = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)  # noqa: S603
+        supervisor = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
     try:
         with Interrupts():
             _await_detached(settings, supervisor, answer, console)
@@ -127,7 +128,9 @@ def status(*, as_json: bool) -> int:
     if as_json:
         answer_json(facts)
     elif not facts["running"]:
-        Console(highlight=False).print(f"Nothing runs under {settings.home}. Start it with `explorer up`, or `explorer demo`.")
+        Console(highlight=False).print(
+            f"Nothing runs under {settings.home}. Start it with `explorer up`, or `explorer demo`."
+        )
     else:
         rows = [
             (part["title"], part["state"], part["pid"], part["address"], part["note"] or None)
@@ -220,5 +223,3 @@ def _tell_addresses(console: Console, state: dict[str, Any]) -> None:
 def _tell_change(unit: UnitStatus, console: Console) -> None:
     if unit.state in ("ready", "unhealthy", "restarting", "failed"):
         console.print(display.line(unit))
-
-

@@ -47,7 +47,9 @@ def demo(
 
 @app.command()
 def up(
-    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything runs; it goes on in the background.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when everything runs; it goes on in the background.")
+    ] = False,
     no_demo: Annotated[bool, typer.Option("--no-demo", help="Without the demo CommCare server.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -76,7 +78,9 @@ def status(as_json: Json = False) -> None:
 
 @app.command()
 def doctor(
-    online: Annotated[bool, typer.Option("--online", help="Also try every tenant's credentials at its server.")] = False,
+    online: Annotated[
+        bool, typer.Option("--online", help="Also try every tenant's credentials at its server.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Look for what is wrong and say how to mend it. Exit status 1 when something is."""
@@ -118,8 +122,12 @@ def tenants_add(
     domain: Annotated[str, typer.Option(help="Name of the project space in its URL.")],
     username: Annotated[str | None, typer.Option(help="User whom the API key belongs to.")] = None,
     api_key_env: Annotated[str | None, typer.Option(metavar="VAR", help="Variable that holds the API key.")] = None,
-    oauth_client_id: Annotated[str | None, typer.Option(metavar="ID", help="OAuth client instead of an API key.")] = None,
-    oauth_client_secret_env: Annotated[str | None, typer.Option(metavar="VAR", help="Variable that holds its secret.")] = None,
+    oauth_client_id: Annotated[
+        str | None, typer.Option(metavar="ID", help="OAuth client instead of an API key.")
+    ] = None,
+    oauth_client_secret_env: Annotated[
+        str | None, typer.Option(metavar="VAR", help="Variable that holds its secret.")
+    ] = None,
     oauth_refresh_token_env: Annotated[
         str | None, typer.Option(metavar="VAR", help="Variable that holds a refresh token.")
     ] = None,
@@ -187,7 +195,9 @@ def tokens_list(as_json: Json = False) -> None:
 
 
 @tokens_app.command("revoke")
-def tokens_revoke(name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)], as_json: Json = False) -> None:
+def tokens_revoke(
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)], as_json: Json = False
+) -> None:
     """End a token at once."""
     from explorer_cli.tokens import revoke
 

@@ -44,7 +44,9 @@ def say(text: str) -> None:
     Console(stderr=True, highlight=False, soft_wrap=True).print(text)
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, empty: str = "Nothing there.") -> None:
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, empty: str = "Nothing there."
+) -> None:
     """A table on stdout; None is shown as an empty cell, numbers are aligned to the right."""
     from rich.console import Console
     from rich.table import Table

@@ -32,10 +32,11 @@ PROBE_TIMEOUT_S = 3.0
 POOL_GRACE_S = 20.0
 
 # What a child may inherit. Everything else, other programs' secrets above all, stays behind.
-INHERITED = frozenset(
-    "HOME LANG LANGUAGE LC_ALL LC_CTYPE LD_LIBRARY_PATH LOGNAME PATH PYTHONPATH REQUESTS_CA_BUNDLE SHELL SSL_CERT_DIR SSL_CERT_FILE TERM"
-    " TMPDIR TZ USER VIRTUAL_ENV HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy all_proxy".split()
-)
+INHERITED = frozenset({
+    "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "PYTHONPATH", "SHELL", "TERM", "TMPDIR",
+    "TZ", "USER", "VIRTUAL_ENV", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+    "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+})  # fmt: skip
 QUIET = {
     "PYTHONUNBUFFERED": "1",
     "DO_NOT_TRACK": "1",
@@ -212,7 +213,15 @@ def _dagster(settings: Settings, port: int, url: str) -> list[Part | Step]:
     webserver = Part(
         "webserver",
         "Dagster UI",
-        [*_module("explorer_dagster.webserver"), "--host", settings.dagster_host, "--port", str(port), "-w", str(workspace)],
+        [
+            *_module("explorer_dagster.webserver"),
+            "--host",
+            settings.dagster_host,
+            "--port",
+            str(port),
+            "-w",
+            str(workspace),
+        ],
         plain,
         ready=lambda: dagster_problem(url) is None,
         needs=("database", "code-server"),

@@ -1,7 +1,8 @@
 """How child processes are started, recognised later and stopped, without ever signalling a stranger.
 
-Every child leads its own session, so that a terminal's Ctrl-C reaches only the supervisor, and carries a mark in its environment, so that
-what it forked into sessions of their own (Dagster runs) is found again. What the children are is the business of `parts`.
+Every child leads its own session, so that a terminal's Ctrl-C reaches only the supervisor, and carries a mark in its
+environment, so that what it forked into sessions of their own (Dagster runs) is found again. What the children are is
+the business of `parts`.
 """
 
 import contextlib
@@ -44,7 +45,7 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) 
     """Start a child in its own session with stdout and stderr appended to `log` (mode 0600) and nothing on stdin."""
     fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        return subprocess.Popen(  # noqa: S603
+        return subprocess.Popen(
             list(argv), env=dict(env), cwd=cwd, stdin=subprocess.DEVNULL, stdout=fd, stderr=fd, start_new_session=True
         )
     finally:
@@ -156,7 +157,7 @@ def port_user(port: int) -> str | None:
             continue
         with contextlib.suppress(OSError):
             for link in (entry / "fd").iterdir():
-                if os.readlink(link) in inodes:
+                if str(link.readlink()) in inodes:
                     return f"process {entry.name} ({(entry / 'comm').read_text().strip()})"
     return None
 

@@ -1,8 +1,8 @@
 """How the parts of the platform are started in order, watched, restarted and stopped; the one owner of a HOME.
 
-Knows parts, not the platform: what they are called, how they are started and when they count as ready is told by `parts`. One supervisor
-per HOME holds `HOME/run/up.lock`; what it started stands in `HOME/run/state.json` with pid and start time, so that a supervisor that
-was killed leaves nothing behind that the next one could not find and end.
+Knows parts, not the platform: what they are called, how they are started and when they count as ready is told by
+`parts`. One supervisor per HOME holds `HOME/run/up.lock`; what it started stands in `HOME/run/state.json` with pid and
+start time, so that a supervisor that was killed leaves nothing behind that the next one could not find and end.
 """
 
 import contextlib
@@ -201,10 +201,11 @@ class _Unit:
 
 
 class Supervisor:
-    """Starts units as soon as what they need is ready, restarts parts that die, repeats steps whose work was undone, stops in reverse
-    order of the table.
+    """Starts units as soon as what they need is ready, restarts parts that die, repeats steps whose work was undone, stops
+    in reverse order of the table.
 
-    A part that dies before it was ever ready fails the start (`wait_ready` raises); afterwards it is restarted for ever, with growing delays.
+    A part that dies before it was ever ready fails the start (`wait_ready` raises); afterwards it is restarted for ever,
+    with growing delays.
     """
 
     def __init__(
@@ -293,10 +294,12 @@ class Supervisor:
 
     def _advance(self, unit: _Unit) -> None:
         now = time.monotonic()
-        if unit.state == "waiting" and all(self._units[name].state == "ready" for name in unit.spec.needs):
-            self._begin(unit)
-        elif unit.state == "restarting" and now >= unit.restart_at:
-            self._begin(unit)
+        if unit.state == "waiting":
+            if all(self._units[name].state == "ready" for name in unit.spec.needs):
+                self._begin(unit)
+        elif unit.state == "restarting":
+            if now >= unit.restart_at:
+                self._begin(unit)
         elif unit.process is not None and unit.process.poll() is not None:
             self._died(unit)
         elif unit.state in ("starting", "ready", "unhealthy"):
@@ -372,7 +375,8 @@ class Supervisor:
             self._fail(unit, self._part_failed(unit, f"was not ready after {unit.spec.start_timeout_s:.0f} s"))
 
     def _died(self, unit: _Unit) -> None:
-        assert unit.process is not None and isinstance(unit.spec, Part)  # noqa: S101
+        assert unit.process is not None  # noqa: S101
+        assert isinstance(unit.spec, Part)  # noqa: S101
         code = unit.process.returncode
         stop_child(unit.process, unit.spec.stop_signal, 0.0)
         unit.process, unit.identity, unit.job = None, None, None
@@ -400,7 +404,7 @@ class Supervisor:
 
     def _fail(self, unit: _Unit, error: ExplorerError) -> None:
         unit.note = error.message
-        log.error("%s", error.message)  # noqa: TRY400
+        log.error("%s", error.message)
         self._failure = self._failure or error
         self._set(unit, "failed")
 

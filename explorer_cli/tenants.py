@@ -1,4 +1,4 @@
-"""What `explorer tenants` does: the operator's way to `explorer_dagster.tenants`, and Dagster's partition kept in step with it."""
+"""What `explorer tenants` does: the operator's way to `explorer_dagster.tenants`, with Dagster's partitions kept in step."""
 
 import asyncio
 import os
@@ -108,7 +108,10 @@ def remove(key: str, *, purge: bool, yes: bool, as_json: bool) -> int:
     if as_json:
         answer_json({"removed": tenant.key, "purged": purge, "partition_removed": gone})
     else:
-        say(f"Removed {tenant.key}." + (" Its data are deleted." if purge else " Its data stay; add it again to use them."))
+        say(
+            f"Removed {tenant.key}."
+            + (" Its data are deleted." if purge else " Its data stay; add it again to use them.")
+        )
     return 0
 
 
@@ -155,7 +158,8 @@ def _secret(variable: str) -> str:
 def _confirm(key: str) -> None:
     if not sys.stdin.isatty():
         raise ConfirmationNeeded(
-            f"--purge deletes all tables of {key} for good.", next_step="Repeat the command with --yes if that is meant."
+            f"--purge deletes all tables of {key} for good.",
+            next_step="Repeat the command with --yes if that is meant.",
         )
     import typer
 

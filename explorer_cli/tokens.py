@@ -9,7 +9,9 @@ from explorer_cli.output import answer_json, say, show_table
 from explorer_dagster.catalog import DEFAULT_SCOPES, Scope
 
 
-def create(name: str, *, tenants: Sequence[str], scopes: Sequence[str] | None, expires_days: int | None, as_json: bool) -> int:
+def create(
+    name: str, *, tenants: Sequence[str], scopes: Sequence[str] | None, expires_days: int | None, as_json: bool
+) -> int:
     """Make principal `name` and print its token alone."""
     settings = open_settings()
     wanted = frozenset(Scope.parse(scope) for scope in scopes) if scopes else DEFAULT_SCOPES
@@ -18,7 +20,9 @@ def create(name: str, *, tenants: Sequence[str], scopes: Sequence[str] | None, e
         granted = [store.catalog.tenants.get(key) for key in tenants]
         token = store.catalog.principals.create_token(name, granted, wanted, expires_at)
     if as_json:
-        answer_json({"name": name, "token": token, "tenants": list(tenants), "scopes": wanted, "expires_at": expires_at})
+        answer_json(
+            {"name": name, "token": token, "tenants": list(tenants), "scopes": wanted, "expires_at": expires_at}
+        )
     else:
         sys.stdout.write(f"{token}\n")
     return 0

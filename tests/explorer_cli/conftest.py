@@ -44,6 +44,8 @@ def explorer(home: Path) -> Explorer:
         env = {name: value for name, value in os.environ.items() if not name.startswith("EXPLORER_")}
         env |= {"EXPLORER_HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "200", **variables}
         command = [sys.executable, "-m", "explorer_cli", *args]
-        return Answer(subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=120, check=False))
+        return Answer(
+            subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+        )
 
     return run

@@ -67,7 +67,9 @@ def pid_of(home: Path, name: str) -> int:
 
 def test_parts_wait_for_what_they_need_and_are_stopped_with_their_steps_undone(home: Path) -> None:
     order: list[str] = []
-    step = Step("store", "Store", lambda: order.append("run") or {"database": {"port": 5}}, undo=lambda: order.append("undo"))
+    step = Step(
+        "store", "Store", lambda: order.append("run") or {"database": {"port": 5}}, undo=lambda: order.append("undo")
+    )
     late = part("late", SLEEPER, needs=("store",), ready=lambda: order.append("probe") or True)
     with supervised(home, step, late) as supervisor:
         assert supervisor.wait_ready(timeout_s=20)
@@ -108,9 +110,13 @@ def test_a_step_whose_work_was_undone_is_repeated(home: Path, monkeypatch: pytes
 
 
 def test_a_part_that_never_came_up_fails_the_start_with_its_last_words(home: Path) -> None:
-    with supervised(home, part("broken", "import sys; print('no such table'); sys.exit(3)", ready=lambda: False)) as supervisor:
-        with pytest.raises(PartFailed) as failure:
-            supervisor.wait_ready(timeout_s=20)
+    with (
+        supervised(
+            home, part("broken", "import sys; print('no such table'); sys.exit(3)", ready=lambda: False)
+        ) as supervisor,
+        pytest.raises(PartFailed) as failure,
+    ):
+        supervisor.wait_ready(timeout_s=20)
     assert "ended with status 3" in failure.value.message
     assert failure.value.details["log"] == ["no such table"]
     assert str(home / "logs" / "broken.log") in failure.value.next_step
@@ -127,7 +133,9 @@ def test_an_error_of_a_step_is_the_error_of_the_start_and_nothing_that_needs_it_
 
 
 def test_a_part_that_ignores_sigterm_is_killed_with_its_group(home: Path) -> None:
-    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+    )
     with supervised(home, part("stubborn", stubborn, stop_grace_s=0.2)) as supervisor:
         supervisor.wait_ready(timeout_s=20)
         assert wait_until(lambda: "deaf" in (home / "logs" / "stubborn.log").read_text(), 10)
