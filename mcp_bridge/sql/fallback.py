@@ -41,21 +41,74 @@ _NODES: frozenset[type[exp.Expression]] = frozenset(
         exp.JSONPathKey, exp.JSONPathSubscript, exp.Unnest, exp.Explode, exp.Concat,
     }
 )  # fmt: skip
-# Functions without parentheses are no words before one; those that are not on the list of nodes are refused.
-_REFUSED_FUNCTIONS = tuple(
-    node for name in ("CurrentUser", "SessionUser", "CurrentRole", "CurrentCatalog", "CurrentSchema", "CurrentVersion", "XMLElement", "XMLTable")
-    if (node := getattr(exp, name, None)) is not None
-)  # fmt: skip
 _BEFORE_PARENTHESIS = (
     FUNCTIONS
     | frozenset(
-        """
-    select from where and or not in any some all exists on by as when then else case between like ilike is with over filter using values
-    union except intersect lateral array having limit offset distinct cast interval sets rollup cube grouping order group materialized
-    numeric decimal varchar char character float timestamp timestamptz time bit join current_timestamp
-    """.split()
+        [
+            "select",
+            "from",
+            "where",
+            "and",
+            "or",
+            "not",
+            "in",
+            "any",
+            "some",
+            "all",
+            "exists",
+            "on",
+            "by",
+            "as",
+            "when",
+            "then",
+            "else",
+            "case",
+            "between",
+            "like",
+            "ilike",
+            "is",
+            "with",
+            "over",
+            "filter",
+            "using",
+            "values",
+            "union",
+            "except",
+            "intersect",
+            "lateral",
+            "array",
+            "having",
+            "limit",
+            "offset",
+            "distinct",
+            "cast",
+            "interval",
+            "sets",
+            "rollup",
+            "cube",
+            "grouping",
+            "order",
+            "group",
+            "materialized",
+            "numeric",
+            "decimal",
+            "varchar",
+            "char",
+            "character",
+            "float",
+            "timestamp",
+            "timestamptz",
+            "time",
+            "bit",
+            "join",
+            "current_timestamp",
+        ]
     )
     | {"grouping sets", "group by", "order by", "partition by"}
+)
+# Functions that PostgreSQL calls without parentheses, and sqlglot may take for columns.
+_SESSION_WORDS = frozenset(
+    ["system_user", "current_user", "session_user", "user", "current_role", "current_catalog", "current_schema"]
 )
 _BEFORE_COLUMN_LIST = frozenset({"as", "with", "recursive"})
 _TYPE_SPELLINGS = frozenset(
@@ -129,6 +182,8 @@ def _check_calls(sql: str, rules: Rules) -> int:
             continue
         quoted = sql[token.start] == '"'
         word = token.text if quoted else token.text.lower()
+        if not quoted and word in _SESSION_WORDS:
+            rules.unsupported(word, token.start)
         called = index + 1 < len(tokens) and tokens[index + 1].token_type is TokenType.L_PAREN
         if word not in FUNCTIONS or word == TYPE_NAME_FUNCTION:
             rules.attributes([word], token.start)
@@ -160,7 +215,7 @@ def _check_node(node: exp.Expression, rules: Rules) -> None:
             rules.reject(
                 "data_modifying_cte", "A WITH query would change data.", next_step="Use SELECT in WITH queries."
             )
-    elif type(node) not in _NODES and (not isinstance(node, exp.Func) or isinstance(node, _REFUSED_FUNCTIONS)):
+    elif type(node) not in _NODES and not isinstance(node, exp.Func):
         rules.unsupported(type(node).__name__)
 
 

@@ -12,20 +12,78 @@ from mcp_bridge.sql.allowlist import TYPE_NAME_FUNCTION
 from mcp_bridge.sql.rules import Rules
 
 _LEAVES = frozenset(
-    """
-    A_Star A_Const Integer Float Boolean BitString String Alias SQLValueFunction
-    JsonFormat JsonReturning CTESearchClause
-    """.split()
+    [
+        "A_Star",
+        "A_Const",
+        "Integer",
+        "Float",
+        "Boolean",
+        "BitString",
+        "String",
+        "Alias",
+        "SQLValueFunction",
+        "JsonFormat",
+        "JsonReturning",
+        "CTESearchClause",
+    ]
 )
 _NODES = frozenset(
-    """
-    SelectStmt ResTarget ColumnRef A_Expr BoolExpr NullTest BooleanTest CaseExpr CaseWhen CoalesceExpr MinMaxExpr RowExpr SubLink
-    FuncCall NamedArgExpr TypeCast TypeName A_ArrayExpr A_Indirection A_Indices CollateClause WindowDef SortBy GroupingSet GroupingFunc
-    RangeVar RangeSubselect RangeFunction RangeTableSample JoinExpr WithClause CommonTableExpr CTECycleClause List ColumnDef
-    JsonTable JsonTableColumn JsonTablePathSpec JsonValueExpr JsonOutput JsonFuncExpr JsonArgument JsonBehavior JsonIsPredicate
-    JsonObjectConstructor JsonArrayConstructor JsonArrayQueryConstructor JsonKeyValue JsonAggConstructor JsonObjectAgg JsonArrayAgg
-    JsonParseExpr JsonScalarExpr JsonSerializeExpr
-    """.split()
+    [
+        "SelectStmt",
+        "ResTarget",
+        "ColumnRef",
+        "A_Expr",
+        "BoolExpr",
+        "NullTest",
+        "BooleanTest",
+        "CaseExpr",
+        "CaseWhen",
+        "CoalesceExpr",
+        "MinMaxExpr",
+        "RowExpr",
+        "SubLink",
+        "FuncCall",
+        "NamedArgExpr",
+        "TypeCast",
+        "TypeName",
+        "A_ArrayExpr",
+        "A_Indirection",
+        "A_Indices",
+        "CollateClause",
+        "WindowDef",
+        "SortBy",
+        "GroupingSet",
+        "GroupingFunc",
+        "RangeVar",
+        "RangeSubselect",
+        "RangeFunction",
+        "RangeTableSample",
+        "JoinExpr",
+        "WithClause",
+        "CommonTableExpr",
+        "CTECycleClause",
+        "List",
+        "ColumnDef",
+        "JsonTable",
+        "JsonTableColumn",
+        "JsonTablePathSpec",
+        "JsonValueExpr",
+        "JsonOutput",
+        "JsonFuncExpr",
+        "JsonArgument",
+        "JsonBehavior",
+        "JsonIsPredicate",
+        "JsonObjectConstructor",
+        "JsonArrayConstructor",
+        "JsonArrayQueryConstructor",
+        "JsonKeyValue",
+        "JsonAggConstructor",
+        "JsonObjectAgg",
+        "JsonArrayAgg",
+        "JsonParseExpr",
+        "JsonScalarExpr",
+        "JsonSerializeExpr",
+    ]
 )
 # Fields that hold an object without a wrapper, and its type.
 _FIELD_TYPES = {

@@ -8,6 +8,7 @@ import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, NoReturn
 
 from mcp_bridge.sql.allowlist import (
@@ -22,10 +23,13 @@ from mcp_bridge.sql.errors import QueryRejected, place
 # Before any parser: chains of 25,000 terms overflow parsers' stacks, and a megabyte of IN list takes them seconds.
 MAX_STATEMENT_BYTES = 16 * 1024
 MAX_NODES = 20_000
+MAX_PARENTHESES = 200
 
 # Characters that make a reader see another statement than the parser does: direction overrides, isolates, byte-order mark.
 _MISLEADING = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c\ufeff]")
 _CATALOG_SCHEMA = "pg_catalog"
+_TOO_COMPLEX = "The statement is too large or nested too deeply."
+_SIMPLER = "Split it into smaller statements, or replace long chains by IN lists, arrays or joins."
 
 
 def check_text(sql: str) -> None:
@@ -48,6 +52,8 @@ def check_text(sql: str) -> None:
             next_step="Shorten it: join a table or use a range instead of a long list of values.",
             details={"size_bytes": size_bytes, "max_bytes": MAX_STATEMENT_BYTES},
         )
+    if _depth(sql) > MAX_PARENTHESES:
+        raise QueryRejected("too_complex", _TOO_COMPLEX, next_step=_SIMPLER)
     if (bad := sql.find("\x00")) >= 0 or (bad := next((m.start() for m in _MISLEADING.finditer(sql)), -1)) >= 0:
         raise QueryRejected(
             "invalid_text",
@@ -55,6 +61,11 @@ def check_text(sql: str) -> None:
             next_step="Remove the character; write it as an escape (E'\\u....') if the data holds it.",
             details=place(sql, bad),
         )
+
+
+def _depth(sql: str) -> int:
+    """How deep parentheses nest. Those in literals count too: nobody nests so many, and no parser is needed to tell."""
+    return max(accumulate((char in "([") - (char in ")]") for char in sql), default=0)
 
 
 @dataclass
@@ -79,11 +90,7 @@ class Rules:
             self.too_complex()
 
     def too_complex(self) -> NoReturn:
-        self.reject(
-            "too_complex",
-            "The statement is too large or nested too deeply.",
-            next_step="Split it into smaller statements, or replace long chains by IN lists, arrays or joins.",
-        )
+        self.reject("too_complex", _TOO_COMPLEX, next_step=_SIMPLER)
 
     def unsupported(self, what: str, at: int | None = None) -> NoReturn:
         self.reject(

@@ -29,7 +29,9 @@ def backends(clinic: Clinic) -> Callable[[], int]:
 
     def count() -> int:
         with clinic.admin.connect(autocommit=True) as conn:
-            row = conn.execute("SELECT count(*) FROM pg_stat_activity WHERE usename = %s", [clinic.reader.user]).fetchone()
+            row = conn.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE usename = %s", [clinic.reader.user]
+            ).fetchone()
             return int(row[0]) if row else 0
 
     return count
