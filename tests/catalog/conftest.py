@@ -51,7 +51,9 @@ def blank(connections: Connections) -> Iterator[Connections]:
     name = f"blank_{uuid4().hex[:8]}"
     with connections.admin.connect(autocommit=True) as conn:
         conn.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-    logins = {role: replace(getattr(connections, role), dbname=name) for role in ("admin", "catalog", "service", "dagster")}
+    logins = {
+        role: replace(getattr(connections, role), dbname=name) for role in ("admin", "catalog", "service", "dagster")
+    }
     blank = Connections(**logins)
     try:
         with blank.admin.connect(autocommit=True) as conn:

@@ -21,7 +21,9 @@ TAMPERING = [
 def actor(catalog: Catalog) -> str:
     actor = f"agent-{uuid4().hex}"
     for number in range(3):
-        catalog.audit.append(AuditEntry(actor, "query", f"t:{number}", "ok", detail={"number": number}, duration_ms=number))
+        catalog.audit.append(
+            AuditEntry(actor, "query", f"t:{number}", "ok", detail={"number": number}, duration_ms=number)
+        )
     return actor
 
 

@@ -2,7 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer_dagster.catalog import DomainInvalid, ServerInvalid, TenantKeyInvalid, check_domain, check_key, normalize_server
+from explorer_dagster.catalog import (
+    DomainInvalid,
+    ServerInvalid,
+    TenantKeyInvalid,
+    check_domain,
+    check_key,
+    normalize_server,
+)
 from explorer_dagster.catalog.names import same_domain_key
 from explorer_dagster.errors import ExplorerError
 
