@@ -5,6 +5,7 @@ answers from the primary store, `select` from what has been indexed. The order o
 instants compare in milliseconds. Which filters a resource knows is the resource's business.
 """
 
+import json
 import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from demo_commcare.clock import Clock
 from demo_commcare.records import CaseRecord, FormRecord, json_text
 
 Record = TypeVar("Record", CaseRecord, FormRecord)
+Json = dict[str, Any]
 Key = tuple[int, str]
 Range = tuple[int | None, int | None]
 
@@ -190,13 +192,13 @@ class DocumentIndex(Generic[Record]):
         self._primary[doc_id] = None
         self._schedule(doc_id)
 
-    def everything(self) -> Iterator[Record]:
-        """Every document of the primary store, those of the bulk history first."""
+    def objects(self) -> Iterator[Json]:
+        """Every document of the primary store as the API gives it, with relative addresses; the caller owns the values."""
         if self.view is not None:
             for number in range(self.view.bulk.count):
                 if self.view.doc_id(number) not in self._primary:
-                    yield self.view.record(number)
-        yield from (record for record in self._primary.values() if record is not None)
+                    yield json.loads(self.view.render(number, ""))
+        yield from (json.loads(json_text(record.api())) for record in self._primary.values() if record is not None)
 
     def count(self) -> int:
         """Documents in the primary store."""

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -73,10 +74,17 @@ def serve_in_thread(
 def serve(app: DemoCommCare, host: str, port: int, port_file: Path | None, control_token: str) -> None:
     """Run until SIGINT or SIGTERM. Raises OSError when the port cannot be had."""
     listener = _listen(host, port)
+    server = _uvicorn(app)
+
+    def stop(_signal: int, _frame: object) -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     if port_file is not None:
         _write_port_file(port_file, app, _url(listener), control_token)
     try:
-        _uvicorn(app).run(sockets=[listener])
+        server.run(sockets=[listener])
     finally:
         listener.close()
         if port_file is not None:
@@ -101,6 +109,14 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class _Server(uvicorn.Server):
+    """uvicorn would raise SIGTERM again after its orderly stop, and the port file would stay behind."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 def _uvicorn(app: DemoCommCare) -> uvicorn.Server:
     """Broken connections are asked for, so uvicorn's complaints about them are not shown."""
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
@@ -113,7 +129,7 @@ def _uvicorn(app: DemoCommCare) -> uvicorn.Server:
         server_header=False,
         timeout_graceful_shutdown=2,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
 
 
 def _write_port_file(path: Path, app: DemoCommCare, url: str, control_token: str) -> None:

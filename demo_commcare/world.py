@@ -8,6 +8,7 @@ import copy
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from demo_commcare.bulk import BulkHistory
@@ -27,7 +28,8 @@ MATERNAL, NUTRITION = "demo-maternal-health", "demo-nutrition"
 NO_SUBSCRIPTION, FOREIGN = "demo-no-subscription", "demo-foreign"
 DEMO_USERNAME = "demo@example.org"
 _CASES_PER_HOUSEHOLD = 6
-_LARGEST_STORY = 5_000
+_LARGEST_STORY = 2_000
+_INDEX_DELAY_US = 1_700_000
 
 
 class UnknownDocument(LookupError):
@@ -50,10 +52,10 @@ class Truth:
         return list(self.iter_forms())
 
     def iter_cases(self) -> Iterator[Json]:
-        return (record.api() for record in self.project.cases.everything())
+        return self.project.cases.objects()
 
     def iter_forms(self) -> Iterator[Json]:
-        return (record.api() for record in self.project.forms.everything())
+        return self.project.forms.objects()
 
     @property
     def case_count(self) -> int:
@@ -67,10 +69,10 @@ class Truth:
     def form_cases(self) -> list[Json]:
         """One row per (form, case, action); forms that are archived are left out."""
         rows = []
-        for form in self.project.forms.everything():
-            for block in () if form.archived else case_blocks(form.form):
+        for form in self.iter_forms():
+            for block in () if form["archived"] else case_blocks(form["form"]):
                 actions = block_actions(block) or ["touch"]
-                rows += [{"form_id": form.doc_id, "case_id": block["@case_id"], "action": action} for action in actions]
+                rows += [{"form_id": form["id"], "case_id": block["@case_id"], "action": action} for action in actions]
         return rows
 
     @property
@@ -115,6 +117,34 @@ TRUTH_RESOURCES = (
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Story:
+    """The submissions of a programme in order of reception, and the cases that follow from them."""
+
+    forms: tuple[FormRecord, ...]
+    cases: tuple[CaseRecord, ...]
+
+    @classmethod
+    def of(cls, forms: list[FormRecord]) -> "Story":
+        cases: dict[str, CaseRecord] = {}
+        for form in forms:
+            for block in () if form.archived else case_blocks(form.form):
+                case = fold_case(cases.get(block["@case_id"]), block, form, parse_instant(block["@date_modified"])[0])
+                cases[case.doc_id] = replace(case, indexed_us=max(case.indexed_us, form.received_us + _INDEX_DELAY_US))
+        return cls(tuple(forms), tuple(cases.values()))
+
+
+@lru_cache(maxsize=4)
+def _maternal_story(seed: int, households: int) -> Story:
+    """Records are immutable, so servers of one process share them."""
+    return Story.of(maternal_story(MATERNAL, seed, maternal_people(MATERNAL, seed), households))
+
+
+@lru_cache(maxsize=4)
+def _nutrition_story(seed: int) -> Story:
+    return Story.of(nutrition_story(NUTRITION, seed, nutrition_people(NUTRITION, seed)))
+
+
 @dataclass
 class Project:
     """One project space. Every method that changes it must run under the world's lock."""
@@ -134,16 +164,12 @@ class Project:
     _deleted_cases: set[str] = field(default_factory=set)
     _next_change: int = 1
 
-    def load_story(self, records: list[FormRecord]) -> None:
-        """Take submissions in order of reception and derive the cases."""
-        self.forms.load(records)
-        cases: dict[str, CaseRecord] = {}
-        for form in records:
+    def load_story(self, story: "Story") -> None:
+        """Take what has been told so far."""
+        self.forms.load(story.forms)
+        self.cases.load(story.cases)
+        for form in story.forms:
             self._link(form)
-            for block in () if form.archived else case_blocks(form.form):
-                case = fold_case(cases.get(block["@case_id"]), block, form, parse_instant(block["@date_modified"])[0])
-                cases[case.doc_id] = replace(case, indexed_us=max(case.indexed_us, form.received_us + 1_700_000))
-        self.cases.load(cases.values())
 
     def submit(self, blocks: list[Json], user_id: str = "demo-control") -> str:
         """Process a server-made submission with these case blocks. Returns the form's id."""
@@ -303,7 +329,7 @@ def _set_answer(form: Json, path: list[str], value: str) -> None:
 class World:
     """All project spaces of the demo server.
 
-    `cases` scales the maternal programme: None is the default size, up to 5000 more households are told, beyond that a computed
+    `cases` scales the maternal programme: None is the default size, up to 2000 more households are told, beyond that a computed
     history is put before the story.
     """
 
@@ -329,11 +355,10 @@ class World:
         households = DEFAULT_HOUSEHOLDS
         if cases is not None and cases <= _LARGEST_STORY:
             households = max(1, cases // _CASES_PER_HOUSEHOLD)
-        story = maternal_story(MATERNAL, seed, people, households)
+        story = _maternal_story(seed, households)
         bulk = None
         if cases is not None and cases > _LARGEST_STORY:
-            told = len({case_id for form in story if not form.archived for case_id in form.case_ids()})
-            bulk = BulkHistory(MATERNAL, cases - told, seed, people.users, apps[0])
+            bulk = BulkHistory(MATERNAL, cases - len(story.cases), seed, people.users, apps[0])
         project = self._project(MATERNAL, "Demo: Maternal Health", people, apps, bulk)
         project.load_story(story)
         return project
@@ -341,7 +366,7 @@ class World:
     def _nutrition(self, seed: int) -> Project:
         people = nutrition_people(NUTRITION, seed)
         project = self._project(NUTRITION, "Démo : Nutrition de l'enfant", people, nutrition_apps(), None)
-        project.load_story(nutrition_story(NUTRITION, seed, people))
+        project.load_story(_nutrition_story(seed))
         return project
 
     def _empty(

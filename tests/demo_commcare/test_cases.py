@@ -3,11 +3,10 @@
 import base64
 from urllib.parse import parse_qs, urlencode
 
-import httpx
 import pytest
 
 from demo_commcare import MATERNAL, NUTRITION
-from tests.demo_commcare.conftest import Client
+from tests.demo_commcare.conftest import PLAIN, Client
 
 
 def by_id(cases: list[dict]) -> dict[str, dict]:
@@ -156,7 +155,10 @@ def test_bulk_fetch(shared: Client) -> None:
     assert (answer["matching_records"], answer["missing_records"]) == (2, 1)
     assert answer["cases"][0] == case
     assert answer["cases"][2] == {"external_id": "none", "error": "not found"}
-    for content, text in ((b"{", "Payload must be valid JSON"), (b"{}", "Payload must include 'case_ids' or 'external_ids' fields")):
+    for content, text in (
+        (b"{", "Payload must be valid JSON"),
+        (b"{}", "Payload must include 'case_ids' or 'external_ids' fields"),
+    ):
         refused = shared.http.post(url, content=content)
         assert (refused.status_code, refused.json()) == (400, {"error": text})
 
@@ -224,7 +226,9 @@ def test_reindex_delivers_everything_again(fresh: Client) -> None:
     fresh.server.control.reindex(MATERNAL)
     again = [case for page in fresh.walk(500, **{"indexed_on.gt": last}) for case in page]
     unindexed = {"indexed_on": None}
-    assert {k: {**v, **unindexed} for k, v in by_id(again).items()} == {k: {**v, **unindexed} for k, v in by_id(before).items()}
+    assert {k: {**v, **unindexed} for k, v in by_id(again).items()} == {
+        k: {**v, **unindexed} for k, v in by_id(before).items()
+    }
 
 
 def test_other_host_missing_collection_endless_paging(fresh: Client) -> None:
@@ -258,5 +262,5 @@ def test_cursor_that_is_none(shared: Client) -> None:
 
 
 def test_anonymous_gets_nothing(shared: Client) -> None:
-    answer = httpx.get(f"{shared.server.url}/a/{MATERNAL}/api/case/v2/")
+    answer = PLAIN.get(f"{shared.server.url}/a/{MATERNAL}/api/case/v2/")
     assert (answer.status_code, answer.content) == (401, b"")
