@@ -1,7 +1,8 @@
-"""May this statement run for this tenant, and what does it give? The one way by which an agent's SQL reaches the database.
+"""May this statement run for this tenant, and what does it give? The one way by which an agent's SQL reaches the
+database.
 
-`validate` turns text into a `ValidatedQuery`; only an `Executor`, which holds the tenant's own read-only login, runs one; `PageCursors` signs
-where the next page begins. Tools, sessions and grants are the caller's business.
+`validate` turns text into a `ValidatedQuery`; only an `Executor`, which holds the tenant's own read-only login, runs
+one; `PageCursors` signs where the next page begins. Tools, sessions and grants are the caller's business.
 """
 
 from mcp_bridge.sql.cursor import CursorExpired, CursorRefused, PageBinding, PageCursors

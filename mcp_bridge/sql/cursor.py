@@ -1,8 +1,10 @@
-"""Where does the next page of a result begin, and may this caller ask for it there? Signed page cursors without server-side state.
+"""Where does the next page of a result begin, and may this caller ask for it there? Signed page cursors without
+server-side state.
 
-A cursor names an offset and an expiry; the signature binds it to principal, tenant, statement and version of the data. Nobody but the holder of
-the key can make one, and one caller's cursor is worth nothing to another. The rows are read anew for each page, so a statement that is to be
-paged needs an ORDER BY over a unique key; that is told to the caller by whoever hands the cursor out.
+A cursor names an offset and an expiry; the signature binds it to principal, tenant, statement and version of the data.
+Nobody but the holder of the key can make one, and one caller's cursor is worth nothing to another. The rows are read
+anew for each page, so a statement that is to be paged needs an ORDER BY over a unique key; that is told to the caller
+by whoever hands the cursor out.
 """
 
 import base64
@@ -38,7 +40,9 @@ class CursorExpired(CursorRefused):
 
 @dataclass(frozen=True, slots=True)
 class PageBinding:
-    """What a cursor belongs to. `data_version` changes whenever the tenant's tables do (the id of the run that filled them)."""
+    """What a cursor belongs to. `data_version` changes whenever the tenant's tables do (the id of the run that filled
+    them).
+    """
 
     principal: str
     tenant: str

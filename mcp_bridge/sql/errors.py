@@ -1,7 +1,7 @@
 """How does the SQL path say no: before the database (`QueryRejected`) and from it (`QueryFailed`).
 
-Both carry what an agent needs to correct itself (position, likely names) and nothing that it did not already know:
-no server hint, detail or context, no connection parameter, no name of another tenant.
+Both carry what an agent needs to correct itself (position, likely names) and nothing that it did not already know: no
+server hint, detail or context, no connection parameter, no name of another tenant.
 """
 
 from typing import Any
@@ -32,17 +32,19 @@ class _CodedError(ExplorerError):
 class QueryRejected(_CodedError):
     """The statement is not one that may run. It never reached the database.
 
-    Codes: `empty`, `syntax_error`, `too_long`, `too_complex`, `invalid_text`, `multiple_statements`, `not_a_select`, `locking`,
-    `select_into`, `data_modifying_cte`, `parameter`, `unknown_relation`, `reserved_name`, `function_not_allowed`,
-    `type_not_allowed`, `operator_not_allowed`, `collation_not_allowed`, `system_column`, `unsupported_syntax`.
+    Codes: `empty`, `syntax_error`, `too_long`, `too_complex`, `invalid_text`, `multiple_statements`, `not_a_select`,
+    `locking`, `select_into`, `data_modifying_cte`, `parameter`, `unknown_relation`, `reserved_name`,
+    `function_not_allowed`, `type_not_allowed`, `operator_not_allowed`, `collation_not_allowed`, `system_column`,
+    `unsupported_syntax`.
     """
 
 
 class QueryFailed(_CodedError):
-    """The database refused or stopped the statement. `details["sqlstate"]` is PostgreSQL's own code where it may be told.
+    """The database refused or stopped the statement. `details["sqlstate"]` is PostgreSQL's own code where it may be
+    told.
 
-    Codes: `query_failed`, `syntax_error`, `unknown_column`, `unknown_relation`, `unknown_function`, `timeout`, `too_expensive`, `busy`,
-    `database_unavailable`.
+    Codes: `query_failed`, `syntax_error`, `unknown_column`, `unknown_relation`, `unknown_function`, `timeout`,
+    `too_expensive`, `busy`, `database_unavailable`.
     """
 
     @property

@@ -1,9 +1,10 @@
-"""What does a validated statement give, within fixed bounds of rows, bytes, time and memory? Runs it as the tenant's own read-only login.
+"""What does a validated statement give, within fixed bounds of rows, bytes, time and memory? Runs it as the tenant's
+own read-only login.
 
-One fresh connection per query: no state outlives it, and connecting costs some 20 ms. The server sees the caller's text twice: first alone, as
-`DECLARE ... CURSOR FOR <text>` over the extended protocol, which takes exactly one statement and only a query, and which tells columns and
-types; then inside a SELECT that cuts each cell to size on the server, so that no value of unbounded size is ever sent.
-Whether a statement may run at all is the validator's business.
+One fresh connection per query: no state outlives it, and connecting costs some 20 ms. The server sees the caller's text
+twice: first alone, as `DECLARE ... CURSOR FOR <text>` over the extended protocol, which takes exactly one statement and
+only a query, and which tells columns and types; then inside a SELECT that cuts each cell to size on the server, so that
+no value of unbounded size is ever sent. Whether a statement may run at all is the validator's business.
 """
 
 import asyncio
@@ -61,7 +62,9 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """One page. `rows` are lists in the order of `columns`; names may repeat. `truncated` names the limit that ended the page early."""
+    """One page. `rows` are lists in the order of `columns`; names may repeat. `truncated` names the limit that ended
+    the page early.
+    """
 
     columns: list[Column]
     rows: list[list[JsonValue]]
@@ -84,7 +87,9 @@ class _Shape(NamedTuple):
 
 
 class Executor:
-    """Runs validated statements of one tenant, at most `max_concurrent` at a time (keep it below the role's connection limit)."""
+    """Runs validated statements of one tenant, at most `max_concurrent` at a time (keep it below the role's connection
+    limit).
+    """
 
     def __init__(
         self, login: Login, search_path: tuple[str, ...], limits: QueryLimits | None = None, *, max_concurrent: int = 3
@@ -98,8 +103,8 @@ class Executor:
     async def run(self, query: ValidatedQuery, *, offset: int = 0, limits: QueryLimits | None = None) -> QueryResult:
         """The page of `query` that begins after `offset` rows. Raises `QueryFailed`.
 
-        Cancelling the awaiting task stops the statement on the server: by a cancel request, and where that does not reach it, by closing the
-        connection, which makes the server end the backend.
+        Cancelling the awaiting task stops the statement on the server: by a cancel request, and where that does not
+        reach it, by closing the connection, which makes the server end the backend.
         """
         limits = limits or self._limits
         async with self._slots:
@@ -180,7 +185,9 @@ class _Page:
         self._shift = 0  # characters that precede the caller's text in what the server reads
 
     async def read(self) -> QueryResult:
-        """Read within the time limit. The work is a task of its own, so that a cancelled caller can still stop the server first."""
+        """Read within the time limit. The work is a task of its own, so that a cancelled caller can still stop the
+        server first.
+        """
         work = asyncio.create_task(self._read())
         remaining = max(self._started + self._limits.timeout_s - time.monotonic(), 0.001)
         try:
@@ -200,7 +207,9 @@ class _Page:
         return self._result(truncated)
 
     async def _stop(self, work: asyncio.Task[Truncation | None]) -> None:
-        """Ask the server to cancel; if the statement does not end, close the connection, which the server notices within a second."""
+        """Ask the server to cancel; if the statement does not end, close the connection, which the server notices
+        within a second.
+        """
         with contextlib.suppress(psycopg.Error, OSError):
             await self._connection.cancel_safe(timeout=_CANCEL_S)
         await asyncio.wait({work}, timeout=_CANCEL_S)
@@ -242,10 +251,12 @@ class _Page:
         return _Shape(columns, expressions, readers)
 
     async def _own_type_names(self, cursor: psycopg.AsyncCursor[Any], width: int) -> list[str]:
-        """The columns' types where some are not built in (the tenant's enums, row types); the statement is planned for it, not run."""
+        """The columns' types where some are not built in (the tenant's enums, row types); the statement is planned for
+        it, not run.
+        """
         names = ",".join(f"pg_typeof(c{number})::text" for number in range(1, width + 1))
         aliases = ",".join(f"c{number}" for number in range(1, width + 1))
-        asked = f"SELECT {names} FROM (VALUES (1)) AS one LEFT JOIN (\n{self._text}\n) AS q({aliases}) ON false"
+        asked = f"SELECT {names} FROM (VALUES (1)) AS one LEFT JOIN (\n{self._text}\n) AS q({aliases}) ON false"  # noqa: S608 (validated text, names of our own)
         await cursor.execute(asked.encode(), prepare=True)
         row = await cursor.fetchone()
         return [str(name).rpartition(".")[2] for name in row or ()]
@@ -306,8 +317,9 @@ def _cell_cap(columns: int, limits: QueryLimits) -> int:
 def _capped(expressions: list[str], limits: QueryLimits) -> tuple[str, str]:
     """What stands before and after the caller's text in the statement that cuts cells to size.
 
-    `concat` gives a value's own output form where a cast to text would not (`char(n)` keeps its blanks, `inet` its missing mask); `IS DISTINCT
-    FROM NULL` tells a row of nulls from null. OFFSET 0 keeps the planner from computing an expression twice; the newline ends a comment.
+    `concat` gives a value's own output form where a cast to text would not (`char(n)` keeps its blanks, `inet` its
+    missing mask); `IS DISTINCT FROM NULL` tells a row of nulls from null. OFFSET 0 keeps the planner from computing an
+    expression twice; the newline ends a comment.
     """
     cap = _cell_cap(len(expressions), limits)
     preview = min(limits.preview_chars, cap // 4)
@@ -321,4 +333,4 @@ def _capped(expressions: list[str], limits: QueryLimits) -> tuple[str, str]:
         for n, expression in zip(numbers, expressions, strict=True)
     )
     aliases = f"({','.join(f'c{n}' for n in numbers)})" if expressions else ""
-    return f"SELECT {outer} FROM (SELECT {inner} FROM (\n", f"\n) AS q{aliases} OFFSET 0) AS r"
+    return f"SELECT {outer} FROM (SELECT {inner} FROM (\n", f"\n) AS q{aliases} OFFSET 0) AS r"  # noqa: S608 (validated text goes between)

@@ -1,7 +1,8 @@
-"""What does the database's error mean for the caller? From SQLSTATE and message to a `QueryFailed` that gives nothing away.
+"""What does the database's error mean for the caller? From SQLSTATE and message to a `QueryFailed` that gives nothing
+away.
 
-Only PostgreSQL's primary message is passed on, and only of classes that speak about the caller's own statement and values. Hint, detail and
-context are read here for likely names and never returned: they quote rows and names.
+Only PostgreSQL's primary message is passed on, and only of classes that speak about the caller's own statement and
+values. Hint, detail and context are read here for likely names and never returned: they quote rows and names.
 """
 
 import re
@@ -13,7 +14,8 @@ from mcp_bridge.sql.errors import QueryFailed, place
 _MESSAGE_CHARS = 300
 # Missing, forbidden and foreign must look alike: the difference would tell which schemas exist.
 _UNKNOWN_RELATION = frozenset({"42P01", "42501", "3F000", "3D000", "42P02"})
-# Classes whose primary messages speak of the statement and its values: data exceptions, cardinality, syntax and semantics, unsupported.
+# Classes whose primary messages speak of the statement and its values: data exceptions, cardinality, syntax and
+# semantics, unsupported.
 _TOLD_CLASSES = ("21", "22", "42", "0A")
 _TOO_EXPENSIVE = ("53100", "53200", "53400", "54")
 _BUSY = frozenset({"53300", "57P03", "55P03", "40001", "40P01"})

@@ -1,8 +1,10 @@
-"""The same question as `libpg`, where PostgreSQL's own parser is not installed: sqlglot, and stricter rules to make up for it.
+"""The same question as `libpg`, where PostgreSQL's own parser is not installed: sqlglot, and stricter rules to make up
+for it.
 
-sqlglot reads some texts otherwise than PostgreSQL does (escapes in strings and names, `U&`, dollar quotes, digits with underscores, nested
-comments, collations it leaves out of the tree). Such texts are refused before parsing, and from the tree only node classes pass that are
-listed here. It refuses more than it must, and accepts nothing that it cannot account for.
+sqlglot reads some texts otherwise than PostgreSQL does (escapes in strings and names, `U&`, dollar quotes, digits with
+underscores, nested comments, collations it leaves out of the tree). Such texts are refused before parsing, and from the
+tree only node classes pass that are listed here. It refuses more than it must, and accepts nothing that it cannot
+account for.
 """
 
 import logging
@@ -19,7 +21,8 @@ from mcp_bridge.sql.rules import Rules
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 _LITERALS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n\r]*|/\*(?:(?!/\*)[\s\S])*?\*/""")
-# What stays when literals, quoted names and comments are gone must be plain: both parsers then cut it into the same tokens.
+# What stays when literals, quoted names and comments are gone must be plain: both parsers then cut it into the same
+# tokens.
 _NOT_PLAIN = re.compile(
     r"""[^\x20-\x7e\t\n\r]|[\\$?{}`'"@#~^!]|/\*|\r|(?<!:):(?!:)|\b\d+_|\b0[xXoObB]|\boperator\b|\bcollate\b|\brows\s+from\b|\bcollation\b"""
     r"""|\buescape\b|\bwithin\b|\btablesample\b|\bxml\w*|\bjson_\w+\s+on\b""",
@@ -28,87 +31,39 @@ _NOT_PLAIN = re.compile(
 _PREFIXED_LITERAL = re.compile(r"""(?i)(?:\b[ebnux]|u&)\s*['"]""")
 
 # Node classes whose meaning is theirs alone, beside functions and types, which are checked by name.
-_NODES: frozenset[type[exp.Expression]] = frozenset(
+_NODES: frozenset[type[exp.Expr]] = frozenset(
     {
-        exp.Select, exp.Subquery, exp.Union, exp.Except, exp.Intersect, exp.Values, exp.Tuple, exp.Paren, exp.With, exp.CTE,
-        exp.TableAlias, exp.Alias, exp.Aliases, exp.Identifier, exp.Column, exp.Star, exp.Literal, exp.Null, exp.Boolean, exp.Table, exp.From, exp.Join,
-        exp.Lateral, exp.Where, exp.Group, exp.Having, exp.Order, exp.Ordered, exp.Limit, exp.LimitOptions, exp.Offset, exp.Fetch, exp.Distinct,
+        exp.Select, exp.Subquery, exp.Union, exp.Except, exp.Intersect, exp.Values, exp.Tuple, exp.Paren,
+        exp.With, exp.CTE, exp.TableAlias, exp.Alias, exp.Aliases, exp.Identifier, exp.Column, exp.Star,
+        exp.Literal, exp.Null, exp.Boolean, exp.Table, exp.From, exp.Join, exp.Lateral, exp.Where, exp.Group,
+        exp.Having, exp.Order, exp.Ordered, exp.Limit, exp.LimitOptions, exp.Offset, exp.Fetch, exp.Distinct,
         exp.Cube, exp.Rollup, exp.GroupingSets, exp.Window, exp.WindowSpec, exp.Filter, exp.Interval, exp.Var,
-        exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod, exp.Neg, exp.And, exp.Or, exp.Not, exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT,
-        exp.GTE, exp.Is, exp.Between, exp.In, exp.Like, exp.ILike, exp.Escape, exp.Exists, exp.Any, exp.All, exp.NullSafeEQ, exp.NullSafeNEQ, exp.DPipe,
-        exp.Case, exp.If, exp.Cast, exp.Array, exp.Bracket, exp.Slice, exp.DataType, exp.DataTypeParam, exp.AtTimeZone, exp.Extract,
-        exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp, exp.JSONExtract, exp.JSONExtractScalar, exp.JSONPath, exp.JSONPathRoot,
-        exp.JSONPathKey, exp.JSONPathSubscript, exp.Unnest, exp.Explode, exp.Concat,
+        exp.Add, exp.Sub, exp.Mul, exp.Div, exp.IntDiv, exp.Mod, exp.Neg, exp.And, exp.Or, exp.Not, exp.EQ,
+        exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE, exp.Is, exp.Between, exp.In, exp.Like, exp.ILike, exp.Escape,
+        exp.Exists, exp.Any, exp.All, exp.NullSafeEQ, exp.NullSafeNEQ, exp.DPipe, exp.Case, exp.If, exp.Cast,
+        exp.Array, exp.Bracket, exp.Slice, exp.DataType, exp.DataTypeParam, exp.AtTimeZone, exp.Extract,
+        exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp, exp.JSONExtract, exp.JSONExtractScalar,
+        exp.JSONPath, exp.JSONPathRoot, exp.JSONPathKey, exp.JSONPathSubscript, exp.Unnest, exp.Explode,
+        exp.Concat,
     }
 )  # fmt: skip
 _BEFORE_PARENTHESIS = (
     FUNCTIONS
     | frozenset(
-        [
-            "select",
-            "from",
-            "where",
-            "and",
-            "or",
-            "not",
-            "in",
-            "any",
-            "some",
-            "all",
-            "exists",
-            "on",
-            "by",
-            "as",
-            "when",
-            "then",
-            "else",
-            "case",
-            "between",
-            "like",
-            "ilike",
-            "is",
-            "with",
-            "over",
-            "filter",
-            "using",
-            "values",
-            "union",
-            "except",
-            "intersect",
-            "lateral",
-            "array",
-            "having",
-            "limit",
-            "offset",
-            "distinct",
-            "cast",
-            "interval",
-            "sets",
-            "rollup",
-            "cube",
-            "grouping",
-            "order",
-            "group",
-            "materialized",
-            "numeric",
-            "decimal",
-            "varchar",
-            "char",
-            "character",
-            "float",
-            "timestamp",
-            "timestamptz",
-            "time",
-            "bit",
-            "join",
-            "current_timestamp",
-        ]
+        """
+    select from where and or not in any some all exists on by as when then else case between like ilike is with
+    over filter using values union except intersect lateral array having limit offset distinct cast interval
+    sets rollup cube grouping order group materialized numeric decimal varchar char character float timestamp
+    timestamptz time bit join current_timestamp
+    """.split()  # noqa: SIM905
     )
     | {"grouping sets", "group by", "order by", "partition by"}
 )
 # Functions that PostgreSQL calls without parentheses, and sqlglot may take for columns.
 _SESSION_WORDS = frozenset(
-    ["system_user", "current_user", "session_user", "user", "current_role", "current_catalog", "current_schema"]
+    """
+    system_user current_user session_user user current_role current_catalog current_schema
+    """.split()  # noqa: SIM905
 )
 _BEFORE_COLUMN_LIST = frozenset({"as", "with", "recursive"})
 _TYPE_SPELLINGS = frozenset(
@@ -158,8 +113,8 @@ def _check_plain(sql: str, rules: Rules) -> None:
 def _check_calls(sql: str, rules: Rules) -> int:
     """Check each word of the text, whatever tree comes of it; returns the statement's end.
 
-    A word before a parenthesis is an allowed function, a keyword, a type with a size, or the name of a column list. Names that PostgreSQL keeps
-    to itself are refused wherever they stand.
+    A word before a parenthesis is an allowed function, a keyword, a type with a size, or the name of a column list.
+    Names that PostgreSQL keeps to itself are refused wherever they stand.
     """
     try:
         tokens = sqlglot.tokenize(sql, read="postgres")
@@ -193,14 +148,14 @@ def _check_calls(sql: str, rules: Rules) -> int:
     return end
 
 
-def _name(identifier: exp.Expression | None) -> str:
+def _name(identifier: exp.Expr | None) -> str:
     if not isinstance(identifier, exp.Identifier):
         return ""
     text = str(identifier.this)
     return text if identifier.args.get("quoted") else text.lower()
 
 
-def _check_node(node: exp.Expression, rules: Rules) -> None:
+def _check_node(node: exp.Expr, rules: Rules) -> None:
     if isinstance(node, exp.Select) and (node.args.get("into") or node.args.get("locks")):
         rules.unsupported("INTO and FOR UPDATE")
     if isinstance(node, exp.Table):
@@ -228,10 +183,12 @@ def _check_table(node: exp.Table, rules: Rules) -> None:
     rules.relation(schema, _name(node.this), _visible_ctes(node))
 
 
-def _visible_ctes(node: exp.Expression) -> set[str]:
-    """Names of the WITH queries that PostgreSQL lets `node` see: of enclosing statements, and in a WITH only those that stand before."""
+def _visible_ctes(node: exp.Expr) -> set[str]:
+    """Names of the WITH queries that PostgreSQL lets `node` see: of enclosing statements, and in a WITH only those that
+    stand before.
+    """
     seen: set[str] = set()
-    inside: exp.Expression = node
+    inside: exp.Expr = node
     outer = node.parent
     while outer is not None:
         clause = outer if isinstance(outer, exp.With) else outer.args.get("with_") or outer.args.get("with")

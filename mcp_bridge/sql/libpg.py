@@ -1,7 +1,8 @@
 """Does PostgreSQL's own parse tree of a statement hold only what is allowed? The walk over libpg_query's JSON.
 
-The walk is generic: it visits every object of the tree and knows the type of each, by its wrapper (`{"FuncCall": {...}}`) or by the field that
-holds it. A type that is not listed, and an object whose type is not known, is refused: a construct of a newer grammar fails closed.
+The walk is generic: it visits every object of the tree and knows the type of each, by its wrapper (`{"FuncCall":
+{...}}`) or by the field that holds it. A type that is not listed, and an object whose type is not known, is refused: a
+construct of a newer grammar fails closed.
 """
 
 from typing import Any, NamedTuple
@@ -12,78 +13,21 @@ from mcp_bridge.sql.allowlist import TYPE_NAME_FUNCTION
 from mcp_bridge.sql.rules import Rules
 
 _LEAVES = frozenset(
-    [
-        "A_Star",
-        "A_Const",
-        "Integer",
-        "Float",
-        "Boolean",
-        "BitString",
-        "String",
-        "Alias",
-        "SQLValueFunction",
-        "JsonFormat",
-        "JsonReturning",
-        "CTESearchClause",
-    ]
+    """
+    A_Star A_Const Integer Float Boolean BitString String Alias SQLValueFunction JsonFormat JsonReturning
+    CTESearchClause
+    """.split()  # noqa: SIM905
 )
 _NODES = frozenset(
-    [
-        "SelectStmt",
-        "ResTarget",
-        "ColumnRef",
-        "A_Expr",
-        "BoolExpr",
-        "NullTest",
-        "BooleanTest",
-        "CaseExpr",
-        "CaseWhen",
-        "CoalesceExpr",
-        "MinMaxExpr",
-        "RowExpr",
-        "SubLink",
-        "FuncCall",
-        "NamedArgExpr",
-        "TypeCast",
-        "TypeName",
-        "A_ArrayExpr",
-        "A_Indirection",
-        "A_Indices",
-        "CollateClause",
-        "WindowDef",
-        "SortBy",
-        "GroupingSet",
-        "GroupingFunc",
-        "RangeVar",
-        "RangeSubselect",
-        "RangeFunction",
-        "RangeTableSample",
-        "JoinExpr",
-        "WithClause",
-        "CommonTableExpr",
-        "CTECycleClause",
-        "List",
-        "ColumnDef",
-        "JsonTable",
-        "JsonTableColumn",
-        "JsonTablePathSpec",
-        "JsonValueExpr",
-        "JsonOutput",
-        "JsonFuncExpr",
-        "JsonArgument",
-        "JsonBehavior",
-        "JsonIsPredicate",
-        "JsonObjectConstructor",
-        "JsonArrayConstructor",
-        "JsonArrayQueryConstructor",
-        "JsonKeyValue",
-        "JsonAggConstructor",
-        "JsonObjectAgg",
-        "JsonArrayAgg",
-        "JsonParseExpr",
-        "JsonScalarExpr",
-        "JsonSerializeExpr",
-    ]
+    """
+    SelectStmt ResTarget ColumnRef A_Expr BoolExpr NullTest BooleanTest CaseExpr CaseWhen CoalesceExpr
+    MinMaxExpr RowExpr SubLink FuncCall NamedArgExpr TypeCast TypeName A_ArrayExpr A_Indirection A_Indices
+    CollateClause WindowDef SortBy GroupingSet GroupingFunc RangeVar RangeSubselect RangeFunction
+    RangeTableSample JoinExpr WithClause CommonTableExpr CTECycleClause List ColumnDef JsonTable JsonTableColumn
+    JsonTablePathSpec JsonValueExpr JsonOutput JsonFuncExpr JsonArgument JsonBehavior JsonIsPredicate
+    JsonObjectConstructor JsonArrayConstructor JsonArrayQueryConstructor JsonKeyValue JsonAggConstructor
+    JsonObjectAgg JsonArrayAgg JsonParseExpr JsonScalarExpr JsonSerializeExpr
+    """.split()  # noqa: SIM905
 )
 # Fields that hold an object without a wrapper, and its type.
 _FIELD_TYPES = {

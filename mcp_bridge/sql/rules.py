@@ -1,7 +1,7 @@
 """What may a statement of this tenant name? The rules that both parsers' walks ask, one question per kind of name.
 
-Knows names and positions, no parse tree. Every refusal reads the same whether a thing is foreign, forbidden or absent: the answer must not
-tell one from another.
+Knows names and positions, no parse tree. Every refusal reads the same whether a thing is foreign, forbidden or absent:
+the answer must not tell one from another.
 """
 
 import difflib
@@ -25,7 +25,8 @@ MAX_STATEMENT_BYTES = 16 * 1024
 MAX_NODES = 20_000
 MAX_PARENTHESES = 200
 
-# Characters that make a reader see another statement than the parser does: direction overrides, isolates, byte-order mark.
+# Characters that make a reader see another statement than the parser does: direction overrides, isolates, byte-order
+# mark.
 _MISLEADING = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c\ufeff]")
 _CATALOG_SCHEMA = "pg_catalog"
 _TOO_COMPLEX = "The statement is too large or nested too deeply."

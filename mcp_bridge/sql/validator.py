@@ -1,7 +1,8 @@
-"""May this statement run as the tenant's reader? One SELECT over the tenant's own relations, allowed functions and types: yes; all else: no.
+"""May this statement run as the tenant's reader? One SELECT over the tenant's own relations, allowed functions and
+types: yes; all else: no.
 
-The parser is PostgreSQL's own (libpg_query, through pgparse); where its wheel does not exist, sqlglot with stricter rules. The choice is made
-at import and logged. What is executed is the caller's text, never a text made from a tree.
+The parser is PostgreSQL's own (libpg_query, through pgparse); where its wheel does not exist, sqlglot with stricter
+rules. The choice is made at import and logged. What is executed is the caller's text, never a text made from a tree.
 """
 
 import importlib.util
@@ -31,8 +32,8 @@ else:
 class ValidatedQuery:
     """A statement that may run, and the tenant's relations that it reads.
 
-    `text` is the caller's text up to the end of its one statement (without a closing semicolon and what follows it), so a character
-    position in it is a position in what the caller sent. `tables` are bare names, CTEs left out.
+    `text` is the caller's text up to the end of its one statement (without a closing semicolon and what follows it), so
+    a character position in it is a position in what the caller sent. `tables` are bare names, CTEs left out.
     """
 
     text: str
@@ -48,8 +49,8 @@ def validate(
 ) -> ValidatedQuery:
     """Check `sql` against the tenant's names and the allow-lists.
 
-    `relations` are the readable tables and views: a set of names, or names by schema. `own_types` are the tenant's own types (enums), bare names.
-    Raises `QueryRejected`, and nothing else whatever the text.
+    `relations` are the readable tables and views: a set of names, or names by schema. `own_types` are the tenant's own
+    types (enums), bare names. Raises `QueryRejected`, and nothing else whatever the text.
     """
     check_text(sql)
     rules = Rules(sql, schemas, relations, own_types)

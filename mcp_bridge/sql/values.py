@@ -1,7 +1,7 @@
 """How does a PostgreSQL value look in JSON? From the server's text form to a JSON-safe value, without loss.
 
-Numbers are JSON numbers when a double holds them exactly, else strings; NaN and infinities are strings. `timestamptz` is ISO-8601 in UTC.
-Arrays and rows are asked for as JSON by the executor, and arrive here like `jsonb`.
+Numbers are JSON numbers when a double holds them exactly, else strings; NaN and infinities are strings. `timestamptz`
+is ISO-8601 in UTC. Arrays and rows are asked for as JSON by the executor, and arrive here like `jsonb`.
 """
 
 import json
@@ -49,7 +49,9 @@ def timestamp(text: str) -> str:
 
 
 def document(text: str) -> JsonValue:
-    """`json` and `jsonb`, nested. A document that JSON readers could not carry on (unpaired surrogates, extreme depth) stays text."""
+    """`json` and `jsonb`, nested. A document that JSON readers could not carry on (unpaired surrogates, extreme depth)
+    stays text.
+    """
     try:
         value = json.loads(text, parse_int=integer, parse_float=number, object_pairs_hook=_object)
         if _SURROGATE.search(text):

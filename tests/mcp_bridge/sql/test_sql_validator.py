@@ -121,14 +121,14 @@ def mutated(draw: st.DrawFn) -> str:
     return text
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(mutated() | st.text(max_size=60))
 def test_any_text_is_accepted_or_refused_but_never_an_accident(sql: str) -> None:
     for run in (check, _fallback):
         try:
             run(sql)
         except QueryRejected as error:
-            assert error.next_step
+            assert error.next_step  # noqa: PT017
 
 
 def _fallback(sql: str) -> None:
@@ -136,7 +136,7 @@ def _fallback(sql: str) -> None:
     fallback.check_statement(sql, Rules(sql, SCHEMAS, RELATIONS, frozenset()))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(mutated())
 def test_what_the_fallback_accepts_postgresqls_parser_accepts_too(sql: str) -> None:
     """Texts that only sqlglot can read are harmless; texts that both read must not be refused by the stricter tree alone."""
@@ -147,7 +147,7 @@ def test_what_the_fallback_accepts_postgresqls_parser_accepts_too(sql: str) -> N
     try:
         check(sql)
     except QueryRejected as error:
-        assert error.as_dict()["code"] in {"syntax_error", "empty", "too_complex"}
+        assert error.as_dict()["code"] in {"syntax_error", "empty", "too_complex"}  # noqa: PT017
 
 
 def test_each_allowed_function_may_be_executed_by_the_reader(clinic: Clinic) -> None:
@@ -165,9 +165,12 @@ def test_no_allowed_function_takes_or_gives_an_objects_number(clinic: Clinic) ->
     with clinic.admin.connect(autocommit=True) as conn:
         rows = conn.execute(
             "SELECT DISTINCT proname::text FROM pg_proc, unnest(proargtypes::oid[] || prorettype) AS t(oid)"
-            " WHERE pronamespace = 'pg_catalog'::regnamespace AND proname = ANY(%s) AND t.oid IN ('regclass'::regtype, 'regproc'::regtype,"
-            " 'regprocedure'::regtype, 'regoper'::regtype, 'regoperator'::regtype, 'regtype'::regtype, 'regrole'::regtype,"
-            " 'regnamespace'::regtype, 'regcollation'::regtype, 'regdictionary'::regtype, 'aclitem'::regtype, 'refcursor'::regtype)",
+            " WHERE pronamespace = 'pg_catalog'::regnamespace AND proname = ANY(%s)"
+            " AND t.oid IN ('regclass'::regtype, 'regproc'::regtype,"
+            " 'regprocedure'::regtype, 'regoper'::regtype,"
+            " 'regoperator'::regtype, 'regtype'::regtype, 'regrole'::regtype,"
+            " 'regnamespace'::regtype, 'regcollation'::regtype,"
+            " 'regdictionary'::regtype, 'aclitem'::regtype, 'refcursor'::regtype)",
             [sorted(FUNCTIONS)],
         ).fetchall()
     assert rows == [("pg_typeof",)]
