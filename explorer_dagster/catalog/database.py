@@ -39,6 +39,7 @@ class Database:
             pool_timeout=30,
             pool_pre_ping=True,
             hide_parameters=True,
+            use_native_hstore=False,
         )
         engine = weakref.ref(self._engine)
 
@@ -107,5 +108,6 @@ def _unavailable(error: Exception) -> CatalogUnavailable:
             "Another process holds this part of the catalog.", next_step="Wait for it to finish and try again."
         )
     return CatalogUnavailable(
-        "The catalog's database does not answer.", next_step="Check it with `explorer status`, then try again."
+        "The catalog's database does not answer.",
+        next_step="Start it with `explorer up`, then try again; `explorer doctor` says more.",
     )

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from explorer_dagster.catalog.database import Database, constraint_name
 from explorer_dagster.catalog.errors import PrincipalExists, PrincipalInvalid, ScopeUnknown, UnknownPrincipal
+from explorer_dagster.catalog.plain_json import storable
 from explorer_dagster.catalog.tables import grants, principals, tenants, tokens
 from explorer_dagster.catalog.tenants import Tenant, TenantStatus
 
@@ -159,7 +160,7 @@ class PrincipalStore:
         with self._database.begin() as connection:
             principal_id = connection.scalar(
                 update(principals)
-                .where(principals.c.name == name.replace("\0", ""), principals.c.revoked_at.is_(None))
+                .where(principals.c.name == storable(name), principals.c.revoked_at.is_(None))
                 .values(revoked_at=func.now())
                 .returning(principals.c.id)
             )

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Row, select
 
 from explorer_dagster.catalog.database import Database
+from explorer_dagster.catalog.plain_json import storable
 from explorer_dagster.catalog.tables import tenants
 from explorer_dagster.errors import UnknownTenant
 
@@ -64,7 +65,7 @@ class TenantStore:
         visible = _visible(include_removed)
         with self._database.begin() as connection:
             row = connection.execute(
-                select(tenants).where(tenants.c.key == key.replace("\0", ""), tenants.c.status.in_(visible))
+                select(tenants).where(tenants.c.key == storable(key), tenants.c.status.in_(visible))
             ).one_or_none()
         if row is None:
             raise UnknownTenant("There is no such tenant.", next_step="List the tenants you can use.")
