@@ -18,6 +18,7 @@ import uvicorn
 
 from demo_commcare.app import DemoCommCare
 from demo_commcare.control import Control
+from demo_commcare.faults import ConnectionCut
 from demo_commcare.world import Truth
 
 _STOP_TIMEOUT_S = 10.0
@@ -109,6 +110,11 @@ def _url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def _is_no_wanted_cut(record: logging.LogRecord) -> bool:
+    """Connections that a fault rule breaks are no news."""
+    return not (isinstance(record.exc_info, tuple) and record.exc_info[0] is ConnectionCut)
+
+
 class _Server(uvicorn.Server):
     """uvicorn would raise SIGTERM again after its orderly stop, and the port file would stay behind."""
 
@@ -118,8 +124,7 @@ class _Server(uvicorn.Server):
 
 
 def _uvicorn(app: DemoCommCare) -> uvicorn.Server:
-    """Broken connections are asked for, so uvicorn's complaints about them are not shown."""
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
+    logging.getLogger("uvicorn.error").addFilter(_is_no_wanted_cut)
     config = uvicorn.Config(
         app,
         log_config=None,
