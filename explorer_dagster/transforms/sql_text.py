@@ -34,12 +34,8 @@ def text_array(parts: Iterable[str]) -> str:
 
 
 def description(text: str) -> str:
-    """`text` for a description in a properties file: dbt's Jinja gives back the text itself, without control characters.
-
-    The dollar sign of dbt's comment delimiter is parted from it, the one text that its Postgres comments refuse.
-    """
-    clean = _CONTROL.sub(" ", text).replace("$dbt_comment_literal_block$", "$ dbt_comment_literal_block $")
-    return clean.replace("{", "{{ '{' }}")
+    """`text` for a description in a properties file: dbt's Jinja gives back the text itself, without control characters."""
+    return _CONTROL.sub(" ", text).replace("{", "{{ '{' }}")
 
 
 def _escaped(char: str) -> str:
