@@ -121,9 +121,9 @@ class _Load:
             outcomes = self._walk_all(reports, cursors, rejects)
         self._raise_if_nothing_came(outcomes)
         files = [outcome for outcome in outcomes.values() if isinstance(outcome, TableFile)]
-        files += self._empty_tables({file.table for file in files})
         if rejects.rows:
             files.append(TableFile.of_rejects(rejects.path, rejects.rows))
+        files += self._empty_tables({file.table for file in files})
         with _database_errors():
             warehouse.load(files)
             self._count(reports)
@@ -286,6 +286,6 @@ def _database_errors() -> Iterator[None]:
         first_line = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
         raise LoadFailed(
             f"The data could not be written: {first_line[:300]}",
-            next_step="The tables are as they were. Try again; the database's log tells more.",
+            next_step="Every table is as it was or complete, none is half changed. Try again; the database's log tells more.",
             details={"sqlstate": sqlstate} if sqlstate else {},
         ) from error

@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dlt
 from dlt.common.destination.client import FollowupJobRequest, PreparedTableSchema
 from dlt.common.schema import Schema
 from dlt.destinations import postgres
-from dlt.destinations.impl.postgres.configuration import PostgresCredentials
+from dlt.destinations.impl.postgres.configuration import PostgresClientConfiguration, PostgresCredentials
 from dlt.destinations.impl.postgres.postgres import PostgresClient
 from dlt.destinations.sql_client import SqlClientBase
 from dlt.destinations.sql_jobs import SqlFollowupJob
@@ -90,6 +91,8 @@ class Warehouse:
             pipeline_name=name, destination=self._destination, dataset_name=dataset, pipelines_dir=str(folder)
         )
         self._pipeline.sync_destination()
+        # The run would restore state and schema from the database a second time.
+        self._pipeline._state_restored = True
 
     def cursors(self) -> dict[str, datetime]:
         """Source name to the instant up to which it has landed, as committed with the data."""
@@ -108,11 +111,26 @@ class Warehouse:
 class _RawTables(postgres):
     """dlt's Postgres destination with our merge. `files`: what the running load brings, by table."""
 
-    files: Mapping[str, TableFile] = {}
+    files: Mapping[str, TableFile] = MappingProxyType({})
+    _own_config: PostgresClientConfiguration | None = None
 
     @property
     def client_class(self) -> type[PostgresClient]:
         return _RawTablesClient
+
+    def configuration(self, initial_config: Any, accept_partial: bool = False) -> Any:
+        # dlt looks through all providers for each of its clients, some sixty times a run: a third of the fixed cost.
+        if initial_config is not None and initial_config.is_resolved():
+            return initial_config
+        return super().configuration(initial_config, accept_partial)
+
+    def capabilities(self, config: Any = None, naming: Any = None) -> Any:
+        if config is None:
+            if self._own_config is None:
+                own = PostgresClientConfiguration(credentials=self.config_params["credentials"].copy())
+                self._own_config = self.configuration(own, accept_partial=True)
+            config = self._own_config
+        return super().capabilities(config, naming)
 
     def client(self, schema: Schema, initial_config: Any = None) -> PostgresClient:
         client = super().client(schema, initial_config)
@@ -121,7 +139,7 @@ class _RawTables(postgres):
 
 
 class _RawTablesClient(PostgresClient):  # type: ignore[misc]
-    files: Mapping[str, TableFile] = {}
+    files: Mapping[str, TableFile] = MappingProxyType({})
 
     def _get_constraints_sql(self, table_name: str, new_columns: Sequence[Any], generate_alter: bool) -> str:
         file = self.files.get(table_name)

@@ -1,0 +1,179 @@
+"""What lands is what the server has: first load, changes, full refresh, readers, killed workers and refused resources."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from demo_commcare import MATERNAL
+from explorer_dagster.commcare.errors import CutOff, PermissionMissing
+from explorer_dagster.loading.errors import LoadInProgress, ResourceUnknownToPipeline
+from explorer_dagster.loading.load import _exclusive
+from tests.loading.conftest import Loader
+
+KILLED_WORKER = Path(__file__).with_name("killed_worker.py")
+
+
+def test_first_load_then_nothing_new(loader: Loader) -> None:
+    report = loader()
+    assert loader.differences() == {}
+    for name, resource in report.resources.items():
+        assert (name, resource.status) == (name, "loaded")
+        assert resource.rows_landed == resource.rows_total == resource.api_total
+        assert resource.bytes > 0
+    keys = loader.rows("SELECT case_id, case_type, owner_id, closed, _run_id, _page FROM raw.raw_cases ORDER BY 1")
+    truth = sorted(loader.truth("cases").values(), key=lambda case: case["case_id"])
+    assert keys == [(c["case_id"], c["case_type"], c["owner_id"], c["closed"], "run-1", 1) for c in truth]
+    assert dict(loader.rows("SELECT user_id, is_active FROM raw.raw_users")) == {
+        user["id"]: user["is_active"] for user in loader.demo.truth(MATERNAL).users
+    }
+    assert not any(loader.work_dir.iterdir()), "files of the load stay behind"
+
+    before = loader.rows("SELECT case_id, xmin::text FROM raw.raw_cases ORDER BY 1")
+    report = loader()
+    asked = {name: resource.requests for name, resource in report.resources.items()}
+    assert asked == {source.name: len(source.passes) for source in loader.pipeline.sources}
+    assert loader.rows("SELECT case_id, xmin::text FROM raw.raw_cases ORDER BY 1") == before, "unchanged rows were written"
+
+
+def test_incremental_load_brings_what_changed_and_full_refresh_marks_what_is_gone(loader: Loader) -> None:
+    loader.with_page_size(7)()
+    truth, control = loader.demo.truth(MATERNAL), loader.demo.control
+    first, second, third = [case["case_id"] for case in truth.cases if not case["closed"]][:3]
+    forms = [form for form in truth.forms if not form["archived"] and form["app_id"]]
+    new = control.create_case(MATERNAL, "pregnancy", "Neu \U0001f476", {"a": "ü"})
+    control.update_case(MATERNAL, first, {"village": "changed"})
+    control.close_case(MATERNAL, second)
+    control.archive_form(MATERNAL, forms[0]["id"])
+    control.deactivate_user(MATERNAL, truth.users[0]["id"])
+    report = loader()
+    assert loader.differences() == {}
+    assert new in loader.records("raw_cases")
+    assert 3 <= report.resources["cases"].rows_landed < report.resources["cases"].rows_total
+    assert report.resources["cases"].api_total is None, "a part was read, the whole was not counted"
+
+    control.delete_case(MATERNAL, third)
+    control.delete_form(MATERNAL, forms[1]["id"])
+    report = loader(full=True)
+    assert loader.differences() == {}
+    assert loader.rows("SELECT case_id FROM raw.raw_cases WHERE _deleted_at IS NOT NULL") == [(third,)]
+    assert report.resources["cases"].rows_total == report.resources["cases"].api_total
+    loader.rows(f"UPDATE raw.raw_cases SET _deleted_at = now() WHERE case_id = '{first}' RETURNING 1")
+    loader("cases", full=True)
+    assert first in loader.records("raw_cases"), "a row that is there again stays marked as deleted"
+
+
+def test_refused_resources_are_skipped_and_keep_their_rows(loader: Loader) -> None:
+    control = loader.demo.control
+    control.deny(MATERNAL, "group")
+    report = loader("groups", "locations")
+    assert (report.resources["groups"].status, report.resources["locations"].status) == ("skipped", "loaded")
+    assert report.resources["groups"].skipped_reason
+    tables = {n for (n,) in loader.rows(f"SELECT tablename FROM pg_tables WHERE schemaname = '{loader.tenant.prefix}_raw'")}
+    assert {source.table for source in loader.pipeline.sources} <= tables, "transforms need every table"
+    count = loader.rows("SELECT count(*) FROM raw.raw_locations WHERE _deleted_at IS NULL")
+    control.allow(MATERNAL, "group")
+    control.deny(MATERNAL, "location")
+    assert loader("groups", "locations", full=True).resources["locations"].status == "skipped"
+    assert loader.rows("SELECT count(*) FROM raw.raw_locations WHERE _deleted_at IS NULL") == count
+    with pytest.raises(PermissionMissing):
+        loader("locations")
+    control.cut_off(MATERNAL)
+    with pytest.raises(CutOff):
+        loader()
+
+
+def test_a_failing_resource_does_not_stop_the_others_and_heals_later(loader: Loader) -> None:
+    loader.with_page_size(10)
+    loader.demo.control.fail(r"/form/v1/", kind="status", status=502, times=50, skip=2)
+    report = loader()
+    failed = report.resources["forms"]
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert (failed.error["code"], failed.error["details"]["resource"]) == ("commcare_server_error", "forms")
+    assert failed.rows_total == 0, "half a walk must not land"
+    assert loader.differences().keys() == {"raw_forms"}
+    loader.demo.control.clear_faults()
+    loader()
+    assert loader.differences() == {}
+
+
+def test_readers_see_all_or_nothing_and_never_wait(loader: Loader) -> None:
+    seen: list[int] = []
+    loader("cases")
+    total = len(loader.demo.truth(MATERNAL).cases)
+    stop = threading.Event()
+
+    def read() -> None:
+        with loader.tenant.rw.connect(autocommit=True) as connection:
+            connection.execute("SET lock_timeout = '100ms'")
+            query = f"SELECT count(*) FROM {loader.tenant.prefix}_raw.raw_cases WHERE _deleted_at IS NULL"
+            while not stop.is_set():
+                (row,) = connection.execute(query).fetchall()
+                seen.append(row[0])
+
+    readers = threading.Thread(target=read)
+    readers.start()
+    try:
+        loader.demo.control.reindex(MATERNAL)
+        loader("cases", full=True)
+    finally:
+        stop.set()
+        readers.join()
+    assert len(seen) > 3
+    assert set(seen) == {total}
+
+
+@pytest.mark.parametrize("point", ["walk", "copy", "merge", "commit"])
+def test_a_killed_worker_leaves_nothing_wrong_behind(loader: Loader, point: str) -> None:
+    """The process is killed with SIGKILL when it reaches the point; the next load ends with exactly the server's content."""
+    loader("groups")
+    login = loader.target.conninfo()
+    killed = subprocess.run(
+        [sys.executable, str(KILLED_WORKER), point, loader.demo.url, loader.demo.username, loader.tenant.prefix, str(loader.work_dir)],
+        env={
+            **os.environ,
+            "KILLED_API_KEY": loader.demo.api_key,
+            "KILLED_LOGIN": " ".join(f"{key}={value}" for key, value in login.items()),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        },
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
+    counts = {count for table in ("raw_cases", "raw_forms") for (count,) in loader.rows(f"SELECT count(*) FROM raw.{table}")}
+    assert counts <= {0, len(loader.demo.truth(MATERNAL).cases), len(loader.demo.truth(MATERNAL).forms)}, "half a table"
+    loader()
+    assert loader.differences() == {}
+
+
+def test_values_that_postgres_cannot_hold_are_repaired_or_set_aside(loader: Loader) -> None:
+    loader.demo.control.fail(r"/group/v1/", body=(
+        '{"meta":{"total_count":4,"next":null},"objects":['
+        '{"id":"good","name":"a\\u0000b \\ud800 \\ud83d\\ude00 \\\\u0000","n":1e30},'
+        '{"id":"huge","name":"x","n":1e999999},'
+        '{"name":"without id"},'
+        '{"id":"typed","name":{"not":"text"}}]}'
+    ), status=200)  # fmt: skip
+    report = loader("groups").resources["groups"]
+    assert (report.rows_landed, report.rejected, report.repaired) == (2, 2, 3)
+    assert report.rejected_reasons == {"a number is beyond what Postgres can hold": 1, "the record has no primary key": 1}
+    rows = dict(loader.rows("SELECT group_id, record->>'name' FROM raw.raw_groups"))
+    assert rows == {"good": "a�b � \U0001f600 \\u0000", "typed": '{"not": "text"}'}
+    assert loader.rows("SELECT name FROM raw.raw_groups WHERE group_id = 'typed'") == [(None,)]
+    assert sorted(loader.rows("SELECT resource, record_start FROM raw.raw_rejected")) == [
+        ("groups", '{"id":"huge","name":"x","n":1e999999}'),
+        ("groups", '{"name":"without id"}'),
+    ]
+
+
+def test_what_cannot_start_is_refused(loader: Loader) -> None:
+    with _exclusive(loader.target), pytest.raises(LoadInProgress):
+        loader()
+    with pytest.raises(ResourceUnknownToPipeline, match="lookup_tables"):
+        loader("nonsense")
