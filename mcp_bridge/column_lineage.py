@@ -11,15 +11,24 @@ from typing import Any
 _log = logging.getLogger(__name__)
 
 _MAX_DEPTH = 6
+_MAX_PARENTS = 10
 _MAX_SQL_BYTES = 2_000_000
 _MAX_EXPRESSION_CHARS = 400
 
 
-class CompiledModels:
-    """The compiled models of one tenant below `folder` (dbt's `target/compiled` somewhere in it)."""
+Columns = dict[str, dict[str, dict[str, str]]]
 
-    def __init__(self, folder: Path) -> None:
+
+class CompiledModels:
+    """The compiled models of one tenant below `folder` (dbt's `target/compiled` somewhere in it).
+
+    `columns`: the live relations that the models read, `{schema: {relation: {column: type}}}`; stars and unqualified names
+    mean nothing without them.
+    """
+
+    def __init__(self, folder: Path, columns: Columns) -> None:
         self._folder = folder
+        self._columns = columns
 
     def trace(self, table: str, column: str) -> list[dict[str, Any]] | None:
         """The nearest columns and, below each, what they come from in turn: `[{table, column, expression?, made_from?}]`.
@@ -30,7 +39,7 @@ class CompiledModels:
 
     def _trace(self, table: str, column: str, depth: int) -> list[dict[str, Any]] | None:
         sql = self._sql(table)
-        found = _parents(sql, column) if sql and depth else None
+        found = _parents(sql, column, self._columns) if sql and depth else None
         if found is None:
             return None
         expression, parents = found
@@ -53,7 +62,7 @@ class CompiledModels:
         return newest.read_text(encoding="utf-8")
 
 
-def _parents(sql: str, column: str) -> tuple[str, list[tuple[str, str]]] | None:
+def _parents(sql: str, column: str, columns: Columns) -> tuple[str, list[tuple[str, str]]] | None:
     """The expression that gives `column` and the table columns it reads; None when sqlglot cannot tell."""
     # Half a second of import that only this tool needs.
     from sqlglot import exp
@@ -61,7 +70,7 @@ def _parents(sql: str, column: str) -> tuple[str, list[tuple[str, str]]] | None:
     from sqlglot.lineage import lineage
 
     try:
-        root = lineage(column, sql, {}, dialect="postgres")
+        root = lineage(column, sql, columns, dialect="postgres")
     except (SqlglotError, ValueError, RecursionError, KeyError):
         _log.info("The origin of a column cannot be read from its model")
         return None
@@ -76,7 +85,7 @@ def _parents(sql: str, column: str) -> tuple[str, list[tuple[str, str]]] | None:
             return None
         parents.add((node.source.name, name))
     expression = root.expression.sql(dialect="postgres")[:_MAX_EXPRESSION_CHARS]
-    return (expression, sorted(parents)) if parents else None
+    return (expression, sorted(parents)[:_MAX_PARENTS]) if parents else None
 
 
 def origin_of(kind: str, source: str | None, structure: dict[str, Any] | None) -> dict[str, Any] | str:

@@ -106,24 +106,30 @@ class Gate:
             if tool.scope is not None:
                 call.caller.require(tool.scope, call.tenant.key)
 
-    async def _audit(self, tool: Tool, call: Call, outcome: str, error: ExplorerError | None, started: float) -> None:
+    async def _audit(self, tool: Tool, call: Call, outcome: str, refusal: ExplorerError | None, started: float) -> None:
         entry = AuditEntry(
             actor=call.caller.actor,
             action=tool.name,
             tenant_key=call.tenant.key if call.tenant else None,
             outcome=outcome,
-            code=error.code if error else None,
+            code=refusal.code if refusal else None,
             detail=dict(call.audit),
             duration_ms=_ms(started),
         )
         try:
             await to_thread.run_sync(lambda: self._bridge.catalog.audit.append(entry))
         except ExplorerError as unreachable:
-            if error is not None and error.code == unreachable.code:
+            if refusal is not None and refusal.code == unreachable.code:
                 return  # refused for the same cause: nothing was done, and the caller is told why
             raise AuditUnavailable(
                 f"The call could not be written to the audit trail: {unreachable.message}",
                 next_step=unreachable.next_step,
+            ) from None
+        except Exception as error:
+            _log.warning("The audit trail cannot be written: %s", error)
+            raise AuditUnavailable(
+                "The call could not be written to the audit trail.",
+                next_step="Tell the operator; the bridge's log has the cause.",
             ) from None
 
     async def _audit_quietly(self, tool: Tool, call: Call, outcome: str, started: float) -> None:

@@ -76,6 +76,16 @@ SELECT c.relname AS table, a.attname AS name, format_type(a.atttypid, a.atttypmo
 """
 
 
+_TYPES = """
+SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'v', 'm')
+ ORDER BY 1, 2, a.attnum
+"""
+
+
 def live_tables(bridge: Bridge, tenant: Tenant) -> LiveTables:
     """The tenant's readable relations. Blocks.
 
@@ -107,4 +117,19 @@ def live_columns(bridge: Bridge, tenant: Tenant, live: LiveTables, names: Sequen
         with connection.cursor(row_factory=class_row(Column)) as cursor:
             for column in cursor.execute(_COLUMNS, [schemas, list(names)]):
                 found[column.table].append(column)
+    return found
+
+
+def column_types(bridge: Bridge, tenant: Tenant) -> dict[str, dict[str, dict[str, str]]]:
+    """Every relation of the tenant's raw, staging and mart schemas: `{schema: {relation: {column: type}}}`. Blocks.
+
+    For reading lineage out of SQL only; agents may not see all of it.
+    """
+    schema = bridge.catalog.schemas.get(tenant)
+    login = bridge.catalog.schemas.rw_login(tenant)
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    with bridge.connections.tenant(login.user, login.password).connect() as connection:
+        connection.read_only = True
+        for place, relation, column, type_ in connection.execute(_TYPES, [[schema.raw, schema.staging, schema.marts]]):
+            found.setdefault(place, {}).setdefault(relation, {})[column] = type_
     return found

@@ -88,7 +88,9 @@ def _failing(events: list[RunEvent]) -> list[dict[str, Any]]:
             "check": event.check.name,
             "severity": event.check.severity,
             "facts": {
-                key: value for key, value in event.check.metadata.items() if isinstance(value, (int, float, str))
+                key: value[:200] if isinstance(value, str) else value
+                for key, value in event.check.metadata.items()
+                if isinstance(value, (int, float, str))
             },
         }
         for event in events

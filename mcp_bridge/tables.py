@@ -20,6 +20,11 @@ from mcp_bridge.relations import LiveTables, live_tables
 
 Freshness = Literal["fresh", "stale", "unknown"]
 _DAGSTER_TIMEOUT_S = 8.0
+_MAX_CHECKS = 10
+
+
+Failing = dict[str, tuple[CheckResult, ...]]
+Known = tuple[dict[tuple[str, ...], AssetState], Failing, DagsterUnavailable | None]
 
 
 @dataclass(frozen=True)
@@ -100,12 +105,16 @@ class TenantTables:
 
 async def tenant_tables(bridge: Bridge, tenant: Tenant) -> TenantTables:
     """Raises: SchemaAbsent, DatabaseUnreachable, CatalogUnavailable; never for Dagster's absence."""
-    pipelines = list(bridge.pipelines_of(tenant))
     live, known = await asyncio.gather(
-        to_thread.run_sync(live_tables, bridge, tenant), _known_to_dagster(bridge, tenant, pipelines)
+        to_thread.run_sync(live_tables, bridge, tenant), known_to_dagster(bridge, tenant)
     )
+    return join(bridge, tenant, live, known)
+
+
+def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> TenantTables:
+    """Live relations and what Dagster knows, as one."""
     assets, failing, problem = known
-    result = TenantTables(live, {}, assets, pipelines, problem is None)
+    result = TenantTables(live, {}, assets, list(bridge.pipelines_of(tenant)), problem is None)
     listed = _generated(assets)
     for name, relation in live.relations.items():
         result.tables[name] = _facts(result, name, relation.schema == live.schema.raw, listed.get(name), failing)
@@ -132,11 +141,9 @@ def table_warnings(facts: list[TableFacts]) -> list[str]:
     return warnings
 
 
-Failing = dict[str, tuple[CheckResult, ...]]
-Known = tuple[dict[tuple[str, ...], AssetState], Failing, DagsterUnavailable | None]
-
-
-async def _known_to_dagster(bridge: Bridge, tenant: Tenant, pipelines: list[Pipeline]) -> Known:
+async def known_to_dagster(bridge: Bridge, tenant: Tenant) -> Known:
+    """Assets and failed checks of the tenant's partition, or why they cannot be had."""
+    pipelines = bridge.pipelines_of(tenant)
     try:
         async with asyncio.timeout(_DAGSTER_TIMEOUT_S):
             found = await asyncio.gather(*(bridge.dagster.assets(p.name, tenant.key) for p in pipelines))
@@ -177,7 +184,7 @@ def _facts(
     return TableFacts(
         name=name,
         schema=relation.schema,
-        kind=str(entry.get("kind") or ("raw" if is_raw else "mart")),
+        kind=str(entry.get("kind") or ("raw" if is_raw else "mart" if asset else "table")),
         description=str(described or ""),
         source=entry.get("source"),
         row_count=counted if isinstance(counted, int) else relation.estimate,
@@ -207,7 +214,7 @@ def _provenance(assets: dict[tuple[str, ...], AssetState], asset: AssetState, fa
         checks += [f"{label}{check.name}" for check in failed if check.asset_key == origin.key]
         counted = origin.metadata.get("rows_rejected")
         rejected += counted if isinstance(counted, int) else 0
-    return Provenance(asset.key, asset.run_id, asset.materialized_at, tuple(checks), rejected)
+    return Provenance(asset.key, asset.run_id, asset.materialized_at, tuple(checks[:_MAX_CHECKS]), rejected)
 
 
 def upstream(assets: dict[tuple[str, ...], AssetState], asset: AssetState) -> list[AssetState]:

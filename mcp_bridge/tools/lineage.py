@@ -10,7 +10,7 @@ from explorer_dagster.errors import ExplorerError
 from mcp_bridge.column_lineage import CompiledModels, origin_of
 from mcp_bridge.dagster_client import AssetState
 from mcp_bridge.envelope import Answer, age_s, iso, unknown_name, without_nulls
-from mcp_bridge.relations import live_columns
+from mcp_bridge.relations import column_types, live_columns
 from mcp_bridge.runs import asset_name
 from mcp_bridge.tables import TableFacts, TenantTables, tenant_tables, upstream
 from mcp_bridge.tool import Call, TenantArguments, Tool
@@ -85,8 +85,7 @@ async def _column(call: Call, known: TenantTables, facts: TableFacts, name: str)
     if name not in by_name:
         raise unknown_name(UnknownColumn, f"column in {facts.name}", name, list(by_name), "describe_table")
     recorded = _recorded(known, facts, name)
-    models = CompiledModels(call.bridge.settings.home / "dbt" / known.live.schema.prefix)
-    traced = recorded or await to_thread.run_sync(models.trace, facts.name, name)
+    traced = recorded or await to_thread.run_sync(_compiled, call, known, facts.name, name)
     return {
         "name": name,
         "type": by_name[name].type,
@@ -94,6 +93,11 @@ async def _column(call: Call, known: TenantTables, facts: TableFacts, name: str)
         "made_from": traced or "unknown",
         "known_by": "dagster" if recorded else ("dbt" if traced else None),
     }
+
+
+def _compiled(call: Call, known: TenantTables, table: str, column: str) -> list[dict[str, Any]] | None:
+    columns = column_types(call.bridge, call.own_tenant)
+    return CompiledModels(call.bridge.settings.home / "dbt" / known.live.schema.prefix, columns).trace(table, column)
 
 
 def _recorded(known: TenantTables, facts: TableFacts, column: str) -> list[dict[str, Any]] | None:

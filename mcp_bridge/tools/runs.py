@@ -113,7 +113,9 @@ async def run_materialization(call: Call, args: RunMaterialization) -> Answer:
     call.audit |= {"pipeline": pipeline.name, "full_refresh": args.full_refresh, "assets": len(args.assets or ())}
     await to_thread.run_sync(_require_schemas, call, tenant)
     assets = await _asset_keys(call, pipeline, args.assets)
-    run, launched = await _launch_once(call, tenant, pipeline, args, assets)
+    # Shielded: a run that Dagster has accepted must be known here, so that a cancelled call can cancel it.
+    with CancelScope(shield=True):
+        run, launched = await _launch_once(call, tenant, pipeline, args, assets)
     call.audit |= {"run_id": run.run_id, "launched": launched}
     async with _cancelled_with_the_call(call, run, launched):
         run, events = await _wait(call, run.run_id, args.wait_s)

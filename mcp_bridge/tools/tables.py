@@ -25,6 +25,9 @@ from mcp_bridge.relations import Column, live_columns
 from mcp_bridge.tables import TableFacts, TenantTables, table_warnings, tenant_tables
 from mcp_bridge.tool import Call, Format, TenantArguments, Tool
 
+_MAX_TABLE_CHARS = 8_000
+# Tables cut from others, and copies of the source: what joins lead from, not to.
+_CUT = frozenset({"case_type", "form", "repeat", "raw"})
 _CURSOR = Field(None, max_length=200, description="next_cursor of the page before.")
 
 
@@ -118,9 +121,9 @@ async def describe_table(call: Call, args: DescribeTable) -> Answer:
 
 
 def _joinable(known: TenantTables, name: str) -> list[str]:
-    """The tables whose columns decide the joins of `name`: marts, and those of its own family."""
+    """The tables whose columns decide the joins of `name`: the general ones, and those of its own family."""
     family = name.split("__", 1)[0]
-    return [n for n, f in known.tables.items() if n == name or f.kind == "mart" or n.split("__", 1)[0] == family]
+    return [n for n, f in known.tables.items() if n == name or f.kind not in _CUT or n.split("__", 1)[0] == family]
 
 
 def _relationships(known: TenantTables) -> list[tuple[str, str, str]]:
@@ -179,13 +182,16 @@ def _haystack(facts: TableFacts, columns: list[Column]) -> str:
 
 def _metadata_row(facts: TableFacts, columns: list[Column], *, detailed: bool) -> dict[str, Any]:
     if detailed:
-        return facts.row(detailed=True) | {"columns": [_column_row(column, detailed=True) for column in columns]}
+        shown = fit((_column_row(column, detailed=True) for column in columns), _MAX_TABLE_CHARS)
+        more = {"columns_omitted": len(columns) - len(shown)} if len(shown) < len(columns) else {}
+        return facts.row(detailed=True) | {"columns": shown} | more
     row = facts.row(detailed=False)
     for key in ("materialized_at", "freshness"):
         del row[key]
-    return without_nulls(row) | {
-        "columns": ", ".join(f"{column.name} {_short_type(column.type)}" for column in columns)
-    }
+    listed = ", ".join(f"{column.name} {_short_type(column.type)}" for column in columns)
+    if len(listed) > _MAX_TABLE_CHARS:
+        listed = f"{listed[:_MAX_TABLE_CHARS].rpartition(', ')[0]}, ... {len(columns)} in all: see describe_table"
+    return without_nulls(row) | {"columns": listed}
 
 
 def _short_type(name: str) -> str:

@@ -99,7 +99,11 @@ def http_bridge(stage: Stage, folder: Path, **settings: str) -> Iterator[str]:
     command = [sys.executable, "-m", "mcp_bridge", "--transport", "streamable-http", "--port", "0"]
     with log.open("w") as output:
         process = subprocess.Popen(
-            [*command, "--port-file", str(port_file)], env=environment(stage, **settings), cwd=folder, stdout=output, stderr=output
+            [*command, "--port-file", str(port_file)],
+            env=environment(stage, **settings),
+            cwd=folder,
+            stdout=output,
+            stderr=output,
         )
     try:
         deadline = time.monotonic() + 60

@@ -1,0 +1,72 @@
+"""The manual of the tools, made from the tools themselves: `python -m mcp_bridge.docs` writes docs/tools.md."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from mcp_bridge.envelope import compact_json
+from mcp_bridge.tool import Tool
+from mcp_bridge.tools import ALL_TOOLS
+
+TARGET = Path(__file__).resolve().parent.parent / "docs" / "tools.md"
+
+
+def listing() -> str:
+    """`tools/list` as it goes over the wire when every scope is granted."""
+    return compact_json([_wire(tool) for tool in ALL_TOOLS])
+
+
+def render() -> str:
+    """The manual as Markdown."""
+    digest = hashlib.sha256(listing().encode()).hexdigest()
+    lines = [
+        "# Tools of the MCP bridge",
+        "",
+        "Made by `python -m mcp_bridge.docs`; a test keeps it equal to the code.",
+        "",
+        f"{len(ALL_TOOLS)} tools. SHA-256 of their definitions as `tools/list` sends them (compact JSON): `{digest}`.",
+        "",
+        "Every answer is `success, data, tenant, schema, warnings, timing_ms`; a failure has `success=false` and "
+        "`error{code, message, next_step, details?}`.",
+    ]
+    for tool in ALL_TOOLS:
+        lines += ["", *_section(tool)]
+    return "\n".join(lines) + "\n"
+
+
+def _wire(tool: Tool) -> dict[str, Any]:
+    return tool.definition().model_dump(by_alias=True, exclude_none=True, mode="json")
+
+
+def _section(tool: Tool) -> list[str]:
+    effects = "changes something" if tool.mutates else "reads only"
+    if tool.destructive:
+        effects = "destructive"
+    scope = f"scope `{tool.scope.value}`" if tool.scope else "any valid token"
+    lines = [f"## {tool.name}", "", tool.description, "", f"Needs: {scope}. Effect: {effects}."]
+    schema = _wire(tool)["inputSchema"]
+    properties = schema["properties"]
+    if properties:
+        lines += ["", "| argument | type | default | meaning |", "|---|---|---|---|"]
+        required = schema.get("required", [])
+        lines += [_row(name, prop, required=name in required) for name, prop in properties.items()]
+    return lines
+
+
+def _row(name: str, prop: dict[str, Any], *, required: bool) -> str:
+    kind = " or ".join(f"`{value}`" for value in prop["enum"]) if "enum" in prop else str(prop.get("type", "any"))
+    if "minimum" in prop and "maximum" in prop:
+        kind += f" {prop['minimum']} to {prop['maximum']}"
+    default = "required" if required else f"`{json.dumps(prop['default'])}`" if "default" in prop else ""
+    return f"| `{name}` | {kind} | {default} | {prop.get('description', '')} |"
+
+
+def main() -> None:
+    """Write the manual."""
+    TARGET.parent.mkdir(exist_ok=True)
+    TARGET.write_text(render(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
