@@ -50,15 +50,14 @@ def watch_start(supervisor: Supervisor, console: Console) -> None:
             console.print(f"  ... still starting: {busy}", style="dim")
 
 
-def watch_stop(stop: Callable[[], None], console: Console) -> None:
-    """Run `stop` and say so."""
+def watch_stop(supervisor: Supervisor, console: Console) -> None:
+    """Stop everything and say so, naming the part that is waited for."""
     began = time.monotonic()
-    if console.is_terminal:
-        with console.status("Stopping ..."):
-            stop()
-    else:
-        console.print("Stopping ...")
-        stop()
+    with console.status("Stopping ...") as status:
+        supervisor.on_change = lambda unit: status.update(f"Stopping: {unit.title} ...")
+        if not console.is_terminal:
+            console.print("Stopping ...")
+        supervisor.stop()
     console.print(f"Stopped in {time.monotonic() - began:.1f} s. All data are kept.", style="dim")
 
 

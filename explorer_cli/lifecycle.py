@@ -57,8 +57,7 @@ def running_platform(
             yield supervisor
         finally:
             interrupts.ignore()
-            supervisor.on_change = lambda unit: None
-            display.watch_stop(supervisor.stop, console)
+            display.watch_stop(supervisor, console)
 
 
 def up(*, demo: bool, as_json: bool) -> int:

@@ -33,9 +33,9 @@ POOL_GRACE_S = 20.0
 
 # What a child may inherit. Everything else, other programs' secrets above all, stays behind.
 INHERITED = frozenset({
-    "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "PYTHONPATH", "SHELL", "TERM", "TMPDIR",
-    "TZ", "USER", "VIRTUAL_ENV", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
-    "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
+    "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "PYTHONPATH", "SHELL", "TERM",
+    "TMPDIR", "TZ", "USER", "VIRTUAL_ENV", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY",
+    "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy", "all_proxy",
 })  # fmt: skip
 QUIET = {
     "PYTHONUNBUFFERED": "1",
@@ -230,7 +230,7 @@ def _dagster(settings: Settings, port: int, url: str) -> list[Part | Step]:
     daemon = Part(
         "daemon",
         "Dagster daemon",
-        [*_module("dagster._daemon"), "run", "-w", str(workspace)],
+        [*_module("dagster._daemon"), "run", "-w", str(workspace), "--log-level", "warning"],
         plain,
         ready=lambda: not missing_daemons(url),
         needs=("database", "code-server"),

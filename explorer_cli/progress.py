@@ -44,6 +44,9 @@ class SyncProgress:
         """What to give to a tool call as its progress callback."""
 
         async def heard(progress: float, total: float | None, message: str | None) -> None:
+            # A run that is asked for again tells its story from the start.
+            if progress < (self._bars.tasks[self._tasks[key]].completed or 0.0):
+                return
             self._bars.update(self._tasks[key], completed=progress, total=total, line=message or "")
             self._tell(key, message or "", force=False)
 

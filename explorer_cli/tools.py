@@ -54,13 +54,15 @@ class Tools:
     async def sync(
         self, tenant: str, *, full: bool, wait: bool, on_progress: ProgressFnT | None = None
     ) -> dict[str, Any]:
-        """Launch a tenant's run, or join the one at work; with `wait` follow it to its end. The bridge's summary of it."""
-        arguments = {"tenant": tenant, "full_refresh": full, "wait_s": WAIT_S if wait else 0}
-        run = (await self.call("run_materialization", arguments, on_progress))["data"]
-        while wait and run["status"] not in FINISHED:
-            asked = {"run_id": run["run_id"], "wait_s": WAIT_S}
-            run = (await self.call("get_materialization_status", asked, on_progress))["data"]
-        return dict(run)
+        """Launch a tenant's run, or join the one at work; with `wait` follow it to its end. The bridge's summary of it.
+
+        A run that was joined and did not succeed is somebody else's failure, often of one that died with an earlier
+        platform: then one of our own follows.
+        """
+        run = await self._launch(tenant, full=full, wait=wait, on_progress=on_progress)
+        if wait and not run["launched"] and run["status"] != "SUCCESS":
+            run = await self._launch(tenant, full=full, wait=wait, on_progress=on_progress)
+        return run
 
     async def row_counts(self, tenant: str) -> dict[str, int | None]:
         """Rows of every table that the tenant's agents see."""
@@ -72,6 +74,15 @@ class Tools:
             cursor = page.get("next_cursor")
             if not cursor:
                 return counts
+
+    async def _launch(self, tenant: str, *, full: bool, wait: bool, on_progress: ProgressFnT | None) -> dict[str, Any]:
+        arguments = {"tenant": tenant, "full_refresh": full, "wait_s": WAIT_S if wait else 0}
+        run = (await self.call("run_materialization", arguments, on_progress))["data"]
+        launched = run["launched"]
+        while wait and run["status"] not in FINISHED:
+            asked = {"run_id": run["run_id"], "wait_s": WAIT_S}
+            run = (await self.call("get_materialization_status", asked, on_progress))["data"]
+        return {**run, "launched": launched}
 
 
 @asynccontextmanager

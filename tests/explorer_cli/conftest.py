@@ -1,16 +1,19 @@
-"""A HOME of its own for every test, and commands run as a user would: in a process of their own."""
+"""A HOME of its own for every test, and commands as a user gives them."""
 
 import json
+import logging
 import os
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from demo_commcare import RunningServer, serve_in_thread
+from explorer_cli import main
 from explorer_cli.supervisor import make_home
+from explorer_dagster.settings import get_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,11 +25,13 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
 class Answer:
     """What a command printed and how it ended."""
 
-    def __init__(self, done: "subprocess.CompletedProcess[str]") -> None:
-        self.code, self.out, self.err = done.returncode, done.stdout, done.stderr
+    code: int
+    out: str
+    err: str
 
     @property
     def json(self) -> Any:
@@ -37,15 +42,33 @@ Explorer = Callable[..., Answer]
 
 
 @pytest.fixture
-def explorer(home: Path) -> Explorer:
-    """`explorer("status", "--json", EXPLORER_X=...)`: the real command in a real process."""
+def explorer(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Explorer]:
+    """`explorer("status", "--json", EXPLORER_X="...")`: a command with its arguments and its environment."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
 
-    def run(*args: str, cwd: Path = home, **variables: str) -> Answer:
-        env = {name: value for name, value in os.environ.items() if not name.startswith("EXPLORER_")}
-        env |= {"EXPLORER_HOME": str(home), "PYTHONPATH": str(ROOT), "COLUMNS": "200", **variables}
-        command = [sys.executable, "-m", "explorer_cli", *args]
-        return Answer(
-            subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
-        )
+    def run(*args: str, **variables: str) -> Answer:
+        with monkeypatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith("EXPLORER_")]:
+                patch.delenv(name)
+            for name, value in {"EXPLORER_HOME": str(home), "COLUMNS": "200", **variables}.items():
+                patch.setenv(name, value)
+            patch.chdir(home)
+            get_settings.cache_clear()
+            code = main.run(args)
+        shown = capsys.readouterr()
+        return Answer(code, shown.out, shown.err)
 
-    return run
+    yield run
+    get_settings.cache_clear()
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers, root.level = handlers, level
+
+
+@pytest.fixture(scope="module")
+def commcare() -> Iterator[RunningServer]:
+    """A demo CommCare server of this module's own."""
+    with serve_in_thread() as server:
+        yield server

@@ -153,7 +153,8 @@ def test_a_second_supervisor_is_refused_and_told_who_is_there(home: Path) -> Non
     Lock(home).acquire()
 
 
-def test_what_a_killed_supervisor_left_is_ended_by_the_next_one(home: Path) -> None:
+def test_what_a_killed_supervisor_left_is_ended_by_the_next_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explorer_cli.supervisor.ORPHAN_GRACE_S", 0.5)
     code = SUPERVISOR.format(root=ROOT, home=str(home))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT) as supervisor:
         assert supervisor.stdout is not None

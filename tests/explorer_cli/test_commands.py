@@ -1,0 +1,203 @@
+"""What the commands print and how they end, as a user sees them: no traceback, and only the answer on stdout."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from demo_commcare import RunningServer
+from explorer_cli.supervisor import Lock
+from tests.conftest import PgServer
+from tests.explorer_cli.conftest import ROOT, Answer, Explorer
+
+
+def refused(answer: Answer, code: str) -> dict[str, str]:
+    """The error that a command ended with, which names all three parts and is all that stdout holds."""
+    assert answer.code != 0
+    assert "Traceback" not in answer.out + answer.err
+    error = answer.json["error"]
+    assert error["code"] == code
+    assert error["message"]
+    assert error["next_step"]
+    return dict(error)
+
+
+def test_help_waits_for_no_heavy_import() -> None:
+    heavy = {"dagster", "dbt", "dlt", "mcp", "sqlalchemy", "psycopg", "pydantic", "httpx"}
+    code = f"import sys, explorer_cli.main as m; m.run(['--help']); print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert "doctor" in done.stdout
+
+
+def test_an_unknown_setting_is_named_with_its_nearest(explorer: Explorer) -> None:
+    error = refused(explorer("status", "--json", EXPLORER_BRIDGE_PROT="1"), "settings_invalid")
+    assert "EXPLORER_BRIDGE_PROT" in error["message"]
+    assert "EXPLORER_BRIDGE_PORT" in error["next_step"]
+
+
+@pytest.mark.parametrize("arguments", [("nonsense",), ("sync",), ("tenants", "add", "k", "--server")])
+def test_a_command_line_that_cannot_be_read_ends_with_status_2(explorer: Explorer, arguments: tuple[str, ...]) -> None:
+    answer = explorer(*arguments, "--json")
+    refused(answer, "usage")
+    assert answer.code == 2
+
+
+def test_the_program_ends_with_the_status_of_the_command(home: Path) -> None:
+    env = {**os.environ, "EXPLORER_HOME": str(home), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "explorer_cli", "status", "--json"]
+    done = subprocess.run(command, env=env, cwd=home, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["running"] is False
+    assert done.stderr == ""
+
+
+def test_errors_for_people_are_one_block_on_stderr(explorer: Explorer) -> None:
+    answer = explorer("tokens", "create", "--name", "n", "--tenant", "k", "--scope", "everything")
+    assert answer.code == 1
+    assert answer.out == ""
+    assert "(scope_unknown)" in answer.err
+    assert "What to do" in answer.err
+    assert "metadata:read" in answer.err
+
+
+def test_status_and_down_of_a_platform_that_never_ran(explorer: Explorer) -> None:
+    status = explorer("status", "--json")
+    assert status.code == 1
+    assert (status.json["running"], status.json["healthy"], status.json["processes"]) == (False, False, {})
+    for _ in range(2):
+        down = explorer("down", "--json")
+        assert (down.code, down.json) == (0, {"stopped": []})
+
+
+def test_a_second_up_is_refused_with_the_pid_of_the_first(explorer: Explorer, home: Path) -> None:
+    lock = Lock(home)
+    lock.acquire()
+    try:
+        error = refused(explorer("up", "--json"), "already_running")
+    finally:
+        lock.release()
+    assert "explorer down" in error["next_step"]
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_a_port_in_use_is_named_before_anything_is_started(explorer: Explorer, home: Path, taken_port: int) -> None:
+    error = refused(explorer("up", "--json", EXPLORER_BRIDGE_PORT=str(taken_port)), "port_in_use")
+    assert str(taken_port) in error["message"]
+    assert "EXPLORER_BRIDGE_PORT" in error["next_step"]
+    assert not (home / "connection.json").exists()
+    # A start that was refused holds nothing: the next one is not told that somebody is there.
+    refused(explorer("up", "--json", EXPLORER_BRIDGE_PORT=str(taken_port)), "port_in_use")
+
+
+def test_detached_up_passes_the_error_of_the_background_on(explorer: Explorer, taken_port: int) -> None:
+    refused(explorer("up", "--detach", "--json", EXPLORER_DAGSTER_PORT=str(taken_port)), "port_in_use")
+
+
+def test_a_home_that_cannot_be_made_is_an_error(explorer: Explorer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    error = refused(explorer("status", "--json", EXPLORER_HOME=str(tmp_path / "file" / "home")), "home_not_usable")
+    assert "EXPLORER_HOME" in error["next_step"]
+
+
+def test_doctor_finds_what_is_wrong_and_says_how_to_mend_it(explorer: Explorer, home: Path, taken_port: int) -> None:
+    home.chmod(0o777)
+    (home / "secret.keys").write_text("k")
+    (home / "secret.keys").chmod(0o644)
+    answer = explorer("doctor", "--json", EXPLORER_BRIDGE_PORT=str(taken_port))
+    assert answer.code == 1
+    wrong = {check["check"]: check["next_step"] for check in answer.json["checks"] if check["outcome"] == "wrong"}
+    assert set(wrong) == {"state folder", "private files", "ports"}
+    assert wrong["state folder"] == f"Run `chmod go-w {home}`."
+    assert "chmod 600" in wrong["private files"]
+    home.chmod(0o700)
+    (home / "secret.keys").unlink()
+    assert explorer("doctor", "--json", EXPLORER_BRIDGE_PORT="0", EXPLORER_DAGSTER_PORT="0").code == 0
+
+
+def test_what_nobody_foresaw_is_logged_and_not_shown(
+    explorer: Explorer, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*, as_json: bool) -> int:
+        raise ZeroDivisionError("secret details")
+
+    monkeypatch.setattr("explorer_cli.lifecycle.status", explode)
+    answer = explorer("status")
+    assert (answer.code, answer.out) == (1, "")
+    assert "(internal_error)" in answer.err
+    assert "secret details" not in answer.err
+    assert "ZeroDivisionError: secret details" in (home / "logs" / "explorer.log").read_text()
+
+
+class TestTenantsAndTokens:
+    """With a database and a CommCare server; Dagster does not run, so partitions are left to its sensor."""
+
+    @pytest.fixture
+    def operator(self, explorer: Explorer, pg_server: PgServer, commcare: RunningServer) -> Explorer:
+        def run(*args: str, **variables: str) -> Answer:
+            common = {"EXPLORER_HOME": str(pg_server.home), "COMMCARE_KEY": commcare.api_key}
+            return explorer(*args, **common | variables)
+
+        return run
+
+    def add(self, operator: Explorer, commcare: RunningServer, key: str, domain: str, **variables: str) -> Answer:
+        return operator(
+            "tenants", "add", key, "--server", commcare.url, "--domain", domain, "--username", commcare.username,
+            "--api-key-env", "COMMCARE_KEY", "--json", **variables,
+        )  # fmt: skip
+
+    def test_the_life_of_a_tenant_and_its_token(self, operator: Explorer, commcare: RunningServer) -> None:
+        key = "cli:nutrition"
+        added = self.add(operator, commcare, key, "demo-nutrition")
+        assert added.code == 0, added.out + added.err
+        assert added.json["tenant"]["key"] == key
+        assert added.json["partition_registered"] is False
+        assert commcare.api_key not in added.out + added.err
+        listed = operator("tenants", "list", "--json").json["tenants"]
+        assert [row["schema_state"] for row in listed if row["key"] == key] == ["active"]
+
+        created = operator("tokens", "create", "--name", "cli agent", "--tenant", key)
+        assert created.code == 0, created.err
+        (token,) = created.out.splitlines()
+        assert token.startswith("dex_")
+        assert created.err == ""
+        (row,) = [row for row in operator("tokens", "list", "--json").json["tokens"] if row["name"] == "cli agent"]
+        assert row["grants"] == {key: ["metadata:read", "query:run", "runs:cancel", "runs:launch"]}
+        assert token not in operator("tokens", "list").out
+        assert operator("tokens", "revoke", "cli agent").code == 0
+        refused(operator("tokens", "revoke", "cli agent", "--json"), "unknown_principal")
+
+        refused(operator("tenants", "remove", key, "--purge", "--json"), "confirmation_needed")
+        assert operator("tenants", "remove", key, "--purge", "--yes", "--json").json["removed"] == key
+        refused(operator("tenants", "remove", key, "--json"), "unknown_tenant")
+
+    def test_a_refused_credential_creates_nothing(self, operator: Explorer, commcare: RunningServer) -> None:
+        wrong = self.add(operator, commcare, "cli:refused", "demo-nutrition", COMMCARE_KEY="0" * 40)
+        refused(wrong, "commcare_credentials_invalid")
+        refused(self.add(operator, commcare, "cli:refused", "no-such-domain"), "commcare_domain_unknown")
+        assert "cli:refused" not in operator("tenants", "list", "--json").out
+
+    def test_secrets_come_from_variables_that_are_set(self, operator: Explorer, commcare: RunningServer) -> None:
+        error = refused(self.add(operator, commcare, "cli:x", "demo-nutrition", COMMCARE_KEY=""), "secret_missing")
+        assert "COMMCARE_KEY" in error["message"]
+        half = operator(
+            "tenants", "add", "cli:x", "--server", commcare.url, "--domain", "d", "--username", "u", "--json"
+        )
+        assert "--api-key-env" in refused(half, "usage")["next_step"]
+
+    def test_chores(self, operator: Explorer, pg_server: PgServer) -> None:
+        facts = operator("db", "upgrade", "--json")
+        assert facts.json["database"]["name"] == "explorer"
+        before = (pg_server.home / "secret.keys").read_text()
+        assert operator("secrets", "rotate", "--json").json.keys() == {"reencrypted"}
+        assert (pg_server.home / "secret.keys").read_text() != before
