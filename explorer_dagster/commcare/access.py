@@ -7,7 +7,13 @@ from typing import Any
 from explorer_dagster.commcare import settings as constants
 from explorer_dagster.commcare.authorization import Credential, Refresh
 from explorer_dagster.commcare.client import CommCareClient
-from explorer_dagster.commcare.errors import CommCareError, DomainUnknown, NotCommCare, PermissionMissing, ResourceUnknown
+from explorer_dagster.commcare.errors import (
+    CommCareError,
+    DomainUnknown,
+    NotCommCare,
+    PermissionMissing,
+    ResourceUnknown,
+)
 from explorer_dagster.settings import Settings
 
 _MAX_DOMAIN_PAGES = 1000
@@ -15,7 +21,7 @@ _MAX_DOMAIN_PAGES = 1000
 
 @dataclass(frozen=True)
 class Access:
-    """What the check found: the name the server knows the user by, and the project space's title (its name when it is not listed)."""
+    """What the check found: the user's name on the server, and the project space's title (its name when it is not listed)."""
 
     username: str
     project_name: str
@@ -112,7 +118,7 @@ def _probe(client: CommCareClient, domain: str, *, is_member: bool) -> None:
 def _unknown_domain(client: CommCareClient, domain: str, cause: CommCareError | None) -> DomainUnknown:
     return DomainUnknown(
         f"There is no project space {domain!r} for this user on {client.server.host}.",
-        next_step="Check the name and the server (www, india and eu are separate), and that the user is a member with API access.",
+        next_step="Check the name and the server (www, india and eu are separate), and that the user is a member.",
         details=cause.details if cause else {},
     )
 

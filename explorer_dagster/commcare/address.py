@@ -1,6 +1,7 @@
-"""Where may requests of a tenant go? To its own server and nowhere else: this module checks every address that is not ours.
+"""Where may requests of a tenant go? To its own server and nowhere else: every address that is not ours is checked here.
 
-Addresses come from operators (server, token URL) and from the server's answers (`next`); credentials must not follow either elsewhere.
+Addresses come from operators (server, token URL) and from the server's answers (`next`); credentials must follow neither
+elsewhere.
 """
 
 import ipaddress
@@ -29,7 +30,7 @@ class Server:
         Raises:
             NotCommCare: not an http(s) address, credentials inside, or plain http to a public host.
         """
-        text = url.strip().rstrip("/")
+        text = url.strip()
         text = text if "://" in text else f"https://{text}"
         try:
             parts = urlsplit(text)
@@ -46,7 +47,7 @@ class Server:
             raise NotCommCare(
                 f"{host} was given with http, which would send the credentials unencrypted.", next_step=f"Use https://{host}."
             )
-        return cls(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], text)
+        return cls(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], text.rstrip("/"))
 
     @property
     def is_loopback(self) -> bool:
@@ -54,7 +55,7 @@ class Server:
         return self.host == "localhost" or (_ip(self.host) is not None and ipaddress.ip_address(self.host).is_loopback)
 
     def owns(self, url: str) -> bool:
-        """Whether an absolute URL points to this installation. A server behind a proxy may know its scheme wrong, not its host."""
+        """Whether an absolute URL points to this installation. Behind a proxy a server may be wrong about its scheme."""
         try:
             parts = urlsplit(url)
             return parts.scheme in _DEFAULT_PORTS and parts.hostname == self.host and parts.port in (None, self.port)
@@ -69,9 +70,12 @@ class Server:
     def next_params(self, url: str, link: str) -> list[tuple[str, str]] | None:
         """Query of the next page that the answer from `url` names by `link` (absolute, relative or a bare query).
 
-        Only the query is taken: host and path of the next request stay ours. None when the link leaves the server or says nothing.
+        Only the query is taken: host and path of the next request stay ours. None for a link elsewhere or without query.
         """
-        target = urljoin(url, link)
+        try:
+            target = urljoin(url, link)
+        except ValueError:
+            return None
         if not self.owns(target):
             return None
         return parse_qsl(urlsplit(target).query, keep_blank_values=True) or None

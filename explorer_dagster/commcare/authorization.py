@@ -7,9 +7,10 @@ import dataclasses
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol
 
 import httpx
+from typing_extensions import TypeIs
 
 from explorer_dagster.commcare import settings as constants
 from explorer_dagster.commcare.address import Server
@@ -71,10 +72,10 @@ class Authorization:
         credential = self._credential
         if not _is_oauth(credential):
             return _sendable(f"ApiKey {credential.username}:{credential.api_key}"), None
-        expires_at = credential.expires_at
-        if expires_at is not None and expires_at - datetime.now(UTC) < timedelta(seconds=constants.TOKEN_RENEW_BEFORE_S):
+        if not credential.access_token or _ends_soon(credential.expires_at):
             self.renew(credential.access_token)
-        token = self._credential.access_token
+            credential = self._credential
+        token: str = credential.access_token  # type: ignore[union-attr]
         return _sendable(f"Bearer {token}"), token
 
     def renew(self, stale_access_token: str) -> None:
@@ -85,7 +86,7 @@ class Authorization:
             Unreachable, ServerError: it did not answer; the old grant is still the one in force.
         """
         with self._lock:
-            if self._credential.access_token != stale_access_token:
+            if not _is_oauth(self._credential) or self._credential.access_token != stale_access_token:
                 return
             if self._refresh is None:
                 self._credential = self._ask_server(self._credential)
@@ -93,10 +94,11 @@ class Authorization:
                 self._credential = self._refresh(stale_access_token, self._ask_server)
 
     def _ask_server(self, credential: Any) -> Any:
-        """The same grant with fresh tokens from the token endpoint (RFC 6749, section 6); HQ gives a new refresh token each time."""
+        """The same grant with fresh tokens from the token endpoint (RFC 6749, 6); HQ replaces the refresh token too."""
         if not credential.refresh_token:
             raise CredentialsInvalid(
-                "The access token ended and there is no refresh token.", next_step="Authorise the tenant again (explorer tenants add)."
+                "The access token ended and there is no refresh token.",
+                next_step="Authorise the tenant again (explorer tenants add).",
             )
         form = {"grant_type": "refresh_token", "refresh_token": credential.refresh_token, "client_id": credential.client_id}
         if credential.client_secret:
@@ -145,14 +147,19 @@ class Authorization:
         raise failure
 
 
-def _is_oauth(credential: Any) -> TypeGuard[OAuth]:
+def _is_oauth(credential: Credential) -> TypeIs[OAuth]:
     return hasattr(credential, "access_token")
+
+
+def _ends_soon(expires_at: datetime | None) -> bool:
+    return expires_at is not None and expires_at - datetime.now(UTC) < timedelta(seconds=constants.TOKEN_RENEW_BEFORE_S)
 
 
 def _sendable(header: str) -> str:
     """Refuse what HTTP cannot carry here: the HTTP library would repeat the header in its own error."""
     if not header.isascii() or not header.isprintable() or header != header.strip():
         raise CredentialsInvalid(
-            "The credential holds characters that cannot be sent.", next_step="Copy user name and key again, without spaces or line ends."
+            "The credential holds characters that cannot be sent.",
+            next_step="Copy user name and key again, without spaces or line ends.",
         )
     return header

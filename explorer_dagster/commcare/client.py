@@ -18,7 +18,13 @@ import msgspec
 from explorer_dagster.commcare import settings as constants
 from explorer_dagster.commcare.address import Server
 from explorer_dagster.commcare.authorization import Authorization, Credential, Refresh
-from explorer_dagster.commcare.errors import CommCareError, CredentialsInvalid, NotCommCare, ResponseMalformed, Throttled, Unreachable
+from explorer_dagster.commcare.errors import (
+    CommCareError,
+    CredentialsInvalid,
+    NotCommCare,
+    ResponseMalformed,
+    Unreachable,
+)
 from explorer_dagster.commcare.limiter import shared_limiter
 from explorer_dagster.commcare.refusals import is_retryable, retry_after_s, to_error
 from explorer_dagster.settings import Settings
@@ -51,8 +57,9 @@ class _Target:
 class CommCareClient:
     """A project space's API. A context manager; usable from many threads at once.
 
-    `credential`: the catalog's ApiKeyCredential or OAuthCredential. `refresh(stale_access_token, renew)`: keeps a renewed token and returns
-    the credential in force; without it a renewed token lives as long as the client. `sleep`: how waiting is done.
+    `credential`: the catalog's ApiKeyCredential or OAuthCredential. `refresh(stale_access_token, renew)` keeps a renewed token
+    and returns the credential in force; without it a renewed token lives as long as the client. `sleep`: how waiting is done.
+    `transport`: what carries requests instead of the network.
 
     Raises:
         NotCommCare: the server's address cannot be used.
@@ -127,8 +134,8 @@ class CommCareClient:
     ) -> T:
         """`decode(body)` of the endpoint's answer, `endpoint` relative to `{server}/a/{domain}/api/` (or `{server}/api/`).
 
-        Throttling, server faults, cut connections and truncated JSON are tried again. `decode` raises msgspec.DecodeError for JSON that
-        breaks off (tried again) and msgspec.ValidationError for JSON of another shape (not tried again).
+        Throttling, server faults, cut connections and truncated JSON are tried again. `decode` raises msgspec.DecodeError for
+        JSON that breaks off (tried again) and msgspec.ValidationError for JSON of another shape (not tried again).
 
         Raises:
             CommCareError: the subclass says what the server meant; resource and page are in its details.
@@ -180,10 +187,10 @@ class CommCareClient:
         except httpx.DecodingError:
             raise _Refused(200, _malformed(target, "its compression is broken"), retryable=True) from None
         if response.status_code != 200:
-            error = to_error(response.status_code, response.headers, body, target.details, self.domain)
+            meaning = to_error(response.status_code, response.headers, body, target.details, self.domain)
             raise _Refused(
                 response.status_code,
-                error,
+                meaning,
                 retryable=is_retryable(response.status_code, body),
                 retry_after_s=retry_after_s(response.headers.get("Retry-After")),
             )
@@ -225,7 +232,7 @@ class CommCareClient:
         return wait_s
 
 
-class _Refused(Exception):  # noqa: N818 - control flow inside this module
+class _Refused(Exception):
     """One try that gave no answer. `status` None: no answer at all."""
 
     def __init__(self, status: int | None, error: CommCareError, *, retryable: bool, retry_after_s: float | None = None) -> None:
@@ -245,12 +252,12 @@ def _decoded(target: _Target, body: bytes, decode: Callable[[bytes], T]) -> T:
         raise _Refused(200, _malformed(target, "it is nested too deeply"), retryable=False) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         if body.lstrip()[:1] == b"<":
-            error = NotCommCare(
+            page = NotCommCare(
                 f"{target.resource}: page {target.page} is a web page, not data.",
                 next_step="Check the tenant's server address: a login or maintenance page may stand in front of it.",
                 details=target.details,
             )
-            raise _Refused(200, error, retryable=False) from None
+            raise _Refused(200, page, retryable=False) from None
         raise _Refused(200, _malformed(target, "its JSON breaks off or is broken"), retryable=True) from None
 
 
@@ -263,8 +270,11 @@ def _malformed(target: _Target, why: str) -> ResponseMalformed:
 
 
 def _unreachable(server: Server, target: _Target, error: httpx.TransportError) -> CommCareError:
-    cut = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
-    what = "broke off its answer" if cut else "did not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
+    what = "cannot be reached"
+    if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
+        what = "broke off its answer"
+    elif isinstance(error, httpx.TimeoutException):
+        what = "did not answer in time"
     return Unreachable(
         f"{server.host} {what} ({target.resource}, page {target.page}; {type(error).__name__}).",
         next_step="Check the server's address and the network, then try again.",
@@ -276,6 +286,3 @@ def _backoff_s(attempt: int) -> float:
     """Exponential with full half-jitter: between half of and the whole of the step."""
     step_s = min(constants.BACKOFF_MAX_S, constants.BACKOFF_FIRST_S * 2.0 ** max(0, attempt - 1))
     return step_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
-
-
-__all__ = ["CommCareClient", "Throttled", "Usage"]

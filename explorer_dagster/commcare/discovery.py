@@ -42,7 +42,7 @@ def discover(client: CommCareClient, pipeline: Pipeline) -> Structure:
     if not isinstance(objects, list):
         raise ResponseMalformed(
             "The application list has no `objects` list.",
-            next_step="Check that the server address is a CommCare HQ server; if it is, report the answer's shape to its operator.",
+            next_step="Check the server's address; if it is a CommCare HQ server, report this to its operator.",
             details={"resource": resource.name, "page": 1},
         )
     return structure_of(objects)

@@ -1,7 +1,7 @@
 """Which ways a CommCare server can refuse or fail, one class each.
 
-`details` may carry `status` (HTTP), `resource`, `page` (1-based) and `reason` (the server's own short sentence); never credentials or
-whole response bodies. Errors that may pass by themselves are also `TransientError`.
+`details` may carry `status` (HTTP), `resource`, `page` (1-based) and `reason` (the server's own short sentence); never
+credentials or whole response bodies. Errors that may pass by themselves are also `TransientError`.
 """
 
 from explorer_dagster.errors import ExplorerError, TransientError

@@ -1,6 +1,6 @@
 """What does a refusal of the server mean? Status, headers and body of an answer other than 200 to the error it stands for.
 
-The cases are those of the error catalogue in docs/commcare_api.md: one status has several meanings that only the body tells apart.
+The cases are those of the error catalogue in docs/commcare_api.md: only the body tells the meanings of a status apart.
 """
 
 import math
@@ -49,7 +49,7 @@ def to_error(status: int, headers: Mapping[str, str], body: bytes, details: dict
     if status == 429:
         return Throttled(
             f"{name}: project space {domain!r} has used up its requests{_waiting(headers)}.",
-            next_step="Try again later, use larger pages, or start fewer API clients: all of a project space share one allowance.",
+            next_step="Try again later, or start fewer API clients: all of a project space share one allowance.",
             details={**details, "retry_after_s": retry_after_s(headers.get("Retry-After"))},
         )
     if status >= 500:
@@ -121,7 +121,9 @@ def _unauthorised(reason: str, details: dict[str, Any], domain: str) -> CommCare
 def _missing(reason: str, body: bytes, details: dict[str, Any], domain: str) -> CommCareError:
     if b'"error_message"' in body:
         return ServerError(
-            f"{details['resource']}: the server failed inside and answered HTTP 404.", next_step="Try again later.", details=details
+            f"{details['resource']}: the server failed inside and answered HTTP 404.",
+            next_step="Try again later.",
+            details=details,
         )
     if "domain" in reason.lower():
         return DomainUnknown(
@@ -139,7 +141,7 @@ def _missing(reason: str, body: bytes, details: dict[str, Any], domain: str) -> 
 def _redirect(headers: Mapping[str, str], details: dict[str, Any]) -> NotCommCare:
     target = urlsplit(headers.get("Location", ""))
     where = f" to {target.hostname}" if target.hostname else " to a login page" if "login" in target.path else ""
-    hint = f"If {target.hostname} is the right server, use its address for the tenant." if target.hostname else "Check the address."
+    hint = f"If {target.hostname} is the right server, use its address." if target.hostname else "Check the address."
     return NotCommCare(
         f"{details['resource']}: the server redirects{where}; redirects are not followed.", next_step=hint, details=details
     )

@@ -82,7 +82,7 @@ class CaseType(_Part, frozen=True):
 
 
 class Module(_Part, frozen=True):
-    """One module (menu) of an application. `error`: the server's text when it could not describe the module; then nothing else is known."""
+    """One module (menu) of an application. `error`: the server's reason for not describing it; then nothing else is known."""
 
     name: str
     case_type: str | None

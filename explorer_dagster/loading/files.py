@@ -1,6 +1,6 @@
 """How do walked rows become the CSV file that the loader imports? Written page by page, never held in memory.
 
-The record goes into the file as the server sent it, only quoted for CSV: parsing and building it again would cost more than the load.
+The record goes into the file as the server sent it, only quoted for CSV: building it again would cost more than the load.
 """
 
 import hashlib

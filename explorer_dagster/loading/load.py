@@ -80,9 +80,9 @@ def load(
 ) -> LoadReport:
     """Bring the raw tables of `resources` to what the server has.
 
-    `full`: read everything again and mark what is gone, instead of what changed since the stored cursor (resources without cursor are
-    always read in full). `work_dir`: the tenant's folder for files of the load; emptied. `on_progress` is called after each page,
-    from several threads.
+    `full`: read everything again and mark what is gone, instead of what changed since the stored cursor (resources without
+    cursor are always read in full). `work_dir`: the tenant's folder for files of the load; emptied. `on_progress` is called
+    after each page, from several threads.
 
     Raises:
         CommCareError: every resource was refused or failed, for the first one's reason; or the server cut the project space off.
@@ -268,7 +268,8 @@ def _exclusive(target: LoadTarget) -> Iterator[psycopg.Connection[tuple[Any, ...
         row = connection.execute("SELECT pg_try_advisory_lock(hashtext(%s), hashtext('load'))", [target.prefix]).fetchone()
         if row != (True,):
             raise LoadInProgress(
-                f"Tenant {target.tenant_key} is being loaded by another process.", next_step="Wait for that run to end, then try again."
+                f"Tenant {target.tenant_key} is being loaded by another process.",
+                next_step="Wait for that run to end, then try again.",
             )
         yield connection
 

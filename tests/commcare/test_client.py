@@ -1,0 +1,291 @@
+"""What one request does when the server refuses, fails, throttles, lies or attacks; and that secrets stay where they belong."""
+
+import gzip
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from demo_commcare import MATERNAL, RunningServer, serve_in_thread
+from explorer_dagster.catalog.credentials import ApiKeyCredential, OAuthCredential
+from explorer_dagster.commcare.address import Server
+from explorer_dagster.commcare.client import CommCareClient
+from explorer_dagster.commcare.errors import CommCareError, CredentialsInvalid, NotCommCare, ResponseMalformed
+from explorer_dagster.commcare.refusals import retry_after_s
+from explorer_dagster.settings import Settings
+
+SETTINGS = Settings(_env_file=None, requests_per_second=1000, http_max_attempts=3, http_max_retry_after_s=20, http_max_response_mb=1)
+KEY = ApiKeyCredential("user@example.org", "s3cr3t-key")
+
+
+def client_of(handler: Callable[[httpx.Request], httpx.Response], credential: Any = KEY, **options: Any) -> CommCareClient:
+    return CommCareClient(
+        "https://hq.example.org", "dom", credential, settings=SETTINGS, sleep=lambda _: None,
+        transport=httpx.MockTransport(handler), **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "code"),
+    [
+        (401, {}, b"", "commcare_credentials_invalid"),
+        (401, {}, b"Username or API Key is incorrect, expired or deactivated", "commcare_credentials_invalid"),
+        (401, {}, b'{"error":"not authorized"}', "commcare_domain_unknown"),
+        (401, {}, b'{"error":"Your current subscription does not have access to this feature"}', "commcare_no_subscription"),
+        (401, {}, b'{"error":"API access has been temporarily cut off due to too many requests."}', "commcare_cut_off"),
+        (401, {}, b'{"error":"You don\'t have permission to access this API"}', "commcare_permission_missing"),
+        (403, {}, b"", "commcare_permission_missing"),
+        (403, {}, b"<html>forbidden</html>", "commcare_permission_missing"),
+        (404, {}, b'{"error":"The domain \\"x\\" was not found."}', "commcare_domain_unknown"),
+        (404, {}, b"", "commcare_resource_unknown"),
+        (404, {}, b'{"error_message":"Sorry, this request could not be processed."}', "commcare_server_error"),
+        (400, {}, b'{"error":"\'x\' is not a valid parameter."}', "commcare_request_refused"),
+        (405, {}, b'{"error":"Request method not allowed"}', "commcare_request_refused"),
+        (429, {"Retry-After": "3600"}, b"", "commcare_throttled"),
+        (500, {}, b"<html>oops</html>", "commcare_server_error"),
+        (503, {}, b"Service Temporarily Unavailable", "commcare_server_error"),
+        (302, {"Location": "https://www.hq.example.org/a/dom/"}, b"", "commcare_not_commcare"),
+        (200, {}, b"<!DOCTYPE html><html>login</html>", "commcare_not_commcare"),
+        (200, {}, b'{"objects": [', "commcare_response_malformed"),
+        (200, {}, b"[" * 100_000, "commcare_response_malformed"),
+        (200, {"Content-Encoding": "br"}, b"x", "commcare_response_malformed"),
+    ],
+)
+def test_each_refusal_is_its_own_error(status: int, headers: dict[str, str], body: bytes, code: str) -> None:
+    with client_of(lambda _: httpx.Response(status, headers=headers, stream=httpx.ByteStream(body))) as client:
+        with pytest.raises(CommCareError) as caught:
+            client.get("case/v2/", resource="cases", page=7, decode=msgspec.json.decode)
+    assert caught.value.code == code
+    assert (caught.value.details["resource"], caught.value.details["page"]) == ("cases", 7)
+    assert caught.value.next_step
+    assert "s3cr3t" not in f"{caught.value!r} {caught.value} {caught.value.as_dict()}"
+
+
+def test_no_answer_at_all_is_unreachable() -> None:
+    def refuse(_: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    with client_of(refuse) as client, pytest.raises(CommCareError) as caught:
+        client.get_json("x/", resource="x")
+    assert caught.value.code == "commcare_unreachable"
+    assert client.usage("x").requests == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("5", 5.0), ("0.25", 0.25), (None, None), ("", None), ("soon", None), ("nan", None), ("-3", 0.0),
+     ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)],
+)  # fmt: skip
+def test_retry_after_forms(text: str | None, seconds: float | None) -> None:
+    assert retry_after_s(text) == seconds
+
+
+def test_waits_as_told_and_gives_up_when_it_is_told_for_ever() -> None:
+    waits: list[float] = []
+    with client_of(lambda _: httpx.Response(429, headers={"Retry-After": "7.5"})) as client:
+        client._sleep = waits.append
+        with pytest.raises(CommCareError) as caught:
+            client.get_json("x/", resource="x")
+    assert caught.value.code == "commcare_throttled"
+    assert 3 <= sum(7.5 <= wait < 8 for wait in waits) <= 10
+
+
+class _Hostile(BaseHTTPRequestHandler):
+    """Answers that attack: `/bomb` unpacks to a gigabyte, `/flood` never ends."""
+
+    sent = 0
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        if "bomb" in self.path:
+            body = gzip.compress(b" " * 50_000_000)
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.end_headers()
+        try:
+            while type(self).sent < 200_000_000:
+                self.wfile.write(b" " * 65536)
+                type(self).sent += 65536
+        except OSError:
+            pass
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def hostile() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Hostile)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.mark.parametrize("path", ["bomb/", "flood/"])
+def test_bodies_beyond_the_limit_are_not_read_to_the_end(hostile: str, path: str) -> None:
+    with CommCareClient(hostile, "dom", KEY, settings=SETTINGS) as client:
+        with pytest.raises(ResponseMalformed, match="larger than 1 MB"):
+            client.get_json(path, resource="x")
+        assert client.usage("x").bytes < 20_000_000
+
+
+@pytest.mark.parametrize(
+    "link",
+    ["https://evil.example/a/dom/api/x/?cursor=1", "//evil.example/?cursor=1", "https://hq.example.org:444/?cursor=1",
+     "https://hq.example.org.evil.example/?cursor=1", "https://user@evil.example?cursor=1", "ftp://hq.example.org/?cursor=1",
+     "javascript:alert(1)", "/a/dom/api/x/", "http://[bad/?cursor=1"],
+)  # fmt: skip
+def test_next_pages_elsewhere_are_refused(link: str) -> None:
+    with client_of(lambda _: httpx.Response(500)) as client, pytest.raises(ResponseMalformed) as caught:
+        client.next_params(link, endpoint="x/", resource="cases", page=3)
+    assert caught.value.details == {"resource": "cases", "page": 3}
+
+
+@pytest.mark.parametrize(
+    "link",
+    ["https://hq.example.org/a/dom/api/x/?cursor=a%2Bb&limit=", "http://hq.example.org/a/dom/api/x/?cursor=a%2Bb&limit=",
+     "https://hq.example.org:443/a/dom/api/x/?cursor=a%2Bb&limit=", "/a/dom/api/x/?cursor=a%2Bb&limit=", "?cursor=a%2Bb&limit="],
+)  # fmt: skip
+def test_next_pages_of_our_server_give_their_query(link: str) -> None:
+    with client_of(lambda _: httpx.Response(500)) as client:
+        assert client.next_params(link, endpoint="x/", resource="x", page=1) == [("cursor", "a+b"), ("limit", "")]
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [("https://www.commcarehq.org/", "https://www.commcarehq.org"), ("www.commcarehq.org", "https://www.commcarehq.org"),
+     ("http://127.0.0.1:8000", "http://127.0.0.1:8000"), ("http://commcare:8000", "http://commcare:8000")],
+)  # fmt: skip
+def test_server_addresses(url: str, base: str) -> None:
+    assert Server.parse(url).base == base
+
+
+@pytest.mark.parametrize(
+    "url", ["", "ftp://x.org", "http://www.commcarehq.org", "https://u:p@hq.org", "https://hq.org/?x=1", "https://", "https://[bad"]
+)
+def test_server_addresses_that_cannot_be_used(url: str) -> None:
+    with pytest.raises(NotCommCare):
+        Server.parse(url)
+
+
+@pytest.mark.parametrize("key", ["line\nbreak", "tab\t", "ünicode", "trailing ", "\x00"])
+def test_keys_that_http_cannot_carry_are_refused_without_showing_them(key: str) -> None:
+    with client_of(lambda _: httpx.Response(200), ApiKeyCredential("u", key)) as client, pytest.raises(CredentialsInvalid) as caught:
+        client.get_json("x/", resource="x")
+    assert key not in str(caught.value)
+
+
+def test_nothing_shows_the_secret(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with client_of(lambda _: httpx.Response(401)) as client:
+        with pytest.raises(CredentialsInvalid):
+            client.get_json("x/", resource="x")
+        assert "s3cr3t" not in repr(client) + repr(vars(client)) + caplog.text
+
+
+def test_requests_name_the_product_and_carry_the_key() -> None:
+    seen: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        return httpx.Response(200, json={})
+
+    with client_of(answer) as client:
+        client.get_json("x/", resource="x", params=[("a.gt", "1+2")])
+    (request,) = seen
+    assert request.headers["Authorization"] == "ApiKey user@example.org:s3cr3t-key"
+    assert request.headers["User-Agent"].startswith("data-explorer/")
+    assert str(request.url) == "https://hq.example.org/a/dom/api/x/?a.gt=1%2B2"
+
+
+@pytest.fixture(scope="module")
+def demo() -> Iterator[RunningServer]:
+    with serve_in_thread(cases=30) as server:
+        yield server
+
+
+@pytest.fixture
+def grant(demo: RunningServer) -> OAuthCredential:
+    client_id, secret = demo.control.oauth_client
+    refresh_token = demo.control.issue_refresh_token()
+    return OAuthCredential(client_id, secret, f"{demo.url}/oauth/token/", "", refresh_token, None)
+
+
+def test_oauth_tokens_are_renewed_when_they_end_and_the_new_grant_is_kept(demo: RunningServer, grant: OAuthCredential) -> None:
+    kept: list[OAuthCredential] = [grant]
+
+    def refresh(stale: str, renew: Callable[[Any], Any]) -> OAuthCredential:
+        assert stale == kept[-1].access_token
+        kept.append(renew(kept[-1]))
+        return kept[-1]
+
+    with CommCareClient(demo.url, MATERNAL, grant, settings=SETTINGS, refresh=refresh) as client:
+        for _ in range(3):
+            demo.control.expire_access_tokens()
+            assert client.get_json("group/v1/", resource="groups")["objects"]
+    tokens = [(credential.access_token, credential.refresh_token) for credential in kept]
+    assert len({access for access, _ in tokens}) == len({refresh for _, refresh in tokens}) == len(tokens) >= 3
+    assert kept[-1].expires_at is not None
+    assert timedelta(0) < kept[-1].expires_at - datetime.now(UTC) <= timedelta(seconds=900)
+
+
+def test_many_threads_renew_once(demo: RunningServer, grant: OAuthCredential) -> None:
+    renewals: list[str] = []
+    current = [grant]
+
+    def refresh(stale: str, renew: Callable[[Any], Any]) -> OAuthCredential:
+        renewals.append(stale)
+        current[0] = renew(current[0])
+        return current[0]
+
+    with CommCareClient(demo.url, MATERNAL, grant, settings=SETTINGS, refresh=refresh) as client:
+        client.get_json("group/v1/", resource="groups")
+        demo.control.expire_access_tokens()
+        threads = [threading.Thread(target=client.get_json, args=("group/v1/",), kwargs={"resource": "g"}) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(renewals) == 2
+
+
+def test_a_refused_renewal_fails_and_shows_nothing(demo: RunningServer, grant: OAuthCredential) -> None:
+    with CommCareClient(demo.url, MATERNAL, replace(grant, refresh_token="gone-t0ken"), settings=SETTINGS) as client:
+        with pytest.raises(CredentialsInvalid) as caught:
+            client.get_json("group/v1/", resource="groups")
+    assert "gone-t0ken" not in json.dumps(caught.value.as_dict())
+
+
+def test_a_token_that_the_server_never_accepts_is_renewed_once_per_request() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.method)
+        if request.method == "POST":
+            return httpx.Response(200, json={"access_token": f"t{len(asked)}", "refresh_token": "r", "expires_in": 900})
+        return httpx.Response(401)
+
+    credential = OAuthCredential("c", "s", "https://hq.example.org/oauth/token/", "t", "r", datetime.now(UTC) + timedelta(hours=1))
+    with client_of(answer, credential) as client, pytest.raises(CredentialsInvalid):
+        client.get_json("x/", resource="x")
+    assert asked == ["GET", "POST", "GET"]
+
+
+def test_the_token_endpoint_is_on_the_tenants_server() -> None:
+    with pytest.raises(CredentialsInvalid, match="own server"):
+        client_of(lambda _: httpx.Response(200), OAuthCredential("c", "s", "https://evil.example/token", "", "r"))

@@ -1,0 +1,276 @@
+"""Every record is met, whatever the page size, ties, changes under the walk and faults; and a walk that does not get on is an error."""
+
+import base64
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from demo_commcare import MATERNAL, RunningServer, serve_in_thread
+from explorer_dagster.catalog.credentials import ApiKeyCredential
+from explorer_dagster.commcare.client import CommCareClient
+from explorer_dagster.commcare.errors import CommCareError
+from explorer_dagster.loading.records import Row
+from explorer_dagster.loading.walk import Walk
+from explorer_dagster.registry import Cursor, Source
+from explorer_dagster.settings import Settings
+from tests.loading.conftest import record_id
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+SETTINGS = Settings(_env_file=None, requests_per_second=1000, http_max_retry_after_s=10)
+
+
+def source(paging: str, page_size: int) -> Source:
+    keys = {"record_id": "text", "indexed_on": "timestamp"}
+    collection = "cases" if paging == "cursor" else "objects"
+    return Source(
+        name="things", table="raw_things", description="", endpoint="things/", paging=paging, collection=collection, keys=keys,
+        primary_key="record_id", rename={"id": "record_id"}, page_size=page_size,
+        cursor=Cursor(field="indexed_on") if paging != "offset" else None,
+    )  # fmt: skip
+
+
+@dataclass
+class ModelServer:
+    """The API's paging over a dictionary of `id -> (indexed_on, version)`, in memory.
+
+    `changes`: before the n-th request, these ids get a new version and move to the end. Ties have no stable order.
+    """
+
+    instants: dict[str, datetime]
+    changes: dict[int, list[str]] = field(default_factory=dict)
+    versions: dict[str, int] = field(default_factory=dict)
+    requests: int = 0
+    max_limit: int = 1000
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        for name in self.changes.get(self.requests, []):
+            if name in self.instants:
+                self.instants[name] = max(self.instants.values()) + timedelta(milliseconds=1)
+                self.versions[name] = self.versions.get(name, 0) + 1
+        self.requests += 1
+        query = {key: values[0] for key, values in parse_qs(request.url.query.decode()).items()}
+        if "indexed_on_start" in query or query.get("order_by"):
+            return self._by_date(query)
+        return self._by_cursor(query)
+
+    def _record(self, name: str) -> dict[str, Any]:
+        return {"id": name, "indexed_on": self.instants[name].strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "version": self.versions.get(name, 0)}
+
+    def _sorted(self, reverse_ties: bool) -> list[str]:
+        names = sorted(self.instants, reverse=reverse_ties)
+        return sorted(names, key=lambda name: _millis(self.instants[name]))
+
+    def _by_date(self, query: dict[str, str]) -> httpx.Response:
+        assert not any(query.get(key, "").endswith("Z") for key in ("indexed_on_start", "indexed_on_end"))
+        limit, offset = min(int(query["limit"]), self.max_limit), int(query.get("offset", 0))
+        low, high = (_bound(query.get(key)) for key in ("indexed_on_start", "indexed_on_end"))
+        # Without a tie-break the order of equal instants differs between different queries.
+        names = [
+            name for name in self._sorted(reverse_ties=len(query.get("indexed_on_start", "")) % 2 == 0)
+            if (low is None or _millis(self.instants[name]) >= low) and (high is None or _millis(self.instants[name]) <= high)
+        ]  # fmt: skip
+        page = names[offset : offset + limit]
+        more = "?offset=1" if offset + limit < len(names) else None
+        meta = {"limit": limit, "offset": offset, "total_count": len(names), "next": more}
+        return httpx.Response(200, json={"meta": meta, "objects": [self._record(name) for name in page]})
+
+    def _by_cursor(self, query: dict[str, str]) -> httpx.Response:
+        if "cursor" in query:
+            query = {key: values[0] for key, values in parse_qs(base64.b64decode(query["cursor"]).decode()).items()}
+        limit = min(int(query["limit"]), self.max_limit)
+        after = (int(query["at"]), query["last"]) if "last" in query else (-1, "")
+        names = [name for name in self._sorted(False) if (_millis(self.instants[name]), name) > after]
+        page = names[:limit]
+        answer: dict[str, Any] = {"matching_records": 1, "cases": [self._record(name) for name in page]}
+        if len(page) == limit:
+            cursor = urlencode({"limit": limit, "at": _millis(self.instants[page[-1]]), "last": page[-1]})
+            answer["next"] = f"http://127.0.0.1/a/d/api/things/?cursor={base64.b64encode(cursor.encode()).decode()}"
+        return httpx.Response(200, json=answer)
+
+
+def _millis(moment: datetime) -> int:
+    return round((moment.replace(microsecond=moment.microsecond // 1000 * 1000) - START) / timedelta(milliseconds=1))
+
+
+def _bound(text: str | None) -> int | None:
+    return _millis(datetime.fromisoformat(text).replace(tzinfo=UTC)) if text else None
+
+
+def walk_all(server: Any, paging: str, page_size: int) -> dict[str, dict[str, Any]]:
+    """The last version met of each record."""
+    client = CommCareClient(
+        "http://127.0.0.1", "d", ApiKeyCredential("u", "k"), settings=SETTINGS,
+        transport=httpx.MockTransport(server), sleep=lambda _: None,
+    )  # fmt: skip
+    with client:
+        rows = [row for batch in Walk(client, source(paging, page_size)).batches() for row in batch.rows]
+    return {row.id: json.loads(row.json) for row in rows}
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    paging=st.sampled_from(["cursor", "indexed_on"]),
+    page_size=st.integers(1, 9),
+    instants=st.lists(st.integers(0, 12_000), max_size=40),
+    changes=st.dictionaries(st.integers(0, 30), st.lists(st.integers(0, 39), max_size=3), max_size=6),
+    max_limit=st.sampled_from([3, 1000]),
+)
+def test_no_record_is_missed_and_the_last_version_wins(
+    paging: str, page_size: int, instants: list[int], changes: dict[int, list[int]], max_limit: int
+) -> None:
+    """Instants in microseconds within 12 ms: most pages hold ties of one millisecond, many ties are larger than a page."""
+    server = ModelServer(
+        {f"r{n:02}": START + timedelta(microseconds=at) for n, at in enumerate(instants)},
+        {request: [f"r{n:02}" for n in names] for request, names in changes.items()},
+        max_limit=max_limit,
+    )
+    found = walk_all(server, paging, page_size)
+    late = {name for request, names in server.changes.items() if request >= server.requests for name in names}
+    assert found.keys() == server.instants.keys()
+    for name in found.keys() - late:
+        assert found[name]["version"] == server.versions.get(name, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(count=st.integers(0, 30), page_size=st.integers(1, 12), clamp=st.integers(1, 12), shuffles=st.integers(0, 3))
+def test_offset_walks_of_unsorted_lists(count: int, page_size: int, clamp: int, shuffles: int) -> None:
+    """An unsorted list may come in another order on each page; it is read again while fewer than counted were met."""
+    requests = 0
+
+    def server(request: httpx.Request) -> httpx.Response:
+        nonlocal requests
+        requests += 1
+        query = parse_qs(request.url.query.decode())
+        limit, offset = min(int(query["limit"][0]), clamp), int(query.get("offset", ["0"])[0])
+        names = [f"r{n:02}" for n in range(count)]
+        if requests <= shuffles:
+            names.reverse()
+        objects = [{"id": name} for name in names[offset : offset + limit]]
+        link = f"/a/d/api/things/?offset={offset + limit}&limit={limit}" if offset + limit < count else None
+        return httpx.Response(200, json={"meta": {"next": link, "limit": limit, "total_count": count}, "objects": objects})
+
+    assert walk_all(server, "offset", page_size).keys() == {f"r{n:02}" for n in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("paging", "answer"),
+    [
+        ("cursor", {"matching_records": 0}),
+        ("cursor", {"cases": None}),
+        ("cursor", {"cases": {"id": "x"}}),
+        ("cursor", {"cases": [], "next": {"cursor": "x"}}),
+        ("indexed_on", {"meta": {"total_count": 0}}),
+        ("indexed_on", {"meta": {}, "objects": [{"id": "a"}] * 4}),
+        ("offset", {"meta": {}, "cases": []}),
+        ("offset", ["objects"]),
+        ("offset", {"meta": {"next": "?offset=1"}, "objects": [{"id": "same"}]}),
+        ("offset", {"meta": {"next": "https://evil.example/?offset=1"}, "objects": [{"id": "a"}]}),
+        ("cursor", {"cases": [{"id": "a"}], "next": "http://127.0.0.1:81/?cursor=a"}),
+        ("cursor", {"cases": [{"id": "a"}], "next": "?cursor=again"}),
+    ],
+)
+def test_wrong_shapes_and_circles_are_errors(paging: str, answer: object) -> None:
+    with pytest.raises(CommCareError) as caught:
+        walk_all(lambda _: httpx.Response(200, json=answer), paging, 4)
+    assert caught.value.code == "commcare_response_malformed"
+    assert caught.value.details["resource"] == "things"
+    assert caught.value.details["page"] >= 1
+
+
+def test_a_cursor_that_never_repeats_but_brings_nothing_new_ends() -> None:
+    pages = iter(range(1000))
+
+    def server(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"cases": [{"id": "a", "indexed_on": "2026-01-01T00:00:00Z"}], "next": f"?cursor={next(pages)}"})
+
+    with pytest.raises(CommCareError, match="read before"):
+        walk_all(server, "cursor", 1)
+    assert next(pages) < 20
+
+
+@dataclass
+class DemoWalks:
+    """Walks over the real demo server, with what was waited."""
+
+    demo: RunningServer
+    waits: list[float] = field(default_factory=list)
+
+    def __call__(self, name: str, page_size: int, pipeline: Any, since: datetime | None = None) -> dict[str, Row]:
+        credential = ApiKeyCredential(self.demo.username, self.demo.api_key)
+        described = pipeline.source(name).model_copy(update={"page_size": page_size})
+        with CommCareClient(self.demo.url, MATERNAL, credential, settings=SETTINGS, sleep=self.waits.append) as client:
+            batches = list(Walk(client, described, since=since).batches())
+        return {row.id: row for batch in batches for row in batch.rows}
+
+    def ids(self, kind: str) -> set[str]:
+        return {record_id(record) for record in getattr(self.demo.truth(MATERNAL), kind)}
+
+
+@pytest.fixture(scope="module")
+def shared_demo() -> Iterator[RunningServer]:
+    with serve_in_thread(cases=60) as server:
+        yield server
+
+
+@pytest.fixture
+def walks(shared_demo: RunningServer) -> Iterator[DemoWalks]:
+    yield DemoWalks(shared_demo)
+    shared_demo.control.clear_faults()
+    shared_demo.control.no_throttle()
+    shared_demo.control.set_switches(
+        old_page_end=False, next_host=None, drop_collection=False, endless_paging=False, deep_offset_limit=None
+    )
+
+
+@pytest.mark.parametrize("page_size", [7, 60, 1000])
+@pytest.mark.parametrize("name", ["cases", "forms"])
+def test_the_demo_servers_records_are_all_met(walks: DemoWalks, pipeline: Any, name: str, page_size: int) -> None:
+    walks.demo.control.set_switches(old_page_end=page_size == 7)
+    assert walks(name, page_size, pipeline).keys() == walks.ids(name)
+
+
+@pytest.mark.parametrize("kind", ["status", "truncated", "cut"])
+@pytest.mark.parametrize("name", ["cases", "forms"])
+def test_passing_faults_do_not_show(walks: DemoWalks, pipeline: Any, kind: Any, name: str) -> None:
+    walks.demo.control.fail(r"/case/v2/|/form/v1/", kind=kind, status=503, times=3, skip=1)
+    assert walks(name, 20, pipeline).keys() == walks.ids(name)
+    assert len(walks.waits) >= 3
+
+
+@pytest.mark.parametrize("retry_after", ["absent", None, 0.5, 3])
+def test_throttling_is_waited_out(walks: DemoWalks, pipeline: Any, retry_after: Any) -> None:
+    headers = {} if retry_after in (None, "absent") else {"Retry-After": str(retry_after)}
+    walks.demo.control.fail(r"/case/v2/", status=429, times=3, skip=1, body="", headers=headers)
+    assert walks("cases", 20, pipeline).keys() == walks.ids("cases")
+    assert max(walks.waits) >= (retry_after if isinstance(retry_after, float | int) else 1)
+
+
+def test_throttling_for_hours_ends_the_walk(walks: DemoWalks, pipeline: Any) -> None:
+    before = len(walks.demo.control.requests)
+    walks.demo.control.fail(r"/case/v2/", status=429, times=9, body="", headers={"Retry-After": "86400.5"})
+    with pytest.raises(CommCareError) as caught:
+        walks("cases", 20, pipeline)
+    assert (caught.value.code, caught.value.details["retry_after_s"]) == ("commcare_throttled", 86400.5)
+    assert len(walks.demo.control.requests) == before + 1
+
+
+@pytest.mark.parametrize("switch", [{"drop_collection": True}, {"endless_paging": True}, {"next_host": "http://evil.example"}])
+@pytest.mark.parametrize("name", ["cases", "forms", "locations"])
+def test_answers_of_wrong_meaning(walks: DemoWalks, pipeline: Any, switch: dict[str, Any], name: str) -> None:
+    """An error, or all records: a walk that goes by its own position is not misled by a `next` without end."""
+    walks.demo.control.set_switches(**switch)
+    try:
+        found = walks(name, 5, pipeline)
+    except CommCareError as error:
+        assert (error.code, error.details["resource"]) == ("commcare_response_malformed", name)
+    else:
+        assert switch.get("endless_paging") or name == "forms"
+        assert found.keys() == walks.ids(name)
