@@ -1,7 +1,7 @@
 """Which Postgres name a thing gets that somebody else named: tables, columns and schemas from any text.
 
-Names are readable, lower snake case, ASCII, at most 63 bytes, never reserved, and depend on nothing but the text itself and, where
-two texts would get the same name, on the texts that collide. Quoting and literals belong to `transforms.sql_text`.
+Names are readable, lower snake case, ASCII, at most 63 bytes, never reserved, and depend on nothing but the text itself and,
+where two texts would get the same name, on the texts that collide. Quoting and literals belong to `transforms.sql_text`.
 """
 
 import hashlib
@@ -9,131 +9,35 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-from text_unidecode import unidecode
+from text_unidecode import unidecode  # type: ignore[import-untyped]
 
 MAX_BYTES = 63
 _HASH_CHARS = 8
 _NOT_WORD = re.compile(r"[^a-z0-9]+")
 
 # Words that PostgreSQL (15 to 18) does not take as a bare column or table name, and names of its system columns.
-RESERVED = frozenset(
-    [
-        "all",
-        "analyse",
-        "analyze",
-        "and",
-        "any",
-        "array",
-        "as",
-        "asc",
-        "asymmetric",
-        "authorization",
-        "binary",
-        "both",
-        "case",
-        "cast",
-        "check",
-        "collate",
-        "collation",
-        "column",
-        "concurrently",
-        "constraint",
-        "create",
-        "cross",
-        "current_catalog",
-        "current_date",
-        "current_role",
-        "current_schema",
-        "current_time",
-        "current_timestamp",
-        "current_user",
-        "default",
-        "deferrable",
-        "desc",
-        "distinct",
-        "do",
-        "else",
-        "end",
-        "except",
-        "false",
-        "fetch",
-        "for",
-        "foreign",
-        "freeze",
-        "from",
-        "full",
-        "grant",
-        "group",
-        "having",
-        "ilike",
-        "in",
-        "initially",
-        "inner",
-        "intersect",
-        "into",
-        "is",
-        "isnull",
-        "join",
-        "lateral",
-        "leading",
-        "left",
-        "like",
-        "limit",
-        "localtime",
-        "localtimestamp",
-        "natural",
-        "not",
-        "notnull",
-        "null",
-        "offset",
-        "on",
-        "only",
-        "or",
-        "order",
-        "outer",
-        "overlaps",
-        "placing",
-        "primary",
-        "references",
-        "returning",
-        "right",
-        "select",
-        "session_user",
-        "similar",
-        "some",
-        "symmetric",
-        "system_user",
-        "table",
-        "tablesample",
-        "then",
-        "to",
-        "trailing",
-        "true",
-        "union",
-        "unique",
-        "user",
-        "using",
-        "variadic",
-        "verbose",
-        "when",
-        "where",
-        "window",
-        "with",
-        "cmax",
-        "cmin",
-        "ctid",
-        "tableoid",
-        "xmax",
-        "xmin",
-    ]
-)
+# fmt: off
+RESERVED = frozenset((
+    "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization", "binary", "both",
+    "case", "cast", "check", "collate", "collation", "column", "concurrently", "constraint", "create", "cross",
+    "current_catalog", "current_date", "current_role", "current_schema", "current_time", "current_timestamp",
+    "current_user", "default", "deferrable", "desc", "distinct", "do", "else", "end", "except", "false", "fetch",
+    "for", "foreign", "freeze", "from", "full", "grant", "group", "having", "ilike", "in", "initially", "inner",
+    "intersect", "into", "is", "isnull", "join", "lateral", "leading", "left", "like", "limit", "localtime",
+    "localtimestamp", "natural", "not", "notnull", "null", "offset", "on", "only", "or", "order", "outer", "overlaps",
+    "placing", "primary", "references", "returning", "right", "select", "session_user", "similar", "some",
+    "symmetric", "system_user", "table", "tablesample", "then", "to", "trailing", "true", "union", "unique", "user",
+    "using", "variadic", "verbose", "when", "where", "window", "with", "cmax", "cmin", "ctid", "tableoid", "xmax",
+    "xmin",
+))
+# fmt: on
 
 
 def identifier(*parts: str, prefix: str = "", max_bytes: int = MAX_BYTES) -> str:
     """The name for `parts` after `prefix` (itself a valid start of a name, such as `case_`); several parts are joined by `__`.
 
-    A part that leaves no letter or digit is named by its hash. A name that is too long keeps the start of its last part, the most telling
-    one, and gets a hash of all, so that texts with equal starts stay apart.
+    A part that leaves no letter or digit is named by its hash. A name that is too long keeps the start of its last part, the
+    most telling one, and gets a hash of all, so that texts with equal starts stay apart.
     """
     name = prefix + "__".join(_words(part) or f"x_{short_hash(part)}" for part in parts)
     if not name[0].isalpha() or name.startswith("pg_"):
@@ -150,8 +54,8 @@ def unique_identifiers(
 ) -> dict[str, str]:
     """Key to name for pairs of a unique key and the name wished for it (made by `identifier`).
 
-    A wish that is held by one key alone and is not in `taken` is granted. Of keys with the same wish, the one that is spelt exactly
-    like the wish keeps it, and all others get a hash of their key: so no name ever passes from one key to another unnoticed.
+    A wish that is held by one key alone and is not in `taken` is granted. Of keys with the same wish, the one that is spelt
+    exactly like the wish keeps it, and all others get a hash of their key: so no name passes from one key to another unnoticed.
     """
     wishes = dict(names)
     held = Counter(wishes.values())

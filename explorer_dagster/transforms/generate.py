@@ -3,9 +3,9 @@
 Gives tables as values and their dbt files as text; writing files belongs to `project`. Text of applications enters the files only
 through `sql_text` and `identifiers`.
 
-Choices: a column is named by the whole path of its question, so that a new question never renames an old one. Answers that
-do not fit the question's type are NULL, as are blank ones. Case properties are text: applications do not say their types, and types
-guessed from today's values would change tomorrow.
+Choices: a column is named by the whole path of its question, so that a new question never renames an old one. Answers
+that do not fit the question's type are NULL, as are blank ones. Case properties are text: applications do not say their types,
+and types guessed from today's values would change tomorrow.
 """
 
 import re
@@ -68,13 +68,15 @@ _FORM_FACTS = {
     "time_start": ("timestamptz", "When the user opened the form, by the clock of the device."),
     "time_end": ("timestamptz", "When the user finished the form, by the clock of the device."),
 }
-_PROPERTIES_ELSEWHERE = frozenset({"name", "case_name", "external_id", "owner_id", "date_opened", "last_modified", "closed"})
+_PROPERTIES_ELSEWHERE = frozenset(
+    {"name", "case_name", "external_id", "owner_id", "date_opened", "last_modified", "closed"}
+)
 
 
 @dataclass(frozen=True)
 class GeneratedColumn:
-    """One column. `path`: keys below the form's root, or the case property; None for key columns. `label`, `translations`, `options`:
-    the question's own words, as upstream wrote them."""
+    """One column. `path`: keys below the form's root, or the case property; None for key columns. `label`, `translations`,
+    `options`: the question's own words, as upstream wrote them."""
 
     name: str
     type: str
@@ -128,7 +130,11 @@ def _case_tables(structure: Structure, profile: RawProfile, taken: Collection[st
     for name, table in names.items():
         indices = sorted(profile.case_types[name].indices) if name in profile.case_types else []
         columns = _case_columns(sorted(properties[name] - _PROPERTIES_ELSEWHERE), indices)
-        origin = "" if name in in_apps else " No application describes this case type; its properties are those seen in the data."
+        origin = (
+            ""
+            if name in in_apps
+            else " No application describes this case type; its properties are those seen in the data."
+        )
         about = f"One row per case of type {name}, open or closed.{origin}"
         yield _table(table, "case_type", name, about, columns, _case_sql(name, columns), key="case_id")
 
@@ -174,7 +180,7 @@ cases as (
 select
 {values}
 from cases
-"""
+"""  # noqa: S608 - only literals and names made by sql_text
 
 
 # Forms and repeat groups
@@ -195,7 +201,7 @@ def _form_tables(forms: Sequence[Form], taken: Collection[str]) -> Iterator[Gene
 
 
 def _form_names(forms: Sequence[Form], taken: Collection[str]) -> dict[str, str]:
-    """Table by xmlns. Forms that would share a name get their application's name too, and where that does not tell them apart, a hash."""
+    """Table by xmlns. Forms that would share a name get their application's name too, and where that is not enough, a hash."""
 
     def wish(form: Form, *, with_app: bool) -> str:
         text = f"{form.app_name} {form.title}" if with_app else form.title
@@ -203,7 +209,9 @@ def _form_names(forms: Sequence[Form], taken: Collection[str]) -> dict[str, str]
 
     plain = {form.xmlns: wish(form, with_app=False) for form in forms}
     held = Counter(plain.values())
-    wishes = [(form.xmlns, plain[form.xmlns] if held[plain[form.xmlns]] == 1 else wish(form, with_app=True)) for form in forms]
+    wishes = [
+        (form.xmlns, plain[form.xmlns] if held[plain[form.xmlns]] == 1 else wish(form, with_app=True)) for form in forms
+    ]
     return unique_identifiers(wishes, taken=taken, max_bytes=TABLE_MAX_BYTES)
 
 
@@ -229,19 +237,37 @@ def _form_table(form: Form, name: str) -> GeneratedTable:
         {{ safe_timestamptz("metadata ->> 'timeEnd'") }} as time_end,
 """
     sql = _answers_sql(form.xmlns, "", [*_FORM_KEYS], facts, columns, source="forms", document="form")
-    return _table(name, "form", form.xmlns, f"One row per submission of the form {_form_title(form)}.", columns, sql, key="form_id")
+    return _table(
+        name,
+        "form",
+        form.xmlns,
+        f"One row per submission of the form {_form_title(form)}.",
+        columns,
+        sql,
+        key="form_id",
+    )
 
 
 def _repeat_table(form: Form, form_table: str, path: Path, name: str, repeats: Sequence[Path]) -> GeneratedTable:
     chain = [other for other in repeats if other == path[: len(other)]]
     nested = len(chain) > 1
-    keys = {"repeat_id": ("text", "Identifier of the repetition: submission and positions; key of this table."), **_FORM_KEYS}
+    keys = {
+        "repeat_id": ("text", "Identifier of the repetition: submission and positions; key of this table."),
+        **_FORM_KEYS,
+    }
     keys["repeat_index"] = ("bigint", "Position of the repetition, from 1.")
     if nested:
         keys["parent_index"] = ("bigint", "Position of the repetition around this one.")
-        keys["parent_repeat_id"] = ("text", "repeat_id of the repetition around this one, in the table of that repeat group.")
-    columns = _with_answers([GeneratedColumn(key, kind, about) for key, (kind, about) in keys.items()], form, repeat=path)
-    sql = _answers_sql(form.xmlns, _repetitions_sql(chain), [*keys], "", columns, source="repetitions", document="repetition")
+        keys["parent_repeat_id"] = (
+            "text",
+            "repeat_id of the repetition around this one, in the table of that repeat group.",
+        )
+    columns = _with_answers(
+        [GeneratedColumn(key, kind, about) for key, (kind, about) in keys.items()], form, repeat=path
+    )
+    sql = _answers_sql(
+        form.xmlns, _repetitions_sql(chain), [*keys], "", columns, source="repetitions", document="repetition"
+    )
     around = f" It lies in the repeat group {'/'.join(chain[-2])}." if nested else ""
     about = f"One row per repetition of {'/'.join(path)} in the form {_form_title(form)}; joins {form_table} by form_id.{around}"
     return _table(name, "repeat", f"{form.xmlns} {'/'.join(path)}", about, columns, sql, key="repeat_id")
@@ -257,7 +283,8 @@ def _with_answers(keys: list[GeneratedColumn], form: Form, repeat: Path | None) 
     start = len(repeat or ())
     found: dict[str, tuple[Question, str | None]] = {}
     for question in questions:
-        for part in [name for name, _ in _GEOPOINT] if question.type == "Geopoint" else [None]:
+        parts: list[str | None] = [part for part, _ in _GEOPOINT] if question.type == "Geopoint" else [None]
+        for part in parts:
             found["/".join((*question.path, *([part] if part else [])))] = (question, part)
     wishes = [
         (key, identifier(*question.path[start:]) if part is None else _part_name(question.path[start:], part))
@@ -300,7 +327,13 @@ def _answer(name: str, question: Question, part: str | None, document: str, star
 
 
 def _about_question(question: Question, part: str | None) -> str:
-    kind = "Hidden value" if question.type == "DataBindOnly" else f"Question of type {question.type}" if question.type else "Answer"
+    kind = (
+        "Hidden value"
+        if question.type == "DataBindOnly"
+        else f"Question of type {question.type}"
+        if question.type
+        else "Answer"
+    )
     label = f"{_one_line(question.label)} " if question.label and question.label != question.path[-1] else ""
     measure = f" {part.capitalize()} in {dict(_GEOPOINT)[part]}." if part else ""
     listed = [f"{option.value} = {_one_line(option.label)}" for option in question.options[:_MAX_OPTIONS]]
@@ -323,7 +356,8 @@ def _repetitions_sql(chain: Sequence[Path]) -> str:
             when 'array' then {value}
             when 'object' then
                 case
-                    when jsonb_path_exists({value}, 'strict $.** ? (@.type() == "string" && @ != "")') then jsonb_build_array({value})
+                    when jsonb_path_exists({value}, 'strict $.** ? (@.type() == "string" && @ != "")')
+                        then jsonb_build_array({value})
                     else '[]'::jsonb
                 end
             else '[]'::jsonb
@@ -349,15 +383,29 @@ def _repetitions_sql(chain: Sequence[Path]) -> str:
 
 ),
 
-"""
+"""  # noqa: S608 - only literals and names made by sql_text
 
 
 def _answers_sql(
-    xmlns: str, repetitions: str, keys: Sequence[str], facts: str, columns: Sequence[GeneratedColumn], *, source: str, document: str
+    xmlns: str,
+    repetitions: str,
+    keys: Sequence[str],
+    facts: str,
+    columns: Sequence[GeneratedColumn],
+    *,
+    source: str,
+    document: str,
 ) -> str:
-    texts = _lines((f"{column.expression} as {quoted(column.name)}" for column in columns if column.expression), indent=8, lead=True)
+    texts = _lines(
+        (f"{column.expression} as {quoted(column.name)}" for column in columns if column.expression),
+        indent=8,
+        lead=True,
+    )
     values = _lines(
-        f"{column.cast.format(column=quoted(column.name))} as {quoted(column.name)}" if column.expression else column.name for column in columns
+        f"{column.cast.format(column=quoted(column.name))} as {quoted(column.name)}"
+        if column.expression
+        else column.name
+        for column in columns
     )
     return f"""with
 
@@ -386,7 +434,7 @@ forms as (
 select
 {values}
 from answers
-"""
+"""  # noqa: S608 - only literals and names made by sql_text
 
 
 # Files

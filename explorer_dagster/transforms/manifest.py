@@ -15,7 +15,8 @@ from explorer_dagster.transforms import project, runner
 
 
 def static_manifest(settings: Settings) -> dict[str, Any]:
-    """dbt's manifest (schema v12) of `project_dir/dbt_project`; parsed when the project changed, else read from HOME/dbt/manifests.
+    """dbt's manifest (schema v12) of `project_dir/dbt_project`; parsed when the project changed, else read from
+    HOME/dbt/manifests.
 
     Raises:
         TransformFailed: dbt cannot read the project.

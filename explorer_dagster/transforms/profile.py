@@ -1,6 +1,7 @@
 """What do a tenant's raw tables hold that no application describes: case types, properties, indices, forms and their answers?
 
-What was seen once stays known: only rows loaded since the last look are read, and a column does not vanish because its values did.
+What was seen once stays known: only rows loaded since the last look are read, and a column does not vanish because its values
+did.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -46,7 +47,7 @@ class RawProfile(msgspec.Struct):
 
     @classmethod
     def read(cls, file: Path) -> Self:
-        """The profile kept in `file`; an empty one when there is none or it cannot be read (everything is then looked at again)."""
+        """The profile kept in `file`; an empty one when there is none that can be read: everything is then looked at again."""
         try:
             return msgspec.json.decode(file.read_bytes(), type=cls)
         except (FileNotFoundError, msgspec.DecodeError):
@@ -77,19 +78,25 @@ class RawProfile(msgspec.Struct):
                 "select distinct case_type, key from {table} cross join lateral jsonb_object_keys("
                 "case when jsonb_typeof(record -> {field}) = 'object' then record -> {field} else '{{}}'::jsonb end) as key "
                 "where _loaded_at > {since} and _loaded_at <= {until} and case_type is not null"
-            ).format(table=table, field=sql.Literal(field), since=sql.Literal(self.cases_until), until=sql.Literal(until))
+            ).format(
+                table=table, field=sql.Literal(field), since=sql.Literal(self.cases_until), until=sql.Literal(until)
+            )
             for case_type, key in connection.execute(query):
                 getattr(self.case_types.setdefault(case_type, SeenCaseType()), column).add(key)
-        query = sql.SQL("select distinct case_type from {table} where _loaded_at > {since} and case_type is not null")
-        for (case_type,) in connection.execute(query.format(table=table, since=sql.Literal(self.cases_until))):
+        query = sql.SQL(
+            "select distinct case_type from {table} where _loaded_at > {since} and case_type is not null"
+        ).format(table=table, since=sql.Literal(self.cases_until))
+        for (case_type,) in connection.execute(query):
             self.case_types.setdefault(case_type, SeenCaseType())
         self.cases_until = until
 
     def _look_at_forms(self, connection: Connection, table: sql.Identifier, known_xmlns: Collection[str]) -> None:
         until = _latest(connection, table, self.forms_until)
         query = sql.SQL(
-            "select record #>> '{{form,@xmlns}}' as xmlns, (array_agg(record #>> '{{form,@name}}' order by received_on desc nulls last))[1] "
-            "from {table} where _loaded_at > {since} and _loaded_at <= {until} group by 1 having record #>> '{{form,@xmlns}}' <> ''"
+            "select record #>> '{{form,@xmlns}}' as xmlns, "
+            "(array_agg(record #>> '{{form,@name}}' order by received_on desc nulls last))[1] "
+            "from {table} where _loaded_at > {since} and _loaded_at <= {until} "
+            "group by 1 having record #>> '{{form,@xmlns}}' <> ''"
         ).format(table=table, since=sql.Literal(self.forms_until), until=sql.Literal(until))
         for xmlns, name in connection.execute(query):
             self.forms.setdefault(xmlns, SeenForm(name or xmlns)).name = name or xmlns
@@ -106,9 +113,11 @@ class RawProfile(msgspec.Struct):
             return []
         query = sql.SQL(
             "select xmlns, form from (select form_id, record -> 'form' as form, record #>> '{{form,@xmlns}}' as xmlns, "
-            "row_number() over (partition by record #>> '{{form,@xmlns}}' order by received_on desc nulls last, form_id) as position "
+            "row_number() over (partition by record #>> '{{form,@xmlns}}' "
+            "order by received_on desc nulls last, form_id) as position "
             "from {table} where (_loaded_at > {since} or record #>> '{{form,@xmlns}}' = any({unread})) and _loaded_at <= {until} "
-            "and record #>> '{{form,@xmlns}}' <> all({known}) and record #>> '{{form,@xmlns}}' <> '') as ranked where position <= {limit}"
+            "and record #>> '{{form,@xmlns}}' <> all({known}) and record #>> '{{form,@xmlns}}' <> '') as ranked "
+            "where position <= {limit}"
         ).format(
             table=table,
             since=sql.Literal(self.forms_until),
@@ -149,7 +158,10 @@ def _collect(node: Any, seen: SeenForm, path: tuple[str, ...] = ()) -> None:
 
 
 def _as_form(xmlns: str, seen: SeenForm) -> Form:
-    repeats = [Question(path, label=path[-1], type="Repeat", repeat=_around(path, seen.repeats), is_group=True) for path in sorted(seen.repeats)]
+    repeats = [
+        Question(path, label=path[-1], type="Repeat", repeat=_around(path, seen.repeats), is_group=True)
+        for path in sorted(seen.repeats)
+    ]
     answers = [
         Question(path, label=path[-1], type=None, repeat=_around(path, seen.repeats))
         for path in sorted(seen.answers - seen.repeats)

@@ -33,8 +33,8 @@ class CanConnect(Protocol):
 
 @dataclass(frozen=True)
 class TenantProject:
-    """A dbt project on disk. `tables`: what its generated models build; `retired`: generated tables of earlier builds whose source is
-    gone: kept in the marts schema, no longer refreshed. `content_hash`: equal for equal files."""
+    """A dbt project on disk. `tables`: what its generated models build; `retired`: generated tables of earlier builds whose
+    source is gone: kept in the marts schema, no longer refreshed. `content_hash`: equal for equal files."""
 
     dir: Path
     target_dir: Path
@@ -54,7 +54,8 @@ def prepare(
     """
     if not (dbt_project / "dbt_project.yml").is_file():
         raise DbtProjectMissing(
-            f"No dbt project at {dbt_project}.", next_step="Set EXPLORER_PROJECT_DIR to the checkout that holds dbt_project/."
+            f"No dbt project at {dbt_project}.",
+            next_step="Set EXPLORER_PROJECT_DIR to the checkout that holds dbt_project/.",
         )
     project, target = work_dir / "project", work_dir / "target"
     project.mkdir(parents=True, exist_ok=True)

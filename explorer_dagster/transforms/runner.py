@@ -19,10 +19,13 @@ from explorer_dagster.errors import ExplorerError
 from explorer_dagster.transforms.project import TenantProject
 
 # What a process needs to work at all, and what Dagster reads while it follows the run.
-_KEPT = frozenset(
-    "PATH HOME USER LOGNAME SHELL TMPDIR TEMP TMP LANG LANGUAGE TZ SYSTEMROOT SSL_CERT_FILE SSL_CERT_DIR LD_LIBRARY_PATH "
-    "DAGSTER_HOME DAGSTER_EVENT_BATCH_SIZE EXPLORER_HOME PYTHONPATH PYTHONHASHSEED VIRTUAL_ENV".split()
-)
+# fmt: off
+_KEPT = frozenset((
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TEMP", "TMP", "LANG", "LANGUAGE", "TZ", "SYSTEMROOT",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHASHSEED", "VIRTUAL_ENV",
+    "DAGSTER_HOME", "DAGSTER_EVENT_BATCH_SIZE", "EXPLORER_HOME",
+))
+# fmt: on
 # A query of a killed process ends within a second, and naive timestamps are UTC.
 _PGOPTIONS = "-c client_connection_check_interval=1000 -c TimeZone=UTC -c IntervalStyle=postgres -c DateStyle=ISO,YMD"
 _CANCEL_LIMIT_S = 20.0
@@ -68,8 +71,9 @@ class Address(Protocol):
 class NodeResult:
     """How one model or test fared.
 
-    `status`: success, error, skipped for models; pass, fail, warn, error, skipped for tests. `message`: dbt's text, None on success.
-    `relation`: schema.table of a model. `rows`: of a table just built; failing rows of a test. `columns`: name to description.
+    `status`: success, error, skipped for models; pass, fail, warn, error, skipped for tests. `message`: dbt's text, None on
+    success. `relation`: schema.table of a model. `rows`: of a table just built; failing rows of a test.
+    `columns`: name to description.
     `attached_node`: unique id of the model that a test belongs to.
     """
 
@@ -98,7 +102,9 @@ class DbtResult:
     @property
     def failed(self) -> tuple[NodeResult, ...]:
         """Results that keep the run from success."""
-        return tuple(result for result in self.results if result.status in ("error", "fail", "skipped", "runtime error"))
+        return tuple(
+            result for result in self.results if result.status in ("error", "fail", "skipped", "runtime error")
+        )
 
 
 def run(
@@ -113,8 +119,9 @@ def run(
 ) -> DbtResult:
     """Run dbt on the project as the tenant's own login; `on_result` is called in this thread as each node ends.
 
-    Any exception that reaches this thread meanwhile (KeyboardInterrupt, Dagster's interrupt, one of `on_result`) ends the run: its queries are
-    cancelled, open transactions rolled back, and the exception goes on. Tables are then as they were before or after, never between.
+    Any exception that reaches this thread meanwhile (KeyboardInterrupt, Dagster's interrupt, one of `on_result`) ends the run:
+    its queries are cancelled, open transactions rolled back, and the exception goes on. Tables are then as they were before or
+    after, never between.
 
     Raises:
         TransformBusy: dbt runs already in this process.
@@ -127,7 +134,8 @@ def run(
         outcome = _invoke(_arguments(project, command, select, threads), manifest, collected)
     if outcome.exception is not None:
         raise TransformFailed(
-            f"dbt stopped: {_first_lines(outcome.exception)}", next_step="Look at the models named there; data from before is untouched."
+            f"dbt stopped: {_first_lines(outcome.exception)}",
+            next_step="Look at the models named there; data from before is untouched.",
         ) from outcome.exception
     for result in getattr(outcome.result, "results", ()):
         collected.add(_from_run_result(result))
@@ -147,14 +155,24 @@ def write_manifest(dbt_project: Path, target_dir: Path) -> None:
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
     if not _running.acquire(blocking=False):
-        raise TransformBusy("dbt is already running in this process.", next_step="Wait for it to end, or use another process.")
+        raise TransformBusy(
+            "dbt is already running in this process.", next_step="Wait for it to end, or use another process."
+        )
     try:
         yield
     finally:
         _running.release()
 
 
-_GLOBAL_ARGUMENTS = ("--log-level", "none", "--no-use-colors", "--no-version-check", "--no-send-anonymous-usage-stats", "--log-level-file", "none")
+_GLOBAL_ARGUMENTS = (
+    "--log-level",
+    "none",
+    "--no-use-colors",
+    "--no-version-check",
+    "--no-send-anonymous-usage-stats",
+    "--log-level-file",
+    "none",
+)
 
 
 def _arguments(project: TenantProject, command: Sequence[str], select: Sequence[str] | None, threads: int) -> list[str]:
@@ -166,7 +184,16 @@ def _arguments(project: TenantProject, command: Sequence[str], select: Sequence[
 
 
 def _paths(folder: Path, target: Path) -> list[str]:
-    return ["--project-dir", str(folder), "--profiles-dir", str(folder), "--target-path", str(target), "--log-path", str(target)]
+    return [
+        "--project-dir",
+        str(folder),
+        "--profiles-dir",
+        str(folder),
+        "--target-path",
+        str(target),
+        "--log-path",
+        str(target),
+    ]
 
 
 # Environment
@@ -206,7 +233,7 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _manifest(project: TenantProject) -> Any:
-    """The parsed project: kept in this process while its files stay the same, else from dbt's partial parse in the target folder."""
+    """The parsed project: kept in this process while its files stay the same, else from dbt's partial parse on disk."""
     key = str(project.dir)
     kept = _manifests.get(key)
     if kept is None or kept[0] != project.content_hash:
@@ -332,7 +359,7 @@ def _result(node: Any, status: str, message: str | None, rows: Any, duration_s: 
         rows=int(rows) if rows is not None and rows >= 0 and not is_view and (good or not is_model) else None,
         duration_s=float(duration_s),
         description=node.description,
-        columns={name: column.description for name, column in node.columns.items()},
+        columns={name: column.description for name, column in getattr(node, "columns", {}).items()},
         depends_on=tuple(node.depends_on.nodes),
         attached_node=getattr(node, "attached_node", None),
     )

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 _PLAIN = re.compile(r"[A-Za-z0-9_ ./:@,-]*\Z")
 _SAFE_CHAR = re.compile(r"[A-Za-z0-9_ ./:@,]")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def quoted(name: str) -> str:
@@ -34,7 +34,8 @@ def text_array(parts: Iterable[str]) -> str:
 
 
 def description(text: str) -> str:
-    """`text` for a description in a properties file: dbt's Jinja gives back the text itself, without control characters."""
+    """`text` for a description in a properties file: dbt's Jinja gives back the text itself, on one line without control
+    characters."""
     return _CONTROL.sub(" ", text).replace("{", "{{ '{' }}")
 
 

@@ -17,12 +17,13 @@ from tests.conftest import Tenant, tenants
 
 DBT_PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
 
-_KEYS = {
+RAW_TABLES = {
     "raw_cases": "case_id text primary key, case_type text, owner_id text, closed boolean, indexed_on timestamptz, "
     "server_last_modified timestamptz",
     "raw_forms": "form_id text primary key, app_id text, received_on timestamptz, server_modified_on timestamptz, "
     "indexed_on timestamptz, archived boolean",
     "raw_users": "user_id text primary key, username text, is_active boolean",
+    "raw_web_users": "web_user_id text primary key, username text",
     "raw_groups": "group_id text primary key, name text",
     "raw_locations": "location_id text primary key, site_code text, parent_location_id text",
     "raw_lookup_tables": "lookup_table_id text primary key, tag text",
@@ -39,12 +40,14 @@ class Workshop:
     work_dir: Path
 
     def make_raw(self, *tables: str) -> None:
-        """Make raw tables as the loader does."""
+        """Make the given raw tables as the loader does."""
         with self.tenant.rw.connect() as connection:
-            for table in tables or _KEYS:
+            for table in tables:
                 connection.execute(
                     sql.SQL(
-                        "create table {} (" + _KEYS[table] + ", record jsonb, _run_id text, _loaded_at timestamptz, _page int, "
+                        "create table {} ("
+                        + RAW_TABLES[table]
+                        + ", record jsonb, _run_id text, _loaded_at timestamptz, _page int, "
                         "_content_hash text, _deleted_at timestamptz)"
                     ).format(sql.Identifier(self.tenant.names.schema("raw"), table))
                 )
@@ -63,7 +66,9 @@ class Workshop:
                 list(row.values()),
             )
 
-    def add_case(self, case_id: str, case_type: str, *, deleted: bool = False, indices: Any = None, **properties: Any) -> None:
+    def add_case(
+        self, case_id: str, case_type: str, *, deleted: bool = False, indices: Any = None, **properties: Any
+    ) -> None:
         """Land a case of API v2."""
         record = {
             "case_id": case_id,
@@ -78,17 +83,26 @@ class Workshop:
             "properties": properties,
             "indices": indices or {},
         }
-        self.add("raw_cases", record, deleted=deleted, case_id=case_id, case_type=case_type, owner_id="u1", closed=False)
+        self.add(
+            "raw_cases", record, deleted=deleted, case_id=case_id, case_type=case_type, owner_id="u1", closed=False
+        )
 
     def add_form(self, form_id: str, xmlns: str, answers: dict[str, Any], *, root: str = "data", **keys: Any) -> None:
         """Land a submission of form API v1; `answers` lie directly in `form`, whatever the XForm's root was called."""
         record = {
             "id": form_id,
             "form": {"#type": root, "@xmlns": xmlns, "@name": "Name at the time", **answers},
-            "metadata": {"userID": "u1", "username": "amina", "timeStart": "2024-01-01T08:00:00.000000Z", "timeEnd": None},
+            "metadata": {
+                "userID": "u1",
+                "username": "amina",
+                "timeStart": "2024-01-01T08:00:00.000000Z",
+                "timeEnd": None,
+            },
             "archived": keys.get("archived", False),
         }
-        self.add("raw_forms", record, form_id=form_id, received_on="2024-01-01T08:30:00Z", **{"archived": False, **keys})
+        self.add(
+            "raw_forms", record, form_id=form_id, received_on="2024-01-01T08:30:00Z", **{"archived": False, **keys}
+        )
 
     def prepare(self, structure: Structure, *, dbt_project: Path = DBT_PROJECT) -> TenantProject:
         return prepare(
@@ -109,7 +123,9 @@ class Workshop:
 
 
 @pytest.fixture(scope="module")
-def make_workshop(connections: Connections, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Workshop]]:
+def make_workshop(
+    connections: Connections, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], Workshop]]:
     """`make_workshop()` provisions a tenant without any raw table; all are removed after the module."""
     with tenants(connections) as make:
         yield lambda: Workshop(make(), connections, tmp_path_factory.mktemp("dbt"))

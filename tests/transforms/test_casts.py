@@ -14,7 +14,7 @@ from explorer_dagster.postgres.connections import Connections
 from tests.transforms.conftest import DBT_PROJECT
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-MACROS = jinja2.Environment(autoescape=False).from_string((DBT_PROJECT / "macros" / "casts.sql").read_text()).module  # noqa: S701
+MACROS = jinja2.Environment(autoescape=False).from_string((DBT_PROJECT / "macros" / "casts.sql").read_text()).module
 CASTS = ["safe_bigint", "safe_double", "safe_boolean", "safe_date", "safe_time", "safe_timestamptz", "choices"]
 
 
@@ -26,7 +26,9 @@ def connection(connections: Connections) -> Iterator[Connection]:
 
 
 def cast(connection: Connection, macro: str, value: str | None) -> Any:
-    row = connection.execute(f"select {getattr(MACROS, macro)('value')} from (values (%s::text)) as t (value)".encode(), [value]).fetchone()
+    row = connection.execute(
+        f"select {getattr(MACROS, macro)('value')} from (values (%s::text)) as t (value)".encode(), [value]
+    ).fetchone()
     assert row is not None
     return row[0]
 
@@ -87,7 +89,11 @@ near_misses = st.one_of(
     st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs"]), max_size=30),
     st.text("0123456789+-.:eETZ /", max_size=30),
     st.datetimes().map(str),
-    st.builds("{:04d}-{:02d}-{:02d}T{:02d}:{:02d}:{:02d}{}".format, *[st.integers(0, 9999)] + [st.integers(0, 62)] * 5, st.sampled_from(["", "Z", "+14:59", "-15", "+0530"])),
+    st.builds(
+        "{:04d}-{:02d}-{:02d}T{:02d}:{:02d}:{:02d}{}".format,
+        *[st.integers(0, 9999)] + [st.integers(0, 62)] * 5,
+        st.sampled_from(["", "Z", "+14:59", "-15", "+0530"]),
+    ),
     st.integers(-(10**20), 10**20).map(str),
     st.floats().map(str),
 )
@@ -104,7 +110,12 @@ def test_no_value_raises(connection: Connection, value: str) -> None:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
-@given(st.dates(), st.times(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False, min_value=-1e90, max_value=1e90, allow_subnormal=False))
+@given(
+    st.dates(),
+    st.times(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False, allow_infinity=False, min_value=-1e90, max_value=1e90, allow_subnormal=False),
+)
 def test_every_fitting_value_arrives(connection: Connection, day: date, clock: time, whole: int, real: float) -> None:
     assert cast(connection, "safe_date", day.isoformat()) == day
     assert cast(connection, "safe_time", clock.isoformat()) == clock

@@ -59,7 +59,9 @@ def test_every_text_has_a_valid_name(text: str, prefix: str, max_bytes: int) -> 
     assert name.startswith(prefix)
 
 
-@given(st.lists(st.one_of(anything, st.sampled_from(["DOB", "dob", "d-o-b", "d_o_b", "Dob"])), unique=True, max_size=12))
+@given(
+    st.lists(st.one_of(anything, st.sampled_from(["DOB", "dob", "d-o-b", "d_o_b", "Dob"])), unique=True, max_size=12)
+)
 def test_names_are_unique_whatever_collides(texts: list[str]) -> None:
     names = unique_identifiers(((text, identifier(text)) for text in texts), taken={"case_id"})
     assert list(names) == texts
@@ -71,7 +73,10 @@ def test_names_are_unique_whatever_collides(texts: list[str]) -> None:
 def test_names_do_not_depend_on_order_nor_on_the_unrelated(texts: list[str]) -> None:
     names = unique_identifiers((text, identifier(text)) for text in texts)
     assert unique_identifiers((text, identifier(text)) for text in reversed(texts)) == names
-    assert unique_identifiers((text, identifier(text)) for text in [*texts, "unrelated"]) == {**names, "unrelated": "unrelated"}
+    assert unique_identifiers((text, identifier(text)) for text in [*texts, "unrelated"]) == {
+        **names,
+        "unrelated": "unrelated",
+    }
 
 
 def test_the_exact_spelling_keeps_the_plain_name() -> None:

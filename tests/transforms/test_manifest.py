@@ -1,0 +1,38 @@
+"""The static models as Dagster sees them, without a database."""
+
+import shutil
+from pathlib import Path
+
+from explorer_dagster.settings import Settings
+from explorer_dagster.transforms.manifest import static_manifest
+from explorer_dagster.transforms.project import content_hash
+from tests.transforms.conftest import DBT_PROJECT
+
+MARTS = {
+    "cases",
+    "forms",
+    "form_cases",
+    "users",
+    "web_users",
+    "groups",
+    "locations",
+    "lookup_tables",
+    "lookup_table_items",
+}
+
+
+def test_models_are_described_once_and_read_from_home_afterwards(tmp_path: Path) -> None:
+    shutil.copytree(DBT_PROJECT, tmp_path / "dbt_project")
+    settings = Settings(_env_file=None, home=tmp_path / "home", project_dir=tmp_path)
+    manifest = static_manifest(settings)
+    models = {node["name"]: node for node in manifest["nodes"].values() if node["resource_type"] == "model"}
+    assert {name for name in models if not name.startswith("stg_")} == MARTS
+    assert {name for name in models if name.startswith("stg_")} == {f"stg_{name}" for name in MARTS - {"form_cases"}}
+    assert all(node["description"].startswith("One row per ") for node in models.values())
+    assert models["form_cases"]["depends_on"]["nodes"] == ["model.explorer.stg_forms"]
+    [file] = (tmp_path / "home" / "dbt" / "manifests").iterdir()
+    file.write_text('{"kept": true}')
+    assert static_manifest(settings) == {"kept": True}
+    before = content_hash(tmp_path / "dbt_project")
+    (tmp_path / "dbt_project" / "models" / "marts" / "extra.sql").write_text("select 1 as id")
+    assert content_hash(tmp_path / "dbt_project") != before
