@@ -151,7 +151,7 @@ def _read_questions(raw_questions: list[dict[str, Any]]) -> Iterator[Question]:
             repeat=max((r for r in repeats if len(r) < len(path) and path[: len(r)] == r), key=len, default=None),
             required=raw.get("required") is True,
             calculate=_text(raw.get("calculate")) or None,
-            is_group=raw.get("is_group") is True or raw.get("type") in _GROUP_TYPES,
+            is_group=raw.get("is_group") is True or _text(raw.get("type")) in _GROUP_TYPES,
         )
 
 
@@ -207,7 +207,7 @@ def _label_language(raw_questions: list[dict[str, Any]]) -> str | None:
     """The language whose translations equal the labels most often: the API does not name the labels' language."""
     votes: Counter[str] = Counter()
     for raw in raw_questions:
-        label = raw.get("label")
+        label = _text(raw.get("label"))
         votes.update(language for language, text in _names(raw.get("translations")).items() if text == label)
     best = max(votes.values(), default=0)
     return min((language for language, count in votes.items() if count == best), default=None)

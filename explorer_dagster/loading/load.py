@@ -245,7 +245,8 @@ def _source(pipeline: Pipeline, name: str) -> Source:
         return pipeline.source(name)
     except KeyError:
         raise ResourceUnknownToPipeline(
-            f"Pipeline {pipeline.name} has no resource {name!r}.", next_step=f"It has: {', '.join(pipeline.source_names)}."
+            f"Pipeline {pipeline.name} has no resource {name!r}.",
+            next_step=f"It has: {', '.join(pipeline.source_names)}.",
         ) from None
 
 
@@ -263,9 +264,10 @@ def _fresh_folder(work_dir: Path) -> Path:
 
 @contextmanager
 def _exclusive(target: LoadTarget) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-    """A connection that holds the tenant's load lock; the database drops the lock with the connection, however the process ends."""
+    """A connection that holds the tenant's load lock; the lock goes with the connection, however the process ends."""
     with _database_errors(), psycopg.connect(**target.conninfo(), autocommit=True) as connection:
-        row = connection.execute("SELECT pg_try_advisory_lock(hashtext(%s), hashtext('load'))", [target.prefix]).fetchone()
+        lock = "SELECT pg_try_advisory_lock(hashtext(%s), hashtext('load'))"
+        row = connection.execute(lock, [target.prefix]).fetchone()
         if row != (True,):
             raise LoadInProgress(
                 f"Tenant {target.tenant_key} is being loaded by another process.",
@@ -287,6 +289,6 @@ def _database_errors() -> Iterator[None]:
         first_line = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
         raise LoadFailed(
             f"The data could not be written: {first_line[:300]}",
-            next_step="Every table is as it was or complete, none is half changed. Try again; the database's log tells more.",
+            next_step="No table is half changed. Try again; the database's log tells more.",
             details={"sqlstate": sqlstate} if sqlstate else {},
         ) from error

@@ -1,7 +1,7 @@
 """How does a page of API records become rows that Postgres can hold? Undecoded JSON plus a few typed key columns.
 
-Only the key columns are decoded; the record itself goes on as the server sent it. What Postgres cannot hold is repaired and counted, or
-the record is set aside with a reason:
+Only the key columns are decoded; the record itself goes on as the server sent it. What Postgres cannot hold is repaired and
+counted, or the record is set aside with a reason:
 
 - `\\u0000`, lone surrogates and invalid UTF-8 in the text are replaced by U+FFFD;
 - a key value of another type than the column's becomes NULL;
@@ -28,10 +28,9 @@ NUMBER_MAX_DIGITS = 131_000
 NUMBER_MAX_SCALE = 16_000
 
 _REPLACEMENT = b"\\ufffd"
-_ESCAPE = re.compile(
-    rb"\\(?:(u0000)|(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
-)
-# Digits to 0, e to e, + to +: a number with an exponent of six digits, or a very long one, is then found by plain substring search.
+_PAIR, _LONE = rb"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}", rb"u[dD][89a-fA-F][0-9a-fA-F]{2}"
+_ESCAPE = re.compile(rb"\\(?:(u0000)|(" + _PAIR + rb")|(" + _LONE + rb")|.)", re.DOTALL)
+# Digits to 0 and E to e: a number with an exponent of six digits, or a very long one, is then found by substring search.
 _NUMBER_SHAPE = bytes(ord("0") if chr(b).isdigit() else ord("e") if b in b"eE" else b for b in range(256))
 _LONG_NUMBERS = (b"e000000", b"e+000000", b"e-00000", b"0" * 1000)
 
@@ -139,7 +138,7 @@ class RecordReader:
 
 
 def typed_key(value: Any, kind: str) -> str | None:
-    """`value` as the text form of a Postgres `text`, `boolean`, `timestamp` (UTC when it names no zone) or `bigint`; None if it is none."""
+    """`value` as text for a column of `kind`; None if it is none. A timestamp that names no zone is UTC."""
     match kind:
         case "text":
             return _text(value)

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class LoadProgress:
-    """How far the walk of `resource` is. `rows`: distinct records so far; `expected`: what the server says there are, if it says."""
+    """How far the walk of `resource` is. `rows`: distinct records so far; `expected`: the server's count, if it gives one."""
 
     resource: str
     rows: int
@@ -19,11 +19,11 @@ class ResourceReport:
     """One resource of a load.
 
     `status`: `skipped` when plan or role do not allow the resource (`skipped_reason`), `failed` when its walk ended in `error`
-    (`ExplorerError.as_dict()`); in both cases its table is as it was. `rows_landed`: distinct records read and written by this load;
-    `rows_total`: rows of the table that are not marked as deleted, afterwards; `api_total`: the server's count when the whole
-    resource was read, else None. `rejected`: records set aside in `raw_rejected`, `rejected_reasons` says why; `repaired`: characters
-    and key values that Postgres cannot hold and that were replaced. `cursor_from`, `cursor_to`: ISO instants, None without cursor.
-    `complete`: the walk saw at least as many records as the server counts, so that what was not seen is known to be gone.
+    (`ExplorerError.as_dict()`); in both cases its table is as it was. `rows_landed`: distinct records that this load read;
+    `rows_total`: rows of the table afterwards, without those marked as deleted; `api_total`: the server's count when the whole
+    resource was read, else None. `rejected`: records set aside in `raw_rejected`, `rejected_reasons` says why; `repaired`:
+    characters and key values that Postgres cannot hold and that were replaced. `cursor_from`, `cursor_to`: ISO instants, None
+    without cursor. `complete`: at least as many records were seen as the server counts, so that the others are known to be gone.
     """
 
     status: Literal["loaded", "skipped", "failed"] = "loaded"

@@ -1,8 +1,8 @@
 """Which requests read a whole resource, each record at least once, and when is the walk at its end?
 
-A walk ends when the server has nothing further, never because a total was reached: totals are separate counts that disagree with the
-data. Records may come twice (rows that move under the walk, overlapping windows); the consumer keeps the last of each id. A walk that
-does not get on is an error that names resource and page. The ways of paging and their quirks: docs/commcare_api.md.
+A walk ends when the server has nothing further, never because a total was reached: totals are separate counts that disagree
+with the data. Records may come twice (rows that move under the walk, overlapping windows); the consumer keeps the last of each
+id. A walk that does not get on is an error that names resource and page. The ways of paging: docs/commcare_api.md.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from explorer_dagster.loading.records import Losses, RecordReader, Reject, Row, 
 from explorer_dagster.registry import Pass, Source
 
 Params = tuple[tuple[str, str], ...]
-# A page may repeat known rows (overlap, rows that moved, HQ's first cursor); so many in a row mean that the server goes in circles.
+# A page may repeat known rows (overlap, rows that moved, HQ's first cursor); more in a row mean that it goes in circles.
 _MAX_PAGES_WITHOUT_NEWS = 5
 _OFFSET_WALKS = 3
 
@@ -116,8 +116,8 @@ class Walk:
     def _by_date(self, part: Pass, reader: RecordReader) -> Iterator[Batch]:
         """Forms: each request starts at the last instant seen (inclusive), sorted by it.
 
-        The API compares instants in milliseconds and has no tie-break. When a page does not get beyond its own first millisecond, that
-        millisecond alone is paged by offset, where nothing can shift, and the walk goes on behind it.
+        The API compares instants in milliseconds and has no tie-break. When a page does not get beyond its own first
+        millisecond, that millisecond alone is paged by offset, where nothing can shift, and the walk goes on behind it.
         """
         base = self._params(part, [("limit", str(self.source.page_size)), ("order_by", "indexed_on")])
         end = (("indexed_on_end", _without_zone(self.until)),) if self.until else ()
@@ -134,7 +134,7 @@ class Walk:
             if last is None:
                 if not page.records:
                     return
-                raise self._endless(f"its records carry no {self.source.cursor.field if self.source.cursor else 'indexed_on'}")
+                raise self._endless("its records carry no instant to go on from")
             last = _to_millisecond(last)
             if start is not None and last < start:
                 raise self._endless("the server's records go back in time")
@@ -155,7 +155,7 @@ class Walk:
             offset += len(page.records)
 
     def _by_offset(self, part: Pass, reader: RecordReader) -> Iterator[Batch]:
-        """Tastypie lists: by offset. Some are unsorted, so that rows are skipped: read again while fewer than counted were seen."""
+        """Tastypie lists: by offset. Some are unsorted, which skips rows: read again while fewer than counted were seen."""
         before = self.seen
         for _ in range(_OFFSET_WALKS):
             total = None

@@ -1,4 +1,4 @@
-"""How do prepared files get into the tenant's raw tables? By dlt, whose state, schema, staging and commit are kept, with our own merge.
+"""How do prepared files get into the tenant's raw tables? By dlt's state, schema, staging and commit, with our own merge.
 
 dlt puts each file into the staging dataset by COPY and then runs one SQL job per table, in one transaction. Its own merge deletes
 and inserts what came; ours touches only rows whose content changed and marks rows that are gone (`_deleted_at`), so that readers
@@ -50,7 +50,7 @@ _DLT_SETTINGS = {
 
 @dataclass(frozen=True)
 class TableFile:
-    """One file to import. `rows`: in the file; `keys`: column to registry type; `cursor`: column that tells the newer of two versions.
+    """One file to import. `columns`: to dlt's types; `cursor`: column that tells the newer of two versions.
 
     `has_repeats`: an id may occur twice; `is_everything`: rows of the table that the file lacks are gone at the source.
     `cursor_to`: the state to keep for the next load, None to keep what is there.
@@ -77,11 +77,12 @@ class TableFile:
     @classmethod
     def of_rejects(cls, path: Path, rows: int) -> "TableFile":
         """The file of records set aside."""
-        return cls("rejected", REJECTED_TABLE, path, rows, REJECTED_COLUMNS[0], dict.fromkeys(REJECTED_COLUMNS, "text"), has_repeats=True)
+        columns = dict.fromkeys(REJECTED_COLUMNS, "text")
+        return cls("rejected", REJECTED_TABLE, path, rows, REJECTED_COLUMNS[0], columns, has_repeats=True)
 
 
 class Warehouse:
-    """A tenant's raw tables. `login`: host, port, dbname, user and password of its rw role; `folder`: empty, for this load alone."""
+    """A tenant's raw tables. `login`: libpq parameters of its rw role; `folder`: empty, for this load alone."""
 
     def __init__(self, name: str, dataset: str, login: Mapping[str, Any], folder: Path) -> None:
         os.environ.update(_DLT_SETTINGS)
@@ -108,7 +109,7 @@ class Warehouse:
         self._pipeline.run(source)
 
 
-class _RawTables(postgres):
+class _RawTables(postgres):  # type: ignore[misc]
     """dlt's Postgres destination with our merge. `files`: what the running load brings, by table."""
 
     files: Mapping[str, TableFile] = MappingProxyType({})
@@ -148,8 +149,10 @@ class _RawTablesClient(PostgresClient):  # type: ignore[misc]
         return f",\nPRIMARY KEY ({self.sql_client.escape_column_name(file.primary_key)})"
 
     def _create_merge_followup_jobs(self, table_chain: Sequence[PreparedTableSchema]) -> list[FollowupJobRequest]:
-        job = type("RawMerge", (_RawMerge,), {"file": self.files[table_chain[0]["name"]]})
-        return [job.from_table_chain(table_chain, self.sql_client)]
+        class RawMerge(_RawMerge):
+            file = self.files[table_chain[0]["name"]]
+
+        return [RawMerge.from_table_chain(table_chain, self.sql_client)]
 
 
 class _RawMerge(SqlFollowupJob):  # type: ignore[misc]
@@ -166,7 +169,7 @@ class _RawMerge(SqlFollowupJob):  # type: ignore[misc]
 
 
 def merge_statements(file: TableFile, staged: str, table: str) -> list[str]:
-    """SQL for qualified, quoted table names. Column names come from the registry, which allows only plain ones."""
+    """SQL for qualified, quoted table names. All names come from the registry, which allows only plain ones."""
     key = f'"{file.primary_key}"'
     columns = [*file.columns, *PROVENANCE_COLUMNS]
     names = ", ".join(f'"{column}"' for column in columns)
@@ -175,17 +178,17 @@ def merge_statements(file: TableFile, staged: str, table: str) -> list[str]:
     if file.has_repeats:
         newest = f'"{file.cursor}" DESC NULLS LAST, ' if file.cursor else ""
         statements.append(
-            f"DELETE FROM {staged} s USING (SELECT ctid AS place, row_number() OVER (PARTITION BY {key} ORDER BY {newest}"
+            f"DELETE FROM {staged} s USING (SELECT ctid AS place, row_number() OVER (PARTITION BY {key} ORDER BY {newest}"  # noqa: S608
             f'"_page" DESC, ctid DESC) AS version FROM {staged} WHERE {key} IN'
             f" (SELECT {key} FROM {staged} GROUP BY {key} HAVING count(*) > 1)) v WHERE s.ctid = v.place AND v.version > 1"
         )
     if file.is_everything:
         statements.append(
-            f'UPDATE {table} t SET "{DELETED_COLUMN}" = now() WHERE "{DELETED_COLUMN}" IS NULL'
+            f'UPDATE {table} t SET "{DELETED_COLUMN}" = now() WHERE "{DELETED_COLUMN}" IS NULL'  # noqa: S608
             f" AND NOT EXISTS (SELECT FROM {staged} s WHERE s.{key} = t.{key})"
         )
     statements.append(
-        f"INSERT INTO {table} AS t ({names}) SELECT {names} FROM {staged} ON CONFLICT ({key})"
+        f"INSERT INTO {table} AS t ({names}) SELECT {names} FROM {staged} ON CONFLICT ({key})"  # noqa: S608
         f' DO UPDATE SET {changes}, "{DELETED_COLUMN}" = NULL WHERE t."_content_hash" IS DISTINCT FROM excluded."_content_hash"'
         f' OR t."{DELETED_COLUMN}" IS NOT NULL'
     )

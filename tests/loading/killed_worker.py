@@ -61,7 +61,10 @@ def main(point: str, url: str, username: str, prefix: str, work_dir: str) -> Non
     credential = ApiKeyCredential(username, os.environ["KILLED_API_KEY"])
     target = LoadTarget("demo", prefix, SimpleNamespace(user="", password=""), connections)
     with CommCareClient(url, MATERNAL, credential, settings=settings) as client:
-        load(target, client, pipeline, pipeline.source_names, run_id="killed", full=False, work_dir=Path(work_dir), on_progress=on_progress)
+        load(
+            target, client, pipeline, pipeline.source_names,
+            run_id="killed", full=False, work_dir=Path(work_dir), on_progress=on_progress,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

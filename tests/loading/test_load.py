@@ -132,9 +132,9 @@ def test_readers_see_all_or_nothing_and_never_wait(loader: Loader) -> None:
 def test_a_killed_worker_leaves_nothing_wrong_behind(loader: Loader, point: str) -> None:
     """The process is killed with SIGKILL when it reaches the point; the next load ends with exactly the server's content."""
     loader("groups")
-    login = loader.target.conninfo()
+    login, prefix = loader.target.conninfo(), loader.tenant.prefix
     killed = subprocess.run(
-        [sys.executable, str(KILLED_WORKER), point, loader.demo.url, loader.demo.username, loader.tenant.prefix, str(loader.work_dir)],
+        [sys.executable, str(KILLED_WORKER), point, loader.demo.url, loader.demo.username, prefix, str(loader.work_dir)],
         env={
             **os.environ,
             "KILLED_API_KEY": loader.demo.api_key,

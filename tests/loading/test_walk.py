@@ -1,4 +1,4 @@
-"""Every record is met, whatever the page size, ties, changes under the walk and faults; and a walk that does not get on is an error."""
+"""Every record is met, whatever the page size, ties, changes and faults; a walk that does not get on is an error."""
 
 import base64
 import json
@@ -62,7 +62,8 @@ class ModelServer:
         return self._by_cursor(query)
 
     def _record(self, name: str) -> dict[str, Any]:
-        return {"id": name, "indexed_on": self.instants[name].strftime("%Y-%m-%dT%H:%M:%S.%fZ"), "version": self.versions.get(name, 0)}
+        instant = self.instants[name].strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return {"id": name, "indexed_on": instant, "version": self.versions.get(name, 0)}
 
     def _sorted(self, reverse_ties: bool) -> list[str]:
         names = sorted(self.instants, reverse=reverse_ties)
@@ -189,7 +190,8 @@ def test_a_cursor_that_never_repeats_but_brings_nothing_new_ends() -> None:
     pages = iter(range(1000))
 
     def server(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json={"cases": [{"id": "a", "indexed_on": "2026-01-01T00:00:00Z"}], "next": f"?cursor={next(pages)}"})
+        record = {"id": "a", "indexed_on": "2026-01-01T00:00:00Z"}
+        return httpx.Response(200, json={"cases": [record], "next": f"?cursor={next(pages)}"})
 
     with pytest.raises(CommCareError, match="read before"):
         walk_all(server, "cursor", 1)
@@ -270,7 +272,8 @@ def test_answers_of_wrong_meaning(walks: DemoWalks, pipeline: Any, switch: dict[
     try:
         found = walks(name, 5, pipeline)
     except CommCareError as error:
-        assert (error.code, error.details["resource"]) == ("commcare_response_malformed", name)
+        outcome: object = (error.code, error.details["resource"])
     else:
         assert switch.get("endless_paging") or name == "forms"
-        assert found.keys() == walks.ids(name)
+        outcome = found.keys()
+    assert outcome in (("commcare_response_malformed", name), walks.ids(name))
