@@ -284,7 +284,8 @@ class DagsterClient:
         if created_before is not None:
             flt["createdBefore"] = created_before.timestamp()
         answer = (await self._query(_RUNS, f=flt, n=limit, c=cursor))["runsOrError"]
-        return [_run(row) for row in answer.get("results", [])]
+        _require(answer, "Runs")
+        return [_run(row) for row in answer["results"]]
 
     async def active_run(self, partition: str, job: str | None = None) -> Run | None:
         """The oldest run of the partition that has not ended: the one that holds up any further one."""
@@ -662,7 +663,7 @@ _LAUNCH = f"""mutation($p: ExecutionParams!) {{ launchRun(executionParams: $p) {
 _RUN = f"query($r: ID!) {{ runOrError(runId: $r) {{ __typename ... on Run {{ {_RUN_FIELDS} }} }} }}"
 _RUNS = f"""query($f: RunsFilter, $n: Int, $c: String) {{
   runsOrError(filter: $f, limit: $n, cursor: $c) {{ __typename
-  ... on Runs {{ results {{ {_RUN_FIELDS} }} }} }} }}"""
+  ... on Runs {{ results {{ {_RUN_FIELDS} }} }} ... on Error {{ message }} }} }}"""
 _TERMINATE = f"""mutation($r: String!, $p: TerminateRunPolicy) {{
   terminateRun(runId: $r, terminatePolicy: $p) {{ __typename
   ... on TerminateRunSuccess {{ run {{ {_RUN_FIELDS} }} }} ... on TerminateRunFailure {{ message }}

@@ -110,9 +110,9 @@ def page_after(
     return page, name(page[-1]) if len(rest) > len(page) else None
 
 
-def fit(rows: Iterable[dict[str, Any]], max_chars: int) -> list[dict[str, Any]]:
+def fit(rows: Iterable[T], max_chars: int) -> list[T]:
     """As many rows as fit the budget when written as compact JSON; at least one, so that paging always advances."""
-    taken: list[dict[str, Any]] = []
+    taken: list[T] = []
     used = 0
     for row in rows:
         used += len(compact_json(row)) + 1

@@ -5,7 +5,7 @@ nothing that a caller wrote is ever part of them. What filled the tables and whe
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg.rows import class_row
 
@@ -52,6 +52,27 @@ class LiveTables:
             schema: frozenset(relation.name for relation in self.relations.values() if relation.schema == schema)
             for schema in self.schemas
         }
+
+
+# One spelling for a type wherever it is shown: the standard's word, except for the two that nobody writes out.
+_SQL_TYPES = {
+    "bool": "boolean",
+    "bpchar": "character",
+    "float4": "real",
+    "float8": "double precision",
+    "int2": "smallint",
+    "int4": "integer",
+    "int8": "bigint",
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+    "varchar": "character varying",
+}
+
+
+def sql_type(name: str) -> str:
+    """The type's name as all answers write it; arrays and lengths keep their brackets."""
+    base, bracket, rest = name.partition("[") if name.endswith("[]") else name.partition("(")
+    return _SQL_TYPES.get(base, base) + bracket + rest
 
 
 _RELATIONS = """
@@ -116,7 +137,7 @@ def live_columns(bridge: Bridge, tenant: Tenant, live: LiveTables, names: Sequen
         connection.read_only = True
         with connection.cursor(row_factory=class_row(Column)) as cursor:
             for column in cursor.execute(_COLUMNS, [schemas, list(names)]):
-                found[column.table].append(column)
+                found[column.table].append(replace(column, type=sql_type(column.type)))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 from anyio import to_thread
@@ -9,9 +10,9 @@ from pydantic import Field
 
 from explorer_dagster.catalog import Scope, Tenant
 from explorer_dagster.settings import Settings
-from mcp_bridge.envelope import Answer
+from mcp_bridge.envelope import MAX_ANSWER_CHARS, Answer, fit
 from mcp_bridge.query_path import CONCISE_BYTES, UNTRUSTED, check, execute
-from mcp_bridge.relations import LiveTables, live_tables
+from mcp_bridge.relations import LiveTables, live_tables, sql_type
 from mcp_bridge.sql import PageBinding, QueryLimits, QueryResult
 from mcp_bridge.tables import TenantTables, join, known_to_dagster, table_warnings
 from mcp_bridge.tool import Call, ResponseFormat, TenantArguments, Tool
@@ -23,7 +24,7 @@ class Query(TenantArguments):
         max_length=100_000,
         description="One PostgreSQL SELECT (CTEs allowed) over unqualified table names from list_tables.",
     )
-    limit: int = Field(100, ge=1, le=100_000, description="Rows per page at most; the server's own maximum applies.")
+    limit: int = Field(500, ge=1, le=100_000, description="Rows per page at most; the server's own maximum applies.")
     cursor: str | None = Field(None, max_length=400, description="next_cursor of the page before, with the same sql.")
     response_format: ResponseFormat = Field(
         "concise",
@@ -46,8 +47,17 @@ async def query(call: Call, args: Query) -> Answer:
     finally:
         provenance.cancel()
     call.audit |= {"tables": sorted(statement.tables), "rows": result.row_count}
-    cursor = call.bridge.cursors.issue(binding, result.next_offset) if result.next_offset is not None else None
-    return _answer(known, sorted(statement.tables), result, cursor)
+    page = _page(result, MAX_ANSWER_CHARS - 4_000 if args.response_format == "concise" else None)
+    cursor = call.bridge.cursors.issue(binding, page.next_offset) if page.next_offset is not None else None
+    return _answer(known, sorted(statement.tables), page, cursor)
+
+
+def _page(result: QueryResult, max_chars: int | None) -> QueryResult:
+    """The result less the rows that do not fit: written as JSON, control characters take six times their bytes."""
+    rows = result.rows if max_chars is None else fit(result.rows, max_chars)
+    if len(rows) == len(result.rows):
+        return result
+    return replace(result, rows=rows, row_count=len(rows), truncated="bytes")
 
 
 def _binding(call: Call, tenant: Tenant, live: LiveTables, sql: str) -> PageBinding:
@@ -71,7 +81,7 @@ def _limits(settings: Settings, args: Query) -> QueryLimits:
 def _answer(known: TenantTables, tables: list[str], result: QueryResult, cursor: str | None) -> Answer:
     read = [known.tables[name] for name in tables if name in known.tables]
     data: dict[str, Any] = {
-        "columns": [{"name": column.name, "type": column.type} for column in result.columns],
+        "columns": [{"name": column.name, "type": sql_type(column.type)} for column in result.columns],
         "rows": result.rows,
         "row_count": result.row_count,
         "truncated": result.truncated is not None,

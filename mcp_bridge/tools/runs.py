@@ -56,7 +56,13 @@ class RunMaterialization(TenantArguments):
     )
 
 
-class RunStatusArguments(Arguments):
+class RunArguments(Arguments):
+    """Base of the tools that work on one run; the tenant follows from it and is only compared."""
+
+    tenant: str | None = Field(None, description="Tenant key; follows from the run.")
+
+
+class RunStatusArguments(RunArguments):
     run_id: str = Field(min_length=1, max_length=64, description="Run id from run_materialization or list_runs.")
     wait_s: int = Field(
         0, ge=0, le=_MAX_WAIT_S, description="Seconds to wait for the end; progress is streamed meanwhile."
@@ -71,7 +77,7 @@ class ListRuns(TenantArguments):
     cursor: str | None = Field(None, max_length=64, description="next_cursor of the page before.")
 
 
-class CancelMaterialization(Arguments):
+class CancelMaterialization(RunArguments):
     run_id: str = Field(min_length=1, max_length=64, description="Run id from run_materialization or list_runs.")
     force: bool = Field(False, description="Mark it cancelled at once; only after an ordinary cancel had no effect.")
 
@@ -257,15 +263,16 @@ async def _why_it_waits(call: Call) -> list[str]:
 
 
 async def get_materialization_status(call: Call, args: RunStatusArguments) -> Answer:
-    await _own_run(call, args.run_id, Scope.METADATA_READ)
+    await _own_run(call, args, args.run_id, Scope.METADATA_READ)
     run, events = await _wait(call, args.run_id, args.wait_s)
     return await _run_answer(call, run, events, {})
 
 
-async def _own_run(call: Call, run_id: str, scope: Scope) -> Run:
+async def _own_run(call: Call, args: RunArguments, run_id: str, scope: Scope) -> Run:
     """The run, when it is one of a tenant of the caller's; another's run does not exist for them."""
     call.audit["run_id"] = run_id
-    own = {t.key: t for t in await to_thread.run_sync(lambda: call.caller.tenants(call.bridge.catalog))}
+    tenants = await to_thread.run_sync(lambda: call.caller.tenants(call.bridge.catalog))
+    own = {tenant.key: tenant for tenant in tenants if args.tenant in (None, tenant.key)}
     try:
         run = await call.bridge.dagster.run(run_id)
     except UnknownRun:
@@ -282,7 +289,7 @@ async def list_runs(call: Call, args: ListRuns) -> Answer:
     tenant = call.own_tenant
     runs = await call.bridge.dagster.runs(
         partition=tenant.key,
-        job=args.pipeline,
+        job=_pipeline(call, tenant, args.pipeline).name if args.pipeline else None,
         statuses=args.status,
         created_after=args.created_after,
         limit=args.limit + 1,
@@ -294,7 +301,7 @@ async def list_runs(call: Call, args: ListRuns) -> Answer:
 
 
 async def cancel_materialization(call: Call, args: CancelMaterialization) -> Answer:
-    run = await _own_run(call, args.run_id, Scope.RUNS_CANCEL)
+    run = await _own_run(call, args, args.run_id, Scope.RUNS_CANCEL)
     if run.finished:
         return Answer({**run_row(call.bridge.dagster, run), "ended_at": iso(run.ended_at), "cancelled": False})
     run = await call.bridge.dagster.cancel(args.run_id, force=args.force)

@@ -188,18 +188,10 @@ def _metadata_row(facts: TableFacts, columns: list[Column], *, detailed: bool) -
     row = facts.row(detailed=False)
     for key in ("materialized_at", "freshness"):
         del row[key]
-    listed = ", ".join(f"{column.name} {_short_type(column.type)}" for column in columns)
+    listed = ", ".join(f"{column.name} {column.type}" for column in columns)
     if len(listed) > _MAX_TABLE_CHARS:
         listed = f"{listed[:_MAX_TABLE_CHARS].rpartition(', ')[0]}, ... {len(columns)} in all: see describe_table"
     return without_nulls(row) | {"columns": listed}
-
-
-def _short_type(name: str) -> str:
-    return {
-        "timestamp with time zone": "timestamptz",
-        "double precision": "float8",
-        "character varying": "varchar",
-    }.get(name, name)
 
 
 def _joins_of_tenant(known: TenantTables, columns: dict[str, list[Column]]) -> list[str]:

@@ -59,7 +59,7 @@ async def list_tenants(call: Call, args: ListTenants) -> Answer:
 
 def _tenant_row(call: Call, tenant: Tenant, schema: TenantSchema) -> dict[str, Any]:
     return {
-        "tenant": tenant.key,
+        "key": tenant.key,
         "name": tenant.display_name,
         "provider": tenant.provider,
         "server": tenant.server,

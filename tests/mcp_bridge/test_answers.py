@@ -135,6 +135,7 @@ def test_a_query_is_paged_by_signed_cursors(stage: Stage, bridge_url: str, token
 @pytest.mark.parametrize(
     "sql",
     [
+        "select repeat(chr(1), 50) from generate_series(1, 5000)",
         "select repeat('x', 1000000) from generate_series(1, 50)",
         "select i, repeat('ab', 500) from generate_series(1, 100000) i",
         "select * from cases a, cases b, cases c, cases d, cases e, cases f",

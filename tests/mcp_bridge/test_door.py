@@ -86,7 +86,7 @@ def test_another_tenant_does_not_exist(stage: Stage, bridge_url: str, token: str
         assert "demo:slow" not in real["next_step"]
         other = stage.catalog.schemas.get(stage.tenants["demo:slow"]).marts
         assert (await refused(client, "query", sql=f"select * from {other}.cases"))["code"] == "unknown_relation"
-        assert [t["tenant"] for t in (await ask(client, "list_tenants"))["tenants"]] == ["demo:one"]
+        assert [t["key"] for t in (await ask(client, "list_tenants"))["tenants"]] == ["demo:one"]
 
     on_http(bridge_url, token, work)
 
@@ -101,7 +101,7 @@ def test_with_several_tenants_one_must_be_named(stage: Stage, bridge_url: str) -
         assert (await ask(client, "list_tables", tenant="demo:schema"))["total"] == 3
         page = await ask(client, "list_tenants", limit=1)
         rest = await ask(client, "list_tenants", limit=1, cursor=page["next_cursor"])
-        assert [t["tenant"] for t in page["tenants"] + rest["tenants"]] == ["demo:one", "demo:schema"]
+        assert [t["key"] for t in page["tenants"] + rest["tenants"]] == ["demo:one", "demo:schema"]
         assert rest["next_cursor"] is None
 
     on_http(bridge_url, token, work)
@@ -164,7 +164,7 @@ def test_stdio_with_a_token_acts_as_its_principal(stage: Stage) -> None:
 
     async def main() -> None:
         async with Client(stdio_server(stage, EXPLORER_TOKEN=token)) as client:
-            assert [t["tenant"] for t in (await ask(client, "list_tenants"))["tenants"]] == ["demo:one"]
+            assert [t["key"] for t in (await ask(client, "list_tenants"))["tenants"]] == ["demo:one"]
             assert (await refused(client, "list_tables", tenant="demo:slow"))["code"] == "unknown_tenant"
 
     asyncio.run(main())

@@ -3,6 +3,7 @@
 import asyncio
 
 import anyio
+import pytest
 from mcp.client import Client
 
 from mcp_bridge.dagster_client import DagsterClient
@@ -68,8 +69,11 @@ def test_a_second_launch_answers_with_the_first_run_and_a_cancel_stops_it(
     assert on_http(bridge_url, token, foreign) == {"unknown_run"}
 
 
-def test_cancelling_the_call_cancels_the_run_it_started(stage: Stage, bridge_url: str, dagster_url: str) -> None:
-    token = stage.token("impatient", "demo:slow")
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_cancelling_the_call_cancels_the_run_it_started(
+    stage: Stage, bridge_url: str, dagster_url: str, mode: str
+) -> None:
+    token = stage.token(f"impatient-{mode}", "demo:slow")
 
     async def main() -> None:
         started = anyio.Event()
@@ -78,7 +82,7 @@ def test_cancelling_the_call_cancels_the_run_it_started(stage: Stage, bridge_url
             if message == "raw/cases: 3 of 3 rows":
                 started.set()
 
-        async with http_client(bridge_url, token) as client, anyio.create_task_group() as group:
+        async with http_client(bridge_url, token, mode=mode) as client, anyio.create_task_group() as group:
 
             async def call() -> None:
                 await client.call_tool("run_materialization", {"wait_s": 45}, progress_callback=progress)
