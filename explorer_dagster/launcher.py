@@ -51,7 +51,7 @@ class WarmRunLauncher(DefaultRunLauncher):
             return False
         identity = run.tags.get(WORKER_TAG)
         if identity is None:
-            return super().terminate(run_id)
+            return bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
         self._instance.report_run_canceling(run)
         if not _is_alive(identity):
             self._instance.report_run_canceled(run, "The run's worker was already gone.")
@@ -74,7 +74,7 @@ class WarmRunLauncher(DefaultRunLauncher):
         """The default launcher's workers are known only to the code server that spawned them."""
         if GRPC_INFO_TAG not in run.tags:
             return WorkerStatus.RUNNING
-        client = self._get_grpc_client_for_termination(run.run_id)
+        client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if client is None:
             return WorkerStatus.NOT_FOUND
         from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult

@@ -69,7 +69,7 @@ def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
                 description="; ".join(
                     f"{name}: {(resource.error or {}).get('message')}" for name, resource in failed.items()
                 ),
-                metadata={name: dg.MetadataValue.json(resource.error) for name, resource in failed.items()},
+                metadata={name: dg.MetadataValue.json(resource.error or {}) for name, resource in failed.items()},
             )
 
     return raw

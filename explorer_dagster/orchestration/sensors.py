@@ -17,10 +17,11 @@ INTERVAL_S = 30
 def tenant_registration(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult | dg.SkipReason:
     wanted = {tenant.key for tenant in platform.catalog.tenants.list()}
     present = set(context.instance.get_dynamic_partitions(TENANTS))
-    requests = [
-        *([tenants.build_add_request(sorted(wanted - present))] if wanted - present else []),
-        *([tenants.build_delete_request(sorted(present - wanted))] if present - wanted else []),
-    ]
+    requests: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
+    if new := sorted(wanted - present):
+        requests.append(tenants.build_add_request(new))
+    if gone := sorted(present - wanted):
+        requests.append(tenants.build_delete_request(gone))
     if not requests:
         return dg.SkipReason(f"All {len(wanted)} tenants are registered.")
     return dg.SensorResult(dynamic_partitions_requests=requests)

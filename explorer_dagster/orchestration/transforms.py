@@ -17,8 +17,9 @@ from explorer_dagster.orchestration.progress import Progress
 from explorer_dagster.orchestration.session import Platform, TenantSession, failure
 from explorer_dagster.registry import Pipeline
 from explorer_dagster.settings import get_settings
+from explorer_dagster.transforms.generate import GeneratedTable
 from explorer_dagster.transforms.manifest import static_manifest
-from explorer_dagster.transforms.project import GeneratedTable, TenantProject, prepare
+from explorer_dagster.transforms.project import TenantProject, prepare
 from explorer_dagster.transforms.runner import NodeResult, run
 
 Manifest = Mapping[str, Any]
@@ -32,7 +33,7 @@ GENERATED = {
 }
 
 
-class Translator(DagsterDbtTranslator):
+class Translator(DagsterDbtTranslator):  # type: ignore[misc]
     """dbt's nodes as the pipeline's assets: `<prefix>/<layer>/<model>`, sources as `<prefix>/raw/<source>`."""
 
     def __init__(self, pipeline: Pipeline) -> None:
@@ -205,28 +206,32 @@ def _generated_events(
 ) -> Iterator[Event]:
     by_name = {result.name: result for result in results if result.resource_type == "model"}
     for name, key in selected.items():
-        listed = [
-            {
-                "name": table.name,
-                "kind": table.kind,
-                "source": table.source,
-                "description": table.description,
-                "row_count": by_name[table.name].rows if table.name in by_name else None,
-                "status": by_name[table.name].status if table.name in by_name else "not built",
-                **_cause(by_name.get(table.name)),
-            }
-            for table in tables
-            if table.kind in GENERATED[name][0]
-        ]
+        listed = [_listed(table, by_name.get(table.name)) for table in tables if table.kind in GENERATED[name][0]]
         yield dg.MaterializeResult(
             asset_key=key,
             metadata={
                 "tables": dg.MetadataValue.json(listed),
+                "overview": dg.MetadataValue.md(_overview(listed)),
                 "table_count": len(listed),
-                "failed": sum(entry["status"] in _FAILED for entry in listed),
+                "failed": len([entry for entry in listed if entry["status"] in _FAILED]),
                 "dagster/row_count": sum(entry["row_count"] or 0 for entry in listed),
             },
         )
+
+
+def _listed(table: GeneratedTable, result: NodeResult | None) -> dict[str, Any]:
+    """One generated table as the bridge reads it."""
+    entry = {"name": table.name, "kind": table.kind, "source": table.source, "description": table.description}
+    if result is None:
+        return entry | {"row_count": None, "status": "not built"}
+    cause = {"error": result.message or "unknown"} if result.status in _FAILED else {}
+    return entry | {"row_count": result.rows, "status": result.status, **cause}
+
+
+def _overview(listed: Iterable[Mapping[str, Any]]) -> str:
+    """The same for a person in the UI; generated names are plain ASCII and safe in Markdown."""
+    lines = [f"| `{entry['name']}` | {entry['kind']} | {entry['row_count']} | {entry['status']} |" for entry in listed]
+    return "\n".join(["| table | kind | rows | status |", "|---|---|---|---|", *lines])
 
 
 def _checks(
@@ -268,10 +273,6 @@ def _check_events(
 
 
 _FAILED = frozenset({"error", "fail", "runtime error"})
-
-
-def _cause(result: NodeResult | None) -> dict[str, str]:
-    return {"error": result.message or "unknown"} if result and result.status in _FAILED else {}
 
 
 def _raise_failures(results: Iterable[NodeResult]) -> None:
