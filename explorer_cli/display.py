@@ -28,7 +28,7 @@ def watch_start(supervisor: Supervisor, console: Console) -> None:
     """Show the parts until all are ready. Raises what `Supervisor.wait_ready` raises."""
     if console.is_terminal:
         view = _LiveTable(supervisor.snapshot)
-        with Live(get_renderable=view.render, console=console, refresh_per_second=10):
+        with Live(get_renderable=view.render, console=console, refresh_per_second=5):
             supervisor.wait_ready()
         return
     seen: dict[str, State] = {}

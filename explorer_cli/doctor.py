@@ -278,7 +278,7 @@ class Doctor:
             return [Finding("warm pool", "ok", "switched off by EXPLORER_RUN_LAUNCHER")]
         if not self._running:
             return [self._skip("warm pool")]
-        if parts.listens(socket_path(self._settings.home)):
+        if socket_path(self._settings.home).is_socket():
             return [Finding("warm pool", "ok", "ready to fork runs")]
         log = self._settings.home / "logs" / "warm-pool.log"
         return [

@@ -145,6 +145,15 @@ def answers(url: str) -> bool:
         return False
 
 
+def accepts(host: str, port: int) -> bool:
+    """Whether somebody accepts connections on a port; far cheaper to ask than a GraphQL client is to make."""
+    try:
+        with socket.create_connection((_in_url(host).strip("[]"), port), timeout=PROBE_TIMEOUT_S):
+            return True
+    except OSError:
+        return False
+
+
 def listens(path: Path) -> bool:
     """Whether somebody accepts connections on a Unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
@@ -190,6 +199,7 @@ def _dagster(settings: Settings, port: int, url: str) -> list[Part | Step]:
     workspace = _write_instance(settings)
     code = code_socket(settings.home)
     pool = socket_path(settings.home)
+    pool.unlink(missing_ok=True)
     full = child_env(settings, "database_url", "secret_keys")
     plain = child_env(settings, "database_url", "dagster_token")
     code_server = Part(
@@ -206,7 +216,8 @@ def _dagster(settings: Settings, port: int, url: str) -> list[Part | Step]:
         "Warm run launcher",
         _module("explorer_dagster.warm_pool"),
         full,
-        ready=lambda: listens(pool),
+        # Not by connecting: the pool takes a connection for a request, and one that it finds stale ends it.
+        ready=pool.is_socket,
         needs=("packages",),
         stop_grace_s=POOL_GRACE_S,
     )
@@ -223,7 +234,7 @@ def _dagster(settings: Settings, port: int, url: str) -> list[Part | Step]:
             str(workspace),
         ],
         plain,
-        ready=lambda: dagster_problem(url) is None,
+        ready=lambda: accepts(settings.dagster_host, port) and dagster_problem(url) is None,
         needs=("database", "code-server"),
         address=url,
     )
@@ -232,7 +243,7 @@ def _dagster(settings: Settings, port: int, url: str) -> list[Part | Step]:
         "Dagster daemon",
         [*_module("dagster._daemon"), "run", "-w", str(workspace), "--log-level", "warning"],
         plain,
-        ready=lambda: not missing_daemons(url),
+        ready=lambda: accepts(settings.dagster_host, port) and not missing_daemons(url),
         needs=("database", "code-server"),
     )
     warm = [warm_pool] if settings.run_launcher == "warm" else []

@@ -24,6 +24,7 @@ class SyncProgress:
             TimeElapsedColumn(),
             TextColumn("{task.fields[line]}", style="dim"),
             console=self._console,
+            refresh_per_second=5,
             disable=not shown or not self._console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {key: self._bars.add_task(key, total=None, line="waiting") for key in tenants}

@@ -29,7 +29,8 @@ from explorer_dagster.runtime_state import clear_state, read_state, write_state
 
 LOCK_FILE = Path("run") / "up.lock"
 TICK_S = 0.1
-HEALTH_INTERVAL_S = 5.0
+HEALTH_INTERVAL_S = 10.0
+START_INTERVAL_S = 0.5
 ROTATE_INTERVAL_S = 60.0
 RESTART_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STABLE_AFTER_S = 60.0
@@ -330,7 +331,7 @@ class Supervisor:
                 self._step_done(unit, job)
             else:
                 self._probed(unit, job.exception() is None and bool(job.result()), now)
-            unit.next_check = now + (TICK_S * 2 if unit.state == "starting" else HEALTH_INTERVAL_S)
+            unit.next_check = now + (START_INTERVAL_S if unit.state == "starting" else HEALTH_INTERVAL_S)
         elif unit.state == "starting":
             self._check_deadline(unit, now)
 
