@@ -37,14 +37,15 @@ ASKED = "demo:maternal-health"
 PRINCIPAL = "demo"
 QUESTION = "How many mothers are followed in each village, and how many of their pregnancies have ended?"
 SQL = """\
-select m.properties ->> 'village' as village,
+select h.properties ->> 'village' as village,
        count(distinct m.case_id) as mothers,
        count(p.case_id) as pregnancies,
        count(p.case_id) filter (where p.closed) as ended
 from cases m
-left join cases p on p.case_type = 'pregnancy' and p.indices -> 'parent' ->> 'case_id' = m.case_id
+join cases h on h.case_id = m.indices -> 'parent' ->> 'case_id'
+left join cases p on p.indices -> 'host' ->> 'case_id' = m.case_id and p.case_type = 'pregnancy'
 where m.case_type = 'mother'
-group by 1
+group by village
 order by mothers desc, village
 limit 10"""
 
