@@ -37,9 +37,9 @@ async def finish(client: DagsterClient, run_id: str) -> Run:
 
 def test_a_run_is_launched_followed_and_its_results_read(dagster_url: str) -> None:
     async def work(client: DagsterClient) -> None:
-        assert await client.add_partition("demo:one")
-        assert not await client.add_partition("demo:one")
-        run = await client.launch(JOB, "demo:one", tags={IDEMPOTENCY_TAG: "k1"})
+        assert await client.add_partition("demo:client")
+        assert not await client.add_partition("demo:client")
+        run = await client.launch(JOB, "demo:client", tags={IDEMPOTENCY_TAG: "k1"})
         async with client.watch(run.run_id) as first, client.watch(run.run_id) as second:
             seen: list[list[str]] = [[], []]
             while not (first.done and second.done):
@@ -49,7 +49,7 @@ def test_a_run_is_launched_followed_and_its_results_read(dagster_url: str) -> No
         assert seen[0].count("MaterializationEvent") == 4
         assert seen[0][-1] in ("RunSuccessEvent", "EngineEvent")
         run = await client.run(run.run_id)
-        assert (run.status, run.tenant, run.job) == ("SUCCESS", "demo:one", JOB)
+        assert (run.status, run.tenant, run.job) == ("SUCCESS", "demo:client", JOB)
         assert run.duration_s is not None
         assert run.duration_s > 0
 
@@ -58,7 +58,7 @@ def test_a_run_is_launched_followed_and_its_results_read(dagster_url: str) -> No
         checks = {event.check.name: event.check.passed for event in events if event.check}
         assert checks == {"unique_case_id": True, "owner_known": False}
 
-        assets = {asset.key: asset for asset in await client.assets(JOB, "demo:one")}
+        assets = {asset.key: asset for asset in await client.assets(JOB, "demo:client")}
         cases = assets[("commcare", "marts", "cases")]
         assert cases.run_id == run.run_id
         assert cases.metadata["dagster/row_count"] == 3
@@ -71,7 +71,7 @@ def test_a_run_is_launched_followed_and_its_results_read(dagster_url: str) -> No
 
         assert [found.run_id for found in await client.runs(tags={IDEMPOTENCY_TAG: "k1"})] == [run.run_id]
         assert await client.runs(partition="demo:never") == []
-        assert await client.active_run("demo:one") is None
+        assert await client.active_run("demo:client") is None
 
     with_client(dagster_url, work)
 
@@ -117,9 +117,9 @@ def test_unknown_runs_jobs_and_assets_are_named_errors(dagster_url: str) -> None
         with pytest.raises(UnknownRun):
             await finish(client, unknown)
         with pytest.raises(LaunchRefused):
-            await client.launch("no_such_job", "demo:one")
+            await client.launch("no_such_job", "demo:client")
         with pytest.raises(LaunchRefused):
-            await client.launch(JOB, "demo:one", assets=[["no", "such", "asset"]])
+            await client.launch(JOB, "demo:client", assets=[["no", "such", "asset"]])
 
     with_client(dagster_url, work)
 
