@@ -3,10 +3,12 @@
 What the server's refusals mean is in `refusals`; which requests make up a resource is the business of `explorer_dagster.loading`.
 """
 
+import contextlib
 import random
+import socket
 import threading
-import time
-from collections.abc import Callable, Iterable
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from types import TracebackType
@@ -58,7 +60,7 @@ class CommCareClient:
     """A project space's API. A context manager; usable from many threads at once.
 
     `credential`: the catalog's ApiKeyCredential or OAuthCredential. `refresh(stale_access_token, renew)` keeps a renewed token
-    and returns the credential in force; without it a renewed token lives as long as the client. `sleep`: how waiting is done.
+    and returns the credential in force; without it a renewed token lives as long as the client. `sleep`: how to wait.
     `transport`: what carries requests instead of the network.
 
     Raises:
@@ -73,14 +75,16 @@ class CommCareClient:
         *,
         settings: Settings,
         refresh: Refresh | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
         transport: httpx.BaseTransport | None = None,
         max_attempts: int | None = None,
     ) -> None:
         self.server = Server.parse(server)
         self.domain = domain
         self._settings = settings
-        self._sleep = sleep
+        self._stopped = threading.Event()
+        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._sleep = sleep or self._stopped.wait
         self._max_attempts = max_attempts or settings.http_max_attempts
         self._max_bytes = settings.http_max_response_mb * 1024 * 1024
         self._limiter = shared_limiter(self.server.base, domain, settings.requests_per_second)
@@ -111,6 +115,15 @@ class CommCareClient:
 
     def close(self) -> None:
         """Close the connections."""
+        self._http.close()
+
+    def stop(self) -> None:
+        """End all requests and all waiting, in whatever threads they are; later requests fail at once."""
+        self._stopped.set()
+        for connection in list(self._sockets):
+            # Closing does not wake a thread that reads; shutting down does.
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         self._http.close()
 
     def usage(self, resource: str) -> Usage:
@@ -178,8 +191,19 @@ class CommCareClient:
 
     def _try_once(self, target: _Target, params: tuple[tuple[str, str], ...], header: str, decode: Callable[[bytes], T]) -> T:
         self._limiter.wait(self._sleep)
+        if self._stopped.is_set():
+            stopped = Unreachable(
+                f"{target.resource}: the client was stopped.", next_step="Start again.", details=target.details
+            )
+            raise _Refused(None, stopped, retryable=False)
         try:
-            with self._http.stream("GET", target.url, params=params or None, headers={"Authorization": header}) as response:
+            with self._http.stream(
+                "GET",
+                target.url,
+                params=params or None,
+                headers={"Authorization": header},
+                extensions={"trace": self._note_connection},
+            ) as response:
                 body = self._read(target, response)
         except httpx.TransportError as error:
             self._count(target.resource, 0)
@@ -211,6 +235,13 @@ class CommCareClient:
             chunks.append(chunk)
         self._count(target.resource, response.num_bytes_downloaded)
         return b"".join(chunks)
+
+    def _note_connection(self, event: str, facts: Mapping[str, Any]) -> None:
+        """httpcore's trace: keep the socket of each connection that is made, for `stop`."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            connection = facts["return_value"].get_extra_info("socket")
+            if connection is not None:
+                self._sockets.add(connection)
 
     def _count(self, resource: str, received: int) -> None:
         usage = self.usage(resource)

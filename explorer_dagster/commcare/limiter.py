@@ -18,7 +18,7 @@ class RateLimiter:
         self._updated = time.monotonic()
         self._not_before = 0.0
 
-    def wait(self, sleep: Callable[[float], None] = time.sleep) -> None:
+    def wait(self, sleep: Callable[[float], object] = time.sleep) -> None:
         """Return when a request may be sent; the place in the queue is taken at the call."""
         delay_s = self._take()
         if delay_s > 0:

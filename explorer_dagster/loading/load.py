@@ -25,7 +25,7 @@ from explorer_dagster.loading.errors import LoadFailed, LoadInProgress, Resource
 from explorer_dagster.loading.files import RecordFile, RejectFile
 from explorer_dagster.loading.report import LoadProgress, LoadReport, ResourceReport
 from explorer_dagster.loading.walk import Walk
-from explorer_dagster.loading.warehouse import DELETED_COLUMN, REJECTED_TABLE, TableFile, Warehouse
+from explorer_dagster.loading.warehouse import APPLICATION_NAME, DELETED_COLUMN, REJECTED_TABLE, TableFile, Warehouse
 from explorer_dagster.registry import Pipeline, Source
 
 _NOT_ALLOWED = (PermissionMissing, NoSubscription)
@@ -125,9 +125,21 @@ class _Load:
             files.append(TableFile.of_rejects(rejects.path, rejects.rows))
         files += self._empty_tables({file.table for file in files})
         with _database_errors():
-            warehouse.load(files)
+            try:
+                warehouse.load(files)
+            except BaseException:
+                self._end_statements()
+                raise
             self._count(reports)
         return LoadReport(reports)
+
+    def _end_statements(self) -> None:
+        """End what the loader's own sessions still run: a thread that was left does not take its statement with it."""
+        self.connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE usename = current_user AND application_name = %s AND pid <> pg_backend_pid()",
+            [APPLICATION_NAME],
+        )
 
     def _walk_all(
         self, reports: dict[str, ResourceReport], cursors: dict[str, datetime], rejects: RejectFile
@@ -145,6 +157,7 @@ class _Load:
                 return {name: future.result() for name, future in futures.items()}
             except BaseException:
                 self.stop.set()
+                self.client.stop()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 

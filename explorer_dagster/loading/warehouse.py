@@ -31,6 +31,7 @@ from explorer_dagster.registry import Source
 
 REJECTED_TABLE = "raw_rejected"
 DELETED_COLUMN = "_deleted_at"
+APPLICATION_NAME = "explorer-load"
 # A tenant's login has 12 connections, and dbt wants some.
 _LOAD_WORKERS = 4
 _SORT_MEMORY_MB = 64
@@ -223,5 +224,5 @@ def _credentials(login: Mapping[str, Any]) -> PostgresCredentials:
     credentials.host, credentials.port = parameters.pop("host"), int(parameters.pop("port"))
     credentials.database = parameters.pop("dbname")
     credentials.username, credentials.password = parameters.pop("user"), parameters.pop("password")
-    credentials.query = parameters
+    credentials.query = parameters | {"application_name": APPLICATION_NAME}
     return credentials

@@ -5,13 +5,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from demo_commcare import MATERNAL
+from explorer_dagster.catalog.credentials import ApiKeyCredential
+from explorer_dagster.commcare.client import CommCareClient
 from explorer_dagster.commcare.errors import CutOff, PermissionMissing
-from explorer_dagster.loading.errors import LoadInProgress, ResourceUnknownToPipeline
+from explorer_dagster.loading.errors import LoadFailed, LoadInProgress, ResourceUnknownToPipeline
 from explorer_dagster.loading.load import _exclusive
 from tests.loading.conftest import Loader
 
@@ -177,3 +180,24 @@ def test_what_cannot_start_is_refused(loader: Loader) -> None:
         loader()
     with pytest.raises(ResourceUnknownToPipeline, match="lookup_tables"):
         loader("nonsense")
+
+
+@pytest.mark.parametrize("phase", ["walk", "load"])
+def test_an_interrupt_ends_threads_and_statements_at_once(loader: Loader, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+    """As Dagster interrupts a cancelled run: an exception in the main thread while others wait or write."""
+    if phase == "walk":
+        loader.demo.control.set_latency(30)
+    else:
+        monkeypatch.setattr("explorer_dagster.loading.warehouse.merge_statements", lambda *_: ["SELECT pg_sleep(60)"])
+    client = CommCareClient(
+        loader.demo.url, MATERNAL, ApiKeyCredential(loader.demo.username, loader.demo.api_key), settings=loader.settings
+    )
+    timer = threading.Timer(6.0, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises((KeyboardInterrupt, LoadFailed)):
+        loader("groups", client=client)
+    timer.cancel()
+    assert time.monotonic() - began < 25, "it waited for what was to be ended"
+    running = "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND application_name = 'explorer-load'"
+    assert loader.rows(running) == [(0,)]
