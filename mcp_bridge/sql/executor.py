@@ -128,7 +128,8 @@ class Executor:
                 "options": _session_options(self._search_path, limits),
             }
         )
-        await connection.set_isolation_level(IsolationLevel.REPEATABLE_READ)
+        # Not REPEATABLE READ: a snapshot from before a table was swapped would show the new table, which it waited for, as empty.
+        await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
         await connection.set_read_only(True)
         return connection
 
