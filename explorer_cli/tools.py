@@ -1,8 +1,8 @@
 """How this program calls the bridge's tools: as agents do, by an MCP client; over HTTP with a token, or stdio as operator."""
 
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import httpx2
@@ -91,11 +91,12 @@ async def over_http(url: str, token: str) -> AsyncIterator[Tools]:
     headers = {"Authorization": f"Bearer {token}"}
     # Our own loopback server: a proxy of the environment must not see the token.
     timeout = httpx2.Timeout(30, read=CALL_TIMEOUT_S)
-    async with (
-        httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=False) as http,
-        Client(streamable_http_client(url, http_client=http)) as client,
-    ):
-        yield Tools(client)
+    with _one_error():
+        async with (
+            httpx2.AsyncClient(headers=headers, timeout=timeout, trust_env=False) as http,
+            Client(streamable_http_client(url, http_client=http)) as client,
+        ):
+            yield Tools(client)
 
 
 @asynccontextmanager
@@ -105,6 +106,35 @@ async def as_operator(settings: Settings) -> AsyncIterator[Tools]:
     command = StdioServerParameters(
         command=sys.executable, args=["-m", "mcp_bridge"], env=env, cwd=settings.home / "run"
     )
-    with (settings.home / "logs" / "bridge-stdio.log").open("a") as log:
+    with _one_error(), (settings.home / "logs" / "bridge-stdio.log").open("a") as log:
         async with Client(stdio_client(command, errlog=log)) as client:
             yield Tools(client)
+
+
+@contextmanager
+def _one_error() -> Iterator[None]:
+    """The task groups of the MCP client wrap what is raised inside them: let out the one error that a person is to see.
+
+    Raises:
+        ToolFailed: also when the connection itself failed.
+    """
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        causes = list(_leaves(group))
+        for cause in causes:
+            if not isinstance(cause, OSError | httpx2.HTTPError | MCPError):
+                raise cause from None
+        raise ToolFailed(
+            "bridge_unreachable",
+            f"The connection to the bridge failed: {type(causes[0]).__name__}.",
+            next_step="Look at `explorer status`; `explorer doctor` says more.",
+        ) from group
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error

@@ -2,12 +2,16 @@
 
 import asyncio
 import io
+import socket
 from typing import Any
 
+import pytest
 from rich.console import Console
 
+from explorer_cli.errors import ToolFailed
 from explorer_cli.progress import SyncProgress
-from explorer_cli.tools import Tools
+from explorer_cli.tools import Tools, over_http
+from tests.explorer_cli.conftest import Explorer
 
 
 class Answers(Tools):
@@ -48,6 +52,29 @@ def test_a_joined_run_that_failed_is_followed_by_one_of_our_own() -> None:
         {"run_id": "own", "status": "SUCCESS", "launched": True},
     )
     assert sync(answers)["run_id"] == "own"
+
+
+def test_a_refusal_of_the_bridge_is_the_error_of_the_command(explorer: Explorer) -> None:
+    answer = explorer("query", "nobody:here", "select 1", "--json")
+    assert answer.code == 1
+    assert answer.json["error"]["code"] == "database_not_ready"
+    assert "explorer up" in answer.json["error"]["next_step"]
+
+
+def test_a_bridge_that_is_not_there_is_named(unused_port: int) -> None:
+    async def attempt() -> None:
+        async with over_http(f"http://127.0.0.1:{unused_port}/mcp", "dex_none") as tools:
+            await tools.row_counts("t")
+
+    with pytest.raises(ToolFailed) as failure:
+        asyncio.run(attempt())
+    assert failure.value.code == "bridge_unreachable"
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def test_progress_without_a_terminal_is_lines_that_never_go_back() -> None:
