@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -76,6 +77,9 @@ def serve(settings: Settings) -> None:
     imported = fingerprint(settings)
     for module in MODULES:
         importlib.import_module(module)
+    if threading.active_count() > 1:
+        names = ", ".join(thread.name for thread in threading.enumerate())
+        raise SystemExit(f"An import started threads ({names}): a process with threads must not fork workers.")
     gc.collect()
     gc.freeze()
     workers: set[int] = set()
@@ -99,7 +103,7 @@ def serve(settings: Settings) -> None:
                     _fork_worker(server, workers, inherited=(lock, wakeup))
                 else:
                     connection, _ = server.accept()
-                    with connection:
+                    with connection, contextlib.suppress(OSError):
                         connection.sendall(STALE)
                     return
 
