@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from explorer_dagster.settings import Settings, get_settings
+from explorer_dagster.transforms.manifest import warm_up
 
 MODULES = (
     "dagster._cli.api",
@@ -77,9 +78,9 @@ def serve(settings: Settings) -> None:
     imported = fingerprint(settings)
     for module in MODULES:
         importlib.import_module(module)
-    if threading.active_count() > 1:
-        names = ", ".join(thread.name for thread in threading.enumerate())
-        raise SystemExit(f"An import started threads ({names}): a process with threads must not fork workers.")
+    warm_up(settings)
+    if (threads := _threads()) > 1:
+        raise SystemExit(f"{threads} threads after the imports: a process with threads must not fork workers.")
     gc.collect()
     gc.freeze()
     workers: set[int] = set()
@@ -148,6 +149,12 @@ def _work(payload: str) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def _threads() -> int:
+    """Threads of this process, native ones too where the system tells."""
+    tasks = Path("/proc/self/task")
+    return len(list(tasks.iterdir())) if tasks.is_dir() else threading.active_count()
 
 
 def _take_lock(path: Path) -> int:

@@ -38,7 +38,9 @@ def verify_access(
     """
     # A person waits for the answer: two tries tell a hiccup from an outage.
     attempts = min(2, settings.http_max_attempts)
-    with CommCareClient(server, domain, credential, settings=settings, refresh=refresh, max_attempts=attempts) as client:
+    with CommCareClient(
+        server, domain, credential, settings=settings, refresh=refresh, max_attempts=attempts
+    ) as client:
         username = _username(client)
         listed = _project_names(client)
         _probe(client, domain, is_member=domain in listed)
@@ -125,5 +127,6 @@ def _unknown_domain(client: CommCareClient, domain: str, cause: CommCareError | 
 
 def _not_commcare(client: CommCareClient, what: str) -> NotCommCare:
     return NotCommCare(
-        f"{client.server.host} {what}: it is not a CommCare HQ server.", next_step="Check the server's address, e.g. https://www.commcarehq.org."
+        f"{client.server.host} {what}: it is not a CommCare HQ server.",
+        next_step="Check the server's address, e.g. https://www.commcarehq.org.",
     )

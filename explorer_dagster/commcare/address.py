@@ -38,14 +38,18 @@ class Server:
         except ValueError:
             host, port, parts = None, None, urlsplit("")
         if parts.scheme not in _DEFAULT_PORTS or not host or parts.query or parts.fragment:
-            raise NotCommCare("The server's address is not a web address.", next_step="Write it as https://www.commcarehq.org.")
+            raise NotCommCare(
+                "The server's address is not a web address.", next_step="Write it as https://www.commcarehq.org."
+            )
         if parts.username is not None or parts.password is not None:
             raise NotCommCare(
-                "The server's address holds a user name or password.", next_step="Give them as the tenant's credentials instead."
+                "The server's address holds a user name or password.",
+                next_step="Give them as the tenant's credentials instead.",
             )
         if parts.scheme == "http" and not _is_private(host):
             raise NotCommCare(
-                f"{host} was given with http, which would send the credentials unencrypted.", next_step=f"Use https://{host}."
+                f"{host} was given with http, which would send the credentials unencrypted.",
+                next_step=f"Use https://{host}.",
             )
         return cls(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], text.rstrip("/"))
 

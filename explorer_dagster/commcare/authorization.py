@@ -100,7 +100,11 @@ class Authorization:
                 "The access token ended and there is no refresh token.",
                 next_step="Authorise the tenant again (explorer tenants add).",
             )
-        form = {"grant_type": "refresh_token", "refresh_token": credential.refresh_token, "client_id": credential.client_id}
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": credential.refresh_token,
+            "client_id": credential.client_id,
+        }
         if credential.client_secret:
             form["client_secret"] = credential.client_secret
         answer = self._post_token(credential.token_url, form)
@@ -111,7 +115,8 @@ class Authorization:
             token = renewed = None
         if not isinstance(token, str) or not token or not isinstance(renewed, str):
             raise NotCommCare(
-                "The token endpoint's answer holds no access token.", next_step="Check the tenant's server and token address."
+                "The token endpoint's answer holds no access token.",
+                next_step="Check the tenant's server and token address.",
             )
         expires_at = datetime.now(UTC) + timedelta(seconds=lifetime_s) if lifetime_s > 0 else None
         return dataclasses.replace(credential, access_token=token, refresh_token=renewed, expires_at=expires_at)

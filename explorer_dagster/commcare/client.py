@@ -96,8 +96,12 @@ class CommCareClient:
                 "Accept": "application/json",
                 "Accept-Encoding": "gzip, deflate",
             },
-            timeout=httpx.Timeout(settings.http_timeout_s, connect=min(constants.CONNECT_TIMEOUT_S, settings.http_timeout_s)),
-            limits=httpx.Limits(max_connections=constants.MAX_CONNECTIONS, max_keepalive_connections=constants.MAX_CONNECTIONS),
+            timeout=httpx.Timeout(
+                settings.http_timeout_s, connect=min(constants.CONNECT_TIMEOUT_S, settings.http_timeout_s)
+            ),
+            limits=httpx.Limits(
+                max_connections=constants.MAX_CONNECTIONS, max_keepalive_connections=constants.MAX_CONNECTIONS
+            ),
             follow_redirects=False,
             trust_env=not self.server.is_loopback,
             transport=transport,
@@ -110,7 +114,9 @@ class CommCareClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -165,7 +171,12 @@ class CommCareClient:
                     waited_s += self._wait_for_allowance(refused, waited_s, attempt)
                     attempt += 1
                     continue
-                if status == 401 and isinstance(error, CredentialsInvalid) and token is not None and renewed_token is None:
+                if (
+                    status == 401
+                    and isinstance(error, CredentialsInvalid)
+                    and token is not None
+                    and renewed_token is None
+                ):
                     renewed_token = token
                     self._authorization.renew(token)
                     continue
@@ -174,7 +185,9 @@ class CommCareClient:
                     raise error from None
                 self._sleep(_backoff_s(attempt))
 
-    def next_params(self, link: str, *, endpoint: str, resource: str, page: int, in_domain: bool = True) -> list[tuple[str, str]]:
+    def next_params(
+        self, link: str, *, endpoint: str, resource: str, page: int, in_domain: bool = True
+    ) -> list[tuple[str, str]]:
         """Parameters of the page that `link` (the answer's `next`) names.
 
         Raises:
@@ -189,7 +202,9 @@ class CommCareClient:
             )
         return found
 
-    def _try_once(self, target: _Target, params: tuple[tuple[str, str], ...], header: str, decode: Callable[[bytes], T]) -> T:
+    def _try_once(
+        self, target: _Target, params: tuple[tuple[str, str], ...], header: str, decode: Callable[[bytes], T]
+    ) -> T:
         self._limiter.wait(self._sleep)
         if self._stopped.is_set():
             stopped = Unreachable(
@@ -224,14 +239,18 @@ class CommCareClient:
         """The decoded body, refused as soon as it grows beyond the limit."""
         encoding = response.headers.get("Content-Encoding", "").strip().lower()
         if encoding not in constants.ACCEPTED_ENCODINGS:
-            raise _Refused(response.status_code, _malformed(target, "its compression was not asked for"), retryable=False)
+            raise _Refused(
+                response.status_code, _malformed(target, "its compression was not asked for"), retryable=False
+            )
         chunks, size = [], 0
         for chunk in response.iter_bytes():
             size += len(chunk)
             if size > self._max_bytes:
                 self._count(target.resource, response.num_bytes_downloaded)
                 limit_mb = self._settings.http_max_response_mb
-                raise _Refused(response.status_code, _malformed(target, f"it is larger than {limit_mb} MB"), retryable=False)
+                raise _Refused(
+                    response.status_code, _malformed(target, f"it is larger than {limit_mb} MB"), retryable=False
+                )
             chunks.append(chunk)
         self._count(target.resource, response.num_bytes_downloaded)
         return b"".join(chunks)
@@ -253,7 +272,9 @@ class CommCareClient:
         """Sleep as a 429 asks; the seconds slept. Raises Throttled when that is more than a run waits."""
         longest_s = self._settings.http_max_retry_after_s
         asked_s = refused.retry_after_s
-        wait_s = max(asked_s if asked_s is not None else constants.RETRY_AFTER_DEFAULT_S, _backoff_s(attempt) if attempt else 0.0)
+        wait_s = max(
+            asked_s if asked_s is not None else constants.RETRY_AFTER_DEFAULT_S, _backoff_s(attempt) if attempt else 0.0
+        )
         if (asked_s or 0.0) > longest_s or waited_s + wait_s > longest_s * constants.THROTTLE_PATIENCE:
             raise refused.error from None
         # All threads of this project space would be refused as well; a little jitter keeps them from coming back as one.
@@ -266,7 +287,9 @@ class CommCareClient:
 class _Refused(Exception):
     """One try that gave no answer. `status` None: no answer at all."""
 
-    def __init__(self, status: int | None, error: CommCareError, *, retryable: bool, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, status: int | None, error: CommCareError, *, retryable: bool, retry_after_s: float | None = None
+    ) -> None:
         super().__init__()
         self.status = status
         self.error = error

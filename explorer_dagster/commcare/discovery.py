@@ -103,7 +103,9 @@ class _Reader:
         for raw_form in _list(raw.get("forms")):
             form = _read_form(raw_form, app_id, app_name, name, case_type)
             if form is None:
-                self.warnings.append(f"A form without xmlns in module {name!r} of application {app_name!r} was left out.")
+                self.warnings.append(
+                    f"A form without xmlns in module {name!r} of application {app_name!r} was left out."
+                )
                 continue
             known = self.forms.get(form.xmlns)
             self.forms[form.xmlns] = _merge_forms(known, form) if known else form

@@ -29,7 +29,9 @@ from explorer_dagster.commcare.errors import (
 _REASON_MAX_CHARS = 200
 
 
-def to_error(status: int, headers: Mapping[str, str], body: bytes, details: dict[str, Any], domain: str) -> CommCareError:
+def to_error(
+    status: int, headers: Mapping[str, str], body: bytes, details: dict[str, Any], domain: str
+) -> CommCareError:
     """The error that an answer with this status stands for."""
     reason = _reason(body)
     details = {**details, "status": status, **({"reason": reason} if reason else {})}
@@ -143,7 +145,9 @@ def _redirect(headers: Mapping[str, str], details: dict[str, Any]) -> NotCommCar
     where = f" to {target.hostname}" if target.hostname else " to a login page" if "login" in target.path else ""
     hint = f"If {target.hostname} is the right server, use its address." if target.hostname else "Check the address."
     return NotCommCare(
-        f"{details['resource']}: the server redirects{where}; redirects are not followed.", next_step=hint, details=details
+        f"{details['resource']}: the server redirects{where}; redirects are not followed.",
+        next_step=hint,
+        details=details,
     )
 
 

@@ -143,7 +143,9 @@ class Walk:
                 last = start + timedelta(milliseconds=1)
             start = last
 
-    def _one_millisecond(self, base: Params, instant: datetime, reader: RecordReader, total: int | None) -> Iterator[Batch]:
+    def _one_millisecond(
+        self, base: Params, instant: datetime, reader: RecordReader, total: int | None
+    ) -> Iterator[Batch]:
         last_microsecond = instant + timedelta(microseconds=999)
         window = (("indexed_on_start", _without_zone(instant)), ("indexed_on_end", _without_zone(last_microsecond)))
         offset = 0
@@ -200,9 +202,7 @@ class Walk:
             self.losses.repaired += repaired
             return page
 
-        return self.client.get(
-            self.source.endpoint, params, resource=self.source.name, page=self.pages, decode=decode
-        )
+        return self.client.get(self.source.endpoint, params, resource=self.source.name, page=self.pages, decode=decode)
 
     def _next(self, link: str) -> Params:
         return tuple(

@@ -211,7 +211,8 @@ def _resource(file: TableFile) -> DltResource:
         write_disposition="merge",
         primary_key=file.primary_key,
         columns={
-            name: {"name": name, "data_type": kind, "nullable": name != file.primary_key} for name, kind in columns.items()
+            name: {"name": name, "data_type": kind, "nullable": name != file.primary_key}
+            for name, kind in columns.items()
         },
         schema_contract={"tables": "evolve", "columns": "freeze", "data_type": "freeze"},
     )

@@ -33,7 +33,7 @@ def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
         session = platform.session(context)
         selected = [name for name, key in keys.items() if key in context.selected_asset_keys]
-        progress = Progress(context)
+        progress = Progress(context, per_asset=True)
 
         def show(state: LoadProgress) -> None:
             progress.report(

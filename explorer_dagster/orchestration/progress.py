@@ -1,6 +1,6 @@
-"""How a running step shows how far it is: asset observations, at most one a second for each asset.
+"""How a running step shows how far it is: asset observations, at most one a second.
 
-An observation is stored at once and costs about 10 ms, so that every page of a fast load must not write one.
+An observation is stored at once and costs about 10 ms, during which everything else in the process waits for it.
 """
 
 import threading
@@ -13,20 +13,22 @@ INTERVAL_S = 1.0
 
 
 class Progress:
-    """Reports of one step; `report` may be called from any thread."""
+    """Reports of one step; `report` may be called from any thread. `per_asset`: one a second for each asset, not for all."""
 
-    def __init__(self, context: dg.AssetExecutionContext) -> None:
+    def __init__(self, context: dg.AssetExecutionContext, *, per_asset: bool) -> None:
         self._context = context
+        self._per_asset = per_asset
         self._lock = threading.Lock()
-        self._last: dict[dg.AssetKey, float] = {}
+        self._last: dict[dg.AssetKey | None, float] = {}
 
-    def report(self, key: dg.AssetKey, facts: Mapping[str, int | str | None], *, final: bool = False) -> None:
+    def report(self, key: dg.AssetKey, facts: Mapping[str, int | str | None]) -> None:
         """Store `facts` (`rows`, `pages`, `expected`) as an observation of `key`, unless one was stored a moment ago."""
+        slot = key if self._per_asset else None
         now = time.monotonic()
         with self._lock:
-            if not final and now - self._last.get(key, -INTERVAL_S) < INTERVAL_S:
+            if now - self._last.get(slot, now - INTERVAL_S) < INTERVAL_S:
                 return
-            self._last[key] = now
+            self._last[slot] = now
             known = {label: value for label, value in facts.items() if value is not None}
             self._context.log_event(
                 dg.AssetObservation(asset_key=key, partition=self._context.partition_key, metadata=known)

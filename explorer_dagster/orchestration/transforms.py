@@ -88,7 +88,7 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
     def transforms(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Event]:
         session = platform.session(context)
         selected = {name: key for name, key in (models | generated).items() if key in context.selected_asset_keys}
-        progress = Progress(context)
+        progress = Progress(context, per_asset=False)
         results: list[NodeResult] = []
 
         def collect(result: NodeResult) -> None:

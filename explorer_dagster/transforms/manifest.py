@@ -2,7 +2,7 @@
 
 It names models, tests, descriptions and dependencies for asset specs. Per-tenant models are not in it.
 
-    python -m explorer_dagster.transforms.manifest PROJECT FILE     (what `static_manifest` starts to parse PROJECT into FILE)
+    python -m explorer_dagster.transforms.manifest PROJECT FOLDER     (what `static_manifest` starts: PROJECT parsed into FOLDER)
 """
 
 import fcntl
@@ -19,31 +19,44 @@ from explorer_dagster.transforms import project, runner
 
 
 def static_manifest(settings: Settings) -> dict[str, Any]:
-    """dbt's manifest (schema v12) of `project_dir/dbt_project`, parsed when that changed, else read from HOME/dbt/manifests.
+    """dbt's manifest (schema v12) of `project_dir/dbt_project`; parsed again only when that changed.
 
     Raises:
         TransformFailed: dbt cannot read the project.
     """
-    source = settings.project_dir / "dbt_project"
-    folder = settings.home / "dbt" / "manifests"
-    file = folder / f"{project.content_hash(source)}.json"
-    if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        _parse_once(source, file)
-    manifest: dict[str, Any] = json.loads(file.read_bytes())
+    manifest: dict[str, Any] = json.loads((_parsed(settings) / "manifest.json").read_bytes())
     return manifest
 
 
-def _parse_once(source: Path, file: Path) -> None:
+def warm_up(settings: Settings) -> None:
+    """Let dbt fill its caches in this process, so that workers forked from it need not: it saves each run about two seconds.
+
+    Raises:
+        TransformFailed: dbt cannot read the project.
+    """
+    runner.warm_up(settings.project_dir / "dbt_project", _parsed(settings))
+
+
+def _parsed(settings: Settings) -> Path:
+    """The folder, one per content of the project, that holds dbt's manifest.json and partial_parse.msgpack."""
+    source = settings.project_dir / "dbt_project"
+    folder = settings.home / "dbt" / "manifests" / project.content_hash(source)
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _parse_once(source, folder)
+    return folder
+
+
+def _parse_once(source: Path, folder: Path) -> None:
     """Parse in a process of its own: dbt's parser leaves threads behind, and a process that has had them must not fork workers.
 
-    Of several processes that find no manifest, one parses and the others wait.
+    Of several processes that find nothing parsed, one does it and the others wait.
     """
-    with file.with_suffix(".lock").open("w") as lock:
+    with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if file.is_file():
+        if folder.is_dir():
             return
-        command = [sys.executable, "-m", __name__, str(source), str(file)]
+        command = [sys.executable, "-m", __name__, str(source), str(folder)]
         parsed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if parsed.returncode != 0:
             reason = " ".join((parsed.stdout or parsed.stderr).split())[-600:]
@@ -52,15 +65,15 @@ def _parse_once(source: Path, file: Path) -> None:
             )
 
 
-def _main(source: str, file: str) -> int:
-    target = Path(file)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+def _main(source: str, folder: str) -> int:
+    with tempfile.TemporaryDirectory(dir=Path(folder).parent) as scratch:
+        target = Path(scratch) / "target"
         try:
-            runner.write_manifest(Path(source), Path(folder))
+            runner.write_manifest(Path(source), target)
         except ExplorerError as error:
             print(error.message)
             return 1
-        (Path(folder) / "manifest.json").replace(target)
+        target.rename(folder)
     return 0
 
 
