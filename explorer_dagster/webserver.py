@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from explorer_dagster.runtime_state import webserver_token, write_private
-from explorer_dagster.settings import get_settings
+from explorer_dagster.settings import Settings, get_settings
 
 TOKEN_HEADER = "x-explorer-token"  # noqa: S105 - the header's name
 COOKIE = "explorer_token"
@@ -181,6 +181,10 @@ def _cookie(header: str) -> str:
     return morsel.value if morsel else ""
 
 
+def _token(settings: Settings) -> str:
+    return settings.dagster_token.get_secret_value() if settings.dagster_token else webserver_token(settings.home)
+
+
 def accepted_hosts(host: str, port: int) -> set[str]:
     """The Host values under which a browser on this machine reaches us."""
     names = {host} if host not in ("0.0.0.0", "::") else {socket.gethostname(), socket.getfqdn()}  # noqa: S104
@@ -205,7 +209,7 @@ def main() -> None:
             WorkspaceProcessContext(instance, WorkspaceFileTarget([str(options.workspace)]), version=__version__)
         )
         app = create_app_from_workspace_process_context(context)
-        guarded = Guard(app, token=webserver_token(settings.home), hosts=accepted_hosts(options.host, port))
+        guarded = Guard(app, token=_token(settings), hosts=accepted_hosts(options.host, port))
         if options.port_file:
             write_private(options.port_file, json.dumps({"url": f"http://{options.host}:{port}"}))
         server = uvicorn.Server(uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=3))

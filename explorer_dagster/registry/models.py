@@ -66,7 +66,7 @@ class Pass(_Part):
 class Source(_Part):
     """One resource of the API and the raw table it lands in.
 
-    `endpoint` is relative to `{server}/a/{domain}/api/`. `paging`: `cursor` (case API v2), `indexed_on` (forms: date-ordered walk),
+    `endpoint` is relative to `{server}/a/{domain}/api/`. `paging`: `cursor` (case API v2), `indexed_on` (forms, by date),
     `offset` (tastypie), `single` (one response). `rename` maps a field of the record to its column. `keys` are the typed
     columns beside the record's full JSON. Without `cursor` each load replaces the table's content.
     """

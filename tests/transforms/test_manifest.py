@@ -30,7 +30,7 @@ def test_models_are_described_once_and_read_from_home_afterwards(tmp_path: Path)
     assert {name for name in models if name.startswith("stg_")} == {f"stg_{name}" for name in MARTS - {"form_cases"}}
     assert all(node["description"].startswith("One row per ") for node in models.values())
     assert models["form_cases"]["depends_on"]["nodes"] == ["model.explorer.stg_forms"]
-    [file] = (tmp_path / "home" / "dbt" / "manifests").iterdir()
+    [file] = (tmp_path / "home" / "dbt" / "manifests").glob("*/manifest.json")
     file.write_text('{"kept": true}')
     assert static_manifest(settings) == {"kept": True}
     before = content_hash(tmp_path / "dbt_project")
