@@ -163,8 +163,10 @@ def test_a_postgres_that_was_killed_comes_back_with_everything(synced: Stack) ->
     os.kill(pid, signal.SIGKILL)
 
     def answers() -> bool:
-        answer = synced.call("query", tenant=MOTHERS, sql=COUNT)
-        return bool(answer["success"] and answer["data"]["rows"] == before)
+        try:
+            return synced.rows(MOTHERS, COUNT) == before
+        except (AssertionError, BaseExceptionGroup):  # the bridge cannot read tokens meanwhile, and says so by HTTP
+            return False
 
     until(answers, "the database to be started again", 90)
     assert json.loads((synced.home / "connection.json").read_text())["port"] == record["port"]
