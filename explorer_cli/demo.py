@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 from rich.console import Console
 from rich.syntax import Syntax
 
@@ -21,7 +22,7 @@ from explorer_cli.demo_server import USERNAME, DemoServer, save, saved
 from explorer_cli.errors import AlreadyRunning, DemoMoved, PartFailed
 from explorer_cli.interrupts import Interrupts, StopRequested
 from explorer_cli.lifecycle import describe, running_platform
-from explorer_cli.output import answer_json
+from explorer_cli.output import answer_json, make_console, tell
 from explorer_cli.progress import SyncProgress
 from explorer_cli.supervisor import Step, holder_of
 from explorer_cli.tenants import add_to
@@ -37,17 +38,17 @@ ASKED = "demo:maternal-health"
 PRINCIPAL = "demo"
 QUESTION = "How many mothers are followed in each village, and how many of their pregnancies have ended?"
 SQL = """\
-select h.properties ->> 'village' as village,
+select l.name as village, b.name as block,
        count(distinct m.case_id) as mothers,
        count(p.case_id) as pregnancies,
        count(p.case_id) filter (where p.closed) as ended
-from cases m
-join cases h on h.case_id = m.indices -> 'parent' ->> 'case_id'
-left join cases p on p.indices -> 'host' ->> 'case_id' = m.case_id and p.case_type = 'pregnancy'
-where m.case_type = 'mother'
-group by village
-order by mothers desc, village
-limit 10"""
+from case_mother m
+join case_household h on h.case_id = m.parent_case_id
+join locations l on l.site_code = h.village
+join locations b on b.location_id = l.parent_location_id
+left join case_pregnancy p on p.host_case_id = m.case_id
+group by l.location_id, l.name, b.name
+order by mothers desc, village"""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def run_demo(*, once: bool, as_json: bool) -> int:
     """
     began = time.monotonic()
     settings = open_settings()
-    console = Console(stderr=True, highlight=False)
+    console = make_console(stderr=True)
     if holder_of(settings.home) is not None:
         return _on_running_platform(settings, console, began, as_json=as_json)
     _greet(console, settings)
@@ -80,7 +81,7 @@ def run_demo(*, once: bool, as_json: bool) -> int:
         code = 0
         _show(settings, console, shown, as_json=as_json)
         if not once:
-            console.print("Everything stays up. Ctrl-C stops it; `explorer demo` again reuses the data.", style="bold")
+            tell(console, "Everything stays up. Ctrl-C stops it; `explorer demo` again reuses the data.", style="bold")
             supervisor.wait_failed()
     return code
 
@@ -127,7 +128,8 @@ def _tenant(store: Store, server: DemoServer, key: str, domain: str) -> Tenant:
     if tenant.server != normalize_server(server.url):
         raise DemoMoved(
             f"The demo tenants were made for {tenant.server}, but the demo server is now at {server.url}.",
-            next_step="Leave EXPLORER_DEMO_PORT as it was, or use a fresh EXPLORER_HOME.",
+            next_step=f"Set EXPLORER_DEMO_PORT={httpx.URL(tenant.server).port}, and stop whatever else uses that port;"
+            " or set EXPLORER_HOME to a fresh folder.",
         )
     return tenant
 
@@ -135,14 +137,14 @@ def _tenant(store: Store, server: DemoServer, key: str, domain: str) -> Tenant:
 def _on_running_platform(settings: Settings, console: Console, began: float, *, as_json: bool) -> int:
     """`explorer up` runs already: use it and leave it running."""
     state = describe(settings)
-    if not state["demo_url"] or not state["healthy"]:
+    if not state["demo_url"] or not state["usable"]:
         raise AlreadyRunning(
             "The platform runs already, "
             + ("without the demo server." if not state["demo_url"] else "but not all of it is healthy."),
             next_step="Stop it with `explorer down`, then run `explorer demo`.",
             details={"pid": state["supervisor_pid"]},
         )
-    console.print(f"Using the platform that runs already (process {state['supervisor_pid']}).")
+    tell(console, f"Using the platform that runs already (process {state['supervisor_pid']}).")
     try:
         with Interrupts():
             prepare_tenants(settings)
@@ -156,7 +158,7 @@ def _on_running_platform(settings: Settings, console: Console, began: float, *, 
 async def _sync_and_ask(settings: Settings, console: Console, began: float) -> Shown:
     """Both tenants at the same time, then one question."""
     url, token = str(describe(settings)["bridge_url"]), str(saved(settings)["token"])
-    console.print("\nSyncing both project spaces through the bridge's [bold]run_materialization[/] ...")
+    tell(console, "\nSyncing both project spaces through the bridge's ", ("run_materialization", "bold"), " ...")
     with SyncProgress(list(TENANTS), console=console) as progress:
         runs = await asyncio.gather(*(_sync(url, token, key, progress) for key in TENANTS))
     for run in runs:
@@ -199,21 +201,21 @@ def _show(settings: Settings, console: Console, shown: Shown, *, as_json: bool) 
         return
     for run in shown.runs:
         rows = sum(count or 0 for count in run["tables"].values())
-        console.print(f"  {run['tenant']}: {len(run['tables'])} tables, {rows:,} rows  [dim]{run['run_url']}[/]")
-    console.print(f"\n[bold]{QUESTION}[/]  Asked by an MCP client through the tool [bold]query[/]:\n")
-    console.print(Syntax(SQL, "sql", theme="ansi_dark", background_color="default"))
-    console.print()
+        found = f"  {run['tenant']}: {len(run['tables'])} tables, {rows:,} rows"
+        tell(console, found, (f"  {run['run_url']}", "dim"))
+    tell(console, "\n", (QUESTION, "bold"), "  Asked by an MCP client through the tool ", ("query", "bold"), ":\n")
+    console.print(Syntax("", "sql", theme="ansi_dark", background_color="default").highlight(SQL), soft_wrap=True)
+    tell(console)
     show_answer(shown.answer["data"])
-    console.print(
-        f"[dim]Answered {shown.seconds:.0f} s after the start, {shown.answer['timing_ms']} ms for the query itself.[/]\n"
-    )
-    console.print(f"  Dagster UI  [bold]{state['dagster_url']}[/]")
-    console.print(f"  MCP bridge  [bold]{state['bridge_url']}[/]\n")
-    console.print("Configuration for an MCP client (take either entry):")
+    took = f"Answered {shown.seconds:.0f} s after the start, {shown.answer['timing_ms']} ms for the query itself.\n"
+    tell(console, took, style="dim")
+    tell(console, "  Dagster UI  ", (state["dagster_url"], "bold"))
+    tell(console, "  MCP bridge  ", (state["bridge_url"], "bold"), "\n")
+    tell(console, "Configuration for an MCP client (take either entry):")
     sys.stdout.write(json.dumps(configuration, indent=2) + "\n")
     sys.stdout.flush()
 
 
 def _greet(console: Console, settings: Settings) -> None:
-    console.print("[bold]Data Explorer[/]: invented CommCare project spaces, from the API to an agent's answer.")
-    console.print(f"State and logs: {settings.home}\n", style="dim", soft_wrap=True)
+    tell(console, ("Data Explorer", "bold"), ": invented CommCare project spaces, from the API to an agent's answer.")
+    tell(console, f"State and logs: {settings.home}\n", style="dim")

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import httpx
 
+from explorer_cli.errors import PortInUse
 from explorer_cli.processes import choose_port
 from explorer_cli.supervisor import Part
 from explorer_dagster.runtime_state import write_private
@@ -37,10 +38,18 @@ class DemoServer:
 
     @classmethod
     def prepare(cls, settings: Settings) -> Self:
-        """The server of HOME, on its earlier port. Raises PortInUse when that port, or the configured one, is taken."""
+        """The server of HOME, on the configured port, else on its earlier one. Raises PortInUse when that is taken."""
         known = saved(settings)
-        configured = settings.demo_port or int(known.get("port", 0))
-        port = choose_port(HOST, configured, setting="EXPLORER_DEMO_PORT", preferred=USUAL_PORT)
+        earlier = int(known.get("port", 0))
+        try:
+            port = choose_port(HOST, settings.demo_port or earlier, setting="EXPLORER_DEMO_PORT", preferred=USUAL_PORT)
+        except PortInUse as error:
+            if earlier and settings.demo_port in (0, earlier):
+                error.next_step = (
+                    f"Stop that program: the demo tenants of this state folder hold the address of port {earlier}. "
+                    "Or start without the demo (`explorer up --no-demo`), or set EXPLORER_HOME to a fresh folder."
+                )
+            raise
         server = cls(port, settings.demo_cases, str(known.get("api_key") or secrets.token_hex(20)))
         save(settings, port=server.port, api_key=server.api_key)
         return server

@@ -9,6 +9,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from explorer_cli.output import Piece, tell
 from explorer_cli.supervisor import State, Supervisor, UnitStatus
 
 LOOK: dict[State, tuple[str, str]] = {
@@ -42,41 +43,35 @@ def watch_start(supervisor: Supervisor, console: Console) -> None:
             for unit in units:
                 if seen.get(unit.name) != unit.state and unit.state != "waiting":
                     seen[unit.name] = unit.state
-                    console.print(line(unit))
+                    tell(console, *line(unit))
                     reminded = time.monotonic()
         if time.monotonic() - reminded > REMIND_S:
             reminded = time.monotonic()
             busy = ", ".join(f"{unit.title} {unit.elapsed_s:.0f} s" for unit in units if unit.state == "starting")
-            console.print(f"  ... still starting: {busy}", style="dim")
+            tell(console, f"  ... still starting: {busy}", style="dim")
 
 
 def watch_stop(supervisor: Supervisor, console: Console) -> None:
     """Stop everything and say so, naming the part that is waited for."""
     began = time.monotonic()
-    with console.status("Stopping ...") as status:
-        supervisor.on_change = lambda unit: status.update(f"Stopping: {unit.title} ...")
+    with console.status(Text("Stopping ...")) as status:
+        supervisor.on_change = lambda unit: status.update(Text(f"Stopping: {unit.title} ..."))
         if not console.is_terminal:
-            console.print("Stopping ...")
+            tell(console, "Stopping ...")
         supervisor.stop()
-    console.print(f"Stopped in {time.monotonic() - began:.1f} s. All data are kept.", style="dim")
+    tell(console, f"Stopped in {time.monotonic() - began:.1f} s. All data are kept.", style="dim")
 
 
-def line(unit: UnitStatus) -> Text:
+def line(unit: UnitStatus) -> list[Piece]:
     """One unit in one line, for logs and for what happens later."""
     mark, style = LOOK[unit.state]
-    text = Text.assemble((f"{mark or '…'} ", style), f"{unit.title:<22} ", (unit.state, style))
+    parts: list[Piece] = [(f"{mark or '…'} ", style), f"{unit.title:<22} ", (unit.state, style)]
     if unit.state == "ready":
-        text.append(f" after {unit.elapsed_s:.1f} s", style="dim")
-    if unit.address and unit.state == "ready":
-        text.append(f"  {unit.address}")
+        parts.append((f" after {unit.elapsed_s:.1f} s", "dim"))
+        parts.append(f"  {unit.address}" if unit.address else "")
     if unit.note:
-        text.append(f"  {unit.note}", style="yellow")
-    return text
-
-
-def parts_table(units: Sequence[UnitStatus]) -> Table:
-    """All units as a table that stands still."""
-    return _LiveTable(lambda: units).render()
+        parts.append((f"  {unit.note}", "yellow"))
+    return parts
 
 
 class _LiveTable:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from explorer_cli import parts
 from explorer_cli.context import open_settings
-from explorer_cli.output import answer_json
+from explorer_cli.output import answer_json, make_console, tell
 from explorer_cli.processes import port_free, port_user
 from explorer_cli.supervisor import holder_of
 from explorer_dagster.errors import ExplorerError
@@ -357,19 +357,14 @@ def run_doctor(*, online: bool, as_json: bool) -> int:
 
 
 def _show(findings: list[Finding]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     looks = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "wrong": ("✗", "bold red"), "skipped": ("·", "dim")}
-    table = Table.grid(padding=(0, 2))
+    console = make_console(stderr=False)
+    width = max(len(finding.check) for finding in findings)
     for finding in findings:
-        mark, style = looks[finding.outcome]
-        text = Text(finding.detail)
+        mark, look = looks[finding.outcome]
+        tell(console, (mark, look), f"  {finding.check:<{width}}  {finding.detail}")
         if finding.next_step:
-            text.append(f"\n{finding.next_step}", style="cyan" if finding.outcome == "wrong" else "dim")
-        table.add_row(Text(mark, style=style), Text(finding.check), text)
-    console = Console(highlight=False)
-    console.print(table)
+            next_look = "cyan" if finding.outcome == "wrong" else "dim"
+            tell(console, " " * (width + 5), (finding.next_step, next_look))
     wrong = sum(finding.outcome == "wrong" for finding in findings)
-    console.print(f"{wrong} things to mend." if wrong else "Nothing wrong was found.", style="bold")
+    tell(console, f"{wrong} to mend." if wrong else "Nothing wrong was found.", style="bold")

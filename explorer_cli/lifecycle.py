@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from explorer_cli import display
 from explorer_cli.context import open_settings
 from explorer_cli.errors import PartFailed
 from explorer_cli.interrupts import Interrupts, StopRequested
-from explorer_cli.output import answer_json, show_table
+from explorer_cli.output import answer_json, make_console, show_table, tell
 from explorer_cli.parts import platform_units, stop_database
 from explorer_cli.processes import Identity, stop_stranger, tail
 from explorer_cli.supervisor import Lock, Step, Supervisor, UnitStatus, holder_of, stop_leftovers
@@ -48,12 +49,12 @@ def running_platform(
             lock.release()
             raise
         if leftovers:
-            console.print(f"Stopped what an earlier run had left behind: {', '.join(leftovers)}.", style="yellow")
+            tell(console, f"Stopped what an earlier run had left behind: {', '.join(leftovers)}.", style="yellow")
         supervisor = Supervisor(settings.home, [*platform.units, *steps], lock=lock, facts=platform.facts)
         try:
             supervisor.start()
             display.watch_start(supervisor, console)
-            supervisor.on_change = lambda unit: _tell_change(unit, console)
+            supervisor.on_change = _Changes(console).tell
             yield supervisor
         finally:
             interrupts.ignore()
@@ -63,7 +64,7 @@ def running_platform(
 def up(*, demo: bool, as_json: bool) -> int:
     """Run in the foreground until a signal ends it; exit status 0 then, 130 when it came before all was ready."""
     settings = open_settings()
-    console = Console(stderr=True, highlight=False)
+    console = make_console(stderr=True)
     code = 130
     with contextlib.suppress(StopRequested), running_platform(settings, console, demo=demo) as supervisor:
         code = 0
@@ -71,7 +72,7 @@ def up(*, demo: bool, as_json: bool) -> int:
             answer_json(describe(settings))
         else:
             _tell_addresses(console, read_state(settings.home))
-            console.print("Ctrl-C stops everything.", style="dim")
+            tell(console, "Ctrl-C stops everything.", style="dim")
         supervisor.wait_failed()
     return code
 
@@ -81,7 +82,7 @@ def up_detached(*, demo: bool, as_json: bool) -> int:
     settings = open_settings()
     answer = settings.home / "run" / "up.out"
     log = settings.home / "logs" / "up.log"
-    console = Console(stderr=True, highlight=False)
+    console = make_console(stderr=True)
     command = [sys.executable, "-m", "explorer_cli", "up", "--json", *([] if demo else ["--no-demo"])]
     with answer.open("wb") as out, log.open("ab") as err:
         supervisor = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
@@ -92,13 +93,14 @@ def up_detached(*, demo: bool, as_json: bool) -> int:
         supervisor.send_signal(signal.SIGTERM)
         supervisor.wait()
         return 130
-    return status(as_json=as_json)
+    status(as_json=as_json)
+    return 0
 
 
 def down(*, as_json: bool) -> int:
     """Stop the supervisor and its parts, or what is left of them, and the embedded database."""
     settings = open_settings()
-    console = Console(stderr=True, highlight=False)
+    console = make_console(stderr=True)
     stopped: list[str] = []
     holder = holder_of(settings.home)
     if holder is not None:
@@ -116,7 +118,7 @@ def down(*, as_json: bool) -> int:
     if as_json:
         answer_json({"stopped": stopped})
     else:
-        console.print(f"Stopped: {', '.join(stopped)}. All data are kept." if stopped else "Nothing was running.")
+        tell(console, f"Stopped: {', '.join(stopped)}. All data are kept." if stopped else "Nothing was running.")
     return 0
 
 
@@ -127,12 +129,11 @@ def status(*, as_json: bool) -> int:
     if as_json:
         answer_json(facts)
     elif not facts["running"]:
-        Console(highlight=False).print(
-            f"Nothing runs under {settings.home}. Start it with `explorer up`, or `explorer demo`."
-        )
+        nothing = f"Nothing runs under {settings.home}. Start it with `explorer up`, or `explorer demo`."
+        tell(make_console(stderr=False), nothing)
     else:
         rows = [
-            (part["title"], part["state"], part["pid"], part["address"], part["note"] or None)
+            (part["title"], part["state"], part["pid"], part["address"], _remark(part))
             for part in facts["processes"].values()
         ]
         show_table(["Part", "State", "Process", "Address", "Note"], rows)
@@ -140,14 +141,17 @@ def status(*, as_json: bool) -> int:
 
 
 def describe(settings: Settings) -> dict[str, Any]:
-    """What `status --json` says: addresses, database, processes with pid and health, and whether all is well."""
+    """What `status --json` says: addresses, database, processes with pid and health, whether all is well (`healthy`) and
+    whether all that is needed is (`usable`)."""
     state = read_state(settings.home)
     holder = holder_of(settings.home)
     processes = {name: _present(process) for name, process in (state.get("processes") or {}).items()} if holder else {}
     healthy = bool(processes) and all(process["healthy"] for process in processes.values())
+    usable = bool(processes) and all(process["healthy"] or process.get("optional") for process in processes.values())
     return {
         "running": holder is not None,
         "healthy": healthy,
+        "usable": usable,
         "home": str(settings.home),
         "dagster_url": state.get("dagster_url") if holder else settings.dagster_url,
         "bridge_url": state.get("bridge_url") if holder else None,
@@ -165,6 +169,13 @@ def _present(process: dict[str, Any]) -> dict[str, Any]:
     if pid and started and not Identity(int(pid), str(started)).alive():
         return {**process, "state": "died", "healthy": False}
     return process
+
+
+def _remark(part: dict[str, Any]) -> str | None:
+    """What a person should know of a part beside its state."""
+    restarts = part["restarts"]
+    again = f"restarted {restarts} time{'s' if restarts > 1 else ''}" if restarts and part["healthy"] else ""
+    return part["note"] or again or None
 
 
 def _await_detached(settings: Settings, supervisor: "subprocess.Popen[bytes]", answer: Path, console: Console) -> None:
@@ -201,24 +212,33 @@ def _error_of(answer: Path, log: Path) -> Exception:
 def _busy(console: Console, text: str) -> Iterator[Any]:
     """A spinner in a terminal, one line elsewhere; yields a function that changes the text."""
     if console.is_terminal:
-        with console.status(text) as spinner:
-            yield spinner.update
+        with console.status(Text(text)) as spinner:
+            yield lambda text: spinner.update(Text(text))
     else:
-        console.print(text)
+        tell(console, text)
         yield lambda text: None
 
 
 def _tell_addresses(console: Console, state: dict[str, Any]) -> None:
     database = state.get("database") or {}
-    console.print()
-    console.print(f"  Dagster UI     [bold]{state.get('dagster_url')}[/]")
-    console.print(f"  MCP bridge     [bold]{state.get('bridge_url')}[/]")
+    tell(console)
+    tell(console, "  Dagster UI     ", (str(state.get("dagster_url")), "bold"))
+    tell(console, "  MCP bridge     ", (str(state.get("bridge_url")), "bold"))
     if state.get("demo_url"):
-        console.print(f"  Demo CommCare  [bold]{state['demo_url']}[/]")
-    console.print(f"  Database       {database.get('host')}:{database.get('port')} ({database.get('name')})")
-    console.print()
+        tell(console, "  Demo CommCare  ", (state["demo_url"], "bold"))
+    tell(console, f"  Database       {database.get('host')}:{database.get('port')} ({database.get('name')})")
+    tell(console)
 
 
-def _tell_change(unit: UnitStatus, console: Console) -> None:
-    if unit.state in ("ready", "unhealthy", "restarting", "failed"):
-        console.print(display.line(unit))
+class _Changes:
+    """Tells what happens to parts after the start; once only of a part that fails again and again in the same way."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._told: dict[str, tuple[str, str]] = {}
+
+    def tell(self, unit: UnitStatus) -> None:
+        news = (unit.state, unit.note)
+        if unit.state in ("ready", "unhealthy", "restarting", "failed") and self._told.get(unit.name) != news:
+            self._told[unit.name] = news
+            tell(self._console, *display.line(unit))

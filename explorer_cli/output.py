@@ -4,13 +4,25 @@ Errors are one block of three parts, never a traceback; with --json they are `{"
 """
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from explorer_dagster.errors import ExplorerError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+Piece = str | tuple[str, str]
+"""Text, or text and its rich style."""
+
+STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+UNBOUNDED = 1_000_000
 
 
 def answer_json(data: Any) -> None:
@@ -19,50 +31,65 @@ def answer_json(data: Any) -> None:
     sys.stdout.flush()
 
 
+def make_console(*, stderr: bool) -> "Console":
+    """A console that takes text for what it is: in keys and names `:m:` is no picture and `[red]` is no colour."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def tell(console: "Console", *parts: Piece, style: str = "") -> None:
+    """One line made of plain and of styled text, never broken: paths, addresses and SQL stay whole to be copied."""
+    console.print(styled(*parts, style=style), soft_wrap=True)
+
+
+def styled(*parts: Piece, style: str = "") -> "Text":
+    """Plain and styled text in one; what would steer the terminal is shown as a mark instead."""
+    from rich.text import Text
+
+    pieces = ((part, "") if isinstance(part, str) else part for part in parts)
+    return Text.assemble(*((STEERING.sub(REPLACEMENT, text), look) for text, look in pieces), style=style)
+
+
+def say(*parts: Piece) -> None:
+    """A remark for people, on stderr."""
+    tell(make_console(stderr=True), *parts)
+
+
 def show_error(error: ExplorerError, *, as_json: bool) -> None:
     """The error in the form that was asked for."""
     if as_json:
         answer_json({"error": error.as_dict()})
         return
-    from rich.console import Console
-    from rich.markup import escape
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"[bold red]Error[/] [dim]({escape(error.code)})[/]  {escape(error.message)}")
-    console.print(f"[bold]What to do[/]  {escape(error.next_step)}")
+    say(("Error", "bold red"), (f" ({error.code})", "dim"), f"  {error.message}")
+    say(("What to do", "bold"), f"  {error.next_step}")
     lines = error.details.get("log") or []
     if lines:
-        console.print("[dim]Last lines of its log:[/]")
+        say(("Last lines of its log:", "dim"))
         for line in lines:
-            console.print(f"  [dim]{escape(str(line))}[/]")
+            say((f"  {line}", "dim"))
 
 
-def say(text: str) -> None:
-    """A remark for people, on stderr; markup is understood."""
-    from rich.console import Console
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str = "Nothing there.") -> None:
+    """A table on stdout; None is shown as an empty cell, numbers are aligned to the right.
 
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text)
-
-
-def show_table(
-    columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None, empty: str = "Nothing there."
-) -> None:
-    """A table on stdout; None is shown as an empty cell, numbers are aligned to the right."""
-    from rich.console import Console
+    A terminal's width folds the cells; elsewhere the table is as wide as its content.
+    """
     from rich.table import Table
-    from rich.text import Text
 
-    console = Console(highlight=False)
+    console = make_console(stderr=False)
     rows = list(rows)
     if not rows:
-        console.print(empty, style="dim")
+        tell(console, empty, style="dim")
         return
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold")
+    table = Table(header_style="bold")
     for index, column in enumerate(columns):
         numeric = all(isinstance(row[index], int | float) and not isinstance(row[index], bool) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(styled(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else Text(_cell(value)) for value in row))
+        table.add_row(*("" if value is None else styled(_cell(value)) for value in row))
+    if not console.is_terminal:
+        console.width = console.measure(table, options=console.options.update(max_width=UNBOUNDED)).maximum
     console.print(table)
 
 

@@ -30,6 +30,8 @@ from explorer_dagster.warm_pool import socket_path
 LOCATION = "explorer"
 PROBE_TIMEOUT_S = 3.0
 POOL_GRACE_S = 20.0
+# Everything stands still without the database, and asking it costs some ten milliseconds.
+DATABASE_INTERVAL_S = 2.0
 
 # What a child may inherit. Everything else, other programs' secrets above all, stays behind.
 INHERITED = frozenset({
@@ -191,6 +193,7 @@ def _database(settings: Settings) -> Step:
         undo=lambda: stop_database(settings, force=False),
         ready=lambda: database_answers(settings),
         needs=("packages",),
+        health_interval_s=DATABASE_INTERVAL_S,
     )
 
 
@@ -220,6 +223,8 @@ def _dagster(settings: Settings, port: int, url: str) -> list[Part | Step]:
         ready=pool.is_socket,
         needs=("packages",),
         stop_grace_s=POOL_GRACE_S,
+        # Without it the launcher has Dagster start every run in a process of its own: slower, but it runs.
+        optional=True,
     )
     webserver = Part(
         "webserver",

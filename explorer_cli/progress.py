@@ -9,6 +9,8 @@ from mcp.shared.dispatcher import ProgressFnT
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from explorer_cli.output import make_console, tell
+
 LINE_INTERVAL_S = 2.0
 
 
@@ -16,13 +18,13 @@ class SyncProgress:
     """Bars fed by MCP progress notifications; leaves them standing when it ends."""
 
     def __init__(self, tenants: Sequence[str], *, console: Console | None = None, shown: bool = True) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or make_console(stderr=True)
         self._bars = Progress(
             SpinnerColumn(finished_text=" "),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[line]}", style="dim"),
+            TextColumn("{task.fields[line]}", style="dim", markup=False),
             console=self._console,
             refresh_per_second=5,
             disable=not shown or not self._console.is_terminal,
@@ -67,4 +69,4 @@ class SyncProgress:
         now = time.monotonic()
         if self._shown and not self._console.is_terminal and (force or now - self._told[key] >= LINE_INTERVAL_S):
             self._told[key] = now
-            self._console.print(f"  {now - self._began:5.1f} s  {key}  {text}", soft_wrap=True)
+            tell(self._console, f"  {now - self._began:5.1f} s  {key}  {text}")

@@ -35,6 +35,8 @@ ROTATE_INTERVAL_S = 60.0
 RESTART_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STABLE_AFTER_S = 60.0
 ORPHAN_GRACE_S = 10.0
+# The loop that watches all parts waits this long for one that hangs while it starts.
+HANGING_GRACE_S = 2.0
 
 State = Literal["waiting", "starting", "ready", "unhealthy", "restarting", "failed", "stopping", "stopped"]
 Probe = Callable[[], bool]
@@ -44,7 +46,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Part:
-    """A process to keep running. `ready` answers within a few seconds and may raise nothing; it also tells health later."""
+    """A process to keep running. `ready` answers within a few seconds and may raise nothing; it also tells health later.
+
+    What is `optional` has a fallback: that it does not come up is shown and tried again, and keeps nobody waiting.
+    """
 
     name: str
     title: str
@@ -56,6 +61,8 @@ class Part:
     start_timeout_s: float = 120.0
     stop_signal: int = signal.SIGTERM
     stop_grace_s: float = 10.0
+    health_interval_s: float = HEALTH_INTERVAL_S
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ class Step:
     undo: Callable[[], object] = lambda: None
     ready: Probe = lambda: True
     needs: tuple[str, ...] = ()
+    health_interval_s: float = HEALTH_INTERVAL_S
 
 
 @dataclass(frozen=True)
@@ -187,6 +195,15 @@ class _Unit:
         self.failures_in_row = 0
         self.note = ""
 
+    @property
+    def optional(self) -> bool:
+        return isinstance(self.spec, Part) and self.spec.optional
+
+    @property
+    def settled(self) -> bool:
+        """Whether nobody has to wait for it any more."""
+        return self.state == "ready" or (self.optional and self.restarts > 0)
+
     def status(self, now: float) -> UnitStatus:
         end = self.ready_at if self.ready_at >= self.began else now
         return UnitStatus(
@@ -205,8 +222,8 @@ class Supervisor:
     """Starts units as soon as what they need is ready, restarts parts that die, repeats steps whose work was undone, stops
     in reverse order of the table.
 
-    A part that dies before it was ever ready fails the start (`wait_ready` raises); afterwards it is restarted for ever,
-    with growing delays.
+    A part that dies before it was ever ready fails the start (`wait_ready` raises), unless it is optional; afterwards it is
+    restarted for ever, with growing delays.
     """
 
     def __init__(
@@ -239,17 +256,17 @@ class Supervisor:
         self._thread.start()
 
     def wait_ready(self, names: Sequence[str] | None = None, timeout_s: float | None = None) -> bool:
-        """Wait until these units (all, if not told) are ready; False when the time is over first.
+        """Wait until these units (all, if not told) are ready, optional ones at least tried; False when the time is over first.
 
         Raises:
             PartFailed: a part did not come up; whatever error a step raised.
         """
         wanted = [self._units[name] for name in (names if names is not None else self._units)]
         with self._changed:
-            self._changed.wait_for(lambda: self._failure or all(u.state == "ready" for u in wanted), timeout_s)
+            self._changed.wait_for(lambda: self._failure or all(unit.settled for unit in wanted), timeout_s)
         if self._failure:
             raise self._failure
-        return all(unit.state == "ready" for unit in wanted)
+        return all(unit.settled for unit in wanted)
 
     def wait_failed(self) -> None:
         """Wait for something that cannot be mended by a restart. Raises it; returns only through a signal's exception."""
@@ -331,7 +348,7 @@ class Supervisor:
                 self._step_done(unit, job)
             else:
                 self._probed(unit, job.exception() is None and bool(job.result()), now)
-            unit.next_check = now + (START_INTERVAL_S if unit.state == "starting" else HEALTH_INTERVAL_S)
+            unit.next_check = now + (START_INTERVAL_S if unit.state == "starting" else unit.spec.health_interval_s)
         elif unit.state == "starting":
             self._check_deadline(unit, now)
 
@@ -372,8 +389,16 @@ class Supervisor:
             unit.failures_in_row = 0
 
     def _check_deadline(self, unit: _Unit, now: float) -> None:
-        if isinstance(unit.spec, Part) and not unit.restarts and now - unit.began > unit.spec.start_timeout_s:
-            self._fail(unit, self._part_failed(unit, f"was not ready after {unit.spec.start_timeout_s:.0f} s"))
+        if not isinstance(unit.spec, Part) or now - unit.began <= unit.spec.start_timeout_s:
+            return
+        how = f"was not ready after {unit.spec.start_timeout_s:g} s"
+        if not unit.restarts and not unit.optional:
+            self._fail(unit, self._part_failed(unit, how))
+            return
+        if unit.process is not None:
+            stop_child(unit.process, unit.spec.stop_signal, HANGING_GRACE_S)
+        unit.process, unit.identity, unit.job = None, None, None
+        self._restart(unit, how)
 
     def _died(self, unit: _Unit) -> None:
         assert unit.process is not None  # noqa: S101
@@ -382,7 +407,7 @@ class Supervisor:
         stop_child(unit.process, unit.spec.stop_signal, 0.0)
         unit.process, unit.identity, unit.job = None, None, None
         how = f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        if unit.state == "starting" and not unit.restarts:
+        if unit.state == "starting" and not unit.restarts and not unit.optional:
             self._fail(unit, self._part_failed(unit, how))
             return
         self._restart(unit, how)
@@ -441,7 +466,7 @@ class Supervisor:
             "instance": self._instance,
             "supervisor": {"pid": me.pid, "started": me.started},
             "started_at": self._started_at,
-            "ready": all(unit.state == "ready" for unit in units),
+            "ready": all(unit.settled for unit in units),
             "pids": {unit.spec.name: unit.identity.pid for unit in units if unit.identity},
             "processes": {unit.spec.name: self._describe(unit) for unit in units},
         }
@@ -455,6 +480,7 @@ class Supervisor:
             "started": unit.identity.started if unit.identity else None,
             "state": status.state,
             "healthy": status.state == "ready",
+            "optional": unit.optional,
             "restarts": status.restarts,
             "address": status.address,
             "note": status.note,

@@ -65,7 +65,7 @@ def add(key: str, *, server: str, domain: str, options: CredentialOptions, as_js
     if as_json:
         answer_json({"tenant": describe(store, tenant, state=None), "partition_registered": registered})
         return 0
-    say(f"[green]Added[/] {tenant.key}: {tenant.display_name} on {tenant.server}.")
+    say(("Added", "green"), f" {tenant.key}: {tenant.display_name} on {tenant.server}.")
     later = "" if registered else " (once `explorer up` runs)"
     say(f"Load it with `explorer sync {tenant.key} --wait`{later}.")
     return 0

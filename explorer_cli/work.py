@@ -34,14 +34,14 @@ def run_query(key: str, sql: str, *, limit: int | None, as_json: bool) -> int:
         return 0
     show_answer(envelope["data"])
     for warning in envelope.get("warnings") or []:
-        say(f"[yellow]Note[/]  {warning}")
+        say(("Note", "yellow"), f"  {warning}")
     return 0
 
 
-def show_answer(data: dict[str, Any], *, title: str | None = None) -> None:
+def show_answer(data: dict[str, Any]) -> None:
     """Rows of `query` as a table on stdout."""
     names: Sequence[str] = [column["name"] for column in data["columns"]]
-    show_table(names, data["rows"], title=title, empty="No rows.")
+    show_table(names, data["rows"], empty="No rows.")
 
 
 def summarize(key: str, run: dict[str, Any], tables: dict[str, int | None]) -> dict[str, Any]:
@@ -61,11 +61,11 @@ def summarize(key: str, run: dict[str, Any], tables: dict[str, int | None]) -> d
 def show_run(run: dict[str, Any]) -> None:
     """How a run ended, for people."""
     colour = "green" if run["state"] == "SUCCESS" else "red"
-    say(f"[{colour}]{run['state']}[/] {run['tenant']} after {run['duration_s']} s  {run['run_url']}")
+    say((run["state"], colour), f" {run['tenant']} after {run['duration_s']} s  {run['run_url']}")
     for error in run["errors"]:
-        say(f"[red]{error['step']}[/]  {error['cause']}")
+        say((str(error["step"]), "red"), f"  {error['cause']}")
     for check in run["failing_checks"]:
-        say(f"[yellow]Check {check['check']} of {check['asset']} failed[/]")
+        say((f"Check {check['check']} of {check['asset']} failed", "yellow"))
     if run["tables"]:
         show_table(("Table", "Rows"), sorted(run["tables"].items()))
 

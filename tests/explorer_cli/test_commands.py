@@ -139,6 +139,12 @@ def test_what_nobody_foresaw_is_logged_and_not_shown(
     assert "ZeroDivisionError: secret details" in (home / "logs" / "explorer.log").read_text()
 
 
+def test_sentences_with_paths_stay_whole_however_narrow_the_output(explorer: Explorer, home: Path) -> None:
+    answer = explorer("status", COLUMNS="30")
+    assert answer.out == f"Nothing runs under {home}. Start it with `explorer up`, or `explorer demo`.\n"
+    assert str(home) in explorer("doctor", COLUMNS="30", EXPLORER_BRIDGE_PORT="0", EXPLORER_DAGSTER_PORT="0").out
+
+
 class TestTenantsAndTokens:
     """With a database and a CommCare server; Dagster does not run, so partitions are left to its sensor."""
 
@@ -180,6 +186,24 @@ class TestTenantsAndTokens:
         refused(operator("tenants", "remove", key, "--purge", "--json"), "confirmation_needed")
         assert operator("tenants", "remove", key, "--purge", "--yes", "--json").json["removed"] == key
         refused(operator("tenants", "remove", key, "--json"), "unknown_tenant")
+
+    def test_a_key_that_looks_like_a_picture_is_shown_as_it_is(
+        self, operator: Explorer, commcare: RunningServer
+    ) -> None:
+        key = "cli:m:x"
+        added = operator(
+            "tenants", "add", key, "--server", commcare.url, "--domain", "demo-nutrition",
+            "--username", commcare.username, "--api-key-env", "COMMCARE_KEY",
+        )  # fmt: skip
+        assert added.err.startswith(f"Added {key}: ")
+        assert f"explorer sync {key} --wait" in added.err
+        assert key in operator("tenants", "list").out
+        again = operator(
+            "tenants", "add", key, "--server", commcare.url, "--domain", "demo-nutrition",
+            "--username", commcare.username, "--api-key-env", "COMMCARE_KEY",
+        )  # fmt: skip
+        assert key in again.err
+        assert f"Removed {key}." in operator("tenants", "remove", key, "--purge", "--yes").err
 
     def test_a_refused_credential_creates_nothing(self, operator: Explorer, commcare: RunningServer) -> None:
         wrong = self.add(operator, commcare, "cli:refused", "demo-nutrition", COMMCARE_KEY="0" * 40)

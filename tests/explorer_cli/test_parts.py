@@ -66,8 +66,17 @@ def test_the_demo_server_keeps_its_port_and_key(settings: Settings) -> None:
     assert (again.port, again.api_key) == (first.port, first.api_key)
     assert first.api_key not in repr(first)
     assert (settings.home / "demo.json").stat().st_mode & 0o777 == 0o600
-    with socket.create_server(("127.0.0.1", first.port)), pytest.raises(PortInUse, match=str(first.port)):
+    with socket.create_server(("127.0.0.1", first.port)), pytest.raises(PortInUse, match=str(first.port)) as refusal:
         DemoServer.prepare(settings)
+    for way_out in ("Stop that program", "--no-demo", "EXPLORER_HOME"):
+        assert way_out in refusal.value.next_step
+    assert "another port" not in refusal.value.next_step
+
+
+def test_what_has_a_fallback_is_optional_and_the_database_is_asked_often(settings: Settings) -> None:
+    units = {unit.name: unit for unit in platform_units(settings, demo=True).units}
+    assert [name for name, unit in units.items() if isinstance(unit, Part) and unit.optional] == ["warm-pool"]
+    assert units["database"].health_interval_s <= 3
 
 
 def test_a_free_port_is_chosen_where_none_is_configured_and_the_user_of_a_taken_one_is_named() -> None:

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 
 from explorer_cli.errors import AlreadyRunning, PartFailed
+from explorer_cli.lifecycle import describe
 from explorer_cli.processes import Identity, marked, stop_stranger, wait_until
 from explorer_cli.supervisor import Lock, Part, Step, Supervisor, holder_of, stop_leftovers
 from explorer_dagster.errors import TransientError
 from explorer_dagster.runtime_state import read_state
+from explorer_dagster.settings import Settings
 
 SLEEPER = "import time; print('hello', flush=True); time.sleep(600)"
 # A grandchild in a session of its own, as Dagster's forked runs are; it ignores SIGTERM.
@@ -97,11 +99,16 @@ def test_a_killed_part_comes_back(home: Path) -> None:
         assert status.restarts == 1
 
 
-def test_a_step_whose_work_was_undone_is_repeated(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("explorer_cli.supervisor.HEALTH_INTERVAL_S", 0.1)
+def test_a_step_whose_work_was_undone_is_repeated(home: Path) -> None:
     runs: list[int] = []
     broken: list[int] = []
-    step = Step("store", "Store", lambda: runs.append(1) or {}, ready=lambda: not broken or bool(broken.clear()))
+    step = Step(
+        "store",
+        "Store",
+        lambda: runs.append(1) or {},
+        ready=lambda: not broken or bool(broken.clear()),
+        health_interval_s=0.1,
+    )
     with supervised(home, step) as supervisor:
         supervisor.wait_ready(timeout_s=20)
         broken.append(1)
@@ -120,6 +127,40 @@ def test_a_part_that_never_came_up_fails_the_start_with_its_last_words(home: Pat
     assert "ended with status 3" in failure.value.message
     assert failure.value.details["log"] == ["no such table"]
     assert str(home / "logs" / "broken.log") in failure.value.next_step
+
+
+def test_an_optional_part_that_fails_keeps_nobody_waiting_and_is_tried_again(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("explorer_cli.supervisor.RESTART_DELAYS_S", (0.05, 0.1))
+    sign = home / "mended"
+    code = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).exists() or sys.exit(3); time.sleep(600)"
+    pool = part("pool", code, str(sign), ready=sign.exists, optional=True)
+    with supervised(home, pool, part("worker", SLEEPER)) as supervisor:
+        assert supervisor.wait_ready(timeout_s=20)
+        state = read_state(home)
+        assert state["ready"] is True
+        assert (state["processes"]["pool"]["healthy"], state["processes"]["pool"]["optional"]) == (False, True)
+        assert state["processes"]["worker"]["healthy"] is True
+        shown = describe(Settings(_env_file=None, home=home))
+        assert (shown["healthy"], shown["usable"]) == (False, True)
+        assert wait_until(lambda: supervisor.snapshot()[0].restarts >= 3, 20)
+        assert "ended with status 3" in supervisor.snapshot()[0].note or supervisor.snapshot()[0].state == "starting"
+        sign.touch()
+        assert wait_until(lambda: supervisor.snapshot()[0].state == "ready", 20)
+        assert describe(Settings(_env_file=None, home=home))["healthy"] is True
+
+
+def test_an_optional_part_that_hangs_while_it_starts_is_replaced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explorer_cli.supervisor.HANGING_GRACE_S", 0.2)
+    hanging = part("pool", SLEEPER, ready=lambda: False, optional=True, start_timeout_s=0.3)
+    with supervised(home, hanging) as supervisor:
+        assert wait_until(lambda: pid_of(home, "pool") != 0, 10)
+        first = Identity.of(pid_of(home, "pool"))
+        assert supervisor.wait_ready(timeout_s=20)
+        assert "was not ready after 0.3 s" in supervisor.snapshot()[0].note
+        assert not first.alive()
+        assert wait_until(lambda: pid_of(home, "pool") not in (0, first.pid), 20)
 
 
 def test_an_error_of_a_step_is_the_error_of_the_start_and_nothing_that_needs_it_begins(home: Path) -> None:
