@@ -1,0 +1,150 @@
+"""The manual says what is so: error codes, links, commands and their options, columns of the marts, docs that docstrings name."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from explorer_cli.main import app
+from mcp_bridge.sql.errors import QueryFailed, QueryRejected
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("demo_commcare", "explorer_cli", "explorer_dagster", "mcp_bridge")
+MANUALS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "demo_commcare" / "README.md"])
+CODED_CALLS = {"QueryFailed", "QueryRejected", "ToolFailed", "reject"}
+COMMANDS: Any = typer.main.get_command(app)
+
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_FENCE = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_SPAN = re.compile(r"`([^`\n]+)`")
+
+
+def modules() -> Iterator[tuple[Path, ast.Module]]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def text_of(node: ast.expr | None) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def codes_in(tree: ast.Module) -> Iterator[str | None]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            for line in node.body:
+                if isinstance(line, ast.Assign | ast.AnnAssign):
+                    targets = line.targets if isinstance(line, ast.Assign) else [line.target]
+                    if any(isinstance(target, ast.Name) and target.id == "code" for target in targets):
+                        yield text_of(line.value)
+        elif isinstance(node, ast.Dict):
+            yield from (
+                text_of(value) for key, value in zip(node.keys, node.values, strict=True) if text_of(key) == "code"
+            )
+        elif isinstance(node, ast.Call) and node.args:
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in CODED_CALLS:
+                yield text_of(node.args[0])
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def spans(text: str) -> Iterator[str]:
+    """Code of a page: lines of shell blocks and inline spans."""
+    for block in _FENCE.findall(text):
+        yield from block.splitlines()
+    yield from _SPAN.findall(_FENCE.sub("", text))
+
+
+def command_lines() -> list[tuple[str, str]]:
+    found = []
+    for path in MANUALS:
+        for span in spans(path.read_text(encoding="utf-8")):
+            for line in re.split(r"&&|#|;", span):
+                if re.match(r"\s*(\$ )?explorer( |$)", line):
+                    found.append((path.name, line.strip()))
+    return found
+
+
+def test_every_error_code_is_in_the_manual() -> None:
+    codes = {code for _, tree in modules() for code in codes_in(tree) if code}
+    for coded in (QueryRejected, QueryFailed):
+        codes |= set(re.findall(r"`([a-z_]+)`", (coded.__doc__ or "").partition("Codes:")[2]))
+    explained = set(re.findall(r"`([a-z_]+)`", (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")))
+    assert len(codes) > 80
+    assert codes - explained == set()
+
+
+def test_the_manual_explains_no_error_code_that_is_gone() -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path, _ in modules())
+    table = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8").partition("## Error codes")[2]
+    listed = [
+        code for row in re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE) for code in re.findall(r"`(\w+)`", row)
+    ]
+    assert len(listed) == len(set(listed)) > 80
+    assert [code for code in listed if f'"{code}"' not in source and f"`{code}`" not in source] == []
+
+
+@pytest.mark.parametrize("path", MANUALS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_and_images_lead_somewhere(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    broken = []
+    for link in _LINK.findall(_FENCE.sub("", text)):
+        if "://" in link:
+            continue
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+            broken.append(link)
+    assert broken == []
+
+
+def test_docs_named_in_docstrings_exist() -> None:
+    named = {name for path, _ in modules() for name in re.findall(r"docs/[\w/]+\.md", path.read_text(encoding="utf-8"))}
+    assert {"docs/commcare_api.md", "docs/pipelines.md"} <= named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_commands_and_their_options_exist() -> None:
+    lines = command_lines()
+    assert len(lines) > 20
+    unknown = []
+    for name, line in lines:
+        words = re.findall(r"[^\s\[\]]+", line.removeprefix("$ "))[1:]
+        command = COMMANDS
+        while words and words[0].isalpha() and words[0].islower() and hasattr(command, "commands"):
+            command = command.commands.get(words.pop(0))
+            if command is None:
+                break
+        options = {option for parameter in getattr(command, "params", ()) for option in parameter.opts} | {"--help"}
+        if command is None or any(word.startswith("--") and word not in options for word in words):
+            unknown.append((name, line))
+    assert unknown == []
+
+
+def test_every_command_is_in_the_readme() -> None:
+    """The table names the commands of a group after the first without repeating the group."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name, command in COMMANDS.commands.items():
+        row = next((line for line in readme.splitlines() if re.match(rf"\|.*`(explorer )?{name}\b", line)), None)
+        assert row is not None, name
+        for child in getattr(command, "commands", {}):
+            assert re.search(rf"`(explorer {name} )?{child}\b", row), f"{name} {child}"
+
+
+def test_the_manual_lists_every_mart_and_column() -> None:
+    text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "dbt_project" / "models" / "marts").glob("*.yml")):
+        for model in yaml.safe_load(path.read_text(encoding="utf-8"))["models"]:
+            section = text.partition(f"\n### {model['name']}\n")[2].partition("\n#")[0]
+            rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| (.+) \|$", section, re.MULTILINE))
+            assert rows == {column["name"]: column["description"] for column in model["columns"]}
