@@ -182,8 +182,10 @@ async def _health(url: str) -> Any:
 def _database(settings: Settings) -> Step:
     def start() -> Mapping[str, Any]:
         from explorer_dagster.bootstrap import prepare
+        from explorer_dagster.postgres.provisioning import align_raw_exposure
 
-        prepare(settings)
+        with closing(prepare(settings).admin.connect(autocommit=True)) as admin:
+            align_raw_exposure(admin, settings.expose_raw)
         return {"database": database_facts(settings)}
 
     return Step(

@@ -86,6 +86,7 @@ def copy_binaries(source: Binaries, target: Path) -> Binaries:
 
 def _copy_tree(source: Binaries, partial: Path, relative: Path) -> None:
     partial.mkdir(parents=True)
+    partial.parent.chmod(0o755)
     # C headers are most of the size and of no use to a server.
     shutil.copytree(
         source.bin_dir.parent, partial / relative.parent, symlinks=True, ignore=shutil.ignore_patterns("include")

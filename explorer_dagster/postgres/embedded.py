@@ -257,7 +257,9 @@ class EmbeddedPostgres:
         root = inside if reachable else outside
         if not root.is_dir():
             try:
-                root.mkdir(mode=0o711 if account else 0o700)
+                root.mkdir(mode=0o700)
+                if account:
+                    root.chmod(0o711)  # not by mkdir, whose mode the umask narrows
             except OSError as error:
                 raise PostgresNotStartable(
                     f"{root} cannot be made: {error.strerror}.",

@@ -125,6 +125,19 @@ def set_raw_exposure(conn: Connection, prefix: str, expose: bool) -> None:
         _set_raw_exposure(conn, TenantNames(prefix), expose)
 
 
+def align_raw_exposure(conn: Connection, expose: bool) -> list[str]:
+    """Open or close the raw schemas of all tenants that are not so already; their prefixes."""
+    differing = conn.execute(
+        "SELECT left(n.nspname, -4) FROM pg_namespace n JOIN pg_roles r ON r.rolname = left(n.nspname, -4) || '_ro'"
+        " WHERE n.nspname ~ '^t_[0-9a-f]{8}_raw$' AND has_schema_privilege(r.oid, n.oid, 'USAGE') <> %s ORDER BY 1",
+        [expose],
+    ).fetchall()
+    prefixes = [prefix for (prefix,) in differing]
+    for prefix in prefixes:
+        set_raw_exposure(conn, prefix, expose)
+    return prefixes
+
+
 def empty_schemas(conn: Connection, prefix: str, kinds: tuple[SchemaKind, ...] = SCHEMA_KINDS) -> None:
     """Drop everything inside the given schemas; logins, rights and the other schemas stay as they are.
 

@@ -66,7 +66,9 @@ def make_home(home: Path) -> None:
         return
     try:
         # Root's HOME must let the database server's account through to its own folder; nobody may list it.
-        home.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if os.geteuid() == 0:
+            home.chmod(0o711)  # not by mkdir, whose mode the umask narrows
     except OSError as error:
         raise DatabaseNotReady(
             f"{home} cannot be made: {error.strerror}.",

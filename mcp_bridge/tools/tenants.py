@@ -6,7 +6,7 @@ from anyio import to_thread
 from pydantic import Field
 
 from explorer_dagster import tenants as tenancy
-from explorer_dagster.catalog import Scope, State, Tenant, TenantSchema
+from explorer_dagster.catalog import Catalog, Scope, State, Tenant, TenantSchema
 from explorer_dagster.errors import ExplorerError
 from mcp_bridge.dagster_client import DagsterUnavailable, Run
 from mcp_bridge.envelope import Answer, age_s, iso, page_after
@@ -154,6 +154,13 @@ async def _refuse_while_running(call: Call, tenant: Tenant) -> None:
             next_step="Wait for it with get_materialization_status, or cancel_materialization, then try again.",
             details={"run_id": active.run_id},
         )
+    await to_thread.run_sync(lambda: _release_from_dead_run(call.bridge.catalog, tenant))
+
+
+def _release_from_dead_run(catalog: Catalog, tenant: Tenant) -> None:
+    """A worker that was killed cannot take back its mark on the schemas; Dagster says that no run is at work."""
+    if catalog.schemas.get(tenant).state is State.MATERIALIZING:
+        catalog.schemas.transition(tenant, {State.MATERIALIZING}, State.ACTIVE)
 
 
 TOOLS = (

@@ -12,6 +12,7 @@ from explorer_dagster.postgres.connections import Connections
 from explorer_dagster.postgres.errors import DatabaseUnreachable, ProvisioningRefused
 from explorer_dagster.postgres.provisioning import (
     TenantNames,
+    align_raw_exposure,
     deprovision,
     empty_schemas,
     exists,
@@ -185,6 +186,9 @@ def test_raw_tables_are_closed_until_opened(connections: Connections, make_tenan
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             ro.execute(f"SELECT * FROM {table}")
         set_raw_exposure(conn, tenant.prefix, True)
+        assert tenant.prefix in align_raw_exposure(conn, False)
+        assert align_raw_exposure(conn, False) == []
+        assert tenant.prefix in align_raw_exposure(conn, True)
         assert ro.execute(f"SELECT * FROM {table}").fetchone() == (1,)
         set_raw_exposure(conn, tenant.prefix, False)
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
