@@ -205,7 +205,6 @@ def _show(settings: Settings, console: Console, shown: Shown, *, as_json: bool) 
         tell(console, found, (f"  {run['run_url']}", "dim"))
     tell(console, "\n", (QUESTION, "bold"), "  Asked by an MCP client through the tool ", ("query", "bold"), ":\n")
     console.print(Syntax("", "sql", theme="ansi_dark", background_color="default").highlight(SQL), soft_wrap=True)
-    tell(console)
     show_answer(shown.answer["data"])
     took = f"Answered {shown.seconds:.0f} s after the start, {shown.answer['timing_ms']} ms for the query itself.\n"
     tell(console, took, style="dim")

@@ -199,7 +199,7 @@ class Doctor:
             Finding(
                 "platform",
                 "wrong",
-                f"{part['title']} is {part['state']}. {part['note']}".strip(),
+                f"{part['title']} is {part['state']}{': ' if part['note'] else ''}{part['note']}.",
                 f"Read its log in {logs}.",
             )
             for part in sick

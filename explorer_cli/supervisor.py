@@ -31,6 +31,7 @@ LOCK_FILE = Path("run") / "up.lock"
 TICK_S = 0.1
 HEALTH_INTERVAL_S = 10.0
 START_INTERVAL_S = 0.5
+UNHEALTHY_INTERVAL_S = 2.0
 ROTATE_INTERVAL_S = 60.0
 RESTART_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STABLE_AFTER_S = 60.0
@@ -348,7 +349,9 @@ class Supervisor:
                 self._step_done(unit, job)
             else:
                 self._probed(unit, job.exception() is None and bool(job.result()), now)
-            unit.next_check = now + (START_INTERVAL_S if unit.state == "starting" else unit.spec.health_interval_s)
+            unit.next_check = now + {"starting": START_INTERVAL_S, "unhealthy": UNHEALTHY_INTERVAL_S}.get(
+                unit.state, unit.spec.health_interval_s
+            )
         elif unit.state == "starting":
             self._check_deadline(unit, now)
 
