@@ -4,19 +4,20 @@ Over HTTP every call carries a token that is looked up each time. Over stdio one
 caller is the operator, who can read HOME's private files anyway. Audit and errors are the gate's business.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from anyio import to_thread
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
-from starlette.authentication import AuthenticationError
 
 from explorer_dagster.catalog import Catalog, Principal, Scope, Tenant
 from explorer_dagster.errors import ExplorerError, UnknownTenant
 from mcp_bridge.envelope import MAX_ALLOWED_VALUES, did_you_mean
 
 OPERATOR = "operator"
+_log = logging.getLogger(__name__)
 
 
 class TenantRequired(ExplorerError):
@@ -35,6 +36,12 @@ class TokenInvalid(ExplorerError):
     """The bearer token is unknown, revoked or expired."""
 
     code = "token_invalid"
+
+
+class TokenUncheckable(ExplorerError):
+    """Whether the bearer token is good cannot be found out at present."""
+
+    code = "catalog_unavailable"
 
 
 @dataclass(frozen=True)
@@ -121,11 +128,19 @@ class CatalogVerifier:
         self._resource = resource
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """The caller behind a token, or None (the request is then answered 401)."""
+        """The caller behind a token, or None (the request is then answered 401).
+
+        Raises:
+            TokenUncheckable: the catalog cannot be asked; why is for the log alone, the sender may be anybody.
+        """
         try:
             principal = await to_thread.run_sync(lambda: self._catalog().principals.verify(token))
         except ExplorerError as error:
-            raise AuthenticationError(str(error)) from None
+            _log.warning("No token can be checked: %s [%s]", error.message, error.code)
+            raise TokenUncheckable(
+                "The bridge cannot check tokens at present: its catalog does not answer.",
+                next_step="Try again in a moment; if it lasts, tell the operator (`explorer status`, `explorer doctor`).",
+            ) from None
         if principal is None:
             return None
         caller = Caller.of(principal)

@@ -45,8 +45,11 @@ class Gate:
     async def list_tools(
         self, ctx: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        """The tools that the caller's grants allow somewhere."""
-        caller = await to_thread.run_sync(self._bridge.caller)
+        """The tools that the caller's grants allow somewhere; without a known caller a protocol error says why."""
+        try:
+            caller = await to_thread.run_sync(self._bridge.caller)
+        except ExplorerError as error:
+            raise MCPError(code=types.INTERNAL_ERROR, message=str(error), data=error.as_dict()) from None
         shown = [t.definition() for t in self._tools.values() if t.scope is None or caller.may_anywhere(t.scope)]
         return types.ListToolsResult(tools=shown)
 

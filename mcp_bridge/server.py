@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import urlsplit
 
+import mcp_types as types
 import uvicorn
 from mcp.server import Server
 from mcp.server.auth.settings import AuthSettings
@@ -16,14 +17,16 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from explorer_dagster.settings import Settings
-from mcp_bridge.access import Caller, CatalogVerifier, http_caller, stdio_caller
+from mcp_bridge.access import Caller, CatalogVerifier, TokenUncheckable, http_caller, stdio_caller
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.gate import Gate
 from mcp_bridge.tools import ALL_TOOLS
 
 PATH = "/mcp"
+_RETRY_AFTER_S = 5
 INSTRUCTIONS = """\
 Data Explorer: CommCare project spaces (tenants) as PostgreSQL tables, kept up to date by Dagster runs.
 
@@ -82,16 +85,21 @@ async def serve_stdio(settings: Settings) -> None:
 
 
 def http_app(bridge: Bridge, *, host: str, port: int, public_url: str | None = None) -> Starlette:
-    """The ASGI app: `/mcp` for bearers of a valid token, `/healthz` for everybody; foreign Host and Origin are refused."""
+    """The ASGI app: `/mcp` for bearers of a valid token, `/healthz` for everybody; foreign Host and Origin are refused.
+
+    While tokens cannot be checked, a request that carries one is answered 503 with a JSON-RPC error.
+    """
     base = (public_url or f"http://{_bracketed(host)}:{port}").rstrip("/")
     resource = AnyHttpUrl(f"{base}{PATH}")
-    return make_server(bridge).streamable_http_app(
+    app = make_server(bridge).streamable_http_app(
         streamable_http_path=PATH,
         transport_security=_transport_security(host, port, public_url),
         auth=AuthSettings(issuer_url=AnyHttpUrl(base), resource_server_url=resource, validate_token_resource=True),
         token_verifier=CatalogVerifier(lambda: bridge.catalog, str(resource)),
         custom_starlette_routes=[Route("/healthz", _healthz, methods=["GET"])],
     )
+    app.add_middleware(_Uncheckable)
+    return app
 
 
 def http_bridge(settings: Settings) -> Bridge:
@@ -101,7 +109,10 @@ def http_bridge(settings: Settings) -> Bridge:
 
 async def serve_http(bridge: Bridge, app: Starlette, sockets: list[Any], log_level: str) -> None:
     """Serve until SIGINT or SIGTERM; runs that callers wait for go on when the bridge stops."""
-    config = uvicorn.Config(app, log_level=log_level, log_config=None, timeout_graceful_shutdown=5, access_log=False)
+    # h11 takes the white space off both ends of a header's value, as RFC 9110 wants it; httptools leaves it at the end.
+    config = uvicorn.Config(
+        app, log_level=log_level, log_config=None, timeout_graceful_shutdown=5, access_log=False, http="h11"
+    )
 
     class StoppingServer(uvicorn.Server):
         def handle_exit(self, sig: int, frame: Any) -> None:
@@ -109,6 +120,22 @@ async def serve_http(bridge: Bridge, app: Starlette, sockets: list[Any], log_lev
             super().handle_exit(sig, frame)
 
     await StoppingServer(config).serve(sockets=sockets)
+
+
+class _Uncheckable:
+    """Tells a client that its token cannot be checked: status 503, and the JSON-RPC error that MCP clients read."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except TokenUncheckable as error:
+            told = {"code": types.INTERNAL_ERROR, "message": str(error), "data": error.as_dict()}
+            body = {"jsonrpc": "2.0", "id": None, "error": told}
+            answer = JSONResponse(body, status_code=503, headers={"Retry-After": str(_RETRY_AFTER_S)})
+            await answer(scope, receive, send)
 
 
 async def _healthz(_: Request) -> Response:

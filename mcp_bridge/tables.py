@@ -4,7 +4,7 @@ Joins the live relations with Dagster's materializations. Without Dagster the ta
 """
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -29,13 +29,17 @@ Known = tuple[dict[tuple[str, ...], AssetState], Failing, DagsterUnavailable | N
 
 @dataclass(frozen=True)
 class Provenance:
-    """What Dagster knows of a table. `failing_checks` includes those of what the table is made from, with their asset's name."""
+    """What Dagster knows of a table. `failing_checks` includes those of what the table is made from, with their asset's name.
+
+    `left_behind`: the latest run did not rebuild this one of its generated tables, so which run filled it is not known.
+    """
 
     asset_key: tuple[str, ...]
     run_id: str | None
     materialized_at: datetime | None
     failing_checks: tuple[str, ...] = ()
     rows_rejected: int = 0
+    left_behind: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class TableFacts:
             "materialized_at": iso(provenance.materialized_at) if provenance else None,
             "age_s": age_s(provenance.materialized_at) if provenance else None,
             "freshness": self.freshness,
-            "failing_checks": list(provenance.failing_checks) if provenance else [],
+            "failing_checks": list(provenance.failing_checks) if provenance else None,
         }
         if not self.row_count_exact and self.row_count is not None:
             row["row_count_estimated"] = True
@@ -86,7 +90,7 @@ class TableFacts:
             "materialized_at": iso(provenance.materialized_at) if provenance else None,
             "age_s": age_s(provenance.materialized_at) if provenance else None,
             "run_id": provenance.run_id if provenance else None,
-            "failing_checks": list(provenance.failing_checks) if provenance else [],
+            "failing_checks": list(provenance.failing_checks) if provenance else None,
         }
 
 
@@ -98,7 +102,6 @@ class TenantTables:
     tables: dict[str, TableFacts]
     assets: dict[tuple[str, ...], AssetState]
     pipelines: list[Pipeline]
-    dagster_known: bool
     not_built: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -114,7 +117,7 @@ async def tenant_tables(bridge: Bridge, tenant: Tenant) -> TenantTables:
 def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> TenantTables:
     """Live relations and what Dagster knows, as one."""
     assets, failing, problem = known
-    result = TenantTables(live, {}, assets, list(bridge.pipelines_of(tenant)), problem is None)
+    result = TenantTables(live, {}, assets, list(bridge.pipelines_of(tenant)))
     listed = _generated(assets)
     for name, relation in live.relations.items():
         result.tables[name] = _facts(result, name, relation.schema == live.schema.raw, listed.get(name), failing)
@@ -132,8 +135,11 @@ def table_warnings(facts: list[TableFacts]) -> list[str]:
     stale = [f.name for f in facts if f.freshness == "stale"]
     failing = [f.name for f in facts if f.provenance and f.provenance.failing_checks]
     rejected = [f.name for f in facts if f.provenance and f.provenance.rows_rejected]
+    left_behind = [f.name for f in facts if f.provenance and f.provenance.left_behind]
     if stale:
         warnings.append(f"Older than {STALE_AFTER_S // 3600} h: {_names(stale)}. run_materialization refreshes them.")
+    if left_behind:
+        warnings.append(f"Not rebuilt by the latest run, their rows are from an earlier one: {_names(left_behind)}.")
     if failing:
         warnings.append(f"Checks fail on: {_names(failing)}; see failing_checks.")
     if rejected:
@@ -180,6 +186,9 @@ def _facts(
     relation = known.live.relations[name]
     asset, entry = generated or (_asset_of(known, name, is_raw), {})
     counted = entry.get("row_count") if generated else (asset.metadata.get("dagster/row_count") if asset else None)
+    provenance = _provenance(known.assets, asset, failing) if asset else None
+    if provenance and generated and entry.get("status") != "success":
+        provenance = replace(provenance, run_id=None, materialized_at=None, left_behind=True)
     described = relation.comment or entry.get("description") or (asset.description if asset else None)
     return TableFacts(
         name=name,
@@ -189,7 +198,7 @@ def _facts(
         source=entry.get("source"),
         row_count=counted if isinstance(counted, int) else relation.estimate,
         row_count_exact=isinstance(counted, int),
-        provenance=_provenance(known.assets, asset, failing) if asset else None,
+        provenance=provenance,
     )
 
 

@@ -15,7 +15,8 @@ from mcp_bridge.envelope import Answer
 
 ResponseFormat = Literal["concise", "detailed"]
 Format = Annotated[
-    ResponseFormat, Field(description="detailed adds full descriptions and ids, at about three times the tokens.")
+    ResponseFormat,
+    Field(description="detailed adds whole descriptions, ids and statistics of columns, for more tokens."),
 ]
 Progress = Callable[[float, float | None, str], Awaitable[None]]
 

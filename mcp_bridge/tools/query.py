@@ -86,7 +86,7 @@ def _answer(known: TenantTables, tables: list[str], result: QueryResult, cursor:
         "row_count": result.row_count,
         "truncated": result.truncated is not None,
         "next_cursor": cursor,
-        "sources": [facts.source_row() for facts in read] if known.dagster_known else None,
+        "sources": [facts.source_row() for facts in read],
         "note": UNTRUSTED,
     }
     warnings = known.warnings + table_warnings(read)

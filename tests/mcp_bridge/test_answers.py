@@ -1,12 +1,17 @@
 """What the tools answer about tables: content, provenance, pages, limits."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from mcp.client import Client
 
-from mcp_bridge.dagster_client import DagsterClient
+from mcp_bridge.access import Caller
+from mcp_bridge.bridge import Bridge
+from mcp_bridge.dagster_client import AssetState, DagsterClient
+from mcp_bridge.relations import live_tables
+from mcp_bridge.tables import join, table_warnings
 from tests.conftest import PgServer
 from tests.mcp_bridge.stage import Stage, ask, envelope, on_http, refused
 from tests.mcp_bridge.test_dagster_client import JOB, finish, with_client
@@ -71,11 +76,11 @@ def test_a_table_is_described_with_joins_that_run_and_samples(bridge_url: str, t
         assert data["columns"][2]["description"] == "Name of the case."
         assert data["primary_key"] == ["case_id"]
         assert len(data["sample"]["rows"]) == 3
-        assert {join["to"] for join in data["joins"]} == {"users"}
+        assert {offered["to"] for offered in data["joins"]} == {"users"}
         child = await ask(client, "describe_table", table="case_child", sample_rows=0)
-        assert [join["to"] for join in child["joins"]] == ["cases"]
-        for join in data["joins"] + child["joins"]:
-            assert (await ask(client, "query", sql=join["sql"]))["row_count"] >= 2
+        assert [offered["to"] for offered in child["joins"]] == ["cases"]
+        for offered in data["joins"] + child["joins"]:
+            assert (await ask(client, "query", sql=offered["sql"]))["row_count"] >= 2
         first = await ask(client, "describe_table", table="cases", limit=2)
         second = await ask(client, "describe_table", table="cases", limit=10, cursor=first["next_cursor"])
         assert [c["name"] for c in second["columns"]] == ["case_name", "owner_id", "date_opened"]
@@ -106,6 +111,31 @@ def test_an_error_names_the_way_out(
     error = on_http(bridge_url, token, work)
     assert error["code"] == code
     assert suggestion in json.dumps(error)
+
+
+def test_a_generated_table_is_a_source_with_run_and_age(bridge_url: str, token: str, materialized: str) -> None:
+    async def work(client: Client) -> Any:
+        sql = "with c as (select * from case_child) select count(*) from c join cases using (case_id)"
+        return (await ask(client, "query", sql=sql))["sources"]
+
+    child, cases = on_http(bridge_url, token, work)
+    assert (child["table"], cases["table"]) == ("case_child", "cases")
+    assert child["run_id"] == cases["run_id"] == materialized
+    assert 0 <= child["age_s"] < 3600
+    assert child["materialized_at"].endswith("Z")
+    assert child["failing_checks"] == ["marts/cases: owner_known"]
+
+
+def test_a_table_that_the_latest_run_could_not_rebuild_is_not_called_fresh(stage: Stage) -> None:
+    tenant = stage.tenants["demo:one"]
+    bridge = Bridge.open(stage.settings, Caller.operator)
+    key = ("commcare", "marts", "case_tables")
+    built = [{"name": "case_child", "kind": "case_type", "row_count": None, "status": "error", "error": "boom"}]
+    asset = AssetState(key, None, "marts", (), (), (), "run-2", datetime.now(UTC), {"tables": built})
+    known = join(bridge, tenant, live_tables(bridge, tenant), ({key: asset}, {}, None))
+    child = known.tables["case_child"]
+    assert (child.freshness, child.source_row()["run_id"], child.source_row()["age_s"]) == ("unknown", None, None)
+    assert any("case_child" in warning and "earlier" in warning for warning in table_warnings([child]))
 
 
 def test_a_query_is_paged_by_signed_cursors(stage: Stage, bridge_url: str, token: str, materialized: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,17 +10,31 @@ from pathlib import Path
 import httpx
 import pytest
 from mcp.client import Client
+from mcp.shared.exceptions import MCPError
 
 from explorer_dagster.catalog import Scope
 from tests.conftest import PgServer
 from tests.mcp_bridge.dagster_fixture import free_port
-from tests.mcp_bridge.stage import Stage, ask, environment, on_http, refused, stdio_server
+from tests.mcp_bridge.stage import Stage, ask, environment, http_bridge, on_http, refused, stdio_server
 
 INITIALIZE = {
     "jsonrpc": "2.0",
     "id": 1,
     "method": "initialize",
     "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}},
+}
+
+LISTING = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/list",
+    "params": {
+        "_meta": {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientInfo": {"name": "t", "version": "1"},
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+    },
 }
 
 
@@ -107,6 +122,50 @@ def test_with_several_tenants_one_must_be_named(stage: Stage, bridge_url: str) -
     on_http(bridge_url, token, work)
 
 
+def test_white_space_around_a_header_is_no_part_of_it(bridge_url: str, token: str) -> None:
+    # Sent by hand: clients' libraries refuse to.
+    body = json.dumps(LISTING).encode()
+    host = bridge_url.removeprefix("http://")
+    head = [
+        "POST /mcp HTTP/1.1",
+        f"Host: {host}",
+        f"Authorization: Bearer {token}\t ",
+        "Content-Type: application/json",
+        "Accept: application/json, text/event-stream",
+        "MCP-Protocol-Version: 2026-07-28",
+        "Mcp-Method: \t tools/list  ",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    ]
+    name, _, port = host.partition(":")
+    with socket.create_connection((name, int(port)), timeout=30) as connection:
+        connection.sendall("\r\n".join([*head, "", ""]).encode() + body)
+        with connection.makefile("rb") as answer:
+            said = answer.read()
+    assert said.startswith(b"HTTP/1.1 200 "), said[:400]
+    assert b'"tools"' in said
+
+
+def test_while_tokens_cannot_be_checked_the_client_is_told_why(stage: Stage, tmp_path: Path) -> None:
+    """A HOME whose database does not run: nobody is let in, and nobody is told that their token is wrong."""
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    with http_bridge(stage, tmp_path, EXPLORER_HOME=str(home)) as url:
+        answer = post(url, Authorization="Bearer dex_whatever")
+        assert answer.status_code == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        body = answer.json()
+        assert (body["jsonrpc"], body["id"], body["error"]["data"]["code"]) == ("2.0", None, "catalog_unavailable")
+        assert body["error"]["data"]["next_step"]
+        assert str(home) not in answer.text
+        assert post(url).status_code == 401
+        assert httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
+
+        told = pytest.RaisesExc(MCPError, match="cannot check tokens")
+        with pytest.RaisesGroup(told, flatten_subgroups=True):
+            on_http(url, "dex_whatever", lambda client: client.list_tools(), mode="legacy")
+
+
 def test_every_call_is_in_the_audit_without_literals(stage: Stage, bridge_url: str) -> None:
     token = stage.token("audited", "demo:one")
 
@@ -149,7 +208,8 @@ def test_stdio_serves_the_operator_while_dagster_is_down(stage: Stage) -> None:
             answer = await client.call_tool("query", {"sql": "select count(*) from cases", "tenant": "demo:one"})
             content = answer.structured_content or {}
             assert content["data"]["rows"] == [[3]]
-            assert content["data"]["sources"] is None
+            source = {"table": "cases", "materialized_at": None, "age_s": None, "run_id": None, "failing_checks": None}
+            assert content["data"]["sources"] == [source]
             assert any("Dagster is not available" in warning for warning in content["warnings"])
             error = await refused(client, "run_materialization", tenant="demo:one")
             assert error["code"] == "dagster_unavailable"
@@ -176,6 +236,19 @@ def run_bridge(stage: Stage, *arguments: str, **settings: str) -> subprocess.Com
     return subprocess.run(
         command, env=environment(stage, **settings), input="", capture_output=True, text=True, timeout=60, check=False
     )
+
+
+def test_stdio_says_why_it_shows_no_tools(stage: Stage) -> None:
+    token = stage.token("stdio-revoked", "demo:one")
+
+    async def main() -> None:
+        async with Client(stdio_server(stage, EXPLORER_TOKEN=token)) as client:
+            stage.catalog.principals.revoke("stdio-revoked")
+            assert (await refused(client, "list_tables"))["code"] == "token_invalid"
+            with pytest.raises(MCPError, match="EXPLORER_TOKEN is unknown, revoked or expired"):
+                await client.list_tools()
+
+    asyncio.run(main())
 
 
 def test_a_bad_token_refuses_to_start(stage: Stage) -> None:
