@@ -13,7 +13,7 @@ def process_identity(pid: int) -> str | None:
         return _identity_from_ps(pid)
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     return None if fields[0] in "ZX" else f"{pid}:{fields[19]}"
 

@@ -76,7 +76,9 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(
         None, description="Bearer token that `explorer-mcp` acts with over stdio. Empty: the local operator."
     )
-    demo_port: int = Field(0, ge=0, le=65535, description="Port of the demo CommCare server; 0 picks a free one.")
+    demo_port: int = Field(
+        0, ge=0, le=65535, description="Port of the demo CommCare server; 0 picks one at first and keeps it."
+    )
     demo_cases: int = Field(600, ge=1, le=10_000_000, description="Number of cases in the demo's larger project space.")
     max_concurrent_runs: int = Field(3, ge=1, le=500, description="Dagster runs at a time, over all tenants.")
     run_launcher: Literal["warm", "default"] = Field(
@@ -107,10 +109,10 @@ class Settings(BaseSettings):
         "info", description="Least severity that is logged."
     )
 
-    @field_validator("home", "project_dir")
+    @field_validator("home", "project_dir", "postgres_bin")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().resolve()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value.expanduser().resolve() if value else None
 
 
 def check_names(names: list[str]) -> None:
