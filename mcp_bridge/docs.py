@@ -28,7 +28,9 @@ def render() -> str:
         f"{len(ALL_TOOLS)} tools. SHA-256 of their definitions as `tools/list` sends them (compact JSON): `{digest}`.",
         "",
         "Every answer is `success, data, tenant, schema, warnings, timing_ms`; a failure has `success=false` and "
-        "`error{code, message, next_step, details?}`.",
+        "`error{code, message, next_step, details?}`. A table's age, run or checks are `null` when they are not known: "
+        "Dagster was not reached, or never filled the table. Over HTTP, 401 means that the token is not good, 503 that "
+        "it cannot be checked at present.",
     ]
     for tool in ALL_TOOLS:
         lines += ["", *_section(tool)]

@@ -125,7 +125,7 @@ def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> Tena
         if name not in live.relations:
             result.not_built[name] = str(entry.get("error") or entry.get("status") or "not built")
     if problem is not None:
-        result.warnings.append(f"{problem.message} Ages, runs and checks of the tables are unknown meanwhile.")
+        result.warnings.append(f"{problem.message} Kinds, ages, runs and checks of the tables are unknown meanwhile.")
     return result
 
 
