@@ -28,6 +28,7 @@ PERIOD = len(KINDS) * WORKERS
 _START_S = parse_instant("2022-01-03T04:00:00")[0] // 1_000_000
 _SPAN_S = 2 * 365 * 86_400
 _DEVICE_US, _SERVER_US, _INDEXED_US = (parse_instant(f"200{n}-01-01T01:01:01.000001")[0] for n in (1, 2, 3))
+REINDEX_SPAN_US = 1_000_000
 _SERVER_LAG_MS, _INDEX_LAG_MS = 480, 910
 _FILLING_S = 240
 _MINUTES = tuple(f"T{minute // 60:02d}:{minute % 60:02d}:" for minute in range(1440))
@@ -79,12 +80,12 @@ class BulkHistory:
 
     def indexed_ms(self, number: int) -> int:
         if self._reindexed_ms is not None:
-            return self._reindexed_ms + number * 1000 // self.count
+            return self._reindexed_ms + number * REINDEX_SPAN_US // 1000 // self.count
         return self.device_ms(number) + _INDEX_LAG_MS
 
-    def reindex(self, now_us: int) -> None:
-        """Index everything again within the second before `now_us`."""
-        self._reindexed_ms = now_us // 1000 - 1000
+    def reindex(self, start_us: int) -> None:
+        """Index everything again within `REINDEX_SPAN_US` from `start_us` on."""
+        self._reindexed_ms = start_us // 1000 + 1
 
     def numbers_between(self, clock: Callable[[int], int], low_ms: int | None, high_ms: int | None) -> range:
         """Numbers whose instant lies in [low_ms, high_ms]; `clock` is one of the three methods above."""

@@ -60,6 +60,11 @@ class Clock:
         self._lock = threading.Lock()
 
     def now_us(self) -> int:
+        return self.reserve_us(0)
+
+    def reserve_us(self, span_us: int) -> int:
+        """Start of `span_us` after every earlier reading and before every later one; the clock runs ahead by as much."""
         with self._lock:
-            self._last_us = max(time.time_ns() // 1_000, self._last_us + 1_000)
-            return self._last_us
+            start_us = max(time.time_ns() // 1_000, self._last_us + 1_000)
+            self._last_us = start_us + span_us
+            return start_us

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from demo_commcare.bulk import PERIOD, BulkHistory
+from demo_commcare.bulk import PERIOD, REINDEX_SPAN_US, BulkHistory
 from demo_commcare.clock import Clock
 from demo_commcare.records import CaseRecord, FormRecord, json_text
 
@@ -220,7 +220,7 @@ class DocumentIndex(Generic[Record]):
         """Every document gets a new index instant, in its present order."""
         self.settle(everything=True)
         if self.view is not None:
-            self.view.bulk.reindex(self._clock.now_us())
+            self.view.bulk.reindex(self._clock.reserve_us(REINDEX_SPAN_US))
         for record in self._ordered("indexed_us"):
             self._index(record.doc_id)
 
