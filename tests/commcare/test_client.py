@@ -28,7 +28,9 @@ SETTINGS = Settings(
 KEY = ApiKeyCredential("user@example.org", "s3cr3t-key")
 
 
-def client_of(handler: Callable[[httpx.Request], httpx.Response], credential: Any = KEY, **options: Any) -> CommCareClient:
+def client_of(
+    handler: Callable[[httpx.Request], httpx.Response], credential: Any = KEY, **options: Any
+) -> CommCareClient:
     return CommCareClient(
         "https://hq.example.org", "dom", credential, settings=SETTINGS, sleep=lambda _: None,
         transport=httpx.MockTransport(handler), **options,
@@ -41,7 +43,12 @@ def client_of(handler: Callable[[httpx.Request], httpx.Response], credential: An
         (401, {}, b"", "commcare_credentials_invalid"),
         (401, {}, b"Username or API Key is incorrect, expired or deactivated", "commcare_credentials_invalid"),
         (401, {}, b'{"error":"not authorized"}', "commcare_domain_unknown"),
-        (401, {}, b'{"error":"Your current subscription does not have access to this feature"}', "commcare_no_subscription"),
+        (
+            401,
+            {},
+            b'{"error":"Your current subscription does not have access to this feature"}',
+            "commcare_no_subscription",
+        ),
         (401, {}, b'{"error":"API access has been temporarily cut off due to too many requests."}', "commcare_cut_off"),
         (401, {}, b'{"error":"You don\'t have permission to access this API"}', "commcare_permission_missing"),
         (403, {}, b"", "commcare_permission_missing"),
@@ -178,7 +185,16 @@ def test_server_addresses(url: str, base: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "ftp://x.org", "http://www.commcarehq.org", "https://u:p@hq.org", "https://hq.org/?x=1", "https://", "https://[bad"]
+    "url",
+    [
+        "",
+        "ftp://x.org",
+        "http://www.commcarehq.org",
+        "https://u:p@hq.org",
+        "https://hq.org/?x=1",
+        "https://",
+        "https://[bad",
+    ],
 )
 def test_server_addresses_that_cannot_be_used(url: str) -> None:
     with pytest.raises(NotCommCare):
@@ -229,7 +245,9 @@ def grant(demo: RunningServer) -> OAuthCredential:
     return OAuthCredential(client_id, secret, f"{demo.url}/oauth/token/", "", refresh_token, None)
 
 
-def test_oauth_tokens_are_renewed_when_they_end_and_the_new_grant_is_kept(demo: RunningServer, grant: OAuthCredential) -> None:
+def test_oauth_tokens_are_renewed_when_they_end_and_the_new_grant_is_kept(
+    demo: RunningServer, grant: OAuthCredential
+) -> None:
     kept: list[OAuthCredential] = [grant]
 
     def refresh(stale: str, renew: Callable[[Any], Any]) -> OAuthCredential:
@@ -259,7 +277,9 @@ def test_many_threads_renew_once(demo: RunningServer, grant: OAuthCredential) ->
     with CommCareClient(demo.url, MATERNAL, grant, settings=SETTINGS, refresh=refresh) as client:
         client.get_json("group/v1/", resource="groups")
         demo.control.expire_access_tokens()
-        threads = [threading.Thread(target=client.get_json, args=("group/v1/",), kwargs={"resource": "g"}) for _ in range(6)]
+        threads = [
+            threading.Thread(target=client.get_json, args=("group/v1/",), kwargs={"resource": "g"}) for _ in range(6)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -53,7 +53,9 @@ def test_question_paths_lead_to_answers(demo: RunningServer) -> None:
     form = max(structure.forms, key=lambda f: len(f.questions))
     for submission in demo.truth(MATERNAL).forms:
         if submission["form"].get("@xmlns") == form.xmlns:
-            answered |= {q.path for q in form.questions if q.repeat is None and _at(submission["form"], q.path) is not None}
+            answered |= {
+                q.path for q in form.questions if q.repeat is None and _at(submission["form"], q.path) is not None
+            }
     asked = {q.path for q in form.questions if q.repeat is None and not q.is_group}
     assert len(answered & asked) > len(asked) / 2
 
@@ -76,7 +78,9 @@ def app(app_id: str, *modules: dict[str, Any], **more: Any) -> dict[str, Any]:
     return {"id": app_id, "name": f"App {app_id}", "version": 3, "modules": list(modules), **more}
 
 
-def module(*forms: dict[str, Any], case_type: str = "person", properties: tuple[str, ...] = ("name",)) -> dict[str, Any]:
+def module(
+    *forms: dict[str, Any], case_type: str = "person", properties: tuple[str, ...] = ("name",)
+) -> dict[str, Any]:
     return {"name": {"en": "Module"}, "case_type": case_type, "case_properties": list(properties), "forms": list(forms)}
 
 

@@ -85,7 +85,9 @@ class Loader:
         found = {}
         for table, kind in TABLES.items():
             here, there = self.records(table), self.truth(kind)
-            wrong = {key for key in here.keys() | there.keys() if not _same(here.get(key), there.get(key), self.demo.url)}
+            wrong = {
+                key for key in here.keys() | there.keys() if not _same(here.get(key), there.get(key), self.demo.url)
+            }
             if wrong:
                 found[table] = {key: (here.get(key), there.get(key)) for key in sorted(wrong)[:3]}
         return found

@@ -40,7 +40,9 @@ def test_first_load_then_nothing_new(loader: Loader) -> None:
     report = loader()
     asked = {name: resource.requests for name, resource in report.resources.items()}
     assert asked == {source.name: len(source.passes) for source in loader.pipeline.sources}
-    assert loader.rows("SELECT case_id, xmin::text FROM raw.raw_cases ORDER BY 1") == before, "unchanged rows were written"
+    assert loader.rows("SELECT case_id, xmin::text FROM raw.raw_cases ORDER BY 1") == before, (
+        "unchanged rows were written"
+    )
 
 
 def test_incremental_load_brings_what_changed_and_full_refresh_marks_what_is_gone(loader: Loader) -> None:
@@ -76,7 +78,9 @@ def test_refused_resources_are_skipped_and_keep_their_rows(loader: Loader) -> No
     report = loader("groups", "locations")
     assert (report.resources["groups"].status, report.resources["locations"].status) == ("skipped", "loaded")
     assert report.resources["groups"].skipped_reason
-    tables = {n for (n,) in loader.rows(f"SELECT tablename FROM pg_tables WHERE schemaname = '{loader.tenant.prefix}_raw'")}
+    tables = {
+        n for (n,) in loader.rows(f"SELECT tablename FROM pg_tables WHERE schemaname = '{loader.tenant.prefix}_raw'")
+    }
     assert {source.table for source in loader.pipeline.sources} <= tables, "transforms need every table"
     count = loader.rows("SELECT count(*) FROM raw.raw_locations WHERE _deleted_at IS NULL")
     control.allow(MATERNAL, "group")
@@ -137,7 +141,15 @@ def test_a_killed_worker_leaves_nothing_wrong_behind(loader: Loader, point: str)
     loader("groups")
     login, prefix = loader.target.conninfo(), loader.tenant.prefix
     killed = subprocess.run(
-        [sys.executable, str(KILLED_WORKER), point, loader.demo.url, loader.demo.username, prefix, str(loader.work_dir)],
+        [
+            sys.executable,
+            str(KILLED_WORKER),
+            point,
+            loader.demo.url,
+            loader.demo.username,
+            prefix,
+            str(loader.work_dir),
+        ],
         env={
             **os.environ,
             "KILLED_API_KEY": loader.demo.api_key,
@@ -149,7 +161,9 @@ def test_a_killed_worker_leaves_nothing_wrong_behind(loader: Loader, point: str)
         text=True,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
-    counts = {count for table in ("raw_cases", "raw_forms") for (count,) in loader.rows(f"SELECT count(*) FROM raw.{table}")}
+    counts = {
+        count for table in ("raw_cases", "raw_forms") for (count,) in loader.rows(f"SELECT count(*) FROM raw.{table}")
+    }
     assert counts <= {0, len(loader.demo.truth(MATERNAL).cases), len(loader.demo.truth(MATERNAL).forms)}, "half a table"
     loader()
     assert loader.differences() == {}
@@ -165,7 +179,10 @@ def test_values_that_postgres_cannot_hold_are_repaired_or_set_aside(loader: Load
     ), status=200)  # fmt: skip
     report = loader("groups").resources["groups"]
     assert (report.rows_landed, report.rejected, report.repaired) == (2, 2, 3)
-    assert report.rejected_reasons == {"a number is beyond what Postgres can hold": 1, "the record has no primary key": 1}
+    assert report.rejected_reasons == {
+        "a number is beyond what Postgres can hold": 1,
+        "the record has no primary key": 1,
+    }
     rows = dict(loader.rows("SELECT group_id, record->>'name' FROM raw.raw_groups"))
     assert rows == {"good": "a�b � \U0001f600 \\u0000", "typed": '{"not": "text"}'}
     assert loader.rows("SELECT name FROM raw.raw_groups WHERE group_id = 'typed'") == [(None,)]
@@ -183,7 +200,9 @@ def test_what_cannot_start_is_refused(loader: Loader) -> None:
 
 
 @pytest.mark.parametrize("phase", ["walk", "load"])
-def test_an_interrupt_ends_threads_and_statements_at_once(loader: Loader, monkeypatch: pytest.MonkeyPatch, phase: str) -> None:
+def test_an_interrupt_ends_threads_and_statements_at_once(
+    loader: Loader, monkeypatch: pytest.MonkeyPatch, phase: str
+) -> None:
     """As Dagster interrupts a cancelled run: an exception in the main thread while others wait or write."""
     if phase == "walk":
         loader.demo.control.set_latency(30)
@@ -199,5 +218,7 @@ def test_an_interrupt_ends_threads_and_statements_at_once(loader: Loader, monkey
         loader("groups", client=client)
     timer.cancel()
     assert time.monotonic() - began < 25, "it waited for what was to be ended"
-    running = "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND application_name = 'explorer-load'"
+    running = (
+        "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND application_name = 'explorer-load'"
+    )
     assert loader.rows(running) == [(0,)]

@@ -156,7 +156,9 @@ def test_offset_walks_of_unsorted_lists(count: int, page_size: int, clamp: int, 
             names.reverse()
         objects = [{"id": name} for name in names[offset : offset + limit]]
         link = f"/a/d/api/things/?offset={offset + limit}&limit={limit}" if offset + limit < count else None
-        return httpx.Response(200, json={"meta": {"next": link, "limit": limit, "total_count": count}, "objects": objects})
+        return httpx.Response(
+            200, json={"meta": {"next": link, "limit": limit, "total_count": count}, "objects": objects}
+        )
 
     assert walk_all(server, "offset", page_size).keys() == {f"r{n:02}" for n in range(count)}
 
@@ -264,7 +266,9 @@ def test_throttling_for_hours_ends_the_walk(walks: DemoWalks, pipeline: Any) -> 
     assert len(walks.demo.control.requests) == before + 1
 
 
-@pytest.mark.parametrize("switch", [{"drop_collection": True}, {"endless_paging": True}, {"next_host": "http://evil.example"}])
+@pytest.mark.parametrize(
+    "switch", [{"drop_collection": True}, {"endless_paging": True}, {"next_host": "http://evil.example"}]
+)
 @pytest.mark.parametrize("name", ["cases", "forms", "locations"])
 def test_answers_of_wrong_meaning(walks: DemoWalks, pipeline: Any, switch: dict[str, Any], name: str) -> None:
     """An error, or all records: a walk that goes by its own position is not misled by a `next` without end."""

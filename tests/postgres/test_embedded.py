@@ -262,7 +262,8 @@ def test_interrupted_initdb_is_begun_anew(stopped: Path) -> None:
     update_record(stopped, lambda record: setattr(record, "initialized", False))
     postgres.start()
     connect(stopped).close()
-    assert sorted(path.name for path in data.parent.iterdir()) == ["data", "log"]
+    # `bin`: a copy of the programs, made where the server's account cannot reach the installed ones.
+    assert {path.name for path in data.parent.iterdir()} - {"bin"} == {"data", "log"}
 
 
 def test_lost_record_keeps_the_data(stopped: Path) -> None:
