@@ -105,16 +105,14 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
         )
 
 
-def failure(error: Exception) -> dg.Failure:
+def failure(error: ExplorerError) -> dg.Failure:
     """The error as Dagster shows it: message, next step and code as metadata; retried only where trying again can help."""
-    if not isinstance(error, ExplorerError):
-        raise error
     return dg.Failure(
         description=str(error),
         metadata={
             "code": error.code,
             "next_step": error.next_step,
-            **{k: dg.MetadataValue.json(v) for k, v in error.details.items()},
+            "details": dg.MetadataValue.json(error.details),
         },
         allow_retries=isinstance(error, TransientError),
     )

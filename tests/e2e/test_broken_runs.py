@@ -182,10 +182,13 @@ def test_a_second_launch_answers_with_the_running_one(synced: Stack) -> None:
     assert synced.finished(first, MOTHERS)["status"] == "SUCCESS"
 
 
-def test_a_server_that_fails_is_named_and_nothing_is_lost(synced: Stack) -> None:
+@pytest.mark.parametrize(("path", "resource"), [("case/v2", "cases"), ("application", "app_structure")])
+def test_a_server_that_fails_is_named_and_nothing_is_lost(synced: Stack, path: str, resource: str) -> None:
     before = synced.rows(MOTHERS, COUNT)
-    synced.demo.control.fail("case/v2", kind="status", status=200, body="<html>down for maintenance</html>", times=50)
+    synced.demo.control.fail(path, kind="status", status=200, body="<html>down for maintenance</html>", times=50)
     run = synced.sync(MOTHERS)
     assert run["status"] == "FAILURE"
-    assert "cases" in json.dumps(run["errors"])
+    told = json.dumps(run["errors"])
+    assert resource in told
+    assert "is a web page, not data" in told
     assert synced.rows(MOTHERS, COUNT) == before
