@@ -7,9 +7,12 @@ environment variables. What runs are and how they start is not here: see `launch
 from collections.abc import Mapping
 from typing import Any, Self
 
+import psycopg2
 from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordinator
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
+from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError
 
 from explorer_dagster.bootstrap import prepare
 from explorer_dagster.settings import get_settings
@@ -32,9 +35,19 @@ class ExplorerStorage(DagsterPostgresStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         storage = cls(postgres_url=prepare(get_settings()).dagster.sqlalchemy_url(), inst_data=inst_data)
-        for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
+        for part in (storage._run_storage, storage._event_log_storage, storage._schedule_storage):
             part.optimize_for_webserver(statement_timeout=0, pool_recycle=POOL_RECYCLE_S, max_overflow=POOL_OVERFLOW)
+            event.listen(part._engine, "checkout", _refuse_dead_connection)
         return storage
+
+
+def _refuse_dead_connection(connection: Any, _record: object, _proxy: object) -> None:
+    """Let the pool replace a connection that the server has closed, for instance because it was restarted."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except psycopg2.Error as error:
+        raise DisconnectionError from error
 
 
 class ExplorerRunQueue(QueuedRunCoordinator[Any]):
