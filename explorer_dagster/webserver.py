@@ -39,8 +39,8 @@ _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 class Guard:
     """ASGI middleware in front of the Dagster app.
 
-    Refuses with 403 a foreign Host or Origin and any change without the token, with 405 a GraphQL mutation by GET, with 413
-    a body over `MAX_BODY_BYTES`. `hosts` are the accepted `host:port` values of the Host header.
+    Refuses with 403, and says why: a foreign Host or Origin, any change without the token, a GraphQL mutation by GET, a body
+    over `MAX_BODY_BYTES`. `hosts` are the accepted `host:port` values of the Host header.
     """
 
     def __init__(self, app: ASGIApp, *, token: str, hosts: Iterable[str]) -> None:

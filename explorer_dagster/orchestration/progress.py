@@ -26,7 +26,8 @@ class Progress:
         slot = key if self._per_asset else None
         now = time.monotonic()
         with self._lock:
-            if now - self._last.get(slot, now - INTERVAL_S) < INTERVAL_S:
+            last = self._last.get(slot)
+            if last is not None and now - last < INTERVAL_S:
                 return
             self._last[slot] = now
             known = {label: value for label, value in facts.items() if value is not None}
