@@ -7,6 +7,7 @@ from explorer_dagster.registry.loader import PipelineInvalid, load_pipeline, loa
 from explorer_dagster.registry.models import (
     Cursor,
     Discovery,
+    ForEach,
     Pass,
     Pipeline,
     Relationship,
@@ -18,6 +19,7 @@ from explorer_dagster.registry.models import (
 __all__ = [
     "Cursor",
     "Discovery",
+    "ForEach",
     "Pass",
     "Pipeline",
     "PipelineInvalid",

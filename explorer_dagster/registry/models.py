@@ -63,32 +63,63 @@ class Pass(_Part):
     constants: dict[str, str | bool | int] = {}
 
 
+class ForEach(_Part):
+    """One walk per record of an earlier source: its value in `key` is sent as `param` and put into the own column `column`."""
+
+    source: Name
+    param: str = Field(min_length=1)
+    key: Name
+    column: Name
+
+
 class Source(_Part):
     """One resource of the API and the raw table it lands in.
 
     `endpoint` is relative to `{server}/a/{domain}/api/`. `paging`: `cursor` (case API v2), `indexed_on` (forms, by date),
-    `offset` (tastypie), `single` (one response). `rename` maps a field of the record to its column. `keys` are the typed
-    columns beside the record's full JSON. Without `cursor` each load replaces the table's content.
+    `offset` (tastypie), `link` (UCR data: the answer's `next` until a page is empty), `single` (one response). `page_size`
+    records are asked for at first, up to `max_page_size` (default: `page_size`) where pages are small and quick. `max_windows`:
+    ranges of `indexed_on` walked at a time. `rename` maps a field of the record to its column. `keys` are the typed columns
+    beside the record's full JSON. `key_from`: whether the primary key is a field of the record, or a hash over the whole record
+    because none of its fields is unique. Without `cursor` each load replaces the table's content.
     """
 
     name: Name
     table: Name
     description: str
     endpoint: str
-    paging: Literal["cursor", "indexed_on", "offset", "single"]
+    paging: Literal["cursor", "indexed_on", "offset", "link", "single"]
     collection: str
     primary_key: Name
+    key_from: Literal["field", "content"] = "field"
     keys: dict[Name, KeyType]
     page_size: int = Field(1000, ge=1, le=5000)
+    max_page_size: int | None = Field(None, ge=1, le=10_000)
+    max_windows: int = Field(8, ge=1, le=16)
     params: dict[str, str] = {}
     rename: dict[str, Name] = {}
     passes: tuple[Pass, ...] = (Pass(),)
+    for_each: ForEach | None = None
     cursor: Cursor | None = None
+
+    @property
+    def largest_page(self) -> int:
+        """Records that one page may be asked for."""
+        return max(self.page_size, self.max_page_size or 0)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.primary_key not in self.keys:
             raise ValueError(f"primary_key {self.primary_key!r} is not among keys")
+        if self.key_from == "content" and self.keys[self.primary_key] != "text":
+            raise ValueError(
+                f"key_from content gives a text: primary_key {self.primary_key!r} is declared as another type"
+            )
+        if self.max_page_size is not None and self.max_page_size < self.page_size:
+            raise ValueError("max_page_size is less than page_size")
+        if self.for_each and self.for_each.column not in self.keys:
+            raise ValueError(f"for_each.column {self.for_each.column!r} is not among keys")
+        if self.for_each and self.cursor:
+            raise ValueError("for_each and cursor exclude each other: there is one stored cursor per source")
         if self.cursor and self.cursor.field not in self.keys:
             raise ValueError(f"cursor.field {self.cursor.field!r} is not among keys")
         if not self.table.startswith("raw_"):
@@ -112,7 +143,10 @@ class Relationship(_Part):
 
 
 class Pipeline(_Part):
-    """One file of `pipelines/`: one Dagster job over all tenants (partitions)."""
+    """One file of `pipelines/`: one Dagster job over all tenants (partitions).
+
+    `schedule` starts it with what changed since the last load, `full_refresh` with everything, which finds out what is gone.
+    """
 
     name: Name
     title: str
@@ -121,6 +155,7 @@ class Pipeline(_Part):
     asset_prefix: Name
     owners: tuple[str, ...] = ()
     schedule: Schedule | None = None
+    full_refresh: Schedule | None = None
     discovery: tuple[Discovery, ...]
     sources: tuple[Source, ...] = Field(min_length=1)
     transforms: Transforms
@@ -136,6 +171,21 @@ class Pipeline(_Part):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:
                 raise ValueError(f"{what} used twice: {', '.join(twice)}")
+        return self
+
+    @model_validator(mode="after")
+    def _references_lead_back(self) -> Self:
+        earlier: dict[str, Source] = {}
+        for source in self.sources:
+            if source.for_each:
+                parent = earlier.get(source.for_each.source)
+                if parent is None:
+                    raise ValueError(f"{source.name}: for_each.source {source.for_each.source!r} is no earlier source")
+                if source.for_each.key not in parent.keys:
+                    raise ValueError(
+                        f"{source.name}: for_each.key {source.for_each.key!r} is not among keys of {parent.name}"
+                    )
+            earlier[source.name] = source
         return self
 
     def source(self, name: str) -> Source:
