@@ -26,8 +26,11 @@ RAW_TABLES = {
     "raw_web_users": "web_user_id text primary key, username text",
     "raw_groups": "group_id text primary key, name text",
     "raw_locations": "location_id text primary key, site_code text, parent_location_id text",
+    "raw_location_types": "location_type_id text primary key, code text",
     "raw_lookup_tables": "lookup_table_id text primary key, tag text",
     "raw_lookup_table_items": "item_id text primary key, data_type_id text",
+    "raw_ucr_data_sources": "data_source_id text primary key, display_name text",
+    "raw_ucr_rows": "row_id text primary key, data_source_id text, doc_id text, inserted_at timestamptz",
 }
 
 

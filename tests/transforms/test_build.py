@@ -159,10 +159,17 @@ def fill(workshop: Workshop) -> None:
             site_code=location,
             parent_location_id=above,
         )
+    for code, above in (("district", None), ("village", "/a/d/api/location_type/v1/11/")):
+        record = {"name": code.title(), "parent": above, "administrative": above is None, "shares_cases": True}
+        workshop.add("raw_location_types", record, location_type_id="11" if above is None else "12", code=code)
     table = {"fields": [{"field_name": "name", "properties": ["lang"]}], "is_global": True}
     workshop.add("raw_lookup_tables", table, lookup_table_id="t1", tag="villages")
     fields = {"name": {"field_list": [{"field_value": "Rampur", "properties": {}}]}}
     workshop.add("raw_lookup_table_items", {"fields": fields, "sort_key": 3}, item_id="i1", data_type_id="t1")
+    workshop.add("raw_ucr_data_sources", {}, data_source_id="d1", display_name="Births")
+    for number, source in enumerate(("d1", "d1", "gone")):
+        row = {"doc_id": "f1", "id": "f1", "inserted_at": "2024-01-01", "repeat_iteration": number, "sex": None}
+        workshop.add("raw_ucr_rows", row, row_id=f"r{number}", data_source_id=source, doc_id="f1")
 
 
 def test_everything_is_built_and_reported_once(built: Built) -> None:
@@ -219,6 +226,19 @@ def test_users_locations_and_lookup_tables(built: Built) -> None:
     assert built.workshop.read("select field_names, is_global from lookup_tables") == [(["name"], True)]
     assert built.workshop.read("select tag, fields, sort_key from lookup_table_items") == [
         ("villages", {"name": "Rampur"}, 3)
+    ]
+
+
+def test_location_types_and_ucr_rows(built: Built) -> None:
+    assert built.workshop.read("select * from location_types order by 1") == [
+        ("11", "district", "District", None, True, True, None),
+        ("12", "village", "Village", "11", False, True, None),
+    ]
+    columns = "row_id, data_source_name, doc_id, repeat_iteration, inserted_at, indicators"
+    assert built.workshop.read(f"select {columns} from ucr_rows order by 1") == [
+        ("r0", "Births", "f1", 0, None, {"sex": None}),
+        ("r1", "Births", "f1", 1, None, {"sex": None}),
+        ("r2", None, "f1", 2, None, {"sex": None}),
     ]
 
 

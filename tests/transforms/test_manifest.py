@@ -16,8 +16,11 @@ MARTS = {
     "web_users",
     "groups",
     "locations",
+    "location_types",
     "lookup_tables",
     "lookup_table_items",
+    "ucr_data_sources",
+    "ucr_rows",
 }
 
 

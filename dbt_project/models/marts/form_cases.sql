@@ -6,22 +6,33 @@ forms as (
 
 ),
 
--- Case blocks lie at any depth, alone or in lists. Version 1 blocks have case_id and date_modified as elements instead of attributes.
-blocks as (
+-- The server takes for a case block what is called `case`, at any depth, alone or in a list, and has an id: an attribute, in version 1
+-- an element. Ledgers and other elements with ids of their own are none.
+found as (
 
     select
         forms.form_id,
-        block.value,
-        coalesce(block.value ->> '@case_id', block.value ->> 'case_id') as case_id
+        node.value
     from forms
-    cross join lateral jsonb_path_query(
-        forms.form,
-        'strict $.** ? (@.type() == "object" && (exists(@."@case_id") || (exists(@."case_id") && exists(@."date_modified"))))'
-    ) as block (value)
+    cross join lateral jsonb_path_query(forms.form, 'strict $.** ? (@.type() == "object" && exists(@."case"))."case"') as node (value)
 
 ),
 
--- An action arrives as an object, as '' or as null when it had no content. A block without any action still touches its case: an update.
+blocks as (
+
+    select
+        found.form_id,
+        block.value,
+        coalesce(block.value ->> '@case_id', block.value ->> 'case_id') as case_id
+    from found
+    cross join lateral jsonb_array_elements(
+        case when jsonb_typeof(found.value) = 'array' then found.value else jsonb_build_array(found.value) end
+    ) as block (value)
+    where jsonb_typeof(block.value) = 'object'
+
+),
+
+-- An action without content arrives as '', null or {}: only `close` needs none. A block without any action still touches its case: an update.
 actions as (
 
     select distinct
@@ -30,11 +41,18 @@ actions as (
         action.name as action
     from blocks
     cross join lateral (
+        select
+            {{ json_object("blocks.value -> 'create'") }} <> '{}' as creates,
+            {{ json_object("blocks.value -> 'update'") }} <> '{}' as updates,
+            {{ json_object("blocks.value -> 'index'") }} <> '{}' as links,
+            blocks.value ? 'close' as closes
+    ) as done
+    cross join lateral (
         values
-            ('create', blocks.value ? 'create'),
-            ('close', blocks.value ? 'close'),
-            ('index', jsonb_typeof(blocks.value -> 'index') = 'object'),
-            ('update', jsonb_typeof(blocks.value -> 'update') = 'object' or not blocks.value ?| array['create', 'close', 'index'])
+            ('create', done.creates),
+            ('close', done.closes),
+            ('index', done.links),
+            ('update', done.updates or not (done.creates or done.closes or done.links))
     ) as action (name, is_present)
     where action.is_present and blocks.case_id <> ''
 
