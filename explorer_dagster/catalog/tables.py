@@ -100,3 +100,11 @@ audit = Table(
     Column("detail", JSONB),
     Column("duration_ms", Integer),
 )
+request_slots = Table(
+    "request_slots",
+    metadata,
+    Column("server", Text, primary_key=True),
+    Column("domain", Text, primary_key=True),
+    _at("next_at"),
+    _at("not_before"),
+)

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-import httpx
+import msgspec
 from typing_extensions import TypeIs
 
 from explorer_dagster.commcare import settings as constants
 from explorer_dagster.commcare.address import Server
 from explorer_dagster.commcare.errors import CommCareError, CredentialsInvalid, NotCommCare, ServerError, Unreachable
+from explorer_dagster.commcare.wire import AnswerRefused, NoAnswer, Wire
 
 
 class ApiKey(Protocol):
@@ -51,11 +52,11 @@ Refresh = Callable[[str, Callable[[Any], Any]], Any]
 class Authorization:
     """The credential in force; usable from many threads. Its repr and errors never show it."""
 
-    def __init__(self, server: Server, credential: Credential, refresh: Refresh | None, http: httpx.Client) -> None:
+    def __init__(self, server: Server, credential: Credential, refresh: Refresh | None, wire: Wire) -> None:
         self._server = server
         self._credential = credential
         self._refresh = refresh
-        self._http = http
+        self._wire = wire
         self._lock = threading.Lock()
         if _is_oauth(credential) and not server.owns(credential.token_url):
             raise CredentialsInvalid(
@@ -107,10 +108,13 @@ class Authorization:
         }
         if credential.client_secret:
             form["client_secret"] = credential.client_secret
-        answer = self._post_token(credential.token_url, form)
+        grant = self._post_token(credential.token_url, form)
         try:
-            token, lifetime_s = answer["access_token"], float(answer.get("expires_in") or 0)
-            renewed = answer.get("refresh_token") or credential.refresh_token
+            token, lifetime_s = (
+                grant["access_token"],
+                min(float(grant.get("expires_in") or 0), constants.TOKEN_MAX_LIFETIME_S),
+            )
+            renewed = grant.get("refresh_token") or credential.refresh_token
         except (KeyError, TypeError, ValueError, AttributeError):
             token = renewed = None
         if not isinstance(token, str) or not token or not isinstance(renewed, str):
@@ -125,28 +129,33 @@ class Authorization:
         failure: CommCareError | None = None
         for _ in range(constants.TOKEN_ATTEMPTS):
             try:
-                response = self._http.post(url, data=form)
-            except httpx.TransportError as error:
+                answer = self._wire.send("POST", url, form=form)
+            except NoAnswer as none:
                 failure = Unreachable(
-                    f"The token endpoint of {self._server.host} did not answer ({type(error).__name__}).",
+                    f"The token endpoint of {self._server.host} {none.why} ({none.kind}).",
                     next_step="Try again later; the tenant's credentials are unchanged.",
                 )
                 continue
-            if response.status_code == 200:
+            except AnswerRefused as refused:
+                raise NotCommCare(
+                    f"The token endpoint's answer cannot be used: {refused.why}.",
+                    next_step="Check the tenant's server and token address.",
+                ) from None
+            if answer.status == 200:
                 try:
-                    return response.json()
-                except ValueError:
+                    return msgspec.json.decode(answer.body)
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                     return None
-            if response.status_code < 500 and response.status_code != 429:
+            if answer.status < 500 and answer.status != 429:
                 raise CredentialsInvalid(
-                    f"The server refused to renew the access token (HTTP {response.status_code}).",
+                    f"The server refused to renew the access token (HTTP {answer.status}).",
                     next_step="Authorise the tenant again (explorer tenants add): a refresh token lives 15 days.",
-                    details={"status": response.status_code},
+                    details={"status": answer.status},
                 )
             failure = ServerError(
-                f"The token endpoint failed (HTTP {response.status_code}).",
+                f"The token endpoint failed (HTTP {answer.status}).",
                 next_step="Try again later; the tenant's credentials are unchanged.",
-                details={"status": response.status_code},
+                details={"status": answer.status},
             )
         assert failure is not None  # noqa: S101 - TOKEN_ATTEMPTS is at least one
         raise failure

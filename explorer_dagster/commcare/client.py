@@ -1,16 +1,13 @@
-"""How one request to a CommCare server is made: to its own host only, authorised, paced, retried, bounded and judged.
+"""How one request to a CommCare server is made: to its own host only, authorised, paced, retried and judged.
 
-What the server's refusals mean is in `refusals`; which requests make up a resource is the business of `explorer_dagster.loading`.
+How an answer comes in is in `wire`, what the server's refusals mean in `refusals`; which requests make up a resource is the
+business of `explorer_dagster.loading`.
 """
 
-import contextlib
 import random
-import socket
 import threading
-import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -27,8 +24,9 @@ from explorer_dagster.commcare.errors import (
     ResponseMalformed,
     Unreachable,
 )
-from explorer_dagster.commcare.limiter import shared_limiter
-from explorer_dagster.commcare.refusals import is_retryable, retry_after_s, to_error
+from explorer_dagster.commcare.limiter import Paused, RateLimiter
+from explorer_dagster.commcare.refusals import is_retryable, retry_after_s, throttled, to_error
+from explorer_dagster.commcare.wire import AnswerRefused, NoAnswer, Wire
 from explorer_dagster.settings import Settings
 
 T = TypeVar("T")
@@ -60,8 +58,9 @@ class CommCareClient:
     """A project space's API. A context manager; usable from many threads at once.
 
     `credential`: the catalog's ApiKeyCredential or OAuthCredential. `refresh(stale_access_token, renew)` keeps a renewed token
-    and returns the credential in force; without it a renewed token lives as long as the client. `sleep`: how to wait.
-    `transport`: what carries requests instead of the network.
+    and returns the credential in force; without it a renewed token lives as long as the client. `limiter`: the pace of requests,
+    in common with others who use the project space; without it the client has one of its own. `sleep`: how to wait. `transport`:
+    what carries requests instead of the network.
 
     Raises:
         NotCommCare: the server's address cannot be used.
@@ -75,38 +74,21 @@ class CommCareClient:
         *,
         settings: Settings,
         refresh: Refresh | None = None,
+        limiter: RateLimiter | None = None,
         sleep: Callable[[float], object] | None = None,
         transport: httpx.BaseTransport | None = None,
         max_attempts: int | None = None,
     ) -> None:
         self.server = Server.parse(server)
         self.domain = domain
+        self.limiter = limiter or RateLimiter(settings.requests_per_second)
         self._settings = settings
-        self._stopped = threading.Event()
-        self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-        self._sleep = sleep or self._stopped.wait
         self._max_attempts = max_attempts or settings.http_max_attempts
-        self._max_bytes = settings.http_max_response_mb * 1024 * 1024
-        self._limiter = shared_limiter(self.server.base, domain, settings.requests_per_second)
         self._usage: dict[str, Usage] = {}
         self._usage_lock = threading.Lock()
-        self._http = httpx.Client(
-            headers={
-                "User-Agent": f"data-explorer/{version('data-explorer')}",
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip, deflate",
-            },
-            timeout=httpx.Timeout(
-                settings.http_timeout_s, connect=min(constants.CONNECT_TIMEOUT_S, settings.http_timeout_s)
-            ),
-            limits=httpx.Limits(
-                max_connections=constants.MAX_CONNECTIONS, max_keepalive_connections=constants.MAX_CONNECTIONS
-            ),
-            follow_redirects=False,
-            trust_env=not self.server.is_loopback,
-            transport=transport,
-        )
-        self._authorization = Authorization(self.server, credential, refresh, self._http)
+        self._wire = Wire(self.server, settings, transport)
+        self._sleep = sleep or self._wire.rest
+        self._authorization = Authorization(self.server, credential, refresh, self._wire)
 
     def __repr__(self) -> str:
         return f"CommCareClient({self.server.base!r}, {self.domain!r})"
@@ -121,21 +103,23 @@ class CommCareClient:
 
     def close(self) -> None:
         """Close the connections."""
-        self._http.close()
+        self._wire.close()
 
     def stop(self) -> None:
         """End all requests and all waiting, in whatever threads they are; later requests fail at once."""
-        self._stopped.set()
-        for connection in list(self._sockets):
-            # Closing does not wake a thread that reads; shutting down does.
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        self._http.close()
+        self._wire.stop()
 
     def usage(self, resource: str) -> Usage:
         """Requests and bytes spent on `resource` by this client."""
         with self._usage_lock:
             return self._usage.setdefault(resource, Usage())
+
+    @property
+    def total_usage(self) -> Usage:
+        """Requests and bytes spent on all resources by this client."""
+        with self._usage_lock:
+            spent = list(self._usage.values())
+            return Usage(sum(usage.requests for usage in spent), sum(usage.bytes for usage in spent))
 
     def get_json(self, endpoint: str, *, resource: str, params: Params = (), in_domain: bool = True) -> Any:
         """One answer as plain Python values. Raises what `get` raises."""
@@ -205,62 +189,31 @@ class CommCareClient:
     def _try_once(
         self, target: _Target, params: tuple[tuple[str, str], ...], header: str, decode: Callable[[bytes], T]
     ) -> T:
-        self._limiter.wait(self._sleep)
-        if self._stopped.is_set():
-            stopped = Unreachable(
-                f"{target.resource}: the client was stopped.", next_step="Start again.", details=target.details
-            )
-            raise _Refused(None, stopped, retryable=False)
+        self._wait_for_slot(target)
         try:
-            with self._http.stream(
-                "GET",
-                target.url,
-                params=params or None,
-                headers={"Authorization": header},
-                extensions={"trace": self._note_connection},
-            ) as response:
-                body = self._read(target, response)
-        except httpx.TransportError as error:
+            answer = self._wire.send("GET", target.url, params=params, headers={"Authorization": header})
+        except NoAnswer as none:
             self._count(target.resource, 0)
-            raise _Refused(None, _unreachable(self.server, target, error), retryable=True) from None
-        except httpx.DecodingError:
-            raise _Refused(200, _malformed(target, "its compression is broken"), retryable=True) from None
-        if response.status_code != 200:
-            meaning = to_error(response.status_code, response.headers, body, target.details, self.domain)
+            raise _Refused(None, _unreachable(self.server, target, none), retryable=not self._wire.is_stopped) from None
+        except AnswerRefused as refused:
+            self._count(target.resource, refused.received)
+            raise _Refused(refused.status, _malformed(target, refused.why), retryable=refused.may_pass) from None
+        self._count(target.resource, answer.received)
+        if answer.status != 200:
             raise _Refused(
-                response.status_code,
-                meaning,
-                retryable=is_retryable(response.status_code, body),
-                retry_after_s=retry_after_s(response.headers.get("Retry-After")),
+                answer.status,
+                to_error(answer.status, answer.headers, answer.body, target.details, self.domain),
+                retryable=is_retryable(answer.status, answer.body),
+                retry_after_s=retry_after_s(answer.headers.get("Retry-After")),
             )
-        return _decoded(target, body, decode)
+        return _decoded(target, answer.body, decode)
 
-    def _read(self, target: _Target, response: httpx.Response) -> bytes:
-        """The decoded body, refused as soon as it grows beyond the limit."""
-        encoding = response.headers.get("Content-Encoding", "").strip().lower()
-        if encoding not in constants.ACCEPTED_ENCODINGS:
-            raise _Refused(
-                response.status_code, _malformed(target, "its compression was not asked for"), retryable=False
-            )
-        chunks, size = [], 0
-        for chunk in response.iter_bytes():
-            size += len(chunk)
-            if size > self._max_bytes:
-                self._count(target.resource, response.num_bytes_downloaded)
-                limit_mb = self._settings.http_max_response_mb
-                raise _Refused(
-                    response.status_code, _malformed(target, f"it is larger than {limit_mb} MB"), retryable=False
-                )
-            chunks.append(chunk)
-        self._count(target.resource, response.num_bytes_downloaded)
-        return b"".join(chunks)
-
-    def _note_connection(self, event: str, facts: Mapping[str, Any]) -> None:
-        """httpcore's trace: keep the socket of each connection that is made, for `stop`."""
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            connection = facts["return_value"].get_extra_info("socket")
-            if connection is not None:
-                self._sockets.add(connection)
+    def _wait_for_slot(self, target: _Target) -> None:
+        try:
+            self.limiter.wait(self._sleep, longest_pause_s=self._settings.http_max_retry_after_s)
+        except Paused as pause:
+            error = throttled(target.details, self.domain, pause.remaining_s)
+            raise _Refused(None, error, retryable=False) from None
 
     def _count(self, resource: str, received: int) -> None:
         usage = self.usage(resource)
@@ -275,10 +228,11 @@ class CommCareClient:
         wait_s = max(
             asked_s if asked_s is not None else constants.RETRY_AFTER_DEFAULT_S, _backoff_s(attempt) if attempt else 0.0
         )
-        if (asked_s or 0.0) > longest_s or waited_s + wait_s > longest_s * constants.THROTTLE_PATIENCE:
+        # Everybody else in this project space would be refused as well.
+        self.limiter.pause(wait_s)
+        if wait_s > longest_s or waited_s + wait_s > longest_s * constants.THROTTLE_PATIENCE:
             raise refused.error from None
-        # All threads of this project space would be refused as well; a little jitter keeps them from coming back as one.
-        self._limiter.pause(wait_s)
+        # A little jitter keeps those who waited from coming back as one.
         wait_s += random.uniform(0.0, 0.25)  # noqa: S311 - spreads load, guards nothing
         self._sleep(wait_s)
         return wait_s
@@ -323,14 +277,9 @@ def _malformed(target: _Target, why: str) -> ResponseMalformed:
     )
 
 
-def _unreachable(server: Server, target: _Target, error: httpx.TransportError) -> CommCareError:
-    what = "cannot be reached"
-    if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
-        what = "broke off its answer"
-    elif isinstance(error, httpx.TimeoutException):
-        what = "did not answer in time"
+def _unreachable(server: Server, target: _Target, none: NoAnswer) -> CommCareError:
     return Unreachable(
-        f"{server.host} {what} ({target.resource}, page {target.page}; {type(error).__name__}).",
+        f"{server.host} {none.why} ({target.resource}, page {target.page}; {none.kind}).",
         next_step="Check the server's address and the network, then try again.",
         details=target.details,
     )

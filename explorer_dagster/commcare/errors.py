@@ -60,6 +60,12 @@ class Throttled(CommCareError, TransientError):
 
     code = "commcare_throttled"
 
+    @property
+    def retry_after_s(self) -> float | None:
+        """Seconds after which the server may answer again, as far as it said."""
+        seconds = self.details.get("retry_after_s")
+        return float(seconds) if seconds is not None else None
+
 
 class Unreachable(CommCareError, TransientError):
     """No answer: name resolution, connection, TLS or time limit."""

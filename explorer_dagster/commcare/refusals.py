@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from explorer_dagster.commcare import settings as constants
 from explorer_dagster.commcare.errors import (
     CommCareError,
     CredentialsInvalid,
@@ -49,11 +50,7 @@ def to_error(
     if status == 404:
         return _missing(reason, body, details, domain)
     if status == 429:
-        return Throttled(
-            f"{name}: project space {domain!r} has used up its requests{_waiting(headers)}.",
-            next_step="Try again later, or start fewer API clients: all of a project space share one allowance.",
-            details={**details, "retry_after_s": retry_after_s(headers.get("Retry-After"))},
-        )
+        return throttled(details, domain, retry_after_s(headers.get("Retry-After")))
     if status >= 500:
         return ServerError(
             f"{name}: the server failed with HTTP {status} on page {details['page']}.",
@@ -67,13 +64,23 @@ def to_error(
     )
 
 
+def throttled(details: dict[str, Any], domain: str, wait_s: float | None) -> Throttled:
+    """The allowance is used up, for `wait_s` seconds as far as the server has said."""
+    waiting = f" and may come back in {wait_s:.0f} s" if wait_s else ""
+    return Throttled(
+        f"{details['resource']}: project space {domain!r} has used up its requests{waiting}.",
+        next_step="Try again later, or start fewer API clients: all of a project space share one allowance.",
+        details={**details, "retry_after_s": wait_s},
+    )
+
+
 def is_retryable(status: int, body: bytes) -> bool:
     """Whether the same request may succeed later. HQ answers some of its own crashes with 404 and `error_message`."""
     return status >= 500 or status == 429 or (status == 404 and b'"error_message"' in body)
 
 
 def retry_after_s(value: str | None) -> float | None:
-    """Seconds of a Retry-After header: integer, float or HTTP date; None when absent or unreadable."""
+    """Seconds of a Retry-After header, a week at most: integer, float or HTTP date; None when absent or unreadable."""
     if not value:
         return None
     try:
@@ -81,10 +88,10 @@ def retry_after_s(value: str | None) -> float | None:
     except ValueError:
         try:
             moment = parsedate_to_datetime(value)
-        except ValueError:
+            seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
+        except (ValueError, OverflowError):
             return None
-        seconds = (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-    return None if math.isnan(seconds) else max(0.0, seconds)
+    return None if math.isnan(seconds) else min(max(0.0, seconds), constants.RETRY_AFTER_MAX_S)
 
 
 def _unauthorised(reason: str, details: dict[str, Any], domain: str) -> CommCareError:
@@ -141,12 +148,15 @@ def _missing(reason: str, body: bytes, details: dict[str, Any], domain: str) -> 
 
 
 def _redirect(headers: Mapping[str, str], details: dict[str, Any]) -> NotCommCare:
-    target = urlsplit(headers.get("Location", ""))
-    where = f" to {target.hostname}" if target.hostname else " to a login page" if "login" in target.path else ""
-    hint = f"If {target.hostname} is the right server, use its address." if target.hostname else "Check the address."
+    try:
+        target = urlsplit(headers.get("Location", ""))
+        host = target.hostname
+    except ValueError:
+        target, host = urlsplit(""), None
+    where = f" to {host}" if host else " to a login page" if "login" in target.path else ""
     return NotCommCare(
         f"{details['resource']}: the server redirects{where}; redirects are not followed.",
-        next_step=hint,
+        next_step=f"If {host} is the right server, use its address." if host else "Check the address.",
         details=details,
     )
 
@@ -170,8 +180,3 @@ def _reason(body: bytes) -> str:
 
 def _said(reason: str) -> str:
     return f" ({reason.rstrip('.')})" if reason else ""
-
-
-def _waiting(headers: Mapping[str, str]) -> str:
-    seconds = retry_after_s(headers.get("Retry-After"))
-    return f" and may come back in {seconds:.0f} s" if seconds and math.isfinite(seconds) else ""

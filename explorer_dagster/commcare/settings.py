@@ -13,6 +13,7 @@ TOKEN_PATH = "/oauth/token/"  # noqa: S105 - a path
 # Access tokens live 15 minutes; one that ends within this time is renewed before it is used.
 TOKEN_RENEW_BEFORE_S = 60.0
 TOKEN_ATTEMPTS = 3
+TOKEN_MAX_LIFETIME_S = 30 * 86_400.0
 
 # 429 without Retry-After is what some resources send; limits of a second are the common ones.
 RETRY_AFTER_DEFAULT_S = 1.0
@@ -21,7 +22,19 @@ BACKOFF_MAX_S = 30.0
 # Waiting for allowance on one request in all, as a multiple of the longest single wait.
 THROTTLE_PATIENCE = 3.0
 
+# Longest Retry-After believed: the longest window in which HQ counts requests is a week.
+RETRY_AFTER_MAX_S = 7 * 86_400.0
+# Longest that nobody asks a project space after a 429. Its allowance may have been raised since.
+PAUSE_MAX_S = 3600.0
+# Each 429 halves the rate down to this part of the ceiling; without another one it is back at the ceiling after the time given.
+RATE_MIN_PART = 1 / 32
+RATE_RECOVERY_S = 60.0
+# How long a process paces itself after the slots in the database could not be asked.
+SHARED_SLOTS_RETRY_S = 5.0
+
 CONNECT_TIMEOUT_S = 10.0
+# Of EXPLORER_HTTP_TIMEOUT_S, which limits each silence: how long a whole answer may take, however it trickles in.
+ANSWER_PATIENCE = 5.0
 MAX_CONNECTIONS = 16
 # More would let one nested encoding unpack to gigabytes before its size can be seen.
 ACCEPTED_ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})

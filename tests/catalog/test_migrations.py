@@ -21,6 +21,7 @@ SERVICE_RIGHTS = {
     "discovered": ({"SELECT", "INSERT"}, {}),
     "grants": ({"SELECT", "INSERT", "DELETE"}, {}),
     "principals": ({"SELECT", "INSERT"}, {"UPDATE": {"revoked_at"}}),
+    "request_slots": ({"SELECT", "INSERT", "UPDATE"}, {}),
     "schemas": ({"SELECT", "INSERT", "UPDATE"}, {}),
     "tenants": ({"SELECT", "INSERT", "DELETE"}, {"UPDATE": {"display_name", "status", "removed_at"}}),
     "tokens": ({"SELECT", "INSERT"}, {"UPDATE": {"revoked_at", "last_used_at"}}),
@@ -45,6 +46,16 @@ def test_concurrent_migrations_make_one_catalog(blank: Connections) -> None:
     with blank.admin.connect() as conn:
         owners = conn.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'catalog'").fetchall()
     assert owners == [("explorer_catalog",)]
+
+
+def test_a_catalog_of_the_first_version_is_brought_up_to_date(blank: Connections) -> None:
+    migrate(blank)
+    with blank.catalog.connect() as conn:
+        conn.execute("DROP TABLE catalog.request_slots")
+        conn.execute("UPDATE catalog.alembic_version SET version_num = '0001'")
+    migrate(blank)
+    with blank.service.connect() as conn:
+        assert conn.execute("SELECT count(*) FROM catalog.request_slots").fetchone() == (0,)
 
 
 def test_a_newer_catalog_is_left_alone(blank: Connections) -> None:

@@ -1,0 +1,23 @@
+"""When the next request to each project space may go out, in common for all processes (`commcare.limiter`)."""
+
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+# UNLOGGED: what a crash forgets is a pause of at most an hour, and a commit per request costs no write to disk.
+REQUEST_SLOTS = """
+CREATE UNLOGGED TABLE catalog.request_slots (
+    server text NOT NULL,
+    domain text NOT NULL,
+    next_at timestamptz NOT NULL,
+    not_before timestamptz NOT NULL,
+    PRIMARY KEY (server, domain)
+) WITH (fillfactor = 50);
+GRANT SELECT, INSERT, UPDATE ON catalog.request_slots TO explorer_service;
+"""
+
+
+def upgrade() -> None:
+    """Make the table."""
+    op.get_bind().exec_driver_sql(REQUEST_SLOTS)
