@@ -13,12 +13,20 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
 from explorer_dagster.catalog.credentials import ApiKeyCredential, OAuthCredential
 from explorer_dagster.commcare.address import Server
 from explorer_dagster.commcare.client import CommCareClient
-from explorer_dagster.commcare.errors import CommCareError, CredentialsInvalid, NotCommCare, ResponseMalformed
+from explorer_dagster.commcare.errors import (
+    CommCareError,
+    CredentialsInvalid,
+    NotCommCare,
+    ResponseMalformed,
+    Throttled,
+)
 from explorer_dagster.commcare.refusals import retry_after_s
 from explorer_dagster.settings import Settings
 
@@ -91,20 +99,53 @@ def test_no_answer_at_all_is_unreachable() -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("5", 5.0), ("0.25", 0.25), (None, None), ("", None), ("soon", None), ("nan", None), ("-3", 0.0),
-     ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0)],
+     ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("Fri, 31 Dec 9999 23:59:59 GMT", 604_800.0), ("7200", 7200.0), ("inf", 604_800.0),
+     ("1e400", 604_800.0), ("Wed, 21 Oct 99999 07:28:00 GMT", None), ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0)],
 )  # fmt: skip
 def test_retry_after_forms(text: str | None, seconds: float | None) -> None:
     assert retry_after_s(text) == seconds
 
 
+@given(st.text(max_size=40) | st.from_regex(r"[A-Z][a-z]{2}, \d{1,3} [A-Z][a-z]{2} \d{1,5} \d\d:\d\d:\d\d [+-]\d{1,9}"))
+def test_no_header_breaks_the_reading_of_it(text: str) -> None:
+    seconds = retry_after_s(text)
+    assert seconds is None or 0 <= seconds <= 604_800
+
+
 def test_waits_as_told_and_gives_up_when_it_is_told_for_ever() -> None:
     waits: list[float] = []
-    with client_of(lambda _: httpx.Response(429, headers={"Retry-After": "7.5"})) as client:
+    asked: list[httpx.Request] = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(429, headers={"Retry-After": "7.5"})
+
+    with client_of(refuse) as client:
         client._sleep = waits.append
-        with pytest.raises(CommCareError) as caught:
+        with pytest.raises(Throttled) as caught:
             client.get_json("x/", resource="x")
-    assert caught.value.code == "commcare_throttled"
-    assert 3 <= sum(7.5 <= wait < 8 for wait in waits) <= 10
+    assert caught.value.retry_after_s == 7.5
+    assert 3 <= len(asked) <= 10
+    assert sum(wait >= 7.5 for wait in waits) >= len(asked) - 1
+
+
+@pytest.mark.parametrize("retry_after", ["3600", "3600.5", "9e99"])
+def test_nobody_of_the_client_asks_while_the_server_wants_no_requests(retry_after: str) -> None:
+    """Hours are not waited: the first 429 ends the request, and the others of the client are not even sent."""
+    asked: list[httpx.Request] = []
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(429, headers={"Retry-After": retry_after})
+
+    with client_of(refuse) as client:
+        for page in (1, 2):
+            with pytest.raises(Throttled) as caught:
+                client.get("x/", resource="x", page=page, decode=msgspec.json.decode)
+            assert caught.value.retry_after_s is not None
+            assert 3500 < caught.value.retry_after_s <= 7 * 86_400
+            assert caught.value.details["page"] == page
+    assert len(asked) == 1
 
 
 class _Hostile(BaseHTTPRequestHandler):
