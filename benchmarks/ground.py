@@ -1,0 +1,303 @@
+"""The ground that benchmarks stand on: an embedded Postgres in a temporary home, tenants, the demo server, measured processes.
+
+Everything is made for the run and gone after it. What is measured runs in processes of its own (`worker`), the server too.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from psycopg import sql
+
+from benchmarks.worker import benchmark_settings
+from explorer_dagster.postgres.bootstrap import Connections, ensure_database
+from explorer_dagster.postgres.embedded import EmbeddedPostgres
+from explorer_dagster.postgres.provisioning import TenantNames, deprovision, new_prefix, provision
+
+ROOT = Path(__file__).parents[1]
+SEED = 1
+_MEMORY_EVERY_S = 0.2
+_END_TIMEOUT_S = 20.0
+
+OnProgress = Callable[[int], None]
+
+
+class ChildFailed(Exception):
+    """A process of the benchmark ended early; its last words are in the message."""
+
+
+class Child:
+    """A Python module in a process of its own, spoken to in JSON lines. Secrets go through the pipe, never the arguments."""
+
+    def __init__(self, module: str, first: dict[str, Any], log: Path) -> None:
+        self._module, self._log = module, log
+        # The run measures the defaults, not what somebody has set.
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("EXPLORER_", "DAGSTER_"))}
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module],
+                cwd=ROOT, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            )  # fmt: skip
+        self.hello = self.ask(first)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def ask(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Send a line, and the line that comes back."""
+        self.send(message)
+        return self.read()
+
+    def send(self, message: dict[str, Any]) -> None:
+        if self._process.stdin is None:
+            raise ChildFailed(f"{self._module} has no stdin")
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(message), file=self._process.stdin, flush=True)
+
+    def read(self) -> dict[str, Any]:
+        """The next line. Raises ChildFailed with the end of its log when there is none."""
+        line = self._process.stdout.readline() if self._process.stdout else ""
+        if not line:
+            last_words = self._log.read_text(errors="replace")[-2000:]
+            raise ChildFailed(f"{self._module} ended with status {self._process.wait()}:\n{last_words}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def end(self) -> None:
+        """Close its stdin, and end it when that does not."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+        try:
+            self._process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A tenant's place in the database, with its rw login."""
+
+    names: TenantNames
+    password: str = field(repr=False)
+
+    def table(self, name: str) -> tuple[str, str]:
+        """Schema and name of a raw table."""
+        return self.names.schema("raw"), name
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Rows of one table as COPY text."""
+
+    file: Path
+    columns: tuple[str, ...]
+    rows: int
+
+
+class Server:
+    """The demo server's process; `address` has url, username and api_key."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self.address = child.hello
+
+    def order(self, name: str, **arguments: Any) -> Any:
+        """See `server.Orders`."""
+        return self._child.ask({"order": name, **arguments})["answer"]
+
+
+class Worker:
+    """A measured process that is ready to do its job, any number of times."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def memory_mb(self) -> float:
+        """Its resident memory now."""
+        return resident_mb(self.pid)
+
+    def go(self, run_id: str = "benchmark", on_progress: OnProgress | None = None) -> dict[str, Any]:
+        """Do the job once; its result."""
+        self._child.send({"run_id": run_id})
+        while "result" not in (answer := self._child.read()):
+            if on_progress:
+                on_progress(answer["progress"])
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def go_watched(self, on_progress: OnProgress | None = None) -> tuple[dict[str, Any], list[tuple[float, float]]]:
+        """The same, with (seconds, resident MB) five times a second."""
+        samples: list[tuple[float, float]] = []
+        done, began = threading.Event(), time.perf_counter()
+
+        def watch() -> None:
+            while not done.wait(_MEMORY_EVERY_S):
+                samples.append((time.perf_counter() - began, self.memory_mb()))
+
+        thread = threading.Thread(target=watch, name="memory", daemon=True)
+        thread.start()
+        try:
+            return self.go(on_progress=on_progress), samples
+        finally:
+            done.set()
+            thread.join()
+
+
+class Ground:
+    """A context manager. `fsync=False`, for tests of the benchmarks themselves, spares the disk."""
+
+    def __init__(self, *, fsync: bool = True) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="explorer-benchmarks-"))
+        # Started by root the database runs as another account, which has to pass through here.
+        self._folder.chmod(0o711)
+        self._home = self._folder / "home"
+        self._fsync = fsync
+        self.files = self._folder / "files"
+        self.files.mkdir(mode=0o700)
+        self.connections: Connections
+
+    def __enter__(self) -> Self:
+        try:
+            server = EmbeddedPostgres(self._home, fsync=self._fsync)
+            self.connections = ensure_database(benchmark_settings(self._home), server=server)
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._remove()
+
+    @contextlib.contextmanager
+    def server(self, cases: int, *, remember: bool = True) -> Iterator[Server]:
+        """The demo server with `cases` cases and about as many forms."""
+        first = {"cases": cases, "seed": SEED, "remember": remember}
+        child = Child("benchmarks.server", first, self._folder / "server.log")
+        try:
+            yield Server(child)
+        finally:
+            child.end()
+
+    @contextlib.contextmanager
+    def tenant(self) -> Iterator[Tenant]:
+        """A tenant without tables."""
+        tenant = Tenant(TenantNames(new_prefix()), secrets.token_urlsafe(16))
+        prefix = tenant.names.prefix
+        with self.connections.admin.connect(autocommit=True) as admin:
+            provision(admin, prefix, rw_password=tenant.password, ro_password=secrets.token_urlsafe(16))
+        try:
+            yield tenant
+        finally:
+            with self.connections.admin.connect(autocommit=True) as admin:
+                deprovision(admin, prefix)
+
+    @contextlib.contextmanager
+    def loader(
+        self, tenant: Tenant, server: Server, resources: Sequence[str], changes: dict[str, dict[str, Any]] | None = None
+    ) -> Iterator[Worker]:
+        """A process that loads `resources` into the tenant. `changes`: fields of sources of the pipeline."""
+        job = {
+            "kind": "load", "server": server.address, "resources": list(resources), "changes": changes or {},
+            "prefix": tenant.names.prefix, "work_dir": str(self.files / "work"),
+        }  # fmt: skip
+        with self._worker(job, tenant) as worker:
+            yield worker
+
+    def copy_alone(self, tenant: Tenant, tables: dict[str, Prepared], like: Tenant) -> dict[str, Any]:
+        """COPY `tables` into tables of the same definition as those of `like`; `{"wall_s", "rows"}`."""
+        parts = []
+        for name, prepared in tables.items():
+            self._make_like(tenant, name, like)
+            parts.append({"table": tenant.table(name), "columns": prepared.columns, "file": str(prepared.file)})
+        self.settle()
+        with self._worker({"kind": "copy", "parts": parts}, tenant) as worker:
+            return worker.go()
+
+    def _make_like(self, tenant: Tenant, name: str, like: Tenant) -> None:
+        """A table with the columns, types and primary key of the other tenant's."""
+        place, other = sql.Identifier(*tenant.table(name)), sql.Identifier(*like.table(name))
+        with self.connections.admin.connect(autocommit=True) as admin:
+            admin.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(place, other))
+            admin.execute(sql.SQL("ALTER TABLE {} OWNER TO {}").format(place, sql.Identifier(tenant.names.rw)))
+
+    @contextlib.contextmanager
+    def requester(self, server: Server, requests: Sequence[str]) -> Iterator[Worker]:
+        """A process that sends `requests` and does nothing else."""
+        with self._worker({"kind": "requests", "server": server.address, "requests": list(requests)}) as worker:
+            yield worker
+
+    def prepare(self, tenant: Tenant, table: str, run_id: str | None = None) -> Prepared:
+        """The table's rows (or those of one run) as a file of COPY text."""
+        with self.connections.admin.connect(autocommit=True) as admin:
+            names = "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
+            columns = tuple(
+                name for (name,) in admin.execute(names + " ORDER BY ordinal_position", tenant.table(table))
+            )
+            chosen = sql.SQL("SELECT {} FROM {}").format(
+                sql.SQL(", ").join(map(sql.Identifier, columns)), sql.Identifier(*tenant.table(table))
+            )
+            if run_id is not None:
+                chosen += sql.SQL(" WHERE _run_id = {}").format(run_id)
+            path = self.files / f"{table}.{run_id or 'all'}.txt"
+            with path.open("wb") as file, admin.cursor() as cursor:
+                with cursor.copy(sql.SQL("COPY ({}) TO STDOUT").format(chosen)) as copy:
+                    for block in copy:
+                        file.write(block)
+                return Prepared(path, columns, cursor.rowcount)
+
+    def count(self, tenant: Tenant, table: str) -> int:
+        """Rows of a raw table."""
+        with self.connections.admin.connect(autocommit=True) as admin:
+            query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*tenant.table(table)))
+            row = admin.execute(query).fetchone()
+        return int(row[0]) if row else 0
+
+    def settle(self) -> None:
+        """Write out what the database still has to write, so that the next measurement does not pay for it."""
+        with self.connections.admin.connect(autocommit=True) as admin:
+            admin.execute("CHECKPOINT")
+
+    @contextlib.contextmanager
+    def _worker(self, job: dict[str, Any], tenant: Tenant | None = None) -> Iterator[Worker]:
+        if tenant:
+            job |= {"user": tenant.names.rw, "password": tenant.password}
+        child = Child("benchmarks.worker", {**job, "home": str(self._home)}, self._folder / "worker.log")
+        try:
+            yield Worker(child)
+        finally:
+            child.end()
+
+    def _remove(self) -> None:
+        EmbeddedPostgres(self._home).remove_data()
+        shutil.rmtree(self._folder)
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process; 0 when it is gone."""
+    in_pages = Path(f"/proc/{pid}/statm")
+    try:
+        if in_pages.exists():
+            return int(in_pages.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+        shown = subprocess.run(["/bin/ps", "-o", "rss=", "-p", str(pid)], capture_output=True, text=True, check=True)
+        return int(shown.stdout) / 1024
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return 0.0

@@ -1,0 +1,278 @@
+"""The benchmarks of loading: speed against COPY, commcare-export and a serial walk; memory; what a sync at rest costs."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from benchmarks import exporter
+from benchmarks.ground import Ground, Server, Tenant, resident_mb
+from benchmarks.results import Claim, Measure, Result, ratio
+from benchmarks.worker import pipeline_with
+
+Step = Callable[[str], Callable[[int], None]]
+BULK = {"cases": "raw_cases", "forms": "raw_forms"}
+PAGE = 1000
+CHANGED_EVERY = 10
+# The demo's computed history: begun then, two years long, evenly spread.
+HISTORY_BEGINS, HISTORY_LASTS = datetime(2022, 1, 3, 4, tzinfo=UTC), timedelta(days=730)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How many rows each benchmark takes. `rounds`: how often each side is measured; `windows`: points of the latency curve."""
+
+    name: str
+    rounds: int
+    full_rows: int
+    export_rows: int
+    merge_rows: int
+    idle_rows: int
+    memory_rows: int
+    latency_rows: int
+    windows: tuple[int, ...]
+    latencies_s: tuple[float, ...] = (0.3, 0.05)
+    fsync: bool = True
+
+
+SCALES = {
+    # Tries the mechanism; its numbers say nothing.
+    "tiny": Scale("tiny", 1, 2_100, 0, 2_100, 2_100, 2_100, 2_100, (1,), (0.3,), fsync=False),
+    "small": Scale("small", 3, 20_000, 2_000, 20_000, 5_000, 100_000, 20_000, (1, 2, 4, 8)),
+    "full": Scale("full", 3, 200_000, 10_000, 500_000, 50_000, 2_000_000, 200_000, (1, 2, 4, 8, 16)),
+}
+
+
+class WrongRows(Exception):
+    """Two sides did not move the same rows: their times must not be compared."""
+
+
+def full_load(ground: Ground, scale: Scale, step: Step) -> Result:
+    """Cases and forms over HTTP into empty tables, against COPY alone of the same rows, and against commcare-export."""
+    result = Result("full_load")
+    ours, copy, cpu, server_cpu = _measures(
+        result, "ours (rows/s)", "COPY alone (rows/s)", "own CPU (s)", "demo server's CPU (s)"
+    )
+    with ground.server(scale.full_rows) as server, ground.tenant() as model:
+        first = _load(ground, model, server, BULK, step("once before, so that the server remembers"))
+        rows = _landed(first)
+        prepared = {table: ground.prepare(model, table) for table in BULK.values()}
+        _same_rows(rows, sum(file.rows for file in prepared.values()))
+
+        def measure_ours() -> None:
+            with ground.tenant() as fresh:
+                before = server.order("cpu_s")
+                done = _load(ground, fresh, server, BULK, step(f"ours, {rows:,} rows"))
+                server_cpu.samples.append(server.order("cpu_s") - before)
+                _same_rows(rows, sum(ground.count(fresh, table) for table in BULK.values()))
+            ours.samples.append(rows / done["wall_s"])
+            cpu.samples.append(done["cpu_s"])
+
+        def measure_copy() -> None:
+            step("COPY alone")
+            with ground.tenant() as fresh:
+                done = ground.copy_alone(fresh, prepared, like=model)
+            _same_rows(rows, done["rows"])
+            copy.samples.append(rows / done["wall_s"])
+
+        for number in range(scale.rounds):
+            _alternately(number, measure_ours, measure_copy)
+        result.claims.append(Claim("rate, of COPY alone", ratio(ours, copy), 0.75, "at least"))
+        result.facts |= {"rows": {table: file.rows for table, file in prepared.items()}, "requests": _requests(first)}
+        if scale.export_rows:
+            _measure_exporter(ground, server, scale, step, result)
+    return result
+
+
+def _measure_exporter(ground: Ground, server: Server, scale: Scale, step: Step, result: Result) -> None:
+    """commcare-export on the older part of the same rows; left out, with the reason among the facts, when it cannot be had."""
+    share = scale.export_rows / scale.full_rows
+    until = HISTORY_BEGINS + HISTORY_LASTS * share
+    theirs = Measure("commcare-export (rows/s)")
+    try:
+        for number in range(scale.rounds + 1):
+            step(f"commcare-export, {2 * scale.export_rows:,} rows" + ("" if number else ", once before"))
+            done = exporter.export(ground, server, until)
+            if number:
+                theirs.samples.append((done["cases"] + done["forms"]) / done["wall_s"])
+    except exporter.CommCareExportFailed as error:
+        result.facts["commcare_export"] = f"not measured: {error}"
+        return
+    result.facts["commcare_export"] = {"version": exporter.VERSION, "cases": done["cases"], "forms": done["forms"]}
+    result.measures.append(theirs)
+    rate = result.measure("ours (rows/s)")
+    result.claims.append(Claim("rate, of commcare-export", ratio(rate, theirs), 40, "at least"))
+
+
+def merge(ground: Ground, scale: Scale, step: Step) -> Result:
+    """A sync after 10 % of the cases changed, against COPY alone of just the changed rows."""
+    result = Result("merge")
+    ours, copy = _measures(result, "ours (changed rows/s)", "COPY alone of the changed rows (rows/s)")
+    with ground.server(scale.merge_rows) as server, ground.tenant() as tenant:
+        _load(ground, tenant, server, ["cases"], step(f"{scale.merge_rows:,} rows, once before"))
+        with ground.loader(tenant, server, ["cases"]) as loader:
+            for number in range(scale.rounds):
+                changed = int(server.order("change", every=CHANGED_EVERY, offset=number))
+                ground.settle()
+                done = loader.go(f"round-{number}", step(f"ours, {changed:,} changed rows"))
+                prepared = ground.prepare(tenant, "raw_cases", f"round-{number}")
+                _same_rows(changed, prepared.rows)
+                ours.samples.append(changed / done["wall_s"])
+                step("COPY alone of the same")
+                with ground.tenant() as fresh:
+                    alone = ground.copy_alone(fresh, {"raw_cases": prepared}, like=tenant)
+                copy.samples.append(changed / alone["wall_s"])
+        result.facts |= {"rows": ground.count(tenant, "raw_cases"), "changed": changed}
+        _same_rows(scale.merge_rows, ground.count(tenant, "raw_cases"))
+    result.claims.append(Claim("rate on changed rows, of COPY alone", ratio(ours, copy), 0.35, "at least"))
+    return result
+
+
+def nothing_new(ground: Ground, scale: Scale, step: Step) -> Result:
+    """A sync of all resources when nothing changed: its requests, and its own work beside bare requests of the same addresses."""
+    result = Result("nothing_new")
+    wall, cpu, bare = _measures(
+        result, "whole sync, per resource (ms)", "own CPU, per resource (ms)", "the requests alone, per resource (ms)"
+    )
+    sources = pipeline_with({}).sources
+    names = [source.name for source in sources]
+    with (
+        ground.server(scale.idle_rows) as server,
+        ground.tenant() as tenant,
+        ground.loader(tenant, server, names) as loader,
+    ):
+        loader.go("first", step(f"{scale.idle_rows:,} cases and forms, once before"))
+        asked = len(server.order("requests"))
+        loader.go("second", step("nothing new, once before"))
+        with ground.requester(server, server.order("requests")[asked:]) as requester:
+            for number in range(scale.rounds):
+                done = loader.go(f"round-{number}", step("nothing new"))
+                for measure, seconds in (
+                    (wall, done["wall_s"]),
+                    (cpu, done["cpu_s"]),
+                    (bare, requester.go()["wall_s"]),
+                ):
+                    measure.samples.append(seconds * 1000 / len(names))
+    reports = done["resources"]
+    passes = {source.name: len(source.passes) for source in sources if reports[source.name]["status"] == "loaded"}
+    most = max(reports[name]["requests"] / count for name, count in passes.items())
+    own = Measure("own", [w - b for w, b in zip(wall.samples, bare.samples, strict=True)]).median
+    result.claims += [
+        Claim("requests per resource (mobile workers: per pass)", most, 1, "at most"),
+        Claim("own work per resource (whole sync less the requests)", own, 300, "at most", "ms"),
+    ]
+    result.facts |= {
+        "requests": {name: reports[name]["requests"] for name in names},
+        "status": {name: reports[name]["status"] for name in names},
+    }
+    return result
+
+
+def memory(ground: Ground, scale: Scale, step: Step) -> Result:
+    """Resident memory of the loading process over a load of many cases, five times a second."""
+    result = Result("memory")
+    start, peak, growth, rate = _measures(
+        result, "before the load, all imported (MB)", "peak (MB)", "growth after the first fifth (MB)", "ours (rows/s)"
+    )
+    with (
+        ground.server(scale.memory_rows, remember=False) as server,
+        ground.tenant() as tenant,
+        ground.loader(tenant, server, ["cases"]) as loader,
+    ):
+        before_mb = resident_mb(loader.pid)
+        done, samples = loader.go_watched(step(f"{scale.memory_rows:,} cases"))
+        _same_rows(scale.memory_rows, ground.count(tenant, "raw_cases"))
+    highest = max((mb for _, mb in samples), default=before_mb)
+    early = max((mb for second, mb in samples if second <= done["wall_s"] / 5), default=before_mb)
+    start.samples.append(before_mb)
+    peak.samples.append(highest)
+    growth.samples.append(highest - early)
+    rate.samples.append(scale.memory_rows / done["wall_s"])
+    result.series["resident memory"] = [(0.0, before_mb), *samples]
+    result.claims.append(Claim("peak above the process's start", highest - before_mb, 250, "at most", "MB"))
+    result.facts["rows"] = scale.memory_rows
+    return result
+
+
+def latency(ground: Ground, scale: Scale, step: Step) -> Result:
+    """First loads from a server that takes its time for each page: ours against a serial walk, and over the number of windows."""
+    result = Result("latency")
+    with ground.server(scale.latency_rows) as server:
+        with ground.tenant() as tenant:
+            _load(ground, tenant, server, ["cases"], step("once before, so that the server remembers"))
+        for seconds in scale.latencies_s:
+            server.order("latency", seconds=seconds)
+            _measure_latency(ground, server, scale, step, result, seconds)
+    serial, ours = (result.measure(f"{side}, 300 ms (rows/s)") for side in ("serial walk", "ours"))
+    result.claims.append(Claim("first load at 300 ms per page, of the serial walk", ratio(ours, serial), 6, "at least"))
+    result.facts["rows"] = scale.latency_rows
+    return result
+
+
+def _measure_latency(
+    ground: Ground, server: Server, scale: Scale, step: Step, result: Result, latency_s: float
+) -> None:
+    name = f"{latency_s * 1000:.0f} ms"
+    serial, ours = _measures(result, f"serial walk, {name} (rows/s)", f"ours, {name} (rows/s)")
+
+    def rate(what: str, changes: dict[str, Any]) -> float:
+        with ground.tenant() as fresh:
+            done = _load(ground, fresh, server, ["cases"], step(f"{name} per page: {what}"), {"cases": changes})
+            _same_rows(scale.latency_rows, ground.count(fresh, "raw_cases"))
+        return scale.latency_rows / float(done["wall_s"])
+
+    def pages_of_1000(windows: int) -> dict[str, Any]:
+        return {"page_size": PAGE, "max_page_size": PAGE, "max_windows": windows}
+
+    for number in range(scale.rounds):
+        _alternately(
+            number,
+            lambda: serial.samples.append(rate("serial walk", pages_of_1000(1))),
+            lambda: ours.samples.append(rate("ours", {})),
+        )
+    curve = [(1.0, serial.median)]
+    curve += [(float(n), rate(f"{n} windows", pages_of_1000(n))) for n in scale.windows if n > 1]
+    result.series[f"{name} per page of 1,000"] = curve
+
+
+def _load(
+    ground: Ground, tenant: Tenant, server: Server, resources: Iterable[str],
+    on_progress: Callable[[int], None], changes: dict[str, dict[str, Any]] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    ground.settle()
+    with ground.loader(tenant, server, list(resources), changes) as loader:
+        return loader.go(on_progress=on_progress)
+
+
+def _measures(result: Result, *names: str) -> list[Measure]:
+    made = [Measure(name) for name in names]
+    result.measures += made
+    return made
+
+
+def _alternately(number: int, one: Callable[[], None], other: Callable[[], None]) -> None:
+    """Both, the other first in every second round: who comes second finds a warmer machine."""
+    for measure in (one, other) if number % 2 == 0 else (other, one):
+        measure()
+
+
+def _landed(done: dict[str, Any]) -> int:
+    return sum(resource["rows_landed"] for resource in done["resources"].values())
+
+
+def _requests(done: dict[str, Any]) -> dict[str, int]:
+    return {name: resource["requests"] for name, resource in done["resources"].items()}
+
+
+def _same_rows(expected: int, found: int) -> None:
+    if expected != found:
+        raise WrongRows(f"{expected:,} rows on one side, {found:,} on the other")
+
+
+BENCHMARKS: dict[str, Callable[[Ground, Scale, Step], Result]] = {
+    "full_load": full_load,
+    "merge": merge,
+    "nothing_new": nothing_new,
+    "memory": memory,
+    "latency": latency,
+}
