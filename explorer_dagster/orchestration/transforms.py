@@ -18,7 +18,7 @@ from explorer_dagster.orchestration.session import Platform, TenantSession, fail
 from explorer_dagster.registry import Pipeline
 from explorer_dagster.settings import get_settings
 from explorer_dagster.transforms.generate import GeneratedTable
-from explorer_dagster.transforms.manifest import static_manifest
+from explorer_dagster.transforms.manifest import static_manifest, static_parse
 from explorer_dagster.transforms.project import TenantProject, prepare
 from explorer_dagster.transforms.runner import NodeResult, run
 
@@ -153,6 +153,7 @@ def _prepare(session: TenantSession, pipeline: Pipeline) -> TenantProject:
         work_dir=session.work_dir("dbt"),
         prefix=session.schema.prefix,
         connection_rw=session.rw_database,
+        parsed_before=static_parse(session.settings),
     )
 
 

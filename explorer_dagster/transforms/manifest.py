@@ -24,21 +24,27 @@ def static_manifest(settings: Settings) -> dict[str, Any]:
     Raises:
         TransformFailed: dbt cannot read the project.
     """
-    manifest: dict[str, Any] = json.loads((_parsed(settings) / "manifest.json").read_bytes())
+    manifest: dict[str, Any] = json.loads((static_parse(settings) / "manifest.json").read_bytes())
     return manifest
 
 
 def warm_up(settings: Settings) -> None:
-    """Let dbt fill its caches in this process, so that workers forked from it need not: it saves each run about two seconds.
+    """Let dbt fill its caches in this process, so that workers forked from it need not: it saves each run some two seconds, and
+    a tenant's first run another.
 
     Raises:
         TransformFailed: dbt cannot read the project.
     """
-    runner.warm_up(settings.project_dir / "dbt_project", _parsed(settings))
+    with tempfile.TemporaryDirectory() as scratch:
+        runner.warm_up(project.example(settings.project_dir / "dbt_project", Path(scratch), static_parse(settings)))
 
 
-def _parsed(settings: Settings) -> Path:
-    """The folder, one per content of the project, that holds dbt's manifest.json and partial_parse.msgpack."""
+def static_parse(settings: Settings) -> Path:
+    """The folder, one per content of the project, that holds dbt's manifest.json and partial_parse.msgpack.
+
+    Raises:
+        TransformFailed: dbt cannot read the project.
+    """
     source = settings.project_dir / "dbt_project"
     folder = settings.home / "dbt" / "manifests" / project.content_hash(source)
     if not folder.is_dir():

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 import psycopg
 
-from explorer_dagster.commcare.structure import Structure
+from explorer_dagster.commcare.structure import CaseType, Form, Question, Structure
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.transforms.generate import GeneratedTable, generate_tables
 from explorer_dagster.transforms.profile import RawProfile
@@ -34,7 +34,8 @@ class CanConnect(Protocol):
 @dataclass(frozen=True)
 class TenantProject:
     """A dbt project on disk. `tables`: what its generated models build; `retired`: generated tables of earlier builds whose
-    source is gone: kept in the marts schema, no longer refreshed. `content_hash`: equal for equal files."""
+    source is gone: kept in the marts schema, no longer refreshed. `content_hash`: equal for equal files. `parsed_before`: folder
+    with dbt's parse of the static models, from which the first parse starts."""
 
     dir: Path
     target_dir: Path
@@ -42,10 +43,17 @@ class TenantProject:
     tables: tuple[GeneratedTable, ...]
     retired: tuple[str, ...]
     content_hash: str
+    parsed_before: Path | None = None
 
 
 def prepare(
-    structure: Structure, *, dbt_project: Path, work_dir: Path, prefix: str, connection_rw: CanConnect
+    structure: Structure,
+    *,
+    dbt_project: Path,
+    work_dir: Path,
+    prefix: str,
+    connection_rw: CanConnect,
+    parsed_before: Path | None = None,
 ) -> TenantProject:
     """Lay out the tenant's project under `work_dir` (kept from run to run, one per tenant), taking a look at its raw tables.
 
@@ -57,9 +65,6 @@ def prepare(
             f"No dbt project at {dbt_project}.",
             next_step="Set EXPLORER_PROJECT_DIR to the checkout that holds dbt_project/.",
         )
-    project, target = work_dir / "project", work_dir / "target"
-    project.mkdir(parents=True, exist_ok=True)
-    target.mkdir(exist_ok=True)
     static = _static_files(dbt_project)
     taken = {path.stem for path in static if path.suffix == ".sql"}
     with connection_rw.connect() as connection:
@@ -68,9 +73,33 @@ def prepare(
         tables = generate_tables(structure, profile, taken=taken)
         retired = _retired(connection, f"{prefix}_marts", taken | {table.name for table in tables})
     profile.write(work_dir / "profile.json")
+    return _lay_out(work_dir, prefix, static, tables, retired, parsed_before)
+
+
+def example(dbt_project: Path, work_dir: Path, parsed_before: Path) -> TenantProject:
+    """The project of a tenant with one case type and one form, laid out under `work_dir`; no database is asked."""
+    question = Question(("x",), label="x", type="Date")
+    form = Form("x", name={}, title="x", app_id="x", app_name="x", module="x", case_type="x", questions=(question,))
+    structure = Structure(apps=(), case_types=(CaseType("x", properties=("x",), app_ids=("x",)),), forms=(form,))
+    static = _static_files(dbt_project)
+    tables = generate_tables(structure, RawProfile(), taken={path.stem for path in static})
+    return _lay_out(work_dir, "example", static, tables, (), parsed_before)
+
+
+def _lay_out(
+    work_dir: Path,
+    prefix: str,
+    static: dict[Path, bytes],
+    tables: list[GeneratedTable],
+    retired: tuple[str, ...],
+    parsed_before: Path | None,
+) -> TenantProject:
+    project, target = work_dir / "project", work_dir / "target"
+    project.mkdir(parents=True, exist_ok=True)
+    target.mkdir(exist_ok=True)
     files = static | _generated_files(tables)
     _sync(project, files)
-    return TenantProject(project, target, prefix, tuple(tables), retired, _content_hash(files))
+    return TenantProject(project, target, prefix, tuple(tables), retired, _content_hash(files), parsed_before)
 
 
 def content_hash(dbt_project: Path) -> str:

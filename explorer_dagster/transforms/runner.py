@@ -7,6 +7,7 @@ environment is cut down to what dbt may read, since `env_var()` is open to every
 import contextlib
 import ctypes
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,8 +30,23 @@ _KEPT = frozenset((
 # A query of a killed process ends within a second, and naive timestamps are UTC.
 _PGOPTIONS = "-c client_connection_check_interval=1000 -c TimeZone=UTC -c IntervalStyle=postgres -c DateStyle=ISO,YMD"
 _CANCEL_LIMIT_S = 20.0
+# Macros that every run renders: our own package's, and these of dbt.
+_PACKAGE = "explorer"
+# fmt: off
+_MACROS_OF_DBT = frozenset((
+    "default__get_limit_sql", "default__get_test_sql", "default__get_where_subquery", "default__test_relationships",
+    "get_create_index_sql", "get_limit_subquery_sql", "get_test_sql", "get_where_subquery",
+    "list_relations_without_caching", "list_schemas", "load_cached_relation", "make_intermediate_relation",
+    "materialization_test_default", "postgres__get_create_index_sql", "postgres__get_relations",
+    "postgres__list_relations_without_caching", "postgres__list_schemas", "postgres__make_intermediate_relation",
+    "postgres__make_relation_with_suffix", "should_store_failures", "statement", "test_relationships",
+))
+# fmt: on
 _running = threading.Lock()
-_manifests: dict[str, tuple[str, Any]] = {}
+# What a parsed project says in place of its tenant: profiles.yml's defaults. Parsed projects name no tenant, so that one can be
+# the start of another's.
+_ANY_PREFIX = "tenant"
+_PARSED, _PARSED_FROM = "partial_parse.msgpack", "parsed_from"
 
 
 class TransformFailed(ExplorerError):
@@ -128,10 +144,11 @@ def run(
         TransformFailed: dbt could not read the project or reach the database.
     """
     started = time.monotonic()
-    with _alone(), _environment(_variables(project.prefix, login, address)):
-        manifest = _manifest(project)
+    with _alone():
+        manifest = _manifest(project, address.dbname)
         collected = _Collector(manifest, on_result)
-        outcome = _invoke(_arguments(project, command, select, threads), manifest, collected)
+        with _environment(_variables(project.prefix, login, address)):
+            outcome = _invoke(_arguments(project, command, select, threads), manifest, collected)
     if outcome.exception is not None:
         raise TransformFailed(
             f"dbt stopped: {_first_lines(outcome.exception)}",
@@ -152,16 +169,22 @@ def write_manifest(dbt_project: Path, target_dir: Path) -> None:
         _parse(dbt_project, target_dir)
 
 
-def warm_up(dbt_project: Path, target_dir: Path) -> None:
-    """Parse a project that was parsed into `target_dir` before, for what stays behind in this process: dbt's own caches.
+def warm_up(project: TenantProject) -> None:
+    """Parse a project for what stays behind in this process: dbt's caches of schemas, macros and templates.
 
     Without dbt's static parser: it is native code whose locks do not survive a fork.
 
     Raises:
         TransformFailed: dbt cannot read the project.
     """
+    from dbt_common.clients.jinja import template_cache
+
+    _start_from(project)
     with _alone(), _environment({}):
-        _parse(dbt_project, target_dir, "--no-write-json", "--no-static-parser")
+        manifest = _parse(project.dir, project.target_dir, "--no-write-json", "--no-static-parser")
+    for macro in manifest.macros.values():
+        if macro.package_name == _PACKAGE or macro.name in _MACROS_OF_DBT:
+            template_cache.get_node_template(macro)
 
 
 @contextlib.contextmanager
@@ -244,13 +267,40 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 # dbt
 
 
-def _manifest(project: TenantProject) -> Any:
-    """The parsed project: kept in this process while its files stay the same, else from dbt's partial parse on disk."""
-    key = str(project.dir)
-    kept = _manifests.get(key)
-    if kept is None or kept[0] != project.content_hash:
-        kept = _manifests[key] = (project.content_hash, _parse(project.dir, project.target_dir, "--no-write-json"))
-    return kept[1]
+def _manifest(project: TenantProject, database: str) -> Any:
+    """The parsed project, placed in the tenant's schemas. dbt parses what differs from the parse before, and nothing when the
+    files are the same: even to find that out takes it half a second."""
+    import dbt.version
+    from dbt.contracts.graph.manifest import Manifest
+    from dbt.parser.manifest import extended_mashumuro_decoder
+
+    parsed, marker = project.target_dir / _PARSED, project.target_dir / _PARSED_FROM
+    state = f"{dbt.version.__version__} {project.content_hash}"
+    if parsed.is_file() and marker.is_file() and marker.read_text() == state:
+        manifest = Manifest.from_msgpack(parsed.read_bytes(), decoder=extended_mashumuro_decoder)
+    else:
+        _start_from(project)
+        with _environment({}):
+            manifest = _parse(project.dir, project.target_dir, "--no-write-json")
+        marker.write_text(state)
+    _place(manifest, project.prefix, database)
+    return manifest
+
+
+def _start_from(project: TenantProject) -> None:
+    parsed = project.target_dir / _PARSED
+    if not parsed.is_file() and project.parsed_before is not None:
+        shutil.copyfile(project.parsed_before / _PARSED, parsed)
+
+
+def _place(manifest: Any, prefix: str, database: str) -> None:
+    for node in (*manifest.nodes.values(), *manifest.sources.values()):
+        old = f'"{node.database}"."{node.schema}".'
+        node.database = database
+        node.schema = node.schema.replace(_ANY_PREFIX, prefix, 1)
+        if node.relation_name:
+            node.relation_name = node.relation_name.replace(old, f'"{database}"."{node.schema}".', 1)
+    manifest.build_flat_graph()
 
 
 def _parse(folder: Path, target: Path, *arguments: str) -> Any:
