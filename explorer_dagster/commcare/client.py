@@ -6,6 +6,7 @@ business of `explorer_dagster.loading`.
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
@@ -86,6 +87,7 @@ class CommCareClient:
         self._max_attempts = max_attempts or settings.http_max_attempts
         self._usage: dict[str, Usage] = {}
         self._usage_lock = threading.Lock()
+        self._timing = threading.local()
         self._wire = Wire(self.server, settings, transport)
         self._sleep = sleep or self._wire.rest
         self._authorization = Authorization(self.server, credential, refresh, self._wire)
@@ -108,6 +110,11 @@ class CommCareClient:
     def stop(self) -> None:
         """End all requests and all waiting, in whatever threads they are; later requests fail at once."""
         self._wire.stop()
+
+    @property
+    def last_request_s(self) -> float:
+        """Seconds that the server took for the calling thread's last answer, without what was waited before; at first 0."""
+        return getattr(self._timing, "last_request_s", 0.0)
 
     def usage(self, resource: str) -> Usage:
         """Requests and bytes spent on `resource` by this client."""
@@ -190,6 +197,7 @@ class CommCareClient:
         self, target: _Target, params: tuple[tuple[str, str], ...], header: str, decode: Callable[[bytes], T]
     ) -> T:
         self._wait_for_slot(target)
+        began = time.monotonic()
         try:
             answer = self._wire.send("GET", target.url, params=params, headers={"Authorization": header})
         except NoAnswer as none:
@@ -198,6 +206,7 @@ class CommCareClient:
         except AnswerRefused as refused:
             self._count(target.resource, refused.received)
             raise _Refused(refused.status, _malformed(target, refused.why), retryable=refused.may_pass) from None
+        self._timing.last_request_s = time.monotonic() - began
         self._count(target.resource, answer.received)
         if answer.status != 200:
             raise _Refused(
