@@ -91,7 +91,8 @@ def test_dbt_sees_its_own_login_and_nothing_else(
     monkeypatch.setenv("DBT_ENV_SECRET_EXPLORER_PASSWORD", "of somebody else")
     before = dict(os.environ)
     workshop, project = make_project(
-        peek="select '{{ env_var('EXPLORER_SECRET_KEYS', 'nothing') }}' as key, '{{ env_var('DBT_EXPLORER_USER', 'nobody') }}' as login"
+        peek="select '{{ env_var('EXPLORER_SECRET_KEYS', 'nothing') }}' as key, "
+        "'{{ env_var('DBT_EXPLORER_USER', 'nobody') }}' as login"
     )
     assert workshop.run(project).success
     assert workshop.read("select key, login from peek") == [("nothing", workshop.tenant.rw.user)]
