@@ -1,41 +1,35 @@
 """Which requests read a whole resource, each record at least once, and when is the walk at its end?
 
 A walk ends when the server has nothing further, never because a total was reached: totals are separate counts that disagree
-with the data. Records may come twice (rows that move under the walk, overlapping windows); the consumer keeps the last of each
-id. A walk that does not get on is an error that names resource and page. The ways of paging: docs/commcare_api.md.
+with the data. Records may come twice (rows that move under the walk, overlapping windows) and in any order; the consumer keeps
+the newest of each id. A walk that does not get on is an error that names resource and page. The ways of paging:
+docs/commcare_api.md.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-import msgspec
-
-from explorer_dagster.commcare import settings as constants
 from explorer_dagster.commcare.client import CommCareClient
-from explorer_dagster.commcare.errors import ResponseMalformed
-from explorer_dagster.loading.records import Losses, RecordReader, Reject, Row, repair_text
+from explorer_dagster.loading.ahead import PageQueue
+from explorer_dagster.loading.distinct import DistinctIds
+from explorer_dagster.loading.pages import Fetcher, Page, Params, Track
+from explorer_dagster.loading.records import Losses, RecordReader, Reject, Row
+from explorer_dagster.loading.windows import Dialect, WindowWalk, from_millisecond, instant_reader, to_millisecond
 from explorer_dagster.registry import Pass, Source
 
-Params = tuple[tuple[str, str], ...]
 # A page may repeat known rows (overlap, rows that moved, HQ's first cursor); more in a row mean that it goes in circles.
 _MAX_PAGES_WITHOUT_NEWS = 5
 _OFFSET_WALKS = 3
+_WHOLE_MILLISECOND = timedelta(microseconds=999)
 
-
-class Page(msgspec.Struct):
-    """One answer: undecoded records, the link to the next page, the server's count and its own idea of the page size."""
-
-    records: list[msgspec.Raw]
-    next: str | None
-    total: int | None
-    limit: int | None = None
+_Produce = Callable[[PageQueue], None]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The rows of one page. `page`: 1-based over all passes of the resource; `total`: the server's count for this pass."""
+    """The rows of one page. `page`: its request's number, from 1; `total`: the server's count for this part of the walk."""
 
     page: int
     rows: list[Row]
@@ -45,254 +39,224 @@ class Batch:
 
 @dataclass
 class Walk:
-    """Reads one source. `since`: only records indexed after it; `until`: none indexed after it. Iterate `batches()` once.
+    """Reads one source. `since`: only records indexed after it; `until`: none indexed after it. `values`: what a source with
+    `for_each` is walked for, one walk each. Iterate `batches()` once, in one thread; others fetch ahead and end with it.
 
-    Afterwards `losses` and `pages` tell what was met, `api_total` the server's count over all passes (None when it gave none) and
-    `seen` how many distinct records there were.
+    Afterwards `losses` and `pages` tell what was met, `seen` how many distinct records there were, `window_total` how many the
+    server counted at the start between `since` and `until` (None when it gave no count), and `api_total` the same when neither
+    was given: how many the resource has.
     """
 
     client: CommCareClient
     source: Source
     since: datetime | None = None
     until: datetime | None = None
+    values: Sequence[str] = ()
     losses: Losses = field(default_factory=Losses)
-    pages: int = 0
-    api_total: int | None = None
-    _ids: set[int] = field(default_factory=set)
-    _stale_pages: int = 0
+    window_total: int | None = None
+
+    def __post_init__(self) -> None:
+        self._fetcher = Fetcher(self.client, self.source)
+        self._ids = DistinctIds()
 
     @property
     def seen(self) -> int:
         return len(self._ids)
 
+    @property
+    def pages(self) -> int:
+        return self._fetcher.pages
+
+    @property
+    def api_total(self) -> int | None:
+        return self.window_total if self.since is None and self.until is None else None
+
     def batches(self) -> Iterator[Batch]:
-        """Every page of every pass.
+        """Every page of every pass, in no certain order.
 
         Raises:
             ResponseMalformed: an answer of another shape, a next page elsewhere, or a walk that does not get on.
             CommCareError: the server refuses or fails.
         """
-        paging: dict[str, Callable[[Pass, RecordReader], Iterator[Batch]]] = {
-            "cursor": self._by_cursor,
-            "indexed_on": self._by_date,
-            "offset": self._by_offset,
-            "single": self._single,
-        }
         totals: list[int | None] = []
-        for part in self.source.passes:
-            reader = RecordReader(self.source, part, self.losses)
-            total = None
-            for batch in paging[self.source.paging](part, reader):
-                total = batch.total if batch.total is not None else total
-                yield batch
-            totals.append(total)
+        for part, constants in self._parts():
+            reader = RecordReader(self.source, constants, self.losses)
+            totals.append((yield from self._walk(part, reader)))
         known = [total for total in totals if total is not None]
-        self.api_total = sum(known) if len(known) == len(totals) else None
+        self.window_total = sum(known) if len(known) == len(totals) else None
 
-    def _by_cursor(self, part: Pass, reader: RecordReader) -> Iterator[Batch]:
-        """Case API v2: the server's own cursor until it gives none.
+    def _parts(self) -> Iterator[tuple[Pass, dict[str, str | bool | int]]]:
+        """Each walk's own parameters, and the values that it adds to its records."""
+        each = self.source.for_each
+        for part in self.source.passes:
+            if each is None:
+                yield part, part.constants
+                continue
+            for value in self.values:
+                yield Pass(params={**part.params, each.param: value}), {**part.constants, each.column: value}
 
-        `indexed_on.gt`, because HQ's cursor carries `indexed_on.gte` and would collide with one of ours.
+    def _walk(self, part: Pass, reader: RecordReader) -> Generator[Batch, None, int | None]:
+        """The pages of one part; returns the server's count of it."""
+        match self.source.paging:
+            case "cursor" | "indexed_on":
+                return (yield from self._stream(self._windows(part), reader))
+            case "link":
+                return (yield from self._stream(lambda pages: self._by_link(pages, part), reader))
+            case "offset":
+                return (yield from self._by_offset(part, reader))
+            case "single":
+                return (yield from self._stream(lambda pages: self._single(pages, part), reader))
+
+    def _stream(
+        self, produce: _Produce, reader: RecordReader, known: DistinctIds | None = None
+    ) -> Generator[Batch, None, int | None]:
+        """The rows of the pages that `produce` fetches in a thread; returns the first page's count.
+
+        Older servers count what remains from each page on: the first page's count is the whole.
         """
-        params = self._params(part, [("limit", str(self.source.page_size))])
-        field_name = self.source.cursor.field if self.source.cursor else "indexed_on"
-        if self.since:
-            params += ((f"{field_name}.gt", _with_zone(self.since)),)
-        if self.until:
-            params += ((f"{field_name}.lte", _with_zone(self.until)),)
-        total, asked = None, set()
-        while True:
-            asked.add(params)
-            page = self._fetch(params)
-            # Older servers count what remains from each page on: the first page's count is the whole.
-            total = page.total if total is None else total
-            yield self._batch(page, reader, total)
-            if not page.next:
-                return
-            params = self._next(page.next)
-            if params in asked:
-                raise self._endless("the server names a page that was read before")
+        total, is_first = None, True
+        with closing(PageQueue()) as pages:
+            pages.start(lambda: produce(pages))
+            for page in pages:
+                total, is_first = (page.total if is_first else total), False
+                yield self._batch(page, reader, total, known)
+        return total
 
-    def _by_date(self, part: Pass, reader: RecordReader) -> Iterator[Batch]:
-        """Forms: each request starts at the last instant seen (inclusive), sorted by it.
+    def _windows(self, part: Pass) -> _Produce:
+        cursor = self.source.cursor.field if self.source.cursor else "indexed_on"
+        fields = {column: field_name for field_name, column in self.source.rename.items()}
+        base = tuple({**self.source.params, **part.params}.items())
+        dialect: Dialect = _Forms(base, self.until) if self.source.paging == "indexed_on" else _Cases(base, self.until)
+        start = to_millisecond(self.since) if self.since else None
 
-        The API compares instants in milliseconds and has no tie-break. When a page does not get beyond its own first
-        millisecond, that millisecond alone is paged by offset, where nothing can shift, and the walk goes on behind it.
-        """
-        base = self._params(part, [("limit", str(self.source.page_size)), ("order_by", "indexed_on")])
-        end = (("indexed_on_end", _without_zone(self.until)),) if self.until else ()
-        start = _to_millisecond(self.since) if self.since else None
-        total = None
-        while True:
-            page = self._fetch(base + ((("indexed_on_start", _without_zone(start)),) if start else ()) + end)
-            total = page.total if total is None else total
-            batch = self._batch(page, reader, total)
-            yield batch
-            if self._is_last(page):
-                return
-            last = max((row.cursor for row in batch.rows if row.cursor), default=None)
-            if last is None:
-                if not page.records:
-                    return
-                raise self._endless("its records carry no instant to go on from")
-            last = _to_millisecond(last)
-            if start is not None and last < start:
-                raise self._endless("the server's records go back in time")
-            if last == start:
-                yield from self._one_millisecond(base, start, reader, total)
-                last = start + timedelta(milliseconds=1)
-            start = last
+        def produce(pages: PageQueue) -> None:
+            instant_of = instant_reader(fields.get(cursor, cursor))
+            WindowWalk(self._fetcher, pages, dialect, instant_of, is_bounded=self.until is not None).run(start)
 
-    def _one_millisecond(
-        self, base: Params, instant: datetime, reader: RecordReader, total: int | None
-    ) -> Iterator[Batch]:
-        last_microsecond = instant + timedelta(microseconds=999)
-        window = (("indexed_on_start", _without_zone(instant)), ("indexed_on_end", _without_zone(last_microsecond)))
-        offset = 0
-        while True:
-            page = self._fetch(base + window + (("offset", str(offset)),))
-            yield self._batch(page, reader, total)
-            if self._is_last(page) or not page.records:
-                return
-            offset += len(page.records)
+        return produce
 
-    def _by_offset(self, part: Pass, reader: RecordReader) -> Iterator[Batch]:
+    def _by_offset(self, part: Pass, reader: RecordReader) -> Generator[Batch, None, int | None]:
         """Tastypie lists: by offset. Some are unsorted, which skips rows: read again while fewer than counted were seen."""
-        before = self.seen
+        before, total = self.seen, None
         for _ in range(_OFFSET_WALKS):
-            total = None
-            for batch in self._offset_once(part, reader):
-                total = batch.total
-                yield batch
-            if total is None or self.seen - before + sum(self.losses.rejected.values()) >= total:
-                return
+            total = yield from self._stream(lambda pages: self._offset_once(pages, part), reader, DistinctIds())
+            if total is None or self.seen - before + self.losses.rejected.total() >= total:
+                break
+        return total
 
-    def _offset_once(self, part: Pass, reader: RecordReader) -> Iterator[Batch]:
-        base = self._params(part, [("limit", str(self.source.page_size))])
-        offset, this_walk = 0, set[int]()
+    def _offset_once(self, pages: PageQueue, part: Pass) -> None:
+        offset, track = 0, Track()
+
+        def params(size: int) -> Params:
+            return self._params(part, limit=str(size), **({"offset": str(offset)} if offset else {}))
+
         while True:
-            page = self._fetch(base + ((("offset", str(offset)),) if offset else ()))
-            yield self._batch(page, reader, page.total, this_walk)
+            page = pages.fetch(lambda: _on(track, self._fetcher.fetch_sized(params)))
             if page.next:
-                self._next(page.next)
-            if self._is_last(page) or not page.records:
+                self._fetcher.next_params(page)
+            if page.is_last or not page.records:
                 return
             offset += len(page.records)
 
-    def _single(self, part: Pass, reader: RecordReader) -> Iterator[Batch]:
-        page = self._fetch(self._params(part, []))
-        yield self._batch(page, reader, page.total)
+    def _by_link(self, pages: PageQueue, part: Pass) -> None:
+        """UCR data: `next` is there whenever the page holds anything, so that only an empty page is the end."""
+        track, followed = Track(), set[int]()
+        first = self._params(part)
+        link = first
 
-    def _is_last(self, page: Page) -> bool:
-        """A short page without a next one. A full page may have followers whatever the server's count makes it say."""
-        size = min(page.limit or self.source.page_size, self.source.page_size)
-        return not page.next and len(page.records) < size
+        def params(size: int) -> Params:
+            return tuple({**dict(link), "limit": str(size)}.items())
 
-    def _params(self, part: Pass, own: list[tuple[str, str]]) -> Params:
-        return tuple({**self.source.params, **part.params, **dict(own)}.items())
+        while True:
+            page = pages.fetch(lambda: _on(track, self._fetcher.fetch_sized(params)))
+            if not page.records or not page.next:
+                return
+            link = self._fetcher.next_params(page)
+            if link == first or hash(link) in followed:
+                raise self._fetcher.endless("the server names a page that was read before", page.number)
+            followed.add(hash(link))
 
-    def _fetch(self, params: Params) -> Page:
-        if self.pages >= constants.MAX_PAGES:
-            raise self._endless(f"there are more than {constants.MAX_PAGES:,} pages")
-        self.pages += 1
+    def _single(self, pages: PageQueue, part: Pass) -> None:
+        pages.fetch(lambda: self._fetcher.fetch(self._params(part)))
 
-        def decode(body: bytes) -> Page:
-            text, repaired = repair_text(body)
-            page = _decode_page(text, self.source.collection)
-            self.losses.repaired += repaired
-            return page
+    def _params(self, part: Pass, **own: str) -> Params:
+        return tuple({**self.source.params, **part.params, **own}.items())
 
-        return self.client.get(self.source.endpoint, params, resource=self.source.name, page=self.pages, decode=decode)
-
-    def _next(self, link: str) -> Params:
-        return tuple(
-            self.client.next_params(link, endpoint=self.source.endpoint, resource=self.source.name, page=self.pages)
-        )
-
-    def _batch(self, page: Page, reader: RecordReader, total: int | None, known: set[int] | None = None) -> Batch:
+    def _batch(self, page: Page, reader: RecordReader, total: int | None, known: DistinctIds | None) -> Batch:
         """The page's rows. `known`: ids that are no news to this walk; all ids so far when not given."""
         rows: list[Row] = []
         rejects: list[Reject] = []
-        known = self._ids if known is None else known
-        before = len(known)
         for raw in page.records:
-            record = reader.read(raw)
+            record = reader.read(raw, long_numbers=page.long_numbers)
             if isinstance(record, Row):
-                # The hash, not the text: half the memory, and a walk may pass millions of ids.
-                identity = hash(record.id)
-                known.add(identity)
-                self._ids.add(identity)
                 rows.append(record)
             else:
                 rejects.append(record)
-        self._stale_pages = self._stale_pages + 1 if rows and len(known) == before else 0
-        if self._stale_pages > _MAX_PAGES_WITHOUT_NEWS:
-            raise self._endless("page after page holds only records that were read before")
-        return Batch(self.pages, rows, rejects, total)
+        self.losses.repaired += page.repaired
+        ids = [row.id for row in rows]
+        news = self._ids.add(ids)
+        if known is not None:
+            news = known.add(ids)
+        self._raise_if_stale(page, bool(news or rejects))
+        return Batch(page.number, rows, rejects, total)
 
-    def _endless(self, why: str) -> ResponseMalformed:
-        return ResponseMalformed(
-            f"{self.source.name}: paging does not end at page {self.pages}: {why}.",
-            next_step="What was loaded before is untouched. Report it to the server's operator.",
-            details={"resource": self.source.name, "page": self.pages},
+    def _raise_if_stale(self, page: Page, has_news: bool) -> None:
+        track = page.track
+        track.stale = 0 if has_news or page.moved else track.stale + 1
+        # Windows overlap by a millisecond, which may hold any number of records.
+        allowed = _MAX_PAGES_WITHOUT_NEWS + (self.seen // len(page.records) if page.is_tie else 0)
+        if track.stale > allowed:
+            raise self._fetcher.endless("page after page holds only records that were read before", page.number)
+
+
+@dataclass(frozen=True)
+class _Cases:
+    """Case API v2: sorted by `indexed_on`, then id. `indexed_on.gt`, because HQ's cursor carries an `indexed_on.gte` of its own
+    that would collide with ours."""
+
+    base: Params
+    until: datetime | None
+    follows_links = True
+
+    def params(self, at: int | None, high: int | None, size: int, offset: int = 0) -> Params:
+        end = from_millisecond(high) + _WHOLE_MILLISECOND if high is not None else self.until
+        return (
+            *self.base,
+            ("limit", str(size)),
+            *((("indexed_on.gt", _with_zone(from_millisecond(at - 1))),) if at is not None else ()),
+            *((("indexed_on.lte", _with_zone(end)),) if end is not None else ()),
         )
 
 
-class _Meta(msgspec.Struct):
-    next: str | None = None
-    total_count: int | float | None = None
-    limit: int | float | None = None
+@dataclass(frozen=True)
+class _Forms:
+    """The form list: sorted by `indexed_on` in no certain order within a millisecond; both bounds belong to the range."""
 
+    base: Params
+    until: datetime | None
+    follows_links = False
 
-class _ListEnvelope(msgspec.Struct):
-    """Tastypie: `{"meta": {...}, "objects": [...]}`; a missing list is an error, never an empty page."""
-
-    objects: list[msgspec.Raw]
-    meta: _Meta | None = None
-
-
-def _decode_page(body: bytes, collection: str) -> Page:
-    if collection == "objects":
-        answer = _objects_decoder.decode(body)
-        meta = answer.meta or _Meta()
-        return Page(answer.objects, meta.next, _count(meta.total_count), _count(meta.limit))
-    decoder = _collection_decoder(collection)
-    found = decoder.decode(body)
-    return Page(found.records, found.next, _count(found.matching_records))
-
-
-_objects_decoder = msgspec.json.Decoder(_ListEnvelope)
-_collection_decoders: dict[str, msgspec.json.Decoder[Any]] = {}
-
-
-def _collection_decoder(collection: str) -> msgspec.json.Decoder[Any]:
-    """Decoder of `{collection: [...], "next": url, "matching_records": n}` (case API v2)."""
-    if collection not in _collection_decoders:
-        struct = msgspec.defstruct(
-            "Envelope",
-            [
-                ("records", list[msgspec.Raw]),
-                ("next", str | None, None),
-                ("matching_records", int | float | None, None),
-            ],
-            rename={"records": collection},
+    def params(self, at: int | None, high: int | None, size: int, offset: int = 0) -> Params:
+        end = from_millisecond(high) + _WHOLE_MILLISECOND if high is not None else self.until
+        return (
+            *self.base,
+            ("limit", str(size)),
+            ("order_by", "indexed_on"),
+            *((("indexed_on_start", _without_zone(from_millisecond(at))),) if at is not None else ()),
+            *((("indexed_on_end", _without_zone(end)),) if end is not None else ()),
+            *((("offset", str(offset)),) if offset else ()),
         )
-        _collection_decoders[collection] = msgspec.json.Decoder(struct)
-    return _collection_decoders[collection]
 
 
-def _count(value: float | None) -> int | None:
-    return int(value) if value is not None and value >= 0 else None
-
-
-def _to_millisecond(moment: datetime) -> datetime:
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+def _on(track: Track, page: Page) -> Page:
+    page.track = track
+    return page
 
 
 def _with_zone(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _without_zone(moment) + "Z"
 
 
 def _without_zone(moment: datetime) -> str:
     """The form API answers 400 to dates with a zone; it means UTC."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")

@@ -62,7 +62,9 @@ class Loader:
         )
 
     def with_page_size(self, size: int) -> "Loader":
-        sources = tuple(source.model_copy(update={"page_size": size}) for source in self.pipeline.sources)
+        sources = tuple(
+            source.model_copy(update={"page_size": size, "max_page_size": None}) for source in self.pipeline.sources
+        )
         self.pipeline = self.pipeline.model_copy(update={"sources": sources})
         return self
 

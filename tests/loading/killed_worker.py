@@ -55,7 +55,7 @@ def main(point: str, url: str, username: str, prefix: str, work_dir: str) -> Non
             _kill()
 
     pipeline = load_pipeline(Path(__file__).parents[2] / "pipelines" / "commcare_sync.yml")
-    sources = tuple(source.model_copy(update={"page_size": 20}) for source in pipeline.sources)
+    sources = tuple(source.model_copy(update={"page_size": 20, "max_page_size": None}) for source in pipeline.sources)
     pipeline = pipeline.model_copy(update={"sources": sources})
     settings = Settings(_env_file=None)
     credential = ApiKeyCredential(username, os.environ["KILLED_API_KEY"])

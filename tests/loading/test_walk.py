@@ -209,7 +209,7 @@ class DemoWalks:
 
     def __call__(self, name: str, page_size: int, pipeline: Any, since: datetime | None = None) -> dict[str, Row]:
         credential = ApiKeyCredential(self.demo.username, self.demo.api_key)
-        described = pipeline.source(name).model_copy(update={"page_size": page_size})
+        described = pipeline.source(name).model_copy(update={"page_size": page_size, "max_page_size": None})
         with CommCareClient(self.demo.url, MATERNAL, credential, settings=SETTINGS, sleep=self.waits.append) as client:
             batches = list(Walk(client, described, since=since).batches())
         return {row.id: row for batch in batches for row in batch.rows}
