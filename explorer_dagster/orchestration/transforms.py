@@ -5,9 +5,11 @@ Static models are assets of their own. Generated models differ from tenant to te
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+import psycopg
 from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 
 from explorer_dagster.commcare.structure import Structure
@@ -17,6 +19,7 @@ from explorer_dagster.orchestration.progress import Progress
 from explorer_dagster.orchestration.session import Platform, TenantSession, failure
 from explorer_dagster.registry import Pipeline
 from explorer_dagster.settings import get_settings
+from explorer_dagster.transforms.builds import models_of, plan, record
 from explorer_dagster.transforms.generate import GeneratedTable
 from explorer_dagster.transforms.manifest import static_manifest, static_parse
 from explorer_dagster.transforms.project import TenantProject, prepare
@@ -87,39 +90,18 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
     )
     def transforms(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Event]:
         session = platform.session(context)
-        selected = {name: key for name, key in (models | generated).items() if key in context.selected_asset_keys}
-        progress = Progress(context, per_asset=False)
-        results: list[NodeResult] = []
-
-        def collect(result: NodeResult) -> None:
-            """Collects: to yield while dbt runs would let an interrupt between two yields leave its queries running."""
-            results.append(result)
-            key = (
-                models.get(result.name) or generated[_asset_of(result, project)]
-                if result.resource_type == "model"
-                else None
-            )
-            if key is not None:
-                progress.report(key, {"table": result.name, "state": result.status, "rows": result.rows})
-
+        everything = models | generated
+        selected = {name: key for name, key in everything.items() if key in context.selected_asset_keys}
+        by_need = len(selected) == len(everything) and not session.full_refresh
         try:
             with session.materializing():
-                project = _prepare(session, pipeline)
-                if selection := _selection(project, selected):
-                    run(
-                        project,
-                        login=session.rw_login,
-                        address=session.connections.service,
-                        select=None if len(selected) == len(models) + len(generated) else selection,
-                        on_result=collect,
-                    )
-                types = _column_types(session)
+                built = _build(context, session, pipeline, manifest, selected, everything, by_need=by_need)
         except ExplorerError as error:
             raise failure(error) from error
-        yield from _model_events(results, selected, types)
-        yield from _generated_events(project.tables, results, {n: k for n, k in generated.items() if n in selected})
-        yield from _check_events(results, checks, context.selected_asset_check_keys)
-        _raise_failures(results)
+        yield from _model_events(built, {n: k for n, k in selected.items() if n in models}, manifest)
+        yield from _generated_events(built, {n: k for n, k in generated.items() if n in selected})
+        yield from _check_events(built.results, checks, context.selected_asset_check_keys)
+        _raise_failures(built.results)
 
     return transforms
 
@@ -144,6 +126,56 @@ def _generated_spec(pipeline: Pipeline, name: str, key: dg.AssetKey) -> dg.Asset
     )
 
 
+@dataclass(frozen=True)
+class _Built:
+    """What a step did. `results`: of the models and tests that ran; `unchanged`: row counts of the models that had no need to."""
+
+    project: TenantProject
+    results: Sequence[NodeResult]
+    unchanged: Mapping[str, int | None]
+    types: ColumnTypes
+
+
+def _build(
+    context: dg.AssetExecutionContext,
+    session: TenantSession,
+    pipeline: Pipeline,
+    manifest: Manifest,
+    selected: Mapping[str, dg.AssetKey],
+    everything: Mapping[str, dg.AssetKey],
+    *,
+    by_need: bool,
+) -> _Built:
+    """Run dbt on the selected models; `by_need`: on those among them that would come out otherwise than they are."""
+    project = _prepare(session, pipeline)
+    progress = Progress(context, per_asset=False)
+    results: list[NodeResult] = []
+
+    def collect(result: NodeResult) -> None:
+        """Collects: to yield while dbt runs would let an interrupt between two yields leave its queries running."""
+        results.append(result)
+        if result.resource_type == "model":
+            key = everything[result.name if result.name in everything else _asset_of(result, project)]
+            progress.report(key, {"table": result.name, "state": result.status, "rows": result.rows})
+
+    with session.rw_database.connect(autocommit=True) as connection:
+        planned = plan(connection, project, models_of(project, manifest))
+        wanted = _models_behind(project, selected)
+        select = wanted & planned.stale if by_need else wanted
+        if select:
+            context.log.info(f"{len(select)} of {len(planned.models)} models are built.")
+            run(
+                project,
+                login=session.rw_login,
+                address=session.connections.service,
+                select=None if len(select) == len(planned.models) else sorted(select),
+                on_result=collect,
+            )
+        record(connection, project, planned, results)
+        unchanged = {name: rows for name, rows in planned.rows.items() if name not in select}
+        return _Built(project, results, unchanged, _column_types(connection, session))
+
+
 def _prepare(session: TenantSession, pipeline: Pipeline) -> TenantProject:
     latest = session.catalog.discovered.latest(session.tenant)
     structure = Structure.from_dict(latest.structure) if latest else Structure(apps=(), case_types=(), forms=())
@@ -157,11 +189,10 @@ def _prepare(session: TenantSession, pipeline: Pipeline) -> TenantProject:
     )
 
 
-def _selection(project: TenantProject, selected: Mapping[str, dg.AssetKey]) -> list[str]:
+def _models_behind(project: TenantProject, selected: Mapping[str, dg.AssetKey]) -> set[str]:
     """The models that stand behind the assets selected in the UI."""
-    models = [name for name in selected if name not in GENERATED]
     kinds = {kind for name in selected if name in GENERATED for kind in GENERATED[name][0]}
-    return models + [table.name for table in project.tables if table.kind in kinds]
+    return {name for name in selected if name not in GENERATED} | {t.name for t in project.tables if t.kind in kinds}
 
 
 def _asset_of(result: NodeResult, project: TenantProject) -> str:
@@ -169,62 +200,78 @@ def _asset_of(result: NodeResult, project: TenantProject) -> str:
     return next(name for name, (kinds, _) in GENERATED.items() if kind in kinds)
 
 
-def _column_types(session: TenantSession) -> ColumnTypes:
+def _column_types(connection: psycopg.Connection[tuple[Any, ...]], session: TenantSession) -> ColumnTypes:
     """Columns as they are in the database now, in order: schema.table to (name, type) pairs."""
     types: dict[str, list[tuple[str, str]]] = {}
-    with session.rw_database.connect() as connection:
-        for relation, column, type_name in connection.execute(
-            "select n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod)"
-            " from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace"
-            " where n.nspname = any(%s) and a.attnum > 0 and not a.attisdropped order by c.oid, a.attnum",
-            ([session.schema.staging, session.schema.marts],),
-        ):
-            types.setdefault(relation, []).append((column, type_name))
+    for relation, column, type_name in connection.execute(
+        "select n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod)"
+        " from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace"
+        " where n.nspname = any(%s) and a.attnum > 0 and not a.attisdropped order by c.oid, a.attnum",
+        ([session.schema.staging, session.schema.marts],),
+    ):
+        types.setdefault(relation, []).append((column, type_name))
     return types
 
 
-def _model_events(
-    results: Iterable[NodeResult], selected: Mapping[str, dg.AssetKey], types: ColumnTypes
-) -> Iterator[Event]:
-    for result in results:
-        if result.resource_type == "model" and result.name in selected and result.status == "success":
-            columns = [
-                dg.TableColumn(name, type_name, description=result.columns.get(name))
-                for name, type_name in types.get(result.relation or "", ())
-            ]
-            metadata: dict[str, Any] = {
-                "dagster/table_name": result.relation,
-                "dagster/column_schema": dg.TableSchema(columns=columns),
-                "duration_s": round(result.duration_s, 3),
-            }
-            if result.rows is not None:
-                metadata["dagster/row_count"] = result.rows
-            yield dg.MaterializeResult(asset_key=selected[result.name], metadata=metadata)
+def _model_events(built: _Built, selected: Mapping[str, dg.AssetKey], manifest: Manifest) -> Iterator[Event]:
+    """Materializations of the static models that are as the source is now, whether they had to be built for that or not."""
+    done = {result.name: result for result in built.results if result.resource_type == "model"}
+    for node in manifest["nodes"].values():
+        name, result = node["name"], done.get(node["name"])
+        if name not in selected or not (result.status == "success" if result else name in built.unchanged):
+            continue
+        relation = f"{built.project.prefix}_{_layer(node)}.{node['alias']}"
+        rows = result.rows if result else built.unchanged[name]
+        about = {column: facts["description"] for column, facts in node["columns"].items()}
+        columns = [
+            dg.TableColumn(column, type_name, description=about.get(column))
+            for column, type_name in built.types.get(relation, ())
+        ]
+        metadata: dict[str, Any] = {
+            "dagster/table_name": relation,
+            "dagster/column_schema": dg.TableSchema(columns=columns),
+            "rebuilt": result is not None,
+        }
+        if result is not None:
+            metadata["duration_s"] = round(result.duration_s, 3)
+        if rows is not None:
+            metadata["dagster/row_count"] = rows
+        yield dg.MaterializeResult(asset_key=selected[name], metadata=metadata)
 
 
-def _generated_events(
-    tables: Iterable[GeneratedTable], results: Iterable[NodeResult], selected: Mapping[str, dg.AssetKey]
-) -> Iterator[Event]:
-    by_name = {result.name: result for result in results if result.resource_type == "model"}
+def _generated_events(built: _Built, selected: Mapping[str, dg.AssetKey]) -> Iterator[Event]:
+    by_name = {result.name: result for result in built.results if result.resource_type == "model"}
     for name, key in selected.items():
-        listed = [_listed(table, by_name.get(table.name)) for table in tables if table.kind in GENERATED[name][0]]
+        listed = [
+            _listed(table, by_name.get(table.name), built.unchanged)
+            for table in built.project.tables
+            if table.kind in GENERATED[name][0]
+        ]
         yield dg.MaterializeResult(
             asset_key=key,
             metadata={
                 "tables": dg.MetadataValue.json(listed),
                 "overview": dg.MetadataValue.md(_overview(listed)),
                 "table_count": len(listed),
+                "rebuilt": len(
+                    [
+                        table
+                        for table in built.project.tables
+                        if table.kind in GENERATED[name][0] and table.name in by_name
+                    ]
+                ),
                 "failed": len([entry for entry in listed if entry["status"] in _FAILED]),
                 "dagster/row_count": sum(entry["row_count"] or 0 for entry in listed),
             },
         )
 
 
-def _listed(table: GeneratedTable, result: NodeResult | None) -> dict[str, Any]:
+def _listed(table: GeneratedTable, result: NodeResult | None, unchanged: Mapping[str, int | None]) -> dict[str, Any]:
     """One generated table as the bridge reads it."""
     entry = {"name": table.name, "kind": table.kind, "source": table.source, "description": table.description}
     if result is None:
-        return entry | {"row_count": None, "status": "not built"}
+        status = "success" if table.name in unchanged else "not built"
+        return entry | {"row_count": unchanged.get(table.name), "status": status}
     cause = {"error": result.message or "unknown"} if result.status in _FAILED else {}
     return entry | {"row_count": result.rows, "status": result.status, **cause}
 

@@ -34,8 +34,10 @@ class CanConnect(Protocol):
 @dataclass(frozen=True)
 class TenantProject:
     """A dbt project on disk. `tables`: what its generated models build; `retired`: generated tables of earlier builds whose
-    source is gone: kept in the marts schema, no longer refreshed. `content_hash`: equal for equal files. `parsed_before`: folder
-    with dbt's parse of the static models, from which the first parse starts."""
+    source is gone: kept in the marts schema, no longer refreshed. `content_hash`, `static_hash`: equal for equal files,
+    all of them or those of the static project. `parsed_before`: folder with dbt's parse of the static models, where the first
+    parse starts.
+    """
 
     dir: Path
     target_dir: Path
@@ -43,6 +45,7 @@ class TenantProject:
     tables: tuple[GeneratedTable, ...]
     retired: tuple[str, ...]
     content_hash: str
+    static_hash: str
     parsed_before: Path | None = None
 
 
@@ -99,7 +102,8 @@ def _lay_out(
     target.mkdir(exist_ok=True)
     files = static | _generated_files(tables)
     _sync(project, files)
-    return TenantProject(project, target, prefix, tuple(tables), retired, _content_hash(files), parsed_before)
+    hashes = _content_hash(files), _content_hash(static)
+    return TenantProject(project, target, prefix, tuple(tables), retired, *hashes, parsed_before)
 
 
 def content_hash(dbt_project: Path) -> str:

@@ -105,7 +105,7 @@ def test_an_interrupt_leaves_no_query_and_the_old_table(
     workshop, project = make_project(slow=SLOW.format(seconds=0), then="select 1 as id from {{ ref('slow') }}")
     assert workshop.run(project).success
     _write(project.dir / "models" / "marts" / "slow.sql", SLOW.format(seconds=600))
-    again = TenantProject(project.dir, project.target_dir, project.prefix, (), (), "changed")
+    again = TenantProject(project.dir, project.target_dir, project.prefix, (), (), "changed", "static")
     caller = threading.get_ident()
 
     def interrupt() -> None:

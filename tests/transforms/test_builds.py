@@ -1,0 +1,147 @@
+"""Which models a run builds again: exactly those that would come out otherwise."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from explorer_dagster.commcare.structure import CaseType, Form, Question, Structure
+from explorer_dagster.transforms.builds import Plan, models_of, plan, record
+from explorer_dagster.transforms.project import TenantProject
+from explorer_dagster.transforms.runner import write_manifest
+from tests.transforms.conftest import DBT_PROJECT, RAW_TABLES, Workshop
+
+VISIT, SURVEY = "http://openrosa.org/formdesigner/visit", "http://openrosa.org/formdesigner/survey"
+
+
+def structure(*more: str) -> Structure:
+    questions = (
+        Question(("age",), label="Age", type="Int"),
+        Question(("child",), label="Child", type="Repeat", is_group=True),
+        Question(("child", "name"), label="Name", type="Text", repeat=("child",)),
+    )
+    forms = tuple(
+        Form(xmlns, {"en": title}, title, "a", "App", "Module", None, questions)
+        for xmlns, title in ((SURVEY, "Survey"), (VISIT, "Visit"))
+    )
+    return Structure((), (CaseType("child", ("dob",), ("a",)), CaseType("pregnancy", ("edd", *more), ("a",))), forms)
+
+
+@pytest.fixture(scope="module")
+def static(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder: Path = tmp_path_factory.mktemp("static") / "target"
+    write_manifest(DBT_PROJECT, folder)
+    manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_bytes())
+    return manifest
+
+
+@pytest.fixture(scope="module")
+def workshop(make_workshop: Callable[[], Workshop]) -> Workshop:
+    """A tenant whose tables are all built and in step with what was loaded."""
+    made = make_workshop()
+    made.make_raw(*(table for table in RAW_TABLES if table != "raw_ucr_rows"))
+    made.add_case("c1", "pregnancy", edd="2024-05-01")
+    made.add_case("c2", "child", dob="2024-01-01")
+    made.add_form("f1", VISIT, {"age": "30", "child": {"name": "Asha"}})
+    made.add_form("f2", SURVEY, {"age": "31"})
+    return made
+
+
+def _plan(workshop: Workshop, static: dict[str, Any], project: TenantProject) -> Plan:
+    with workshop.tenant.rw.connect(autocommit=True) as connection:
+        return plan(connection, project, models_of(project, static))
+
+
+def _build(workshop: Workshop, static: dict[str, Any], *more: str) -> set[str]:
+    """One run as the pipeline does it; the tables among the models it built."""
+    project = workshop.prepare(structure(*more))
+    planned = _plan(workshop, static, project)
+    results = workshop.run(project, select=sorted(planned.stale)).results if planned.stale else ()
+    with workshop.tenant.rw.connect(autocommit=True) as connection:
+        record(connection, project, planned, results)
+    return {name for name in planned.stale if planned.models[name].kind != "view"}
+
+
+@pytest.fixture(autouse=True)
+def in_step(workshop: Workshop, static: dict[str, Any]) -> None:
+    _build(workshop, static)
+
+
+def test_nothing_is_built_when_nothing_changed(workshop: Workshop, static: dict[str, Any]) -> None:
+    planned = _plan(workshop, static, workshop.prepare(structure()))
+    assert planned.stale == frozenset()
+    assert planned.rows["cases"] == workshop.read("select count(*) from cases")[0][0] > 0
+    assert planned.rows["stg_cases"] is None
+
+
+def test_a_changed_case_builds_only_what_shows_it(workshop: Workshop, static: dict[str, Any]) -> None:
+    workshop.add_case("c3", "child", dob="2024-02-02")
+    assert _build(workshop, static) == {"cases", "case_child"}
+    assert workshop.read("select dob from case_child where case_id = 'c3'") == [("2024-02-02",)]
+    assert _build(workshop, static) == set()
+
+
+def test_a_case_that_changes_its_type_leaves_its_old_table(workshop: Workshop, static: dict[str, Any]) -> None:
+    workshop.add_case("c4", "child")
+    _build(workshop, static)
+    with workshop.tenant.rw.connect() as connection:
+        connection.execute(
+            f"update {workshop.tenant.names.schema('raw')}.raw_cases set case_type = 'pregnancy',"
+            " record = jsonb_set(record, '{case_type}', '\"pregnancy\"'), _loaded_at = clock_timestamp()"
+            " where case_id = 'c4'"
+        )
+    assert _build(workshop, static) == {"cases", "case_child", "case_pregnancy"}
+    assert workshop.read("select count(*) from case_child where case_id = 'c4'") == [(0,)]
+    assert workshop.read("select count(*) from case_pregnancy where case_id = 'c4'") == [(1,)]
+
+
+def test_a_deleted_case_leaves_its_tables(workshop: Workshop, static: dict[str, Any]) -> None:
+    workshop.add_case("c5", "pregnancy")
+    _build(workshop, static)
+    with workshop.tenant.rw.connect() as connection:
+        connection.execute(
+            f"update {workshop.tenant.names.schema('raw')}.raw_cases set _deleted_at = clock_timestamp() where case_id = 'c5'"
+        )
+    assert _build(workshop, static) == {"cases", "case_pregnancy"}
+    assert workshop.read("select count(*) from case_pregnancy where case_id = 'c5'") == [(0,)]
+
+
+def test_a_new_submission_builds_the_tables_of_its_form(workshop: Workshop, static: dict[str, Any]) -> None:
+    workshop.add_form("f3", VISIT, {"age": "32", "child": [{"name": "B"}, {"name": "C"}]})
+    assert _build(workshop, static) == {"forms", "form_cases", "form_visit", "form_visit__child"}
+    assert workshop.read("select count(*) from form_visit__child where form_id = 'f3'") == [(2,)]
+
+
+def test_a_changed_structure_builds_its_table(workshop: Workshop, static: dict[str, Any]) -> None:
+    assert _build(workshop, static, "gravida") == {"case_pregnancy"}
+
+
+def test_a_table_dropped_by_hand_comes_back(workshop: Workshop, static: dict[str, Any]) -> None:
+    with workshop.tenant.rw.connect() as connection:
+        connection.execute(f"drop table {workshop.tenant.names.schema('marts')}.case_child")
+    assert _build(workshop, static) == {"case_child"}
+    assert workshop.read("select count(*) from case_child where case_id = 'c2'") == [(1,)]
+
+
+def test_a_model_that_failed_is_built_again(workshop: Workshop, static: dict[str, Any]) -> None:
+    project = workshop.prepare(structure())
+    broken = project.dir / "models" / "generated" / "case_child.sql"
+    text = broken.read_text()
+    workshop.add_case("c6", "child")
+    planned = _plan(workshop, static, project)
+    broken.write_text("select 1 / 0 as case_id")
+    results = workshop.run(replace(project, content_hash="broken"), select=sorted(planned.stale)).results
+    with workshop.tenant.rw.connect(autocommit=True) as connection:
+        record(connection, project, planned, results)
+    broken.write_text(text)
+    assert workshop.read("select count(*) from case_child where case_id = 'c6'") == [(0,)]
+    assert _build(workshop, static) == {"case_child"}
+    assert workshop.read("select count(*) from case_child where case_id = 'c6'") == [(1,)]
+
+
+def test_a_raw_table_that_comes_is_read(workshop: Workshop, static: dict[str, Any]) -> None:
+    workshop.make_raw("raw_ucr_rows")
+    assert _build(workshop, static) == {"ucr_rows"}
