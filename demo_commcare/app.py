@@ -13,13 +13,13 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from demo_commcare import cases_api, forms_api, oauth
+from demo_commcare import cases_api, forms_api, oauth, ucr_api
 from demo_commcare import resources_api as small
 from demo_commcare.auth import Access, Style
 from demo_commcare.control import Control, ControlEndpoint
 from demo_commcare.faults import AnswerSwitches, FaultyApp
 from demo_commcare.oauth import TokenStore
-from demo_commcare.records import json_text
+from demo_commcare.records import json_bytes
 from demo_commcare.tastypie import BadRequest, json_response
 from demo_commcare.throttle import Throttle
 from demo_commcare.world import DEMO_USERNAME, Project, Truth, World
@@ -118,7 +118,7 @@ class DemoCommCare:
             "fixture": small.fixtures,
             "domain_cases": small.domain_cases,
             "domain_forms": small.domain_forms,
-            "ucr_data_source": small.ucr_data_sources,
+            "ucr_data_source": ucr_api.data_sources,
         }
         rooted = {
             "location": small.locations_v1,
@@ -130,7 +130,7 @@ class DemoCommCare:
             "user": small.user_detail,
             "web-user": small.web_user_detail,
             "group": small.group_detail,
-            "ucr_data_source": small.ucr_data_source_detail,
+            "ucr_data_source": ucr_api.data_source_detail,
         }
         routes = []
         for name, listing in switched.items():
@@ -139,7 +139,7 @@ class DemoCommCare:
             routes += self._both(name, self._rooted(placed))
         for name, detail in details.items():
             routes += self._both(name, detail, "{doc_id}/")
-        routes += self._both("ucr", lambda request, project: small.ucr_rows(request, project, root(request)))
+        routes += self._both("ucr", self._rooted(ucr_api.rows), style="view")
         routes += self._both(
             "location", lambda request, project: small.location_detail_v1(request, project, root(request)), "{doc_id}/"
         )
@@ -186,9 +186,9 @@ class DemoCommCare:
             routes.append(Route(f"/api/v0.5/{name}/", endpoint, methods=["GET"]))
         return routes
 
-    def _both(self, resource: str, answer: Answer, tail: str = "") -> list[Route]:
-        """The two addresses of a tastypie resource."""
-        endpoint = self._guard(resource, answer)
+    def _both(self, resource: str, answer: Answer, tail: str = "", style: Style = "tastypie") -> list[Route]:
+        """The two addresses of a resource."""
+        endpoint = self._guard(resource, answer, style)
         return [
             Route(f"/a/{{domain}}/api/v0.5/{resource}/{tail}", endpoint, methods=["GET"]),
             Route(f"/a/{{domain}}/api/{resource}/v1/{tail}", endpoint, methods=["GET"]),
@@ -229,7 +229,7 @@ def _or_400(answer: Callable[[], Response]) -> Response:
     try:
         return answer()
     except BadRequest as error:
-        return json_response(json_text({"error": str(error)}), 400)
+        return json_response(json_bytes({"error": str(error)}), status=400)
 
 
 async def _not_allowed(_request: Request) -> Response:

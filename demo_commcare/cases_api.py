@@ -18,11 +18,11 @@ from starlette.responses import Response
 
 from demo_commcare.case_query import BadQuery, parse_case_query
 from demo_commcare.clock import DAY_US, iso, parse_instant
-from demo_commcare.faults import AnswerSwitches
+from demo_commcare.faults import AnswerSwitches, note_rows
 from demo_commcare.forms_api import form_date_ms
 from demo_commcare.index import Query, Range
-from demo_commcare.records import CaseRecord, json_text
-from demo_commcare.tastypie import BadRequest, Page, json_response, list_answer
+from demo_commcare.records import CaseRecord, json_bytes
+from demo_commcare.tastypie import BadRequest, Page, json_response, list_answer, without_first_comma
 from demo_commcare.world import Project
 
 Json = dict[str, Any]
@@ -195,14 +195,15 @@ def case_list(request: Request, project: Project, switches: AnswerSwitches, root
     total = len(selection)
     answer = {"matching_records": total - offset if switches.old_page_end else total}
     more = total - offset > len(page) if switches.old_page_end else len(page) == params.limit
-    parts = [json_text(answer)[:-1]]
+    parts = [json_bytes(answer)[:-1]]
+    note_rows(request, len(page))
     if not switches.drop_collection:
-        parts.append(f'"cases":[{",".join(_render(project, page, params.shape))}]')
+        parts += [b',"cases":[', *without_first_comma(_render(project, page, params.shape)), b"]"]
     if params.limit and (more or switches.endless_paging) and page:
         last = selection.key(page[-1]) if not switches.endless_paging or more else selection.key(page[0])
         sort_value = iso(last[0] * 1000) if switches.old_page_end else str(last[0])
-        parts.append(f'"next":{json_text(_next_url(request, switches, root, given, sort_value, last[1]))}')
-    return json_response(",".join(parts) + "}")
+        parts.append(b',"next":' + json_bytes(_next_url(request, switches, root, given, sort_value, last[1])))
+    return json_response(*parts, b"}")
 
 
 def _decode_cursor(cursor: str) -> tuple[Params, tuple[str, str]]:
@@ -238,32 +239,30 @@ def _next_url(
 
 def _query(params: CaseParams, project: Project) -> Query[CaseRecord]:
     tests = [condition.test for condition in params.conditions]
+    matches = (lambda case: all(test(case) for test in tests)) if tests else None
     cheap = [condition.test for condition in params.conditions if condition.name in _PERIODIC]
-    slow = sorted(
-        f"{condition.name}={condition.text}" for condition in params.conditions if condition.name not in _PERIODIC
-    )
+    slow = any(condition.name not in _PERIODIC for condition in params.conditions)
+    name = repr(sorted((condition.name, condition.text) for condition in params.conditions))
     samples = project.bulk.case_samples if project.bulk else []
     residues = tuple(place for place, sample in enumerate(samples) if all(test(sample) for test in cheap))
-    return Query(
-        lambda case: all(test(case) for test in tests), params.ranges, residues, bool(slow), repr((residues, slow))
-    )
+    return Query(name, matches, params.ranges, residues, slow)
 
 
-def _render(project: Project, page: Sequence[CaseRecord | int], shape: Callable[[Json], Json] | None) -> list[str]:
+def _render(project: Project, page: Sequence[CaseRecord | int], shape: Callable[[Json], Json] | None) -> list[bytes]:
     if shape is None:
-        return [project.cases.render(case, "") for case in page]
-    return [json_text(shape(project.cases.record(case).api())) for case in page]
+        return project.cases.render(page, "")
+    return [b"," + json_bytes(shape(project.cases.record(case).api())) for case in page]
 
 
 def case_detail(request: Request, project: Project) -> Response:
     """`GET case/v2/{id}` or `{id1},{id2}`: from the primary store, so without index lag."""
     wanted = request.path_params["case_ids"].strip("/")
     if "," in wanted:
-        return json_response(json_text(_bulk_answer([("case_id", case_id) for case_id in wanted.split(",")], project)))
+        return json_response(json_bytes(_bulk_answer([("case_id", case_id) for case_id in wanted.split(",")], project)))
     case = project.cases.get(wanted)
     if case is None:
-        return json_response(json_text({"error": f"Case '{wanted}' not found"}), 404)
-    return json_response(json_text(case.api()))
+        return json_response(json_bytes({"error": f"Case '{wanted}' not found"}), status=404)
+    return json_response(json_bytes(case.api()))
 
 
 def case_by_external_id(request: Request, project: Project) -> Response:
@@ -271,11 +270,11 @@ def case_by_external_id(request: Request, project: Project) -> Response:
     external_id = request.path_params["external_id"]
     found = _with_external_id(project, external_id)
     if not found:
-        return json_response(json_text({"error": f"Case '{external_id}' not found"}), 404)
+        return json_response(json_bytes({"error": f"Case '{external_id}' not found"}), status=404)
     if len(found) > 1:
         ids = ", ".join(case.doc_id for case in found)
         raise BadRequest(f"Multiple cases found with external_id '{external_id}': {ids}")
-    return json_response(json_text(found[0].api()))
+    return json_response(json_bytes(found[0].api()))
 
 
 def bulk_fetch(body: bytes, project: Project) -> Response:
@@ -290,7 +289,7 @@ def bulk_fetch(body: bytes, project: Project) -> Response:
     wanted += [("external_id", str(value)) for value in payload.get("external_ids", ())]
     if len(wanted) > MAX_LIMIT:
         raise BadRequest(f"You cannot request more than {MAX_LIMIT} cases per request.")
-    return json_response(json_text(_bulk_answer(wanted, project)))
+    return json_response(json_bytes(_bulk_answer(wanted, project)))
 
 
 def _bulk_answer(wanted: Sequence[tuple[str, str]], project: Project) -> Json:
@@ -305,7 +304,10 @@ def _bulk_answer(wanted: Sequence[tuple[str, str]], project: Project) -> Json:
 
 def _with_external_id(project: Project, external_id: str) -> list[CaseRecord]:
     """Cases of the computed history have no external id, so only the kept records are looked at."""
-    selection = project.cases.select(Query(lambda case: case.external_id == external_id, residues=()), "indexed_us")
+    query: Query[CaseRecord] = Query(
+        f"external id {external_id}", lambda case: case.external_id == external_id, residues=()
+    )
+    selection = project.cases.select(query, "indexed_us")
     return [project.cases.record(case) for case in selection.page(0, len(selection))]
 
 
@@ -337,13 +339,12 @@ def case_list_v1(request: Request, project: Project, switches: AnswerSwitches) -
             ranges[name] = (bound, high) if key.endswith("_start") else (low, bound)
         elif key not in _IGNORED:
             tests.append(_v1_test(key, value))
-    query: Query[CaseRecord] = Query(
-        lambda case: all(test(case) for test in tests), ranges, slow=bool(tests), cache_key=repr(sorted(params.items()))
-    )
+    name = repr(("v1", sorted(params.items())))
+    query: Query[CaseRecord] = Query(name, lambda case: all(test(case) for test in tests), ranges, slow=bool(tests))
     selection = project.cases.select(query, field)
     chosen = selection.page(page.offset, page.limit, descending=order.startswith("-"))
-    texts = [json_text(project.cases.record(case).api_v1()) for case in chosen]
-    return list_answer(request, switches, page, len(selection), texts, query_only_next=True)
+    texts = [b"," + json_bytes(project.cases.record(case).api_v1()) for case in chosen]
+    return list_answer(request, switches, page, len(selection), len(chosen), texts, query_only_next=True)
 
 
 def _v1_test(key: str, value: str) -> Test:

@@ -8,22 +8,32 @@ import re
 import threading
 import time
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ISO = re.compile(
     r"(\d{4})-(\d{2})-(\d{2})(?:[T ](\d{2}):(\d{2})(?::(\d{2})(?:\.(\d{1,9}))?)?)?\s*(Z|z|[+-]\d{2}:?\d{2})?"
 )
 DAY_US = 86_400_000_000
+_MINUTES = tuple(f"T{minute // 60:02d}:{minute % 60:02d}:" for minute in range(1440))
+_SECONDS = tuple(f"{second:02d}" for second in range(60))
 
 
 def iso(instant_us: int) -> str:
     """`YYYY-MM-DDTHH:MM:SS.ffffffZ`, the form of every instant in case v2 and form answers."""
-    return (_EPOCH + timedelta(microseconds=instant_us)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{naive_iso(instant_us)}Z"
 
 
 def naive_iso(instant_us: int) -> str:
     """ISO without a zone, as the location resources write it."""
-    return (_EPOCH + timedelta(microseconds=instant_us)).strftime("%Y-%m-%dT%H:%M:%S.%f")
+    seconds, micros = divmod(instant_us, 1_000_000)
+    day, second = divmod(seconds, 86_400)
+    return f"{_date(day)}{_MINUTES[second // 60]}{_SECONDS[second % 60]}.{micros:06d}"
+
+
+@lru_cache(maxsize=10_000)
+def _date(day: int) -> str:
+    return (_EPOCH + timedelta(days=day)).strftime("%Y-%m-%d")
 
 
 def instant_of(moment: datetime) -> int:

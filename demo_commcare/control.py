@@ -6,7 +6,7 @@ the control token. Every public method of `Control` named in `ACTIONS` is an act
 
 import hmac
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,18 +14,18 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from demo_commcare.auth import Access
-from demo_commcare.faults import AnswerSwitches, FaultRule, FaultyApp, Kind, SeenRequest
-from demo_commcare.records import json_text
+from demo_commcare.faults import AnswerSwitches, EventRule, FaultRule, FaultyApp, Kind, SeenRequest
+from demo_commcare.records import json_bytes
 from demo_commcare.tastypie import json_response
 from demo_commcare.throttle import Throttle, hq_limits
-from demo_commcare.world import TRUTH_RESOURCES, Truth, UnknownDocument, World
+from demo_commcare.world import FEATURES, TRUTH_RESOURCES, Truth, UnknownDocument, World
 
 ACTIONS = (
-    "fail", "clear_faults", "set_latency", "throttle", "throttle_like_hq", "no_throttle", "expire_access_tokens",
-    "revoke_refresh_tokens",
-    "issue_refresh_token", "set_access_token_lifetime", "deny", "allow", "cut_off", "restore", "set_subscription", "set_switches",
-    "create_case", "update_case", "close_case", "delete_case", "archive_form", "unarchive_form", "edit_form", "delete_form",
-    "deactivate_user", "reactivate_user", "add_question", "set_index_lag", "settle_index", "reindex",
+    "fail", "before", "clear_faults", "set_latency", "throttle", "throttle_like_hq", "no_throttle", "expire_access_tokens",
+    "revoke_refresh_tokens", "issue_refresh_token", "set_access_token_lifetime", "deny", "allow", "cut_off", "restore",
+    "set_subscription", "set_feature", "set_switches", "create_case", "update_case", "update_every_nth_case", "close_case",
+    "delete_case", "archive_form", "unarchive_form", "edit_form", "delete_form", "deactivate_user", "reactivate_user",
+    "add_question", "set_index_lag", "settle_index", "reindex",
 )  # fmt: skip
 
 
@@ -56,16 +56,38 @@ class Control:
         body: str | None = None,
         headers: Mapping[str, str] | None = None,
         seconds: float = 1.0,
+        megabytes: int = 256,
     ) -> None:
         """Break the next `times` requests whose path and query match the regular expression; see `FaultRule`."""
-        self._faults.rules.append(FaultRule(pattern, kind, times, skip, status, body, dict(headers or {}), seconds))
+        rule = FaultRule(pattern, kind, times, skip, status, body, dict(headers or {}), seconds, megabytes)
+        self._faults.rules.append(rule)
+
+    def before(self, pattern: str, order: Mapping[str, Any], times: int = 1, skip: int = 0) -> None:
+        """Carry out an order such as `{"action": "close_case", "domain": ..., "case_id": ...}` before the next `times` matching
+        requests are answered, after letting `skip` pass: the world changes between two pages of a walk."""
+        self._faults.events.append(EventRule(pattern, self._bound(order), times, skip))
+
+    def act(self, order: Mapping[str, Any]) -> Any:
+        """Do what `order` says. Raises ValueError or TypeError for one that cannot be understood, UnknownDocument."""
+        return self._bound(order)()
+
+    def _bound(self, order: Mapping[str, Any]) -> Callable[[], Any]:
+        arguments = dict(order)
+        action = arguments.pop("action", None)
+        if action not in ACTIONS:
+            raise ValueError(f"unknown action {action}")
+        method = getattr(self, action)
+        inspect.signature(method).bind(**arguments)
+        return lambda: method(**arguments)
 
     def clear_faults(self) -> None:
+        """Forget all rules of `fail` and `before`."""
         self._faults.rules.clear()
+        self._faults.events.clear()
 
-    def set_latency(self, seconds: float) -> None:
-        """Wait before every API answer."""
-        self._faults.latency_s = seconds
+    def set_latency(self, seconds: float, per_row_s: float = 0.0) -> None:
+        """Wait before every API answer, and so much longer for each row in it."""
+        self._faults.latency_s, self._faults.row_latency_s = seconds, per_row_s
 
     def throttle(self, limits: Mapping[str, float], retry_after: float | str | None = None) -> None:
         """For instance `{"second": 5, "minute": 50}`; `retry_after`: None (true float), a number or text, or "absent"."""
@@ -121,6 +143,13 @@ class Control:
                 raise ValueError(f"unknown switch {name}; known: {', '.join(asdict(self.switches))}")
             setattr(self.switches, name, value)
 
+    def set_feature(self, domain: str, feature: str, on: bool) -> None:
+        """`user_configurable_reports` (data sources) or `export_data_source_data` (their rows)."""
+        if feature not in FEATURES:
+            raise ValueError(f"unknown feature {feature}; known: {', '.join(FEATURES)}")
+        features = self._world.projects[domain].features
+        features.add(feature) if on else features.discard(feature)
+
     def create_case(
         self, domain: str, case_type: str, name: str, properties: dict[str, str], parent_id: str | None = None
     ) -> str:
@@ -132,6 +161,11 @@ class Control:
         """Returns the id of the system form that did it."""
         with self._world.lock:
             return self._world.projects[domain].update_case(case_id, properties)
+
+    def update_every_nth_case(self, domain: str, nth: int, properties: dict[str, str]) -> int:
+        """A mass import: every nth case is changed, by submissions of 1,000 cases each. Returns how many cases were changed."""
+        with self._world.lock:
+            return self._world.projects[domain].update_every_nth_case(nth, properties)
 
     def close_case(self, domain: str, case_id: str) -> str:
         with self._world.lock:
@@ -181,10 +215,10 @@ class Control:
         with self._world.lock:
             self._world.projects[domain].settle_index()
 
-    def reindex(self, domain: str) -> None:
-        """Give every case and form a new `indexed_on`."""
+    def reindex(self, domain: str, one_instant: bool = False) -> None:
+        """Give every case and form a new `indexed_on`; with `one_instant` they all share one millisecond."""
         with self._world.lock:
-            self._world.projects[domain].reindex()
+            self._world.projects[domain].reindex(one_instant)
 
 
 class ControlEndpoint:
@@ -198,13 +232,7 @@ class ControlEndpoint:
         if not self._permitted(request):
             return JSONResponse({"error": "control token required"}, 401)
         try:
-            order = await request.json()
-            action = order.pop("action")
-            if action not in ACTIONS:
-                raise ValueError(f"unknown action {action}")
-            method = getattr(self._control, action)
-            inspect.signature(method).bind(**order)
-            return JSONResponse({"result": method(**order)})
+            return JSONResponse({"result": self._control.act(await request.json())})
         except (ValueError, KeyError, AttributeError, TypeError, UnknownDocument) as error:
             return JSONResponse({"error": f"{type(error).__name__}: {error}"}, 400)
 
@@ -220,7 +248,7 @@ class ControlEndpoint:
             if "count_only" in request.query_params and resource in {"cases", "forms"}:
                 return JSONResponse({"count": truth.case_count if resource == "cases" else truth.form_count})
             objects = getattr(truth, resource)
-        return json_response(json_text({"count": len(objects), "objects": objects}))
+        return json_response(json_bytes({"count": len(objects), "objects": objects}))
 
     def _permitted(self, request: Request) -> bool:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")

@@ -1,25 +1,29 @@
 """How does the server misbehave on demand?
 
 `FaultyApp` stands in front of the real application and breaks answers by rule: error pages, truncated JSON, cut
-connections, slow bodies, waiting. The faults that change the meaning of an answer (endless paging and the like) are
-`AnswerSwitches`.
+connections, slow bodies, compressed bombs, waiting. The faults that change the meaning of an answer (endless paging and the
+like) are `AnswerSwitches`. `EventRule` lets the world change between two pages of a walk.
 """
 
 import asyncio
 import re
+import zlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import lru_cache
+from typing import Literal, TypeVar
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Kind = Literal["status", "truncated", "cut", "slow"]
+Kind = Literal["status", "truncated", "cut", "slow", "bomb"]
 ERROR_PAGE = (
     "<html><head><title>{status}</title></head>"
     "<body><center><h1>{status}</h1></center><hr><center>nginx</center></body></html>"
 )
 CHUNKS = 20
+_ROWS = "demo_commcare.rows"
 
 
 @dataclass
@@ -36,10 +40,12 @@ class AnswerSwitches:
 
 @dataclass
 class FaultRule:
-    """Break the next `times` requests whose `path?query` contains a match of `pattern`, after letting `skip` pass.
+    """Break the next `times` requests whose `path?query` contains a match of `pattern`, after letting `skip` pass. The first
+    rule that is due takes the request.
 
     status: answer `status` with `body` (an nginx-like page if None) and `headers`; truncated: the true answer's first half,
-    complete as HTTP; cut: half of it, then the connection breaks; slow: the true answer in 20 pieces within `seconds`.
+    complete as HTTP; cut: half of it, then the connection breaks; slow: the true answer in 20 pieces within `seconds`;
+    bomb: a gzip body of about `megabytes` / 1000 that unpacks to `megabytes` of JSON.
     """
 
     pattern: str
@@ -50,6 +56,17 @@ class FaultRule:
     body: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 1.0
+    megabytes: int = 256
+
+
+@dataclass
+class EventRule:
+    """Call `act` before the next `times` matching requests are answered, after letting `skip` pass."""
+
+    pattern: str
+    act: Callable[[], object]
+    times: int = 1
+    skip: int = 0
 
 
 @dataclass(frozen=True)
@@ -64,13 +81,19 @@ class ConnectionCut(Exception):
     """Raised to make the HTTP server drop the connection in the middle of an answer."""
 
 
+def note_rows(request: Request, rows: int) -> None:
+    """Tell the latency how many rows the answer has."""
+    request.scope[_ROWS] = rows
+
+
 class FaultyApp:
-    """ASGI wrapper with rules, a latency for every API answer and the list of what was asked."""
+    """ASGI wrapper with rules, a latency for every API answer and each of its rows, and the list of what was asked."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self.rules: list[FaultRule] = []
-        self.latency_s = 0.0
+        self.events: list[EventRule] = []
+        self.latency_s = self.row_latency_s = 0.0
         self.seen: deque[SeenRequest] = deque(maxlen=20_000)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,39 +101,38 @@ class FaultyApp:
             await self._app(scope, receive, send)
             return
         query = scope["query_string"].decode("latin-1")
-        rule = self._take(f"{scope['path']}?{query}" if query else scope["path"])
+        target = f"{scope['path']}?{query}" if query else scope["path"]
+        rule = _take(self.rules, target)
+        event = _take(self.events, target)
+        if event is not None:
+            event.act()
         if self.latency_s > 0:
             await asyncio.sleep(self.latency_s)
-        if rule is not None and rule.kind == "status":
-            self._note(scope, rule.status)
-            await self._send_status(rule, send)
+        if rule is not None and rule.kind in ("status", "bomb"):
+            self._note(scope, rule.status if rule.kind == "status" else 200)
+            await (self._send_status(rule, send) if rule.kind == "status" else _send_bomb(rule.megabytes, send))
             return
-        start, body = await self._true_answer(scope, receive)
-        self._note(scope, start["status"])
-        await self._send_broken(rule, start, body, send)
+        answer = await self._true_answer(scope, receive)
+        self._note(scope, answer[0]["status"])
+        if self.row_latency_s > 0:
+            await asyncio.sleep(self.row_latency_s * scope.get(_ROWS, 0))
+        if rule is None:
+            for message in answer:
+                await send(message)
+        else:
+            await _send_broken(rule, answer, send)
 
     def _note(self, scope: Scope, status: int) -> None:
         self.seen.append(SeenRequest(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), status))
 
-    def _take(self, target: str) -> FaultRule | None:
-        for rule in self.rules:
-            if rule.times > 0 and re.search(rule.pattern, target):
-                if rule.skip > 0:
-                    rule.skip -= 1
-                    continue
-                rule.times -= 1
-                return rule
-        return None
-
-    async def _true_answer(self, scope: Scope, receive: Receive) -> tuple[Message, bytes]:
+    async def _true_answer(self, scope: Scope, receive: Receive) -> list[Message]:
         messages: list[Message] = []
 
         async def collect(message: Message) -> None:
             messages.append(message)
 
         await self._app(scope, receive, collect)
-        body = b"".join(message.get("body", b"") for message in messages if message["type"] == "http.response.body")
-        return messages[0], body
+        return messages
 
     async def _send_status(self, rule: FaultRule, send: Send) -> None:
         body = (ERROR_PAGE.format(status=rule.status) if rule.body is None else rule.body).encode()
@@ -120,19 +142,54 @@ class FaultyApp:
         await send({"type": "http.response.start", "status": rule.status, "headers": raw})
         await send({"type": "http.response.body", "body": body})
 
-    async def _send_broken(self, rule: FaultRule | None, start: Message, body: bytes, send: Send) -> None:
-        if rule is not None and rule.kind == "truncated":
-            body = body[: len(body) // 2]
-            other = [(name, value) for name, value in start["headers"] if name != b"content-length"]
-            start = {**start, "headers": [*other, (b"content-length", str(len(body)).encode())]}
-        await send(start)
-        if rule is not None and rule.kind == "cut":
-            await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
-            raise ConnectionCut
-        if rule is not None and rule.kind == "slow":
-            size = max(1, -(-len(body) // CHUNKS))
-            for position in range(0, len(body), size):
-                await send({"type": "http.response.body", "body": body[position : position + size], "more_body": True})
-                await asyncio.sleep(rule.seconds / CHUNKS)
-            body = b""
-        await send({"type": "http.response.body", "body": body})
+
+Rule = TypeVar("Rule", FaultRule, EventRule)
+
+
+def _take(rules: list[Rule], target: str) -> Rule | None:
+    """The first rule that is due for this request; the counters of those before it that match go down."""
+    for rule in rules:
+        if rule.times > 0 and re.search(rule.pattern, target):
+            if rule.skip > 0:
+                rule.skip -= 1
+                continue
+            rule.times -= 1
+            return rule
+    return None
+
+
+async def _send_broken(rule: FaultRule, answer: list[Message], send: Send) -> None:
+    start, body = answer[0], b"".join(message["body"] for message in answer[1:])
+    if rule.kind == "truncated":
+        body = body[: len(body) // 2]
+        other = [(name, value) for name, value in start["headers"] if name != b"content-length"]
+        start = {**start, "headers": [*other, (b"content-length", str(len(body)).encode())]}
+    await send(start)
+    if rule.kind == "cut":
+        await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
+        raise ConnectionCut
+    if rule.kind == "slow":
+        size = max(1, -(-len(body) // CHUNKS))
+        for position in range(0, len(body), size):
+            await send({"type": "http.response.body", "body": body[position : position + size], "more_body": True})
+            await asyncio.sleep(rule.seconds / CHUNKS)
+        body = b""
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _send_bomb(megabytes: int, send: Send) -> None:
+    body = _bomb(megabytes)
+    headers = {"content-type": "application/json", "content-encoding": "gzip", "content-length": str(len(body))}
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": 200, "headers": raw})
+    await send({"type": "http.response.body", "body": body})
+
+
+@lru_cache(maxsize=2)
+def _bomb(megabytes: int) -> bytes:
+    """A gzip stream of a JSON text that is valid and nearly all blanks."""
+    packer = zlib.compressobj(level=1, wbits=31)
+    blanks = b" " * 1_000_000
+    middle = [packer.compress(blanks) for _ in range(megabytes)]
+    parts = [packer.compress(b""), *middle, packer.compress(b'{"meta":{},"objects":[],"cases":[]}'), packer.flush()]
+    return b"".join(parts)

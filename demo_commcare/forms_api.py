@@ -16,7 +16,7 @@ from demo_commcare.clock import instant_of
 from demo_commcare.faults import AnswerSwitches
 from demo_commcare.index import Query, Range
 from demo_commcare.programme.journal import attachment_bytes
-from demo_commcare.records import FormRecord, json_text
+from demo_commcare.records import FormRecord, json_bytes
 from demo_commcare.tastypie import BadRequest, Page, json_response, list_answer
 from demo_commcare.world import Project
 
@@ -57,12 +57,12 @@ def form_list(request: Request, project: Project, switches: AnswerSwitches, root
     page = Page.of(params)
     if switches.deep_offset_limit is not None and page.offset + page.limit > switches.deep_offset_limit:
         message = "Sorry, this request could not be processed. Please try again later."
-        return json_response(json_text({"error_message": message}), 500)
+        return json_response(json_bytes({"error_message": message}), status=500)
     order, field = _order(params.get("order_by", "-received_on"))
     selection = project.forms.select(_query(params, project), field)
     chosen = selection.page(page.offset, page.limit, descending=order.startswith("-"))
     texts = _render(project, chosen, root, full_cases=params.get("cases__full") == "true")
-    return list_answer(request, switches, page, len(selection), texts, query_only_next=True)
+    return list_answer(request, switches, page, len(selection), len(chosen), texts, query_only_next=True)
 
 
 def form_detail(request: Request, project: Project, root: str) -> Response:
@@ -70,7 +70,7 @@ def form_detail(request: Request, project: Project, root: str) -> Response:
     form = project.forms.get(request.path_params["form_id"])
     if form is None:
         return Response(status_code=404)
-    return json_response(json_text(form.api(root)))
+    return json_response(json_bytes(form.api(root)))
 
 
 def form_attachment(request: Request, project: Project) -> Response:
@@ -96,6 +96,7 @@ def _query(params: dict[str, str], project: Project) -> Query[FormRecord]:
         cheap.append(lambda form: not form.archived)
     ranges: dict[str, Range] = {}
     slow: list[Test] = []
+    asked = {("include_archived", "")} if "include_archived" in params else set()
     for key, value in params.items():
         base, _, side = key.rpartition("_")
         if side in {"start", "end"} and base in _RANGES:
@@ -104,32 +105,26 @@ def _query(params: dict[str, str], project: Project) -> Query[FormRecord]:
             ranges[_RANGES[base]] = (bound, high) if side == "start" else (low, bound)
         elif key == "_search":
             ranges |= _search_range(value)
-        elif key in {"xmlns", "app_id"}:
-            cheap.append(_term(key, value))
-        elif key == "case_id":
-            slow.append(_touching(project.forms_of_case(value)))
         elif key not in _CONTROL:
-            cheap.append(lambda form: False)
+            asked.add((key, value))
+            (slow if key == "case_id" else cheap).append(_test(key, value, project))
     samples = project.bulk.form_samples if project.bulk else []
     residues = tuple(place for place, sample in enumerate(samples) if all(test(sample) for test in cheap))
     tests = [*cheap, *slow]
-    return Query(
-        lambda form: all(test(form) for test in tests),
-        ranges,
-        residues,
-        bool(slow),
-        repr((residues, params.get("case_id"))),
-    )
+    matches = (lambda form: all(test(form) for test in tests)) if tests else None
+    return Query(repr(sorted(asked)), matches, ranges, residues, bool(slow))
 
 
-def _term(key: str, value: str) -> Test:
+def _test(key: str, value: str, project: Project) -> Test:
+    """Unknown parameters are no error: nothing matches them."""
     if key == "xmlns":
         return lambda form: form.xmlns == value
-    return lambda form: (form.app_id or "").lower() == value.lower()
-
-
-def _touching(form_ids: set[str]) -> Test:
-    return lambda form: form.doc_id in form_ids
+    if key == "app_id":
+        return lambda form: (form.app_id or "").lower() == value.lower()
+    if key == "case_id":
+        touching = project.forms_of_case(value)
+        return lambda form: form.doc_id in touching
+    return lambda form: False
 
 
 def _search_range(text: str) -> dict[str, Range]:
@@ -142,12 +137,12 @@ def _search_range(text: str) -> dict[str, Range]:
     return {"indexed_us": (low, high)}
 
 
-def _render(project: Project, chosen: Sequence[FormRecord | int], root: str, full_cases: bool) -> list[str]:
+def _render(project: Project, chosen: Sequence[FormRecord | int], root: str, full_cases: bool) -> list[bytes]:
     if not full_cases:
-        return [project.forms.render(form, root) for form in chosen]
+        return project.forms.render(chosen, root)
     texts = []
     for record in map(project.forms.record, chosen):
         cases = (project.cases.get(case_id) for case_id in record.case_ids())
         full = [case.api_v1() for case in cases if case is not None]
-        texts.append(json_text({**record.api(root), "cases": full}))
+        texts.append(b"," + json_bytes({**record.api(root), "cases": full}))
     return texts

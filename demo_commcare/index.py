@@ -10,16 +10,22 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any, Generic, TypeVar
 
-from demo_commcare.bulk import PERIOD, REINDEX_SPAN_US, BulkHistory
+import msgspec
+
+from demo_commcare.bulk import BLOCK_BITS, PERIOD, BulkHistory
 from demo_commcare.clock import Clock
-from demo_commcare.records import CaseRecord, FormRecord, json_text
+from demo_commcare.records import CaseRecord, FormRecord, json_bytes
 
 Record = TypeVar("Record", CaseRecord, FormRecord)
 Json = dict[str, Any]
 Key = tuple[int, str]
 Range = tuple[int | None, int | None]
+_REINDEX_SPAN_US = 1_000_000
+_SELECTIONS_KEPT = 32
+_TEXTS_KEPT = 200_000
 
 
 class BulkView(Generic[Record]):
@@ -32,7 +38,7 @@ class BulkView(Generic[Record]):
         doc_id: Callable[[int], str],
         number: Callable[[str], int | None],
         record: Callable[[int], Record],
-        render: Callable[[int, str], str],
+        render: Callable[[Sequence[int], str], bytes],
     ) -> None:
         self.bulk, self.fields = bulk, fields
         self.doc_id, self.number = doc_id, number
@@ -42,15 +48,15 @@ class BulkView(Generic[Record]):
 
 @dataclass
 class Query(Generic[Record]):
-    """What to list. `ranges` are inclusive bounds in ms per instant field; `residues` the numbers modulo PERIOD of bulk documents
-    that can match; `matches` decides on a record; `slow` says that bulk documents must be looked at one by one, with `cache_key`
-    naming that question."""
+    """What to list. `name` tells the question (without its ranges) from any other; `matches` decides on a record (None: all);
+    `ranges` are inclusive bounds in ms per instant field; `residues` the numbers modulo PERIOD of bulk documents that can match;
+    `slow` says that those must be looked at one by one."""
 
-    matches: Callable[[Record], bool]
+    name: str
+    matches: Callable[[Record], bool] | None
     ranges: dict[str, Range] = field(default_factory=dict)
     residues: tuple[int, ...] = tuple(range(PERIOD))
     slow: bool = False
-    cache_key: str = ""
 
 
 class _Numbers(Sequence[int]):
@@ -72,10 +78,27 @@ class _Numbers(Sequence[int]):
 
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
-            return [self._at(each) for each in range(*place.indices(len(self)))]
+            return self._between(*place.indices(len(self))[:2])
+        if place < 0:
+            place += len(self)
         if not 0 <= place < len(self):
             raise IndexError(place)
         return self._at(place)
+
+    def _between(self, start: int, stop: int) -> list[int]:
+        found: list[int] = []
+        shift = bisect_right(self._holes, start)
+        while start < stop:
+            reach = min(stop, self._holes[shift]) if shift < len(self._holes) else stop
+            run = range(self._first + start + shift, self._first + reach + shift)
+            if len(self._residues) == PERIOD:
+                found += run
+            else:
+                size = len(self._residues)
+                found += [position // size * PERIOD + self._residues[position % size] for position in run]
+            start = reach
+            shift = bisect_right(self._holes, start)
+        return found
 
     def _at(self, place: int) -> int:
         rounds, rest = divmod(self._first + place + bisect_right(self._holes, place), len(self._residues))
@@ -91,19 +114,18 @@ class Selection(Generic[Record]):
         self._records: list[Record] = records
         self._view: BulkView[Record] | None = view
         self._order, self._numbers = order, numbers
-        self._keys = [record_key(record, order) for record in records]
-        self._places = [self._bulk_rank(key) + place for place, key in enumerate(self._keys)]
+        self._last_bulk_key = self.key(numbers[-1]) if len(numbers) else None
 
     def __len__(self) -> int:
         return len(self._records) + len(self._numbers)
 
     def rank_after(self, key: Key) -> int:
         """How many documents are at or before `key`."""
-        return bisect_right(self._keys, key) + self._bulk_rank(key, after=True)
+        return bisect_right(self._records, key, key=self.key) + self._bulk_rank(key, after=True)
 
     def rank_from(self, key: Key) -> int:
         """How many documents are strictly before `key`."""
-        return bisect_left(self._keys, key) + self._bulk_rank(key)
+        return bisect_left(self._records, key, key=self.key) + self._bulk_rank(key)
 
     def page(self, offset: int, limit: int, descending: bool = False) -> list[Record | int]:
         """Up to `limit` documents; a bulk document is given by its number."""
@@ -111,11 +133,14 @@ class Selection(Generic[Record]):
             stop = max(0, len(self) - offset)
             return self.page(max(0, stop - limit), stop - max(0, stop - limit))[::-1]
         chosen: list[Record | int] = []
-        place = bisect_left(self._places, offset)
+        place = bisect_left(range(len(self._records)), offset, key=self._place)
         position, stop = offset, min(offset + limit, len(self))
         while position < stop:
-            reach = min(stop, self._places[place]) if place < len(self._places) else stop
-            chosen += self._numbers[position - place : reach - place]
+            if position - place == len(self._numbers):
+                return chosen + self._records[place : place + stop - position]
+            reach = min(stop, self._place(place)) if place < len(self._records) else stop
+            if position < reach:
+                chosen += self._numbers[position - place : reach - place]
             if reach < stop:
                 chosen.append(self._records[place])
                 place += 1
@@ -130,10 +155,14 @@ class Selection(Generic[Record]):
             return self._view.fields[self._order](document), self._view.doc_id(document)
         return record_key(document, self._order)
 
+    def _place(self, number: int) -> int:
+        """Where the record `number` of the records stands among all documents."""
+        return number + self._bulk_rank(self.key(self._records[number]))
+
     def _bulk_rank(self, key: Key, after: bool = False) -> int:
-        if not len(self._numbers):
+        if self._last_bulk_key is None:
             return 0
-        if self.key(self._numbers[len(self._numbers) - 1]) < key:
+        if self._last_bulk_key < key:
             return len(self._numbers)
         return (bisect_right if after else bisect_left)(self._numbers, key, key=self.key)
 
@@ -155,12 +184,15 @@ class DocumentIndex(Generic[Record]):
         self._pending: list[tuple[float, str]] = []
         self._left_bulk: set[int] = set()
         self._sorted: dict[str, list[Record]] = {}
+        self._texts: dict[tuple[str, str], tuple[Record, bytes]] = {}
+        self._selections: dict[tuple[Any, ...], Selection[Record]] = {}
         self._slow_answers: dict[str, list[int]] = {}
 
     def load(self, records: Iterable[Record]) -> None:
         """Take documents as already indexed, with their own index instant."""
         for record in records:
             self._primary[record.doc_id] = self._visible[record.doc_id] = record
+        self._forget_orders()
 
     def get(self, doc_id: str) -> Record | None:
         """The document in the primary store."""
@@ -177,11 +209,24 @@ class DocumentIndex(Generic[Record]):
             raise LookupError(document)
         return self.view.record(document)
 
-    def render(self, document: Record | int, root: str) -> str:
-        """The JSON text of a selected document, from a template where there is one."""
-        if isinstance(document, int) and self.view is not None:
-            return self.view.render(document, root)
-        return json_text(self.record(document).api(root))
+    def render(self, documents: Iterable[Record | int], root: str) -> list[bytes]:
+        """The JSON texts of selected documents, a comma before each; those of a bulk history a block at a time."""
+        texts: list[bytes] = []
+        for block, group in groupby(documents, _block):
+            if block is None or self.view is None:
+                texts += [self._text(self.record(document), root) for document in group]
+            else:
+                texts.append(self.view.render([document for document in group if isinstance(document, int)], root))
+        return texts
+
+    def _text(self, record: Record, root: str) -> bytes:
+        record_known, text = self._texts.get((record.doc_id, root), (None, b""))
+        if record_known is not record:
+            if len(self._texts) >= _TEXTS_KEPT:
+                self._texts.clear()
+            text = b"," + json_bytes(record.api(root))
+            self._texts[record.doc_id, root] = record, text
+        return text
 
     def put(self, record: Record) -> None:
         """Store now, index after the lag."""
@@ -197,8 +242,8 @@ class DocumentIndex(Generic[Record]):
         if self.view is not None:
             for number in range(self.view.bulk.count):
                 if self.view.doc_id(number) not in self._primary:
-                    yield json.loads(self.view.render(number, ""))
-        yield from (json.loads(json_text(record.api())) for record in self._primary.values() if record is not None)
+                    yield msgspec.json.decode(self.view.render([number], "")[1:])
+        yield from (json.loads(json_bytes(record.api())) for record in self._primary.values() if record)
 
     def count(self) -> int:
         """Documents in the primary store."""
@@ -216,24 +261,47 @@ class DocumentIndex(Generic[Record]):
         for doc_id in due:
             self._index(doc_id)
 
-    def reindex(self) -> None:
-        """Every document gets a new index instant, in its present order."""
+    def reindex(self, one_instant: bool = False) -> None:
+        """Every document gets a new index instant, in its present order, or all the same one."""
         self.settle(everything=True)
+        span_us = 0 if one_instant else _REINDEX_SPAN_US
+        start_us = self._clock.reserve_us(span_us)
         if self.view is not None:
-            self.view.bulk.reindex(self._clock.reserve_us(REINDEX_SPAN_US))
-        for record in self._ordered("indexed_us"):
-            self._index(record.doc_id)
+            self.view.bulk.reindex(start_us, span_us)
+        for record in list(self._ordered("indexed_us")):
+            self._index(record.doc_id, start_us // 1000 * 1000 + 1000 if one_instant else None)
+        self._forget_orders()
 
     def select(self, query: Query[Record], order: str) -> Selection[Record]:
         """The indexed documents that match, ordered by an instant field."""
         self.settle()
-        inside = query.ranges.items()
-        records = [
+        question = (query.name, order, *sorted(query.ranges.items()))
+        if question not in self._selections:
+            if len(self._selections) >= _SELECTIONS_KEPT:
+                self._selections.clear()
+            records = self._matching(query, order)
+            self._selections[question] = Selection(records, order, self._bulk_numbers(query), self.view)
+        return self._selections[question]
+
+    def _matching(self, query: Query[Record], order: str) -> list[Record]:
+        ordered = self._ordered(order)
+        low, high = query.ranges.get(order, (None, None))
+        start = 0 if low is None else bisect_left(ordered, low, key=lambda record: getattr(record, order) // 1000)
+        stop = (
+            len(ordered)
+            if high is None
+            else bisect_right(ordered, high, key=lambda record: getattr(record, order) // 1000)
+        )
+        matches = query.matches
+        others = [(name, bounds) for name, bounds in query.ranges.items() if name != order]
+        if matches is None and not others:
+            return ordered[start:stop]
+        return [
             record
-            for record in self._ordered(order)
-            if query.matches(record) and all(_within(getattr(record, name), bounds) for name, bounds in inside)
+            for record in ordered[start:stop]
+            if (matches is None or matches(record))
+            and all(_within(getattr(record, name), bound) for name, bound in others)
         ]
-        return Selection(records, order, self._bulk_numbers(query), self.view)
 
     def _bulk_numbers(self, query: Query[Record]) -> Sequence[int]:
         view = self.view
@@ -247,10 +315,14 @@ class DocumentIndex(Generic[Record]):
             span = range(max(span.start, part.start), max(span.start, part.start, min(span.stop, part.stop)))
         if not query.slow:
             return _Numbers(span, query.residues, self._left_bulk)
-        if query.cache_key not in self._slow_answers:
+        if query.name not in self._slow_answers:
             numbers = _Numbers(range(view.bulk.count), query.residues, ())
-            self._slow_answers[query.cache_key] = [n for n in numbers if query.matches(view.record(n))]
-        return [n for n in self._slow_answers[query.cache_key] if n in span and n not in self._left_bulk]
+            self._slow_answers[query.name] = [n for n in numbers if query.matches and query.matches(view.record(n))]
+        return [n for n in self._slow_answers[query.name] if n in span and n not in self._left_bulk]
+
+    def _forget_orders(self) -> None:
+        self._sorted.clear()
+        self._selections.clear()
 
     def _ordered(self, order: str) -> list[Record]:
         if order not in self._sorted:
@@ -263,8 +335,8 @@ class DocumentIndex(Generic[Record]):
         else:
             self._pending.append((time.monotonic() + self.lag_s, doc_id))
 
-    def _index(self, doc_id: str) -> None:
-        self._sorted.clear()
+    def _index(self, doc_id: str, instant_us: int | None = None) -> None:
+        self._forget_orders()
         number = self.view.number(doc_id) if self.view else None
         if number is not None:
             self._left_bulk.add(number)
@@ -272,8 +344,12 @@ class DocumentIndex(Generic[Record]):
         if record is None:
             self._visible.pop(doc_id, None)
             return
-        fresh = replace(record, indexed_us=self._clock.now_us())
+        fresh = replace(record, indexed_us=self._clock.now_us() if instant_us is None else instant_us)
         self._primary[doc_id] = self._visible[doc_id] = fresh
+
+
+def _block(document: CaseRecord | FormRecord | int) -> int | None:
+    return document >> BLOCK_BITS if isinstance(document, int) else None
 
 
 def _within(instant_us: int | None, bounds: Range) -> bool:

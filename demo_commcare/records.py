@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import msgspec
+
 from demo_commcare.clock import iso
 
 Json = dict[str, Any]
@@ -134,9 +136,12 @@ class FormRecord:
         }
 
 
-def json_text(value: Any) -> str:
-    """Compact JSON, non-Latin text as it is."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+def json_bytes(value: Any) -> bytes:
+    """Compact JSON, non-Latin text as it is; a text that no UTF-8 can hold (half of a surrogate pair) in escapes."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def case_blocks(node: Any) -> Iterator[Json]:

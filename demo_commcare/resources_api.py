@@ -1,35 +1,29 @@
-"""What do the small resources answer: apps, users, web users, groups, locations, lookup tables, UCR, user domains,
+"""What do the small resources answer: apps, users, web users, groups, locations, lookup tables, user domains,
 identity?
 
 Each function gives the objects of one resource in HQ's shape; paging is `tastypie`'s business.
 """
 
-import base64
-import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from demo_commcare.clock import iso, parse_instant
+from demo_commcare.clock import parse_instant
 from demo_commcare.faults import AnswerSwitches
 from demo_commcare.index import Query
-from demo_commcare.programme import maternal_apps
-from demo_commcare.records import FormRecord, json_text
-from demo_commcare.tastypie import BadRequest, Page, envelope, json_response, list_answer, unpaged_meta
+from demo_commcare.records import json_bytes
+from demo_commcare.tastypie import BadRequest, comma_texts, envelope, json_response, paged, unpaged_meta
 from demo_commcare.world import DEMO_USERNAME, Project, World
 
 Json = dict[str, Any]
-_UCR_ID = "5f0a{:028x}"
-_UCR_MAX = 10_000
 
 
 def applications(request: Request, project: Project, switches: AnswerSwitches) -> Response:
     """All applications in one answer, whatever the limit."""
-    objects = [json_text(_application(request, project, app)) for app in project.applications]
-    return envelope(switches, unpaged_meta(len(objects)), objects)
+    objects = [_application(request, project, app) for app in project.applications]
+    return envelope(switches, unpaged_meta(len(objects)), comma_texts(objects))
 
 
 def application_detail(request: Request, project: Project) -> Response:
@@ -51,7 +45,7 @@ def users(request: Request, project: Project, switches: AnswerSwitches) -> Respo
         if _find(project.people.groups, group_id) is None:
             raise BadRequest(f"Project {project.name} has no group with id={group_id}")
         chosen = [user for user in chosen if group_id in user["groups"]]
-    return _paged(
+    return paged(
         request, switches, [_user(project, user) for user in sorted(chosen, key=lambda user: user["username"])]
     )
 
@@ -68,7 +62,7 @@ def _user(project: Project, user: Json) -> Json:
 def web_users(request: Request, project: Project, switches: AnswerSwitches) -> Response:
     wanted = request.query_params.get("web_username")
     chosen = [user for user in project.people.web_users if wanted is None or user["username"] == wanted]
-    return _paged(request, switches, [_web_user(project, user) for user in chosen])
+    return paged(request, switches, [_web_user(project, user) for user in chosen])
 
 
 def web_user_detail(request: Request, project: Project) -> Response:
@@ -83,7 +77,7 @@ def _web_user(project: Project, user: Json) -> Json:
 
 def groups(request: Request, project: Project, switches: AnswerSwitches) -> Response:
     ordered = sorted(project.people.groups, key=lambda group: group["name"])
-    return _paged(request, switches, [_group(project, group) for group in ordered])
+    return paged(request, switches, [_group(project, group) for group in ordered])
 
 
 def group_detail(request: Request, project: Project) -> Response:
@@ -106,7 +100,7 @@ def locations_v1(request: Request, project: Project, switches: AnswerSwitches, r
             chosen = [location for location in chosen if _compares(location[name], lookup, value)]
         elif key not in {"limit", "offset", "format", "username", "api_key", "order_by"}:
             raise BadRequest(f"The '{name}' field does not allow filtering.")
-    return _paged(request, switches, [_location_v1(project, location, root) for location in chosen])
+    return paged(request, switches, [_location_v1(project, location, root) for location in chosen])
 
 
 def location_detail_v1(request: Request, project: Project, root: str) -> Response:
@@ -133,7 +127,7 @@ def locations_v2(request: Request, project: Project, switches: AnswerSwitches) -
         name, _, lookup = key.partition(".")
         if name == "last_modified" and lookup in {"gte", "gt", "lte", "lt"}:
             chosen = [location for location in chosen if _compares(location[name], lookup, value)]
-    return _paged(request, switches, [_location_v2(project, location) for location in chosen])
+    return paged(request, switches, [_location_v2(project, location) for location in chosen])
 
 
 def location_detail_v2(request: Request, project: Project) -> Response:
@@ -160,12 +154,12 @@ def location_types(request: Request, project: Project, switches: AnswerSwitches,
         shown = {key: value for key, value in kind.items() if key != "parent_id"}
         parent = None if kind["parent_id"] is None else f"{base}/{kind['parent_id']}/"
         objects.append({**shown, "domain": project.name, "parent": parent, "resource_uri": f"{base}/{kind['id']}/"})
-    return _paged(request, switches, objects)
+    return paged(request, switches, objects)
 
 
 def lookup_tables(request: Request, project: Project, switches: AnswerSwitches, root: str) -> Response:
     base = f"{root}/a/{project.name}/api/lookup_table/v1"
-    return _paged(
+    return paged(
         request,
         switches,
         [{**table, "resource_uri": f"{base}/{table['id']}/"} for table in project.people.lookup_tables],
@@ -173,7 +167,7 @@ def lookup_tables(request: Request, project: Project, switches: AnswerSwitches, 
 
 
 def lookup_table_items(request: Request, project: Project, switches: AnswerSwitches) -> Response:
-    return _paged(request, switches, project.people.lookup_table_items)
+    return paged(request, switches, project.people.lookup_table_items)
 
 
 def fixtures(request: Request, project: Project, switches: AnswerSwitches) -> Response:
@@ -194,14 +188,14 @@ def fixtures(request: Request, project: Project, switches: AnswerSwitches) -> Re
         for item in project.people.lookup_table_items
         if item["data_type_id"] in wanted
     ]
-    return _paged(request, switches, rows)
+    return paged(request, switches, rows)
 
 
 def domain_cases(request: Request, project: Project, switches: AnswerSwitches) -> Response:
     """The case types that have data."""
-    selection = project.cases.select(Query(lambda case: True, residues=()), "indexed_us")
+    selection = project.cases.select(Query("kept", lambda case: True, residues=()), "indexed_us")
     kinds = {case.case_type for case in selection.page(0, len(selection)) if not isinstance(case, int)}
-    return _paged(request, switches, [{"case_type": kind} for kind in sorted(kinds)], default=100)
+    return paged(request, switches, [{"case_type": kind} for kind in sorted(kinds)], default=100)
 
 
 def domain_forms(request: Request, project: Project, switches: AnswerSwitches) -> Response:
@@ -214,78 +208,7 @@ def domain_forms(request: Request, project: Project, switches: AnswerSwitches) -
         for module in app["modules"]
         for form in module.get("forms", ())
     ]
-    return _paged(request, switches, rows)
-
-
-def ucr_data_sources(request: Request, project: Project, switches: AnswerSwitches) -> Response:
-    rows = [{"id": _UCR_ID.format(1), "display_name": "ANC visits", "resource_uri": ""}] if project.applications else []
-    return _paged(request, switches, rows)
-
-
-def ucr_data_source_detail(request: Request, project: Project) -> Response:
-    """The configuration of the one data source."""
-    if request.path_params["doc_id"] != _UCR_ID.format(1) or not project.applications:
-        return Response(status_code=404)
-    source: Json = {
-        "id": _UCR_ID.format(1),
-        "display_name": "ANC visits",
-        "configured_filter": {
-            "type": "boolean_expression",
-            "operator": "eq",
-            "property_value": maternal_apps.ANC.xmlns,
-        },
-        "configured_indicators": [
-            {"column_id": name, "datatype": "string", "type": "expression"} for name in ("visit_date", "weight_kg")
-        ],
-        "resource_uri": "",
-    }
-    return json_response(json_text(source))
-
-
-def ucr_rows(request: Request, project: Project, root: str) -> Response:
-    """One row per ANC visit; `next` is given as long as a page is not empty."""
-    params = request.query_params
-    if "data_source_id" not in params:
-        raise BadRequest("Missing data_source_id parameter")
-    if params["data_source_id"] != _UCR_ID.format(1):
-        return Response(status_code=404)
-    limit = min(Page.of(params, 1000, _UCR_MAX).limit, _UCR_MAX)
-    query: Query[FormRecord] = Query(
-        lambda form: form.xmlns == maternal_apps.ANC.xmlns and not form.archived, residues=()
-    )
-    selection = project.forms.select(query, "received_us")
-    page = selection.page(_ucr_offset(params, selection.rank_after), limit)
-    rows = [_ucr_row(form) for form in page if not isinstance(form, int)]
-    following = None
-    if rows:
-        cursor = urlencode({"last_doc_id": rows[-1]["doc_id"], "last_inserted_at": rows[-1]["inserted_at"]})
-        asked = {
-            "data_source_id": params["data_source_id"],
-            "limit": limit,
-            "cursor": base64.b64encode(cursor.encode()).decode(),
-        }
-        following = f"{root}{request.url.path}?{urlencode(asked)}"
-    return json_response(json_text({"objects": rows, "meta": {"next": following, "limit": limit}}))
-
-
-def _ucr_offset(params: Mapping[str, str], rank_after: Callable[[tuple[int, str]], int]) -> int:
-    if "cursor" not in params:
-        return 0
-    try:
-        cursor = parse_qs(base64.b64decode(params["cursor"]).decode())
-        return rank_after((parse_instant(cursor["last_inserted_at"][0])[0] // 1000, cursor["last_doc_id"][0]))
-    except (binascii.Error, ValueError, KeyError) as error:
-        raise BadRequest("Invalid cursor") from error
-
-
-def _ucr_row(form: FormRecord) -> Json:
-    return {
-        "doc_id": form.doc_id,
-        "id": form.doc_id,
-        "inserted_at": iso(form.received_us),
-        "visit_date": form.form["visit_date"],
-        "weight_kg": form.form["exam"]["weight_kg"],
-    }
+    return paged(request, switches, rows)
 
 
 def user_domains(request: Request, world: World, switches: AnswerSwitches) -> Response:
@@ -296,20 +219,14 @@ def user_domains(request: Request, world: World, switches: AnswerSwitches) -> Re
     mine = [project for project in world.projects.values() if project.subscribed and DEMO_USERNAME in project.members]
     rows = [{"domain_name": project.name, "project_name": project.title} for project in mine]
     if switches.user_domains_paged:
-        return _paged(request, switches, rows)
-    return envelope(switches, {"total_count": len(rows)}, [json_text(row) for row in rows])
+        return paged(request, switches, rows)
+    return envelope(switches, {"total_count": len(rows)}, comma_texts(rows))
 
 
 def identity() -> Response:
     """One object, not a list."""
     name = {"username": DEMO_USERNAME, "first_name": "Demo", "last_name": "User", "email": DEMO_USERNAME}
-    return json_response(json_text({"id": "0d3e0a7c9b1f4e2a8c6d5b4a39281706", **name}))
-
-
-def _paged(request: Request, switches: AnswerSwitches, objects: list[Json], default: int = 20) -> Response:
-    page = Page.of(request.query_params, default)
-    texts = [json_text(entry) for entry in objects[page.offset : page.offset + page.limit]]
-    return list_answer(request, switches, page, len(objects), texts)
+    return json_response(json_bytes({"id": "0d3e0a7c9b1f4e2a8c6d5b4a39281706", **name}))
 
 
 def _compares(text: str, lookup: str, bound: str) -> bool:
@@ -325,7 +242,7 @@ def _find(objects: list[Json], doc_id: str, key: str = "id") -> Json | None:
 
 
 def _object(found: Json | None) -> Response:
-    return Response(status_code=404) if found is None else json_response(json_text(found))
+    return Response(status_code=404) if found is None else json_response(json_bytes(found))
 
 
 def _object_or_400(found: Json | None, show: Callable[[Json], Json]) -> Response:

@@ -4,26 +4,68 @@ Limits and offsets are read, clamped and refused as tastypie does, and the envel
 are, and in which order, is the resource's business.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from demo_commcare.faults import AnswerSwitches
-from demo_commcare.records import json_text
+from demo_commcare.faults import AnswerSwitches, note_rows
+from demo_commcare.records import json_bytes
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 1000
+_PART_BYTES = 64 * 1024
 
 
 class BadRequest(Exception):
     """Answered as 400 `{"error": text}`."""
 
 
-def json_response(text: str, status: int = 200) -> Response:
-    return Response(text.encode("utf-8"), status, media_type="application/json")
+class _JsonResponse(Response):
+    """A body in parts of some size: never joined, because copies of long pages would be most of the server's work."""
+
+    def __init__(self, parts: Sequence[bytes], status: int) -> None:
+        self.parts = parts
+        size = {"content-length": str(sum(map(len, parts)))}
+        super().__init__(None, status, size, "application/json")
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        held: list[bytes] = []
+        size = 0
+        for part in self.parts:
+            held.append(part)
+            size += len(part)
+            if size >= _PART_BYTES:
+                await send({"type": "http.response.body", "body": b"".join(held), "more_body": True})
+                held, size = [], 0
+        await send({"type": "http.response.body", "body": b"".join(held)})
+
+
+def json_response(*parts: bytes, status: int = 200) -> Response:
+    return _JsonResponse(parts, status)
+
+
+def paged(
+    request: Request, switches: AnswerSwitches, objects: list[dict[str, Any]], default: int = DEFAULT_LIMIT
+) -> Response:
+    """The page of `objects` that the request asks for."""
+    page = Page.of(request.query_params, default)
+    shown = objects[page.offset : page.offset + page.limit]
+    return list_answer(request, switches, page, len(objects), len(shown), comma_texts(shown))
+
+
+def comma_texts(objects: Iterable[Any]) -> list[bytes]:
+    """JSON texts with a comma before each."""
+    return [b"," + json_bytes(entry) for entry in objects]
+
+
+def without_first_comma(texts: list[bytes]) -> list[bytes]:
+    """Texts with a comma before each, as the content of an array."""
+    return [texts[0][1:], *texts[1:]] if texts else []
 
 
 @dataclass(frozen=True)
@@ -54,13 +96,15 @@ def list_answer(
     switches: AnswerSwitches,
     page: Page,
     total: int,
-    objects: Sequence[str],
+    shown: int,
+    objects: list[bytes],
     query_only_next: bool = False,
 ) -> Response:
-    """The envelope around already rendered objects; `query_only_next` is the form resource's way."""
+    """The envelope around `shown` rendered objects, a comma before each; `query_only_next` is the form resource's way."""
+    note_rows(request, shown)
     prefix = "" if query_only_next else request.url.path
     following: str | None = None
-    if page.offset + page.limit < total or (switches.endless_paging and objects):
+    if page.offset + page.limit < total or (switches.endless_paging and shown):
         target = page.offset if page.offset + page.limit >= total else page.offset + page.limit
         following = prefix + _query(request, page.limit, target)
         if switches.next_host:
@@ -72,11 +116,11 @@ def list_answer(
     return envelope(switches, meta, objects)
 
 
-def envelope(switches: AnswerSwitches, meta: Mapping[str, Any], objects: Sequence[str]) -> Response:
+def envelope(switches: AnswerSwitches, meta: Mapping[str, Any], objects: list[bytes]) -> Response:
     """`{"meta", "objects"}`, without the collection when the switch says so."""
     if switches.drop_collection:
-        return json_response(json_text({"meta": meta}))
-    return json_response(f'{{"meta":{json_text(meta)},"objects":[{",".join(objects)}]}}')
+        return json_response(json_bytes({"meta": meta}))
+    return json_response(b'{"meta":', json_bytes(meta), b',"objects":[', *without_first_comma(objects), b"]}")
 
 
 def unpaged_meta(total: int) -> dict[str, Any]:

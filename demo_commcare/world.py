@@ -12,9 +12,10 @@ from functools import lru_cache
 from typing import Any
 
 from demo_commcare.bulk import BulkHistory
-from demo_commcare.clock import Clock, parse_instant
-from demo_commcare.index import BulkView, DocumentIndex
+from demo_commcare.clock import Clock, iso, parse_instant
+from demo_commcare.index import BulkView, DocumentIndex, Query
 from demo_commcare.programme.app_model import App, Question, extras_of, render_app, render_question
+from demo_commcare.programme.data_sources import DataSource, maternal_data_sources
 from demo_commcare.programme.journal import case_block, index_to, system_body
 from demo_commcare.programme.maternal_apps import maternal_apps
 from demo_commcare.programme.maternal_story import DEFAULT_HOUSEHOLDS, maternal_story
@@ -26,9 +27,12 @@ from demo_commcare.records import CaseRecord, FormRecord, block_actions, case_bl
 Json = dict[str, Any]
 MATERNAL, NUTRITION = "demo-maternal-health", "demo-nutrition"
 NO_SUBSCRIPTION, FOREIGN = "demo-no-subscription", "demo-foreign"
+USER_CONFIGURABLE_REPORTS, EXPORT_DATA_SOURCE_DATA = "user_configurable_reports", "export_data_source_data"
+FEATURES = (USER_CONFIGURABLE_REPORTS, EXPORT_DATA_SOURCE_DATA)
 DEMO_USERNAME = "demo@example.org"
 _CASES_PER_HOUSEHOLD = 6
 _LARGEST_STORY = 2_000
+_CASES_PER_IMPORT = 1_000
 _INDEX_DELAY_US = 1_700_000
 
 
@@ -109,11 +113,26 @@ class Truth:
     def lookup_table_items(self) -> list[Json]:
         return copy.deepcopy(self.project.people.lookup_table_items)
 
+    @property
+    def ucr_data_sources(self) -> list[Json]:
+        return [source.api() for source in self.project.data_sources]
+
+    @property
+    def ucr_rows(self) -> list[Json]:
+        """Of all data sources, with the extra key `data_source_id`."""
+        return [
+            {"data_source_id": source.source_id, **row}
+            for source in self.project.data_sources
+            for row in self.project.ucr_rows(source)
+        ]
+
 
 TRUTH_RESOURCES = (
     "cases", "forms", "form_cases", "applications", "users", "web_users", "groups", "locations", "location_types",
     "lookup_tables",
     "lookup_table_items",
+    "ucr_data_sources",
+    "ucr_rows",
 )  # fmt: skip
 
 
@@ -160,6 +179,8 @@ class Project:
     subscribed: bool = True
     members: frozenset[str] = frozenset({DEMO_USERNAME})
     bulk: BulkHistory | None = None
+    data_sources: tuple[DataSource, ...] = ()
+    features: set[str] = field(default_factory=lambda: set(FEATURES))
     _forms_of_case: dict[str, list[str]] = field(default_factory=dict)
     _deleted_cases: set[str] = field(default_factory=set)
     _next_change: int = 1
@@ -199,6 +220,18 @@ class Project:
         """Change properties (or case_name, owner_id, external_id); returns the id of the form that did it."""
         self._case(case_id)
         return self.submit([case_block(case_id, "demo-control", self.clock.now_us(), update=properties)])
+
+    def update_every_nth_case(self, nth: int, properties: dict[str, str]) -> int:
+        """Change every nth case as a mass import does, by submissions of up to 1,000 case blocks. Returns how many."""
+        everything = self.cases.select(Query("all", None), "indexed_us")
+        ids = [everything.key(case)[1] for case in everything.page(0, len(everything))[::nth]]
+        for start in range(0, len(ids), _CASES_PER_IMPORT):
+            now = self.clock.now_us()
+            chosen = ids[start : start + _CASES_PER_IMPORT]
+            self.submit([case_block(case_id, "demo-control", now, update=properties) for case_id in chosen])
+        # Written once beforehand, so that a benchmark of the next incremental load does not measure this server.
+        self.cases.render((case for case in map(self.cases.get, ids) if case is not None), "")
+        return len(ids)
 
     def close_case(self, case_id: str) -> str:
         self._case(case_id)
@@ -253,10 +286,10 @@ class Project:
         app["version"] += 1
         return int(app["version"])
 
-    def reindex(self) -> None:
-        """All cases and forms get a new `indexed_on`; nothing else changes."""
-        self.cases.reindex()
-        self.forms.reindex()
+    def reindex(self, one_instant: bool = False) -> None:
+        """All cases and forms get a new `indexed_on`, all cases (forms) the same one if `one_instant`; nothing else changes."""
+        self.cases.reindex(one_instant)
+        self.forms.reindex(one_instant)
 
     def set_index_lag(self, lag_s: float) -> None:
         self.cases.lag_s = self.forms.lag_s = lag_s
@@ -265,6 +298,24 @@ class Project:
         """Index everything that waits."""
         self.cases.settle(everything=True)
         self.forms.settle(everything=True)
+
+    def ucr_rows(self, source: DataSource) -> list[Json]:
+        """The rows of a data source over the indexed documents, in the order of its table."""
+        rows = [
+            {"id": record.doc_id, "doc_id": record.doc_id, "inserted_at": iso(instant_us), **indicators}
+            for record, instant_us in self._sources_of(source)
+            for indicators in source.rows(record)
+        ]
+        return sorted(rows, key=lambda row: (row["inserted_at"], row["doc_id"]))
+
+    def _sources_of(self, source: DataSource) -> list[tuple[CaseRecord | FormRecord, int]]:
+        """The documents of the data source's kind, and when each was last processed."""
+        if source.doc_type == "CommCareCase":
+            cases = self.cases.select(Query("kept", None, residues=()), "indexed_us")
+            return [(case, case.server_modified_us) for case in map(self.cases.record, cases.page(0, len(cases)))]
+        forms = self.forms.select(Query("kept", None, residues=()), "indexed_us")
+        records = map(self.forms.record, forms.page(0, len(forms)))
+        return [(form, form.received_us) for form in records if not form.archived]
 
     def forms_of_case(self, case_id: str) -> set[str]:
         """Ids of the forms with a block for the case."""
@@ -360,6 +411,7 @@ class World:
         if cases is not None and cases > _LARGEST_STORY:
             bulk = BulkHistory(MATERNAL, cases - len(story.cases), seed, people.users, apps[0])
         project = self._project(MATERNAL, "Demo: Maternal Health", people, apps, bulk)
+        project.data_sources = maternal_data_sources()
         project.load_story(story)
         return project
 
@@ -399,9 +451,9 @@ class World:
                 bulk.case_id,
                 bulk.case_number,
                 bulk.case,
-                lambda number, _root: bulk.render_case(number),
+                lambda numbers, _root: bulk.render_cases(numbers),
             )
-            form_view = BulkView(bulk, form_fields, bulk.form_id, bulk.form_number, bulk.form, bulk.render_form)
+            form_view = BulkView(bulk, form_fields, bulk.form_id, bulk.form_number, bulk.form, bulk.render_forms)
         return Project(
             name, title, people, [render_app(app) for app in apps], {app.app_id: extras_of(app) for app in apps}, self.clock,
             DocumentIndex(self.clock, case_view), DocumentIndex(self.clock, form_view), bulk=bulk,
