@@ -3,15 +3,19 @@
 import dagster as dg
 
 from explorer_dagster.orchestration.pipeline import pipeline_definitions
-from explorer_dagster.orchestration.sensors import tenant_registration
+from explorer_dagster.orchestration.sensors import tenant_registration, throttled_runs
 from explorer_dagster.orchestration.session import Platform
 from explorer_dagster.registry import load_pipelines
 from explorer_dagster.settings import get_settings
 
+_pipelines = [
+    pipeline_definitions(pipeline) for pipeline in load_pipelines(get_settings().project_dir / "pipelines").values()
+]
+
 defs = dg.Definitions.merge(
-    *(pipeline_definitions(pipeline) for pipeline in load_pipelines(get_settings().project_dir / "pipelines").values()),
+    *_pipelines,
     dg.Definitions(
-        sensors=[tenant_registration],
+        sensors=[tenant_registration, throttled_runs([job for each in _pipelines for job in each.jobs or []])],
         resources={"platform": Platform()},
         executor=dg.in_process_executor,
     ),

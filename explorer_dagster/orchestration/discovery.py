@@ -9,6 +9,7 @@ from explorer_dagster.commcare.errors import PermissionMissing
 from explorer_dagster.commcare.structure import Structure
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.orchestration.partitions import tenants
+from explorer_dagster.orchestration.retries import postpone
 from explorer_dagster.orchestration.session import Platform, failure
 from explorer_dagster.registry import Pipeline
 
@@ -35,8 +36,8 @@ def discovery_asset(pipeline: Pipeline) -> dg.AssetsDefinition:
             # The rest of the project space can still be read; tables then come from what the data itself shows.
             structure = Structure(apps=(), case_types=(), forms=(), warnings=(str(error),))
         except ExplorerError as error:
-            raise failure(error) from error
-        version = session.catalog.discovered.save(session.tenant, structure.to_dict(), run_id=context.run_id)
+            raise failure(error, postpone(context, [error.as_dict()])) from error
+        version = session.catalog.discovered.save(session.tenant, structure.to_dict(), run_id=context.run.run_id)
         for warning in structure.warnings:
             context.log.warning(warning)
         return dg.MaterializeResult(
@@ -49,6 +50,8 @@ def discovery_asset(pipeline: Pipeline) -> dg.AssetsDefinition:
                 "changed": version.changed,
                 "since_last_version": dg.MetadataValue.json(version.diff),
                 "warnings": dg.MetadataValue.json(list(structure.warnings)),
+                "requests": client.total_usage.requests,
+                "bytes": client.total_usage.bytes,
                 "found": dg.MetadataValue.md(_summary(structure)),
             }
         )

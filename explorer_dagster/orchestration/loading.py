@@ -9,7 +9,8 @@ from explorer_dagster.errors import ExplorerError
 from explorer_dagster.loading import LoadProgress, LoadTarget, ResourceReport, load
 from explorer_dagster.orchestration.partitions import tenants
 from explorer_dagster.orchestration.progress import Progress
-from explorer_dagster.orchestration.session import Platform, TenantSession, failure
+from explorer_dagster.orchestration.retries import postpone
+from explorer_dagster.orchestration.session import Platform, TenantSession, failure, retry_metadata
 from explorer_dagster.registry import Pipeline, Source
 
 COUNT_CHECK = "rows_match_api"
@@ -47,13 +48,13 @@ def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
                     client,
                     pipeline,
                     selected,
-                    run_id=context.run_id,
+                    run_id=context.run.run_id,
                     full=session.full_refresh,
                     work_dir=session.work_dir("dlt"),
                     on_progress=show,
                 )
         except ExplorerError as error:
-            raise failure(error) from error
+            raise failure(error, postpone(context, [error.as_dict()])) from error
         failed: dict[str, ResourceReport] = {}
         for name in selected:
             resource = report.resources[name]
@@ -65,11 +66,16 @@ def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
             yield dg.MaterializeResult(asset_key=keys[name], metadata=_metadata(session, resource))
             yield from _check(session, pipeline.source(name), resource, keys[name])
         if failed:
+            errors = {name: resource.error or {} for name, resource in failed.items()}
+            retry = postpone(context, errors.values())
+            said = "; ".join(f"{name}: {error.get('message')}" for name, error in errors.items())
             raise dg.Failure(
-                description="; ".join(
-                    f"{name}: {(resource.error or {}).get('message')}" for name, resource in failed.items()
-                ),
-                metadata={name: dg.MetadataValue.json(resource.error or {}) for name, resource in failed.items()},
+                description=f"{said} {retry or ''}".strip(),
+                metadata={
+                    **{name: dg.MetadataValue.json(error) for name, error in errors.items()},
+                    **retry_metadata(retry),
+                },
+                allow_retries=retry is None,
             )
 
     return raw

@@ -3,5 +3,6 @@
 import dagster as dg
 
 TENANTS = "tenants"
+PARTITION_TAG = "dagster/partition"
 
 tenants = dg.DynamicPartitionsDefinition(name=TENANTS)

@@ -7,16 +7,14 @@ from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
 from explorer_dagster.orchestration.discovery import discovery_asset
 from explorer_dagster.orchestration.loading import raw_assets
-from explorer_dagster.orchestration.partitions import tenants
-from explorer_dagster.orchestration.session import Platform
+from explorer_dagster.orchestration.partitions import PARTITION_TAG, tenants
+from explorer_dagster.orchestration.session import FULL_REFRESH_TAG, Platform
 from explorer_dagster.orchestration.transforms import transform_assets
-from explorer_dagster.registry import Pipeline
-
-PARTITION_TAG = "dagster/partition"
+from explorer_dagster.registry import Pipeline, Schedule
 
 
 def pipeline_definitions(pipeline: Pipeline) -> dg.Definitions:
-    """Assets, the job named like the pipeline, and its schedule when it has one."""
+    """Assets, the job named like the pipeline, and the schedules that it has."""
     assets = [discovery_asset(pipeline), raw_assets(pipeline), transform_assets(pipeline)]
     job = dg.define_asset_job(
         pipeline.name,
@@ -25,20 +23,27 @@ def pipeline_definitions(pipeline: Pipeline) -> dg.Definitions:
         description=pipeline.description,
         executor_def=dg.in_process_executor,
     )
-    return dg.Definitions(assets=assets, jobs=[job], schedules=_schedules(pipeline))
+    schedules = [
+        _schedule(pipeline, name, schedule, tags)
+        for name, schedule, tags in (
+            (f"{pipeline.name}_schedule", pipeline.schedule, {}),
+            (f"{pipeline.name}_full_refresh_schedule", pipeline.full_refresh, {FULL_REFRESH_TAG: "true"}),
+        )
+        if schedule is not None
+    ]
+    return dg.Definitions(assets=assets, jobs=[job], schedules=schedules)
 
 
-def _schedules(pipeline: Pipeline) -> list[dg.ScheduleDefinition]:
-    if pipeline.schedule is None:
-        return []
+def _schedule(pipeline: Pipeline, name: str, schedule: Schedule, tags: dict[str, str]) -> dg.ScheduleDefinition:
+    what = "with everything read again, so that what is gone is found" if tags else "with what changed"
 
     @dg.schedule(
-        name=f"{pipeline.name}_schedule",
+        name=name,
         job_name=pipeline.name,
-        cron_schedule=pipeline.schedule.cron,
-        execution_timezone=pipeline.schedule.timezone,
-        default_status=dg.DefaultScheduleStatus[pipeline.schedule.default_status.upper()],
-        description=f"Starts {pipeline.name} for every active tenant that is not being synced already.",
+        cron_schedule=schedule.cron,
+        execution_timezone=schedule.timezone,
+        default_status=dg.DefaultScheduleStatus[schedule.default_status.upper()],
+        description=f"Starts {pipeline.name} {what}, for every active tenant that is not being synced already.",
     )
     def every_tenant(context: dg.ScheduleEvaluationContext, platform: Platform) -> Iterator[dg.RunRequest]:
         busy = {
@@ -46,12 +51,16 @@ def _schedules(pipeline: Pipeline) -> list[dg.ScheduleDefinition]:
             for run in context.instance.get_runs(
                 dg.RunsFilter(job_name=pipeline.name, statuses=[*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.QUEUED])
             )
+            # A sync of what changed finds nothing that is gone: a full refresh queues behind it.
+            if tags.items() <= run.tags.items()
         }
         registered = set(context.instance.get_dynamic_partitions(tenants.name or ""))
         for tenant in platform.catalog.tenants.list():
             if tenant.key in registered and tenant.key not in busy:
                 yield dg.RunRequest(
-                    run_key=f"{context.scheduled_execution_time:%Y%m%dT%H%M}:{tenant.key}", partition_key=tenant.key
+                    run_key=f"{context.scheduled_execution_time:%Y%m%dT%H%M}:{tenant.key}",
+                    partition_key=tenant.key,
+                    tags=tags,
                 )
 
-    return [every_tenant]
+    return every_tenant

@@ -1,7 +1,7 @@
 """What a step needs to work for one tenant: catalog entries, logins, folders, and its schemas' state meanwhile."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,25 +9,39 @@ from pathlib import Path
 import dagster as dg
 
 from explorer_dagster.catalog import Catalog, State, Tenant, TenantLogin, TenantSchema
-from explorer_dagster.commcare.client import CommCareClient
+from explorer_dagster.catalog.request_slots import RequestSlots
+from explorer_dagster.commcare.client import CommCareClient, Usage
+from explorer_dagster.commcare.limiter import RateLimiter
 from explorer_dagster.errors import ExplorerError, TransientError
+from explorer_dagster.orchestration.retries import Retry
 from explorer_dagster.postgres.connections import Connections, Login, load_connections
 from explorer_dagster.settings import Settings, get_settings
 
 FULL_REFRESH_TAG = "explorer/full_refresh"
+REQUESTED_BY_TAG = "explorer/requested_by"
+# What a run has cost at the API so far, over all its steps.
+REQUESTS_TAG = "explorer/requests"
+BYTES_TAG = "explorer/bytes"
 
 
 @dataclass(frozen=True)
 class TenantSession:
-    """One tenant during one run. `full_refresh`: read everything again instead of what changed."""
+    """One tenant during one step of a run. `full_refresh`: read everything again instead of what changed."""
 
+    context: dg.AssetExecutionContext
     settings: Settings
     catalog: Catalog
     connections: Connections
     tenant: Tenant
     schema: TenantSchema
-    run_id: str
-    full_refresh: bool
+
+    @property
+    def run_id(self) -> str:
+        return self.context.run.run_id
+
+    @property
+    def full_refresh(self) -> bool:
+        return self.context.run.tags.get(FULL_REFRESH_TAG) == "true"
 
     @property
     def rw_login(self) -> TenantLogin:
@@ -45,15 +59,38 @@ class TenantSession:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def client(self) -> CommCareClient:
-        """A client of the tenant's own server, whose refreshed tokens are kept in the catalog."""
+    @contextmanager
+    def client(self) -> Iterator[CommCareClient]:
+        """A client of the tenant's own server, whose refreshed tokens are kept in the catalog and whose pace all processes share.
+
+        What it cost is added to the run's tags at the end of the block.
+        """
         tenant = self.tenant
-        return CommCareClient(
-            tenant.server,
-            tenant.domain,
-            self.catalog.credentials.load(tenant),
-            settings=self.settings,
-            refresh=lambda stale, renew: self.catalog.credentials.refresh(tenant, stale, renew),
+        with (
+            closing(RequestSlots(self.connections.service, tenant.server, tenant.domain)) as slots,
+            CommCareClient(
+                tenant.server,
+                tenant.domain,
+                self.catalog.credentials.load(tenant),
+                settings=self.settings,
+                refresh=lambda stale, renew: self.catalog.credentials.refresh(tenant, stale, renew),
+                limiter=RateLimiter(self.settings.requests_per_second, slots),
+            ) as client,
+        ):
+            try:
+                yield client
+            finally:
+                self._note_cost(client.total_usage)
+
+    def _note_cost(self, usage: Usage) -> None:
+        run = self.context.instance.get_run_by_id(self.run_id)
+        before = run.tags if run else {}
+        requests = int(before.get(REQUESTS_TAG, "0")) + usage.requests
+        received = int(before.get(BYTES_TAG, "0")) + usage.bytes
+        self.context.instance.add_run_tags(self.run_id, {REQUESTS_TAG: str(requests), BYTES_TAG: str(received)})
+        self.context.log.info(
+            f"{self.tenant.server} was sent {usage.requests} requests in this step, {requests} in this run;"
+            f" {usage.bytes:,} bytes came back, {received:,} in this run."
         )
 
     @contextmanager
@@ -95,24 +132,32 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
         """
         tenant = self.catalog.tenants.get(context.partition_key)
         return TenantSession(
+            context=context,
             settings=self.settings,
             catalog=self.catalog,
             connections=self.connections,
             tenant=tenant,
             schema=self.catalog.schemas.get(tenant),
-            run_id=context.run_id,
-            full_refresh=context.run.tags.get(FULL_REFRESH_TAG) == "true",
         )
 
 
-def failure(error: ExplorerError) -> dg.Failure:
-    """The error as Dagster shows it: message, next step and code as metadata; retried only where trying again can help."""
+def failure(error: ExplorerError, retry: Retry | None = None) -> dg.Failure:
+    """The error as Dagster shows it: message, next step and code as metadata; retried only where trying again can help.
+
+    `retry`: the run itself is tried again later, so that the step is not tried again now.
+    """
     return dg.Failure(
-        description=str(error),
+        description=f"{error} {retry or ''}".strip(),
         metadata={
             "code": error.code,
             "next_step": error.next_step,
             "details": dg.MetadataValue.json(error.details),
+            **retry_metadata(retry),
         },
-        allow_retries=isinstance(error, TransientError),
+        allow_retries=isinstance(error, TransientError) and retry is None,
     )
+
+
+def retry_metadata(retry: Retry | None) -> dict[str, str | int]:
+    """When a failed run is tried again, as metadata of its failure."""
+    return {"retry_at": retry.at.isoformat(), "retry_number": retry.number} if retry else {}
