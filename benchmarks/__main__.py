@@ -17,6 +17,9 @@ from benchmarks.results import Result, claims_table, machine, markdown, measures
 CHARTS = ROOT / "build" / "benchmarks"
 
 
+app = typer.Typer(add_completion=False)
+
+
 class Steps:
     """Tells what is being done: a line per step, and rows as they come where there is a terminal."""
 
@@ -33,6 +36,7 @@ class Steps:
         return lambda rows: self._progress.update(self._task, completed=rows)
 
 
+@app.command()
 def main(
     names: Annotated[list[str] | None, typer.Argument(help="Which benchmarks; all when none is named.")] = None,
     listed: Annotated[bool, typer.Option("--list", help="List the benchmarks and stop.")] = False,
@@ -86,4 +90,4 @@ def run(names: list[str], scale: str, json: Path, charts: Path, console: Console
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -25,12 +25,12 @@ _INSTALL_TIMEOUT_S = 900
 _RUN_TIMEOUT_S = 3600
 
 
-class CommCareExportFailed(Exception):
+class ExporterFailed(Exception):
     """It could not be installed or did not end well."""
 
 
 def install() -> Path:
-    """Its Python. Raises CommCareExportFailed, without network for instance."""
+    """Its Python. Raises ExporterFailed, without network for instance."""
     python = ENVIRONMENT / "bin" / "python"
     done = ENVIRONMENT / "installed"
     if done.exists():
@@ -46,7 +46,7 @@ def export(ground: Ground, server: Server, until: datetime) -> dict[str, Any]:
     """Export cases and forms indexed until then into a fresh database: `{"wall_s", "cases", "forms"}`, counted there.
 
     Raises:
-        CommCareExportFailed: with its last words.
+        ExporterFailed: with its last words.
     """
     python = install()
     folder = ground.files / "commcare_export"
@@ -79,7 +79,7 @@ def _run(command: list[str], *, timeout_s: float, text: str = "", folder: Path |
             command, input=text, text=True, capture_output=True, check=True, timeout=timeout_s, cwd=folder, env=env
         )
     except subprocess.CalledProcessError as error:
-        raise CommCareExportFailed(f"{Path(command[0]).name} failed: {error.stderr[-2000:]}") from None
+        raise ExporterFailed(f"{Path(command[0]).name} failed: {error.stderr[-2000:]}") from None
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise CommCareExportFailed(f"{Path(command[0]).name}: {type(error).__name__}") from None
+        raise ExporterFailed(f"{Path(command[0]).name}: {type(error).__name__}") from None
     return done.stdout.strip().rpartition("\n")[2]

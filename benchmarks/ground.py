@@ -188,9 +188,9 @@ class Ground:
         self._remove()
 
     @contextlib.contextmanager
-    def server(self, cases: int, *, remember: bool = True) -> Iterator[Server]:
+    def server(self, cases: int) -> Iterator[Server]:
         """The demo server with `cases` cases and about as many forms."""
-        first = {"cases": cases, "seed": SEED, "remember": remember}
+        first = {"cases": cases, "seed": SEED}
         child = Child("benchmarks.server", first, self._folder / "server.log")
         try:
             yield Server(child)

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from benchmarks import exporter
-from benchmarks.ground import Ground, Server, Tenant, resident_mb
+from benchmarks.ground import Ground, Prepared, Server, Tenant, resident_mb
+from benchmarks.load_job import pipeline_with
 from benchmarks.results import Claim, Measure, Result, ratio
-from benchmarks.worker import pipeline_with
 
 Step = Callable[[str], Callable[[int], None]]
 BULK = {"cases": "raw_cases", "forms": "raw_forms"}
@@ -50,80 +50,112 @@ class WrongRows(Exception):
 def full_load(ground: Ground, scale: Scale, step: Step) -> Result:
     """Cases and forms over HTTP into empty tables, against COPY alone of the same rows, and against commcare-export."""
     result = Result("full_load")
-    ours, copy, cpu, server_cpu = _measures(
-        result, "ours (rows/s)", "COPY alone (rows/s)", "own CPU (s)", "demo server's CPU (s)"
-    )
     with ground.server(scale.full_rows) as server, ground.tenant() as model:
-        first = _load(ground, model, server, BULK, step("once before, so that the server remembers"))
-        rows = _landed(first)
+        first = _load(ground, model, server, BULK, step("once before"))
         prepared = {table: ground.prepare(model, table) for table in BULK.values()}
-        _same_rows(rows, sum(file.rows for file in prepared.values()))
-
-        def measure_ours() -> None:
-            with ground.tenant() as fresh:
-                before = server.order("cpu_s")
-                done = _load(ground, fresh, server, BULK, step(f"ours, {rows:,} rows"))
-                server_cpu.samples.append(server.order("cpu_s") - before)
-                _same_rows(rows, sum(ground.count(fresh, table) for table in BULK.values()))
-            ours.samples.append(rows / done["wall_s"])
-            cpu.samples.append(done["cpu_s"])
-
-        def measure_copy() -> None:
-            step("COPY alone")
-            with ground.tenant() as fresh:
-                done = ground.copy_alone(fresh, prepared, like=model)
-            _same_rows(rows, done["rows"])
-            copy.samples.append(rows / done["wall_s"])
-
-        for number in range(scale.rounds):
-            _alternately(number, measure_ours, measure_copy)
-        result.claims.append(Claim("rate, of COPY alone", ratio(ours, copy), 0.75, "at least"))
-        result.facts |= {"rows": {table: file.rows for table, file in prepared.items()}, "requests": _requests(first)}
-        if scale.export_rows:
-            _measure_exporter(ground, server, scale, step, result)
+        _same_rows(_landed(first), sum(file.rows for file in prepared.values()))
+        sides = _FullLoad(ground, server, model, prepared, scale, step, result)
+        sides.measure()
+    result.facts |= {
+        "rows": {table: file.rows for table, file in prepared.items()},
+        "requests": {name: resource["requests"] for name, resource in first["resources"].items()},
+    }
     return result
 
 
-def _measure_exporter(ground: Ground, server: Server, scale: Scale, step: Step, result: Result) -> None:
-    """commcare-export on the older part of the same rows; left out, with the reason among the facts, when it cannot be had."""
-    share = scale.export_rows / scale.full_rows
-    until = HISTORY_BEGINS + HISTORY_LASTS * share
-    theirs = Measure("commcare-export (rows/s)")
-    try:
-        for number in range(scale.rounds + 1):
-            step(f"commcare-export, {2 * scale.export_rows:,} rows" + ("" if number else ", once before"))
-            done = exporter.export(ground, server, until)
-            if number:
-                theirs.samples.append((done["cases"] + done["forms"]) / done["wall_s"])
-    except exporter.CommCareExportFailed as error:
-        result.facts["commcare_export"] = f"not measured: {error}"
-        return
-    result.facts["commcare_export"] = {"version": exporter.VERSION, "cases": done["cases"], "forms": done["forms"]}
-    result.measures.append(theirs)
-    rate = result.measure("ours (rows/s)")
-    result.claims.append(Claim("rate, of commcare-export", ratio(rate, theirs), 40, "at least"))
+@dataclass
+class _FullLoad:
+    """The three sides of `full_load`. `model`: a tenant with the tables that `prepared` was made from."""
+
+    ground: Ground
+    server: Server
+    model: Tenant
+    prepared: dict[str, Prepared]
+    scale: Scale
+    step: Step
+    result: Result
+
+    def measure(self) -> None:
+        """All sides in turn; commcare-export is left out, with the reason among the facts, when it cannot be had."""
+        self.ours, self.copy, self.theirs, self.cpu, self.server_cpu = _measures(
+            self.result,
+            "ours (rows/s)",
+            "COPY alone (rows/s)",
+            "commcare-export (rows/s)",
+            "own CPU (s)",
+            "demo server's CPU (s)",
+        )
+        sides = [self._ours, self._copy]
+        if self.scale.export_rows:
+            try:
+                self.step("commcare-export, installed into its own environment")
+                exporter.install()
+                sides.append(self._exporter)
+            except exporter.ExporterFailed as error:
+                self.result.facts["commcare_export"] = f"not measured: {error}"
+        for number in range(self.scale.rounds):
+            _in_turn(number, sides)
+        self.result.claims.append(Claim("rate, of COPY alone", ratio(self.ours, self.copy), 0.75, "at least"))
+        if self.theirs.samples:
+            self.result.claims.append(Claim("rate, of commcare-export", ratio(self.ours, self.theirs), 40, "at least"))
+        else:
+            self.result.measures.remove(self.theirs)
+
+    @property
+    def _rows(self) -> int:
+        return sum(file.rows for file in self.prepared.values())
+
+    def _ours(self) -> None:
+        with self.ground.tenant() as fresh:
+            before_s = self.server.order("cpu_s")
+            done = _load(self.ground, fresh, self.server, BULK, self.step(f"ours, {self._rows:,} rows"))
+            self.server_cpu.samples.append(self.server.order("cpu_s") - before_s)
+            _same_rows(self._rows, sum(self.ground.count(fresh, table) for table in BULK.values()))
+        self.ours.samples.append(self._rows / done["wall_s"])
+        self.cpu.samples.append(done["cpu_s"])
+
+    def _copy(self) -> None:
+        self.step("COPY alone")
+        with self.ground.tenant() as fresh:
+            done = self.ground.copy_alone(fresh, self.prepared, like=self.model)
+        _same_rows(self._rows, done["rows"])
+        self.copy.samples.append(self._rows / done["wall_s"])
+
+    def _exporter(self) -> None:
+        """On the older part of the same rows: it is slow, and its rate does not depend on how many there are."""
+        self.step(f"commcare-export, about {2 * self.scale.export_rows:,} rows")
+        share = self.scale.export_rows / self.scale.full_rows
+        done = exporter.export(self.ground, self.server, HISTORY_BEGINS + HISTORY_LASTS * share)
+        if not done["cases"] or not done["forms"]:
+            raise WrongRows(f"commcare-export brought {done['cases']:,} cases and {done['forms']:,} forms")
+        self.theirs.samples.append((done["cases"] + done["forms"]) / done["wall_s"])
+        self.result.facts["commcare_export"] = {"version": exporter.VERSION, **done}
 
 
 def merge(ground: Ground, scale: Scale, step: Step) -> Result:
     """A sync after 10 % of the cases changed, against COPY alone of just the changed rows."""
     result = Result("merge")
     ours, copy = _measures(result, "ours (changed rows/s)", "COPY alone of the changed rows (rows/s)")
-    with ground.server(scale.merge_rows) as server, ground.tenant() as tenant:
-        _load(ground, tenant, server, ["cases"], step(f"{scale.merge_rows:,} rows, once before"))
-        with ground.loader(tenant, server, ["cases"]) as loader:
-            for number in range(scale.rounds):
-                changed = int(server.order("change", every=CHANGED_EVERY, offset=number))
-                ground.settle()
-                done = loader.go(f"round-{number}", step(f"ours, {changed:,} changed rows"))
-                prepared = ground.prepare(tenant, "raw_cases", f"round-{number}")
-                _same_rows(changed, prepared.rows)
-                ours.samples.append(changed / done["wall_s"])
-                step("COPY alone of the same")
-                with ground.tenant() as fresh:
-                    alone = ground.copy_alone(fresh, {"raw_cases": prepared}, like=tenant)
-                copy.samples.append(changed / alone["wall_s"])
-        result.facts |= {"rows": ground.count(tenant, "raw_cases"), "changed": changed}
+    with (
+        ground.server(scale.merge_rows) as server,
+        ground.tenant() as tenant,
+        ground.loader(tenant, server, ["cases"]) as loader,
+    ):
+        loader.go("first", step(f"{scale.merge_rows:,} rows, once before"))
+        for number in range(scale.rounds):
+            step("every tenth case is changed on the server")
+            changed = int(server.order("change", every=CHANGED_EVERY, offset=number))
+            ground.settle()
+            done = loader.go(f"round-{number}", step(f"ours, {changed:,} changed rows"))
+            prepared = ground.prepare(tenant, "raw_cases", f"round-{number}")
+            _same_rows(changed, prepared.rows)
+            ours.samples.append(changed / done["wall_s"])
+            step("COPY alone of the same")
+            with ground.tenant() as fresh:
+                alone = ground.copy_alone(fresh, {"raw_cases": prepared}, like=tenant)
+            copy.samples.append(changed / alone["wall_s"])
         _same_rows(scale.merge_rows, ground.count(tenant, "raw_cases"))
+        result.facts |= {"rows": scale.merge_rows, "changed": changed}
     result.claims.append(Claim("rate on changed rows, of COPY alone", ratio(ours, copy), 0.35, "at least"))
     return result
 
@@ -175,7 +207,7 @@ def memory(ground: Ground, scale: Scale, step: Step) -> Result:
         result, "before the load, all imported (MB)", "peak (MB)", "growth after the first fifth (MB)", "ours (rows/s)"
     )
     with (
-        ground.server(scale.memory_rows, remember=False) as server,
+        ground.server(scale.memory_rows) as server,
         ground.tenant() as tenant,
         ground.loader(tenant, server, ["cases"]) as loader,
     ):
@@ -199,7 +231,7 @@ def latency(ground: Ground, scale: Scale, step: Step) -> Result:
     result = Result("latency")
     with ground.server(scale.latency_rows) as server:
         with ground.tenant() as tenant:
-            _load(ground, tenant, server, ["cases"], step("once before, so that the server remembers"))
+            _load(ground, tenant, server, ["cases"], step("once before"))
         for seconds in scale.latencies_s:
             server.order("latency", seconds=seconds)
             _measure_latency(ground, server, scale, step, result, seconds)
@@ -225,10 +257,12 @@ def _measure_latency(
         return {"page_size": PAGE, "max_page_size": PAGE, "max_windows": windows}
 
     for number in range(scale.rounds):
-        _alternately(
+        _in_turn(
             number,
-            lambda: serial.samples.append(rate("serial walk", pages_of_1000(1))),
-            lambda: ours.samples.append(rate("ours", {})),
+            [
+                lambda: serial.samples.append(rate("serial walk", pages_of_1000(1))),
+                lambda: ours.samples.append(rate("ours", {})),
+            ],
         )
     curve = [(1.0, serial.median)]
     curve += [(float(n), rate(f"{n} windows", pages_of_1000(n))) for n in scale.windows if n > 1]
@@ -250,18 +284,15 @@ def _measures(result: Result, *names: str) -> list[Measure]:
     return made
 
 
-def _alternately(number: int, one: Callable[[], None], other: Callable[[], None]) -> None:
-    """Both, the other first in every second round: who comes second finds a warmer machine."""
-    for measure in (one, other) if number % 2 == 0 else (other, one):
+def _in_turn(number: int, sides: list[Callable[[], None]]) -> None:
+    """All sides, another one first in each round: who comes later finds a warmer machine."""
+    first = number % len(sides)
+    for measure in sides[first:] + sides[:first]:
         measure()
 
 
 def _landed(done: dict[str, Any]) -> int:
     return sum(resource["rows_landed"] for resource in done["resources"].values())
-
-
-def _requests(done: dict[str, Any]) -> dict[str, int]:
-    return {name: resource["requests"] for name, resource in done["resources"].items()}
 
 
 def _same_rows(expected: int, found: int) -> None:

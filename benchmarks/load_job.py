@@ -1,0 +1,69 @@
+"""Ours, as a worker does it: one load of some resources into a tenant. Apart from `worker`, whose other jobs import no loader."""
+
+import json
+import shutil
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from benchmarks.worker import Job, benchmark_settings
+from demo_commcare import MATERNAL
+from explorer_dagster.catalog.credentials import ApiKeyCredential
+from explorer_dagster.commcare.client import CommCareClient
+from explorer_dagster.loading import LoadProgress, LoadTarget, load
+from explorer_dagster.postgres.bootstrap import load_connections
+from explorer_dagster.registry import Pipeline, load_pipeline
+
+PIPELINE_FILE = Path(__file__).parents[1] / "pipelines" / "commcare_sync.yml"
+_PROGRESS_EVERY_S = 0.5
+
+
+def pipeline_with(changes: dict[str, dict[str, Any]]) -> Pipeline:
+    """The project's pipeline, with some fields of some sources changed."""
+    pipeline = load_pipeline(PIPELINE_FILE)
+    sources = [source.model_copy(update=changes.get(source.name, {})) for source in pipeline.sources]
+    return pipeline.model_copy(update={"sources": tuple(sources)})
+
+
+class LoadJob:
+    """See the module."""
+
+    def __init__(self, job: Job, answers: TextIO) -> None:
+        self._job, self._answers = job, answers
+        self._settings = benchmark_settings(Path(job["home"]))
+        self._target = LoadTarget(
+            job["prefix"], job["prefix"], _Login(job["user"], job["password"]), load_connections(self._settings)
+        )
+        self._pipeline = pipeline_with(job["changes"])
+        self._rows: dict[str, int] = {}
+        self._told_at = 0.0
+
+    def __call__(self, run_id: str) -> dict[str, Any]:
+        server = self._job["server"]
+        credential = ApiKeyCredential(server["username"], server["api_key"])
+        work_dir = Path(self._job["work_dir"])
+        began, cpu_began = time.perf_counter(), time.process_time()
+        with CommCareClient(server["url"], MATERNAL, credential, settings=self._settings) as client:
+            report = load(
+                self._target, client, self._pipeline, self._job["resources"],
+                run_id=run_id, full=False, work_dir=work_dir, on_progress=self._tell,
+            )  # fmt: skip
+        wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
+        shutil.rmtree(work_dir, ignore_errors=True)
+        resources = {name: asdict(resource) for name, resource in report.resources.items()}
+        return {"wall_s": wall_s, "cpu_s": cpu_s, "resources": resources}
+
+    def _tell(self, progress: LoadProgress) -> None:
+        self._rows[progress.resource] = progress.rows
+        now = time.monotonic()
+        if now - self._told_at > _PROGRESS_EVERY_S:
+            self._told_at = now
+            print(json.dumps({"progress": sum(self._rows.values())}), file=self._answers)
+
+
+class _Login:
+    """The tenant's rw role, as `LoadTarget` wants it."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self.user, self.password = user, password
