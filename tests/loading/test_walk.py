@@ -1,16 +1,15 @@
 """Every record is met, whatever the page size, ties, changes and faults; a walk that does not get on is an error."""
 
-import base64
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
@@ -23,7 +22,6 @@ from explorer_dagster.registry import Cursor, Source
 from explorer_dagster.settings import Settings
 from tests.loading.conftest import record_id
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 SETTINGS = Settings(_env_file=None, requests_per_second=1000, http_max_retry_after_s=10)
 
 
@@ -37,74 +35,6 @@ def source(paging: str, page_size: int) -> Source:
     )  # fmt: skip
 
 
-@dataclass
-class ModelServer:
-    """The API's paging over a dictionary of `id -> (indexed_on, version)`, in memory.
-
-    `changes`: before the n-th request, these ids get a new version and move to the end. Ties have no stable order.
-    """
-
-    instants: dict[str, datetime]
-    changes: dict[int, list[str]] = field(default_factory=dict)
-    versions: dict[str, int] = field(default_factory=dict)
-    requests: int = 0
-    max_limit: int = 1000
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        for name in self.changes.get(self.requests, []):
-            if name in self.instants:
-                self.instants[name] = max(self.instants.values()) + timedelta(milliseconds=1)
-                self.versions[name] = self.versions.get(name, 0) + 1
-        self.requests += 1
-        query = {key: values[0] for key, values in parse_qs(request.url.query.decode()).items()}
-        if "indexed_on_start" in query or query.get("order_by"):
-            return self._by_date(query)
-        return self._by_cursor(query)
-
-    def _record(self, name: str) -> dict[str, Any]:
-        instant = self.instants[name].strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        return {"id": name, "indexed_on": instant, "version": self.versions.get(name, 0)}
-
-    def _sorted(self, reverse_ties: bool) -> list[str]:
-        names = sorted(self.instants, reverse=reverse_ties)
-        return sorted(names, key=lambda name: _millis(self.instants[name]))
-
-    def _by_date(self, query: dict[str, str]) -> httpx.Response:
-        assert not any(query.get(key, "").endswith("Z") for key in ("indexed_on_start", "indexed_on_end"))
-        limit, offset = min(int(query["limit"]), self.max_limit), int(query.get("offset", 0))
-        low, high = (_bound(query.get(key)) for key in ("indexed_on_start", "indexed_on_end"))
-        # Without a tie-break the order of equal instants differs between different queries.
-        names = [
-            name for name in self._sorted(reverse_ties=len(query.get("indexed_on_start", "")) % 2 == 0)
-            if (low is None or _millis(self.instants[name]) >= low) and (high is None or _millis(self.instants[name]) <= high)
-        ]  # fmt: skip
-        page = names[offset : offset + limit]
-        more = "?offset=1" if offset + limit < len(names) else None
-        meta = {"limit": limit, "offset": offset, "total_count": len(names), "next": more}
-        return httpx.Response(200, json={"meta": meta, "objects": [self._record(name) for name in page]})
-
-    def _by_cursor(self, query: dict[str, str]) -> httpx.Response:
-        if "cursor" in query:
-            query = {key: values[0] for key, values in parse_qs(base64.b64decode(query["cursor"]).decode()).items()}
-        limit = min(int(query["limit"]), self.max_limit)
-        after = (int(query["at"]), query["last"]) if "last" in query else (-1, "")
-        names = [name for name in self._sorted(False) if (_millis(self.instants[name]), name) > after]
-        page = names[:limit]
-        answer: dict[str, Any] = {"matching_records": 1, "cases": [self._record(name) for name in page]}
-        if len(page) == limit:
-            cursor = urlencode({"limit": limit, "at": _millis(self.instants[page[-1]]), "last": page[-1]})
-            answer["next"] = f"http://127.0.0.1/a/d/api/things/?cursor={base64.b64encode(cursor.encode()).decode()}"
-        return httpx.Response(200, json=answer)
-
-
-def _millis(moment: datetime) -> int:
-    return round((moment.replace(microsecond=moment.microsecond // 1000 * 1000) - START) / timedelta(milliseconds=1))
-
-
-def _bound(text: str | None) -> int | None:
-    return _millis(datetime.fromisoformat(text).replace(tzinfo=UTC)) if text else None
-
-
 def walk_all(server: Any, paging: str, page_size: int) -> dict[str, dict[str, Any]]:
     """The last version met of each record."""
     client = CommCareClient(
@@ -114,30 +44,6 @@ def walk_all(server: Any, paging: str, page_size: int) -> dict[str, dict[str, An
     with client:
         rows = [row for batch in Walk(client, source(paging, page_size)).batches() for row in batch.rows]
     return {row.id: json.loads(row.json) for row in rows}
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    paging=st.sampled_from(["cursor", "indexed_on"]),
-    page_size=st.integers(1, 9),
-    instants=st.lists(st.integers(0, 12_000), max_size=40),
-    changes=st.dictionaries(st.integers(0, 30), st.lists(st.integers(0, 39), max_size=3), max_size=6),
-    max_limit=st.sampled_from([3, 1000]),
-)
-def test_no_record_is_missed_and_the_last_version_wins(
-    paging: str, page_size: int, instants: list[int], changes: dict[int, list[int]], max_limit: int
-) -> None:
-    """Instants in microseconds within 12 ms: most pages hold ties of one millisecond, many ties are larger than a page."""
-    server = ModelServer(
-        {f"r{n:02}": START + timedelta(microseconds=at) for n, at in enumerate(instants)},
-        {request: [f"r{n:02}" for n in names] for request, names in changes.items()},
-        max_limit=max_limit,
-    )
-    found = walk_all(server, paging, page_size)
-    late = {name for request, names in server.changes.items() if request >= server.requests for name in names}
-    assert found.keys() == server.instants.keys()
-    for name in found.keys() - late:
-        assert found[name]["version"] == server.versions.get(name, 0)
 
 
 @settings(max_examples=60, deadline=None)

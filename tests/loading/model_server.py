@@ -1,0 +1,142 @@
+"""The paging of case API v2 and of the form list over a dictionary in memory, with what happens to data while they are read."""
+
+import base64
+import threading
+import time
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+from urllib.parse import parse_qsl, urlencode
+
+import httpx
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+Change = tuple[Literal["update", "insert", "delete"], str]
+Fault = Literal["500", "429", "truncated", "cut"]
+
+
+@dataclass
+class ModelServer:
+    """A transport for httpx. `instants`: `indexed_on` by id.
+
+    `changes`: before the n-th request (from 0) these happen; an update or insert gets an instant after all others. `faults`: the
+    n-th request fails. `slow_pages`: a request for more records than this always fails. `max_limit`: silently the largest page.
+    `old_rules`: servers until 2025: `matching_records` counts what remains, `next` is named while that exceeds the page.
+    `latency_s`: of each request, so that requests of several threads are under way at a time.
+    """
+
+    instants: dict[str, datetime]
+    changes: dict[int, list[Change]] = field(default_factory=dict)
+    faults: dict[int, Fault] = field(default_factory=dict)
+    max_limit: int = 1000
+    slow_pages: int | None = None
+    old_rules: bool = False
+    latency_s: float = 0.0
+    versions: dict[str, int] = field(default_factory=dict)
+    requests: int = 0
+    at_a_time: int = 0
+    most_at_a_time: int = 0
+    limits: list[int] = field(default_factory=list)
+    _order: list[tuple[int, str]] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        with self._lock:
+            self.at_a_time += 1
+            self.most_at_a_time = max(self.most_at_a_time, self.at_a_time)
+        if self.latency_s:
+            time.sleep(self.latency_s)
+        with self._lock:
+            self.at_a_time -= 1
+            number = self.requests
+            self.requests += 1
+            for kind, name in self.changes.get(number, []):
+                self._change(kind, name)
+            fault = self.faults.get(number)
+            if fault in ("500", "429"):
+                return httpx.Response(int(fault))
+            query = dict(parse_qsl(request.url.query.decode()))
+            answer = self._by_date(query) if "order_by" in query else self._by_cursor(query)
+            return _broken(answer, fault) if fault else answer
+
+    def _change(self, kind: str, name: str) -> None:
+        self._order = None
+        if kind == "delete":
+            self.instants.pop(name, None)
+        elif (kind == "update") == (name in self.instants):
+            latest = max(self.instants.values(), default=START)
+            self.instants[name] = latest + timedelta(milliseconds=1)
+            self.versions[name] = self.versions.get(name, 0) + 1
+
+    def _record(self, name: str) -> dict[str, Any]:
+        instant = self.instants[name].strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return {"id": name, "indexed_on": instant, "version": self.versions.get(name, 0)}
+
+    def _sorted(self, low: int | None, high: int | None, *, reverse_ties: bool = False) -> list[str]:
+        if self._order is None:
+            self._order = sorted((millis(instant), name) for name, instant in self.instants.items())
+        first = bisect_left(self._order, (low, "")) if low is not None else 0
+        last = bisect_left(self._order, (high + 1, "")) if high is not None else len(self._order)
+        found = self._order[first:last]
+        if reverse_ties:
+            found = sorted(reversed(found), key=lambda entry: entry[0])
+        return [name for _, name in found]
+
+    def _by_date(self, query: dict[str, str]) -> httpx.Response:
+        bounds = [query.get(key) for key in ("indexed_on_start", "indexed_on_end")]
+        assert not any(bound and bound.endswith("Z") for bound in bounds)
+        limit, offset = self._limit(query["limit"]), int(query.get("offset", 0))
+        if limit is None:
+            return httpx.Response(504)
+        low, high = (millis(datetime.fromisoformat(bound).replace(tzinfo=UTC)) if bound else None for bound in bounds)
+        # Without a tie-break the order of equal instants differs between different queries.
+        names = self._sorted(low, high, reverse_ties=(low or 0) % 2 == 0)
+        page = names[offset : offset + limit]
+        more = "?offset=1" if offset + limit < len(names) else None
+        meta = {"limit": limit, "offset": offset, "total_count": len(names), "next": more}
+        return httpx.Response(200, json={"meta": meta, "objects": [self._record(name) for name in page]})
+
+    def _by_cursor(self, query: dict[str, str]) -> httpx.Response:
+        after = (-(10**15), "")
+        if "cursor" in query:
+            # The parameters of the first request, and where to go on; others are ignored.
+            query = dict(parse_qsl(base64.b64decode(query["cursor"]).decode()))
+            after = (int(query.pop("indexed_on.gte")), query.pop("last_case_id"))
+        assert set(query) <= {"limit", "indexed_on.gt", "indexed_on.lte"}
+        limit = self._limit(query["limit"])
+        if limit is None:
+            return httpx.Response(504)
+        low, high = query.get("indexed_on.gt"), query.get("indexed_on.lte")
+        names = self._sorted(
+            millis(datetime.fromisoformat(low)) + 1 if low else None,
+            millis(datetime.fromisoformat(high)) if high else None,
+        )
+        left = [name for name in names if (millis(self.instants[name]), name) > after]
+        page = left[:limit]
+        answer: dict[str, Any] = {
+            "matching_records": len(left if self.old_rules else names), "cases": [self._record(name) for name in page]
+        }  # fmt: skip
+        if page and (len(left) > len(page) if self.old_rules else len(page) == limit):
+            last = {"indexed_on.gte": millis(self.instants[page[-1]]), "last_case_id": page[-1]}
+            cursor = base64.b64encode(urlencode({**query, **last}).encode()).decode()
+            answer["next"] = f"http://127.0.0.1/a/d/api/things/?{urlencode({'cursor': cursor})}"
+        return httpx.Response(200, json=answer)
+
+    def _limit(self, asked: str) -> int | None:
+        """The page size, None when the page takes too long."""
+        self.limits.append(int(asked))
+        too_much = self.slow_pages is not None and int(asked) > self.slow_pages
+        return None if too_much else min(int(asked), self.max_limit)
+
+
+def millis(moment: datetime) -> int:
+    """Whole milliseconds since the model's beginning: how the server compares instants."""
+    return (moment - START) // timedelta(milliseconds=1)
+
+
+def _broken(answer: httpx.Response, fault: str) -> httpx.Response:
+    half = answer.content[: len(answer.content) // 2]
+    if fault == "truncated":
+        return httpx.Response(200, content=half)
+    raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
