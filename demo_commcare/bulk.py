@@ -32,7 +32,7 @@ WORKERS = 8
 PERIOD = len(KINDS) * WORKERS
 BLOCK_BITS, _VARIANT_BITS = 6, 12
 _BLOCK, _VARIANT = 1 << BLOCK_BITS, 1 << _VARIANT_BITS
-_START_S = parse_instant("2022-01-03T04:00:00")[0] // 1_000_000
+_START_S = parse_instant("2022-01-03T00:00:00")[0] // 1_000_000
 _SPAN_S = 2 * 365 * 86_400
 _DEVICE_US, _SERVER_US, _INDEXED_US = (parse_instant(f"200{n}-01-01T01:01:01.000001")[0] for n in (1, 2, 3))
 _SERVER_LAG_MS, _INDEX_LAG_MS = 480, 910
@@ -99,7 +99,7 @@ class BulkHistory:
 
     def reindex(self, start_us: int, span_us: int) -> None:
         """Index everything again within `span_us` from `start_us` on; a block shares its millisecond."""
-        self._reindexed_ms, self._reindex_span_ms = start_us // 1000 + 1, span_us // 1000
+        self._reindexed_ms, self._reindex_span_ms = start_us // 1000, span_us // 1000
         self._cases_of.clear()
         self._forms_of.clear()
 

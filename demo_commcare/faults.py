@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Literal, TypeVar
+from typing import Literal
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -102,9 +102,8 @@ class FaultyApp:
             return
         query = scope["query_string"].decode("latin-1")
         target = f"{scope['path']}?{query}" if query else scope["path"]
-        rule = _take(self.rules, target)
-        event = _take(self.events, target)
-        if event is not None:
+        rule = next((rule for rule in self.rules if _is_due(rule, target)), None)
+        for event in [event for event in self.events if _is_due(event, target)]:
             event.act()
         if self.latency_s > 0:
             await asyncio.sleep(self.latency_s)
@@ -143,19 +142,15 @@ class FaultyApp:
         await send({"type": "http.response.body", "body": body})
 
 
-Rule = TypeVar("Rule", FaultRule, EventRule)
-
-
-def _take(rules: list[Rule], target: str) -> Rule | None:
-    """The first rule that is due for this request; the counters of those before it that match go down."""
-    for rule in rules:
-        if rule.times > 0 and re.search(rule.pattern, target):
-            if rule.skip > 0:
-                rule.skip -= 1
-                continue
-            rule.times -= 1
-            return rule
-    return None
+def _is_due(rule: FaultRule | EventRule, target: str) -> bool:
+    """Whether the rule applies to this request; its counters go down when it matches."""
+    if rule.times <= 0 or not re.search(rule.pattern, target):
+        return False
+    if rule.skip > 0:
+        rule.skip -= 1
+        return False
+    rule.times -= 1
+    return True
 
 
 async def _send_broken(rule: FaultRule, answer: list[Message], send: Send) -> None:

@@ -23,7 +23,6 @@ Record = TypeVar("Record", CaseRecord, FormRecord)
 Json = dict[str, Any]
 Key = tuple[int, str]
 Range = tuple[int | None, int | None]
-_REINDEX_SPAN_US = 1_000_000
 _SELECTIONS_KEPT = 32
 _TEXTS_KEPT = 200_000
 
@@ -261,15 +260,12 @@ class DocumentIndex(Generic[Record]):
         for doc_id in due:
             self._index(doc_id)
 
-    def reindex(self, one_instant: bool = False) -> None:
-        """Every document gets a new index instant, in its present order, or all the same one."""
+    def reindex(self, instant_us: int | None = None) -> None:
+        """Every record gets a new index instant, in the present order, or all of them this one (bulk documents have their
+        history's)."""
         self.settle(everything=True)
-        span_us = 0 if one_instant else _REINDEX_SPAN_US
-        start_us = self._clock.reserve_us(span_us)
-        if self.view is not None:
-            self.view.bulk.reindex(start_us, span_us)
         for record in list(self._ordered("indexed_us")):
-            self._index(record.doc_id, start_us // 1000 * 1000 + 1000 if one_instant else None)
+            self._index(record.doc_id, instant_us)
         self._forget_orders()
 
     def select(self, query: Query[Record], order: str) -> Selection[Record]:

@@ -32,6 +32,7 @@ FEATURES = (USER_CONFIGURABLE_REPORTS, EXPORT_DATA_SOURCE_DATA)
 DEMO_USERNAME = "demo@example.org"
 _CASES_PER_HOUSEHOLD = 6
 _LARGEST_STORY = 2_000
+_REINDEX_SPAN_US = 1_000_000
 _CASES_PER_IMPORT = 1_000
 _INDEX_DELAY_US = 1_700_000
 
@@ -287,9 +288,14 @@ class Project:
         return int(app["version"])
 
     def reindex(self, one_instant: bool = False) -> None:
-        """All cases and forms get a new `indexed_on`, all cases (forms) the same one if `one_instant`; nothing else changes."""
-        self.cases.reindex(one_instant)
-        self.forms.reindex(one_instant)
+        """All cases and forms get a new `indexed_on`, with `one_instant` all the same one; nothing else changes."""
+        span_us = 0 if one_instant else _REINDEX_SPAN_US
+        # The millisecond after the one that is running, so that a document never goes back.
+        start_us = (self.clock.reserve_us(span_us) // 1000 + 1) * 1000
+        if self.bulk is not None:
+            self.bulk.reindex(start_us, span_us)
+        for index in (self.cases, self.forms):
+            index.reindex(start_us if one_instant else None)
 
     def set_index_lag(self, lag_s: float) -> None:
         self.cases.lag_s = self.forms.lag_s = lag_s

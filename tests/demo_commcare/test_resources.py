@@ -159,17 +159,82 @@ def test_lookup_tables(shared: Client) -> None:
     assert [row["fields"]["beds"] for row in flat] == ["6", "120"]
 
 
-def test_ucr_goes_on_until_an_empty_page(shared: Client) -> None:
-    source = shared.objects("ucr_data_source/v1/")[0]
-    assert shared.get(f"ucr_data_source/v1/{source['id']}/").json()["configured_indicators"]
-    answer = shared.get("ucr/v1/", data_source_id=source["id"], limit=150).json()
+def walk_ucr(client: Client, source_id: str, limit: int) -> list[dict]:
+    """All rows of a data source, following `next` until an empty page."""
+    answer = client.get("ucr/v1/", data_source_id=source_id, limit=limit).json()
     rows = []
     while answer["objects"]:
+        assert answer["meta"]["next"].startswith(client.server.url)
+        assert len(answer["objects"]) <= answer["meta"]["limit"]
         rows += answer["objects"]
-        answer = shared.http.get(answer["meta"]["next"]).json()
+        answer = client.http.get(answer["meta"]["next"]).json()
     assert answer["meta"]["next"] is None
-    assert len({row["doc_id"] for row in rows}) == len(shared.walk_forms(xmlns=maternal_apps.ANC.xmlns))
-    assert shared.get("ucr/v1/").status_code == 400
+    return rows
+
+
+def test_ucr_goes_on_until_an_empty_page(shared: Client) -> None:
+    truth = shared.server.truth(MATERNAL)
+    anc, women, mothers = shared.objects("ucr_data_source/v1/")
+    assert [anc, women, mothers] == truth.ucr_data_sources
+    for source in (anc, women, mothers):
+        detail = shared.get(f"ucr_data_source/v1/{source['id']}/").json()
+        rows = walk_ucr(shared, source["id"], 10_000)
+        assert rows == [
+            {name: value for name, value in row.items() if name != "data_source_id"}
+            for row in truth.ucr_rows
+            if row["data_source_id"] == source["id"]
+        ]
+        assert all({entry["column_id"] for entry in detail["configured_indicators"]} <= set(row) for row in rows)
+        assert [(row["inserted_at"], row["doc_id"]) for row in rows] == sorted(
+            (row["inserted_at"], row["doc_id"]) for row in rows
+        )
+    assert walk_ucr(shared, anc["id"], 7) == walk_ucr(shared, anc["id"], 10_000)
+    assert len(walk_ucr(shared, anc["id"], 7)) == len(shared.walk_forms(xmlns=maternal_apps.ANC.xmlns))
+
+
+def test_ucr_rows_of_an_unfolded_repeat_share_their_document(shared: Client) -> None:
+    women = shared.objects("ucr_data_source/v1/")[1]["id"]
+    rows = walk_ucr(shared, women, 10_000)
+    keys = [(row["doc_id"], row["repeat_iteration"]) for row in rows]
+    assert len(set(keys)) == len(keys) > len({doc_id for doc_id, _ in keys})
+    # The cursor knows documents only: of one that a page cuts in two, the rest never comes.
+    cut = walk_ucr(shared, women, 1)
+    assert len(cut) == len({doc_id for doc_id, _ in keys})
+
+
+def test_ucr_limits_and_refusals(fresh: Client) -> None:
+    control = fresh.server.control
+    source_id = fresh.objects("ucr_data_source/v1/")[0]["id"]
+    assert fresh.get("ucr/v1/", data_source_id=source_id).json()["meta"]["limit"] == 1000
+    assert fresh.get("ucr/v1/", data_source_id=source_id, limit=50_000).json()["meta"]["limit"] == 10_000
+    missing = fresh.get("ucr/v1/")
+    assert (missing.status_code, missing.text) == (400, "Missing data_source_id parameter")
+    assert fresh.get("ucr/v1/", data_source_id="unknown").status_code == 404
+    assert fresh.get("ucr_data_source/v1/unknown/").status_code == 404
+    control.set_feature(MATERNAL, "export_data_source_data", on=False)
+    refused = fresh.get("ucr/v1/", data_source_id=source_id)
+    assert (refused.status_code, refused.content) == (403, b"")
+    control.set_feature(MATERNAL, "user_configurable_reports", on=False)
+    for path in ("ucr_data_source/v1/", f"ucr_data_source/v1/{source_id}/"):
+        refused = fresh.get(path)
+        assert (refused.status_code, refused.json()) == (
+            401,
+            {"error": "You don't have permission to access this API"},
+        )
+    with pytest.raises(ValueError, match="unknown feature"):
+        control.set_feature(MATERNAL, "telepathy", on=True)
+
+
+def test_ucr_rows_follow_changes(fresh: Client) -> None:
+    anc, _, mothers = (source["id"] for source in fresh.objects("ucr_data_source/v1/"))
+    first = walk_ucr(fresh, anc, 1000)[0]
+    fresh.server.control.archive_form(MATERNAL, first["doc_id"])
+    assert first["doc_id"] not in {row["doc_id"] for row in walk_ucr(fresh, anc, 1000)}
+    mother = walk_ucr(fresh, mothers, 1000)[0]
+    fresh.server.control.close_case(MATERNAL, mother["doc_id"])
+    last = walk_ucr(fresh, mothers, 1000)[-1]
+    assert (last["doc_id"], last["open"]) == (mother["doc_id"], 0)
+    assert last["inserted_at"] > mother["inserted_at"]
 
 
 def test_zapier_helpers(shared: Client) -> None:

@@ -1,5 +1,6 @@
 """Faults, the control endpoint, mass data, and the server as a process."""
 
+import gzip
 import json
 import os
 import signal
@@ -8,12 +9,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 
 import httpx
 import pytest
 
 from demo_commcare import MATERNAL, NUTRITION, serve_in_thread
+from demo_commcare.records import json_bytes
 from demo_commcare.world import World
 from tests.demo_commcare.conftest import PLAIN, Client
 
@@ -57,6 +60,56 @@ def test_latency_and_request_log(fresh: Client) -> None:
     assert time.monotonic() - started >= 0.1
     seen = fresh.server.control.requests[-1]
     assert (seen.method, seen.path, seen.query, seen.status) == ("GET", f"/a/{MATERNAL}/api/user/v1/", "limit=3", 200)
+
+
+def test_latency_of_each_row(fresh: Client) -> None:
+    fresh.server.control.set_latency(0.0, per_row_s=0.01)
+    for path in ("case/v2/", "form/v1/", "location/v1/"):
+        started = time.monotonic()
+        fresh.get(path, limit=12)
+        assert time.monotonic() - started >= 0.12
+
+
+def test_a_compressed_bomb_unpacks_to_much_valid_json(fresh: Client) -> None:
+    fresh.server.control.fail("case", kind="bomb", megabytes=3)
+    with fresh.http.stream("GET", f"/a/{MATERNAL}/api/case/v2/") as answer:
+        packed = b"".join(answer.iter_raw())
+    assert len(packed) < 30_000
+    unpacked = gzip.decompress(packed)
+    assert len(unpacked) > 3_000_000
+    assert json.loads(unpacked)["cases"] == []
+
+
+def test_the_world_changes_between_two_pages(fresh: Client) -> None:
+    control = fresh.server.control
+    first, second = fresh.server.truth(MATERNAL).cases[:2]
+    order = {"action": "delete_case", "domain": MATERNAL, "case_id": first["case_id"]}
+    control.before("/case/v2/", order, skip=1)
+    control.before("/case/v2/", {"action": "set_switches", "drop_collection": True}, skip=2)
+    everything = fresh.get("case/v2/", limit=5000).json()["matching_records"]
+    assert fresh.get("case/v2/", limit=5000).json()["matching_records"] == everything - 1
+    assert "cases" not in fresh.get("case/v2/").json()
+    control.set_switches(drop_collection=False)
+    assert fresh.get("case/v2/", limit=5000).json()["matching_records"] == everything - 1
+    with pytest.raises(ValueError, match="unknown action"):
+        control.before("x", {"action": "explode"})
+    with pytest.raises(TypeError):
+        control.before("x", {"action": "delete_case", "case": second["case_id"]})
+
+
+def test_rules_count_the_requests_they_match(fresh: Client) -> None:
+    control = fresh.server.control
+    control.fail("/case/v2/", status=429, body="", headers={"Retry-After": "3600"}, skip=1)
+    control.fail("/case/v2/", status=502, times=1)
+    control.fail("/case/v2/", status=200, body="<html>down</html>", times=1)
+    assert [fresh.get("case/v2/").status_code for _ in range(4)] == [502, 429, 200, 200]
+
+
+def test_half_a_surrogate_pair_is_sent_as_an_escape(fresh: Client) -> None:
+    case_id = fresh.server.control.create_case(MATERNAL, "mother", "half \ud83d", {})
+    answer = fresh.get(f"case/v2/{case_id}")
+    assert b"half \\ud83d" in answer.content
+    assert fresh.walk(5000)[-1][-1]["case_name"] == "half \ud83d"
 
 
 def test_control_over_http_demands_the_token(fresh: Client) -> None:
@@ -159,6 +212,57 @@ def test_mass_documents_can_change() -> None:
         server.control.reindex(MATERNAL)
         again = [case for page in client.walk(3000, **{"indexed_on.gt": cases[-1]["indexed_on"]}) for case in page]
         assert {case["case_id"] for case in again} == set(by_id)
+
+
+def test_a_mass_import_changes_every_nth_case() -> None:
+    with serve_in_thread(cases=3000) as server:
+        client = Client(server)
+        before = {case["case_id"]: case for case in server.truth(MATERNAL).iter_cases()}
+        newest = max(case["indexed_on"] for case in before.values())
+        forms = server.truth(MATERNAL).form_count
+        assert server.control.update_every_nth_case(MATERNAL, 2, {"ward": "W-99"}) == 1500
+        assert server.truth(MATERNAL).form_count == forms + 2
+        changed = [case for page in client.walk(400, **{"indexed_on.gt": newest}) for case in page]
+        assert len(changed) == len({case["case_id"] for case in changed}) == 1500
+        for case in changed:
+            old = before[case["case_id"]]
+            assert case["properties"] == {**old["properties"], "ward": "W-99"}
+            assert case["date_opened"] == old["date_opened"]
+        after = [case for page in client.walk(400) for case in page]
+        assert {case["case_id"]: case for case in after} == {
+            case["case_id"]: case for case in server.truth(MATERNAL).iter_cases()
+        }
+        assert len(after) == 3000
+
+
+def test_a_reindex_in_one_instant_ties_everything() -> None:
+    with serve_in_thread(cases=2107) as server:
+        client = Client(server)
+        before = {case["case_id"] for case in server.truth(MATERNAL).iter_cases()}
+        server.control.reindex(MATERNAL, one_instant=True)
+        pages = client.walk(300)
+        cases = [case for page in pages for case in page]
+        assert len({case["indexed_on"][:23] for case in cases}) == 1
+        assert [case["case_id"] for case in cases] == sorted(before)
+        forms = client.walk_forms(limit=1000, order_by="indexed_on", include_archived="1")
+        assert len({form["indexed_on"][:23] for form in forms}) == 1
+
+
+@pytest.mark.parametrize("count", [2_600, 60_000, 1_300_000, 7_000_000])
+def test_instants_of_mass_documents_agree_with_their_texts(count: int) -> None:
+    world = World(cases=count)
+    for index in (world.projects[MATERNAL].cases, world.projects[MATERNAL].forms):
+        view = index.view
+        assert view is not None
+        last = view.bulk.count - 1
+        numbers = sorted(n for n in {0, 1, 63, 64, 65, 4095, 4096, last // 2, last - 1, last} if n <= last)
+        texts = json.loads(b"[" + b"".join(index.render(numbers, "http://h"))[1:] + b"]")
+        for number, document in zip(numbers, texts, strict=True):
+            instant = datetime.fromisoformat(document["indexed_on"])
+            assert instant.timestamp() * 1000 == view.bulk.indexed_ms(number)
+            assert view.number(document.get("case_id") or document["id"]) == number
+            assert json.loads(json_bytes(view.record(number).api("http://h"))) == document
+        assert numbers == sorted(numbers, key=view.bulk.indexed_ms)
 
 
 def test_million_cases_start_and_page_from_any_place() -> None:
