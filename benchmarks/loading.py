@@ -186,7 +186,11 @@ def nothing_new(ground: Ground, scale: Scale, step: Step) -> Result:
                 ):
                     measure.samples.append(seconds * 1000 / len(names))
     reports = done["resources"]
-    passes = {source.name: len(source.passes) for source in sources if reports[source.name]["status"] == "loaded"}
+    passes = {
+        source.name: len(source.passes)
+        for source in sources
+        if reports[source.name]["status"] == "loaded" and source.for_each is None
+    }
     most = max(reports[name]["requests"] / count for name, count in passes.items())
     own = Measure("own", [w - b for w, b in zip(wall.samples, bare.samples, strict=True)]).median
     result.claims += [
