@@ -85,13 +85,18 @@ class Settings(BaseSettings):
         "warm", description="`warm` forks runs from a process that has everything imported; `default` is Dagster's own."
     )
     expose_raw: bool = Field(False, description="Let agents read the raw_* tables as the API sent them.")
-    http_timeout_s: float = Field(60.0, gt=0, le=600, description="Time limit of one CommCare request, in seconds.")
+    http_timeout_s: float = Field(
+        60.0,
+        gt=0,
+        le=600,
+        description="Longest silence of a CommCare server, in seconds; a whole answer may take five times as long.",
+    )
     http_max_attempts: int = Field(6, ge=1, le=20, description="Tries of one CommCare request before the run fails.")
     http_max_retry_after_s: float = Field(
         120.0,
         ge=0,
         le=3600,
-        description="Longest Retry-After that a run waits for; a longer one fails the run for a later retry.",
+        description="Longest Retry-After that a run waits for; a longer one ends the run, and Dagster starts it again later.",
     )
     http_max_response_mb: int = Field(256, ge=1, le=4096, description="Largest decoded response body accepted, in MB.")
     requests_per_second: float = Field(

@@ -125,7 +125,10 @@ class Wire:
             ):
                 deadline.connection = response.extensions.get("network_stream")
                 body = self._read(response)
-                return Answer(response.status_code, response.headers, body, response.num_bytes_downloaded)
+            if deadline.passed:
+                # A body without a length ends where its connection does, also when that was cut here.
+                raise httpx.ReadTimeout("deadline")
+            return Answer(response.status_code, response.headers, body, response.num_bytes_downloaded)
         except httpx.TransportError as error:
             why = "did not end its answer in time" if deadline.passed else _what_happened(error)
             raise NoAnswer(why, type(error).__name__) from None
