@@ -201,6 +201,8 @@ class Walk:
         return Batch(page.number, rows, rejects, total)
 
     def _raise_if_stale(self, page: Page, has_news: bool) -> None:
+        if not page.records and not page.next:
+            return
         track = page.track
         track.stale = 0 if has_news or page.moved else track.stale + 1
         # Windows overlap by a millisecond, which may hold any number of records.

@@ -24,6 +24,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 _EARLIEST = (datetime(1, 1, 3, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 # Pages that must be left of a window, beside the one on its way, for half of them to be worth a request of their own.
 _WORTH_SPLITTING = 1.5
+_MAX_MISSES = 3
 
 
 @dataclass(eq=False)
@@ -47,6 +48,8 @@ class Window(Track):
     origin: "Window | None" = None
     expected: float = 0.0
     uncounted: set["Window"] = field(default_factory=set)
+    # How many of those held next to nothing since this one last moved: its records lie closer together than is known.
+    misses: int = 0
 
     def cut(self, now: int, *, under_way: bool) -> "Window | None":
         """The upper half, by density as far as it is known and by time at most; None when there is nothing to cut.
@@ -59,11 +62,12 @@ class Window(Track):
         if under_way:
             low, left = low + self.span_ms, left - self.records
         high = self.high if self.high is not None else max(now, low + 1)
-        if left <= 0 or high <= low:
+        # The upper half begins behind `low`, which may be a millisecond with any number of records.
+        if left <= 0 or high < low + 2:
             return None
         middle = (low + high) // 2
         if self.span_ms and self.records:
-            middle = min(middle, low + int(self.span_ms * left / 2 / self.records))
+            middle = max(low + 1, min(middle, low + int(self.span_ms * left / 2 / self.records)))
         upper = Window(
             at=middle,
             high=self.high,
@@ -84,6 +88,7 @@ class Window(Track):
         if total is not None and self.origin is not None:
             self.origin.uncounted.discard(self)
             self.origin.left = max(0.0, (self.origin.left or 0.0) + self.expected - total)
+            self.origin.misses += total < self.expected / 4
             self.origin = None
         if total is not None and is_exact:
             self.left = max(0.0, total - count)
@@ -93,6 +98,7 @@ class Window(Track):
         elif self.left is not None:
             self.left = max(0.0, self.left - count)
         self.may_restart = page.moved and not page.is_tie
+        self.misses = 0 if page.moved else self.misses
         if first is not None and last is not None:
             self.records, self.span_ms = count, last - first
             self.at = max(last, self.at) if self.at is not None else last
@@ -182,7 +188,10 @@ class WindowWalk:
         return [
             window
             for window in self._active
-            if window.origin is None and not window.uncounted and (window.left or 0) - window.records > enough
+            if window.origin is None
+            and not window.uncounted
+            and window.misses < _MAX_MISSES
+            and (window.left or 0) - window.records > enough
         ]
 
     def _walk_page(self, window: Window) -> bool:

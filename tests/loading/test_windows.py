@@ -192,6 +192,7 @@ def test_thousands_of_records_in_one_millisecond(paging: str) -> None:
     server = ModelServer(dict(instants), latency_s=0.001)
     with client_of(server, 6) as client:
         assert newest(Walk(client, source(paging, 50))).keys() == instants.keys()
+    assert server.requests <= 1.5 * len(instants) / 50
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
