@@ -1,5 +1,7 @@
 """`python -m benchmarks`: run all benchmarks or some, show a table, write JSON, tables and charts."""
 
+import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +57,8 @@ def main(
     unknown = [name for name in names or () if name not in BENCHMARKS]
     if unknown or scale not in SCALES:
         raise typer.BadParameter(f"benchmarks: {', '.join(BENCHMARKS)}; scales: {', '.join(SCALES)}")
+    # The default would leave the database behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     failures = run(names or list(BENCHMARKS), scale, json, charts, console)
     raise typer.Exit(1 if failures else 0)
 
@@ -80,8 +84,8 @@ def run(names: list[str], scale: str, json: Path, charts: Path, console: Console
                     results.append(result)
                     draw(result, charts)
                 write_json(json, scale, about, results, failures)
-        charts.mkdir(parents=True, exist_ok=True)
-        (charts / "results.md").write_text(markdown(scale, about, results))
+                charts.mkdir(parents=True, exist_ok=True)
+                (charts / "results.md").write_text(markdown(scale, about, results))
     console.print(measures_table(results), claims_table(results))
     console.print(f"Results: {json}\nCharts:  {charts}", highlight=False)
     for name, reason in failures.items():

@@ -83,7 +83,7 @@ def _latency(result: Result, axes: Axes) -> None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("windows walked at a time")
     axes.set_ylabel("rows/s")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower right")
     axes.set_title("First load from a server that takes its time")
 
 

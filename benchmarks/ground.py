@@ -29,6 +29,8 @@ ROOT = Path(__file__).parents[1]
 SEED = 1
 _MEMORY_EVERY_S = 0.2
 _END_TIMEOUT_S = 20.0
+# Landing millions of rows is the longest silence; a run that nobody watches must end nevertheless.
+_ANSWER_TIMEOUT_S = 1800.0
 
 OnProgress = Callable[[int], None]
 
@@ -67,8 +69,12 @@ class Child:
             print(json.dumps(message), file=self._process.stdin, flush=True)
 
     def read(self) -> dict[str, Any]:
-        """The next line. Raises ChildFailed with the end of its log when there is none."""
+        """The next line. Raises ChildFailed with the end of its log when none comes."""
+        patience = threading.Timer(_ANSWER_TIMEOUT_S, self._process.kill)
+        patience.daemon = True
+        patience.start()
         line = self._process.stdout.readline() if self._process.stdout else ""
+        patience.cancel()
         if not line:
             last_words = self._log.read_text(errors="replace")[-2000:]
             raise ChildFailed(f"{self._module} ended with status {self._process.wait()}:\n{last_words}")

@@ -130,7 +130,7 @@ def measures_table(results: list[Result]) -> Table:
 
 
 def markdown(scale: str, about: dict[str, Any], results: list[Result]) -> str:
-    """Both tables for the manual, generated so that no number is copied by hand."""
+    """Both tables and the charts for the manual, generated so that no number is copied by hand."""
     lines = [
         "# Measured",
         "",
@@ -153,6 +153,8 @@ def markdown(scale: str, about: dict[str, Any], results: list[Result]) -> str:
         for measure in result.measures:
             samples = ", ".join(number(sample) for sample in measure.samples)
             lines.append(f"| {result.benchmark} | {measure.name} | {number(measure.median)} | {samples} |")
+    for result in results:
+        lines += ["", f"![{result.benchmark}]({result.benchmark}.svg)"]
     return "\n".join(lines) + "\n"
 
 
