@@ -1,5 +1,7 @@
 """In which ways a load can fail that are not the API's (those are in `explorer_dagster.commcare.errors`)."""
 
+from typing import Self
+
 from explorer_dagster.errors import ExplorerError, TransientError
 
 
@@ -13,6 +15,20 @@ class LoadFailed(TransientError):
     """What was read could not be written; the tables are as they were."""
 
     code = "load_failed"
+
+    @classmethod
+    def because_of(cls, error: BaseException) -> Self:
+        """An error of dlt or the database as ours, without connection strings or row contents."""
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+        first_line = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+        return cls(
+            f"The data could not be written: {first_line[:300]}",
+            next_step="No table is half changed. Try again; the database's log tells more.",
+            details={"sqlstate": sqlstate} if sqlstate else {},
+        )
 
 
 class ResourceUnknownToPipeline(ExplorerError):

@@ -1,35 +1,39 @@
-"""One load of one tenant: walk the asked resources side by side, land what came in one go, and report.
+"""One load of one tenant: walk the asked resources side by side, land each as soon as it can, and report.
 
 A resource whose walk fails or that is not allowed does not keep the others from landing; its table stays as it was.
 """
 
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import psycopg
 from dlt.common.exceptions import DltException
-from psycopg import sql
 
 from explorer_dagster.commcare.client import CommCareClient
-from explorer_dagster.commcare.errors import CutOff, NoSubscription, PermissionMissing
+from explorer_dagster.commcare.errors import CutOff, PermissionMissing
 from explorer_dagster.errors import ExplorerError
+from explorer_dagster.loading.copy_format import RejectFile, RowFormat
+from explorer_dagster.loading.dlt_load import DltLoad
 from explorer_dagster.loading.errors import LoadFailed, LoadInProgress, ResourceUnknownToPipeline
-from explorer_dagster.loading.files import RecordFile, RejectFile
+from explorer_dagster.loading.feed import Feed, FeedState
+from explorer_dagster.loading.landing import Landing, Place
 from explorer_dagster.loading.report import LoadProgress, LoadReport, ResourceReport
-from explorer_dagster.loading.walk import Walk
-from explorer_dagster.loading.warehouse import APPLICATION_NAME, DELETED_COLUMN, REJECTED_TABLE, TableFile, Warehouse
-from explorer_dagster.registry import Pipeline, Source
+from explorer_dagster.loading.walk import Batch, Walk
+from explorer_dagster.loading.warehouse import REJECTED, Connection, RawTable, Warehouse
+from explorer_dagster.registry import ForEach, Pipeline, Source
 
-_NOT_ALLOWED = (PermissionMissing, NoSubscription)
-_PARALLEL_WALKS = 4
+APPLICATION_NAME = "explorer-load"
+# A tenant's login has 12 connections; the load's lock, dlt and others want some.
+_WRITERS = 6
+_END_OF_WALK_S = 5.0
 
 OnProgress = Callable[[LoadProgress], None]
 
@@ -87,170 +91,161 @@ def load(
     Raises:
         CommCareError: every resource was refused or failed, for the first one's reason; or the server cut the project space off.
         LoadInProgress: another process loads this tenant.
-        LoadFailed: the database did not take the data; no table is half changed.
+        LoadFailed: the database did not take any data; no table is half changed.
     """
     sources = [_source(pipeline, name) for name in resources]
     with _exclusive(target) as connection:
         folder = _fresh_folder(work_dir)
         try:
-            return _Load(target, client, pipeline, sources, run_id, full, folder, on_progress, connection).run()
+            return _Load(
+                target, client, pipeline, run_id=run_id, full=full, folder=folder, on_progress=on_progress,
+                connection=connection,
+            ).run(sources)  # fmt: skip
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-@dataclass
 class _Load:
-    target: LoadTarget
-    client: CommCareClient
-    pipeline: Pipeline
-    sources: list[Source]
-    run_id: str
-    full: bool
-    folder: Path
-    on_progress: OnProgress
-    connection: psycopg.Connection[tuple[Any, ...]]
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def run(self) -> LoadReport:
+    def __init__(
+        self,
+        target: LoadTarget,
+        client: CommCareClient,
+        pipeline: Pipeline,
+        *,
+        run_id: str,
+        full: bool,
+        folder: Path,
+        on_progress: OnProgress,
+        connection: Connection,
+    ) -> None:
+        self._target, self._client, self._pipeline = target, client, pipeline
+        self._run_id, self._full, self._folder = run_id, full, folder
+        self._on_progress, self._connection = on_progress, connection
+        self._started = datetime.now(UTC)
+        self._warehouse = Warehouse(target.dataset)
         with _database_errors():
-            warehouse = Warehouse(self.pipeline.name, self.target.dataset, self.target.conninfo(), self._make("dlt"))
-            cursors = {} if self.full else warehouse.cursors()
-        reports = {source.name: ResourceReport(table=source.table) for source in self.sources}
-        with RejectFile(self.folder / "rejected.csv", self.run_id) as rejects:
-            outcomes = self._walk_all(reports, cursors, rejects)
-        self._raise_if_nothing_came(outcomes)
-        files = [outcome for outcome in outcomes.values() if isinstance(outcome, TableFile)]
-        if rejects.rows:
-            files.append(TableFile.of_rejects(rejects.path, rejects.rows))
-        files += self._empty_tables({file.table for file in files})
-        with _database_errors():
-            try:
-                warehouse.load(files)
-            except BaseException:
-                self._end_statements()
-                raise
-            self._count(reports)
-        return LoadReport(reports)
+            self._contents = self._warehouse.contents(connection)
+        self._landings: dict[str, Landing] = {}
 
-    def _end_statements(self) -> None:
-        """End what the loader's own sessions still run: a thread that was left does not take its statement with it."""
-        self.connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE usename = current_user AND application_name = %s AND pid <> pg_backend_pid()",
-            [APPLICATION_NAME],
-        )
-
-    def _walk_all(
-        self, reports: dict[str, ResourceReport], cursors: dict[str, datetime], rejects: RejectFile
-    ) -> dict[str, "TableFile | ExplorerError"]:
-        """The file or the failure of each source, walked in parallel. An interrupt stops all walks at their next page."""
-        lock = threading.Lock()
-        with ThreadPoolExecutor(_PARALLEL_WALKS, thread_name_prefix="walk") as pool:
-            try:
-                futures = {
-                    source.name: pool.submit(
-                        self._walk, source, reports[source.name], cursors.get(source.name), rejects, lock
-                    )
-                    for source in self.sources
-                }
-                return {name: future.result() for name, future in futures.items()}
-            except BaseException:
-                self.stop.set()
-                self.client.stop()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
-
-    def _walk(
-        self, source: Source, report: ResourceReport, cursor: datetime | None, rejects: RejectFile, lock: threading.Lock
-    ) -> "TableFile | ExplorerError":
-        began = time.monotonic()
+    def run(self, sources: Sequence[Source]) -> LoadReport:
+        for source in sources:
+            self._landings[source.name] = self._landing(source)
         try:
-            return self._walk_to_file(source, report, cursor, rejects, lock)
-        except _NOT_ALLOWED as error:
-            report.status, report.skipped_reason = "skipped", error.details.get("reason") or error.message
-            report.complete = False
-            return error
-        except ExplorerError as error:
-            report.status, report.error, report.complete = "failed", error.as_dict(), False
-            return error
+            with _database_errors():
+                self._land_all()
+        except BaseException:
+            self._stop()
+            raise
         finally:
-            usage = self.client.usage(source.name)
-            report.requests, report.bytes = usage.requests, usage.bytes
-            report.duration_s = time.monotonic() - began
+            for landing in self._landings.values():
+                landing.feed.join(_END_OF_WALK_S)
+                landing.feed.rejects.close()
+        self._raise_if_nothing_came()
+        return LoadReport({name: landing.report for name, landing in self._landings.items()})
 
-    def _walk_to_file(
-        self, source: Source, report: ResourceReport, cursor: datetime | None, rejects: RejectFile, lock: threading.Lock
-    ) -> TableFile:
-        walk = Walk(self.client, source, since=_with_overlap(source, cursor), until=self._until(source))
-        latest = cursor
-        with RecordFile(self.folder / f"{source.table}.csv", tuple(source.keys), self.run_id) as file:
-            for batch in walk.batches():
-                for row in batch.rows:
-                    file.write(row, batch.page)
-                    if row.cursor is not None and (latest is None or row.cursor > latest):
-                        latest = row.cursor
-                with lock:
-                    for reject in batch.rejects:
-                        rejects.write(source.name, reject, batch.page)
-                self.on_progress(LoadProgress(source.name, walk.seen, walk.pages, batch.total))
-                if self.stop.is_set():
-                    raise LoadFailed("The load was stopped.", next_step="Start it again.")
-        whole = walk.since is None and walk.until is None
-        self._report_walk(report, walk, whole)
-        report.cursor_from = cursor.isoformat() if cursor else None
-        report.cursor_to = latest.isoformat() if source.cursor and latest else None
-        return TableFile.of_source(
-            source,
-            file.path,
-            file.rows,
-            has_repeats=file.rows > walk.seen,
-            is_everything=whole and report.complete,
-            cursor_to=latest if source.cursor else None,
+    def _landing(self, source: Source) -> Landing:
+        table = RawTable.of_source(source)
+        place = Place(self._warehouse, self._contents, table, self._run_id)
+        cursor = place.before.cursor if place.before and not self._full else None
+        report = ResourceReport(table=table.name, cursor_from=cursor.isoformat() if cursor else None)
+        if place.exists and not place.before:
+            with _database_errors():
+                report.rows_total = self._warehouse.count(self._connection, table).live_rows
+        parent = self._landings.get(source.for_each.source) if source.for_each else None
+        walk = Walk(self._client, source, since=_with_overlap(source, cursor), until=self._until(source))
+
+        def on_batch(batch: Batch) -> None:
+            self._on_progress(LoadProgress(source.name, walk.seen, walk.pages, batch.total))
+
+        def on_end() -> None:
+            usage = self._client.usage(source.name)
+            report.requests, report.bytes = usage.requests, usage.bytes
+
+        feed = Feed(
+            walk,
+            RowFormat(source.keys, self._run_id),
+            RejectFile(self._folder, self._run_id),
+            on_batch=on_batch,
+            on_end=on_end,
+            values=partial(self._values, source.for_each, parent) if source.for_each else None,
+            collect=[
+                child.for_each.key
+                for child in self._pipeline.sources
+                if child.for_each and child.for_each.source == source.name
+            ],
+        )
+        return Landing(place, feed, report, parent)
+
+    def _land_all(self) -> None:
+        """Land what came as soon as it is clear that something is to be written. dlt runs only then, and once."""
+        decided: SimpleQueue[Landing] = SimpleQueue()
+        for landing in self._landings.values():
+            landing.feed.start(partial(decided.put, landing))
+        undecided = list(self._landings.values())
+        to_write: list[Landing] = []
+        while undecided:
+            landing = decided.get()
+            undecided.remove(landing)
+            if landing.settle(self._connection):
+                to_write.append(landing)
+                if landing.feed.wait() is FeedState.STREAMING:
+                    # It waits for the database from now on. The others' jobs wait until they know.
+                    break
+        tables = [*map(RawTable.of_source, self._pipeline.sources), REJECTED]
+        is_incomplete = self._contents.lacks(tables)
+        if to_write or is_incomplete:
+            self._run_dlt(tables, to_write + undecided, is_incomplete)
+            self._warehouse.prune(self._connection)
+
+    def _run_dlt(self, tables: Sequence[RawTable], landings: Sequence[Landing], is_incomplete: bool) -> None:
+        login = {**self._target.conninfo(), "application_name": APPLICATION_NAME}
+        slots = threading.Semaphore(_WRITERS)
+
+        def connect() -> Connection:
+            return psycopg.connect(**login, autocommit=True)
+
+        folder = self._folder / "dlt"
+        folder.mkdir()
+        load = DltLoad(self._pipeline.name, self._target.dataset, login, folder, tables)
+        load.run(
+            {landing.table: partial(landing.land, slots, connect) for landing in landings}, is_incomplete=is_incomplete
         )
 
-    def _report_walk(self, report: ResourceReport, walk: Walk, whole: bool) -> None:
-        report.rows_landed, report.pages = walk.seen, walk.pages
-        report.repaired = walk.losses.repaired
-        report.rejected, report.rejected_reasons = walk.losses.rejected.total(), dict(walk.losses.rejected)
-        report.api_total = walk.api_total if whole else None
-        # A record that could not be read may be one that the table has: nothing is known to be gone then.
-        report.complete = not report.rejected and (report.api_total is None or walk.seen >= report.api_total)
+    def _values(self, each: ForEach, parent: Landing | None) -> list[str]:
+        """What a source is walked for: the parent's records of this load, with those of the table unless all were read."""
+        values: set[str] = set()
+        if parent:
+            values |= parent.feed.collected(each.key)
+        if parent is None or parent.feed.walk.since is not None:
+            table = RawTable.of_source(self._pipeline.source(each.source))
+            if table.name in self._contents.columns:
+                with psycopg.connect(**self._target.conninfo(), autocommit=True) as connection:
+                    values |= self._warehouse.values(connection, table, each.key)
+        return sorted(values)
+
+    def _stop(self) -> None:
+        """End walks and statements: a thread that was left does not take its requests and its statement with it."""
+        for landing in self._landings.values():
+            landing.feed.abandon()
+        self._client.stop()
+        with suppress(psycopg.Error):
+            self._connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE usename = current_user AND application_name = %s AND pid <> pg_backend_pid()",
+                [APPLICATION_NAME],
+            )
 
     def _until(self, source: Source) -> datetime | None:
         lag_s = source.cursor.lag_s if source.cursor else 0
-        return self.started - timedelta(seconds=lag_s) if lag_s else None
+        return self._started - timedelta(seconds=lag_s) if lag_s else None
 
-    def _raise_if_nothing_came(self, outcomes: dict[str, "TableFile | ExplorerError"]) -> None:
-        errors = [outcome for outcome in outcomes.values() if isinstance(outcome, ExplorerError)]
-        cut_off = next((error for error in errors if isinstance(error, CutOff)), None)
-        if cut_off or (errors and len(errors) == len(outcomes)):
-            raise cut_off or next((e for e in errors if not isinstance(e, PermissionMissing)), errors[0])
-
-    def _empty_tables(self, present: set[str]) -> Iterator[TableFile]:
-        """Files without rows for tables that do not exist yet, so that the transforms find every table of the pipeline."""
-        query = "SELECT tablename FROM pg_tables WHERE schemaname = %s"
-        present = present | {name for (name,) in self.connection.execute(query, [self.target.dataset])}
-        for source in self.pipeline.sources:
-            if source.table not in present:
-                with RecordFile(self.folder / f"{source.table}.empty.csv", tuple(source.keys), self.run_id) as file:
-                    yield TableFile.of_source(source, file.path, 0)
-        if REJECTED_TABLE not in present:
-            with RejectFile(self.folder / "rejected.empty.csv", self.run_id) as empty:
-                yield TableFile.of_rejects(empty.path, 0)
-
-    def _count(self, reports: dict[str, ResourceReport]) -> None:
-        for report in reports.values():
-            query = sql.SQL("SELECT count(*) FROM {} WHERE {} IS NULL").format(
-                sql.Identifier(self.target.dataset, report.table), sql.Identifier(DELETED_COLUMN)
-            )
-            row = self.connection.execute(query).fetchone()
-            report.rows_total = int(row[0]) if row else 0
-
-    def _make(self, name: str) -> Path:
-        folder = self.folder / name
-        folder.mkdir()
-        return folder
+    def _raise_if_nothing_came(self) -> None:
+        errors = [landing.error for landing in self._landings.values() if landing.error]
+        for error in errors:
+            if not isinstance(error, ExplorerError) or isinstance(error, CutOff):
+                raise error
+        if errors and len(errors) == len(self._landings):
+            raise next((error for error in errors if not isinstance(error, PermissionMissing)), errors[0])
 
 
 def _source(pipeline: Pipeline, name: str) -> Source:
@@ -276,7 +271,7 @@ def _fresh_folder(work_dir: Path) -> Path:
 
 
 @contextmanager
-def _exclusive(target: LoadTarget) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+def _exclusive(target: LoadTarget) -> Iterator[Connection]:
     """A connection that holds the tenant's load lock; the lock goes with the connection, however the process ends."""
     with _database_errors(), psycopg.connect(**target.conninfo(), autocommit=True) as connection:
         lock = "SELECT pg_try_advisory_lock(hashtext(%s), hashtext('load'))"
@@ -291,17 +286,8 @@ def _exclusive(target: LoadTarget) -> Iterator[psycopg.Connection[tuple[Any, ...
 
 @contextmanager
 def _database_errors() -> Iterator[None]:
-    """Errors of dlt and the database as ours, without connection strings or row contents."""
+    """Errors of dlt and the database as ours."""
     try:
         yield
     except (DltException, psycopg.Error) as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-        first_line = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
-        raise LoadFailed(
-            f"The data could not be written: {first_line[:300]}",
-            next_step="No table is half changed. Try again; the database's log tells more.",
-            details={"sqlstate": sqlstate} if sqlstate else {},
-        ) from error
+        raise LoadFailed.because_of(error) from error

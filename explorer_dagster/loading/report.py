@@ -18,17 +18,22 @@ class LoadProgress:
 class ResourceReport:
     """One resource of a load.
 
-    `status`: `skipped` when plan or role do not allow the resource (`skipped_reason`), `failed` when its walk ended in `error`
+    `status`: `skipped` when plan or role do not allow the resource (`skipped_reason`), `failed` when it ended in `error`
     (`ExplorerError.as_dict()`); in both cases its table is as it was. `rows_landed`: distinct records that this load read;
-    `rows_total`: rows of the table afterwards, without those marked as deleted; `api_total`: the server's count when the whole
-    resource was read, else None. `rejected`: records set aside in `raw_rejected`, `rejected_reasons` says why; `repaired`:
-    characters and key values that Postgres cannot hold and that were replaced. `cursor_from`, `cursor_to`: ISO instants, None
-    without cursor. `complete`: at least as many records were seen as the server counts, so that the others are known to be gone.
+    `rows_new`, `rows_changed` (other content, or there again), `rows_deleted` (marked as gone): what they did to the table, all
+    0 when nothing was written; `rows_total`: rows of the table afterwards, without those marked as deleted; `api_total`: the
+    server's count when the whole resource was read, else None. `rejected`: records set aside in `raw_rejected`,
+    `rejected_reasons` says why; `repaired`: characters and key values that Postgres cannot hold and that were replaced.
+    `cursor_from`, `cursor_to`: ISO instants, None without cursor. `complete`: at least as many records were seen as the server
+    counts, so that the others are known to be gone. `duration_s`: from the load's begin until this resource was done.
     """
 
     status: Literal["loaded", "skipped", "failed"] = "loaded"
     table: str = ""
     rows_landed: int = 0
+    rows_new: int = 0
+    rows_changed: int = 0
+    rows_deleted: int = 0
     rows_total: int = 0
     api_total: int | None = None
     rejected: int = 0

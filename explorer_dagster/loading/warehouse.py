@@ -1,229 +1,389 @@
-"""How do prepared files get into the tenant's raw tables? By dlt's state, schema, staging and commit, with our own merge.
+"""How do a source's rows become the content of its raw table? Compared, staged by COPY, merged; each table in one go.
 
-dlt puts each file into the staging dataset by COPY and then runs one SQL job per table, in one transaction. Its own merge deletes
-and inserts what came; ours touches only rows whose content changed and marks rows that are gone (`_deleted_at`), so that readers
-are never blocked, never see half a load, and an unchanged project space writes nothing.
+A table that is still empty is not written twice: its rows are staged as what they will be, with their primary key, and the
+finished table takes the empty one's place. Into a table with rows goes what differs, and nothing else; what is gone at the source
+is marked (`_deleted_at`). Either way readers wait for nothing and see the table as before or as after.
 
-The local folder is fresh for every load: state and schema come from the database, where they are committed with the data. A load
-that was killed therefore leaves nothing behind that a later one could take for landed.
+What the next load must know (`_explorer_cursors`) changes in the very transaction that changes the table.
 """
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-import dlt
-from dlt.common.destination.client import FollowupJobRequest, PreparedTableSchema
-from dlt.common.schema import Schema
-from dlt.destinations import postgres
-from dlt.destinations.impl.postgres.configuration import PostgresClientConfiguration, PostgresCredentials
-from dlt.destinations.impl.postgres.postgres import PostgresClient
-from dlt.destinations.sql_client import SqlClientBase
-from dlt.destinations.sql_jobs import SqlFollowupJob
-from dlt.extract import DltResource, DltSource
+import psycopg
+from psycopg import sql
 
-from explorer_dagster.loading.files import PROVENANCE_COLUMNS, RECORD_COLUMN, REJECTED_COLUMNS
+from explorer_dagster.loading.copy_format import (
+    COPY_HEADER,
+    COPY_TRAILER,
+    PROVENANCE_COLUMNS,
+    RECORD_COLUMN,
+    REJECTED_COLUMNS,
+    RejectFile,
+)
 from explorer_dagster.registry import Source
 
 REJECTED_TABLE = "raw_rejected"
+CURSORS_TABLE = "_explorer_cursors"
 DELETED_COLUMN = "_deleted_at"
-APPLICATION_NAME = "explorer-load"
-# A tenant's login has 12 connections, and dbt wants some.
-_LOAD_WORKERS = 4
 _SORT_MEMORY_MB = 64
-_DLT_TYPES = {"text": "text", "boolean": "bool", "timestamp": "timestamp", "bigint": "bigint"}
-_PROVENANCE_TYPES = {"_run_id": "text", "_loaded_at": "timestamp", "_page": "bigint", "_content_hash": "text"}
-# Read by dlt before any config file of the machine. Interrupts must reach us: dlt's own handler swallows the first.
-_DLT_SETTINGS = {
-    "RUNTIME__DLTHUB_TELEMETRY": "false",
-    "RUNTIME__INTERCEPT_SIGNALS": "false",
-    "ENABLE_RUNTIME_TRACE": "false",
-    "RESTORE_FROM_DESTINATION": "true",
-    "DATA_WRITER__DISABLE_COMPRESSION": "true",
-    "LOAD__WORKERS": str(_LOAD_WORKERS),
-    "LOAD__DELETE_COMPLETED_JOBS": "true",
-}
+_INDEX_MEMORY_MB = 128
+_LOADS_KEPT = 100
+_VERSIONS_KEPT = 5
+# Longer than a catalog lookup, shorter than anybody notices who comes after.
+_MOVE_TIMEOUT_MS = 50
+_KEY_TYPES = {"text": "text", "boolean": "boolean", "timestamp": "timestamptz", "bigint": "bigint"}
+
+Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
-class TableFile:
-    """One file to import. `columns`: to dlt's types; `cursor`: column that tells the newer of two versions.
-
-    `has_repeats`: an id may occur twice; `is_everything`: rows of the table that the file lacks are gone at the source.
-    `cursor_to`: the state to keep for the next load, None to keep what is there.
-    """
+class RawTable:
+    """A raw table. `columns`: the loaded ones before provenance, to their kinds (`KeyType`, or `json`); `cursor`: the column that
+    tells the newer of two versions."""
 
     name: str
-    table: str
-    path: Path
-    rows: int
-    primary_key: str
+    source: str
+    key: str
     columns: Mapping[str, str]
     cursor: str | None = None
-    has_repeats: bool = False
-    is_everything: bool = False
-    cursor_to: datetime | None = None
 
     @classmethod
-    def of_source(cls, source: Source, path: Path, rows: int, **facts: Any) -> "TableFile":
-        """The file of a source of the pipeline."""
-        columns = {name: _DLT_TYPES[kind] for name, kind in source.keys.items()} | {RECORD_COLUMN: "json"}
-        cursor = source.cursor.field if source.cursor else None
-        return cls(source.name, source.table, path, rows, source.primary_key, columns, cursor, **facts)
+    def of_source(cls, source: Source) -> "RawTable":
+        """The table of a source of the pipeline."""
+        columns = dict(source.keys) | {RECORD_COLUMN: "json"}
+        return cls(
+            source.table, source.name, source.primary_key, columns, source.cursor.field if source.cursor else None
+        )
 
-    @classmethod
-    def of_rejects(cls, path: Path, rows: int) -> "TableFile":
-        """The file of records set aside."""
-        columns = dict.fromkeys(REJECTED_COLUMNS, "text")
-        return cls("rejected", REJECTED_TABLE, path, rows, REJECTED_COLUMNS[0], columns, has_repeats=True)
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Columns that COPY fills, in its order."""
+        return (*self.columns, *PROVENANCE_COLUMNS)
+
+
+REJECTED = RawTable(REJECTED_TABLE, "rejected", REJECTED_COLUMNS[0], dict.fromkeys(REJECTED_COLUMNS, "text"))
+
+
+@dataclass(frozen=True)
+class Bookmark:
+    """What a load leaves for the next one: up to which instant the source has landed, how many rows are there and marked."""
+
+    cursor: datetime | None
+    live_rows: int
+    deleted_rows: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the dataset holds: columns by table, and bookmarks by source, of tables that are there."""
+
+    columns: Mapping[str, frozenset[str]]
+    bookmarks: Mapping[str, Bookmark]
+
+    def lacks(self, tables: Iterable[RawTable]) -> bool:
+        """Whether one of `tables`, or a column of it, is not there yet."""
+        return any(not {*table.loaded, DELETED_COLUMN} <= self.columns.get(table.name, set()) for table in tables)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How rows in memory differ from their table: ids that are new there or have other content, and how many of its are gone.
+
+    `bookmark` is what holds if nothing is written.
+    """
+
+    ids: list[str]
+    gone: int
+    bookmark: Bookmark
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is known once all rows came. `whole`: rows of the table that did not come are gone at the source."""
+
+    cursor: datetime | None
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What a landing did. `changed`: rows with other content than before, or that came back; `deleted`: marked as gone."""
+
+    new: int = 0
+    changed: int = 0
+    deleted: int = 0
+    live: int = 0
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What a table gets: `chunks` of COPY's binary form, then `ending()`; `rejects` of the same walk land with them."""
+
+    chunks: Iterable[bytes]
+    ending: Callable[[], Ending]
+    rejects: RejectFile
+    run_id: str
 
 
 class Warehouse:
-    """A tenant's raw tables. `login`: libpq parameters of its rw role; `folder`: empty, for this load alone."""
+    """A tenant's raw tables in `dataset`; `<dataset>_staging` is the loader's own. Connections are in autocommit mode."""
 
-    def __init__(self, name: str, dataset: str, login: Mapping[str, Any], folder: Path) -> None:
-        os.environ.update(_DLT_SETTINGS)
-        self._destination = _RawTables(credentials=_credentials(login), create_indexes=False)
-        self._name = name
-        self._pipeline = dlt.pipeline(
-            pipeline_name=name, destination=self._destination, dataset_name=dataset, pipelines_dir=str(folder)
+    def __init__(self, dataset: str) -> None:
+        self.dataset = dataset
+        self._cursors = sql.Identifier(dataset, CURSORS_TABLE)
+
+    def contents(self, connection: Connection) -> Contents:
+        """What is there now; the table of cursors is made when it is not."""
+        query = (
+            "SELECT c.relname::text, array_agg(a.attname::text) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+            " WHERE c.relnamespace = to_regnamespace(%s) AND c.relkind IN ('r', 'p') AND a.attnum > 0"
+            " AND NOT a.attisdropped GROUP BY 1"
         )
-        self._pipeline.sync_destination()
-        # The run would restore state and schema from the database a second time.
-        self._pipeline._state_restored = True
+        columns = {name: frozenset(names) for name, names in connection.execute(query, [self.dataset])}
+        bookmarks: dict[str, Bookmark] = {}
+        if CURSORS_TABLE in columns:
+            query = "SELECT source, cursor, live_rows, deleted_rows FROM {}"
+            for source, *values in connection.execute(sql.SQL(query).format(self._cursors)):
+                bookmarks[source] = Bookmark(*values)
+        else:
+            connection.execute(
+                sql.SQL(
+                    "CREATE TABLE {} (source text PRIMARY KEY, cursor timestamptz, live_rows bigint NOT NULL,"
+                    " deleted_rows bigint NOT NULL, run_id text NOT NULL, updated_at timestamptz NOT NULL DEFAULT now())"
+                ).format(self._cursors)
+            )
+        return Contents(columns, bookmarks)
 
-    def cursors(self) -> dict[str, datetime]:
-        """Source name to the instant up to which it has landed, as committed with the data."""
-        resources = self._pipeline.state.get("sources", {}).get(self._name, {}).get("resources", {})
+    def compare(
+        self,
+        connection: Connection,
+        table: RawTable,
+        hashes: Mapping[str, str],
+        before: Bookmark | None,
+        ending: Ending,
+    ) -> Difference:
+        """How rows, by id and content hash, differ from the table, which is there."""
+        names = self._names(table, type=sql.SQL(_KEY_TYPES[table.columns[table.key]]))
+        changed = connection.execute(
+            sql.SQL(
+                "SELECT c.id FROM unnest(%s::text[], %s::text[]) AS c (id, hash) LEFT JOIN {table} t ON t.{key} = c.id::{type}"
+                " WHERE t.{key} IS NULL OR t._content_hash IS DISTINCT FROM c.hash OR t.{deleted} IS NOT NULL"
+            ).format(**names),
+            [list(hashes), list(hashes.values())],
+        ).fetchall()
+        ids = [identity for (identity,) in changed]
+        if before and not ending.whole:
+            return Difference(ids, 0, replace(before, cursor=ending.cursor))
+        live, marked, gone = _row(
+            connection.execute(
+                sql.SQL(
+                    "WITH came AS MATERIALIZED (SELECT id::{type} AS id FROM unnest(%s::text[]) AS c (id))"
+                    " SELECT count(*) FILTER (WHERE t.{deleted} IS NULL), count(*) FILTER (WHERE t.{deleted} IS NOT NULL),"
+                    " count(*) FILTER (WHERE t.{deleted} IS NULL AND c.id IS NULL)"
+                    " FROM {table} t LEFT JOIN came c ON c.id = t.{key}"
+                ).format(**names),
+                [list(hashes)],
+            )
+        )
+        return Difference(ids, gone if ending.whole else 0, Bookmark(ending.cursor, live, marked))
+
+    def knows_rejects(self, connection: Connection, ids: list[str]) -> bool:
+        """Whether all these records were set aside before."""
+        query = "SELECT count(*) FROM unnest(%s::text[]) AS c (id) WHERE NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = c.id)"
+        return _row(connection.execute(sql.SQL(query).format(**self._names(REJECTED)), [ids])) == (0,)
+
+    def count(self, connection: Connection, table: RawTable) -> Bookmark:
+        """The table's rows, counted one by one."""
+        query = "SELECT count(*) FILTER (WHERE {deleted} IS NULL), count(*) FILTER (WHERE {deleted} IS NOT NULL) FROM {table}"
+        return Bookmark(None, *_row(connection.execute(sql.SQL(query).format(**self._names(table)))))
+
+    def values(self, connection: Connection, table: RawTable, column: str) -> set[str]:
+        """The different values of a column, of rows that are there."""
+        query = "SELECT DISTINCT {column}::text FROM {table} WHERE {deleted} IS NULL AND {column} IS NOT NULL"
+        names = self._names(table, column=sql.Identifier(column))
+        return {value for (value,) in connection.execute(sql.SQL(query).format(**names))}
+
+    def remember(self, connection: Connection, table: RawTable, bookmark: Bookmark, run_id: str) -> None:
+        """Keep `bookmark` for the next load."""
+        connection.execute(
+            sql.SQL(
+                "INSERT INTO {} (source, cursor, live_rows, deleted_rows, run_id) VALUES (%s, %s, %s, %s, %s)"
+                " ON CONFLICT (source) DO UPDATE SET cursor = excluded.cursor, live_rows = excluded.live_rows,"
+                " deleted_rows = excluded.deleted_rows, run_id = excluded.run_id, updated_at = now()"
+            ).format(self._cursors),
+            [table.source, bookmark.cursor, bookmark.live_rows, bookmark.deleted_rows, run_id],
+        )
+
+    def land(self, connection: Connection, table: RawTable, delivery: Delivery, before: Bookmark | None) -> Landed:
+        """Bring `table` to what `delivery` says.
+
+        Raises:
+            ExplorerError: the delivery broke off; the table is as it was.
+            psycopg.Error: so did the database.
+        """
+        if self._can_be_replaced(connection, table):
+            return self._land_first(connection, table, delivery)
+        with connection.transaction():
+            self._stage(connection, table, delivery, kind="UNLOGGED TABLE", option="")
+            connection.execute(sql.SQL("ANALYZE {staged} ({key})").format(**self._names(table)))
+            return self._merge(connection, table, delivery, before)
+
+    def _land_first(self, connection: Connection, table: RawTable, delivery: Delivery) -> Landed:
+        names = self._names(table, keys=_columns(column for column in table.columns if column != RECORD_COLUMN))
+        with connection.transaction():
+            rows = self._stage(connection, table, delivery, kind="TABLE", option=", FREEZE")
+            connection.execute(sql.SQL("ANALYZE {staged} ({keys})").format(**names))
+        # Committed before the move, which then is short: the wait for the disk is over.
+        try:
+            with connection.transaction():
+                connection.execute(f"SET LOCAL lock_timeout = '{_MOVE_TIMEOUT_MS}ms'")
+                connection.execute(sql.SQL("DROP TABLE {table}").format(**names))
+                connection.execute(sql.SQL("ALTER TABLE {staged} SET SCHEMA {schema}").format(**names))
+                self._finish(connection, table, delivery, Bookmark(delivery.ending().cursor, rows, 0))
+            return Landed(new=rows, live=rows)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DependentObjectsStillExist):
+            # Somebody reads the empty table this very moment, or has just built a view on it.
+            with connection.transaction():
+                return self._merge(connection, table, delivery, None)
+
+    def _stage(self, connection: Connection, table: RawTable, delivery: Delivery, *, kind: str, option: str) -> int:
+        """Rows staged, one per id, with their primary key."""
+        names = self._names(table, kind=sql.SQL(kind))
+        connection.execute(f"SET LOCAL work_mem = '{_SORT_MEMORY_MB}MB'")
+        connection.execute(f"SET LOCAL maintenance_work_mem = '{_INDEX_MEMORY_MB}MB'")
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {staged}").format(**names))
+        connection.execute(sql.SQL("CREATE {kind} {staged} (LIKE {table})").format(**names))
+        rows = _copy(connection, names["staged"], table, delivery.chunks, option)
+        add_key = sql.SQL("ALTER TABLE {staged} ADD PRIMARY KEY ({key})").format(**names)
+        try:
+            with connection.transaction():
+                connection.execute(add_key)
+        except psycopg.errors.UniqueViolation:
+            rows -= connection.execute(self._drop_repeats(table)).rowcount
+            connection.execute(add_key)
+        return rows
+
+    def _drop_repeats(self, table: RawTable) -> sql.Composed:
+        newest = sql.SQL("{} DESC NULLS LAST, ").format(sql.Identifier(table.cursor)) if table.cursor else sql.SQL("")
+        return sql.SQL(
+            "DELETE FROM {staged} s USING (SELECT ctid AS place, row_number() OVER (PARTITION BY {key} ORDER BY {newest}"
+            "_page DESC, ctid DESC) AS version FROM {staged} WHERE {key} IN"
+            " (SELECT {key} FROM {staged} GROUP BY {key} HAVING count(*) > 1)) v WHERE s.ctid = v.place AND v.version > 1"
+        ).format(**self._names(table, newest=newest))
+
+    def _merge(self, connection: Connection, table: RawTable, delivery: Delivery, before: Bookmark | None) -> Landed:
+        """What the staged rows change in the table."""
+        ending = delivery.ending()
+        others = [column for column in table.loaded if column != table.key]
+        names = self._names(
+            table,
+            columns=_columns(table.loaded),
+            values=sql.SQL(", ").join(sql.Identifier("s", column) for column in table.loaded),
+            changes=sql.SQL(", ").join(
+                sql.SQL("{} = {}").format(sql.Identifier(column), sql.Identifier("s", column)) for column in others
+            ),
+        )
+
+        def run(statement: str) -> int:
+            return connection.execute(sql.SQL(statement).format(**names)).rowcount
+
+        # After a whole read rows are counted and not added up: whatever the table had, the check against the server sees it.
+        base = None if ending.whole else before
+        revived = deleted = 0
+        if base and base.deleted_rows:
+            query = "SELECT FROM {staged} s JOIN {table} t ON t.{key} = s.{key} WHERE t.{deleted} IS NOT NULL"
+            revived = run(query)
+        if ending.whole:
+            deleted = run(
+                "UPDATE {table} t SET {deleted} = now() WHERE {deleted} IS NULL"
+                " AND NOT EXISTS (SELECT FROM {staged} s WHERE s.{key} = t.{key})"
+            )
+        changed = run(
+            "UPDATE {table} t SET {changes}, {deleted} = NULL FROM {staged} s WHERE s.{key} = t.{key}"
+            " AND (t._content_hash IS DISTINCT FROM s._content_hash OR t.{deleted} IS NOT NULL)"
+        )
+        new = run(
+            "INSERT INTO {table} ({columns}) SELECT {values} FROM {staged} s"
+            " WHERE NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = s.{key})"
+        )
+        run("DROP TABLE {staged}")
+        if base is None:
+            bookmark = replace(self.count(connection, table), cursor=ending.cursor)
+        else:
+            bookmark = Bookmark(ending.cursor, base.live_rows + new + revived, base.deleted_rows - revived)
+        self._finish(connection, table, delivery, bookmark)
+        return Landed(new, changed, deleted, bookmark.live_rows)
+
+    def _finish(self, connection: Connection, table: RawTable, delivery: Delivery, bookmark: Bookmark) -> None:
+        self.remember(connection, table, bookmark, delivery.run_id)
+        if not delivery.rejects.rows:
+            return
+        rejected = replace(REJECTED, name=f"{REJECTED_TABLE}_{table.source}")
+        names = self._names(REJECTED, columns=_columns(REJECTED.loaded)) | {"staged": self._names(rejected)["staged"]}
+        for statement in ("DROP TABLE IF EXISTS {staged}", "CREATE UNLOGGED TABLE {staged} (LIKE {table})"):
+            connection.execute(sql.SQL(statement).format(**names))
+        _copy(connection, names["staged"], REJECTED, delivery.rejects.chunks(), "")
+        for statement in (
+            "INSERT INTO {table} ({columns}) SELECT {columns} FROM {staged} ON CONFLICT DO NOTHING",
+            "DROP TABLE {staged}",
+        ):
+            connection.execute(sql.SQL(statement).format(**names))
+
+    def prune(self, connection: Connection) -> None:
+        """Forget dlt's history but for its end: it grows with every load."""
+        for name, kept in (("_dlt_loads", _LOADS_KEPT), ("_dlt_version", _VERSIONS_KEPT)):
+            connection.execute(
+                sql.SQL(
+                    "DELETE FROM {table} WHERE inserted_at < (SELECT min(inserted_at) FROM"
+                    " (SELECT inserted_at FROM {table} ORDER BY 1 DESC LIMIT {kept}) newest)"
+                ).format(table=sql.Identifier(self.dataset, name), kept=sql.Literal(kept))
+            )
+        # The cursors' place in older versions.
+        connection.execute(
+            sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(self.dataset, "_dlt_pipeline_state"))
+        )
+
+    def _can_be_replaced(self, connection: Connection, table: RawTable) -> bool:
+        """Whether the table is empty and no view is built on it."""
+        query = (
+            "SELECT NOT EXISTS (SELECT FROM {table}) AND NOT EXISTS (SELECT FROM pg_depend"
+            " WHERE refclassid = 'pg_class'::regclass AND refobjid = {literal}::regclass AND classid = 'pg_rewrite'::regclass)"
+        )
+        names = self._names(table)
+        literal = sql.Literal(names["table"].as_string(connection))
+        return _row(connection.execute(sql.SQL(query).format(literal=literal, **names))) == (True,)
+
+    def _names(self, table: RawTable, **more: sql.Composable) -> dict[str, sql.Composable]:
         return {
-            name: datetime.fromisoformat(state["cursor"]) for name, state in resources.items() if state.get("cursor")
+            "schema": sql.Identifier(self.dataset),
+            "table": sql.Identifier(self.dataset, table.name),
+            "staged": sql.Identifier(f"{self.dataset}_staging", table.name),
+            "key": sql.Identifier(table.key),
+            "deleted": sql.Identifier(DELETED_COLUMN),
+            **more,
         }
 
-    def load(self, files: Sequence[TableFile]) -> None:
-        """Land all files, in one dlt run; each table changes in one transaction, and the cursors last of all."""
-        self._destination.files = {file.table: file for file in files}
-        source = DltSource(Schema(self._name), self._name, [_resource(file) for file in files])
-        self._pipeline.run(source)
+
+def _copy(connection: Connection, target: sql.Composable, table: RawTable, chunks: Iterable[bytes], option: str) -> int:
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary{})")
+    with connection.cursor() as cursor:
+        with cursor.copy(statement.format(target, _columns(table.loaded), sql.SQL(option))) as copy:
+            copy.write(COPY_HEADER)
+            for chunk in chunks:
+                copy.write(chunk)
+            copy.write(COPY_TRAILER)
+        return cursor.rowcount
 
 
-class _RawTables(postgres):  # type: ignore[misc]
-    """dlt's Postgres destination with our merge. `files`: what the running load brings, by table."""
-
-    files: Mapping[str, TableFile] = MappingProxyType({})
-    _own_config: PostgresClientConfiguration | None = None
-
-    @property
-    def client_class(self) -> type[PostgresClient]:
-        return _RawTablesClient
-
-    def configuration(self, initial_config: Any, accept_partial: bool = False) -> Any:
-        # dlt looks through all providers for each of its clients, some sixty times a run: a third of the fixed cost.
-        if initial_config is not None and initial_config.is_resolved():
-            return initial_config
-        return super().configuration(initial_config, accept_partial)
-
-    def capabilities(self, config: Any = None, naming: Any = None) -> Any:
-        if config is None:
-            if self._own_config is None:
-                own = PostgresClientConfiguration(credentials=self.config_params["credentials"].copy())
-                self._own_config = self.configuration(own, accept_partial=True)
-            config = self._own_config
-        return super().capabilities(config, naming)
-
-    def client(self, schema: Schema, initial_config: Any = None) -> PostgresClient:
-        client = super().client(schema, initial_config)
-        client.files = self.files
-        return client
+def _columns(names: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, names))
 
 
-class _RawTablesClient(PostgresClient):  # type: ignore[misc]
-    files: Mapping[str, TableFile] = MappingProxyType({})
-
-    def _get_constraints_sql(self, table_name: str, new_columns: Sequence[Any], generate_alter: bool) -> str:
-        file = self.files.get(table_name)
-        if file is None or generate_alter or self.in_staging_dataset_mode:
-            return ""
-        return f",\nPRIMARY KEY ({self.sql_client.escape_column_name(file.primary_key)})"
-
-    def _create_merge_followup_jobs(self, table_chain: Sequence[PreparedTableSchema]) -> list[FollowupJobRequest]:
-        class RawMerge(_RawMerge):
-            file = self.files[table_chain[0]["name"]]
-
-        return [RawMerge.from_table_chain(table_chain, self.sql_client)]
-
-
-class _RawMerge(SqlFollowupJob):  # type: ignore[misc]
-    """The statements that bring a table to what its staging table says; dlt runs them in one transaction."""
-
-    file: TableFile
-
-    @classmethod
-    def generate_sql(cls, table_chain: Sequence[PreparedTableSchema], sql_client: SqlClientBase[Any]) -> list[str]:
-        name = table_chain[0]["name"]
-        with sql_client.with_staging_dataset():
-            staged = sql_client.make_qualified_table_name(name)
-        return merge_statements(cls.file, staged, sql_client.make_qualified_table_name(name))
-
-
-def merge_statements(file: TableFile, staged: str, table: str) -> list[str]:
-    """SQL for qualified, quoted table names. All names come from the registry, which allows only plain ones."""
-    key = f'"{file.primary_key}"'
-    columns = [*file.columns, *PROVENANCE_COLUMNS]
-    names = ", ".join(f'"{column}"' for column in columns)
-    changes = ", ".join(f'"{column}" = excluded."{column}"' for column in columns if column != file.primary_key)
-    statements = [f"SET LOCAL work_mem = '{_SORT_MEMORY_MB}MB'"]
-    if file.has_repeats:
-        newest = f'"{file.cursor}" DESC NULLS LAST, ' if file.cursor else ""
-        statements.append(
-            f"DELETE FROM {staged} s USING (SELECT ctid AS place, row_number() OVER (PARTITION BY {key} ORDER BY {newest}"  # noqa: S608
-            f'"_page" DESC, ctid DESC) AS version FROM {staged} WHERE {key} IN'
-            f" (SELECT {key} FROM {staged} GROUP BY {key} HAVING count(*) > 1)) v WHERE s.ctid = v.place AND v.version > 1"
-        )
-    if file.is_everything:
-        statements.append(
-            f'UPDATE {table} t SET "{DELETED_COLUMN}" = now() WHERE "{DELETED_COLUMN}" IS NULL'  # noqa: S608
-            f" AND NOT EXISTS (SELECT FROM {staged} s WHERE s.{key} = t.{key})"
-        )
-    statements.append(
-        f"INSERT INTO {table} AS t ({names}) SELECT {names} FROM {staged} ON CONFLICT ({key})"  # noqa: S608
-        f' DO UPDATE SET {changes}, "{DELETED_COLUMN}" = NULL WHERE t."_content_hash" IS DISTINCT FROM excluded."_content_hash"'
-        f' OR t."{DELETED_COLUMN}" IS NOT NULL'
-    )
-    return statements
-
-
-def _resource(file: TableFile) -> DltResource:
-    columns = {**file.columns, **_PROVENANCE_TYPES, DELETED_COLUMN: "timestamp"}
-
-    def rows() -> Iterator[Any]:
-        if file.cursor_to is not None:
-            dlt.current.resource_state()["cursor"] = file.cursor_to.isoformat()
-        yield dlt.mark.with_file_import(str(file.path), "csv", file.rows)
-
-    return dlt.resource(
-        rows,
-        name=file.name,
-        table_name=file.table,
-        write_disposition="merge",
-        primary_key=file.primary_key,
-        columns={
-            name: {"name": name, "data_type": kind, "nullable": name != file.primary_key}
-            for name, kind in columns.items()
-        },
-        schema_contract={"tables": "evolve", "columns": "freeze", "data_type": "freeze"},
-    )
-
-
-def _credentials(login: Mapping[str, Any]) -> PostgresCredentials:
-    """dlt's form of libpq parameters; what is not address or login (sslmode, ...) goes into the query."""
-    parameters = dict(login)
-    credentials = PostgresCredentials()
-    credentials.host, credentials.port = parameters.pop("host"), int(parameters.pop("port"))
-    credentials.database = parameters.pop("dbname")
-    credentials.username, credentials.password = parameters.pop("user"), parameters.pop("password")
-    credentials.query = parameters | {"application_name": APPLICATION_NAME}
-    return credentials
+def _row(cursor: psycopg.Cursor[tuple[Any, ...]]) -> tuple[Any, ...]:
+    row = cursor.fetchone()
+    if row is None:
+        raise psycopg.DataError("the query gave no row")
+    return row

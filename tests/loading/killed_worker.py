@@ -1,29 +1,29 @@
-"""A load in a process that kills itself (SIGKILL) at a named point: `walk`, `copy`, `merge` or `commit`. Run by test_load."""
+"""A load in a process that kills itself (SIGKILL) at a named point. Run by test_kill."""
 
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from dlt.destinations.impl.postgres.postgres import PostgresClient, PostgresCsvCopyJob
-from dlt.destinations.job_client_impl import SqlLoadJob
+from dlt.destinations.impl.postgres.postgres import PostgresClient
 from psycopg.conninfo import conninfo_to_dict
 
 from demo_commcare import MATERNAL
 from explorer_dagster.catalog.credentials import ApiKeyCredential
 from explorer_dagster.commcare.client import CommCareClient
-from explorer_dagster.loading import LoadProgress, LoadTarget, load
+from explorer_dagster.loading import LoadProgress, LoadTarget, feed, load, warehouse
 from explorer_dagster.registry import load_pipeline
 from explorer_dagster.settings import Settings
 
 # Reached this many times before the end: some tables are done by then, others are not.
 REACHED_BEFORE = 2
-_POINTS: dict[str, tuple[type, str, int]] = {
-    "copy": (PostgresCsvCopyJob, "run", REACHED_BEFORE),
-    "merge": (SqlLoadJob, "run", REACHED_BEFORE),
+_METHODS: dict[str, tuple[type, str, int]] = {
+    "move": (warehouse.Warehouse, "_finish", REACHED_BEFORE),
+    "staged": (warehouse.Warehouse, "_stage", REACHED_BEFORE),
+    "merge": (warehouse.Warehouse, "_merge", REACHED_BEFORE),
     "commit": (PostgresClient, "complete_load", 0),
 }
 
@@ -32,32 +32,55 @@ def _kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _kill_at(owner: type, name: str, calls: int) -> None:
+def _kill_after(owner: Any, name: str, calls: int) -> None:
+    """Kill once the function has done its work for the time after `calls`, before anybody knows."""
     original: Callable[..., Any] = getattr(owner, name)
     seen = iter(range(calls))
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
         if next(seen, None) is None:
             _kill()
-        return original(*args, **kwargs)
+        return result
 
     setattr(owner, name, wrapper)
 
 
-def main(point: str, url: str, username: str, prefix: str, work_dir: str) -> None:
+def _kill_in_copy() -> None:
+    original = warehouse._copy
+    seen = iter(range(REACHED_BEFORE))
+
+    def ending(chunks: Iterable[bytes]) -> Iterator[bytes]:
+        for number, chunk in enumerate(chunks):
+            if number == 2:
+                _kill()
+            yield chunk
+
+    def wrapper(connection: Any, target: Any, table: Any, chunks: Iterable[bytes], option: str) -> int:
+        is_last = next(seen, None) is None
+        return original(connection, target, table, ending(chunks) if is_last else chunks, option)
+
+    warehouse._copy = wrapper
+
+
+def main(point: str, mode: str, url: str, username: str, prefix: str, work_dir: str) -> None:
     login = conninfo_to_dict(os.environ["KILLED_LOGIN"])
     connections = SimpleNamespace(tenant=lambda user, password: SimpleNamespace(conninfo=lambda: login))
-    if point in _POINTS:
-        _kill_at(*_POINTS[point])
+    if mode == "streaming":
+        feed._KEPT_BYTES, feed.CHUNK_BYTES = 2_000, 2_000
+    if point == "copy":
+        _kill_in_copy()
+    elif point in _METHODS:
+        _kill_after(*_METHODS[point])
 
     def on_progress(progress: LoadProgress) -> None:
-        if point == "walk" and progress.resource == "forms" and progress.pages == REACHED_BEFORE:
+        if point == "walk" and progress.resource == "forms" and progress.pages >= REACHED_BEFORE:
             _kill()
 
     pipeline = load_pipeline(Path(__file__).parents[2] / "pipelines" / "commcare_sync.yml")
-    sources = tuple(source.model_copy(update={"page_size": 20, "max_page_size": None}) for source in pipeline.sources)
+    sources = tuple(source.model_copy(update={"page_size": 20, "max_page_size": 20}) for source in pipeline.sources)
     pipeline = pipeline.model_copy(update={"sources": sources})
-    settings = Settings(_env_file=None)
+    settings = Settings(_env_file=None, requests_per_second=1000)
     credential = ApiKeyCredential(username, os.environ["KILLED_API_KEY"])
     target = LoadTarget("demo", prefix, SimpleNamespace(user="", password=""), connections)
     with CommCareClient(url, MATERNAL, credential, settings=settings) as client:

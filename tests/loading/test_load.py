@@ -1,12 +1,8 @@
-"""What lands is what the server has: first load, changes, full refresh, readers, killed workers and refused resources."""
+"""What lands is what the server has: first load, changes, full refresh and refused resources."""
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
@@ -14,11 +10,11 @@ from demo_commcare import MATERNAL
 from explorer_dagster.catalog.credentials import ApiKeyCredential
 from explorer_dagster.commcare.client import CommCareClient
 from explorer_dagster.commcare.errors import CutOff, PermissionMissing
+from explorer_dagster.loading.dlt_load import DltLoad
 from explorer_dagster.loading.errors import LoadFailed, LoadInProgress, ResourceUnknownToPipeline
 from explorer_dagster.loading.load import _exclusive
+from explorer_dagster.loading.warehouse import Warehouse
 from tests.loading.conftest import Loader
-
-KILLED_WORKER = Path(__file__).with_name("killed_worker.py")
 
 
 def test_first_load_then_nothing_new(loader: Loader) -> None:
@@ -26,7 +22,9 @@ def test_first_load_then_nothing_new(loader: Loader) -> None:
     assert loader.differences() == {}
     for name, resource in report.resources.items():
         assert (name, resource.status) == (name, "loaded")
-        assert resource.rows_landed == resource.rows_total == resource.api_total
+        assert resource.rows_landed == resource.rows_new == resource.rows_total
+        # UCR rows come without a count.
+        assert resource.api_total == (None if name == "ucr_rows" else resource.rows_total)
         assert resource.bytes > 0
     keys = loader.rows("SELECT case_id, case_type, owner_id, closed, _run_id, _page FROM raw.raw_cases ORDER BY 1")
     truth = sorted(loader.truth("cases").values(), key=lambda case: case["case_id"])
@@ -36,13 +34,27 @@ def test_first_load_then_nothing_new(loader: Loader) -> None:
     }
     assert not any(loader.work_dir.iterdir()), "files of the load stay behind"
 
-    before = loader.rows("SELECT case_id, xmin::text FROM raw.raw_cases ORDER BY 1")
-    report = loader()
-    asked = {name: resource.requests for name, resource in report.resources.items()}
-    assert asked == {source.name: len(source.passes) for source in loader.pipeline.sources}
-    assert loader.rows("SELECT case_id, xmin::text FROM raw.raw_cases ORDER BY 1") == before, (
-        "unchanged rows were written"
+
+def test_nothing_new_writes_nothing_and_runs_no_dlt(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader()
+    loader()
+    tables = [source.table for source in loader.pipeline.sources]
+    content = " UNION ALL ".join(
+        f"SELECT '{table}', ctid::text, xmin::text, xmax::text FROM raw.{table}" for table in tables
     )
+    content += " UNION ALL SELECT source, ctid::text, xmin::text, xmax::text FROM raw._explorer_cursors ORDER BY 1, 2"
+    before = loader.rows(content)
+    monkeypatch.setattr(DltLoad, "run", lambda *_, **__: pytest.fail("dlt was run"))
+    report = loader()
+    assert loader.rows(content) == before
+    for name, resource in report.resources.items():
+        assert (resource.rows_new, resource.rows_changed, resource.rows_deleted) == (0, 0, 0)
+        if name != "ucr_rows":
+            assert resource.requests == len(loader.pipeline.source(name).passes)
+        if not loader.pipeline.source(name).cursor:
+            assert resource.rows_total == resource.rows_landed
+    loader(full=True)
+    assert loader.rows(content) == before
 
 
 def test_incremental_load_brings_what_changed_and_full_refresh_marks_what_is_gone(loader: Loader) -> None:
@@ -109,66 +121,6 @@ def test_a_failing_resource_does_not_stop_the_others_and_heals_later(loader: Loa
     assert loader.differences() == {}
 
 
-def test_readers_see_all_or_nothing_and_never_wait(loader: Loader) -> None:
-    seen: list[int] = []
-    loader("cases")
-    total = len(loader.demo.truth(MATERNAL).cases)
-    stop = threading.Event()
-
-    def read() -> None:
-        with loader.tenant.rw.connect(autocommit=True) as connection:
-            connection.execute("SET lock_timeout = '100ms'")
-            query = f"SELECT count(*) FROM {loader.tenant.prefix}_raw.raw_cases WHERE _deleted_at IS NULL"
-            while not stop.is_set():
-                (row,) = connection.execute(query).fetchall()
-                seen.append(row[0])
-
-    readers = threading.Thread(target=read)
-    readers.start()
-    try:
-        loader.demo.control.reindex(MATERNAL)
-        loader("cases", full=True)
-    finally:
-        stop.set()
-        readers.join()
-    assert len(seen) > 3
-    assert set(seen) == {total}
-
-
-@pytest.mark.parametrize("point", ["walk", "copy", "merge", "commit"])
-def test_a_killed_worker_leaves_nothing_wrong_behind(loader: Loader, point: str) -> None:
-    """The process is killed with SIGKILL when it reaches the point; the next load ends with exactly the server's content."""
-    loader("groups")
-    login, prefix = loader.target.conninfo(), loader.tenant.prefix
-    killed = subprocess.run(
-        [
-            sys.executable,
-            str(KILLED_WORKER),
-            point,
-            loader.demo.url,
-            loader.demo.username,
-            prefix,
-            str(loader.work_dir),
-        ],
-        env={
-            **os.environ,
-            "KILLED_API_KEY": loader.demo.api_key,
-            "KILLED_LOGIN": " ".join(f"{key}={value}" for key, value in login.items()),
-            "PYTHONPATH": str(Path(__file__).parents[2]),
-        },
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr[-2000:]
-    counts = {
-        count for table in ("raw_cases", "raw_forms") for (count,) in loader.rows(f"SELECT count(*) FROM raw.{table}")
-    }
-    assert counts <= {0, len(loader.demo.truth(MATERNAL).cases), len(loader.demo.truth(MATERNAL).forms)}, "half a table"
-    loader()
-    assert loader.differences() == {}
-
-
 def test_values_that_postgres_cannot_hold_are_repaired_or_set_aside(loader: Loader) -> None:
     loader.demo.control.fail(r"/group/v1/", body=(
         '{"meta":{"total_count":4,"next":null},"objects":['
@@ -207,7 +159,9 @@ def test_an_interrupt_ends_threads_and_statements_at_once(
     if phase == "walk":
         loader.demo.control.set_latency(30)
     else:
-        monkeypatch.setattr("explorer_dagster.loading.warehouse.merge_statements", lambda *_: ["SELECT pg_sleep(60)"])
+        monkeypatch.setattr(
+            Warehouse, "_stage", lambda _self, connection, *_, **__: connection.execute("SELECT pg_sleep(60)")
+        )
     client = CommCareClient(
         loader.demo.url, MATERNAL, ApiKeyCredential(loader.demo.username, loader.demo.api_key), settings=loader.settings
     )
