@@ -63,7 +63,6 @@ SERVER_SETTINGS = {
     # Nothing replicates from here, and minimal lets COPY and CREATE TABLE AS skip the log for tables of the same transaction.
     "wal_level": "minimal",
     "max_wal_senders": "0",
-    "wal_compression": "on",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
 }
