@@ -23,15 +23,16 @@ def pipeline_definitions(pipeline: Pipeline) -> dg.Definitions:
         description=pipeline.description,
         executor_def=dg.in_process_executor,
     )
-    schedules = [
-        _schedule(pipeline, name, schedule, tags)
-        for name, schedule, tags in (
-            (f"{pipeline.name}_schedule", pipeline.schedule, {}),
-            (f"{pipeline.name}_full_refresh_schedule", pipeline.full_refresh, {FULL_REFRESH_TAG: "true"}),
-        )
-        if schedule is not None
-    ]
-    return dg.Definitions(assets=assets, jobs=[job], schedules=schedules)
+    return dg.Definitions(assets=assets, jobs=[job], schedules=schedules(pipeline))
+
+
+def schedules(pipeline: Pipeline) -> list[dg.ScheduleDefinition]:
+    """`<pipeline>_schedule` and `<pipeline>_full_refresh_schedule`, as far as the pipeline's file has them."""
+    described: tuple[tuple[str, Schedule | None, dict[str, str]], ...] = (
+        (f"{pipeline.name}_schedule", pipeline.schedule, {}),
+        (f"{pipeline.name}_full_refresh_schedule", pipeline.full_refresh, {FULL_REFRESH_TAG: "true"}),
+    )
+    return [_schedule(pipeline, name, schedule, tags) for name, schedule, tags in described if schedule is not None]
 
 
 def _schedule(pipeline: Pipeline, name: str, schedule: Schedule, tags: dict[str, str]) -> dg.ScheduleDefinition:

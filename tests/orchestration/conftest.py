@@ -44,11 +44,21 @@ def definitions(pipeline: Pipeline) -> dg.Definitions:
     )
 
 
-@pytest.fixture
-def demo() -> Iterator[RunningServer]:
-    """A server of its own, since tests change its world."""
+@pytest.fixture(scope="session")
+def shared_demo() -> Iterator[RunningServer]:
     with serve_in_thread(cases=40) as server:
         yield server
+
+
+@pytest.fixture
+def demo(shared_demo: RunningServer) -> Iterator[RunningServer]:
+    """The server, whose faults and refusals end with the test."""
+    yield shared_demo
+    control = shared_demo.control
+    control.clear_faults()
+    control.no_throttle()
+    control.set_subscription(MATERNAL, True)
+    control.allow(MATERNAL, "location")
 
 
 @pytest.fixture
@@ -132,3 +142,5 @@ def stage(
         instance.add_dynamic_partitions(TENANTS, [tenant.key])
         yield Stage(demo, tenant, catalog, instance, definitions, pg_server)
     remove_tenant(settings, catalog, connections, key, purge=True)
+    with connections.admin.connect(autocommit=True) as connection:
+        connection.execute("DELETE FROM catalog.request_slots")
