@@ -39,8 +39,9 @@ _SERVER_LAG_MS, _INDEX_LAG_MS = 480, 910
 _FILLING_S = 240
 # The activity of a block fills one of these spans (s); its instants differ behind so many characters.
 _SPANS = ((86_400, 11), (3_600, 14), (600, 15), (60, 17))
-# What stands in a template for: upper digits of identifiers, first part of instants, date, index instant, server.
-_HIGH, _PREFIX, _DATE, _INDEXED, _ROOT = map(chr, range(1, 6))
+# What stands in a template for: upper digits of identifiers, first part of instants, date, index instant.
+_HIGH, _PREFIX, _DATE, _INDEXED = map(chr, range(1, 5))
+_ROOTS_KEPT = 4
 _MARK = re.compile(r"@@(\w+?)_*@@")
 
 
@@ -67,7 +68,7 @@ class BulkHistory:
         self._form_texts = [form for form, _ in pairs]
         self._case_texts = [case for _, case in pairs]
         self._cases_of: dict[int, list[bytes]] = {}
-        self._forms_of: dict[int, list[bytes]] = {}
+        self._forms_of: dict[str, dict[int, list[bytes]]] = {}
         self.case_samples = [self.case(number) for number in range(PERIOD)]
         self.form_samples = [self.form(number) for number in range(PERIOD)]
 
@@ -112,13 +113,14 @@ class BulkHistory:
 
     def render_cases(self, numbers: Sequence[int]) -> bytes:
         """JSON texts of the case objects of case v2, a comma before each. `numbers` lie in one block."""
-        documents = self._documents(self._cases_of, self._case_texts, numbers[0])
-        return self._filled(documents, numbers)
+        return self._filled(self._documents(self._cases_of, self._case_texts, numbers[0]), numbers)
 
     def render_forms(self, numbers: Sequence[int], root: str) -> bytes:
         """JSON texts of the form objects, a comma before each. `numbers` lie in one block."""
-        documents = self._documents(self._forms_of, self._form_texts, numbers[0])
-        return self._filled(documents, numbers).replace(_ROOT.encode(), root.encode())
+        known = self._forms_of.setdefault(root, {})
+        if len(self._forms_of) > _ROOTS_KEPT:
+            self._forms_of = {root: known}
+        return self._filled(self._documents(known, self._form_texts, numbers[0], root), numbers)
 
     def form(self, number: int) -> FormRecord:
         body = msgspec.json.decode(self.render_forms([number], "")[1:])
@@ -155,13 +157,15 @@ class BulkHistory:
     def _offset_s(self, number: int) -> int:
         return (number & _BLOCK - 1) * self._span_s >> BLOCK_BITS
 
-    def _documents(self, known: dict[int, list[bytes]], texts: list[str], number: int) -> list[bytes]:
+    def _documents(self, known: dict[int, list[bytes]], texts: list[str], number: int, root: str = "") -> list[bytes]:
         """The block of `number` with marks for what its variants do not share."""
         variant = number >> BLOCK_BITS & (_VARIANT >> BLOCK_BITS) - 1
         documents = known.get(variant)
         if documents is None:
             numbers = range(variant << BLOCK_BITS, variant + 1 << BLOCK_BITS)
-            known[variant] = documents = [("," + texts[n % PERIOD] % self._values(n)).encode() for n in numbers]
+            known[variant] = documents = [
+                ("," + texts[n % PERIOD] % (self._values(n) | {"root": root})).encode() for n in numbers
+            ]
         return documents
 
     def _filled(self, documents: list[bytes], numbers: Sequence[int]) -> bytes:
@@ -186,7 +190,6 @@ class BulkHistory:
             "start": self._second(max(0, self._offset_s(number) - _FILLING_S)),
             "indexed": f"{second}.{_INDEX_LAG_MS}000Z" if self._reindexed_ms is None else _INDEXED,
             "date": _DATE,
-            "root": _ROOT,
             "small": 1 + mixed % 9,
         }
         _FILLERS[number & 3](values, family, mixed)

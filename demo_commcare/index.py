@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ Record = TypeVar("Record", CaseRecord, FormRecord)
 Json = dict[str, Any]
 Key = tuple[int, str]
 Range = tuple[int | None, int | None]
+_BLOCK = 1 << BLOCK_BITS
 _SELECTIONS_KEPT = 32
 _TEXTS_KEPT = 200_000
 
@@ -208,14 +209,14 @@ class DocumentIndex(Generic[Record]):
             raise LookupError(document)
         return self.view.record(document)
 
-    def render(self, documents: Iterable[Record | int], root: str) -> list[bytes]:
+    def render(self, documents: Sequence[Record | int], root: str) -> list[bytes]:
         """The JSON texts of selected documents, a comma before each; those of a bulk history a block at a time."""
         texts: list[bytes] = []
-        for block, group in groupby(documents, _block):
-            if block is None or self.view is None:
-                texts += [self._text(self.record(document), root) for document in group]
+        for run in _runs(documents):
+            if self.view is not None and isinstance(run[0], int):
+                texts.append(self.view.render(cast("list[int]", run), root))
             else:
-                texts.append(self.view.render([document for document in group if isinstance(document, int)], root))
+                texts += [self._text(self.record(document), root) for document in run]
         return texts
 
     def _text(self, record: Record, root: str) -> bytes:
@@ -342,6 +343,22 @@ class DocumentIndex(Generic[Record]):
             return
         fresh = replace(record, indexed_us=self._clock.now_us() if instant_us is None else instant_us)
         self._primary[doc_id] = self._visible[doc_id] = fresh
+
+
+def _runs(documents: Sequence[Record | int]) -> Iterator[Sequence[Record | int]]:
+    """Neighbours that are rendered together: records, or bulk numbers of one block."""
+    start = 0
+    if set(map(type, documents)) == {int}:
+        numbers = cast("Sequence[int]", documents)
+        # Numbers that ascend without a gap fill their block up to its end: most of a long page.
+        while start < len(numbers):
+            stop = start + _BLOCK - numbers[start] % _BLOCK
+            if stop > len(numbers) or numbers[stop - 1] != numbers[start] + stop - start - 1:
+                break
+            yield documents[start:stop]
+            start = stop
+    for _, group in groupby(documents[start:], _block):
+        yield list(group)
 
 
 def _block(document: CaseRecord | FormRecord | int) -> int | None:

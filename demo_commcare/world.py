@@ -231,7 +231,7 @@ class Project:
             chosen = ids[start : start + _CASES_PER_IMPORT]
             self.submit([case_block(case_id, "demo-control", now, update=properties) for case_id in chosen])
         # Written once beforehand, so that a benchmark of the next incremental load does not measure this server.
-        self.cases.render((case for case in map(self.cases.get, ids) if case is not None), "")
+        self.cases.render([case for case in map(self.cases.get, ids) if case is not None], "")
         return len(ids)
 
     def close_case(self, case_id: str) -> str:
