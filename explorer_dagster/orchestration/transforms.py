@@ -6,6 +6,7 @@ Static models are assets of their own. Generated models differ from tenant to te
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from typing import Any
 
 import dagster as dg
@@ -216,7 +217,9 @@ def _column_types(connection: psycopg.Connection[tuple[Any, ...]], session: Tena
 def _model_events(built: _Built, selected: Mapping[str, dg.AssetKey], manifest: Manifest) -> Iterator[Event]:
     """Materializations of the static models that are as the source is now, whether they had to be built for that or not."""
     done = {result.name: result for result in built.results if result.resource_type == "model"}
-    for node in manifest["nodes"].values():
+    # Dagster takes the assets of one step in the order of their dependencies only.
+    parents = {uid: node["depends_on"]["nodes"] for uid, node in manifest["nodes"].items()}
+    for node in (manifest["nodes"][uid] for uid in TopologicalSorter(parents).static_order() if uid in parents):
         name, result = node["name"], done.get(node["name"])
         if name not in selected or not (result.status == "success" if result else name in built.unchanged):
             continue
