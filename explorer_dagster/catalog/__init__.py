@@ -1,7 +1,8 @@
 """What the platform knows of its tenants: schema `catalog` of database `explorer`, as stores of plain values.
 
-Tenants, their encrypted credentials, the state of their schemas, discovered structures, principals with tokens and
-grants, and the audit. Runs are not here: Dagster's storage is the record of runs. Nor are tenants' data, roles and schemas.
+Tenants, their encrypted credentials, the state of their schemas, discovered structures, what their admins say the tables mean,
+principals with tokens and grants, and the audit. Runs are not here: Dagster's storage is the record of runs. Nor are tenants'
+data, roles and schemas.
 """
 
 from explorer_dagster.catalog.audit import AuditEntry, AuditLog, AuditRecord
@@ -34,6 +35,7 @@ from explorer_dagster.catalog.migrations import migrate
 from explorer_dagster.catalog.names import check_domain, check_key, normalize_server
 from explorer_dagster.catalog.principals import DEFAULT_SCOPES, Principal, PrincipalSummary, Scope
 from explorer_dagster.catalog.schemas import State, TenantLogin, TenantSchema
+from explorer_dagster.catalog.semantics import SemanticsVersion
 from explorer_dagster.catalog.tenants import Tenant, TenantStatus
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "SchemaStateConflict",
     "Scope",
     "ScopeUnknown",
+    "SemanticsVersion",
     "ServerInvalid",
     "State",
     "Tenant",

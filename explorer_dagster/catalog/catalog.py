@@ -12,6 +12,7 @@ from explorer_dagster.catalog.keyring import Keyring
 from explorer_dagster.catalog.principals import PrincipalStore
 from explorer_dagster.catalog.registration import Registration
 from explorer_dagster.catalog.schemas import SchemaStore, password_purpose
+from explorer_dagster.catalog.semantics import SemanticsStore
 from explorer_dagster.catalog.tables import credentials, schemas
 from explorer_dagster.catalog.tenants import TenantStore
 from explorer_dagster.postgres.connections import load_connections
@@ -28,6 +29,7 @@ class Catalog:
         self.credentials = CredentialStore(self._database, lambda: self.keyring)
         self.schemas = SchemaStore(self._database, lambda: self.keyring)
         self.discovered = DiscoveredStore(self._database)
+        self.semantics = SemanticsStore(self._database)
         self.principals = PrincipalStore(self._database)
         self.audit = AuditLog(self._database)
         self.registration = Registration(self._database, self.credentials, self.schemas)

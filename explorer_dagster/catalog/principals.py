@@ -31,6 +31,7 @@ class Scope(StrEnum):
     RUNS_LAUNCH = "runs:launch"
     RUNS_CANCEL = "runs:cancel"
     SCHEMA_MANAGE = "schema:manage"
+    SEMANTICS_WRITE = "semantics:write"
 
     @classmethod
     def parse(cls, text: str) -> "Scope":
@@ -47,8 +48,8 @@ class Scope(StrEnum):
             ) from None
 
 
-# Dropping a tenant's schemas destroys data: nobody gets that without being named for it.
-DEFAULT_SCOPES = frozenset(Scope) - {Scope.SCHEMA_MANAGE}
+# Dropping a tenant's schemas destroys data, and its semantics say what is masked: nobody gets that without being named for it.
+DEFAULT_SCOPES = frozenset(Scope) - {Scope.SCHEMA_MANAGE, Scope.SEMANTICS_WRITE}
 
 
 @dataclass(frozen=True)

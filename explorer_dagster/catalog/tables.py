@@ -100,6 +100,15 @@ audit = Table(
     Column("detail", JSONB),
     Column("duration_ms", Integer),
 )
+semantics = Table(
+    "semantics",
+    metadata,
+    _tenant_id(),
+    Column("version", Integer, primary_key=True),
+    Column("content", JSONB),
+    Column("actor", Text),
+    _at("created_at"),
+)
 request_slots = Table(
     "request_slots",
     metadata,

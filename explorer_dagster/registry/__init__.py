@@ -1,4 +1,4 @@
-"""Which pipelines exist and what each consists of: `pipelines/*.yml`, read and checked.
+"""Which pipelines exist, what each consists of and what its tables mean: `pipelines/*.yml`, read and checked.
 
 Assets, jobs, schedules, the loader's requests and the bridge's `list_pipelines` all come from here; nothing else reads the files.
 """
@@ -15,18 +15,32 @@ from explorer_dagster.registry.models import (
     Source,
     Transforms,
 )
+from explorer_dagster.registry.semantics import (
+    Example,
+    PersonalData,
+    Semantics,
+    SemanticsInvalid,
+    load_semantics,
+    parse_semantics,
+)
 
 __all__ = [
     "Cursor",
     "Discovery",
+    "Example",
     "ForEach",
     "Pass",
+    "PersonalData",
     "Pipeline",
     "PipelineInvalid",
     "Relationship",
     "Schedule",
+    "Semantics",
+    "SemanticsInvalid",
     "Source",
     "Transforms",
     "load_pipeline",
     "load_pipelines",
+    "load_semantics",
+    "parse_semantics",
 ]

@@ -1,10 +1,10 @@
-"""How pipeline files are read: YAML to `Pipeline`, with every fault reported as file, line and key."""
+"""How pipeline files are read: YAML to typed values, with every fault reported as file, line and key."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.registry.models import Pipeline
@@ -16,6 +16,11 @@ class PipelineInvalid(ExplorerError):
     code = "pipeline_invalid"
 
 
+M = TypeVar("M", bound=BaseModel)
+# What tables mean lies beside the pipelines in files of this ending (`semantics`).
+_SEMANTICS = ".semantics.yml"
+
+
 def load_pipelines(folder: Path) -> dict[str, Pipeline]:
     """All pipelines of `folder`, by name, in the order of their file names.
 
@@ -23,7 +28,7 @@ def load_pipelines(folder: Path) -> dict[str, Pipeline]:
         PipelineInvalid: a fault in any file, no file at all, or one name in two files.
     """
     found: dict[str, Pipeline] = {}
-    for path in sorted(folder.glob("*.yml")):
+    for path in sorted(path for path in folder.glob("*.yml") if not path.name.endswith(_SEMANTICS)):
         pipeline = load_pipeline(path)
         if pipeline.name in found:
             raise PipelineInvalid(
@@ -39,6 +44,15 @@ def load_pipelines(folder: Path) -> dict[str, Pipeline]:
 
 def load_pipeline(path: Path) -> Pipeline:
     """Read one pipeline file.
+
+    Raises:
+        PipelineInvalid: names the file, the line and the key of the first faults.
+    """
+    return read_file(path, Pipeline)
+
+
+def read_file(path: Path, model: type[M]) -> M:
+    """A file of `pipelines/` as a value of `model`.
 
     Raises:
         PipelineInvalid: names the file, the line and the key of the first faults.
@@ -61,7 +75,7 @@ def load_pipeline(path: Path) -> Pipeline:
             f"{path}:1: a pipeline file is a mapping of keys.", next_step="See pipelines/commcare_sync.yml."
         )
     try:
-        return Pipeline.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         faults = [_describe(path, node, fault["loc"], fault["msg"]) for fault in error.errors()[:5]]
         raise PipelineInvalid(

@@ -23,6 +23,7 @@ SERVICE_RIGHTS = {
     "principals": ({"SELECT", "INSERT"}, {"UPDATE": {"revoked_at"}}),
     "request_slots": ({"SELECT", "INSERT", "UPDATE"}, {}),
     "schemas": ({"SELECT", "INSERT", "UPDATE"}, {}),
+    "semantics": ({"SELECT", "INSERT"}, {}),
     "tenants": ({"SELECT", "INSERT", "DELETE"}, {"UPDATE": {"display_name", "status", "removed_at"}}),
     "tokens": ({"SELECT", "INSERT"}, {"UPDATE": {"revoked_at", "last_used_at"}}),
 }
@@ -51,7 +52,7 @@ def test_concurrent_migrations_make_one_catalog(blank: Connections) -> None:
 def test_a_catalog_of_the_first_version_is_brought_up_to_date(blank: Connections) -> None:
     migrate(blank)
     with blank.catalog.connect() as conn:
-        conn.execute("DROP TABLE catalog.request_slots")
+        conn.execute("DROP TABLE catalog.request_slots, catalog.semantics")
         conn.execute("UPDATE catalog.alembic_version SET version_num = '0001'")
     migrate(blank)
     with blank.service.connect() as conn:
@@ -111,6 +112,7 @@ def test_the_service_has_these_rights_and_no_others(catalog: Catalog, connection
         "UPDATE catalog.tenants SET key = 'x'",
         "UPDATE catalog.discovered SET structure = '{}'",
         "DELETE FROM catalog.discovered",
+        "UPDATE catalog.semantics SET content = '{}'",
         "UPDATE catalog.grants SET scopes = '{schema:manage}'",
     ],
 )

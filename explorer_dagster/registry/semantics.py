@@ -1,0 +1,186 @@
+"""What do the tables mean? Entities, measures, synonyms, flags of personal data, example queries: per pipeline and per tenant.
+
+`pipelines/<pipeline>.semantics.yml` holds for all tenants; a tenant's overlay, kept in the catalog, is laid over it. Whether a
+query or a measure can run for a tenant is the bridge's business: only there the tenant's tables are known.
+"""
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from explorer_dagster.errors import ExplorerError
+from explorer_dagster.registry.loader import read_file
+from explorer_dagster.registry.models import Pipeline
+from explorer_dagster.words import fold
+
+_Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+_Word = Annotated[str, StringConstraints(min_length=1, max_length=80, strip_whitespace=True)]
+_Words = Annotated[tuple[_Word, ...], Field(max_length=50)]
+_Text = Annotated[str, StringConstraints(min_length=1, max_length=500, strip_whitespace=True)]
+_Sql = Annotated[str, StringConstraints(min_length=1, max_length=4000, strip_whitespace=True)]
+_Pattern = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+
+
+class SemanticsInvalid(ExplorerError):
+    """A description of meaning that cannot be used: unknown keys, wrong values, or SQL that may not run."""
+
+    code: ClassVar[str] = "semantics_invalid"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Entity(_Part):
+    """What a row of `table` is, in the words of those who work with it."""
+
+    name: _Name
+    table: _Name
+    key: _Name
+    description: _Text
+    synonyms: _Words = ()
+
+
+class Measure(_Part):
+    """A number that people ask for: `sql` is an aggregate over the columns of `table`."""
+
+    name: _Name
+    table: _Name
+    sql: _Sql
+    description: _Text
+    synonyms: _Words = ()
+
+
+class Synonyms(_Part):
+    """Other words for a table, or for one column of it, in any language."""
+
+    table: _Name
+    column: _Name | None = None
+    words: _Words = Field(min_length=1)
+
+
+class PersonalData(_Part):
+    """Which columns hold data of a person (`pii: false`: which do not). Patterns know `*` and `?`; all that are given must fit.
+
+    `label` is compared with the question's label and its translations, without case and accents. The last rule that fits decides.
+    """
+
+    table: _Pattern = "*"
+    column: _Pattern | None = None
+    label: _Pattern | None = None
+    type: _Pattern | None = None
+    pii: bool = True
+    why: _Text = "Personal data."
+
+    @model_validator(mode="after")
+    def _says_which(self) -> Self:
+        if self.column is None and self.label is None and self.type is None:
+            raise ValueError("one of column, label and type is needed")
+        return self
+
+    def fits(self, table: str, column: str, type_: str, labels: Iterable[str]) -> bool:
+        """`labels` are folded."""
+        return (
+            fnmatchcase(table, self.table)
+            and (self.column is None or fnmatchcase(column, self.column))
+            and (self.type is None or fnmatchcase(type_, self.type))
+            and (self.label is None or any(fnmatchcase(label, fold(self.label)) for label in labels))
+        )
+
+
+class Example(_Part):
+    """A question and the query that answers it."""
+
+    question: _Text
+    sql: _Sql
+
+
+class Semantics(_Part):
+    """All of it, of a pipeline or of a tenant."""
+
+    entities: tuple[Entity, ...] = Field((), max_length=200)
+    measures: tuple[Measure, ...] = Field((), max_length=200)
+    synonyms: tuple[Synonyms, ...] = Field((), max_length=1000)
+    personal_data: tuple[PersonalData, ...] = Field((), max_length=500)
+    examples: tuple[Example, ...] = Field((), max_length=100)
+
+    @model_validator(mode="after")
+    def _unique(self) -> Self:
+        for what, names in (
+            ("entity", [entity.name for entity in self.entities]),
+            ("measure", [measure.name for measure in self.measures]),
+            ("question", [example.question for example in self.examples]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{what} given twice: {', '.join(twice)}")
+        return self
+
+    def under(self, overlay: "Semantics") -> "Semantics":
+        """This with `overlay` on top: what has the same name (or question) is replaced, rules and synonyms are added."""
+        return Semantics.model_construct(
+            entities=_replaced(self.entities, overlay.entities, "name"),
+            measures=_replaced(self.measures, overlay.measures, "name"),
+            synonyms=self.synonyms + overlay.synonyms,
+            personal_data=self.personal_data + overlay.personal_data,
+            examples=_replaced(self.examples, overlay.examples, "question"),
+        )
+
+    def personal(self, table: str, column: str, type_: str, labels: Iterable[str] = ()) -> str | None:
+        """Why a column counts as personal data; None when it does not."""
+        folded = [fold(label) for label in labels]
+        for rule in reversed(self.personal_data):
+            if rule.fits(table, column, type_, folded):
+                return rule.why if rule.pii else None
+        return None
+
+    def words_of(self, table: str, column: str | None = None) -> list[str]:
+        """Other words for a table, or for a column of it."""
+        entities = [entity for entity in self.entities if entity.table == table and column is None]
+        named = [word for entity in entities for word in (entity.name, *entity.synonyms)]
+        return named + [word for s in self.synonyms if (s.table, s.column) == (table, column) for word in s.words]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `parse_semantics` takes, without what is left at its default."""
+        return self.model_dump(mode="json", exclude_defaults=True)
+
+
+_P = TypeVar("_P", Entity, Measure, Example)
+
+
+def _replaced(below: tuple[_P, ...], above: tuple[_P, ...], key: str) -> tuple[_P, ...]:
+    found = {getattr(part, key): part for part in below} | {getattr(part, key): part for part in above}
+    return tuple(found.values())
+
+
+def parse_semantics(data: Any) -> Semantics:
+    """The value of plain data, such as a tenant's overlay.
+
+    Raises:
+        SemanticsInvalid: the first faults, each with its key; unknown keys are faults.
+    """
+    try:
+        return Semantics.model_validate(data)
+    except ValidationError as error:
+        faults = [
+            f"{'.'.join(str(part) for part in fault['loc']) or 'semantics'}: {fault['msg']}"
+            for fault in error.errors(include_url=False, include_input=False)[:5]
+        ]
+        raise SemanticsInvalid(
+            f"{'; '.join(faults)}.",
+            next_step="Correct the named keys; docs/semantics.md lists them.",
+            details={"keys": list(Semantics.model_fields)},
+        ) from None
+
+
+def load_semantics(folder: Path, pipeline: Pipeline) -> Semantics:
+    """What `folder/<pipeline>.semantics.yml` says; nothing when there is no such file.
+
+    Raises:
+        PipelineInvalid: names the file, the line and the key of the first faults.
+    """
+    path = folder / f"{pipeline.name}.semantics.yml"
+    return read_file(path, Semantics) if path.is_file() else Semantics()

@@ -1,0 +1,26 @@
+"""When are two words the same to somebody who searches? Whatever the language, without case and without accents.
+
+Names of tables and columns are made by `identifiers`; here texts are only compared.
+"""
+
+import re
+import unicodedata
+
+# Combining marks that are accents or points: of Latin, Greek and Cyrillic, the vowel points of Hebrew and Arabic. Those of other
+# scripts are vowels of their own, without which words become other words.
+_ACCENTS = re.compile(
+    "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1-\u05c2\u05c4-\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670"
+    "\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
+)
+_BETWEEN = re.compile(r"[\s\-./,;:()\[\]{}|?!'\"*=<>«»“”‘’،؟。、，]+")
+
+
+def fold(text: str) -> str:
+    """`text` for comparing: case, accents, widths and ligatures gone, Hangul syllables whole; `é` and `E` are both `e`."""
+    bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
+    return unicodedata.normalize("NFC", bare.casefold())
+
+
+def words(text: str) -> list[str]:
+    """The folded words of `text`, in order; parts of an identifier are words too."""
+    return [word for word in _BETWEEN.sub(" ", fold(text)).replace("_", " ").split() if word]

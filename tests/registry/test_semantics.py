@@ -1,0 +1,156 @@
+"""What tables mean: the shipped file is right, faults are named, overlays win, personal data are found by name and by label."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from explorer_dagster.registry import (
+    PipelineInvalid,
+    Semantics,
+    SemanticsInvalid,
+    load_pipelines,
+    load_semantics,
+    parse_semantics,
+)
+from explorer_dagster.words import fold, words
+
+ROOT = Path(__file__).resolve().parents[2]
+PIPELINES = ROOT / "pipelines"
+PIPELINE = load_pipelines(PIPELINES)["commcare_sync"]
+SHIPPED = load_semantics(PIPELINES, PIPELINE)
+
+
+def marts() -> dict[str, set[str]]:
+    found = {}
+    for path in (ROOT / "dbt_project" / "models" / "marts").glob("*.yml"):
+        for model in yaml.safe_load(path.read_text())["models"]:
+            found[model["name"]] = {column["name"] for column in model["columns"]}
+    return found
+
+
+def test_the_shipped_words_speak_of_tables_and_columns_that_exist() -> None:
+    known = marts()
+    for entity in SHIPPED.entities:
+        assert entity.key in known[entity.table]
+    assert {measure.table for measure in SHIPPED.measures} <= known.keys()
+    for synonym in SHIPPED.synonyms:
+        assert synonym.column is None or synonym.column in known[synonym.table]
+    assert SHIPPED.examples
+
+
+def test_the_shipped_file_is_no_pipeline() -> None:
+    assert list(load_pipelines(PIPELINES)) == ["commcare_sync"]
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "type_", "labels"),
+    [
+        ("cases", "case_name", "text", []),
+        ("users", "username", "text", []),
+        ("users", "phone_numbers", "text[]", []),
+        ("web_users", "email", "text", []),
+        ("case_mother", "husband_name", "text", []),
+        ("case_mother", "dob", "date", []),
+        ("form_visit", "home_gps_latitude", "double precision", []),
+        ("form_visit", "q12", "text", ["q12", "Téléphone de la mère"]),
+        ("form_visit", "q13", "text", ["फोन नंबर"]),
+        ("form_visit", "q14", "date", ["Date of birth"]),
+        ("cases", "properties", "jsonb", []),
+        ("raw_cases", "record", "json", []),
+    ],
+)
+def test_personal_data_are_known(table: str, column: str, type_: str, labels: list[str]) -> None:
+    assert SHIPPED.personal(table, column, type_, labels)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "type_"),
+    [
+        ("cases", "case_type", "text"),
+        ("cases", "closed", "boolean"),
+        ("forms", "form_name", "text"),
+        ("forms", "received_on", "timestamptz"),
+        ("groups", "name", "text"),
+        ("locations", "latitude", "double precision"),
+        ("case_mother", "village_name", "text"),
+        ("case_mother", "edd", "date"),
+        ("case_mother", "business_size", "text"),
+        ("lookup_table_items", "fields", "jsonb"),
+    ],
+)
+def test_what_is_not_personal_is_not_masked(table: str, column: str, type_: str) -> None:
+    assert SHIPPED.personal(table, column, type_) is None
+
+
+def test_a_fault_is_named_with_file_line_and_key(tmp_path: Path) -> None:
+    path = tmp_path / "commcare_sync.semantics.yml"
+    path.write_text("entities: []\nmeasurs: []\n")
+    with pytest.raises(PipelineInvalid, match=r"semantics\.yml:2: measurs"):
+        load_semantics(tmp_path, PIPELINE)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"pii": []}, "pii"),
+        ({"personal_data": [{"table": "cases"}]}, "one of column, label and type"),
+        ({"personal_data": [{"column": "x", "mask": True}]}, "personal_data.0.mask"),
+        ({"entities": [{"name": "a", "table": "t", "key": "k", "description": "d"}] * 2}, "entity given twice: a"),
+        ({"examples": [{"question": "q", "sql": ""}]}, "examples.0.sql"),
+        ({"synonyms": [{"table": "cases", "words": []}]}, "synonyms.0.words"),
+        ([], "semantics"),
+    ],
+)
+def test_an_overlay_with_a_fault_is_refused_with_its_key(data: object, said: str) -> None:
+    with pytest.raises(SemanticsInvalid) as caught:
+        parse_semantics(data)
+    assert said in caught.value.message
+
+
+def test_an_overlay_replaces_what_has_the_same_name_and_has_the_last_word() -> None:
+    overlay = parse_semantics(
+        {
+            "measures": [{"name": "open_cases", "table": "cases", "sql": "count(*)", "description": "All of them."}],
+            "synonyms": [{"table": "cases", "words": ["foyer"]}],
+            "personal_data": [{"column": "dob", "pii": False}, {"column": "caste", "why": "Caste."}],
+        }
+    )
+    merged = SHIPPED.under(overlay)
+    assert [m.sql for m in merged.measures if m.name == "open_cases"] == ["count(*)"]
+    assert len(merged.measures) == len(SHIPPED.measures)
+    assert {"foyer", "case", "client"} <= set(merged.words_of("cases"))
+    assert merged.personal("case_mother", "dob", "date") is None
+    assert merged.personal("case_mother", "caste", "text") == "Caste."
+    assert SHIPPED.personal("case_mother", "dob", "date")
+    assert parse_semantics(overlay.as_dict()) == overlay
+    assert SHIPPED.under(Semantics()) == SHIPPED
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Téléphone", "TELEPHONE"),
+        ("Straße", "strasse"),
+        ("Ｆｕｌｌ ｗｉｄｔｈ", "full width"),
+        ("ﬁeld", "field"),
+        ("مُحَمَّد", "محمد"),
+        ("한국어", "한국어"),
+        ("Ελλάδα", "ελλαδα"),
+    ],
+)
+def test_words_are_compared_without_case_accents_and_widths(one: str, other: str) -> None:
+    assert fold(one) == fold(other)
+
+
+@pytest.mark.parametrize(("one", "other"), [("दिन", "दीन"), ("कि", "का"), ("ก่า", "กา")])
+def test_vowel_signs_are_no_accents(one: str, other: str) -> None:
+    assert fold(one) != fold(other)
+
+
+@given(st.text())
+def test_any_text_folds_and_folding_again_changes_nothing(text: str) -> None:
+    assert fold(fold(text)) == fold(text)
+    assert all(words(text))
