@@ -132,7 +132,7 @@ class Landing:
         report.rows_landed, report.pages = walk.seen, walk.pages
         report.repaired = walk.losses.repaired
         report.rejected, report.rejected_reasons = walk.losses.rejected.total(), dict(walk.losses.rejected)
-        report.api_total = walk.api_total
+        report.api_total, report.window_total = walk.api_total, walk.window_total
         # A record that could not be read may be one that the table has: nothing is known to be gone then.
         report.complete = not report.rejected and (report.api_total is None or walk.seen >= report.api_total)
         if self._parent:

@@ -22,10 +22,11 @@ class ResourceReport:
     (`ExplorerError.as_dict()`); in both cases its table is as it was. `rows_landed`: distinct records that this load read;
     `rows_new`, `rows_changed` (other content, or there again), `rows_deleted` (marked as gone): what they did to the table, all
     0 when nothing was written; `rows_total`: rows of the table afterwards, without those marked as deleted; `api_total`: the
-    server's count when the whole resource was read, else None. `rejected`: records set aside in `raw_rejected`,
-    `rejected_reasons` says why; `repaired`: characters and key values that Postgres cannot hold and that were replaced.
-    `cursor_from`, `cursor_to`: ISO instants, None without cursor. `complete`: at least as many records were seen as the server
-    counts, so that the others are known to be gone. `duration_s`: from the load's begin until this resource was done.
+    server's count when the whole resource was read, else None; `window_total`: its count of what was asked for. `rejected`:
+    records set aside in `raw_rejected`, `rejected_reasons` says why; `repaired`: characters and key values that Postgres cannot
+    hold and that were replaced. `cursor_from`, `cursor_to`: ISO instants, None without cursor. `complete`: at least as many
+    records were seen as the server counts, so that the others are known to be gone. `duration_s`: from the load's begin until
+    this resource was done.
     """
 
     status: Literal["loaded", "skipped", "failed"] = "loaded"
@@ -36,6 +37,7 @@ class ResourceReport:
     rows_deleted: int = 0
     rows_total: int = 0
     api_total: int | None = None
+    window_total: int | None = None
     rejected: int = 0
     rejected_reasons: dict[str, int] = field(default_factory=dict)
     repaired: int = 0

@@ -7,6 +7,7 @@ from psycopg import sql
 
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.loading import LoadProgress, LoadTarget, ResourceReport, load
+from explorer_dagster.loading.warehouse import DELETED_COLUMN
 from explorer_dagster.orchestration.partitions import tenants
 from explorer_dagster.orchestration.progress import Progress
 from explorer_dagster.orchestration.retries import postpone
@@ -15,6 +16,7 @@ from explorer_dagster.registry import Pipeline, Source
 
 COUNT_CHECK = "rows_match_api"
 UNIQUE_CHECK = "primary_key_unique"
+REJECTS_CHECK = "no_rows_rejected"
 
 
 def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
@@ -103,9 +105,15 @@ def _check_specs(source: Source, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec(
             COUNT_CHECK,
             asset=key,
-            description="The table holds as many rows as the API says there are. The API's count may lag behind its data.",
+            description="The table holds what was walked: an error otherwise. The walk met as many records as the API counts: a "
+            "warning otherwise, because that count may lag behind the data.",
         ),
         dg.AssetCheckSpec(UNIQUE_CHECK, asset=key, description=f"No two rows share one {source.primary_key}."),
+        dg.AssetCheckSpec(
+            REJECTS_CHECK,
+            asset=key,
+            description="Every record that came could be stored; others are in `raw_rejected`.",
+        ),
     ]
 
 
@@ -116,6 +124,9 @@ def _metadata(session: TenantSession, resource: ResourceReport) -> dict[str, dg.
         "status": resource.status,
         "skipped_reason": resource.skipped_reason,
         "rows_landed": resource.rows_landed,
+        "rows_new": resource.rows_new,
+        "rows_changed": resource.rows_changed,
+        "rows_deleted": resource.rows_deleted,
         "rows_rejected": resource.rejected,
         "values_repaired": resource.repaired,
         "api_total": resource.api_total,
@@ -131,30 +142,70 @@ def _metadata(session: TenantSession, resource: ResourceReport) -> dict[str, dg.
 def _check(
     session: TenantSession, source: Source, resource: ResourceReport, key: dg.AssetKey
 ) -> Iterator[dg.AssetCheckResult]:
-    """Both checks. Counts are `compared` when the whole resource was read: an incremental load does not ask for the total."""
-    compared = resource.status == "loaded" and resource.api_total is not None
-    facts: dict[str, int | bool] = {"rows": resource.rows_total, "compared": compared}
-    difference = 0
-    if resource.status == "loaded" and resource.api_total is not None:
-        difference = resource.rows_total + resource.rejected - resource.api_total
-        facts |= {"api_total": resource.api_total, "difference": difference}
-    yield dg.AssetCheckResult(
-        asset_key=key,
-        check_name=COUNT_CHECK,
-        passed=difference == 0,
-        severity=dg.AssetCheckSeverity.WARN,
-        metadata=facts,
-    )
-    duplicates = 0 if resource.status == "skipped" or not resource.rows_landed else _duplicates(session, source)
+    """All checks. The table is looked at only when something was written: otherwise the last load's checks have seen it."""
+    written = resource.rows_new + resource.rows_changed + resource.rows_deleted
+    rows, duplicates = _counted(session, source) if written else (resource.rows_total, 0)
+    yield _count_check(resource, rows, key)
     yield dg.AssetCheckResult(
         asset_key=key, check_name=UNIQUE_CHECK, passed=duplicates == 0, metadata={"duplicate_rows": duplicates}
     )
+    yield dg.AssetCheckResult(
+        asset_key=key,
+        check_name=REJECTS_CHECK,
+        passed=resource.rejected == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"rows_rejected": resource.rejected, "reasons": dg.MetadataValue.json(resource.rejected_reasons)},
+    )
 
 
-def _duplicates(session: TenantSession, source: Source) -> int:
-    query = sql.SQL("select count(*) - count(distinct {key}) from {table}").format(
-        key=sql.Identifier(source.primary_key), table=sql.Identifier(session.schema.raw, source.table)
+def _count_check(resource: ResourceReport, rows: int, key: dg.AssetKey) -> dg.AssetCheckResult:
+    """Three counts against each other: the table's, the walk's, the API's. `differs` says which do not agree.
+
+    What the walk says the table holds is the records that it met when it read the whole resource, else what was there before
+    with what it changed. `compared` is False where the API gave no count of what was asked for. Records that came in while
+    changes were read are more than it had counted at the start, which is no difference then.
+    """
+    was_whole = resource.status == "loaded" and resource.api_total is not None and resource.complete
+    walked = resource.rows_landed if was_whole else resource.rows_total
+    facts: dict[str, int | bool | str] = {"rows": rows, "walked": walked, "compared": False}
+    differs = []
+    if rows != walked:
+        differs.append("table vs walked")
+    if resource.status == "loaded" and resource.window_total is not None:
+        difference = resource.rows_landed + resource.rejected - resource.window_total
+        facts |= {"compared": True, "api_total": resource.window_total, "difference": difference}
+        if difference < 0 or (difference and resource.api_total is not None):
+            differs.append("walked vs api")
+    if differs:
+        facts["differs"] = ", ".join(differs)
+    is_ours = rows != walked
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=COUNT_CHECK,
+        passed=not differs,
+        severity=dg.AssetCheckSeverity.ERROR if is_ours else dg.AssetCheckSeverity.WARN,
+        metadata=facts,
+    )
+
+
+def _counted(session: TenantSession, source: Source) -> tuple[int, int]:
+    """Rows of the table that are not marked as gone, and how many of all share their key with another.
+
+    Where a unique index keeps keys apart there is none to look for, which would sort the whole table.
+    """
+    table, key = sql.Identifier(session.schema.raw, source.table), sql.Identifier(source.primary_key)
+    unique = (
+        "select from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]"
+        " where i.indrelid = %s::regclass and i.indisunique and i.indisvalid and i.indnkeyatts = 1 and i.indpred is null"
+        " and a.attname = %s"
     )
     with session.rw_database.connect() as connection:
-        row = connection.execute(query).fetchone()
-    return int(row[0]) if row else 0
+        name = table.as_string(connection)
+        is_unique = connection.execute(unique, [name, source.primary_key]).fetchone() is not None
+        duplicates = sql.SQL("0") if is_unique else sql.SQL("count(*) - count(distinct {})").format(key)
+        row = connection.execute(
+            sql.SQL("select count(*) filter (where {deleted} is null), {duplicates} from {table}").format(
+                deleted=sql.Identifier(DELETED_COLUMN), duplicates=duplicates, table=table
+            )
+        ).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
