@@ -12,7 +12,9 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
+import psycopg2
 from dlt.common.destination.client import LoadJob, PreparedTableSchema, RunnableLoadJob
+from dlt.common.exceptions import DltException
 from dlt.common.runners.pool_runner import run_pool
 from dlt.common.schema import Schema
 from dlt.common.schema.utils import new_table
@@ -24,6 +26,7 @@ from dlt.destinations.impl.postgres.postgres import PostgresClient
 from dlt.load import Load
 from dlt.load.configuration import LoaderConfiguration
 
+from explorer_dagster.loading.errors import LoadFailed
 from explorer_dagster.loading.warehouse import DELETED_COLUMN, RawTable
 
 _DLT_TYPES = {"text": "text", "boolean": "bool", "timestamp": "timestamp", "bigint": "bigint", "json": "json"}
@@ -61,7 +64,7 @@ class DltLoad:
         `is_incomplete`: a table or column is known to be missing, whatever the history says. Jobs do not raise.
 
         Raises:
-            DltException: the structure could not be made.
+            LoadFailed: the structure could not be made, or the load not be noted.
         """
         self._destination.jobs = jobs
         self._destination.is_incomplete = is_incomplete
@@ -74,7 +77,10 @@ class DltLoad:
         )
         load = Load(self._destination, is_storage_owner=True, config=config, initial_client_config=self._config)
         self._make_package(load, jobs)
-        run_pool(load.config, load)
+        try:
+            run_pool(load.config, load)
+        except (DltException, psycopg2.Error) as error:
+            raise LoadFailed.because_of(error) from error
 
     def _make_package(self, load: Load, tables: Iterable[str]) -> None:
         packages = load.load_storage.new_packages

@@ -15,7 +15,6 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 
 import psycopg
-from dlt.common.exceptions import DltException
 
 from explorer_dagster.commcare.client import CommCareClient
 from explorer_dagster.commcare.errors import CutOff, PermissionMissing
@@ -286,8 +285,8 @@ def _exclusive(target: LoadTarget) -> Iterator[Connection]:
 
 @contextmanager
 def _database_errors() -> Iterator[None]:
-    """Errors of dlt and the database as ours."""
+    """Errors of the database as ours."""
     try:
         yield
-    except (DltException, psycopg.Error) as error:
+    except psycopg.Error as error:
         raise LoadFailed.because_of(error) from error
