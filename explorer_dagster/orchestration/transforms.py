@@ -20,6 +20,7 @@ from explorer_dagster.orchestration.progress import Progress
 from explorer_dagster.orchestration.session import Platform, TenantSession, failure
 from explorer_dagster.registry import Pipeline
 from explorer_dagster.settings import get_settings
+from explorer_dagster.transforms import column_facts
 from explorer_dagster.transforms.builds import models_of, plan, record
 from explorer_dagster.transforms.generate import GeneratedTable
 from explorer_dagster.transforms.manifest import static_manifest, static_parse
@@ -173,6 +174,7 @@ def _build(
                 on_result=collect,
             )
         record(connection, project, planned, results)
+        column_facts.write(connection, project.prefix, project.tables)
         unchanged = {name: rows for name, rows in planned.rows.items() if name not in select}
         return _Built(project, results, unchanged, _column_types(connection, session))
 

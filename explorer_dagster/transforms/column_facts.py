@@ -1,0 +1,70 @@
+"""What are the columns of a tenant's generated tables in the words of its applications? Kept in the tenant's staging schema.
+
+Beside the tables they speak of, so that a restored or copied database explains itself: original path, label, translations and
+options of each question or case property. Descriptions for people are comments of the columns themselves.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from explorer_dagster.catalog.plain_json import storable
+from explorer_dagster.transforms.generate import GeneratedTable
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+# Column to {path: [...], label?, translations?: {language: label}, options?: [{value, label, translations?}]}.
+ColumnFacts = Mapping[str, Mapping[str, Any]]
+
+_TABLE = "explorer_columns"
+
+
+def write(connection: Connection, prefix: str, tables: Iterable[GeneratedTable]) -> None:
+    """Keep the facts of `tables`; those of other tables that still exist stay, as a retired table keeps its rows."""
+    place = sql.Identifier(f"{prefix}_staging", _TABLE)
+    rows = [(table.name, json.dumps(_facts(table), ensure_ascii=True)) for table in tables]
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(
+            sql.SQL("create table if not exists {} (relation text primary key, columns jsonb not null)").format(place)
+        )
+        cursor.execute(
+            sql.SQL(
+                "delete from {} where relation <> all(%s)"
+                " and relation not in (select tablename from pg_tables where schemaname = %s)"
+            ).format(place),
+            [[name for name, _ in rows], f"{prefix}_marts"],
+        )
+        cursor.executemany(
+            sql.SQL(
+                "insert into {} as known values (%s, %s::jsonb) on conflict (relation) do update"
+                " set columns = excluded.columns where known.columns <> excluded.columns"
+            ).format(place),
+            rows,
+        )
+
+
+def read(connection: Connection, prefix: str, tables: Sequence[str]) -> dict[str, ColumnFacts]:
+    """Facts of the named tables, as far as there are any."""
+    place = f"{prefix}_staging.{_TABLE}"
+    if connection.execute("select to_regclass(%s) is null", [place]).fetchone() == (True,):
+        return {}
+    query = sql.SQL("select relation, columns from {} where relation = any(%s)").format(
+        sql.Identifier(f"{prefix}_staging", _TABLE)
+    )
+    return {relation: columns for relation, columns in connection.execute(query, [list(tables)])}
+
+
+def _facts(table: GeneratedTable) -> dict[str, dict[str, Any]]:
+    found = {}
+    for column in table.columns:
+        if column.path is not None:
+            options = [_filled(option.to_dict()) for option in column.options]
+            facts = {"path": list(column.path), "label": column.label, "translations": dict(column.translations)}
+            found[column.name] = storable(_filled({**facts, "options": options}))
+    return found
+
+
+def _filled(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if value}
