@@ -22,7 +22,6 @@ from explorer_dagster.settings import Settings
 REACHED_BEFORE = 2
 _METHODS: dict[str, tuple[type, str, int]] = {
     "move": (warehouse.Warehouse, "_finish", REACHED_BEFORE),
-    "staged": (warehouse.Warehouse, "_stage", REACHED_BEFORE),
     "merge": (warehouse.Warehouse, "_merge", REACHED_BEFORE),
     "commit": (PostgresClient, "complete_load", 0),
 }

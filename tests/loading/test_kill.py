@@ -43,8 +43,7 @@ def _load_and_be_killed(loader: Loader, point: str, mode: str) -> None:
 
 @pytest.mark.parametrize(
     ("point", "mode"),
-    [("walk", "streaming"), ("copy", "streaming"), ("copy", "kept"), ("staged", "streaming"), ("move", "kept"),
-     ("commit", "kept")],
+    [("walk", "streaming"), ("copy", "streaming"), ("copy", "kept"), ("move", "kept"), ("commit", "kept")],
 )  # fmt: skip
 def test_killed_in_the_first_load(loader: Loader, point: str, mode: str) -> None:
     loader("groups")
