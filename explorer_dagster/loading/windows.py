@@ -3,7 +3,8 @@
 The range of instants is cut into windows. A thread walks its window page by page; when it is done it takes half of what is left
 of the window that has most left, so that records that crowd into one hour are shared as well as those that spread over years. The
 range that is open towards now ends the walk: a record that changes leaves its place, which may not have been read yet, and
-appears behind all others. So the last request of the open window is sent after all other windows have ended.
+appears behind all others. So the last request of the open window is sent after all other windows have ended, and the open window
+begins before the walk did: the records that change meanwhile are in it.
 
 Instants are whole milliseconds since 1970, which is how the server compares them; windows overlap by one.
 """
@@ -25,6 +26,8 @@ _EARLIEST = (datetime(1, 1, 3, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 # Pages that must be left of a window, beside the one on its way, for half of them to be worth a request of their own.
 _WORTH_SPLITTING = 1.5
 _MAX_MISSES = 3
+# How far the server's clock may be behind ours for the open window to begin before the walk did.
+_CLOCK_SKEW_MS = 60_000
 
 
 @dataclass(eq=False)
@@ -36,6 +39,9 @@ class Window(Track):
     at: int | None = None
     high: int | None = None
     left: float | None = None
+    has_records: bool = False
+    # Walked once more from where it ended, with what has come since; never cut, or there would always be another last one.
+    is_final: bool = False
     # The last page's records and the time between its first and last: how dense they lie.
     records: int = 0
     span_ms: int = 0
@@ -51,9 +57,10 @@ class Window(Track):
     # How many of those held next to nothing since this one last moved: its records lie closer together than is known.
     misses: int = 0
 
-    def cut(self, now: int, *, under_way: bool) -> "Window | None":
+    def cut(self, began: int, *, under_way: bool) -> "Window | None":
         """The upper half, by density as far as it is known and by time at most; None when there is nothing to cut.
 
+        `began`: when the walk did, which no upper half begins after.
         `under_way`: the next page of this window is being fetched and stays here.
         """
         if self.at is None or self.left is None:
@@ -61,7 +68,7 @@ class Window(Track):
         low, left = self.at, self.left
         if under_way:
             low, left = low + self.span_ms, left - self.records
-        high = self.high if self.high is not None else max(now, low + 1)
+        high = self.high if self.high is not None else began
         # The upper half begins behind `low`, which may be a millisecond with any number of records.
         if left <= 0 or high < low + 2:
             return None
@@ -100,7 +107,7 @@ class Window(Track):
         self.may_restart = page.moved and not page.is_tie
         self.misses = 0 if page.moved else self.misses
         if first is not None and last is not None:
-            self.records, self.span_ms = count, last - first
+            self.records, self.span_ms, self.has_records = count, last - first, True
             self.at = max(last, self.at) if self.at is not None else last
 
     @property
@@ -135,6 +142,8 @@ class WindowWalk:
         self._active: set[Window] = set()
         self._waiting: list[Window] = []
         self._resting: Window | None = None
+        self._began = to_millisecond(datetime.now(UTC)) - _CLOCK_SKEW_MS
+        self._reached: int | None = None
         self._workers, self._idle = 1, 0
         self._is_first_page = True
 
@@ -175,9 +184,12 @@ class WindowWalk:
             return self._waiting.pop()
         if not self._active:
             window, self._resting = self._resting, None
+            if window is not None:
+                window.is_final = True
+                window.at = self._reached if self._is_adrift(window) else window.at
             return window
         for window in sorted(self._splittable(), key=lambda window: window.left or 0, reverse=True):
-            upper = window.cut(_now(), under_way=True)
+            upper = window.cut(self._began, under_way=True)
             if upper is not None:
                 return upper
         return None
@@ -188,7 +200,8 @@ class WindowWalk:
         return [
             window
             for window in self._active
-            if window.origin is None
+            if not window.is_final
+            and window.origin is None
             and not window.uncounted
             and window.misses < _MAX_MISSES
             and (window.left or 0) - window.records > enough
@@ -202,9 +215,7 @@ class WindowWalk:
         with self._changed:
             self._changed.notify_all()
             if is_done:
-                self._active.discard(window)
-                if window.high is None and not is_alone and not self._is_bounded:
-                    window.link, window.left, self._resting = None, 0.0, window
+                self._end(window, is_alone)
                 return False
             self._share(window)
             if self._workers <= self._useful_workers():
@@ -212,6 +223,21 @@ class WindowWalk:
             self._active.discard(window)
             self._waiting.append(window)
             return False
+
+    def _end(self, window: Window, was_alone: bool) -> None:
+        """The server has no further page of the window. The open one rests until its end can be looked at once more."""
+        self._active.discard(window)
+        if window.high is not None:
+            if window.has_records and window.at is not None:
+                self._reached = window.at if self._reached is None else max(window.at, self._reached)
+        elif not self._is_bounded and (not was_alone or self._is_adrift(window)):
+            window.link, window.left, self._resting = None, 0.0, window
+
+    def _is_adrift(self, window: Window) -> bool:
+        """Whether the open window begins where nothing was found, perhaps in the server's future: new records may come before it,
+        behind the last one known."""
+        reached = self._reached
+        return not window.has_records and reached is not None and (window.at is None or reached < window.at)
 
     def _share(self, window: Window) -> None:
         """Start threads for what is left, as many as the server's pace feeds."""
@@ -228,7 +254,7 @@ class WindowWalk:
         windows = [window]
         pages_left = -int(-(window.left or 0) // self._fetcher.size.current)
         while len(windows) < min(self._useful_workers(), pages_left):
-            upper = max(windows, key=lambda one: one.left or 0).cut(_now(), under_way=False)
+            upper = max(windows, key=lambda one: one.left or 0).cut(self._began, under_way=False)
             if upper is None:
                 break
             windows.append(upper)
@@ -352,7 +378,3 @@ def to_millisecond(moment: datetime) -> int:
 
 def from_millisecond(instant: int) -> datetime:
     return _EPOCH + instant * _MILLISECOND
-
-
-def _now() -> int:
-    return to_millisecond(datetime.now(UTC))

@@ -20,7 +20,8 @@ Fault = Literal["500", "429", "truncated", "cut"]
 class ModelServer:
     """A transport for httpx. `instants`: `indexed_on` by id.
 
-    `changes`: before the n-th request (from 0) these happen; an update or insert gets an instant after all others. `faults`: the
+    `changes`: before the n-th request (from 0) these happen; an update or insert gets an instant after all others: now, or by
+    `is_behind` the millisecond after the last one, when the server's clock stands far behind ours. `faults`: the
     n-th request fails. `slow_pages`: a request for more records than this always fails. `max_limit`: silently the largest page.
     `old_rules`: servers until 2025: `matching_records` counts what remains, `next` is named while that exceeds the page.
     `latency_s`: of each request, so that requests of several threads are under way at a time.
@@ -32,6 +33,7 @@ class ModelServer:
     max_limit: int = 1000
     slow_pages: int | None = None
     old_rules: bool = False
+    is_behind: bool = False
     latency_s: float = 0.0
     versions: dict[str, int] = field(default_factory=dict)
     requests: int = 0
@@ -65,8 +67,8 @@ class ModelServer:
         if kind == "delete":
             self.instants.pop(name, None)
         elif (kind == "update") == (name in self.instants):
-            latest = max(self.instants.values(), default=START)
-            self.instants[name] = latest + timedelta(milliseconds=1)
+            latest = max(self.instants.values(), default=START) + timedelta(milliseconds=1)
+            self.instants[name] = latest if self.is_behind else max(latest, datetime.now(UTC))
             self.versions[name] = self.versions.get(name, 0) + 1
 
     def _record(self, name: str) -> dict[str, Any]:
