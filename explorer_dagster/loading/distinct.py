@@ -11,7 +11,7 @@ class DistinctIds:
     """A set of 64-bit hashes of ids: one open-addressing table without objects. 2,000,000 ids take 32 MB; a `set` takes 200."""
 
     def __init__(self) -> None:
-        self._slots = array("q", bytes(8 * _FIRST_SLOTS))
+        self._slots = array("q", [0]) * _FIRST_SLOTS
         self._count = 0
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class DistinctIds:
 
     def _grow(self) -> None:
         old = self._slots
-        self._slots = slots = array("q", bytes(16 * len(old)))
+        self._slots = slots = array("q", [0]) * (2 * len(old))
         mask = len(slots) - 1
         for value in old:
             if value:

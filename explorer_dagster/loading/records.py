@@ -33,9 +33,9 @@ NUMBER_MAX_SCALE = 16_000
 _REPLACEMENT = b"\\ufffd"
 _PAIR, _LONE = rb"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}", rb"u[dD][89a-fA-F][0-9a-fA-F]{2}"
 _ESCAPE = re.compile(rb"\\(?:(u0000)|(" + _PAIR + rb")|(" + _LONE + rb")|.)", re.DOTALL)
-# Digits to 0, E to e, signs dropped: a number with an exponent of six digits, or a very long one, is then a substring search.
+# Digits to 0, E to e, signs dropped: a number with an exponent of five digits, or a very long one, is then a substring search.
 _NUMBER_SHAPE = bytes(ord("0") if chr(b).isdigit() else ord("e") if b in b"eE" else b for b in range(256))
-_LONG_EXPONENT, _LONG_NUMBER = b"0e000000", b"0" * 1000
+_LONG_EXPONENT, _LONG_NUMBER = b"0e00000", b"0" * 1000
 _BEFORE_A_NUMBER = b":,[ \t\r\n"
 
 
