@@ -8,13 +8,13 @@
 {%- endmacro %}
 
 {% macro safe_bigint(text) -%}
-  case when {{ text }} ~ '^\s*[+-]?[0-9]{1,19}\s*$' then
+  case when {{ text }} ~ '^[ \t\n\r\f\v]*[+-]?[0-9]{1,19}[ \t\n\r\f\v]*$' then
     case when ({{ text }})::numeric between -9223372036854775808 and 9223372036854775807 then ({{ text }})::bigint end
   end
 {%- endmacro %}
 
 {% macro safe_double(text) -%}
-  case when {{ text }} ~ '^\s*[+-]?([0-9]{1,100}(\.[0-9]{0,100})?|\.[0-9]{1,100})([eE][+-]?[0-9]{1,2})?\s*$' then ({{ text }})::double precision end
+  case when {{ text }} ~ '^[ \t\n\r\f\v]*[+-]?([0-9]{1,100}(\.[0-9]{0,100})?|\.[0-9]{1,100})([eE][+-]?[0-9]{1,2})?[ \t\n\r\f\v]*$' then ({{ text }})::double precision end
 {%- endmacro %}
 
 {% macro safe_boolean(text) -%}
@@ -33,20 +33,21 @@
   (Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)?
 {%- endmacro %}
 
+{#- The API writes some dates as midnights; a value with any other time of day is no date. -#}
 {% macro safe_date(text) -%}
-  case when {{ text }} ~ '^\s*{{ date_pattern() }}\s*$' then ({{ text }})::date end
+  case when {{ text }} ~ '^[ \t\n\r\f\v]*{{ date_pattern() }}([T ]00:00(:00(\.0{1,9})?)?{{ zone_pattern() }})?[ \t\n\r\f\v]*$' then substring({{ text }} from '[0-9]{4}-[0-9]{2}-[0-9]{2}')::date end
 {%- endmacro %}
 
 {#- The clock on the wall where the answer was given: a zone in the value is not applied. -#}
 {% macro safe_time(text) -%}
-  case when {{ text }} ~ '^\s*{{ time_pattern() }}{{ zone_pattern() }}\s*$' then substring({{ text }} from '[0-9]{2}:[0-9.:]+')::time end
+  case when {{ text }} ~ '^[ \t\n\r\f\v]*{{ time_pattern() }}{{ zone_pattern() }}[ \t\n\r\f\v]*$' then substring({{ text }} from '[0-9]{2}:[0-9.:]+')::time end
 {%- endmacro %}
 
 {#- A value without a zone is UTC, as everywhere in the API. -#}
 {% macro safe_timestamptz(text) -%}
   case
-    when {{ text }} ~ '^\s*{{ date_pattern() }}([T ]{{ time_pattern() }})?\s*$' then ({{ text }})::timestamp at time zone 'UTC'
-    when {{ text }} ~ '^\s*{{ date_pattern() }}[T ]{{ time_pattern() }}{{ zone_pattern() }}\s*$' then ({{ text }})::timestamptz
+    when {{ text }} ~ '^[ \t\n\r\f\v]*{{ date_pattern() }}([T ]{{ time_pattern() }})?[ \t\n\r\f\v]*$' then ({{ text }})::timestamp at time zone 'UTC'
+    when {{ text }} ~ '^[ \t\n\r\f\v]*{{ date_pattern() }}[T ]{{ time_pattern() }}{{ zone_pattern() }}[ \t\n\r\f\v]*$' then ({{ text }})::timestamptz
   end
 {%- endmacro %}
 

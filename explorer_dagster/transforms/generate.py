@@ -1,48 +1,65 @@
-"""Which tables does a tenant's structure call for, and what are their models: one per case type, form and repeat group.
+"""Which tables does a tenant's structure call for, and what are their columns: one table per case type, form and repeat group.
 
-Gives tables as values and their dbt files as text; writing files belongs to `project`. Text of applications enters the files only
-through `sql_text` and `identifiers`.
+Gives tables as values and their dbt files as text; how those are written is `model_files`, types are `column_types`, files on
+disk `project`. Text of applications enters the files only through `sql_text` and `identifiers`.
 
-Choices: a column is named by the whole path of its question, so that a new question never renames an old one. Answers
-that do not fit the question's type are NULL, as are blank ones. Case properties are text: applications do not say their types,
-and types guessed from today's values would change tomorrow.
+Choices: a column is named by the whole path of its question, so that a new question never renames an old one; and what has a name
+keeps it when another that would like it comes along. Blank answers are NULL. A table whose rows might not fit a page of the
+database is continued in another one with the same key.
 """
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import yaml
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count as count_from
+from typing import Literal
 
 from explorer_dagster.commcare.structure import Form, Option, Question, Structure
 from explorer_dagster.identifiers import identifier, short_hash, unique_identifiers
-from explorer_dagster.transforms.profile import RawProfile
-from explorer_dagster.transforms.sql_text import description as yaml_text
+from explorer_dagster.transforms.column_types import KINDS, Kind, wider
+from explorer_dagster.transforms.model_files import (
+    UNFIT,
+    GeneratedColumn,
+    Path,
+    case_sql,
+    form_sql,
+    properties_file,
+    repeat_sql,
+    unfit_column,
+)
+from explorer_dagster.transforms.profile import ColumnMemory, RawProfile, SeenValues, TableMemory
 from explorer_dagster.transforms.sql_text import literal, quoted, text_array
 
-Kind = Literal["case_type", "form", "repeat"]
-Path = tuple[str, ...]
+TableKind = Literal["case_type", "form", "repeat"]
 
 # dbt builds a table under its name with 12 more bytes; a longer name would be cut and could meet another one.
 TABLE_MAX_BYTES = 51
-# Postgres takes 1600 columns; a select list with more than 1664 expressions is refused.
-MAX_COLUMNS = 1200
+# Postgres takes 1600 columns, and 1664 expressions in a select list, where each column can stand twice.
+MAX_COLUMNS = 800
+# A row must fit a page of 8 kB: texts move out of it when it would not, down to 24 bytes each.
+MAX_ROW_BYTES = 7_500
+# Multiple-select questions with more options than this get no column per option.
+MAX_OPTION_COLUMNS = 12
+_TEXT_BYTES = 24
+_BYTES = {"bigint": 12, "double precision": 12, "timestamptz": 12, "time": 12, "date": 6, "boolean": 1}
 _MAX_DESCRIPTION = 900
 _MAX_OPTIONS = 25
 _SPACE = re.compile(r"\s+")
 
-_SQL_TYPES = {
-    "Int": ("bigint", "bigint"),
-    "Long": ("bigint", "bigint"),
-    "Double": ("double", "double precision"),
-    "Date": ("date", "date"),
-    "Time": ("time", "time"),
-    "DateTime": ("timestamptz", "timestamptz"),
+_TYPES: Mapping[Kind, tuple[str, str]] = {
+    "integer": ("bigint", "safe_bigint"),
+    "decimal": ("double precision", "safe_double"),
+    "date": ("date", "safe_date"),
+    "datetime": ("timestamptz", "safe_timestamptz"),
+    "time": ("time", "safe_time"),
+    "choices": ("text[]", "choices"),
 }
 _GEOPOINT = (("latitude", "degrees"), ("longitude", "degrees"), ("altitude", "metres"), ("accuracy", "metres"))
 _NO_ANSWER = frozenset({"Group", "Repeat", "FieldList", "SaveToCase"})
+_FILES = frozenset({"Image", "MicroImage", "Audio", "Video", "Signature", "Document"})
+# Keys of columns that are derived from a question's own: its file's address, its options.
+_DERIVED = "\0"
 
 _CASE_KEYS = {
     "case_id": ("text", "Identifier of the case; key of this table."),
@@ -63,53 +80,78 @@ _FORM_KEYS = {
     "username": ("text", "Name of that user at the time."),
     "archived": ("boolean", "Whether the submission was archived, that is, taken back."),
 }
-_FORM_FACTS = {
-    "case_id": ("text", "The case that the form as a whole is about; all cases it touched are in form_cases."),
-    "time_start": ("timestamptz", "When the user opened the form, by the clock of the device."),
-    "time_end": ("timestamptz", "When the user finished the form, by the clock of the device."),
-}
+_FORM_FACTS = (
+    GeneratedColumn(
+        "case_id",
+        "text",
+        "The case that the form as a whole is about; all cases it touched are in form_cases.",
+        text="nullif(form #>> '{case,@case_id}', '')",
+    ),
+    GeneratedColumn(
+        "time_start",
+        "timestamptz",
+        "When the user opened the form, by the clock of the device.",
+        text="""{{ safe_timestamptz("metadata ->> 'timeStart'") }}""",
+    ),
+    GeneratedColumn(
+        "time_end",
+        "timestamptz",
+        "When the user finished the form, by the clock of the device.",
+        text="""{{ safe_timestamptz("metadata ->> 'timeEnd'") }}""",
+    ),
+    GeneratedColumn(
+        "duration_s",
+        "double precision",
+        "Seconds from time_start to time_end; negative when the clock was set back meanwhile.",
+        value="extract(epoch from time_end - time_start)::double precision",
+    ),
+)
 _PROPERTIES_ELSEWHERE = frozenset(
     {"name", "case_name", "external_id", "owner_id", "date_opened", "last_modified", "closed"}
 )
 
 
 @dataclass(frozen=True)
-class GeneratedColumn:
-    """One column. `path`: keys below the form's root, or the case property; None for key columns. `label`, `translations`,
-    `options`: the question's own words, as upstream wrote them."""
-
-    name: str
-    type: str
-    description: str
-    path: Path | None = None
-    label: str | None = None
-    translations: dict[str, str] = field(default_factory=dict)
-    options: tuple[Option, ...] = ()
-    expression: str = field(default="", repr=False)
-    """SQL of the text value that `cast` turns into the column; empty for key columns."""
-    cast: str = field(default="{column}", repr=False)
-    """SQL, with macro calls, of the typed value; `{column}` stands for the quoted text value."""
-
-
-@dataclass(frozen=True)
 class GeneratedTable:
-    """One table and its model. `source`: the case type, the form's xmlns, or xmlns and path of the repeat group."""
+    """One table and its model. `source`: the case type, the form's xmlns, or xmlns and path of the repeat group. `app_ids`: the
+    applications that describe it; none for what only the data show. `part`: 2 and on for tables that continue the one of the same
+    source whose columns are too many; they join by `key`."""
 
     name: str
-    kind: Kind
+    kind: TableKind
     source: str
     description: str
     columns: tuple[GeneratedColumn, ...]
     sql: str = field(repr=False)
     properties: str = field(repr=False)
     """The model's dbt properties file, YAML."""
+    key: str = ""
+    app_ids: tuple[str, ...] = ()
+    part: int = 1
+
+    @property
+    def counts_misfits(self) -> bool:
+        """Whether the table says of each row which values did not fit, in the column `unfit_columns`."""
+        return any(column.name == UNFIT for column in self.columns)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """What one question or property needs: its columns by key, with the names they wish for."""
+
+    key: str
+    columns: tuple[tuple[str, str, GeneratedColumn], ...]
+
+    @property
+    def width(self) -> int:
+        return sum(_width(column) for _, _, column in self.columns)
 
 
 def generate_tables(structure: Structure, profile: RawProfile, *, taken: Collection[str]) -> list[GeneratedTable]:
-    """All generated tables, sorted by name; `taken`: names of the static models."""
-    known = {form.xmlns for form in structure.forms}
-    forms = [*structure.forms, *profile.unknown_forms(known)]
-    tables = [*_case_tables(structure, profile, taken), *_form_tables(forms, taken)]
+    """All generated tables, sorted by name; `taken`: names of the static models. What was given (names, types, parts) is
+    remembered in `profile`, so that it is given again."""
+    forms = list(profile.complete(structure.forms))
+    tables = [*_case_tables(structure, profile, taken), *_form_tables(forms, profile, taken)]
     return sorted(tables, key=lambda table: table.name)
 
 
@@ -121,98 +163,144 @@ def _case_tables(structure: Structure, profile: RawProfile, taken: Collection[st
     for name, seen in profile.case_types.items():
         properties.setdefault(name, set()).update(seen.properties)
     properties.pop("", None)
-    in_apps = {case_type.name for case_type in structure.case_types}
-    names = unique_identifiers(
-        ((name, identifier(name, prefix="case_", max_bytes=TABLE_MAX_BYTES)) for name in sorted(properties)),
-        taken=taken,
-        max_bytes=TABLE_MAX_BYTES,
-    )
+    apps = {case_type.name: case_type.app_ids for case_type in structure.case_types}
+    asked = _questions_of_properties(profile.forms_known.values())
+    memories = {name: profile.memory("case_type", name) for name in sorted(properties)}
+    wishes = [(name, identifier(name, prefix="case_", max_bytes=TABLE_MAX_BYTES)) for name in memories]
+    names = _table_names(wishes, memories, taken)
+    used = {*taken, *names.values()}
     for name, table in names.items():
-        indices = sorted(profile.case_types[name].indices) if name in profile.case_types else []
-        columns = _case_columns(sorted(properties[name] - _PROPERTIES_ELSEWHERE), indices)
         origin = (
             ""
-            if name in in_apps
+            if name in apps
             else " No application describes this case type; its properties are those seen in the data."
         )
         about = f"One row per case of type {name}, open or closed.{origin}"
-        yield _table(table, "case_type", name, about, columns, _case_sql(name, columns), key="case_id")
+        own = sorted(properties[name] - _PROPERTIES_ELSEWHERE)
+        fields = [
+            *_index_fields(name, profile),
+            *(_property_field(name, part, table, profile, memories[name], asked.get(name, {})) for part in own),
+        ]
+        keys = [GeneratedColumn(key, kind, text) for key, (kind, text) in _CASE_KEYS.items()]
+        for part, part_name, columns in _parts(table, keys, 1, fields, memories[name], used, "cases.properties"):
+            indices = [column.name for column in columns if column.path and column.path[1:] == ("case_id",)]
+            yield _table(
+                part_name,
+                "case_type",
+                name,
+                about if part == 1 else _continues(table, "case_id"),
+                columns,
+                case_sql(name, columns),
+                key="case_id",
+                app_ids=apps.get(name, ()),
+                part=part,
+                parent=(indices, "cases", "case_id") if indices else None,
+            )
 
 
-def _case_columns(properties: Sequence[str], indices: Sequence[str]) -> list[GeneratedColumn]:
-    keys = [GeneratedColumn(name, kind, about) for name, (kind, about) in _CASE_KEYS.items()]
-    found: dict[str, tuple[Path, str, str]] = {}
-    for index in indices:
+def _questions_of_properties(forms: Iterable[Form]) -> dict[str, dict[str, tuple[Kind | None, Question, Form]]]:
+    """By case type and property: the question of the same name in a form of that case type, and the type that all such have.
+
+    Applications do not say which question saves to which property; properties are named after their questions by default.
+    """
+    found: dict[str, dict[str, tuple[Kind | None, Question, Form]]] = {}
+    for form in forms:
+        for question in form.questions:
+            if form.case_type is None or question.is_group or question.repeat or question.type in _NO_ANSWER:
+                continue
+            kind = _declared(question)
+            kind = "text" if kind in ("choices", "geopoint") else kind
+            of_type = found.setdefault(form.case_type, {})
+            known = of_type.get(question.path[-1])
+            if known is None or known[0] is None:
+                of_type[question.path[-1]] = (kind, question, form)
+            elif kind is not None:
+                of_type[question.path[-1]] = (wider(known[0], kind), *known[1:])
+    return found
+
+
+def _index_fields(case_type: str, profile: RawProfile) -> Iterator[_Field]:
+    seen = profile.case_types.get(case_type)
+    for index in sorted(seen.indices) if seen else ():
+        columns = []
         for part, about in (("case_id", "Identifier"), ("case_type", "Type")):
-            text = f"{about} of the case that index {index} points to."
-            found[f"index {index} {part}"] = ((index, part), f"indices #>> {text_array((index, part))}", text)
-    for name in properties:
-        found[name] = ((name,), f"unpacked ->> {literal(name)}", f"Case property {name}.")
-    wishes = [(key, _index_name(path) if len(path) == 2 else identifier(*path)) for key, (path, _, _) in found.items()]
-    names = unique_identifiers(wishes, taken=_CASE_KEYS)
-    values = [
-        GeneratedColumn(names[key], "text", about, path, label=path[0], expression=f"nullif({expression}, '')")
-        for key, (path, expression, about) in found.items()
-    ]
-    return (keys + values)[:MAX_COLUMNS]
+            column = GeneratedColumn(
+                "",
+                "text",
+                f"{about} of the case that index {_one_line(index)} points to.",
+                (index, part),
+                label=index,
+                text=f"nullif(indices #>> {text_array((index, part))}, '')",
+            )
+            columns.append((f"@{index}/{part}", f"{identifier(index, max_bytes=50)}_{part}", column))
+        yield _Field(f"@{index}", tuple(columns))
 
 
-def _index_name(path: Path) -> str:
-    return f"{identifier(path[0], max_bytes=50)}_{path[1]}"
-
-
-def _case_sql(case_type: str, columns: Sequence[GeneratedColumn]) -> str:
-    values = _lines(f"{column.expression or column.name} as {quoted(column.name)}" for column in columns)
-    return f"""with
-
--- The JSON is unpacked once per row, not once per column.
-cases as (
-
-    select
-        *,
-        properties || '{{}}'::jsonb as unpacked
-    from {{{{ ref('cases') }}}}
-    where case_type = {literal(case_type)}
-    offset 0
-
-)
-
-select
-{values}
-from cases
-"""  # noqa: S608 - only literals and names made by sql_text
+def _property_field(
+    case_type: str,
+    name: str,
+    table: str,
+    profile: RawProfile,
+    memory: TableMemory,
+    asked: Mapping[str, tuple[Kind | None, Question, Form]],
+) -> _Field:
+    declared, question, form = asked.get(name, (None, None, None))
+    seen = profile.case_types[case_type].properties.get(name) if case_type in profile.case_types else None
+    kind = profile.settle(table, memory, name, declared, seen or SeenValues())
+    about = f"Case property {_one_line(name)}."
+    if question is not None and form is not None:
+        about = f"{about} Asked by the question of that name in {_one_line(form.title)}: {_about(question)}"
+    column = GeneratedColumn(
+        name="",
+        type="text",
+        description=about[:_MAX_DESCRIPTION],
+        path=(name,),
+        label=(question.label if question else "") or name,
+        translations=dict(question.translations) if question else {},
+        options=question.options if question else (),
+        question_type=question.type if question else None,
+        text=f"nullif(unpacked ->> {literal(name)}, '')",
+    )
+    return _Field(name, ((name, identifier(name), _typed(column, kind)),))
 
 
 # Forms and repeat groups
 
 
-def _form_tables(forms: Sequence[Form], taken: Collection[str]) -> Iterator[GeneratedTable]:
-    names = _form_names(forms, taken)
+def _form_tables(forms: Sequence[Form], profile: RawProfile, taken: Collection[str]) -> Iterator[GeneratedTable]:
+    memories = {form.xmlns: profile.memory("form", form.xmlns) for form in forms}
+    names = _form_names(forms, memories, taken)
     used = {*taken, *names.values()}
     for form in sorted(forms, key=lambda form: form.xmlns):
         name = names[form.xmlns]
-        yield _form_table(form, name)
+        yield from _form_table(form, name, profile, used)
         repeats = _repeats(form)
         wishes = [("/".join(path), _repeat_name(name, path)) for path in repeats]
-        repeat_names = unique_identifiers(wishes, taken=used, max_bytes=TABLE_MAX_BYTES)
+        kept = {"/".join(path): profile.memory("repeat", _repeat_source(form, path)) for path in repeats}
+        repeat_names = _table_names(wishes, kept, used)
         used.update(repeat_names.values())
         for path in repeats:
-            yield _repeat_table(form, name, path, repeat_names["/".join(path)], repeats)
+            yield from _repeat_table(form, name, path, repeat_names, profile, used)
 
 
-def _form_names(forms: Sequence[Form], taken: Collection[str]) -> dict[str, str]:
+def _form_names(forms: Sequence[Form], memories: Mapping[str, TableMemory], taken: Collection[str]) -> dict[str, str]:
     """Table by xmlns. Forms that would share a name get their application's name too, and where that is not enough, a hash."""
-
-    def wish(form: Form, *, with_app: bool) -> str:
-        text = f"{form.app_name} {form.title}" if with_app else form.title
-        return identifier(text, prefix="form_", max_bytes=TABLE_MAX_BYTES)
-
-    plain = {form.xmlns: wish(form, with_app=False) for form in forms}
+    plain = {form.xmlns: identifier(form.title, prefix="form_", max_bytes=TABLE_MAX_BYTES) for form in forms}
+    kept = _kept_names(plain.items(), {xmlns: (memory.wish, memory.name) for xmlns, memory in memories.items()}, taken)
     held = Counter(plain.values())
-    wishes = [
-        (form.xmlns, plain[form.xmlns] if held[plain[form.xmlns]] == 1 else wish(form, with_app=True)) for form in forms
-    ]
-    return unique_identifiers(wishes, taken=taken, max_bytes=TABLE_MAX_BYTES)
+    wishes = []
+    for form in forms:
+        wish = plain[form.xmlns]
+        if form.xmlns not in kept and (held[wish] > 1 or wish in kept.values()):
+            text = f"{form.app_name} {form.title}"
+            wish = identifier(text, prefix="form_", max_bytes=TABLE_MAX_BYTES)
+        if form.xmlns not in kept:
+            wishes.append((form.xmlns, wish))
+    new = unique_identifiers(wishes, taken={*taken, *kept.values()}, max_bytes=TABLE_MAX_BYTES)
+    names = {form.xmlns: kept.get(form.xmlns) or new[form.xmlns] for form in forms}
+    for xmlns, name in names.items():
+        memories[xmlns].wish, memories[xmlns].name = plain[xmlns], name
+    return names
 
 
 def _repeat_name(form_table: str, path: Path) -> str:
@@ -224,53 +312,70 @@ def _repeat_name(form_table: str, path: Path) -> str:
     return f"{name[: TABLE_MAX_BYTES - 9].rstrip('_')}_{short_hash('/'.join((form_table, *path)))}"
 
 
+def _repeat_source(form: Form, path: Path) -> str:
+    return f"{form.xmlns} {'/'.join(path)}"
+
+
 def _repeats(form: Form) -> list[Path]:
     declared = {question.path for question in form.questions if question.type == "Repeat"}
     return sorted(declared | {question.repeat for question in form.questions if question.repeat})
 
 
-def _form_table(form: Form, name: str) -> GeneratedTable:
-    keys = [GeneratedColumn(key, kind, about) for key, (kind, about) in {**_FORM_KEYS, **_FORM_FACTS}.items()]
-    columns = _with_answers(keys, form, repeat=None)
-    facts = """        nullif(form #>> '{case,@case_id}', '') as case_id,
-        {{ safe_timestamptz("metadata ->> 'timeStart'") }} as time_start,
-        {{ safe_timestamptz("metadata ->> 'timeEnd'") }} as time_end,
-"""
-    sql = _answers_sql(form.xmlns, "", [*_FORM_KEYS], facts, columns, source="forms", document="form")
-    return _table(
-        name,
-        "form",
-        form.xmlns,
-        f"One row per submission of the form {_form_title(form)}.",
-        columns,
-        sql,
-        key="form_id",
-    )
+def _form_table(form: Form, name: str, profile: RawProfile, used: set[str]) -> Iterator[GeneratedTable]:
+    memory = profile.memory("form", form.xmlns)
+    keys = [*(GeneratedColumn(key, kind, about) for key, (kind, about) in _FORM_KEYS.items()), *_FORM_FACTS]
+    fields = _answer_fields(form, None, name, profile, memory)
+    for part, part_name, columns in _parts(name, keys, 1, fields, memory, used, "forms.form"):
+        yield _table(
+            part_name,
+            "form",
+            form.xmlns,
+            f"One row per submission of the form {_form_title(form)}." if part == 1 else _continues(name, "form_id"),
+            columns,
+            form_sql(form.xmlns, [key for key in _FORM_KEYS if part == 1 or key == "form_id"], columns),
+            key="form_id",
+            app_ids=form.app_ids,
+            part=part,
+        )
 
 
-def _repeat_table(form: Form, form_table: str, path: Path, name: str, repeats: Sequence[Path]) -> GeneratedTable:
-    chain = [other for other in repeats if other == path[: len(other)]]
-    nested = len(chain) > 1
+def _repeat_table(
+    form: Form, form_table: str, path: Path, names: Mapping[str, str], profile: RawProfile, used: set[str]
+) -> Iterator[GeneratedTable]:
+    name, source = names["/".join(path)], _repeat_source(form, path)
+    chain = [prefix for length in range(1, len(path) + 1) if "/".join(prefix := path[:length]) in names]
     keys = {
         "repeat_id": ("text", "Identifier of the repetition: submission and positions; key of this table."),
         **_FORM_KEYS,
     }
     keys["repeat_index"] = ("bigint", "Position of the repetition, from 1.")
-    if nested:
+    around, parent = "", (["form_id"], f"ref('{form_table}')", "form_id")
+    if len(chain) > 1:
+        outer = names["/".join(chain[-2])]
         keys["parent_index"] = ("bigint", "Position of the repetition around this one.")
-        keys["parent_repeat_id"] = (
-            "text",
-            "repeat_id of the repetition around this one, in the table of that repeat group.",
+        keys["parent_repeat_id"] = ("text", f"repeat_id of the repetition around this one, in {outer}.")
+        around = f" It lies in the repeat group {_one_line('/'.join(chain[-2]))} ({outer}, by parent_repeat_id)."
+        parent = (["parent_repeat_id"], f"ref('{outer}')", "repeat_id")
+    memory = profile.memory("repeat", source)
+    fields = _answer_fields(form, path, name, profile, memory)
+    key_columns = [GeneratedColumn(key, kind, about) for key, (kind, about) in keys.items()]
+    for part, part_name, columns in _parts(name, key_columns, 2, fields, memory, used, "forms.form"):
+        about = (
+            f"One row per repetition of {_one_line('/'.join(path))} in the form {_form_title(form)};"
+            f" joins {form_table} by form_id.{around}"
         )
-    columns = _with_answers(
-        [GeneratedColumn(key, kind, about) for key, (kind, about) in keys.items()], form, repeat=path
-    )
-    sql = _answers_sql(
-        form.xmlns, _repetitions_sql(chain), [*keys], "", columns, source="repetitions", document="repetition"
-    )
-    around = f" It lies in the repeat group {'/'.join(chain[-2])}." if nested else ""
-    about = f"One row per repetition of {'/'.join(path)} in the form {_form_title(form)}; joins {form_table} by form_id.{around}"
-    return _table(name, "repeat", f"{form.xmlns} {'/'.join(path)}", about, columns, sql, key="repeat_id")
+        yield _table(
+            part_name,
+            "repeat",
+            source,
+            about if part == 1 else _continues(name, "repeat_id"),
+            columns,
+            repeat_sql(form.xmlns, [*_FORM_KEYS], chain, columns),
+            key="repeat_id",
+            app_ids=form.app_ids,
+            part=part,
+            parent=parent if part == 1 else None,
+        )
 
 
 def _form_title(form: Form) -> str:
@@ -278,55 +383,117 @@ def _form_title(form: Form) -> str:
     return f"{form.title} ({place}, xmlns {form.xmlns})"
 
 
-def _with_answers(keys: list[GeneratedColumn], form: Form, repeat: Path | None) -> list[GeneratedColumn]:
-    questions = [q for q in form.questions if q.repeat == repeat and not q.is_group and q.type not in _NO_ANSWER]
-    start = len(repeat or ())
-    found: dict[str, tuple[Question, str | None]] = {}
-    for question in questions:
-        parts: list[str | None] = [part for part, _ in _GEOPOINT] if question.type == "Geopoint" else [None]
-        for part in parts:
-            found["/".join((*question.path, *([part] if part else [])))] = (question, part)
-    wishes = [
-        (key, identifier(*question.path[start:]) if part is None else _part_name(question.path[start:], part))
-        for key, (question, part) in found.items()
-    ]
-    names = unique_identifiers(wishes, taken={column.name for column in keys})
-    document = "repetition" if repeat else "form"
-    answers = [_answer(names[key], question, part, document, start) for key, (question, part) in found.items()]
-    return (keys + answers)[:MAX_COLUMNS]
+def _answer_fields(
+    form: Form, repeat: Path | None, table: str, profile: RawProfile, memory: TableMemory
+) -> Iterator[_Field]:
+    seen = profile.forms.get(form.xmlns)
+    for question in form.questions:
+        if question.repeat == repeat and not question.is_group and question.type not in _NO_ANSWER:
+            key = "/".join(question.path)
+            values = seen.answers.get(key) if seen else None
+            kind = profile.settle(table, memory, key, _declared(question), values or SeenValues())
+            yield _answer_field(key, question, kind, repeat)
 
 
-def _part_name(path: Path, part: str) -> str:
-    return f"{identifier(*path, max_bytes=50)}_{part}"
+def _declared(question: Question) -> Kind | None:
+    return KINDS.get(question.type, "text")
 
 
-def _answer(name: str, question: Question, part: str | None, document: str, start: int) -> GeneratedColumn:
+def _answer_field(key: str, question: Question, kind: Kind, repeat: Path | None) -> _Field:
     # An answer with attributes is an object that holds its text under #text.
-    path = question.path[start:]
+    path, document = question.path[len(repeat or ()) :], "repetition" if repeat else "form"
     text = f"nullif(coalesce({document} #>> {text_array((*path, '#text'))}, {document} #>> {text_array(path)}), '')"
-    cast, sql_type = "{column}", "text"
-    if question.type in _SQL_TYPES:
-        macro, sql_type = _SQL_TYPES[question.type]
-        cast = "{{{{ safe_" + macro + "('{column}') }}}}"
-    elif question.type == "MSelect":
-        cast, sql_type = "{{{{ choices('{column}') }}}}", "text[]"
-    elif part:
-        position = [other for other, _ in _GEOPOINT].index(part) + 1
-        cast, sql_type = "{{{{ geopoint_part('{column}', " + str(position) + ") }}}}", "double precision"
-    return GeneratedColumn(
-        name=name,
-        type=sql_type,
-        description=_about_question(question, part),
+    column = GeneratedColumn(
+        name="",
+        type="text",
+        description=_about(question)[:_MAX_DESCRIPTION],
         path=question.path,
         label=question.label or None,
         translations=dict(question.translations),
         options=question.options,
-        expression=text,
-        cast=cast,
+        question_type=question.type,
+        text=text,
+    )
+    if kind == "geopoint":
+        return _Field(key, tuple(_place_columns(key, path, column)))
+    columns = [(key, identifier(*path), _among_options(_typed(column, kind)))]
+    if question.type in _FILES:
+        columns.append((f"{key}{_DERIVED}url", f"{identifier(*path, max_bytes=59)}_url", _url_of(column)))
+    if question.type == "MSelect" and len(question.options) <= MAX_OPTION_COLUMNS:
+        columns += [
+            (f"{key}{_DERIVED}={option.value}", identifier(*path, option.value), _option_column(column, option, kind))
+            for option in question.options
+        ]
+    return _Field(key, tuple(columns))
+
+
+def _typed(column: GeneratedColumn, kind: Kind) -> GeneratedColumn:
+    if kind not in _TYPES:
+        return column
+    sql_type, macro = _TYPES[kind]
+    lost = "" if kind == "choices" else r"{column} is null and {text} ~ '[^ \t\n\r\f\v]'"
+    return replace(column, type=sql_type, cast="{{{{ " + macro + "('{text}') }}}}", misfit=lost)
+
+
+def _among_options(column: GeneratedColumn) -> GeneratedColumn:
+    """The column of a question with choices, watched for answers that are none of them."""
+    options = text_array(option.value for option in column.options)
+    if column.options and column.type == "text[]":
+        return replace(column, misfit=f"not {{column}} <@ {options}")
+    if column.options and column.type == "text" and column.question_type == "Select":
+        return replace(column, misfit=f"{{column}} <> all({options})")
+    return column
+
+
+def _place_columns(key: str, path: Path, column: GeneratedColumn) -> Iterator[tuple[str, str, GeneratedColumn]]:
+    for position, (part, unit) in enumerate(_GEOPOINT, start=1):
+        yield (
+            f"{key}/{part}",
+            f"{identifier(*path, max_bytes=50)}_{part}",
+            replace(
+                column,
+                type="double precision",
+                description=f"{part.capitalize()} in {unit}. {column.description}"[:_MAX_DESCRIPTION],
+                text=f"nullif(split_part(btrim({column.text}), ' ', {position}), '')",
+                cast="{{{{ safe_double('{text}') }}}}",
+                misfit="{column} is null and {text} is not null",
+            ),
+        )
+
+
+def _url_of(column: GeneratedColumn) -> GeneratedColumn:
+    return replace(
+        column,
+        description=f"Where the server keeps the file; NULL when it was not submitted. {column.description}"[
+            :_MAX_DESCRIPTION
+        ],
+        text="",
+        value="_attachments -> {of} ->> 'url'",
     )
 
 
-def _about_question(question: Question, part: str | None) -> str:
+def _option_column(column: GeneratedColumn, option: Option, kind: Kind) -> GeneratedColumn:
+    chosen = f"{literal(option.value)} = any({{of}})"
+    if kind != "choices":
+        chosen = f"{literal(option.value)} = any(string_to_array({{of}}, ' '))"
+    about = f"Whether {_one_line(option.label)} ({_one_line(option.value)}) was chosen; NULL without an answer."
+    return replace(
+        column,
+        type="boolean",
+        description=f"{about} {_asked(column)}"[:_MAX_DESCRIPTION],
+        label=option.label,
+        translations=dict(option.translations),
+        options=(),
+        text="",
+        value=chosen,
+    )
+
+
+def _asked(column: GeneratedColumn) -> str:
+    return f"{_one_line(column.label or '')} (Question {_one_line('/'.join(column.path or ()))}.)"
+
+
+def _about(question: Question) -> str:
     kind = (
         "Hidden value"
         if question.type == "DataBindOnly"
@@ -335,127 +502,155 @@ def _about_question(question: Question, part: str | None) -> str:
         else "Answer"
     )
     label = f"{_one_line(question.label)} " if question.label and question.label != question.path[-1] else ""
-    measure = f" {part.capitalize()} in {dict(_GEOPOINT)[part]}." if part else ""
-    listed = [f"{option.value} = {_one_line(option.label)}" for option in question.options[:_MAX_OPTIONS]]
+    listed = [f"{_one_line(option.value)} = {_one_line(option.label)}" for option in question.options[:_MAX_OPTIONS]]
     more = "; ..." if len(question.options) > _MAX_OPTIONS else ""
     choices = f" Choices: {'; '.join(listed)}{more}." if listed else ""
-    return f"{label}({kind} {'/'.join(question.path)}.){measure}{choices}"[:_MAX_DESCRIPTION]
+    return f"{label}({kind} {_one_line('/'.join(question.path))}.){choices}"
 
 
 def _one_line(text: str) -> str:
     return _SPACE.sub(" ", text).strip()
 
 
-def _repetitions_sql(chain: Sequence[Path]) -> str:
-    """One repetition arrives as an object, several as an array, none as nothing or as an object of blanks."""
-    joins, document, start = [], "forms.form", 0
-    for depth, path in enumerate(chain, start=1):
-        value = f"{document} #> {text_array(path[start:])}"
-        joins.append(f"""    cross join lateral jsonb_array_elements(
-        case jsonb_typeof({value})
-            when 'array' then {value}
-            when 'object' then
-                case
-                    when jsonb_path_exists({value}, 'strict $.** ? (@.type() == "string" && @ != "")')
-                        then jsonb_build_array({value})
-                    else '[]'::jsonb
-                end
-            else '[]'::jsonb
-        end
-    ) with ordinality as r{depth} (value, position)""")
-        document, start = f"r{depth}.value", len(path)
-    last = len(chain)
-    indices = [f"r{depth}.position" for depth in range(1, last + 1)]
-    columns = [f"forms.{key}" for key in _FORM_KEYS] + [
-        f"concat_ws('-', forms.form_id, {', '.join(indices)}) as repeat_id",
-        f"r{last}.position as repeat_index",
-    ]
-    if last > 1:
-        columns.append(f"r{last - 1}.position as parent_index")
-        columns.append(f"concat_ws('-', forms.form_id, {', '.join(indices[:-1])}) as parent_repeat_id")
-    columns.append(f"r{last}.value as repetition")
-    return f"""repetitions as (
-
-    select
-{_lines(columns, indent=8)}
-    from forms
-{chr(10).join(joins)}
-
-),
-
-"""  # noqa: S608 - only literals and names made by sql_text
+# Names and parts
 
 
-def _answers_sql(
-    xmlns: str,
-    repetitions: str,
-    keys: Sequence[str],
-    facts: str,
-    columns: Sequence[GeneratedColumn],
-    *,
-    source: str,
+def _kept_names(
+    wishes: Iterable[tuple[str, str]], before: Mapping[str, tuple[str, str]], taken: Collection[str]
+) -> dict[str, str]:
+    """The names that are given as before: to those who wish for the same as then."""
+    kept: dict[str, str] = {}
+    used = set(taken)
+    for key, wish in wishes:
+        wished, name = before.get(key, ("", ""))
+        if name and wished == wish and name not in used:
+            kept[key] = name
+            used.add(name)
+    return kept
+
+
+def _table_names(
+    wishes: Sequence[tuple[str, str]], memories: Mapping[str, TableMemory], taken: Collection[str]
+) -> dict[str, str]:
+    kept = _kept_names(wishes, {key: (memory.wish, memory.name) for key, memory in memories.items()}, taken)
+    new = unique_identifiers(
+        (pair for pair in wishes if pair[0] not in kept), taken={*taken, *kept.values()}, max_bytes=TABLE_MAX_BYTES
+    )
+    names = {key: kept.get(key) or new[key] for key, _ in wishes}
+    for key, wish in wishes:
+        memories[key].wish, memories[key].name = wish, names[key]
+    return names
+
+
+def _column_names(fields: Sequence[_Field], memory: TableMemory, taken: Collection[str]) -> dict[str, str]:
+    """Questions choose before the columns derived from them, so that a new option never renames a question's column."""
+    wishes = [(key, wish) for field in fields for key, wish, _ in field.columns]
+    names = _kept_names(wishes, memory.names, taken)
+    for derived in (False, True):
+        new = [(key, wish) for key, wish in wishes if key not in names and (_DERIVED in key) == derived]
+        names |= unique_identifiers(new, taken={*taken, *names.values()})
+    memory.names = {key: (wish, names[key]) for key, wish in wishes}
+    return names
+
+
+def _parts(
+    table: str,
+    keys: Sequence[GeneratedColumn],
+    joined_by: int,
+    fields: Iterable[_Field],
+    memory: TableMemory,
+    used: set[str],
     document: str,
-) -> str:
-    texts = _lines(
-        (f"{column.expression} as {quoted(column.name)}" for column in columns if column.expression),
-        indent=8,
-        lead=True,
+) -> Iterator[tuple[int, str, list[GeneratedColumn]]]:
+    """The table and those that continue it: part, name and columns. `joined_by`: how many of the keys the others repeat;
+    `document`: where the values are as they came."""
+    fields = list(fields)
+    names = _column_names(fields, memory, {UNFIT, *(key.name for key in keys)})
+    placed = _place(fields, memory, sum(map(_width, keys)))
+    for part in sorted({1, *placed.values()}):
+        columns = [
+            _named(column, names[key], names.get(field.key, ""))
+            for field in fields
+            if placed[field.key] == part
+            for key, _, column in field.columns
+        ]
+        if any(column.misfit for column in columns):
+            columns.append(unfit_column(document))
+        name = table
+        if part > 1:
+            name = f"{table[: TABLE_MAX_BYTES - 4].rstrip('_')}__{part}"
+            if name in used:
+                name = f"{table[: TABLE_MAX_BYTES - 9].rstrip('_')}_{short_hash(f'{table}/{part}')}"
+            used.add(name)
+        yield part, name, [*(keys if part == 1 else keys[:joined_by]), *columns]
+
+
+def _place(fields: Sequence[_Field], memory: TableMemory, key_bytes: int) -> dict[str, int]:
+    """The part of the table that each field is in: where it was before, else the first one with room."""
+    placed: dict[str, int] = {}
+    filled: dict[int, tuple[int, int]] = {}
+
+    def put(field: _Field, part: int, room: float) -> bool:
+        width, count = filled.get(part, (key_bytes, 24))
+        width, count = width + field.width, count + len(field.columns)
+        if width > MAX_ROW_BYTES * room or count > MAX_COLUMNS * room:
+            return False
+        filled[part], placed[field.key] = (width, count), part
+        return True
+
+    remembered = [(each, memory.columns.setdefault(each.key, ColumnMemory())) for each in fields]
+    # A column that became wider stays where it is as long as that is possible at all.
+    new = [(each, kept) for each, kept in remembered if not kept.part or not put(each, kept.part, 1.04)]
+    for each, kept in new:
+        kept.part = next(part for part in count_from(1) if put(each, part, 1))
+    return placed
+
+
+def _width(column: GeneratedColumn) -> int:
+    """The most bytes that a value takes within the row."""
+    if column.options and column.question_type == "Select" and column.type == "text":
+        return min(_TEXT_BYTES, 1 + max(len(option.value.encode()) for option in column.options))
+    return _BYTES.get(column.type, _TEXT_BYTES)
+
+
+def _named(column: GeneratedColumn, name: str, of: str) -> GeneratedColumn:
+    """`of`: name of the column that this one is derived from, or its own."""
+    source = quoted(of) if of else ""
+    return replace(
+        column,
+        name=name,
+        value=column.value.replace("{of}", source),
+        misfit=column.misfit.replace("{column}", quoted(name)),
     )
-    values = _lines(
-        f"{column.cast.format(column=quoted(column.name))} as {quoted(column.name)}"
-        if column.expression
-        else column.name
-        for column in columns
+
+
+def _continues(table: str, key: str) -> str:
+    return (
+        f"Continues {table}, whose columns are too many for one table; one row for each of its rows, joined by {key}."
     )
-    return f"""with
-
--- The JSON is unpacked once per row, not once per column.
-forms as (
-
-    select
-{_lines(_FORM_KEYS, indent=8)},
-        metadata,
-        form || '{{}}'::jsonb as form
-    from {{{{ ref('forms') }}}}
-    where xmlns = {literal(xmlns)}
-    offset 0
-
-),
-
-{repetitions}answers as (
-
-    select
-{facts}{_lines(keys, indent=8)}{texts}
-    from {source}
-    offset 0
-
-)
-
-select
-{values}
-from answers
-"""  # noqa: S608 - only literals and names made by sql_text
-
-
-# Files
 
 
 def _table(
-    name: str, kind: Kind, source: str, about: str, columns: Sequence[GeneratedColumn], sql: str, *, key: str
+    name: str,
+    kind: TableKind,
+    source: str,
+    about: str,
+    columns: Sequence[GeneratedColumn],
+    sql: str,
+    *,
+    key: str,
+    app_ids: tuple[str, ...],
+    part: int,
+    parent: tuple[Sequence[str], str, str] | None = None,
 ) -> GeneratedTable:
-    indexed = ["repeat_id", "form_id"] if kind == "repeat" else [key]
-    model: dict[str, Any] = {
-        "name": name,
-        "description": yaml_text(_one_line(about)),
-        "config": {"indexes": [{"columns": [column]} for column in indexed]},
-        "data_tests": [{"primary_key": {"arguments": {"columns": [key]}}}],
-        "columns": [{"name": column.name, "description": yaml_text(column.description)} for column in columns],
-    }
-    properties = yaml.safe_dump({"models": [model]}, sort_keys=False, allow_unicode=True, width=10_000)
-    return GeneratedTable(name, kind, source, _one_line(about), tuple(columns), sql, properties)
-
-
-def _lines(items: Iterable[str], *, indent: int = 4, lead: bool = False) -> str:
-    """Items one per line, separated by commas; `lead`: with a comma before the first."""
-    text = ",\n".join(" " * indent + item for item in items)
-    return f",\n{text}" if lead and text else text
+    origin = {"case_type": source} if kind == "case_type" else {"xmlns": source.split(" ")[0]}
+    properties = properties_file(
+        name,
+        _one_line(about),
+        columns,
+        key=key,
+        indexes=["repeat_id", "form_id"] if kind == "repeat" else [key],
+        meta={**origin, "app_ids": app_ids},
+        parent=parent,
+    )
+    return GeneratedTable(name, kind, source, _one_line(about), tuple(columns), sql, properties, key, app_ids, part)

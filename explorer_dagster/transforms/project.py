@@ -5,7 +5,8 @@ A file is written only when its text differs, so an unchanged structure leaves d
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -14,7 +15,8 @@ import psycopg
 from explorer_dagster.commcare.structure import CaseType, Form, Question, Structure
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.transforms.generate import GeneratedTable, generate_tables
-from explorer_dagster.transforms.profile import RawProfile
+from explorer_dagster.transforms.profile import Migration, RawProfile
+from explorer_dagster.transforms.retirement import Retired, retire
 
 _STATIC = ("dbt_project.yml", "profiles.yml", "macros", "models", "tests")
 
@@ -36,7 +38,8 @@ class TenantProject:
     """A dbt project on disk. `tables`: what its generated models build; `retired`: generated tables of earlier builds whose
     source is gone: kept in the marts schema, no longer refreshed. `content_hash`, `static_hash`: equal for equal files,
     all of them or those of the static project. `parsed_before`: folder with dbt's parse of the static models, where the first
-    parse starts.
+    parse starts. `retirements`: the same tables with since when and until when they stay. `migrations`: the latest columns whose
+    type changed, oldest first, each with its time.
     """
 
     dir: Path
@@ -47,6 +50,8 @@ class TenantProject:
     content_hash: str
     static_hash: str
     parsed_before: Path | None = None
+    retirements: tuple[Retired, ...] = ()
+    migrations: tuple[Migration, ...] = ()
 
 
 def prepare(
@@ -71,12 +76,14 @@ def prepare(
     static = _static_files(dbt_project)
     taken = {path.stem for path in static if path.suffix == ".sql"}
     with connection_rw.connect() as connection:
-        profile = RawProfile.read(work_dir / "profile.json")
-        profile.look(connection, f"{prefix}_raw", {form.xmlns for form in structure.forms})
+        profile = RawProfile.read(connection, f"{prefix}_staging")
+        profile.look(connection, f"{prefix}_raw", structure.forms)
         tables = generate_tables(structure, profile, taken=taken)
-        retired = _retired(connection, f"{prefix}_marts", taken | {table.name for table in tables})
-    profile.write(work_dir / "profile.json")
-    return _lay_out(work_dir, prefix, static, tables, retired, parsed_before)
+        profile.write(connection, f"{prefix}_staging")
+        current = taken | {table.name for table in tables}
+        gone = retire(connection, f"{prefix}_marts", current=current, today=datetime.now(UTC).date())
+    project = _lay_out(work_dir, prefix, static, tables, tuple(table.name for table in gone), parsed_before)
+    return replace(project, retirements=tuple(gone), migrations=tuple(profile.migrations))
 
 
 def example(dbt_project: Path, work_dir: Path, parsed_before: Path) -> TenantProject:
@@ -138,15 +145,6 @@ def _sync(project: Path, files: dict[Path, bytes]) -> None:
         if not path.is_file() or path.read_bytes() != content:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-
-
-def _retired(connection: psycopg.Connection[tuple[Any, ...]], schema: str, current: set[str]) -> tuple[str, ...]:
-    rows = connection.execute(
-        "select tablename from pg_tables where schemaname = %s and (tablename like 'case\\_%%' or tablename like 'form\\_%%') "
-        "and tablename not like '%%\\_\\_dbt\\_tmp' order by tablename",
-        [schema],
-    )
-    return tuple(name for (name,) in rows if name not in current)
 
 
 def _content_hash(files: dict[Path, bytes]) -> str:

@@ -300,7 +300,7 @@ def test_case_tables_have_properties_and_parents(built: Built) -> None:
     hostile, upper = names[(HOSTILE,)], names[("DOB",)]
     columns = f"case_id, edd, dob, {upper}, visit_date, {hostile}, order_, parent_case_id, parent_case_type"
     query = f"select {columns} from case_pregnancy"
-    assert built.workshop.read(query) == [("c1", "2024-09-01", "b", "a", None, HOSTILE, None, "c2", "mother")]
+    assert built.workshop.read(query) == [("c1", date(2024, 9, 1), "b", "a", None, HOSTILE, None, "c2", "mother")]
     assert ("name",) not in names
     assert names[("case_id",)].startswith("case_id_")
 

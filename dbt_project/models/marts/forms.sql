@@ -19,5 +19,6 @@ select
     username,
     archived,
     form,
-    metadata
+    metadata,
+    attachments
 from forms

@@ -23,6 +23,7 @@ renamed as (
         ---------- json
         {{ json_object("record -> 'form'") }} as form,
         {{ json_object("record -> 'metadata'") }} as metadata,
+        {{ json_object("record -> 'attachments'") }} as attachments,
         ---------- timestamps
         received_on,
         server_modified_on,

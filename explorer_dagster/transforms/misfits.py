@@ -1,0 +1,57 @@
+"""How many values of each column of the generated tables did not fit: no such number, date or time, or none of the choices?
+
+Rows name such columns themselves, in `unfit_columns`. What was counted is kept in the tenant's staging schema for as long as the
+table is the same, so that only tables built since are counted.
+"""
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from explorer_dagster.transforms.generate import GeneratedTable
+from explorer_dagster.transforms.model_files import UNFIT
+
+_TABLE = "explorer_misfits"
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+def count_misfits(connection: Connection, prefix: str, tables: Iterable[GeneratedTable]) -> dict[str, dict[str, int]]:
+    """Table to column to number of values, of the tables and columns that have any. Tables that were never built have none.
+
+    Values of a text column are kept though they are none of its question's choices; those of other columns are NULL.
+    """
+    kept_in = sql.Identifier(f"{prefix}_staging", _TABLE)
+    connection.execute(
+        sql.SQL(
+            "create table if not exists {} (model text primary key, relation oid not null, misfits jsonb not null)"
+        ).format(kept_in)
+    )
+    there: dict[str, int] = dict(
+        connection.execute(
+            "select c.relname, c.oid::bigint from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+            " join pg_attribute a on a.attrelid = c.oid where n.nspname = %s and c.relkind = 'r' and a.attname = %s",
+            [f"{prefix}_marts", UNFIT],
+        ).fetchall()
+    )
+    wanted = {table.name: there[table.name] for table in tables if table.counts_misfits and table.name in there}
+    rows = connection.execute(sql.SQL("select model, relation::bigint, misfits from {}").format(kept_in)).fetchall()
+    counts = {model: misfits for model, relation, misfits in rows if wanted.get(model) == relation}
+    new = {name: _count(connection, sql.Identifier(f"{prefix}_marts", name)) for name in wanted if name not in counts}
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(sql.SQL("delete from {} where model <> all(%s)").format(kept_in), [list(counts)])
+        cursor.executemany(
+            sql.SQL("insert into {} values (%s, %s, %s)").format(kept_in),
+            [(name, wanted[name], json.dumps(misfits)) for name, misfits in new.items()],
+        )
+    return {name: misfits for name, misfits in sorted((counts | new).items()) if misfits}
+
+
+def _count(connection: Connection, table: sql.Identifier) -> dict[str, int]:
+    query = sql.SQL(
+        "select unnest(unfit_columns), count(*) from {} where unfit_columns is not null group by 1 order by 1"
+    ).format(table)
+    return dict(connection.execute(query).fetchall())

@@ -1,0 +1,243 @@
+"""How is a generated table's model written: its SQL and its dbt properties, from columns that know how they are computed.
+
+A model reads its JSON once per row (`forms` or `cases`), takes the texts out of it (`answers`), casts them (`typed`) and last
+computes what depends on typed values. Names that begin with `_` are its own: no generated name does.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from explorer_dagster.commcare.structure import Option
+from explorer_dagster.transforms.sql_text import description as yaml_text
+from explorer_dagster.transforms.sql_text import literal, quoted, text_array
+
+Path = tuple[str, ...]
+
+UNFIT = "unfit_columns"
+_ABOUT_UNFIT = (
+    "Columns of this row whose value did not fit: NULL here because it is no such number, date or time, or kept although it is"
+    " none of the question's choices. NULL when all fit. The value as it came is in {document}."
+)
+
+
+@dataclass(frozen=True)
+class GeneratedColumn:
+    """One column. `path`: keys below the form's root, or the case property; None for key columns. `label`, `translations`,
+    `options`: the question's own words, as upstream wrote them. `question_type`: CommCare's name of it, None when no question
+    stands behind the column. The rest is SQL, empty where it does not apply."""
+
+    name: str
+    type: str
+    description: str
+    path: Path | None = None
+    label: str | None = None
+    translations: dict[str, str] = field(default_factory=dict)
+    options: tuple[Option, ...] = ()
+    question_type: str | None = None
+    text: str = field(default="", repr=False)
+    """The text value, of the row's JSON. Without it, and without `value`, the column is taken as it is."""
+    cast: str = field(default="", repr=False)
+    """The typed value, with macro calls; `{text}` stands for the text value."""
+    value: str = field(default="", repr=False)
+    """The value, of the typed columns of the row."""
+    misfit: str = field(default="", repr=False)
+    """Whether the value does not fit; of the typed columns, `{text}` stands for the text value."""
+
+
+def unfit_column(document: str) -> GeneratedColumn:
+    """The column that tells what did not fit; `document`: where the values are as they came."""
+    return GeneratedColumn(UNFIT, "text[]", _ABOUT_UNFIT.format(document=document))
+
+
+def case_sql(case_type: str, columns: Sequence[GeneratedColumn]) -> str:
+    """The model of a case type."""
+    head = f"""-- The JSON is unpacked once per row, not once per column.
+cases as (
+
+    select
+        *,
+        properties || '{{}}'::jsonb as unpacked
+    from {{{{ ref('cases') }}}}
+    where case_type = {literal(case_type)}
+    offset 0
+
+),
+
+"""  # noqa: S608 - only literals and names made by sql_text
+    return _select(head, "cases", columns)
+
+
+def form_sql(xmlns: str, taken: Iterable[str], columns: Sequence[GeneratedColumn]) -> str:
+    """The model of a form; `taken`: the columns of `forms` that it keeps as they are."""
+    return _select(_forms(xmlns, taken), "forms", columns)
+
+
+def repeat_sql(xmlns: str, taken: Sequence[str], chain: Sequence[Path], columns: Sequence[GeneratedColumn]) -> str:
+    """The model of a repeat group; `chain`: the groups around it from the outside in, itself last."""
+    return _select(_forms(xmlns, taken) + _repetitions(taken, chain), "repetitions", columns)
+
+
+def properties_file(
+    name: str,
+    about: str,
+    columns: Sequence[GeneratedColumn],
+    *,
+    key: str,
+    indexes: Sequence[str],
+    meta: Mapping[str, Any],
+    parent: tuple[Sequence[str], str, str] | None,
+) -> str:
+    """The dbt properties of a model, YAML. `parent`: columns that point to another table, that table (a name, or a call of
+    `ref` where it is not built before this one anyway), and its key."""
+    tests: list[dict[str, Any]] = [{"primary_key": {"arguments": {"columns": [key]}}}]
+    counts_misfits = any(column.name == UNFIT for column in columns)
+    if counts_misfits or parent:
+        arguments: dict[str, Any] = {"misfits": counts_misfits}
+        if parent:
+            arguments |= {"columns": list(parent[0]), "parent": parent[1], "parent_key": parent[2]}
+        tests.append({"values_fit": {"arguments": arguments}})
+    model = {
+        "name": name,
+        "description": yaml_text(about),
+        "config": {"indexes": [{"columns": [column]} for column in indexes], "meta": _as_yaml(meta)},
+        "data_tests": tests,
+        "columns": [_column_properties(column) for column in columns],
+    }
+    return yaml.dump(
+        {"models": [model]}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=None
+    )
+
+
+# libyaml writes some ten times as fast.
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def _column_properties(column: GeneratedColumn) -> dict[str, Any]:
+    properties: dict[str, Any] = {"name": column.name, "description": yaml_text(column.description)}
+    if column.path is not None:
+        meta = {"path": "/".join(column.path)} | ({"type": column.question_type} if column.question_type else {})
+        properties["config"] = {"meta": _as_yaml(meta)}
+    return properties
+
+
+def _as_yaml(value: Any) -> Any:
+    if isinstance(value, str):
+        return yaml_text(value)
+    if isinstance(value, Mapping):
+        return {key: _as_yaml(item) for key, item in value.items()}
+    return [_as_yaml(item) for item in value] if isinstance(value, Collection) else value
+
+
+def _select(head: str, source: str, columns: Sequence[GeneratedColumn]) -> str:
+    own = {column.name: f"_{position}" for position, column in enumerate(columns) if column.cast}
+    plain = [quoted(column.name) for column in columns if not column.text and not column.value and column.name != UNFIT]
+    needs_attachments = any("_attachments" in column.value for column in columns)
+    passed = [*plain, *(["_attachments"] if needs_attachments else [])]
+    texts = [f"{column.text} as {own.get(column.name) or quoted(column.name)}" for column in columns if column.text]
+    untyped = [quoted(column.name) for column in columns if column.text and not column.cast]
+    casts = [
+        f"{column.cast.format(text=own[column.name])} as {quoted(column.name)}" for column in columns if column.cast
+    ]
+    misfits = [
+        f"case when {column.misfit.format(text=own.get(column.name, ''))} then {literal(column.name)} end"
+        for column in columns
+        if column.misfit
+    ]
+    values = [
+        f"nullif(array_remove(array[\n{_lines(misfits, indent=8)}\n    ]::text[], null), '{{}}') as {UNFIT}"
+        if column.name == UNFIT
+        else f"{column.value} as {quoted(column.name)}"
+        if column.value
+        else quoted(column.name)
+        for column in columns
+    ]
+    return f"""with
+
+{head}answers as (
+
+    select
+{_lines([*passed, *texts], indent=8)}
+    from {source}
+    offset 0
+
+),
+
+typed as (
+
+    select
+{_lines([*passed, *untyped, *own.values(), *casts], indent=8)}
+    from answers
+    offset 0
+
+)
+
+select
+{_lines(values)}
+from typed
+"""  # noqa: S608 - only literals and names made by sql_text
+
+
+def _forms(xmlns: str, taken: Iterable[str]) -> str:
+    return f"""-- The JSON is unpacked once per row, not once per column.
+forms as (
+
+    select
+{_lines(taken, indent=8)},
+        metadata,
+        attachments as _attachments,
+        form || '{{}}'::jsonb as form
+    from {{{{ ref('forms') }}}}
+    where xmlns = {literal(xmlns)}
+    offset 0
+
+),
+
+"""  # noqa: S608 - only literals and names made by sql_text
+
+
+def _repetitions(taken: Sequence[str], chain: Sequence[Path]) -> str:
+    """One repetition arrives as an object, several as an array, none as nothing or as an object of blanks."""
+    joins, document, start = [], "forms.form", 0
+    for depth, path in enumerate(chain, start=1):
+        value = f"{document} #> {text_array(path[start:])}"
+        joins.append(f"""    cross join lateral jsonb_array_elements(
+        case jsonb_typeof({value})
+            when 'array' then {value}
+            when 'object' then
+                case
+                    when jsonb_path_exists({value}, 'strict $.** ? (@.type() == "string" && @ != "")')
+                        then jsonb_build_array({value})
+                    else '[]'::jsonb
+                end
+            else '[]'::jsonb
+        end
+    ) with ordinality as r{depth} (value, position)""")
+        document, start = f"r{depth}.value", len(path)
+    last = len(chain)
+    indices = [f"r{depth}.position" for depth in range(1, last + 1)]
+    columns = [f"forms.{key}" for key in (*taken, "_attachments")] + [
+        f"concat_ws('-', forms.form_id, {', '.join(indices)}) as repeat_id",
+        f"r{last}.position as repeat_index",
+    ]
+    if last > 1:
+        columns.append(f"r{last - 1}.position as parent_index")
+        columns.append(f"concat_ws('-', forms.form_id, {', '.join(indices[:-1])}) as parent_repeat_id")
+    columns.append(f"r{last}.value as repetition")
+    return f"""repetitions as (
+
+    select
+{_lines(columns, indent=8)}
+    from forms
+{chr(10).join(joins)}
+
+),
+
+"""  # noqa: S608 - only literals and names made by sql_text
+
+
+def _lines(items: Iterable[str], *, indent: int = 4) -> str:
+    """Items one per line, separated by commas."""
+    return ",\n".join(" " * indent + item for item in items)

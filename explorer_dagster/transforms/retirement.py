@@ -1,0 +1,85 @@
+"""What becomes of generated tables whose source is gone: they stay for a while, visibly retired, and are then dropped.
+
+The table's own comment says since when, and until when it stays; it is also what this module remembers by. A table whose source
+comes back is built again, with a comment like any other.
+"""
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+KEPT_DAYS = 90
+_SINCE = re.compile(r"Retired since ([0-9]{4}-[0-9]{2}-[0-9]{2}): ")
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class Retired:
+    """A table that is no longer refreshed. `kept_by`: what still reads it, which is why it outlives `dropped_after`."""
+
+    name: str
+    since: date
+    kept_by: str | None = None
+
+    @property
+    def dropped_after(self) -> date:
+        return self.since + timedelta(days=KEPT_DAYS)
+
+
+def retire(connection: Connection, schema: str, *, current: Collection[str], today: date) -> list[Retired]:
+    """Mark the generated tables of the marts schema that are not `current`, and drop those whose time is over.
+
+    A table that somebody's view reads is never dropped, nor is one in use at the moment: the next run tries again.
+    """
+    retired = []
+    for name, comment in _generated_tables(connection, schema):
+        if name in current:
+            continue
+        known = _SINCE.match(comment)
+        table = Retired(name, date.fromisoformat(known[1]) if known else today)
+        if not known:
+            _mark(connection, schema, table, comment)
+        if today <= table.dropped_after:
+            retired.append(table)
+        elif (kept_by := _drop(connection, schema, name)) is not None:
+            retired.append(Retired(name, table.since, kept_by))
+    return retired
+
+
+def _generated_tables(connection: Connection, schema: str) -> list[tuple[str, str]]:
+    rows = connection.execute(
+        "select c.relname, coalesce(obj_description(c.oid, 'pg_class'), '') from pg_class c"
+        " join pg_namespace n on n.oid = c.relnamespace where n.nspname = %s and c.relkind = 'r'"
+        " and (c.relname like 'case\\_%%' or c.relname like 'form\\_%%') and c.relname not like '%%\\_\\_dbt\\_tmp' order by 1",
+        [schema],
+    )
+    return [(name, comment) for name, comment in rows]
+
+
+def _mark(connection: Connection, schema: str, table: Retired, comment: str) -> None:
+    note = (
+        f"Retired since {table.since}: the source is gone, the rows are no longer refreshed and the table is dropped after"
+        f" {table.dropped_after}. It was: {comment}"
+    )
+    connection.execute(
+        sql.SQL("comment on table {} is {}").format(sql.Identifier(schema, table.name), sql.Literal(note))
+    )
+
+
+def _drop(connection: Connection, schema: str, name: str) -> str | None:
+    """None when the table is gone; else what keeps it."""
+    try:
+        with connection.transaction():
+            connection.execute("set local lock_timeout = '1s'")
+            connection.execute(sql.SQL("drop table {}").format(sql.Identifier(schema, name)))
+    except psycopg.errors.DependentObjectsStillExist as error:
+        return (error.diag.message_detail or "another relation").splitlines()[0]
+    except psycopg.errors.LockNotAvailable:
+        return "a query that is running"
+    return None
