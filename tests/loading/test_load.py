@@ -3,7 +3,9 @@
 import signal
 import threading
 import time
+from collections.abc import Callable
 
+import psycopg
 import pytest
 
 from demo_commcare import MATERNAL
@@ -12,6 +14,7 @@ from explorer_dagster.commcare.client import CommCareClient
 from explorer_dagster.commcare.errors import CutOff, PermissionMissing
 from explorer_dagster.loading.dlt_load import DltLoad
 from explorer_dagster.loading.errors import LoadFailed, LoadInProgress, ResourceUnknownToPipeline
+from explorer_dagster.loading.feed import Feed
 from explorer_dagster.loading.load import _exclusive
 from explorer_dagster.loading.warehouse import Warehouse
 from tests.loading.conftest import Loader
@@ -156,21 +159,29 @@ def test_an_interrupt_ends_threads_and_statements_at_once(
     loader: Loader, monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
     """As Dagster interrupts a cancelled run: an exception in the main thread while others wait or write."""
+    interrupt = threading.Timer(0.5, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
     if phase == "walk":
         loader.demo.control.set_latency(30)
+        start = Feed.start
+
+        def begin(self: Feed, decided: Callable[[], None]) -> None:
+            start(self, decided)
+            interrupt.start()
+
+        monkeypatch.setattr(Feed, "start", begin)
     else:
-        monkeypatch.setattr(
-            Warehouse, "_stage", lambda _self, connection, *_, **__: connection.execute("SELECT pg_sleep(60)")
-        )
+
+        def stage(_: Warehouse, connection: psycopg.Connection, *__: object, **___: object) -> int:
+            interrupt.start()
+            return connection.execute("SELECT pg_sleep(60)").rowcount
+
+        monkeypatch.setattr(Warehouse, "_stage", stage)
     client = CommCareClient(
         loader.demo.url, MATERNAL, ApiKeyCredential(loader.demo.username, loader.demo.api_key), settings=loader.settings
     )
-    timer = threading.Timer(6.0, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
-    timer.start()
     began = time.monotonic()
     with pytest.raises((KeyboardInterrupt, LoadFailed)):
         loader("groups", client=client)
-    timer.cancel()
     assert time.monotonic() - began < 25, "it waited for what was to be ended"
     running = (
         "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND application_name = 'explorer-load'"
