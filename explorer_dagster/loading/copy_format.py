@@ -30,13 +30,15 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _count = struct.Struct(">h").pack
 _length = struct.Struct(">i").pack
 _eight_bytes = struct.Struct(">iq").pack
+_SHORT_LENGTHS = tuple(_length(number) for number in range(256))
 _NULL = _length(-1)
 _BOOLEANS = {"true": b"\x00\x00\x00\x01\x01", "false": b"\x00\x00\x00\x01\x00"}
 
 
 def _text(value: str) -> bytes:
     data = value.encode("utf-8", "replace")
-    return _length(len(data)) + data
+    size = len(data)
+    return (_SHORT_LENGTHS[size] if size < 256 else _length(size)) + data
 
 
 def _timestamp(value: str) -> bytes:

@@ -24,6 +24,7 @@ from explorer_dagster.loading.dlt_load import DltLoad
 from explorer_dagster.loading.errors import LoadFailed, LoadInProgress, ResourceUnknownToPipeline
 from explorer_dagster.loading.feed import Feed, FeedState
 from explorer_dagster.loading.landing import Landing, Place
+from explorer_dagster.loading.memory import return_large_blocks
 from explorer_dagster.loading.report import LoadProgress, LoadReport, ResourceReport
 from explorer_dagster.loading.walk import Batch, Walk
 from explorer_dagster.loading.warehouse import REJECTED, Connection, RawTable, Warehouse
@@ -93,6 +94,7 @@ def load(
         LoadFailed: the database did not take any data; no table is half changed.
     """
     sources = [_source(pipeline, name) for name in resources]
+    return_large_blocks()
     with _exclusive(target) as connection:
         folder = _fresh_folder(work_dir)
         try:
