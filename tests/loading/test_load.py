@@ -187,3 +187,15 @@ def test_an_interrupt_ends_threads_and_statements_at_once(
         "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND application_name = 'explorer-load'"
     )
     assert loader.rows(running) == [(0,)]
+
+
+def test_a_walk_per_record_of_another_source(loader: Loader) -> None:
+    """UCR rows: for the data sources of this load, else for those in the table; as refused as the data sources are."""
+    both = loader("ucr_data_sources", "ucr_rows").resources
+    rows = both["ucr_rows"].rows_total
+    assert rows == both["ucr_rows"].rows_new > 0
+    assert loader("ucr_rows").resources["ucr_rows"].rows_total == rows
+    loader.demo.control.fail(r"/ucr_data_source/", status=403, times=10)
+    both = loader("ucr_data_sources", "ucr_rows", "groups").resources
+    assert {both[name].status for name in ("ucr_data_sources", "ucr_rows")} == {"skipped"}
+    assert loader.rows("SELECT count(*) FROM raw.raw_ucr_rows WHERE _deleted_at IS NULL") == [(rows,)]
