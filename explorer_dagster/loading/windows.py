@@ -26,6 +26,7 @@ _EARLIEST = (datetime(1, 1, 3, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 # Pages that must be left of a window, beside the one on its way, for half of them to be worth a request of their own.
 _WORTH_SPLITTING = 1.5
 _MAX_MISSES = 3
+_RECENT_PAGES = 4
 # How far the server's clock may be behind ours for the open window to begin before the walk did.
 _CLOCK_SKEW_MS = 60_000
 
@@ -42,9 +43,11 @@ class Window(Track):
     has_records: bool = False
     # Walked once more from where it ended, with what has come since; never cut, or there would always be another last one.
     is_final: bool = False
-    # The last page's records and the time between its first and last: how dense they lie.
+    # Records of the last page.
     records: int = 0
-    span_ms: int = 0
+    # How dense they lie: records and milliseconds of the last pages, here or where this was cut from. Work comes in bursts, so
+    # that one page tells little.
+    recent: tuple[tuple[int, int], ...] = ()
     # The server's link to the page after the last, what was asked for with it, and whether starting anew would repeat little.
     link: Params | None = None
     asked: int = 0
@@ -66,21 +69,22 @@ class Window(Track):
         if self.at is None or self.left is None:
             return None
         low, left = self.at, self.left
+        ms_each = sum(ms for _, ms in self.recent) / max(1, sum(count for count, _ in self.recent))
         if under_way:
-            low, left = low + self.span_ms, left - self.records
+            low, left = low + int(ms_each * self.records), left - self.records
         high = self.high if self.high is not None else began
         # The upper half begins behind `low`, which may be a millisecond with any number of records.
         if left <= 0 or high < low + 2:
             return None
         middle = (low + high) // 2
-        if self.span_ms and self.records:
-            middle = max(low + 1, min(middle, low + int(self.span_ms * left / 2 / self.records)))
+        if ms_each:
+            middle = max(low + 1, min(middle, low + int(ms_each * left / 2)))
         upper = Window(
             at=middle,
             high=self.high,
             left=left / 2,
             records=self.records,
-            span_ms=self.span_ms,
+            recent=self.recent,
             origin=self,
             expected=left / 2,
         )
@@ -107,7 +111,9 @@ class Window(Track):
         self.may_restart = page.moved and not page.is_tie
         self.misses = 0 if page.moved else self.misses
         if first is not None and last is not None:
-            self.records, self.span_ms, self.has_records = count, last - first, True
+            self.records, self.has_records = count, True
+            walked_ms = max(0, last - (first if self.at is None else self.at))
+            self.recent = (*self.recent[1 - _RECENT_PAGES :], (count, walked_ms))
             self.at = max(last, self.at) if self.at is not None else last
 
     @property
