@@ -123,13 +123,20 @@ class RawProfile(msgspec.Struct):
     def look(self, connection: Connection, raw_schema: str, forms: Iterable[Form]) -> None:
         """Take in what was loaded since the last look, and the `forms` of the applications."""
         for form in forms:
-            self._remember(form)
+            self.remember(form)
         for values in self._values():
             values.latest = {}
         if _exists(connection, raw_schema, "raw_cases"):
             self._look_at_cases(connection, sql.Identifier(raw_schema, "raw_cases"))
         if _exists(connection, raw_schema, "raw_forms"):
             self._look_at_forms(connection, sql.Identifier(raw_schema, "raw_forms"))
+
+    def remember(self, form: Form) -> None:
+        """Know the questions of `form` from now on, also when they leave it."""
+        before = self.forms_known.get(form.xmlns)
+        paths = {question.path for question in form.questions}
+        gone = tuple(question for question in before.questions if question.path not in paths) if before else ()
+        self.forms_known[form.xmlns] = msgspec.structs.replace(form, questions=(*form.questions, *gone))
 
     def complete(self, forms: Iterable[Form]) -> Iterator[Form]:
         """`forms` of the applications with what only the data show: answers of questions that left the form or were never in it,
@@ -157,12 +164,6 @@ class RawProfile(msgspec.Struct):
     def memory(self, kind: str, source: str) -> TableMemory:
         """What is remembered of the table of this kind and source; to be changed in place."""
         return self.tables.setdefault(f"{kind} {source}", TableMemory())
-
-    def _remember(self, form: Form) -> None:
-        before = self.forms_known.get(form.xmlns)
-        paths = {question.path for question in form.questions}
-        gone = tuple(question for question in before.questions if question.path not in paths) if before else ()
-        self.forms_known[form.xmlns] = msgspec.structs.replace(form, questions=(*form.questions, *gone))
 
     def _values(self) -> Iterator[SeenValues]:
         for case_type in self.case_types.values():
