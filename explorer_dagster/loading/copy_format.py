@@ -57,10 +57,10 @@ _CELLS: dict[str, Callable[[str], bytes]] = {
 class RowFormat:
     """Rows of one source: the typed `keys`, the record, and where it came from."""
 
-    def __init__(self, keys: Mapping[str, str], run_id: str) -> None:
+    def __init__(self, keys: Mapping[str, str], run_id: str, loaded_at: datetime) -> None:
         self._cells = [_CELLS[kind] for kind in keys.values()]
         self._start = _count(len(keys) + 1 + len(PROVENANCE_COLUMNS))
-        self._origin = _origin(run_id)
+        self._origin = _origin(run_id, loaded_at)
 
     def pack(self, row: Row, page: int) -> tuple[str, bytes]:
         """The content hash of `row`, read from `page`, and the row for COPY.
@@ -87,11 +87,11 @@ class RejectFile:
     `rows` counts them; `ids` names them as long as there are not too many, else it is None.
     """
 
-    def __init__(self, folder: Path, run_id: str) -> None:
+    def __init__(self, folder: Path, run_id: str, loaded_at: datetime) -> None:
         self.rows = 0
         self.ids: list[str] | None = []
         self._folder = folder
-        self._origin = _origin(run_id)
+        self._origin = _origin(run_id, loaded_at)
         self._file: IO[bytes] | None = None
 
     def write(self, resource: str, reject: Reject, page: int) -> None:
@@ -124,5 +124,5 @@ class RejectFile:
             self._file.close()
 
 
-def _origin(run_id: str) -> bytes:
-    return _text(run_id) + _timestamp(datetime.now(UTC).isoformat())
+def _origin(run_id: str, loaded_at: datetime) -> bytes:
+    return _text(run_id) + _timestamp(loaded_at.isoformat())

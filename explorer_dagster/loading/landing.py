@@ -102,7 +102,9 @@ class Landing:
             self.feed.abandon()
 
     def _write(self, connection: Connection) -> None:
-        delivery = Delivery(self.feed.stream(), self._ending, self.feed.rejects, self._place.run_id)
+        delivery = Delivery(
+            self.feed.stream(), self._ending, self.feed.rejects, self._place.run_id, self._place.contents.moment
+        )
         before = self._place.before
         difference = self._difference
         if difference:
@@ -116,7 +118,7 @@ class Landing:
     def _compare(self, connection: Connection, ending: Ending) -> Difference:
         hashes = self.feed.hashes()
         if not self._place.exists:
-            return Difference(list(hashes), 0, Bookmark(ending.cursor, 0, 0))
+            return Difference(list(hashes), 0, Bookmark(ending.cursor, 0, 0, None))
         return self._place.warehouse.compare(connection, self._place.table, hashes, self._place.before, ending)
 
     def _has_new_rejects(self, connection: Connection) -> bool:

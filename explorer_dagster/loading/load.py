@@ -164,8 +164,8 @@ class _Load:
 
         feed = Feed(
             walk,
-            RowFormat(source.keys, self._run_id),
-            RejectFile(self._folder, self._run_id),
+            RowFormat(source.keys, self._run_id, self._contents.moment),
+            RejectFile(self._folder, self._run_id, self._contents.moment),
             on_batch=on_batch,
             on_end=on_end,
             values=partial(self._values, source.for_each, parent) if source.for_each else None,

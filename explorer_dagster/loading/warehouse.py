@@ -69,19 +69,26 @@ REJECTED = RawTable(REJECTED_TABLE, "rejected", REJECTED_COLUMNS[0], dict.fromke
 
 @dataclass(frozen=True)
 class Bookmark:
-    """What a load leaves for the next one: up to which instant the source has landed, how many rows are there and marked."""
+    """What a load leaves for the next one: up to which instant the source has landed, how many rows are there and marked, and the
+    moment of the last load that changed any."""
 
     cursor: datetime | None
     live_rows: int
     deleted_rows: int
+    changed_at: datetime | None
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What the dataset holds: columns by table, and bookmarks by source, of tables that are there."""
+    """What the dataset holds: columns by table, and bookmarks by source, of tables that are there.
+
+    `moment`: what a load that begins now writes as its time. Later than that of every load that changed anything, whatever clocks
+    do: what changed since some load is then a question of comparing moments.
+    """
 
     columns: Mapping[str, frozenset[str]]
     bookmarks: Mapping[str, Bookmark]
+    moment: datetime
 
     def lacks(self, tables: Iterable[RawTable]) -> bool:
         """Whether one of `tables`, or a column of it, is not there yet."""
@@ -126,6 +133,7 @@ class Delivery:
     ending: Callable[[], Ending]
     rejects: RejectFile
     run_id: str
+    moment: datetime
 
 
 class Warehouse:
@@ -145,17 +153,20 @@ class Warehouse:
         columns = {name: frozenset(names) for name, names in connection.execute(query, [self.dataset])}
         bookmarks: dict[str, Bookmark] = {}
         if CURSORS_TABLE in columns:
-            query = "SELECT source, cursor, live_rows, deleted_rows FROM {}"
+            query = "SELECT source, cursor, live_rows, deleted_rows, changed_at FROM {}"
             for source, *values in connection.execute(sql.SQL(query).format(self._cursors)):
                 bookmarks[source] = Bookmark(*values)
         else:
             connection.execute(
                 sql.SQL(
-                    "CREATE TABLE {} (source text PRIMARY KEY, cursor timestamptz, live_rows bigint NOT NULL,"
-                    " deleted_rows bigint NOT NULL, run_id text NOT NULL, updated_at timestamptz NOT NULL DEFAULT now())"
+                    "CREATE TABLE {} (source text PRIMARY KEY, table_name text NOT NULL, cursor timestamptz,"
+                    " live_rows bigint NOT NULL, deleted_rows bigint NOT NULL, changed_at timestamptz, run_id text NOT NULL,"
+                    " updated_at timestamptz NOT NULL DEFAULT now())"
                 ).format(self._cursors)
             )
-        return Contents(columns, bookmarks)
+        later = "SELECT greatest(clock_timestamp(), max(changed_at) + interval '1 microsecond') FROM {}"
+        [moment] = _row(connection.execute(sql.SQL(later).format(self._cursors)))
+        return Contents(columns, bookmarks, moment)
 
     def compare(
         self,
@@ -188,7 +199,8 @@ class Warehouse:
                 [list(hashes)],
             )
         )
-        return Difference(ids, gone if ending.whole else 0, Bookmark(ending.cursor, live, marked))
+        changed_at = before.changed_at if before else None
+        return Difference(ids, gone if ending.whole else 0, Bookmark(ending.cursor, live, marked, changed_at))
 
     def knows_rejects(self, connection: Connection, ids: list[str]) -> bool:
         """Whether all these records were set aside before."""
@@ -198,7 +210,8 @@ class Warehouse:
     def count(self, connection: Connection, table: RawTable) -> Bookmark:
         """The table's rows, counted one by one."""
         query = "SELECT count(*) FILTER (WHERE {deleted} IS NULL), count(*) FILTER (WHERE {deleted} IS NOT NULL) FROM {table}"
-        return Bookmark(None, *_row(connection.execute(sql.SQL(query).format(**self._names(table)))))
+        live, marked = _row(connection.execute(sql.SQL(query).format(**self._names(table))))
+        return Bookmark(None, live, marked, None)
 
     def values(self, connection: Connection, table: RawTable, column: str) -> set[str]:
         """The different values of a column, of rows that are there."""
@@ -210,11 +223,20 @@ class Warehouse:
         """Keep `bookmark` for the next load."""
         connection.execute(
             sql.SQL(
-                "INSERT INTO {} (source, cursor, live_rows, deleted_rows, run_id) VALUES (%s, %s, %s, %s, %s)"
-                " ON CONFLICT (source) DO UPDATE SET cursor = excluded.cursor, live_rows = excluded.live_rows,"
-                " deleted_rows = excluded.deleted_rows, run_id = excluded.run_id, updated_at = now()"
+                "INSERT INTO {} (source, table_name, cursor, live_rows, deleted_rows, changed_at, run_id)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (source) DO UPDATE SET table_name = excluded.table_name,"
+                " cursor = excluded.cursor, live_rows = excluded.live_rows, deleted_rows = excluded.deleted_rows,"
+                " changed_at = excluded.changed_at, run_id = excluded.run_id, updated_at = now()"
             ).format(self._cursors),
-            [table.source, bookmark.cursor, bookmark.live_rows, bookmark.deleted_rows, run_id],
+            [
+                table.source,
+                table.name,
+                bookmark.cursor,
+                bookmark.live_rows,
+                bookmark.deleted_rows,
+                bookmark.changed_at,
+                run_id,
+            ],
         )
 
     def land(self, connection: Connection, table: RawTable, delivery: Delivery, before: Bookmark | None) -> Landed:
@@ -225,13 +247,15 @@ class Warehouse:
             psycopg.Error: so did the database.
         """
         if self._can_be_replaced(connection, table):
-            return self._land_first(connection, table, delivery)
+            return self._land_first(connection, table, delivery, before)
         with connection.transaction():
             self._stage(connection, table, delivery, kind="UNLOGGED TABLE", option="")
             connection.execute(sql.SQL("ANALYZE {staged} ({key})").format(**self._names(table)))
             return self._merge(connection, table, delivery, before)
 
-    def _land_first(self, connection: Connection, table: RawTable, delivery: Delivery) -> Landed:
+    def _land_first(
+        self, connection: Connection, table: RawTable, delivery: Delivery, before: Bookmark | None
+    ) -> Landed:
         names = self._names(table, keys=_columns(column for column in table.columns if column != RECORD_COLUMN))
         with connection.transaction():
             rows = self._stage(connection, table, delivery, kind="TABLE", option=", FREEZE")
@@ -242,7 +266,8 @@ class Warehouse:
                 connection.execute(f"SET LOCAL lock_timeout = '{_MOVE_TIMEOUT_MS}ms'")
                 connection.execute(sql.SQL("DROP TABLE {table}").format(**names))
                 connection.execute(sql.SQL("ALTER TABLE {staged} SET SCHEMA {schema}").format(**names))
-                self._finish(connection, table, delivery, Bookmark(delivery.ending().cursor, rows, 0))
+                changed_at = delivery.moment if rows else before.changed_at if before else None
+                self._finish(connection, table, delivery, Bookmark(delivery.ending().cursor, rows, 0, changed_at))
             return Landed(new=rows, live=rows)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DependentObjectsStillExist):
             # Somebody reads the empty table this very moment, or has just built a view on it.
@@ -281,6 +306,7 @@ class Warehouse:
         names = self._names(
             table,
             columns=_columns(table.loaded),
+            moment=sql.Literal(delivery.moment),
             values=sql.SQL(", ").join(sql.Identifier("s", column) for column in table.loaded),
             changes=sql.SQL(", ").join(
                 sql.SQL("{} = {}").format(sql.Identifier(column), sql.Identifier("s", column)) for column in others
@@ -298,7 +324,7 @@ class Warehouse:
             revived = run(query)
         if ending.whole:
             deleted = run(
-                "UPDATE {table} t SET {deleted} = now() WHERE {deleted} IS NULL"
+                "UPDATE {table} t SET {deleted} = {moment} WHERE {deleted} IS NULL"
                 " AND NOT EXISTS (SELECT FROM {staged} s WHERE s.{key} = t.{key})"
             )
         changed = run(
@@ -310,10 +336,11 @@ class Warehouse:
             " WHERE NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = s.{key})"
         )
         run("DROP TABLE {staged}")
+        changed_at = delivery.moment if new or changed or deleted else before.changed_at if before else None
         if base is None:
-            bookmark = replace(self.count(connection, table), cursor=ending.cursor)
+            bookmark = replace(self.count(connection, table), cursor=ending.cursor, changed_at=changed_at)
         else:
-            bookmark = Bookmark(ending.cursor, base.live_rows + new + revived, base.deleted_rows - revived)
+            bookmark = Bookmark(ending.cursor, base.live_rows + new + revived, base.deleted_rows - revived, changed_at)
         self._finish(connection, table, delivery, bookmark)
         return Landed(new, changed, deleted, bookmark.live_rows)
 

@@ -27,6 +27,7 @@ _CUT_FROM = {
 }
 _GROUP_OF_RECORD = {"raw_cases": "r.case_type", "raw_forms": "r.record #>> '{form,@xmlns}'"}
 _TABLE = "explorer_builds"
+_CURSORS = "_explorer_cursors"
 
 
 @dataclass(frozen=True)
@@ -185,12 +186,18 @@ class _Touched:
 
 
 def _versions(connection: Connection, schema: str, tables: Collection[str]) -> dict[str, str]:
-    """The instant of the latest change of each raw table that is there."""
+    """The moment of the latest load that changed each raw table that is there: as the loader keeps it, else as its rows say."""
     there = connection.execute(
-        "select tablename from pg_tables where schemaname = %s and tablename = any(%s)", [schema, list(tables)]
+        "select tablename from pg_tables where schemaname = %s and tablename = any(%s)", [schema, [*tables, _CURSORS]]
     ).fetchall()
-    versions = {}
+    versions: dict[str, str] = {}
+    if (_CURSORS,) in there:
+        changes = sql.SQL("select table_name, changed_at::text from {} where changed_at is not null")
+        kept = connection.execute(changes.format(sql.Identifier(schema, _CURSORS)))
+        versions = {table: moment for table, moment in kept if (table,) in there}
     for (table,) in there:
+        if table in versions or table == _CURSORS:
+            continue
         query = sql.SQL("select coalesce(greatest(max(_loaded_at), max(_deleted_at)), 'epoch')::text from {}").format(
             sql.Identifier(schema, table)
         )

@@ -4,6 +4,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -199,3 +200,20 @@ def test_a_walk_per_record_of_another_source(loader: Loader) -> None:
     both = loader("ucr_data_sources", "ucr_rows", "groups").resources
     assert {both[name].status for name in ("ucr_data_sources", "ucr_rows")} == {"skipped"}
     assert loader.rows("SELECT count(*) FROM raw.raw_ucr_rows WHERE _deleted_at IS NULL") == [(rows,)]
+
+
+def test_a_load_is_later_than_the_one_before_whatever_the_clock_says(loader: Loader) -> None:
+    """What changed since some load is told by `_loaded_at` and `_deleted_at`: a clock that was set back must not hide it."""
+    loader("cases")
+    with loader.tenant.rw.connect() as connection:
+        connection.execute(f"UPDATE {loader.tenant.prefix}_raw._explorer_cursors SET changed_at = '2100-01-01'")
+    [gone, closed] = [case["case_id"] for case in loader.demo.truth(MATERNAL).cases[:2]]
+    loader.demo.control.delete_case(MATERNAL, gone)
+    loader.demo.control.close_case(MATERNAL, closed)
+    loader("cases", full=True)
+    [(changed_at,)] = loader.rows("SELECT changed_at FROM raw._explorer_cursors WHERE source = 'cases'")
+    assert changed_at > datetime(2100, 1, 1, tzinfo=UTC)
+    moments = dict(loader.rows("SELECT case_id, coalesce(_deleted_at, _loaded_at) FROM raw.raw_cases"))
+    assert {case_id for case_id, moment in moments.items() if moment == changed_at} == {gone, closed}
+    loader("cases", full=True)
+    assert loader.rows("SELECT changed_at FROM raw._explorer_cursors WHERE source = 'cases'") == [(changed_at,)]

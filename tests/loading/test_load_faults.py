@@ -1,6 +1,7 @@
 """Servers that break off, lie or shut the door in the middle of a load: no table is half changed, the next load ends exactly."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,7 @@ def test_a_tenant_of_an_older_version_is_read_in_full_once(loader: Loader) -> No
     assert loader.rows(f"SELECT to_regclass('{raw}._dlt_pipeline_state')") == [(None,)]
 
 
+MOMENT = datetime(2026, 1, 1, tzinfo=UTC)
 KEYS = {"case_id": "text", "indexed_on": "timestamp", "closed": "boolean", "n": "bigint"}
 TABLE = RawTable("raw_things", "things", "case_id", KEYS | {"record": "json"}, "indexed_on")
 
@@ -158,7 +160,7 @@ def test_of_repeats_the_newest_stays(loader: Loader, tmp_path: Path, is_first: b
         (_row("c", None, "none"), 7), (_row("c", 1, "one"), 1),
         (_row("d", 1, 'quotes \\" \\\\ \\n \\u00e9 \U0001f476 \t'.replace("\t", "\\t")), 1),
     ]  # fmt: skip
-    fmt = RowFormat(KEYS, "run")
+    fmt = RowFormat(KEYS, "run", MOMENT)
     store = Warehouse(f"{loader.tenant.prefix}_raw")
     with loader.tenant.rw.connect(autocommit=True) as connection:
         store.contents(connection)
@@ -174,7 +176,9 @@ def test_of_repeats_the_newest_stays(loader: Loader, tmp_path: Path, is_first: b
 
         def land(before: Bookmark | None) -> warehouse.Landed:
             packed = [fmt.pack(row, page)[1] for row, page in rows]
-            delivery = Delivery(packed, lambda: Ending(None, whole=True), RejectFile(tmp_path, "run"), "run")
+            delivery = Delivery(
+                packed, lambda: Ending(None, whole=True), RejectFile(tmp_path, "run", MOMENT), "run", MOMENT
+            )
             return store.land(connection, TABLE, delivery, before)
 
         landed = land(None)
@@ -190,7 +194,7 @@ def test_of_repeats_the_newest_stays(loader: Loader, tmp_path: Path, is_first: b
             ("c", "one", 1, True, -7),
             ("d", 'quotes " \\ \n é \U0001f476 \t', 1, True, -7),
         ]
-        assert land(Bookmark(None, 4, int(not is_first))) == warehouse.Landed(live=4)
+        assert land(Bookmark(None, 4, int(not is_first), None)) == warehouse.Landed(live=4)
 
 
 class _Walk:
@@ -211,7 +215,7 @@ def test_a_feed_holds_its_walk_back(loader: Loader, tmp_path: Path) -> None:
     source = loader.pipeline.source("cases").model_copy(update={"keys": KEYS})
     walk = _Walk(source, 1000)
     started = Feed(
-        walk, RowFormat(KEYS, "run"), RejectFile(tmp_path, "run"),  # type: ignore[arg-type]
+        walk, RowFormat(KEYS, "run", MOMENT), RejectFile(tmp_path, "run", MOMENT),  # type: ignore[arg-type]
         on_batch=lambda _: None, on_end=lambda: None,
     )  # fmt: skip
     started.start(lambda: None)
