@@ -5,6 +5,7 @@ Those are imported by the command that needs them: `explorer --help` must not wa
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,10 +24,12 @@ app = typer.Typer(
 )
 tenants_app = typer.Typer(help="CommCare project spaces that are kept here.", no_args_is_help=True)
 tokens_app = typer.Typer(help="Bearer tokens with which agents reach the bridge.", no_args_is_help=True)
+semantics_app = typer.Typer(help="What a tenant's tables mean, beyond what the pipeline says.", no_args_is_help=True)
 db_app = typer.Typer(help="The platform's database.", no_args_is_help=True)
 secrets_app = typer.Typer(help="The keys that encrypt stored credentials.", no_args_is_help=True)
 app.add_typer(tenants_app, name="tenants")
 app.add_typer(tokens_app, name="tokens")
+app.add_typer(semantics_app, name="semantics")
 app.add_typer(db_app, name="db")
 app.add_typer(secrets_app, name="secrets")
 
@@ -173,7 +176,8 @@ def tokens_create(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="metadata:read, query:run, runs:launch, runs:cancel or schema:manage; repeat. Default: all but schema:manage.",
+            help="metadata:read, query:run, runs:launch, runs:cancel, schema:manage or semantics:write; repeat. "
+            "Default: all but the last two.",
             show_default=False,
         ),
     ] = None,
@@ -202,6 +206,29 @@ def tokens_revoke(
     from explorer_cli.tokens import revoke
 
     raise typer.Exit(revoke(name, as_json=as_json))
+
+
+@semantics_app.command("show")
+def semantics_show(
+    key: Key,
+    as_json: Json = False,
+) -> None:
+    """Print the tenant's own entities, measures, synonyms, flags of personal data and example queries, as YAML."""
+    from explorer_cli.semantics import show
+
+    raise typer.Exit(show(key, as_json=as_json))
+
+
+@semantics_app.command("set")
+def semantics_set(
+    key: Key,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML; empty takes all away.", show_default=False)],
+    as_json: Json = False,
+) -> None:
+    """Check a file and put it in force as the tenant's newest version; its SQL is tried as the tenant's reader."""
+    from explorer_cli.semantics import set_from
+
+    raise typer.Exit(set_from(key, file, as_json=as_json))
 
 
 @db_app.command("upgrade")

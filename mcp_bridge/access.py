@@ -6,6 +6,7 @@ caller is the operator, who can read HOME's private files anyway. Audit and erro
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from anyio import to_thread
@@ -81,6 +82,12 @@ class Caller:
             TenantRequired: none was named and the choice is not clear.
             UnknownTenant: not one of the caller's, whether it exists or not.
         """
+        only = next(iter(self.grants)) if self.grants and len(self.grants) == 1 else None
+        wanted = key if key is not None else only
+        # One row, however many tenants there are; all of them are read only to tell what was meant.
+        if wanted is not None and (self.grants is None or wanted in self.grants):
+            with suppress(UnknownTenant):
+                return catalog.tenants.get(wanted)
         own = self.tenants(catalog)
         if key is None and len(own) == 1:
             return own[0]

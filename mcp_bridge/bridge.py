@@ -8,25 +8,35 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from explorer_dagster.catalog import Catalog, Tenant
 from explorer_dagster.postgres.connections import Connections, Login, load_connections
-from explorer_dagster.registry import Pipeline, load_pipelines
+from explorer_dagster.registry import Pipeline, Semantics, load_pipelines, load_semantics
 from explorer_dagster.runtime_state import private_secret
 from explorer_dagster.settings import Settings
 from mcp_bridge.access import Caller
 from mcp_bridge.checks import FailingChecks
 from mcp_bridge.dagster_client import DagsterClient
+from mcp_bridge.freshness import FreshnessRules
+from mcp_bridge.kept import Kept
 from mcp_bridge.sql import Executor, PageCursors
 
+if TYPE_CHECKING:
+    from mcp_bridge.meaning import Meaning
+    from mcp_bridge.tables import TenantTables
+
 _CURSOR_KEY = "bridge.key"
+# About 0.2 MB each for a tenant of 100 tables.
+_KEPT_TENANTS = 1000
 
 
 @dataclass
 class Bridge:
     """`caller` tells who makes the call being served; `stopping` that calls are cancelled because the bridge shuts down.
 
-    `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes.
+    `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes. `semantics`: of
+    each pipeline. `tables` and `meanings`: what was last found out of each tenant, until its tables change.
     """
 
     settings: Settings
@@ -34,6 +44,10 @@ class Bridge:
     pipelines: dict[str, Pipeline]
     dagster: DagsterClient
     checks: FailingChecks
+    freshness: FreshnessRules
+    semantics: dict[str, Semantics]
+    tables: "Kept[TenantTables]" = field(default_factory=lambda: Kept(_KEPT_TENANTS))
+    meanings: "Kept[Meaning]" = field(default_factory=lambda: Kept(_KEPT_TENANTS))
     launch_locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = field(default_factory=dict)
     stopping: bool = False
@@ -45,8 +59,11 @@ class Bridge:
     def open(cls, settings: Settings, caller: Callable[[], Caller]) -> "Bridge":
         """Raises: PipelineInvalid."""
         dagster = DagsterClient.from_settings(settings)
-        pipelines = load_pipelines(settings.project_dir / "pipelines")
-        return cls(settings, caller, pipelines, dagster, FailingChecks(dagster))
+        folder = settings.project_dir / "pipelines"
+        pipelines = load_pipelines(folder)
+        semantics = {name: load_semantics(folder, pipeline) for name, pipeline in pipelines.items()}
+        checks, freshness = FailingChecks(dagster), FreshnessRules(dagster)
+        return cls(settings, caller, pipelines, dagster, checks, freshness, semantics)
 
     async def aclose(self) -> None:
         await self.dagster.aclose()

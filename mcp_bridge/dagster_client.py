@@ -148,6 +148,16 @@ class AssetState:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """A schedule as it is now. `interval_s`: seconds between its next two ticks; None when it has none."""
+
+    running: bool
+    cron: str
+    timezone: str
+    interval_s: int | None
+
+
+@dataclass(frozen=True)
 class Health:
     """What answers at the webserver: its version, whether the code is loaded, which needed daemons are not healthy."""
 
@@ -370,6 +380,21 @@ class DagsterClient:
         partitions = [partition] if partition is not None else []
         nodes = (await self._query(_ASSETS, p=pipeline, k=partitions, m=partition is not None))["assetNodes"]
         return [_asset(node) for node in nodes]
+
+    async def schedule(self, name: str) -> Schedule | None:
+        """The schedule of that name; None when the code location defines none."""
+        selector = {"repositoryName": REPOSITORY, "repositoryLocationName": LOCATION, "scheduleName": name}
+        answer = (await self._query(_SCHEDULE, s=selector))["scheduleOrError"]
+        if answer["__typename"] == "ScheduleNotFoundError":
+            return None
+        _require(answer, "Schedule")
+        ticks = [tick["timestamp"] for tick in answer["futureTicks"]["results"] if tick and tick["timestamp"]]
+        return Schedule(
+            running=answer["scheduleState"]["status"] == "RUNNING",
+            cron=answer["cronSchedule"],
+            timezone=answer["executionTimezone"] or "UTC",
+            interval_s=round(ticks[1] - ticks[0]) if len(ticks) > 1 else None,
+        )
 
     async def add_partition(self, key: str) -> bool:
         """Register a tenant as a partition; False when it was there already."""
@@ -683,6 +708,9 @@ _ASSETS = f"""query($p: PipelineSelector!, $k: [String!], $m: Boolean!) {{ asset
   latestMaterializationByPartition(partitions: $k) @include(if: $m) {{ runId timestamp
     metadataEntries {{ ...Metadata }} }} }} }}
   {_METADATA}"""
+_SCHEDULE = """query($s: ScheduleSelector!) { scheduleOrError(scheduleSelector: $s) { __typename
+  ... on Schedule { cronSchedule executionTimezone scheduleState { status } futureTicks(limit: 2) { results { timestamp } } }
+  ... on Error { message } } }"""
 _ADD_PARTITION = """mutation($k: String!, $d: String!, $r: RepositorySelector!) {
   addDynamicPartition(partitionKey: $k, partitionsDefName: $d, repositorySelector: $r) { __typename
   ... on Error { message } } }"""

@@ -15,10 +15,11 @@ import mcp_types as types
 
 from explorer_dagster.errors import ExplorerError
 
-# 8,000 tokens at a cautious 3.5 characters each, less room for the envelope itself.
+# 8,000 tokens at a cautious 3.5 characters each, less room for the envelope itself; see `weight`.
 MAX_ANSWER_CHARS = 26_000
+# Beyond Latin letters a token is one to two characters.
+_WEIGHT_OF_OTHERS = 3
 MAX_ALLOWED_VALUES = 10
-STALE_AFTER_S = 24 * 3600
 
 T = TypeVar("T")
 
@@ -83,6 +84,12 @@ def compact_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
+def weight(value: Any) -> int:
+    """How much of a budget of characters the value takes as compact JSON; others than ASCII count as three."""
+    text = compact_json(value)
+    return len(text) if text.isascii() else sum(1 if char.isascii() else _WEIGHT_OF_OTHERS for char in text)
+
+
 def iso(moment: datetime | None) -> str | None:
     """ISO-8601 in UTC, to the second."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z") if moment else None
@@ -115,7 +122,7 @@ def fit(rows: Iterable[T], max_chars: int) -> list[T]:
     taken: list[T] = []
     used = 0
     for row in rows:
-        used += len(compact_json(row)) + 1
+        used += weight(row) + 1
         if taken and used > max_chars:
             break
         taken.append(row)

@@ -6,8 +6,6 @@ Only joins of which both columns exist are told, each with SQL that runs as it s
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mcp_bridge.relations import Column
-
 # The mart that a generated table's rows belong to, by the kind of the table, and the key that both carry.
 _PARENT = {"case_type": ("cases", "case_id"), "form": ("forms", "form_id"), "repeat": ("forms", "form_id")}
 
@@ -15,11 +13,12 @@ _PARENT = {"case_type": ("cases", "case_id"), "form": ("forms", "form_id"), "rep
 def joins_of(
     table: str,
     kind: str,
-    columns: Mapping[str, Sequence[Column]],
+    columns: Mapping[str, Sequence[str]],
     relationships: Sequence[tuple[str, str, str]],
 ) -> list[dict[str, Any]]:
-    """`[{to, on, description, sql}]` for `table`; `relationships` are `(from "t.c", to "t.c", description)`."""
-    present = {f"{name}.{column.name}" for name, listed in columns.items() for column in listed}
+    """`[{to, on, description, sql}]` for `table`; `columns`: names of columns by table, `relationships`: `(from "t.c", to "t.c",
+    description)`."""
+    present = {f"{name}.{column}" for name, listed in columns.items() for column in listed}
     seen: set[str] = set()
     joins = []
     for left, right, why in [*_declared(table, relationships), *_of_family(table, kind, columns)]:
@@ -38,7 +37,7 @@ def _declared(table: str, relationships: Sequence[tuple[str, str, str]]) -> Iter
             yield target, source, why
 
 
-def _of_family(table: str, kind: str, columns: Mapping[str, Sequence[Column]]) -> Iterator[tuple[str, str, str]]:
+def _of_family(table: str, kind: str, columns: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, str]]:
     if kind in _PARENT:
         mart, key = _PARENT[kind]
         yield f"{table}.{key}", f"{mart}.{key}", f"The row of {mart} that this row is cut from."

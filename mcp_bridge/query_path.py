@@ -50,7 +50,7 @@ def _executor(bridge: Bridge, tenant: Tenant, live: LiveTables) -> Executor:
 async def sample_rows(
     bridge: Bridge, tenant: Tenant, live: LiveTables, table: str, count: int
 ) -> dict[str, Any] | None:
-    """The first few rows of a table, cells cut short; None when none are wanted."""
+    """The first few rows of a table as they are, cells cut short; None when none are wanted."""
     if count == 0:
         return None
     quoted = table.replace('"', '""')

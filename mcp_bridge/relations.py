@@ -1,32 +1,42 @@
 """Which tables does a tenant have right now, and what do they look like? Read live from the database's catalogs.
 
 The reader's login cannot see the catalogs, so these fixed statements run as the tenant's loader login in a read-only transaction;
-nothing that a caller wrote is ever part of them. What filled the tables and when is Dagster's knowledge (`tables`).
+nothing that a caller wrote is ever part of them, and each is held to the tenant's own schemas. What filled the tables and when is
+Dagster's knowledge (`tables`), what PostgreSQL knows of their values is `statistics`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import psycopg
 from psycopg.rows import class_row
 
 from explorer_dagster.catalog import Tenant, TenantSchema
+from explorer_dagster.transforms import column_facts
 from mcp_bridge.bridge import Bridge
+
+Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
 class Relation:
-    """A table or view. `estimate`: PostgreSQL's own guess of its rows, None when it has not looked yet."""
+    """A table or view. `estimate`: PostgreSQL's own guess of its rows, None before it has looked; `columns`: their names."""
 
     schema: str
     name: str
     is_view: bool
     comment: str | None
     estimate: int | None
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Column:
-    """A live column. `null_share` (0..1) and `distinct` are the server's statistics, None before it gathered any."""
+    """A live column. `facts`: what the applications say of it, `{path, label?, translations?, options?}`; empty for columns that
+    stand for no question and no property."""
 
     table: str
     name: str
@@ -34,8 +44,13 @@ class Column:
     nullable: bool
     comment: str | None
     in_primary_key: bool
-    null_share: float | None
-    distinct: int | None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> list[str]:
+        """The question's label and its translations."""
+        label = self.facts.get("label")
+        return [*([label] if label else []), *self.facts.get("translations", {}).values()]
 
 
 @dataclass(frozen=True)
@@ -75,28 +90,28 @@ def sql_type(name: str) -> str:
     return _SQL_TYPES.get(base, base) + bracket + rest
 
 
+# From the schema to its relations by pg_depend: pg_class has no index by schema, and an instance may hold tables by the
+# hundred thousand.
 _RELATIONS = """
 SELECT n.nspname AS schema, c.relname AS name, c.relkind IN ('v', 'm') AS is_view, obj_description(c.oid, 'pg_class') AS comment,
-       CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint END AS estimate
-  FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+       CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint END AS estimate,
+       ARRAY(SELECT a.attname::text FROM pg_attribute a
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns
+  FROM pg_namespace n
+  JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.classid = 'pg_class'::regclass
+  JOIN pg_class c ON c.oid = d.objid AND c.relnamespace = n.oid
  WHERE n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'v', 'm') AND has_table_privilege(%s, c.oid, 'SELECT')
- ORDER BY c.relname
 """
 _COLUMNS = """
 SELECT c.relname AS table, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, NOT a.attnotnull AS nullable,
        col_description(c.oid, a.attnum) AS comment,
-       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY(i.indkey)) AS in_primary_key,
-       s.null_frac AS null_share,
-       CASE WHEN s.n_distinct >= 0 THEN s.n_distinct ELSE -s.n_distinct * greatest(c.reltuples, 0) END::bigint AS distinct
-  FROM pg_class c
-  JOIN pg_namespace n ON n.oid = c.relnamespace
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY(i.indkey)) AS in_primary_key
+  FROM unnest(%s::text[], %s::text[]) AS wanted (schema, name)
+  JOIN pg_namespace n ON n.nspname = wanted.schema
+  JOIN pg_class c ON c.relname = wanted.name AND c.relnamespace = n.oid
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-  LEFT JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname
- WHERE n.nspname = ANY(%s) AND c.relname = ANY(%s)
  ORDER BY c.relname, a.attnum
 """
-
-
 _TYPES = """
 SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
   FROM pg_class c
@@ -107,38 +122,55 @@ SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
 """
 
 
-def live_tables(bridge: Bridge, tenant: Tenant) -> LiveTables:
-    """The tenant's readable relations. Blocks.
+@contextmanager
+def loader_connection(bridge: Bridge, tenant: Tenant) -> Iterator[Connection]:
+    """A read-only connection as the tenant's loader login, which owns the tenant's schemas and no others. Blocks.
 
     Raises:
         SchemaAbsent: the tenant has no schemas at present.
         DatabaseUnreachable, CatalogUnavailable.
     """
-    catalog = bridge.catalog
-    login = catalog.schemas.rw_login(tenant)
-    schema = catalog.schemas.get(tenant)
-    schemas = (schema.marts, schema.raw) if bridge.settings.expose_raw else (schema.marts,)
+    login = bridge.catalog.schemas.rw_login(tenant)
     with bridge.connections.tenant(login.user, login.password).connect() as connection:
         connection.read_only = True
-        with connection.cursor(row_factory=class_row(Relation)) as cursor:
-            rows = cursor.execute(_RELATIONS, [list(schemas), f"{schema.prefix}_ro"]).fetchall()
+        yield connection
+
+
+def live_tables(bridge: Bridge, tenant: Tenant) -> LiveTables:
+    """The tenant's readable relations. Blocks; raises as `loader_connection`."""
+    schema = bridge.catalog.schemas.get(tenant)
+    schemas = (schema.marts, schema.raw) if bridge.settings.expose_raw else (schema.marts,)
+    with (
+        loader_connection(bridge, tenant) as connection,
+        connection.cursor(row_factory=class_row(Relation)) as cursor,
+    ):
+        rows = cursor.execute(_RELATIONS, [list(schemas), f"{schema.prefix}_ro"]).fetchall()
     # The loader's own bookkeeping is nobody's table; in a clash of names the mart is what an unqualified name means.
     kept = [row for row in rows if row.schema == schema.marts or row.name.startswith("raw_")]
-    by_name = {row.name: row for row in sorted(kept, key=lambda row: row.schema == schema.marts)}
+    by_name = {row.name: _interned(row) for row in sorted(kept, key=lambda row: row.schema == schema.marts)}
     return LiveTables(schema, schemas, dict(sorted(by_name.items())))
 
 
 def live_columns(bridge: Bridge, tenant: Tenant, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:
-    """Columns of the named relations, in their order. Blocks; raises as `live_tables`."""
-    login = bridge.catalog.schemas.rw_login(tenant)
+    """Columns of the named relations, in their order. Blocks; raises as `loader_connection`."""
+    with loader_connection(bridge, tenant) as connection:
+        return columns_of(connection, live, names)
+
+
+def columns_of(connection: Connection, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:
+    """The same over a connection of `loader_connection`."""
     found: dict[str, list[Column]] = {name: [] for name in names}
-    schemas = sorted({live.relations[name].schema for name in names})
-    with bridge.connections.tenant(login.user, login.password).connect() as connection:
-        connection.read_only = True
-        with connection.cursor(row_factory=class_row(Column)) as cursor:
-            for column in cursor.execute(_COLUMNS, [schemas, list(names)]):
-                found[column.table].append(replace(column, type=sql_type(column.type)))
+    known = column_facts.read(connection, live.schema.prefix, names)
+    with connection.cursor(row_factory=class_row(Column)) as cursor:
+        for column in cursor.execute(_COLUMNS, [[live.relations[name].schema for name in names], list(names)]):
+            facts = known.get(column.table, {}).get(column.name, {})
+            found[column.table].append(replace(column, type=sql_type(column.type), facts=dict(facts)))
     return found
+
+
+def _interned(relation: Relation) -> Relation:
+    """Column names are the same in many tables and tenants, and are kept for all of them."""
+    return replace(relation, columns=tuple(sys.intern(name) for name in relation.columns))
 
 
 def column_types(bridge: Bridge, tenant: Tenant) -> dict[str, dict[str, dict[str, str]]]:
@@ -147,10 +179,8 @@ def column_types(bridge: Bridge, tenant: Tenant) -> dict[str, dict[str, dict[str
     For reading lineage out of SQL only; agents may not see all of it.
     """
     schema = bridge.catalog.schemas.get(tenant)
-    login = bridge.catalog.schemas.rw_login(tenant)
     found: dict[str, dict[str, dict[str, str]]] = {}
-    with bridge.connections.tenant(login.user, login.password).connect() as connection:
-        connection.read_only = True
+    with loader_connection(bridge, tenant) as connection:
         for place, relation, column, type_ in connection.execute(_TYPES, [[schema.raw, schema.staging, schema.marts]]):
             found.setdefault(place, {}).setdefault(relation, {})[column] = type_
     return found

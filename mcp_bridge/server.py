@@ -32,7 +32,8 @@ Data Explorer: CommCare project spaces (tenants) as PostgreSQL tables, kept up t
 
 How to answer a question about data:
 1. list_tenants if you do not know the tenant key; with one tenant, leave `tenant` out everywhere.
-2. list_tables, then describe_table (columns, what each question meant, joins with ready SQL), or get_metadata for all.
+2. search_metadata finds tables and columns by words of any language; describe_table tells columns, what each question \
+meant, common values, joins with ready SQL; list_tables and get_metadata show all.
 3. query with one SELECT over unqualified table names. Prefer aggregates. Case properties and form answers have tables \
 of their own (case_<type>, form_<name>, form_<name>__<repeat>); cases, forms, users, locations, groups hold everything \
 in general form.

@@ -1,6 +1,7 @@
 """What does the platform know of each table: what it is, how many rows, which run filled it, how long ago, which checks fail?
 
 Joins the live relations with Dagster's materializations. Without Dagster the tables are still known, their provenance is not.
+What was found is kept until the catalog says that a run has written the tenant's schemas since: runs are all that changes them.
 """
 
 import asyncio
@@ -10,21 +11,32 @@ from typing import Any, Literal
 
 from anyio import to_thread
 
-from explorer_dagster.catalog import Tenant
+from explorer_dagster.catalog import State, Tenant, TenantSchema
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.registry import Pipeline
 from mcp_bridge.bridge import Bridge
-from mcp_bridge.dagster_client import AssetState, CheckResult, DagsterUnavailable
-from mcp_bridge.envelope import STALE_AFTER_S, age_s, iso
+from mcp_bridge.dagster_client import AssetState, CheckResult, DagsterUnavailable, UnknownRun
+from mcp_bridge.envelope import age_s, iso
+from mcp_bridge.freshness import NO_SCHEDULE, FreshnessRule
 from mcp_bridge.relations import LiveTables, live_tables
 
 Freshness = Literal["fresh", "stale", "unknown"]
 _DAGSTER_TIMEOUT_S = 8.0
 _MAX_CHECKS = 10
-
+# What answers are made of; the rest of an asset's metadata is for people and long.
+_KEPT_METADATA = ("tables", "dagster/row_count", "rows_rejected", "dagster/column_lineage")
 
 Failing = dict[str, tuple[CheckResult, ...]]
-Known = tuple[dict[tuple[str, ...], AssetState], Failing, DagsterUnavailable | None]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What Dagster says of a tenant's partition, or why it does not: then everything else is empty."""
+
+    assets: dict[tuple[str, ...], AssetState] = field(default_factory=dict)
+    failing: Failing = field(default_factory=dict)
+    rule: FreshnessRule = NO_SCHEDULE
+    problem: DagsterUnavailable | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +66,7 @@ class TableFacts:
     row_count: int | None
     row_count_exact: bool
     provenance: Provenance | None
+    rule: FreshnessRule = NO_SCHEDULE
 
     @property
     def freshness(self) -> Freshness:
@@ -61,7 +74,7 @@ class TableFacts:
         age = age_s(at)
         if age is None:
             return "unknown"
-        return "fresh" if age <= STALE_AFTER_S else "stale"
+        return "fresh" if age <= self.rule.stale_after_s else "stale"
 
     def row(self, *, detailed: bool) -> dict[str, Any]:
         """The table in a list. Which run filled it is told in the detailed form; ids cost tokens."""
@@ -102,30 +115,53 @@ class TenantTables:
     tables: dict[str, TableFacts]
     assets: dict[tuple[str, ...], AssetState]
     pipelines: list[Pipeline]
+    rule: FreshnessRule = NO_SCHEDULE
     not_built: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
 async def tenant_tables(bridge: Bridge, tenant: Tenant) -> TenantTables:
     """Raises: SchemaAbsent, DatabaseUnreachable, CatalogUnavailable; never for Dagster's absence."""
+    schema = await to_thread.run_sync(lambda: bridge.catalog.schemas.get(tenant))
+    return await bridge.tables.get(tenant.id, schema, lambda: _read(bridge, tenant, schema))
+
+
+async def _read(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> tuple[TenantTables, bool]:
+    """All there is to know now, and whether it will hold until the catalog speaks of another run."""
+    # Asked first: what a run leaves with Dagster may come after it has let go of the schemas, but not after its end.
+    settled = await _settled(bridge, schema)
     live, known = await asyncio.gather(
         to_thread.run_sync(live_tables, bridge, tenant), known_to_dagster(bridge, tenant)
     )
-    return join(bridge, tenant, live, known)
+    return join(bridge, tenant, live, known), settled and known.problem is None and live.schema == schema
+
+
+async def _settled(bridge: Bridge, schema: TenantSchema) -> bool:
+    if schema.state is State.MATERIALIZING:
+        return False
+    if schema.run_id is None:
+        return True
+    try:
+        return (await bridge.dagster.run(schema.run_id)).finished
+    except UnknownRun:
+        return True
+    except ExplorerError:
+        return False
 
 
 def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> TenantTables:
     """Live relations and what Dagster knows, as one."""
-    assets, failing, problem = known
-    result = TenantTables(live, {}, assets, list(bridge.pipelines_of(tenant)))
-    listed = _generated(assets)
+    result = TenantTables(live, {}, known.assets, list(bridge.pipelines_of(tenant)), known.rule)
+    listed = _generated(known.assets)
     for name, relation in live.relations.items():
-        result.tables[name] = _facts(result, name, relation.schema == live.schema.raw, listed.get(name), failing)
+        result.tables[name] = _facts(result, name, relation.schema == live.schema.raw, listed.get(name), known.failing)
     for name, (_, entry) in listed.items():
         if name not in live.relations:
             result.not_built[name] = str(entry.get("error") or entry.get("status") or "not built")
-    if problem is not None:
-        result.warnings.append(f"{problem.message} Kinds, ages, runs and checks of the tables are unknown meanwhile.")
+    if known.problem is not None:
+        result.warnings.append(
+            f"{known.problem.message} Kinds, ages, runs and checks of the tables are unknown meanwhile."
+        )
     return result
 
 
@@ -137,7 +173,8 @@ def table_warnings(facts: list[TableFacts]) -> list[str]:
     rejected = [f.name for f in facts if f.provenance and f.provenance.rows_rejected]
     left_behind = [f.name for f in facts if f.provenance and f.provenance.left_behind]
     if stale:
-        warnings.append(f"Older than {STALE_AFTER_S // 3600} h: {_names(stale)}. run_materialization refreshes them.")
+        hours = next(f for f in facts if f.freshness == "stale").rule.stale_after_s / 3600
+        warnings.append(f"Older than {hours:g} h: {_names(stale)}. run_materialization refreshes them.")
     if left_behind:
         warnings.append(f"Not rebuilt by the latest run, their rows are from an earlier one: {_names(left_behind)}.")
     if failing:
@@ -149,20 +186,26 @@ def table_warnings(facts: list[TableFacts]) -> list[str]:
 
 async def known_to_dagster(bridge: Bridge, tenant: Tenant) -> Known:
     """Assets and failed checks of the tenant's partition, or why they cannot be had."""
-    pipelines = bridge.pipelines_of(tenant)
+    pipelines = list(bridge.pipelines_of(tenant))
     try:
         async with asyncio.timeout(_DAGSTER_TIMEOUT_S):
             found = await asyncio.gather(*(bridge.dagster.assets(p.name, tenant.key) for p in pipelines))
-            assets = {asset.key: asset for states in found for asset in states}
+            assets = {asset.key: _without_rest(asset) for states in found for asset in states}
             run_ids = {asset.run_id for asset in assets.values() if asset.run_id}
-            return assets, await bridge.checks.of(run_ids), None
+            failing = await bridge.checks.of(run_ids)
+            rules = [await bridge.freshness.of(pipeline) for pipeline in pipelines]
+            return Known(assets, failing, min(rules, key=lambda rule: rule.stale_after_s, default=NO_SCHEDULE))
     except DagsterUnavailable as error:
-        return {}, {}, error
+        return Known(problem=error)
     except TimeoutError:
         late = DagsterUnavailable("Dagster does not answer in time.", next_step="Check it with `explorer status`.")
-        return {}, {}, late
+        return Known(problem=late)
     except ExplorerError as error:
-        return {}, {}, DagsterUnavailable(error.message, next_step=error.next_step)
+        return Known(problem=DagsterUnavailable(error.message, next_step=error.next_step))
+
+
+def _without_rest(asset: AssetState) -> AssetState:
+    return replace(asset, metadata={name: asset.metadata[name] for name in _KEPT_METADATA if name in asset.metadata})
 
 
 def _generated(assets: dict[tuple[str, ...], AssetState]) -> dict[str, tuple[AssetState, dict[str, Any]]]:
@@ -199,6 +242,7 @@ def _facts(
         row_count=counted if isinstance(counted, int) else relation.estimate,
         row_count_exact=isinstance(counted, int),
         provenance=provenance,
+        rule=known.rule,
     )
 
 

@@ -16,7 +16,7 @@ from mcp_bridge.envelope import Answer
 ResponseFormat = Literal["concise", "detailed"]
 Format = Annotated[
     ResponseFormat,
-    Field(description="detailed adds whole descriptions, ids and statistics of columns, for more tokens."),
+    Field(description="detailed says more, in up to three times the tokens."),
 ]
 Progress = Callable[[float, float | None, str], Awaitable[None]]
 
@@ -37,7 +37,7 @@ class Arguments(BaseModel):
 class TenantArguments(Arguments):
     """Base of the tools that work on one tenant."""
 
-    tenant: str | None = Field(None, description="Tenant key; may be left out when the token has one tenant.")
+    tenant: str | None = Field(None, description="Tenant key, if the token has several.")
 
 
 def _parsed(value: Any) -> Any:
@@ -98,8 +98,11 @@ class Tool:
         )
 
 
+_TELLS_NOTHING = frozenset({"title", "anyOf", "minLength", "maxLength", "minItems", "maxItems"})
+
+
 def _input_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """JSON schema without what costs tokens and tells nothing: titles, null alternatives, null defaults."""
+    """JSON schema without what costs tokens and tells nothing: titles, lengths, null alternatives, null defaults."""
     schema = model.model_json_schema()
     properties = {name: _slim(prop) for name, prop in schema.get("properties", {}).items()}
     slim: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
@@ -109,10 +112,12 @@ def _input_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _slim(prop: dict[str, Any]) -> dict[str, Any]:
-    merged = {key: value for key, value in prop.items() if key not in ("title", "anyOf")}
+    merged = {key: value for key, value in prop.items() if key not in _TELLS_NOTHING}
     for alternative in prop.get("anyOf", ()):
         if alternative.get("type") != "null":
-            merged = {**alternative, **merged}
+            merged = {**_slim(alternative), **merged}
+    if merged.get("additionalProperties") is True:
+        del merged["additionalProperties"]
     if merged.get("default", 0) is None:
         del merged["default"]
     return merged

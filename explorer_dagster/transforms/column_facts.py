@@ -6,13 +6,16 @@ options of each question or case property. Descriptions for people are comments 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import sql
 
 from explorer_dagster.catalog.plain_json import storable
-from explorer_dagster.transforms.generate import GeneratedTable
+
+if TYPE_CHECKING:
+    # Who only reads, as the bridge does, needs none of what makes tables.
+    from explorer_dagster.transforms.generate import GeneratedTable
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 # Column to {path: [...], label?, translations?: {language: label}, options?: [{value, label, translations?}]}.
@@ -21,7 +24,7 @@ ColumnFacts = Mapping[str, Mapping[str, Any]]
 _TABLE = "explorer_columns"
 
 
-def write(connection: Connection, prefix: str, tables: Iterable[GeneratedTable]) -> None:
+def write(connection: Connection, prefix: str, tables: "Iterable[GeneratedTable]") -> None:
     """Keep the facts of `tables`; those of other tables that still exist stay, as a retired table keeps its rows."""
     place = sql.Identifier(f"{prefix}_staging", _TABLE)
     rows = [(table.name, json.dumps(_facts(table), ensure_ascii=True)) for table in tables]
@@ -56,7 +59,7 @@ def read(connection: Connection, prefix: str, tables: Sequence[str]) -> dict[str
     return {relation: columns for relation, columns in connection.execute(query, [list(tables)])}
 
 
-def _facts(table: GeneratedTable) -> dict[str, dict[str, Any]]:
+def _facts(table: "GeneratedTable") -> dict[str, dict[str, Any]]:
     found = {}
     for column in table.columns:
         if column.path is not None:

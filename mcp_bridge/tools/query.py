@@ -1,20 +1,18 @@
 """The tool that answers SQL: checked, run as the tenant's own reader, cut to size, with the provenance of what it read."""
 
-import asyncio
 import hashlib
 from dataclasses import replace
 from typing import Any
 
-from anyio import to_thread
 from pydantic import Field
 
 from explorer_dagster.catalog import Scope, Tenant
 from explorer_dagster.settings import Settings
 from mcp_bridge.envelope import MAX_ANSWER_CHARS, Answer, fit
 from mcp_bridge.query_path import CONCISE_BYTES, UNTRUSTED, check, execute
-from mcp_bridge.relations import LiveTables, live_tables, sql_type
+from mcp_bridge.relations import LiveTables, sql_type
 from mcp_bridge.sql import PageBinding, QueryLimits, QueryResult
-from mcp_bridge.tables import TenantTables, join, known_to_dagster, table_warnings
+from mcp_bridge.tables import TenantTables, table_warnings, tenant_tables
 from mcp_bridge.tool import Call, ResponseFormat, TenantArguments, Tool
 
 
@@ -35,17 +33,12 @@ class Query(TenantArguments):
 async def query(call: Call, args: Query) -> Answer:
     tenant = call.own_tenant
     call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()
-    # Provenance takes about as long as a small statement: both are asked for at once.
-    provenance = asyncio.create_task(known_to_dagster(call.bridge, tenant))
-    try:
-        live = await to_thread.run_sync(live_tables, call.bridge, tenant)
-        statement = check(live, args.sql)
-        binding = _binding(call, tenant, live, args.sql)
-        offset = call.bridge.cursors.offset(args.cursor, binding) if args.cursor else 0
-        result = await execute(call.bridge, tenant, live, statement, _limits(call.bridge.settings, args), offset)
-        known = join(call.bridge, tenant, live, await provenance)
-    finally:
-        provenance.cancel()
+    known = await tenant_tables(call.bridge, tenant)
+    live = known.live
+    statement = check(live, args.sql)
+    binding = _binding(call, tenant, live, args.sql)
+    offset = call.bridge.cursors.offset(args.cursor, binding) if args.cursor else 0
+    result = await execute(call.bridge, tenant, live, statement, _limits(call.bridge.settings, args), offset)
     call.audit |= {"tables": sorted(statement.tables), "rows": result.row_count}
     page = _page(result, MAX_ANSWER_CHARS - 4_000 if args.response_format == "concise" else None)
     cursor = call.bridge.cursors.issue(binding, page.next_offset) if page.next_offset is not None else None

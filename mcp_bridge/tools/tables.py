@@ -1,33 +1,45 @@
 """Tools about tables: which there are, what they hold, how they join; what an agent needs to write right SQL the first time."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 from anyio import to_thread
 from pydantic import Field
 
-from explorer_dagster.catalog import DiscoveredStructure, Scope
+from explorer_dagster.catalog import DiscoveredStructure, Scope, Tenant
 from explorer_dagster.errors import ExplorerError
+from explorer_dagster.words import fold
+from mcp_bridge.bridge import Bridge
 from mcp_bridge.envelope import (
     MAX_ANSWER_CHARS,
     Answer,
     InvalidCursor,
-    compact_json,
     fit,
     iso,
     page_after,
     unknown_name,
+    weight,
     without_nulls,
 )
 from mcp_bridge.joins import joins_of
+from mcp_bridge.meaning import Meaning, meaning_of, measure_sql
+from mcp_bridge.overview import overview
 from mcp_bridge.query_path import sample_rows
-from mcp_bridge.relations import Column, live_columns
+from mcp_bridge.relations import Column, columns_of, live_columns, loader_connection
+from mcp_bridge.statistics import SAMPLE_ROWS, ColumnStatistics, statistics_of
 from mcp_bridge.tables import TableFacts, TenantTables, table_warnings, tenant_tables
 from mcp_bridge.tool import Call, Format, TenantArguments, Tool
 
 _MAX_TABLE_CHARS = 8_000
+_MAX_LABEL_CHARS = 160
+_MAX_OPTIONS = {True: 100, False: 12}
+_MAX_COMMON = {True: 10, False: 3}
+_MAX_EXAMPLES = {True: 10, False: 2}
 # Tables cut from others, and copies of the source: what joins lead from, not to.
 _CUT = frozenset({"case_type", "form", "repeat", "raw"})
+_MASK = "***"
+_MASKED = "Columns marked pii are masked here; query shows them."
 _CURSOR = Field(None, max_length=200, description="next_cursor of the page before.")
 
 
@@ -47,39 +59,46 @@ class ListTables(TenantArguments):
 
 class DescribeTable(TenantArguments):
     table: str = Field(min_length=1, max_length=200, description="Table name from list_tables, without schema.")
-    sample_rows: int = Field(3, ge=0, le=10, description="Rows to show as an example.")
+    sample_rows: int = Field(3, ge=0, le=10, description="Example rows.")
     response_format: Format = "concise"
     limit: int = Field(100, ge=1, le=200, description="Columns per page.")
     cursor: str | None = _CURSOR
 
 
 class GetMetadata(TenantArguments):
-    search: str | None = Field(
-        None, max_length=200, description="Only tables with this in their name, description or columns."
-    )
     response_format: Format = "concise"
-    limit: int = Field(50, ge=1, le=50, description="Tables per page; a page may end earlier at its size limit.")
+    limit: int = Field(100, ge=1, le=200, description="Tables per page; with fewer, more columns of each.")
     cursor: str | None = _CURSOR
 
 
 async def list_tables(call: Call, args: ListTables) -> Answer:
-    known = await tenant_tables(call.bridge, call.own_tenant)
-    wanted = (args.search or "").lower()
+    tenant = call.own_tenant
+    known = await tenant_tables(call.bridge, tenant)
+    meaning = await meaning_of(call.bridge, tenant, known.live)
+    wanted = fold(args.search or "")
     matching = [
         facts
         for facts in known.tables.values()
-        if wanted in f"{facts.name}\n{facts.description}".lower() and args.kind in (None, facts.kind)
+        if args.kind in (None, facts.kind) and (not wanted or wanted in fold(f"{facts.name}\n{facts.description}"))
     ]
     page, cursor = page_after(matching, args.cursor, args.limit, lambda facts: facts.name)
-    rows = fit((facts.row(detailed=args.response_format == "detailed") for facts in page), MAX_ANSWER_CHARS - 2_000)
+    detailed = args.response_format == "detailed"
+    entities = {entity.table: entity.name for entity in meaning.semantics.entities}
+    listed = (facts.row(detailed=detailed) | _entity(entities.get(facts.name)) for facts in page)
+    rows = fit(listed, MAX_ANSWER_CHARS - 2_000)
     if len(rows) < len(page):
         cursor = rows[-1]["name"]
     data: dict[str, Any] = {"tables": rows, "total": len(matching), "next_cursor": cursor}
+    data["freshness_rule"] = known.rule.because
     if cursor:
         data["next_call"] = f"list_tables with cursor={cursor!r} shows the next of {len(matching)}."
     if known.not_built:
         data["not_built"] = [{"name": n, "error": e[:200]} for n, e in sorted(known.not_built.items())[:10]]
     return Answer(data, _warnings(known, page), known.live.schema.marts)
+
+
+def _entity(name: str | None) -> dict[str, str]:
+    return {"entity": name} if name else {}
 
 
 def _warnings(known: TenantTables, facts: list[TableFacts]) -> list[str]:
@@ -97,37 +116,84 @@ async def describe_table(call: Call, args: DescribeTable) -> Answer:
     if name not in known.tables:
         raise unknown_name(UnknownTable, "table", name, list(known.tables), "list_tables")
     facts = known.tables[name]
-    joinable = _joinable(known, name)
-    columns, sample = await asyncio.gather(
-        to_thread.run_sync(live_columns, call.bridge, tenant, known.live, joinable),
+    meaning, (columns, statistics), sample = await asyncio.gather(
+        meaning_of(call.bridge, tenant, known.live),
+        to_thread.run_sync(_look, call.bridge, tenant, known, name),
         sample_rows(call.bridge, tenant, known.live, name, args.sample_rows),
     )
     detailed = args.response_format == "detailed"
-    page, cursor = _column_page(columns[name], args.cursor, args.limit)
-    room = MAX_ANSWER_CHARS - 4_000 - len(compact_json(sample))
-    rows = fit((_column_row(column, detailed=detailed) for column in page), room)
+    pii = {column.name: why for column in columns if (why := meaning.pii(column))}
+    data: dict[str, Any] = facts.row(detailed=True) | {"freshness_rule": known.rule.because}
+    data |= {
+        "primary_key": [column.name for column in columns if column.in_primary_key],
+        **_meaning_of_table(meaning, name, detailed=detailed),
+        "joins": joins_of(name, facts.kind, _joinable(known, name), _relationships(known))[:12],
+        "sample": _masked(sample, pii),
+    }
+    if statistics and (known.live.relations[name].estimate or 0) > SAMPLE_ROWS:
+        data["statistics"] = "approximate: from a sample of the rows"
+    page, cursor = _column_page(columns, args.cursor, args.limit)
+    rows = fit(
+        (_column_row(c, statistics.get(c.name), pii.get(c.name), detailed=detailed) for c in page),
+        MAX_ANSWER_CHARS - 1_500 - weight(data),
+    )
     if len(rows) < len(page):
         cursor = rows[-1]["name"]
-    data = {
-        **facts.row(detailed=True),
-        "columns": rows,
-        "column_count": len(columns[name]),
-        "next_cursor": cursor,
-        "primary_key": [column.name for column in columns[name] if column.in_primary_key],
-        "joins": joins_of(name, facts.kind, columns, _relationships(known))[:12],
-        "sample": sample,
-    }
+    data |= {"columns": rows, "column_count": len(columns), "next_cursor": cursor}
     return Answer(data, known.warnings + table_warnings([facts]), known.live.schema.marts)
 
 
-def _joinable(known: TenantTables, name: str) -> list[str]:
-    """The tables whose columns decide the joins of `name`: the general ones, and those of its own family."""
+def _look(
+    bridge: Bridge, tenant: Tenant, known: TenantTables, name: str
+) -> tuple[list[Column], dict[str, ColumnStatistics]]:
+    """Columns and what PostgreSQL knows of their values; no row is read. Blocks."""
+    with loader_connection(bridge, tenant) as connection:
+        columns = columns_of(connection, known.live, [name])[name]
+        types = {column.name: column.type for column in columns}
+        return columns, statistics_of(connection, known.live.relations[name], types)
+
+
+def _joinable(known: TenantTables, name: str) -> dict[str, tuple[str, ...]]:
+    """Columns of the tables that decide the joins of `name`: the general ones, and those of its own family."""
     family = name.split("__", 1)[0]
-    return [n for n, f in known.tables.items() if n == name or f.kind not in _CUT or n.split("__", 1)[0] == family]
+    return {
+        n: known.live.relations[n].columns
+        for n, facts in known.tables.items()
+        if n == name or facts.kind not in _CUT or n.split("__", 1)[0] == family
+    }
 
 
 def _relationships(known: TenantTables) -> list[tuple[str, str, str]]:
     return [(r.from_, r.to, r.description) for pipeline in known.pipelines for r in pipeline.relationships]
+
+
+def _meaning_of_table(meaning: Meaning, name: str, *, detailed: bool) -> dict[str, Any]:
+    """What the semantic layer says of a table; nothing where it says nothing."""
+    entity = next((entity for entity in meaning.semantics.entities if entity.table == name), None)
+    measures = [
+        {"name": measure.name, "description": measure.description, "sql": measure_sql(name, measure.sql)}
+        for measure in meaning.semantics.measures
+        if measure.table == name
+    ]
+    examples = [example.model_dump() for example in meaning.examples_of(name)][: _MAX_EXAMPLES[detailed]]
+    row = {
+        "entity": {"name": entity.name, "key": entity.key, "description": entity.description} if entity else None,
+        "synonyms": [word for word in meaning.semantics.words_of(name) if entity is None or word != entity.name],
+        "measures": fit(measures, 2_000) if measures else [],
+        "examples": fit(examples, 2_500) if examples else [],
+    }
+    return without_nulls(row)
+
+
+def _masked(sample: dict[str, Any] | None, pii: dict[str, str]) -> dict[str, Any] | None:
+    if sample is None:
+        return None
+    hidden = [index for index, name in enumerate(sample["columns"]) if name in pii]
+    rows = [
+        [_MASK if index in hidden and value is not None else value for index, value in enumerate(row)]
+        for row in sample["rows"]
+    ]
+    return {**sample, "rows": rows, "note": f"{_MASKED} {sample['note']}" if hidden else sample["note"]}
 
 
 def _column_page(columns: list[Column], cursor: str | None, limit: int) -> tuple[list[Column], str | None]:
@@ -140,15 +206,37 @@ def _column_page(columns: list[Column], cursor: str | None, limit: int) -> tuple
     return page, page[-1].name if page and start + limit < len(columns) else None
 
 
-def _column_row(column: Column, *, detailed: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": column.name, "type": column.type}
-    if column.comment:
-        row["description"] = column.comment if detailed else column.comment[:160]
-    if detailed:
+def _column_row(
+    column: Column, statistics: ColumnStatistics | None, pii: str | None, *, detailed: bool
+) -> dict[str, Any]:
+    """A column in full; values only where they are nobody's personal data."""
+    row: dict[str, Any] = {"name": column.name, "type": column.type, "pii": pii}
+    if detailed or not column.nullable:
         row["nullable"] = column.nullable
-        row["null_share"] = round(column.null_share, 3) if column.null_share is not None else None
-        row["distinct_estimate"] = column.distinct
+    row |= _words_of_column(column, detailed=detailed)
+    if statistics is not None:
+        row |= {"null_share": statistics.null_share, "distinct": statistics.distinct}
+    if statistics is not None and pii is None:
+        row |= {"min": statistics.least, "max": statistics.greatest}
+        if detailed or not column.name.endswith("_id"):
+            row["common"] = [[value, share] for value, share in statistics.common[: _MAX_COMMON[detailed]]]
     return without_nulls(row)
+
+
+def _words_of_column(column: Column, *, detailed: bool) -> dict[str, Any]:
+    facts, options = column.facts, column.facts.get("options", [])
+    label = facts.get("label")
+    comment = column.comment or ""
+    shown = options[: _MAX_OPTIONS[detailed]]
+    more = {"options_omitted": len(options) - len(shown)} if len(shown) < len(options) else {}
+    if detailed:
+        path = "/".join(facts["path"]) if facts.get("path") else None
+        words = {"label": label, "translations": facts.get("translations") or None, "path": path, "options": shown}
+        return words | more | {"description": comment}
+    if label and label != facts["path"][-1]:
+        named = [f"{option['value']}={option.get('label', '')[:60]}" for option in shown]
+        return {"label": label[:_MAX_LABEL_CHARS], "options": "; ".join(named), **more}
+    return {"description": comment[:_MAX_LABEL_CHARS]}
 
 
 async def get_metadata(call: Call, args: GetMetadata) -> Answer:
@@ -157,47 +245,58 @@ async def get_metadata(call: Call, args: GetMetadata) -> Answer:
         tenant_tables(call.bridge, tenant),
         to_thread.run_sync(lambda: call.bridge.catalog.discovered.latest(tenant)),
     )
-    columns = await to_thread.run_sync(live_columns, call.bridge, tenant, known.live, list(known.tables))
-    wanted = (args.search or "").lower()
-    matching = [facts for facts in known.tables.values() if wanted in _haystack(facts, columns[facts.name])]
-    page, cursor = page_after(matching, args.cursor, args.limit, lambda facts: facts.name)
-    detailed = args.response_format == "detailed"
+    meaning, columns = await asyncio.gather(
+        meaning_of(call.bridge, tenant, known.live),
+        to_thread.run_sync(live_columns, call.bridge, tenant, known.live, list(known.tables)),
+    )
+    page, cursor = page_after(list(known.tables.values()), args.cursor, args.limit, lambda facts: facts.name)
     data: dict[str, Any] = {}
     if args.cursor is None:
-        data = {"structure": _structure_row(structure), "relationships": _joins_of_tenant(known, columns)}
-    room = MAX_ANSWER_CHARS - 2_000 - len(compact_json(data))
-    rows = fit((_metadata_row(facts, columns[facts.name], detailed=detailed) for facts in page), room)
+        data = {"structure": _structure_row(structure), "relationships": _joins_of_tenant(known)}
+        data |= _meaning_of_tenant(meaning)
+    room = MAX_ANSWER_CHARS - 2_000 - weight(data)
+    if args.response_format == "detailed":
+        listed = fit((_metadata_row(facts, columns[facts.name], meaning) for facts in page), room)
+        shown: dict[str, Any] = {"tables": listed}
+    else:
+        shown = overview(page, list(known.tables.values()), columns, room)
+    rows = shown["tables"]
     if len(rows) < len(page):
         cursor = rows[-1]["name"]
-    data |= {"tables": rows, "total": len(matching), "next_cursor": cursor}
+    data |= {**shown, "total": len(known.tables), "next_cursor": cursor}
     if cursor:
-        data["next_call"] = f"get_metadata with cursor={cursor!r} shows the next of {len(matching)}."
+        data["next_call"] = f"get_metadata with cursor={cursor!r} shows the next of {len(known.tables)}."
     return Answer(data, _warnings(known, page), known.live.schema.marts)
 
 
-def _haystack(facts: TableFacts, columns: list[Column]) -> str:
-    words = [facts.name, facts.description, *(f"{column.name}\n{column.comment or ''}" for column in columns)]
-    return "\n".join(words).lower()
+def _metadata_row(facts: TableFacts, columns: list[Column], meaning: Meaning) -> dict[str, Any]:
+    shown = fit((_column_row(c, None, meaning.pii(c), detailed=True) for c in columns), _MAX_TABLE_CHARS)
+    more = {"columns_omitted": len(columns) - len(shown)} if len(shown) < len(columns) else {}
+    return facts.row(detailed=True) | {"columns": shown} | more
 
 
-def _metadata_row(facts: TableFacts, columns: list[Column], *, detailed: bool) -> dict[str, Any]:
-    if detailed:
-        shown = fit((_column_row(column, detailed=True) for column in columns), _MAX_TABLE_CHARS)
-        more = {"columns_omitted": len(columns) - len(shown)} if len(shown) < len(columns) else {}
-        return facts.row(detailed=True) | {"columns": shown} | more
-    row = facts.row(detailed=False)
-    for key in ("materialized_at", "freshness"):
-        del row[key]
-    listed = ", ".join(f"{column.name} {column.type}" for column in columns)
-    if len(listed) > _MAX_TABLE_CHARS:
-        listed = f"{listed[:_MAX_TABLE_CHARS].rpartition(', ')[0]}, ... {len(columns)} in all: see describe_table"
-    return without_nulls(row) | {"columns": listed}
+def _meaning_of_tenant(meaning: Meaning) -> dict[str, Any]:
+    """Entities, measures and examples, as many of each as a plan needs."""
+    semantics = meaning.semantics
+    parts: dict[str, Iterable[dict[str, Any]]] = {
+        "entities": ({"name": e.name, "table": e.table, "synonyms": list(e.synonyms[:6])} for e in semantics.entities),
+        "measures": ({"name": m.name, "sql": measure_sql(m.table, m.sql)} for m in semantics.measures),
+        "examples": (example.model_dump() for example in semantics.examples),
+    }
+    return {name: rows for name, part in parts.items() if (rows := fit(part, 1_500))}
 
 
-def _joins_of_tenant(known: TenantTables, columns: dict[str, list[Column]]) -> list[str]:
-    """`cases.owner_id = users.user_id (why)`, for joins of which both sides exist."""
-    present = {f"{table}.{column.name}" for table, listed in columns.items() for column in listed}
-    return [f"{a} = {b} ({why})" for a, b, why in _relationships(known) if a in present and b in present]
+def _joins_of_tenant(known: TenantTables) -> list[str]:
+    """`cases.owner_id = users.user_id (why)`, for joins of which both sides exist; how generated tables join, once per kind."""
+    present = {f"{name}.{column}" for name, relation in known.live.relations.items() for column in relation.columns}
+    joins = [f"{a} = {b} ({why})" for a, b, why in _relationships(known) if a in present and b in present]
+    kinds = {facts.kind for facts in known.tables.values()}
+    of_kinds = {
+        "case_type": ("cases.case_id", "case_<type>.case_id = cases.case_id"),
+        "form": ("forms.form_id", "form_<name>.form_id = forms.form_id"),
+        "repeat": ("forms.form_id", "form_<name>__<repeat>.form_id = form_<name>.form_id"),
+    }
+    return joins + [join for kind, (other, join) in of_kinds.items() if kind in kinds and other in present]
 
 
 def _structure_row(found: DiscoveredStructure | None) -> dict[str, Any] | None:
@@ -225,8 +324,8 @@ TOOLS = (
         "list_tables",
         "List tables",
         "Lists the tables of a tenant that can be queried: rows, age, freshness, failing checks, what each row is. "
-        "Names are used unqualified in SQL. Use it to find a table; for columns and joins use describe_table, for "
-        "everything at once get_metadata.",
+        "Names are used unqualified in SQL. Use it to see what there is; to find something by words use "
+        "search_metadata, for columns and joins describe_table, for everything at once get_metadata.",
         ListTables,
         list_tables,
         Scope.METADATA_READ,
@@ -234,9 +333,9 @@ TOOLS = (
     Tool(
         "describe_table",
         "Describe table",
-        "One table in full: columns with type and the words of the question behind them, primary key, joins with "
-        "ready SQL, sample rows, provenance. Use it before writing SQL on a table you do not know. For an overview "
-        "of all tables use get_metadata.",
+        "One table in full: columns with type, question, options, null share, common values, range; "
+        "joins with ready SQL, measures, sample rows, provenance. Use it before writing SQL on a table you do not "
+        "know. For an overview of all use get_metadata.",
         DescribeTable,
         describe_table,
         Scope.METADATA_READ,
@@ -244,9 +343,9 @@ TOOLS = (
     Tool(
         "get_metadata",
         "Get metadata",
-        "The whole tenant in one call: every table with its columns, the joins between tables, the applications "
-        "behind them; continued by cursor. Use it to plan a query over several tables. For one table's details and "
-        "samples use describe_table.",
+        "The whole tenant in one call: every table with its columns, the joins between tables, entities, measures, "
+        "example queries, the applications behind them; continued by cursor. Use it to plan a query over several "
+        "tables. For one table's details use describe_table.",
         GetMetadata,
         get_metadata,
         Scope.METADATA_READ,

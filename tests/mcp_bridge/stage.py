@@ -19,7 +19,7 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult
 
-from explorer_dagster.catalog import ApiKeyCredential, Catalog, Scope, Tenant, migrate
+from explorer_dagster.catalog import ApiKeyCredential, Catalog, Scope, State, Tenant, migrate
 from explorer_dagster.settings import Settings
 from explorer_dagster.tenants import add_tenant
 from tests.conftest import PgServer
@@ -34,6 +34,12 @@ class Stage:
     settings: Settings
     catalog: Catalog
     tenants: dict[str, Tenant]
+
+    def written(self, key: str, run_id: str) -> None:
+        """What a run of the pipeline says in the catalog while and after it writes a tenant's schemas."""
+        tenant = self.tenants[key]
+        self.catalog.schemas.transition(tenant, {State.ACTIVE}, State.MATERIALIZING, run_id=run_id)
+        self.catalog.schemas.transition(tenant, {State.MATERIALIZING}, State.ACTIVE, run_id=run_id)
 
     def token(self, name: str, *keys: str, scopes: set[Scope] | None = None) -> str:
         """A token for these tenants, with all scopes unless told."""
@@ -57,7 +63,7 @@ INSERT INTO case_child VALUES ('c2', '2025-05-01'), ('c3', NULL);
 COMMENT ON TABLE cases IS 'One row per case.';
 COMMENT ON COLUMN cases.case_name IS 'Name of the case.';
 """
-KEYS = ("demo:one", "demo:slow", "demo:broken", "demo:schema")
+KEYS = ("demo:one", "demo:slow", "demo:broken", "demo:schema", "demo:words")
 
 
 def make_stage(pg: PgServer, dagster_url: str) -> Stage:

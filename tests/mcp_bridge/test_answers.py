@@ -11,7 +11,7 @@ from mcp_bridge.access import Caller
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.dagster_client import AssetState, DagsterClient
 from mcp_bridge.relations import live_tables
-from mcp_bridge.tables import join, table_warnings
+from mcp_bridge.tables import Known, join, table_warnings
 from tests.conftest import PgServer
 from tests.mcp_bridge.stage import Stage, ask, envelope, on_http, refused
 from tests.mcp_bridge.test_dagster_client import JOB, finish, with_client
@@ -29,7 +29,9 @@ def materialized(stage: Stage, dagster_url: str) -> str:
         assert (await finish(client, run.run_id)).status == "SUCCESS"
         return run.run_id
 
-    return with_client(dagster_url, work)
+    run_id = with_client(dagster_url, work)
+    stage.written("demo:one", run_id)
+    return run_id
 
 
 def test_tables_carry_provenance_and_failing_checks(bridge_url: str, token: str, materialized: str) -> None:
@@ -132,7 +134,7 @@ def test_a_table_that_the_latest_run_could_not_rebuild_is_not_called_fresh(stage
     key = ("commcare", "marts", "case_tables")
     built = [{"name": "case_child", "kind": "case_type", "row_count": None, "status": "error", "error": "boom"}]
     asset = AssetState(key, None, "marts", (), (), (), "run-2", datetime.now(UTC), {"tables": built})
-    known = join(bridge, tenant, live_tables(bridge, tenant), ({key: asset}, {}, None))
+    known = join(bridge, tenant, live_tables(bridge, tenant), Known({key: asset}))
     child = known.tables["case_child"]
     assert (child.freshness, child.source_row()["run_id"], child.source_row()["age_s"]) == ("unknown", None, None)
     assert any("case_child" in warning and "earlier" in warning for warning in table_warnings([child]))

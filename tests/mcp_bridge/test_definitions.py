@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from explorer_dagster.catalog import DEFAULT_SCOPES
 from mcp_bridge import docs
 from mcp_bridge.envelope import InvalidArgument
 from mcp_bridge.gate import parse
@@ -29,11 +30,14 @@ NAMES = {
     "provision_schema",
     "teardown_schema",
     "get_lineage",
+    "search_metadata",
+    "set_semantics",
 }
 
 
 def test_exactly_these_tools_at_most_4000_tokens() -> None:
     assert {tool.name for tool in ALL_TOOLS} == NAMES
+    assert len([tool for tool in ALL_TOOLS if tool.scope is None or tool.scope in DEFAULT_SCOPES]) <= 15
     assert len(docs.listing()) / CHARS_PER_TOKEN <= 4000
 
 
@@ -57,7 +61,7 @@ def test_a_definition_tells_all_it_should(tool: Tool) -> None:
 
 def test_other_tools_named_in_words_exist() -> None:
     words = " ".join([INSTRUCTIONS, *(tool.description for tool in ALL_TOOLS)])
-    mentioned = set(re.findall(r"\b(?:list|get|describe|run|cancel|provision|teardown)_[a-z_]+\b", words))
+    mentioned = set(re.findall(r"\b(?:list|get|describe|run|cancel|provision|search|set|teardown)_[a-z_]+\b", words))
     assert mentioned - {"run_id", "run_url"} <= NAMES
 
 

@@ -1,0 +1,115 @@
+"""The tool that finds tables and columns by words, in any language."""
+
+import difflib
+from typing import Any
+
+from anyio import to_thread
+from pydantic import Field
+
+from explorer_dagster.catalog import Scope
+from explorer_dagster.words import words
+from mcp_bridge.envelope import MAX_ANSWER_CHARS, Answer, InvalidCursor, fit, without_nulls
+from mcp_bridge.meaning import Meaning, meaning_of
+from mcp_bridge.relations import Column, live_columns
+from mcp_bridge.search import Hit, search
+from mcp_bridge.tables import TenantTables, tenant_tables
+from mcp_bridge.tool import Call, TenantArguments, Tool
+
+_SEPARATOR = "|"
+_NEXT_CALLS = 3
+
+
+class SearchMetadata(TenantArguments):
+    search: str = Field(
+        min_length=1,
+        max_length=200,
+        description="Words in any language.",
+    )
+    limit: int = Field(20, ge=1, le=50, description="Hits per page.")
+    cursor: str | None = Field(None, max_length=300, description="next_cursor of the page before.")
+
+
+async def search_metadata(call: Call, args: SearchMetadata) -> Answer:
+    tenant = call.own_tenant
+    known = await tenant_tables(call.bridge, tenant)
+    meaning = await meaning_of(call.bridge, tenant, known.live)
+
+    def find() -> tuple[list[Hit], dict[str, list[Column]]]:
+        columns = live_columns(call.bridge, tenant, known.live, list(known.tables))
+        return search(args.search, known.tables.values(), columns, meaning), columns
+
+    hits, columns = await to_thread.run_sync(find)
+    begin = _place(args.cursor)
+    rest = [hit for hit in hits if begin is None or hit.order > begin]
+    asked = len(words(args.search))
+    rows = fit((_row(hit, known, columns, meaning, asked) for hit in rest[: args.limit]), MAX_ANSWER_CHARS - 2_000)
+    shown = rest[: len(rows)]
+    data: dict[str, Any] = {
+        "hits": rows,
+        "total": len(hits),
+        "next_cursor": _cursor(shown[-1]) if len(shown) < len(rest) else None,
+        "next_calls": [
+            {"tool": "describe_table", "arguments": {"tenant": tenant.key, "table": table}}
+            for table in list(dict.fromkeys(hit.table for hit in shown))[:_NEXT_CALLS]
+        ],
+    }
+    if not hits:
+        data["did_you_mean"] = _near(args.search, columns)
+    return Answer(data, known.warnings, known.live.schema.marts)
+
+
+def _row(
+    hit: Hit, known: TenantTables, columns: dict[str, list[Column]], meaning: Meaning, asked: int
+) -> dict[str, Any]:
+    column = next((column for column in columns[hit.table] if column.name == hit.column), None)
+    return without_nulls(
+        {
+            "table": hit.table,
+            "column": hit.column,
+            "type": column.type if column else None,
+            "kind": None if column else known.tables[hit.table].kind,
+            "found_in": hit.found_in,
+            "text": hit.text if hit.found_in != "name" else None,
+            "pii": meaning.pii(column) if column else None,
+            "words_found": f"{hit.matched} of {asked}" if hit.matched < asked else None,
+        }
+    )
+
+
+def _cursor(hit: Hit) -> str:
+    return _SEPARATOR.join(str(part) for part in hit.order)
+
+
+def _place(cursor: str | None) -> tuple[int, int, str, str] | None:
+    """The hit that the page before ended with."""
+    if cursor is None:
+        return None
+    try:
+        matched, score, table, column = cursor.split(_SEPARATOR)
+        return int(matched), int(score), table, column
+    except ValueError:
+        raise InvalidCursor("That is no cursor of search_metadata.", next_step="Call again without a cursor.") from None
+
+
+def _near(question: str, columns: dict[str, list[Column]]) -> list[str]:
+    """Words of names and labels that look like those of the question."""
+    known = {word for table in columns for word in words(table)}
+    known |= {
+        word for listed in columns.values() for c in listed for text in (c.name, *c.labels) for word in words(text)
+    }
+    near = (difflib.get_close_matches(word, known, n=2, cutoff=0.6) for word in words(question))
+    return list(dict.fromkeys(word for found in near for word in found))
+
+
+TOOLS = (
+    Tool(
+        "search_metadata",
+        "Search metadata",
+        "Finds tables and columns by words in any language, in names, labels, translations, options, synonyms and "
+        "descriptions; case and accents do not matter. Use it to learn where something is kept, then "
+        "describe_table. It searches no rows: for values use query.",
+        SearchMetadata,
+        search_metadata,
+        Scope.METADATA_READ,
+    ),
+)

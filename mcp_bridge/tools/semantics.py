@@ -1,0 +1,142 @@
+"""The tool with which a tenant's admins say what its tables mean. Nothing is in force that would not work."""
+
+import difflib
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from anyio import to_thread
+from pydantic import Field
+
+from explorer_dagster.catalog import Scope, SemanticsVersion
+from explorer_dagster.registry import Semantics, SemanticsInvalid, parse_semantics
+from mcp_bridge.envelope import MAX_ANSWER_CHARS, Answer, compact_json, iso, weight
+from mcp_bridge.meaning import measure_sql, pipelines_semantics
+from mcp_bridge.query_path import check, execute
+from mcp_bridge.relations import LiveTables
+from mcp_bridge.sql import QueryFailed, QueryLimits, QueryRejected
+from mcp_bridge.tables import tenant_tables
+from mcp_bridge.tool import Call, TenantArguments, Tool
+
+_MAX_OVERLAY_CHARS = 20_000
+_MAX_FAULTS = 5
+# One row tells whether a statement runs.
+_TRIAL_BYTES = 100_000
+
+
+class SetSemantics(TenantArguments):
+    semantics: dict[str, Any] | None = Field(
+        None,
+        description="All of it, keys entities, measures, synonyms, personal_data, examples; {} takes it away.",
+    )
+
+
+async def set_semantics(call: Call, args: SetSemantics) -> Answer:
+    tenant = call.own_tenant
+    if args.semantics is None:
+        latest = await to_thread.run_sync(lambda: call.bridge.catalog.semantics.latest(tenant))
+        return _answer(call, latest, changed=False)
+    overlay = parse_semantics(args.semantics)
+    content = overlay.as_dict()
+    if weight(content) > _MAX_OVERLAY_CHARS:
+        raise SemanticsInvalid(
+            f"The overlay is longer than {_MAX_OVERLAY_CHARS} characters.", next_step="Keep what tells most."
+        )
+    known = await tenant_tables(call.bridge, tenant)
+    _raise_faults(list(_unknown(overlay, known.live)))
+    _raise_faults([fault async for fault in _Trial(call, known.live).faults(overlay)])
+    before = await to_thread.run_sync(lambda: call.bridge.catalog.semantics.latest(tenant))
+    saved = await to_thread.run_sync(
+        lambda: call.bridge.catalog.semantics.save(tenant, content, call.caller.actor),
+    )
+    call.audit |= {
+        "version": saved.version,
+        "content_sha256": hashlib.sha256(compact_json(content).encode()).hexdigest(),
+    }
+    return _answer(call, saved, changed=before is None or saved.version != before.version)
+
+
+def _answer(call: Call, version: SemanticsVersion | None, *, changed: bool) -> Answer:
+    data: dict[str, Any] = {
+        "changed": changed,
+        "version": version.version if version else 0,
+        "actor": version.actor if version else None,
+        "set_at": iso(version.created_at) if version else None,
+        "overlay": _in_order(version.content) if version else {},
+    }
+    own = pipelines_semantics(call.bridge, call.own_tenant).as_dict()
+    # For the writer of an overlay: what it lies over, as far as there is room.
+    for part in ("entities", "measures", "examples", "synonyms", "personal_data") if not changed else ():
+        if part in own and weight(data) + weight(own[part]) < MAX_ANSWER_CHARS - 1_000:
+            data.setdefault("pipeline", {})[part] = own[part]
+    return Answer(data)
+
+
+def _in_order(content: dict[str, Any]) -> dict[str, Any]:
+    """The overlay with its keys as people write them, which jsonb does not keep; one that is no longer valid as it is."""
+    try:
+        return parse_semantics(content).as_dict()
+    except SemanticsInvalid:
+        return content
+
+
+def _unknown(overlay: Semantics, live: LiveTables) -> Iterator[str]:
+    """Tables and columns that the tenant does not have."""
+    places: list[tuple[str, str, str | None]] = [(f"entities.{e.name}", e.table, e.key) for e in overlay.entities]
+    places += [(f"measures.{m.name}", m.table, None) for m in overlay.measures]
+    places += [(f"synonyms.{index}", s.table, s.column) for index, s in enumerate(overlay.synonyms)]
+    for where, table, column in places:
+        if table not in live.relations:
+            yield f"{where}: there is no table {table!r}{_hint(table, list(live.relations))}"
+        elif column is not None and column not in live.relations[table].columns:
+            yield f"{where}: {table} has no column {column!r}{_hint(column, list(live.relations[table].columns))}"
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+class _Trial:
+    """Runs every measure and example once, as the tenant's reader."""
+
+    def __init__(self, call: Call, live: LiveTables) -> None:
+        self._call = call
+        self._live = live
+        timeout_s = call.bridge.settings.query_timeout_s
+        self._limits = QueryLimits(max_rows=1, max_bytes=_TRIAL_BYTES, timeout_s=timeout_s)
+
+    async def faults(self, overlay: Semantics) -> AsyncIterator[str]:
+        """What does not run, and why."""
+        statements = [(f"measures.{m.name}", measure_sql(m.table, m.sql)) for m in overlay.measures]
+        statements += [(f"examples.{index}", example.sql) for index, example in enumerate(overlay.examples)]
+        for where, statement in statements:
+            try:
+                query = check(self._live, statement)
+                await execute(self._call.bridge, self._call.own_tenant, self._live, query, self._limits)
+            except (QueryRejected, QueryFailed) as error:
+                yield f"{where}: {error.message}"
+
+
+def _raise_faults(faults: list[str]) -> None:
+    if faults:
+        raise SemanticsInvalid(
+            "; ".join(faults[:_MAX_FAULTS]),
+            next_step="Correct what is named; nothing was changed. describe_table shows columns.",
+            details={"faults": len(faults)},
+        )
+
+
+TOOLS = (
+    Tool(
+        "set_semantics",
+        "Set semantics",
+        "Replaces the words in which a tenant's admins say what its tables mean: entities, measures, synonyms, flags "
+        "of personal data (masked in samples), example queries. Tried before they count; versions are kept. Without "
+        "semantics it shows what there is to edit. To only read use get_metadata.",
+        SetSemantics,
+        set_semantics,
+        Scope.SEMANTICS_WRITE,
+        mutates=True,
+    ),
+)
