@@ -122,6 +122,10 @@ def test_a_worker_killed_while_loading_is_noticed_and_the_next_run_heals(synced:
 @pytest.mark.parametrize("end", ["cancel", "kill"])
 def test_a_run_ended_inside_dbt_leaves_no_query_and_the_old_tables(synced: Stack, end: str) -> None:
     before = synced.rows(MOTHERS, COUNT)
+    case = next(case for case in synced.demo.truth(MATERNAL).cases if not case["closed"])
+    note = f"select properties ->> 'note_in_dbt' from cases where case_id = '{case['case_id']}'"
+    [[old]] = synced.rows(MOTHERS, note)
+    synced.demo.control.update_case(MATERNAL, case["case_id"], {"note_in_dbt": end})
     with mart_lock(synced):
         run_id = launch(synced)
         waiting = "select count(*) from pg_stat_activity where usename ~ '^t_.*_rw$' and wait_event_type = 'Lock'"
@@ -142,6 +146,9 @@ def test_a_run_ended_inside_dbt_leaves_no_query_and_the_old_tables(synced: Stack
         assert not alive(pid)
     assert status(synced, run_id) == ("CANCELED" if end == "cancel" else "FAILURE")
     assert synced.rows(MOTHERS, COUNT) == before
+    assert synced.rows(MOTHERS, note) == [[old]]
+    assert synced.sync(MOTHERS)["status"] == "SUCCESS"
+    assert synced.rows(MOTHERS, note) == [[end]]
 
 
 def test_readers_see_whole_tables_during_a_full_refresh(synced: Stack) -> None:

@@ -50,11 +50,13 @@ def test_a_sync_launched_over_http_lands_exactly_what_the_server_has(stack: Stac
         ("lookup_tables", "lookup_table_id", "lookup_tables", "id"),
         ("lookup_table_items", "item_id", "lookup_table_items", "id"),
         ("users", "user_id", "users", "id"),
+        ("location_types", "location_type_id", "location_types", "id"),
+        ("ucr_data_sources", "data_source_id", "ucr_data_sources", "id"),
     ],
 )
 def test_every_resource_is_there(stack: Stack, table: str, key: str, resource: str, id_of: str) -> None:
     ids = {row[0] for row in stack.rows(MOTHERS, f"select {key} from {table}")}
-    assert ids == {record[id_of] for record in getattr(stack.demo.truth(MATERNAL), resource)}
+    assert ids == {str(record[id_of]) for record in getattr(stack.demo.truth(MATERNAL), resource)}
 
 
 def test_links_between_forms_and_cases_resolve(stack: Stack) -> None:
