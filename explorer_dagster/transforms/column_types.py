@@ -68,13 +68,15 @@ _CLASSES = re.compile(
     rf"|(?P<decimal>-?(?:0|[1-9][0-9]{{0,14}})\.[0-9]{{1,12}})\Z"
     rf"|(?P<date>{_DATE})\Z"
     rf"|{_SPACE}(?:"
-    rf"(?P<digits>[+-]?[0-9]{{1,19}})"
-    rf"|(?P<number>[+-]?(?:[0-9]{{1,100}}(?:\.[0-9]{{0,100}})?|\.[0-9]{{1,100}})(?:[eE][+-]?[0-9]{{1,2}})?)"
+    rf"(?P<digits>[+-]?[0-9]+)"
+    rf"|(?P<number>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{{1,2}})?)"
     rf"|(?P<midnight>{_DATE}(?:[T ]00:00(?::00(?:\.0{{1,9}})?)?{_ZONE})?)"
     rf"|(?P<datetime>{_DATE}[T ]{_TIME}{_ZONE})"
     rf"|(?P<time>{_TIME}{_ZONE})"
     rf"){_SPACE}\Z"
 )
+# Longer texts are no whole number, no number.
+_DIGITS_MAX, _NUMBER_MAX = 40, 100
 _STARTS = frozenset("0123456789+-. \t\n\r\f\v")
 
 
@@ -87,9 +89,9 @@ def classify(value: str) -> str:
     if found is None:
         return "blank" if not value.strip(" \t\n\r\f\v") else "text"
     name = str(found.lastgroup)
-    if name == "digits" and not -(2**63) <= int(value) < 2**63:
-        return "number"
-    return name
+    if name == "digits" and not (len(value) <= _DIGITS_MAX and -(2**63) <= int(value) < 2**63):
+        name = "number"
+    return "text" if name == "number" and len(value) > _NUMBER_MAX else name
 
 
 def settle(declared: Kind | None, before: Kind | None, seen: Counts, latest: Counts) -> Kind | None:

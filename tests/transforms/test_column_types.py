@@ -22,9 +22,7 @@ CAST_OF = {
     "safe_time": {"time"},
 }
 KINDS = st.sampled_from(["integer", "decimal", "date", "datetime", "time", "text", "choices", "geopoint"])
-CLASSES = st.sampled_from(
-    ["integer", "digits", "decimal", "number", "date", "midnight", "datetime", "time", "text"]
-)
+CLASSES = st.sampled_from(["integer", "digits", "decimal", "number", "date", "midnight", "datetime", "time", "text"])
 COUNTS = st.dictionaries(CLASSES, st.integers(1, 300), max_size=4)
 WIDTH = {"integer": 0, "date": 0, "time": 0, "choices": 0, "geopoint": 0, "decimal": 1, "datetime": 1, "text": 2}
 
@@ -48,6 +46,16 @@ def connection(connections: Connections) -> Iterator[Connection]:
 @example("2023-02-29")
 @example("2024-01-01 00:00+05:30")
 @example("10:30")
+@example("0" * 39 + "1")
+@example("0" * 40 + "1")
+@example("1" * 100)
+@example("1" * 101)
+@example("." + "0" * 98 + "1")
+@example("2024-12-31T23:59:59.123456Z")
+@example("2024-02-30")
+@example("2023-04-31T10:00:00Z")
+@example("2024-01-00")
+@example("0999-01-01")
 def test_a_value_fits_here_exactly_when_its_cast_takes_it(connection: Connection, value: str) -> None:
     columns = ", ".join(f"({getattr(MACROS, macro)('value')}) is not null" for macro in CAST_OF)
     row = connection.execute(f"select {columns} from (values (%s::text)) as t (value)".encode(), [value]).fetchone()

@@ -114,7 +114,7 @@ def test_every_name_is_valid_unique_and_every_file_can_be_read(structure: Struct
         for entry, column in zip(model["columns"], table.columns, strict=True):
             assert get_rendered(entry["description"], {}) == _as_shown(column.description)
             if column.path:
-                path = get_rendered(entry["config"]["meta"]["path"], {})
+                path = get_rendered(model["config"]["meta"]["columns"][column.name], {})
                 assert path == _as_shown("/".join(column.path))
                 assert column.path[-1].split() == [] or " ".join(column.path[-1].split()) in column.description
 
