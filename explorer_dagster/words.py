@@ -17,6 +17,8 @@ _BETWEEN = re.compile(r"[\s\-./,;:()\[\]{}|?!'\"*=<>«»“”‘’،؟。、�
 
 def fold(text: str) -> str:
     """`text` for comparing: case, accents, widths and ligatures gone, Hangul syllables whole; `é` and `E` are both `e`."""
+    if text.isascii():
+        return text.lower()
     bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
     return unicodedata.normalize("NFC", bare.casefold())
 

@@ -72,6 +72,8 @@ def _hit(
     told: tuple[int, _Text] | None = None
     for text in texts:
         folded = fold(text.text)
+        if not any(word in folded for word in wanted):
+            continue
         found = {word: _WORTH[text.field] * _match(word, folded) for word in best}
         exact = _WORTH[text.field] * _WHOLE if folded == whole else 0
         worth = sum(found.values()) + exact

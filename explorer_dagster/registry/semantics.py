@@ -4,8 +4,10 @@
 query or a measure can run for a tenant is the bridge's business: only there the tenant's tables are known.
 """
 
-from collections.abc import Iterable
-from fnmatch import fnmatchcase
+import re
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import translate
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -81,14 +83,27 @@ class PersonalData(_Part):
             raise ValueError("one of column, label and type is needed")
         return self
 
-    def fits(self, table: str, column: str, type_: str, labels: Iterable[str]) -> bool:
+
+class _Rule:
+    """A rule of personal data, ready to be asked for every column of every table."""
+
+    def __init__(self, rule: PersonalData) -> None:
+        self.why = rule.why if rule.pii else None
+        self._column, self._table, self._type = map(_matcher, (rule.column, rule.table, rule.type))
+        self._label = _matcher(fold(rule.label) if rule.label else None)
+
+    def fits(self, table: str, column: str, type_: str, labels: Sequence[str]) -> bool:
         """`labels` are folded."""
         return (
-            fnmatchcase(table, self.table)
-            and (self.column is None or fnmatchcase(column, self.column))
-            and (self.type is None or fnmatchcase(type_, self.type))
-            and (self.label is None or any(fnmatchcase(label, fold(self.label)) for label in labels))
+            (self._column is None or self._column(column) is not None)
+            and (self._label is None or any(map(self._label, labels)))
+            and (self._type is None or self._type(type_) is not None)
+            and (self._table is None or self._table(table) is not None)
         )
+
+
+def _matcher(pattern: str | None) -> Callable[[str], re.Match[str] | None] | None:
+    return None if pattern is None or pattern == "*" else re.compile(translate(pattern)).match
 
 
 class Example(_Part):
@@ -132,16 +147,25 @@ class Semantics(_Part):
     def personal(self, table: str, column: str, type_: str, labels: Iterable[str] = ()) -> str | None:
         """Why a column counts as personal data; None when it does not."""
         folded = [fold(label) for label in labels]
-        for rule in reversed(self.personal_data):
-            if rule.fits(table, column, type_, folded):
-                return rule.why if rule.pii else None
-        return None
+        return next((rule.why for rule in self._rules if rule.fits(table, column, type_, folded)), None)
+
+    @cached_property
+    def _rules(self) -> list[_Rule]:
+        """The last one first, which decides."""
+        return [_Rule(rule) for rule in reversed(self.personal_data)]
 
     def words_of(self, table: str, column: str | None = None) -> list[str]:
         """Other words for a table, or for a column of it."""
-        entities = [entity for entity in self.entities if entity.table == table and column is None]
-        named = [word for entity in entities for word in (entity.name, *entity.synonyms)]
-        return named + [word for s in self.synonyms if (s.table, s.column) == (table, column) for word in s.words]
+        return self._words.get((table, column), [])
+
+    @cached_property
+    def _words(self) -> dict[tuple[str, str | None], list[str]]:
+        found: dict[tuple[str, str | None], list[str]] = {}
+        for entity in self.entities:
+            found.setdefault((entity.table, None), []).extend((entity.name, *entity.synonyms))
+        for synonym in self.synonyms:
+            found.setdefault((synonym.table, synonym.column), []).extend(synonym.words)
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """What `parse_semantics` takes, without what is left at its default."""

@@ -86,8 +86,10 @@ def case_tables() -> dg.MaterializeResult[None]:
 
 
 all_assets = [app_structure, raw_cases, cases, case_tables]
+sync = dg.define_asset_job("commcare_sync", selection=all_assets, partitions_def=tenants)
 defs = dg.Definitions(
     assets=all_assets,
-    jobs=[dg.define_asset_job("commcare_sync", selection=all_assets, partitions_def=tenants)],
+    jobs=[sync],
+    schedules=[dg.ScheduleDefinition("commcare_sync_schedule", job=sync, cron_schedule="0 */6 * * *")],
     executor=dg.in_process_executor,
 )
