@@ -13,9 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks.charts import draw
 from benchmarks.ground import ROOT, Ground
-from benchmarks.loading import BENCHMARKS, SCALES
+from benchmarks.loading import BENCHMARKS as LOADING
+from benchmarks.loading import SCALES
+from benchmarks.metadata import metadata
 from benchmarks.results import Result, claims_table, machine, markdown, measures_table, write_json
 
+BENCHMARKS = {**LOADING, "metadata": metadata}
 CHARTS = ROOT / "build" / "benchmarks"
 
 

@@ -8,9 +8,8 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from benchmarks.__main__ import app, run
+from benchmarks.__main__ import BENCHMARKS, app, run
 from benchmarks.charts import draw
-from benchmarks.loading import BENCHMARKS
 from benchmarks.results import Claim, Measure, Result, ratio
 
 ROWS = 2_100
@@ -45,6 +44,17 @@ def test_every_claim_is_a_ratio_of_what_was_measured(found: dict) -> None:
         assert len(found[name]["claims"]) == 1
         assert all(claim["value"] > 0 for claim in found[name]["claims"])
         assert all(measure["median"] > 0 and measure["samples"] for measure in found[name]["measures"])
+
+
+def test_metadata_are_asked_of_every_tenant(tmp_path: Path) -> None:
+    failures = run(["metadata"], "tiny", tmp_path / "out.json", tmp_path, Console(quiet=True))
+    assert failures == {}
+    found = json.loads((tmp_path / "out.json").read_text())["benchmarks"]["metadata"]
+    assert found["facts"]["tenants"] == len(found["measures"][0]["samples"]) == 2
+    assert found["facts"]["tables_in_get_metadata"] == found["facts"]["tables_per_tenant"]
+    assert [claim["what"] for claim in found["claims"]] == [
+        "list_tables, p95", "describe_table, p95", "get_metadata, concise",
+    ]  # fmt: skip
 
 
 def test_charts_and_tables_are_written(folder: Path) -> None:
