@@ -31,6 +31,11 @@ def render() -> str:
         "`error{code, message, next_step, details?}`. A table's age, run or checks are `null` when they are not known: "
         "Dagster was not reached, or never filled the table. Over HTTP, 401 means that the token is not good, 503 that "
         "it cannot be checked at present.",
+        "",
+        "What is known of tables is kept until the catalog says that a run has written them, and no longer than ten minutes; "
+        "while a run is at work, two seconds. Statistics of columns are PostgreSQL's own, from the build of the table: no row "
+        "is read for them. Columns marked `pii` are masked in samples and statistics, never in the answers of `query`; what "
+        "counts as personal data is written in [semantics.md](semantics.md).",
     ]
     for tool in ALL_TOOLS:
         lines += ["", *_section(tool)]
