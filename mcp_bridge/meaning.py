@@ -25,7 +25,8 @@ class Meaning:
 
     def pii(self, column: Column) -> str | None:
         """Why the column is masked in samples and statistics; None when it is not."""
-        return self.semantics.personal(column.table, column.name, column.type, column.labels)
+        question_type = column.facts.get("question_type")
+        return self.semantics.personal(column.table, column.name, column.type, column.labels, question_type)
 
     def examples_of(self, table: str) -> list[Example]:
         """Examples that read the table."""

@@ -35,8 +35,8 @@ class Relation:
 
 @dataclass(frozen=True)
 class Column:
-    """A live column. `facts`: what the applications say of it, `{path, label?, translations?, options?}`; empty for columns that
-    stand for no question and no property."""
+    """A live column. `facts`: what the applications say of it, `{path, question_type?, label?, translations?, options?}`;
+    empty for columns that stand for no question and no property."""
 
     table: str
     name: str

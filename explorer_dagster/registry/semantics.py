@@ -67,20 +67,22 @@ class Synonyms(_Part):
 class PersonalData(_Part):
     """Which columns hold data of a person (`pii: false`: which do not). Patterns know `*` and `?`; all that are given must fit.
 
-    `label` is compared with the question's label and its translations, without case and accents. The last rule that fits decides.
+    `label` is compared with the question's label and its translations, without case and accents, `question_type` with CommCare's
+    name of it, such as PhoneNumber. The last rule that fits decides.
     """
 
     table: _Pattern = "*"
     column: _Pattern | None = None
     label: _Pattern | None = None
     type: _Pattern | None = None
+    question_type: _Pattern | None = None
     pii: bool = True
     why: _Text = "Personal data."
 
     @model_validator(mode="after")
     def _says_which(self) -> Self:
-        if self.column is None and self.label is None and self.type is None:
-            raise ValueError("one of column, label and type is needed")
+        if (self.column, self.label, self.type, self.question_type) == (None,) * 4:
+            raise ValueError("one of column, label, type and question_type is needed")
         return self
 
 
@@ -90,14 +92,16 @@ class _Rule:
     def __init__(self, rule: PersonalData) -> None:
         self.why = rule.why if rule.pii else None
         self._column, self._table, self._type = map(_matcher, (rule.column, rule.table, rule.type))
+        self._question_type = _matcher(rule.question_type)
         self._label = _matcher(fold(rule.label) if rule.label else None)
 
-    def fits(self, table: str, column: str, type_: str, labels: Sequence[str]) -> bool:
+    def fits(self, table: str, column: str, type_: str, labels: Sequence[str], question_type: str) -> bool:
         """`labels` are folded."""
         return (
             (self._column is None or self._column(column) is not None)
             and (self._label is None or any(map(self._label, labels)))
             and (self._type is None or self._type(type_) is not None)
+            and (self._question_type is None or self._question_type(question_type) is not None)
             and (self._table is None or self._table(table) is not None)
         )
 
@@ -144,10 +148,12 @@ class Semantics(_Part):
             examples=_replaced(self.examples, overlay.examples, "question"),
         )
 
-    def personal(self, table: str, column: str, type_: str, labels: Iterable[str] = ()) -> str | None:
+    def personal(
+        self, table: str, column: str, type_: str, labels: Iterable[str] = (), question_type: str | None = None
+    ) -> str | None:
         """Why a column counts as personal data; None when it does not."""
-        folded = [fold(label) for label in labels]
-        return next((rule.why for rule in self._rules if rule.fits(table, column, type_, folded)), None)
+        asked = (table, column, type_, [fold(label) for label in labels], question_type or "")
+        return next((rule.why for rule in self._rules if rule.fits(*asked)), None)
 
     @cached_property
     def _rules(self) -> list[_Rule]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from explorer_dagster.transforms.generate import GeneratedTable
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-# Column to {path: [...], label?, translations?: {language: label}, options?: [{value, label, translations?}]}.
+# Column to {path: [...], question_type?, label?, translations?: {language: label}, options?: [{value, label, translations?}]}.
 ColumnFacts = Mapping[str, Mapping[str, Any]]
 
 _TABLE = "explorer_columns"
@@ -64,8 +64,9 @@ def _facts(table: "GeneratedTable") -> dict[str, dict[str, Any]]:
     for column in table.columns:
         if column.path is not None:
             options = [_filled(option.to_dict()) for option in column.options]
-            facts = {"path": list(column.path), "label": column.label, "translations": dict(column.translations)}
-            found[column.name] = storable(_filled({**facts, "options": options}))
+            facts = {"path": list(column.path), "question_type": column.question_type, "label": column.label}
+            words = {"translations": dict(column.translations), "options": options}
+            found[column.name] = storable(_filled({**facts, **words}))
     return found
 
 

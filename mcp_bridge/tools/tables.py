@@ -232,7 +232,7 @@ def _words_of_column(column: Column, *, detailed: bool) -> dict[str, Any]:
     if detailed:
         path = "/".join(facts["path"]) if facts.get("path") else None
         words = {"label": label, "translations": facts.get("translations") or None, "path": path, "options": shown}
-        return words | more | {"description": comment}
+        return words | more | {"question_type": facts.get("question_type"), "description": comment}
     if label and label != facts["path"][-1]:
         named = [f"{option['value']}={option.get('label', '')[:60]}" for option in shown]
         return {"label": label[:_MAX_LABEL_CHARS], "options": "; ".join(named), **more}

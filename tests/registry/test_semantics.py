@@ -85,6 +85,11 @@ def test_what_is_not_personal_is_not_masked(table: str, column: str, type_: str)
     assert SHIPPED.personal(table, column, type_) is None
 
 
+def test_the_type_of_the_question_tells_too() -> None:
+    assert SHIPPED.personal("form_visit", "q1", "text", (), "PhoneNumber") == "Telephone number."
+    assert SHIPPED.personal("form_visit", "q1", "text", (), "Text") is None
+
+
 def test_a_fault_is_named_with_file_line_and_key(tmp_path: Path) -> None:
     path = tmp_path / "commcare_sync.semantics.yml"
     path.write_text("entities: []\nmeasurs: []\n")
@@ -96,7 +101,7 @@ def test_a_fault_is_named_with_file_line_and_key(tmp_path: Path) -> None:
     ("data", "said"),
     [
         ({"pii": []}, "pii"),
-        ({"personal_data": [{"table": "cases"}]}, "one of column, label and type"),
+        ({"personal_data": [{"table": "cases"}]}, "one of column, label, type and question_type"),
         ({"personal_data": [{"column": "x", "mask": True}]}, "personal_data.0.mask"),
         ({"entities": [{"name": "a", "table": "t", "key": "k", "description": "d"}] * 2}, "entity given twice: a"),
         ({"examples": [{"question": "q", "sql": ""}]}, "examples.0.sql"),

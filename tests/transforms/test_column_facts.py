@@ -35,6 +35,7 @@ def test_words_come_back_as_written(make_tenant: Callable[..., Tenant]) -> None:
         "form_visit": {
             "group__signs": {
                 "path": ["group", "signs"],
+                "question_type": "Select",
                 "label": "Danger signs?\ufffd",
                 "translations": {"hi": "खतरे के संकेत"},
                 "options": [
