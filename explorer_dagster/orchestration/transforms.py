@@ -6,10 +6,12 @@ Static models are assets of their own. Generated models differ from tenant to te
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from graphlib import TopologicalSorter
 from typing import Any
 
 import dagster as dg
+import msgspec
 import psycopg
 from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 
@@ -21,9 +23,11 @@ from explorer_dagster.orchestration.session import Platform, TenantSession, fail
 from explorer_dagster.registry import Pipeline
 from explorer_dagster.settings import get_settings
 from explorer_dagster.transforms import column_facts
-from explorer_dagster.transforms.builds import models_of, plan, record
+from explorer_dagster.transforms.builds import Finding, models_of, plan, record
 from explorer_dagster.transforms.generate import GeneratedTable
 from explorer_dagster.transforms.manifest import static_manifest, static_parse
+from explorer_dagster.transforms.misfits import count_misfits
+from explorer_dagster.transforms.profile import Migration
 from explorer_dagster.transforms.project import TenantProject, prepare
 from explorer_dagster.transforms.runner import NodeResult, run
 
@@ -102,7 +106,7 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
             raise failure(error) from error
         yield from _model_events(built, {n: k for n, k in selected.items() if n in models}, manifest)
         yield from _generated_events(built, {n: k for n, k in generated.items() if n in selected})
-        yield from _check_events(built.results, checks, context.selected_asset_check_keys)
+        yield from _check_events(built, checks, context.selected_asset_check_keys)
         _raise_failures(built.results)
 
     return transforms
@@ -130,12 +134,17 @@ def _generated_spec(pipeline: Pipeline, name: str, key: dg.AssetKey) -> dg.Asset
 
 @dataclass(frozen=True)
 class _Built:
-    """What a step did. `results`: of the models and tests that ran; `unchanged`: row counts of the models that had no need to."""
+    """What a step did. `results`: of the models and tests that ran; `unchanged`: row counts of the models that had no need to;
+    `standing`: findings of tests that had no need to either; `misfits`: table to column to number of values that did not fit;
+    `migrations`: columns whose type this step changed."""
 
     project: TenantProject
     results: Sequence[NodeResult]
     unchanged: Mapping[str, int | None]
+    standing: Sequence[Finding]
     types: ColumnTypes
+    misfits: Mapping[str, Mapping[str, int]]
+    migrations: Sequence[Migration]
 
 
 def _build(
@@ -149,6 +158,7 @@ def _build(
     by_need: bool,
 ) -> _Built:
     """Run dbt on the selected models; `by_need`: on those among them that would come out otherwise than they are."""
+    began = datetime.now(UTC).isoformat(timespec="seconds")
     project = _prepare(session, pipeline)
     progress = Progress(context, per_asset=False)
     results: list[NodeResult] = []
@@ -173,10 +183,18 @@ def _build(
                 select=None if len(select) == len(planned.models) else sorted(select),
                 on_result=collect,
             )
-        record(connection, project, planned, results)
+        standing = record(connection, project, planned, results)
         column_facts.write(connection, project.prefix, project.tables)
         unchanged = {name: rows for name, rows in planned.rows.items() if name not in select}
-        return _Built(project, results, unchanged, _column_types(connection, session))
+        return _Built(
+            project,
+            results,
+            unchanged,
+            standing,
+            types=_column_types(connection, session),
+            misfits=count_misfits(connection, project.prefix, project.tables),
+            migrations=[migration for migration in project.migrations if migration.at >= began],
+        )
 
 
 def _prepare(session: TenantSession, pipeline: Pipeline) -> TenantProject:
@@ -247,11 +265,9 @@ def _model_events(built: _Built, selected: Mapping[str, dg.AssetKey], manifest: 
 def _generated_events(built: _Built, selected: Mapping[str, dg.AssetKey]) -> Iterator[Event]:
     by_name = {result.name: result for result in built.results if result.resource_type == "model"}
     for name, key in selected.items():
-        listed = [
-            _listed(table, by_name.get(table.name), built.unchanged)
-            for table in built.project.tables
-            if table.kind in GENERATED[name][0]
-        ]
+        tables = [table for table in built.project.tables if table.kind in GENERATED[name][0]]
+        listed = [_listed(table, by_name.get(table.name), built) for table in tables]
+        own = {table.name for table in tables}
         yield dg.MaterializeResult(
             asset_key=key,
             metadata={
@@ -266,17 +282,39 @@ def _generated_events(built: _Built, selected: Mapping[str, dg.AssetKey]) -> Ite
                     ]
                 ),
                 "failed": len([entry for entry in listed if entry["status"] in _FAILED]),
+                "unfit_values": sum(sum(entry.get("unfit_values", {}).values()) for entry in listed),
+                "migrations": dg.MetadataValue.json(
+                    [msgspec.to_builtins(m) for m in built.migrations if m.table in own]
+                ),
+                "retired": dg.MetadataValue.json(_retired(built.project, name)),
                 "dagster/row_count": sum(entry["row_count"] or 0 for entry in listed),
             },
         )
 
 
-def _listed(table: GeneratedTable, result: NodeResult | None, unchanged: Mapping[str, int | None]) -> dict[str, Any]:
+def _retired(project: TenantProject, asset: str) -> list[dict[str, str]]:
+    """Tables whose source is gone, which stay for a while as they are."""
+    start = "case_" if asset == "case_tables" else "form_"
+    return [
+        {"name": table.name, "since": table.since.isoformat(), "dropped_after": table.dropped_after.isoformat()}
+        for table in project.retirements
+        if table.name.startswith(start)
+    ]
+
+
+def _listed(table: GeneratedTable, result: NodeResult | None, built: _Built) -> dict[str, Any]:
     """One generated table as the bridge reads it."""
-    entry = {"name": table.name, "kind": table.kind, "source": table.source, "description": table.description}
+    entry: dict[str, Any] = {
+        "name": table.name,
+        "kind": table.kind,
+        "source": table.source,
+        "description": table.description,
+    }
+    if table.name in built.misfits:
+        entry |= {"unfit_values": built.misfits[table.name]}
     if result is None:
-        status = "success" if table.name in unchanged else "not built"
-        return entry | {"row_count": unchanged.get(table.name), "status": status}
+        status = "success" if table.name in built.unchanged else "not built"
+        return entry | {"row_count": built.unchanged.get(table.name), "status": status}
     cause = {"error": result.message or "unknown"} if result.status in _FAILED else {}
     return entry | {"row_count": result.rows, "status": result.status, **cause}
 
@@ -308,14 +346,20 @@ def _checks(
 
 
 def _check_events(
-    results: Iterable[NodeResult],
+    built: _Built,
     checks: Mapping[str, tuple[dg.AssetCheckSpec, dg.AssetCheckSeverity]],
     selected: Iterable[dg.AssetCheckKey],
 ) -> Iterator[Event]:
+    """Results of the tests that ran; of the others those that failed before, so that a run without news hides none."""
     wanted = set(selected)
-    for result in results:
-        spec, severity = checks.get(result.name, (None, dg.AssetCheckSeverity.ERROR))
-        if result.resource_type == "test" and spec and spec.key in wanted and result.status != "skipped":
+    ran = [
+        Finding(result.name, result.status, result.rows, result.message)
+        for result in built.results
+        if result.resource_type == "test" and result.status != "skipped"
+    ]
+    for result in (*ran, *built.standing):
+        spec, severity = checks.get(result.test, (None, dg.AssetCheckSeverity.ERROR))
+        if spec and spec.key in wanted:
             yield dg.AssetCheckResult(
                 asset_key=spec.asset_key,
                 check_name=spec.name,

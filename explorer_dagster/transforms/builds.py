@@ -7,10 +7,11 @@ changed or went, views only when their table came or went. In doubt a model is s
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import psycopg
 from psycopg import sql
 
@@ -43,15 +44,25 @@ class Model:
     group: str | None = None
 
 
+class Finding(msgspec.Struct, frozen=True):
+    """A test that did not pass when it was last run. `status`, `rows`, `message`: as in `NodeResult`."""
+
+    test: str
+    status: str
+    rows: int | None
+    message: str | None
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run has to build. `stale`: names of models; `rows`: row counts of the others, None for views; `versions`: raw table
-    to the instant of its latest change when the plan was made."""
+    to the instant of its latest change when the plan was made; `findings`: by model, of runs before."""
 
     models: Mapping[str, Model]
     stale: frozenset[str]
     rows: Mapping[str, int | None]
     versions: Mapping[str, str]
+    findings: Mapping[str, tuple[Finding, ...]]
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,7 @@ class _Built:
     versions: Mapping[str, str]
     oid: int
     rows: int | None
+    findings: tuple[Finding, ...]
 
 
 def models_of(project: TenantProject, static: Mapping[str, Any]) -> dict[str, Model]:
@@ -85,7 +97,7 @@ def plan(connection: Connection, project: TenantProject, models: Mapping[str, Mo
     connection.execute(
         sql.SQL(
             "create table if not exists {} (model text primary key, definition text not null, versions jsonb not null,"
-            " relation oid not null, row_count bigint, built_at timestamptz not null default now())"
+            " relation oid not null, row_count bigint, findings jsonb not null, built_at timestamptz not null default now())"
         ).format(sql.Identifier(schema, _TABLE))
     )
     versions = _versions(
@@ -100,12 +112,23 @@ def plan(connection: Connection, project: TenantProject, models: Mapping[str, Mo
         if not _is_fresh(model, built.get(name), oids.get(model.relation), versions, touched)
     }
     rows = {name: built[name].rows for name in models if name not in stale}
-    return Plan(models, frozenset(stale), rows, versions)
+    findings = {name: build.findings for name, build in built.items() if name in models}
+    return Plan(models, frozenset(stale), rows, versions, findings)
 
 
-def record(connection: Connection, project: TenantProject, done: Plan, results: Iterable[NodeResult]) -> None:
-    """Keep what was built, and that the models which were not stale are as of now too; models that failed are forgotten."""
+def record(
+    connection: Connection, project: TenantProject, done: Plan, results: Sequence[NodeResult]
+) -> tuple[Finding, ...]:
+    """Keep what was built, and that the models which were not stale are as of now too; models that failed are forgotten.
+
+    Gives the findings of earlier runs that still stand: their tests had no need to be run again.
+    """
     built = {result.name: result for result in results if result.resource_type == "model"}
+    tests = {result.name: result for result in results if result.resource_type == "test"}
+    standing = {
+        name: tuple(finding for finding in findings if finding.test not in tests)
+        for name, findings in done.findings.items()
+    }
     good = {name: result.rows for name, result in built.items() if result.status == "success"}
     current = {**done.rows, **good}
     oids = _oids(connection, project.prefix)
@@ -114,17 +137,32 @@ def record(connection: Connection, project: TenantProject, done: Plan, results: 
         cursor.execute(sql.SQL("delete from {} where model <> all(%s)").format(table), [list(current)])
         cursor.executemany(
             sql.SQL(
-                "insert into {} as b (model, definition, versions, relation, row_count) values (%s, %s, %s, %s, %s)"
-                " on conflict (model) do update set definition = excluded.definition, versions = excluded.versions,"
-                " relation = excluded.relation, row_count = excluded.row_count,"
+                "insert into {} as b (model, definition, versions, relation, row_count, findings)"
+                " values (%s, %s, %s, %s, %s, %s) on conflict (model) do update set definition = excluded.definition,"
+                " versions = excluded.versions, relation = excluded.relation, row_count = excluded.row_count,"
+                " findings = excluded.findings,"
                 " built_at = case when b.relation = excluded.relation then b.built_at else now() end"
             ).format(table),
             [
-                (name, model.definition, _json(model.raw, done.versions), oids[model.relation], rows)
+                (
+                    name,
+                    model.definition,
+                    _json(model.raw, done.versions),
+                    oids[model.relation],
+                    rows,
+                    msgspec.json.encode((*standing.get(name, ()), *_findings(name, tests.values()))).decode(),
+                )
                 for name, rows in current.items()
                 if (model := done.models[name]).relation in oids
             ],
         )
+    return tuple(finding for findings in standing.values() for finding in findings)
+
+
+def _findings(model: str, tests: Iterable[NodeResult]) -> Iterator[Finding]:
+    for test in tests:
+        if (test.attached_node or "").rpartition(".")[2] == model and test.status not in ("pass", "skipped"):
+            yield Finding(test.name, test.status, test.rows, test.message)
 
 
 def _raw_tables(node: Mapping[str, Any], static: Mapping[str, Any]) -> frozenset[str]:
@@ -207,10 +245,13 @@ def _versions(connection: Connection, schema: str, tables: Collection[str]) -> d
 
 
 def _built(connection: Connection, schema: str) -> dict[str, _Built]:
-    query = sql.SQL("select model, definition, versions, relation::bigint, row_count from {}").format(
+    query = sql.SQL("select model, definition, versions, relation::bigint, row_count, findings from {}").format(
         sql.Identifier(schema, _TABLE)
     )
-    return {name: _Built(*facts) for name, *facts in connection.execute(query)}
+    return {
+        name: _Built(definition, versions, oid, rows, msgspec.convert(findings, tuple[Finding, ...]))
+        for name, definition, versions, oid, rows, findings in connection.execute(query)
+    }
 
 
 def _oids(connection: Connection, prefix: str) -> dict[tuple[str, str], int]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from explorer_dagster.commcare.structure import CaseType, Form, Question, Structure
-from explorer_dagster.transforms.builds import Plan, models_of, plan, record
+from explorer_dagster.transforms.builds import Finding, Plan, models_of, plan, record
 from explorer_dagster.transforms.project import TenantProject
 from explorer_dagster.transforms.runner import write_manifest
 from tests.transforms.conftest import DBT_PROJECT, RAW_TABLES, Workshop
@@ -55,13 +55,15 @@ def _plan(workshop: Workshop, static: dict[str, Any], project: TenantProject) ->
         return plan(connection, project, models_of(project, static))
 
 
-def _build(workshop: Workshop, static: dict[str, Any], *more: str) -> set[str]:
-    """One run as the pipeline does it; the tables among the models it built."""
+def _build(workshop: Workshop, static: dict[str, Any], *more: str, standing: list[Finding] | None = None) -> set[str]:
+    """One run as the pipeline does it; the tables among the models it built. `standing` gets the findings of earlier runs."""
     project = workshop.prepare(structure(*more))
     planned = _plan(workshop, static, project)
     results = workshop.run(project, select=sorted(planned.stale)).results if planned.stale else ()
     with workshop.tenant.rw.connect(autocommit=True) as connection:
-        record(connection, project, planned, results)
+        found = record(connection, project, planned, results)
+    if standing is not None:
+        standing += found
     return {name for name in planned.stale if planned.models[name].kind != "view"}
 
 
@@ -145,3 +147,18 @@ def test_a_model_that_failed_is_built_again(workshop: Workshop, static: dict[str
 def test_a_raw_table_that_comes_is_read(workshop: Workshop, static: dict[str, Any]) -> None:
     workshop.make_raw("raw_ucr_rows")
     assert _build(workshop, static) == {"ucr_rows"}
+
+
+def test_what_a_test_found_stands_until_it_is_run_again(workshop: Workshop, static: dict[str, Any]) -> None:
+    """Nobody is told of the users who submitted the forms: a run that has no need to look again does not hide it."""
+    of_earlier_runs: list[Finding] = []
+    workshop.add_case("c7", "child")
+    assert "forms" not in _build(workshop, static, standing=of_earlier_runs)
+    [finding] = [finding for finding in of_earlier_runs if finding.test.startswith("relationships_forms_user_id")]
+    assert (finding.status, finding.rows) == ("warn", workshop.read("select count(*) from forms")[0][0])
+    workshop.add("raw_users", {"id": "u1", "username": "amina"}, user_id="u1", username="amina", is_active=True)
+    of_earlier_runs.clear()
+    assert {"users"} <= _build(workshop, static, standing=of_earlier_runs)
+    assert not [finding for finding in of_earlier_runs if finding.test.startswith("relationships_forms_user_id")]
+    _build(workshop, static, standing=of_earlier_runs)
+    assert not [finding for finding in of_earlier_runs if finding.test.startswith("relationships_forms_user_id")]
