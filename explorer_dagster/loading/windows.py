@@ -163,27 +163,34 @@ class WindowWalk:
             while (window := self._next_window()) is not None:
                 while self._walk_page(window):
                     pass
-        finally:
+        except BaseException:
             with self._changed:
-                self._workers -= 1
-                self._changed.notify_all()
+                self._leave()
+            raise
 
     def _next_window(self) -> Window | None:
-        """What to walk next; None when there is nothing more for this thread."""
+        """What to walk next; None when there is nothing more for this thread, which has then left."""
         with self._changed:
             while not self._pages.is_closed:
                 if self._workers > self._useful_workers():
+                    self._leave()
                     return None
                 window = self._take_window()
                 if window is not None:
                     self._active.add(window)
                     return window
                 if not self._active:
+                    self._leave()
                     return None
                 self._idle += 1
                 self._changed.wait()
                 self._idle -= 1
             raise Closed
+
+    def _leave(self) -> None:
+        """One thread less, from the moment it is decided: of two that are one too many only one may go."""
+        self._workers -= 1
+        self._changed.notify_all()
 
     def _take_window(self) -> Window | None:
         if self._waiting:

@@ -228,6 +228,21 @@ def test_a_throttled_walk_goes_on_with_fewer_requests_at_a_time(paging: str) -> 
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
+def test_threads_that_come_and_go_leave_nothing_unread(paging: str) -> None:
+    """Of threads that all see that they are too many, one stays."""
+    instants = spread(3000, timedelta(days=1))
+    for _ in range(4):
+        server = ModelServer(dict(instants))
+        with client_of(server, 6) as client:
+            limiter: Any = client.limiter
+            found = set[str]()
+            for number, batch in enumerate(Walk(client, source(paging, 20)).batches()):
+                found |= {row.id for row in batch.rows}
+                limiter.width = 1 if number % 8 == 0 else 6 if number % 8 == 4 else limiter.width
+        assert found == instants.keys()
+
+
+@pytest.mark.parametrize("paging", PAGINGS)
 def test_a_page_that_the_server_cannot_give_is_asked_for_in_smaller_ones(paging: str) -> None:
     instants = spread(2000, timedelta(days=1))
     server = ModelServer(dict(instants), slow_pages=100, latency_s=0.001)
