@@ -10,6 +10,9 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
 
 from explorer_dagster.commcare.client import CommCareClient
 from explorer_dagster.loading.ahead import PageQueue
@@ -167,14 +170,32 @@ class Walk:
         def params(size: int) -> Params:
             return tuple({**dict(link), "limit": str(size)}.items())
 
+        def fetch_exactly(size: int) -> Page:
+            return pages.fetch(lambda: _on(track, self._fetcher.fetch(params(size), size)))
+
         while True:
             page = pages.fetch(lambda: _on(track, self._fetcher.fetch_sized(params)))
+            page = self._ended_with_document(page, fetch_exactly)
             if not page.records or not page.next:
                 return
             link = self._fetcher.next_params(page)
             if link == first or hash(link) in followed:
                 raise self._fetcher.endless("the server names a page that was read before", page.number)
             followed.add(hash(link))
+
+    def _ended_with_document(self, page: Page, fetch_exactly: Callable[[int], Page]) -> Page:
+        """The page, or one from the same place that does not end within a document: UCR's link leads behind the whole of it.
+
+        Asked for without the last document, or larger when there is no other in it.
+        """
+        while (whole := _rows_of_whole_documents(page)) < len(page.records):
+            again = fetch_exactly(whole or 2 * len(page.records))
+            if not whole and len(again.records) <= len(page.records):
+                raise self._fetcher.endless("one document has more rows than a page holds", page.number)
+            if whole and list(map(bytes, again.records)) == list(map(bytes, page.records[:whole])):
+                return again
+            page = again
+        return page
 
     def _single(self, pages: PageQueue, part: Pass) -> None:
         pages.fetch(lambda: self._fetcher.fetch(self._params(part)))
@@ -248,6 +269,30 @@ class _Forms:
             *((("indexed_on_end", _without_zone(end)),) if end is not None else ()),
             *((("offset", str(offset)),) if offset else ()),
         )
+
+
+class _UcrRow(msgspec.Struct):
+    doc_id: Any = None
+    repeat_iteration: Any = None
+
+
+def _rows_of_whole_documents(page: Page) -> int:
+    """How many rows stand before the document that a full page may have cut: all of them where documents have one row each."""
+    rows = page.records
+    if not rows or len(rows) < min(page.limit or page.asked, page.asked):
+        return len(rows)
+    try:
+        last = _ucr_row(rows[-1])
+        place = len(rows) - 1
+        while place and _ucr_row(rows[place - 1]).doc_id == last.doc_id:
+            place -= 1
+    except msgspec.DecodeError:
+        return len(rows)
+    is_alone = place == len(rows) - 1 and last.repeat_iteration is None
+    return len(rows) if is_alone else place
+
+
+_ucr_row = msgspec.json.Decoder(_UcrRow).decode
 
 
 def _on(track: Track, page: Page) -> Page:
