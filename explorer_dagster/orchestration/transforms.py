@@ -274,13 +274,7 @@ def _generated_events(built: _Built, selected: Mapping[str, dg.AssetKey]) -> Ite
                 "tables": dg.MetadataValue.json(listed),
                 "overview": dg.MetadataValue.md(_overview(listed)),
                 "table_count": len(listed),
-                "rebuilt": len(
-                    [
-                        table
-                        for table in built.project.tables
-                        if table.kind in GENERATED[name][0] and table.name in by_name
-                    ]
-                ),
+                "rebuilt": len(own & by_name.keys()),
                 "failed": len([entry for entry in listed if entry["status"] in _FAILED]),
                 "unfit_values": sum(sum(entry.get("unfit_values", {}).values()) for entry in listed),
                 "migrations": dg.MetadataValue.json(

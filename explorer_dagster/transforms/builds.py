@@ -77,9 +77,8 @@ class _Built:
 def models_of(project: TenantProject, static: Mapping[str, Any]) -> dict[str, Model]:
     """All models of the project by name; `static`: dbt's manifest of the static ones."""
     shared = hashlib.sha256(project.static_hash.encode())
-    nodes = {uid: node for uid, node in static["nodes"].items() if node["resource_type"] == "model"}
     models = {}
-    for node in nodes.values():
+    for node in (node for node in static["nodes"].values() if node["resource_type"] == "model"):
         layer = node["fqn"][1]
         relation = (f"{project.prefix}_{layer}", node["alias"])
         raw = _raw_tables(node, static)
@@ -105,7 +104,7 @@ def plan(connection: Connection, project: TenantProject, models: Mapping[str, Mo
     )
     built = _built(connection, schema)
     oids = _oids(connection, project.prefix)
-    touched = _Touched(connection, project.prefix, versions)
+    touched = _Touched(connection, project.prefix)
     stale = {
         name
         for name, model in models.items()
@@ -177,8 +176,8 @@ def _raw_tables(node: Mapping[str, Any], static: Mapping[str, Any]) -> frozenset
 
 def _generated(table: GeneratedTable, definition: str, schema: str) -> Model:
     raw = _CUT_FROM[table.kind][0]
-    # A repeat group's source is the form's xmlns and the path of the group.
-    group = table.source.split(" ")[0] if table.kind == "repeat" else table.source
+    # A repeat group's source is the form's xmlns, which may hold anything, and the path of the group, which holds no space.
+    group = table.source.rpartition(" ")[0] if table.kind == "repeat" else table.source
     return Model(table.name, definition, (schema, table.name), frozenset({raw}), table.kind, group)
 
 
@@ -199,10 +198,9 @@ def _is_fresh(
 class _Touched:
     """Case types and forms with rows that came, changed or went since an instant; each question is asked once."""
 
-    def __init__(self, connection: Connection, prefix: str, versions: Mapping[str, str]) -> None:
+    def __init__(self, connection: Connection, prefix: str) -> None:
         self._connection = connection
         self._prefix = prefix
-        self._versions = versions
         self._known: dict[tuple[str, str], Collection[str | None]] = {}
 
     def groups(self, kind: str, since: str) -> Collection[str | None]:
