@@ -17,9 +17,10 @@ from explorer_dagster.runtime_state import private_secret
 from explorer_dagster.settings import Settings
 from mcp_bridge.access import Caller
 from mcp_bridge.checks import FailingChecks
-from mcp_bridge.dagster_client import DagsterClient
+from mcp_bridge.dagster_client import AssetState, DagsterClient
 from mcp_bridge.freshness import FreshnessRules
 from mcp_bridge.kept import Kept
+from mcp_bridge.run_results import RunResults
 from mcp_bridge.sql import Executor, PageCursors
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _CURSOR_KEY = "bridge.key"
 # About 0.2 MB each for a tenant of 100 tables.
 _KEPT_TENANTS = 1000
+_KEPT_PIPELINES = 50
+_DEFINITIONS_S = 60.0
 
 
 @dataclass
@@ -36,18 +39,21 @@ class Bridge:
     """`caller` tells who makes the call being served; `stopping` that calls are cancelled because the bridge shuts down.
 
     `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes. `semantics`: of
-    each pipeline. `tables` and `meanings`: what was last found out of each tenant, until its tables change.
+    each pipeline. `tables` and `meanings`: what was last found out of each tenant, until its tables change. `definitions`: the
+    assets of each pipeline without what is materialized of them.
     """
 
     settings: Settings
     caller: Callable[[], Caller]
     pipelines: dict[str, Pipeline]
     dagster: DagsterClient
+    results: RunResults
     checks: FailingChecks
     freshness: FreshnessRules
     semantics: dict[str, Semantics]
     tables: "Kept[TenantTables]" = field(default_factory=lambda: Kept(_KEPT_TENANTS))
     meanings: "Kept[Meaning]" = field(default_factory=lambda: Kept(_KEPT_TENANTS))
+    definitions: Kept[list[AssetState]] = field(default_factory=lambda: Kept(_KEPT_PIPELINES, _DEFINITIONS_S))
     launch_locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = field(default_factory=dict)
     stopping: bool = False
@@ -62,8 +68,9 @@ class Bridge:
         folder = settings.project_dir / "pipelines"
         pipelines = load_pipelines(folder)
         semantics = {name: load_semantics(folder, pipeline) for name, pipeline in pipelines.items()}
-        checks, freshness = FailingChecks(dagster), FreshnessRules(dagster)
-        return cls(settings, caller, pipelines, dagster, checks, freshness, semantics)
+        results = RunResults(dagster)
+        checks, freshness = FailingChecks(results), FreshnessRules(dagster)
+        return cls(settings, caller, pipelines, dagster, results, checks, freshness, semantics)
 
     async def aclose(self) -> None:
         await self.dagster.aclose()

@@ -6,7 +6,8 @@ An answer names the checks of exactly the run that filled a table: Dagster's own
 import asyncio
 from collections import OrderedDict
 
-from mcp_bridge.dagster_client import CheckResult, DagsterClient, UnknownRun
+from mcp_bridge.dagster_client import CheckResult
+from mcp_bridge.run_results import RunResults
 
 _KEPT_RUNS = 2000
 
@@ -14,8 +15,8 @@ _KEPT_RUNS = 2000
 class FailingChecks:
     """Failed checks by run."""
 
-    def __init__(self, dagster: DagsterClient) -> None:
-        self._dagster = dagster
+    def __init__(self, results: RunResults) -> None:
+        self._results = results
         self._kept: OrderedDict[str, tuple[CheckResult, ...]] = OrderedDict()
 
     async def of(self, run_ids: set[str]) -> dict[str, tuple[CheckResult, ...]]:
@@ -27,14 +28,9 @@ class FailingChecks:
         if run_id in self._kept:
             self._kept.move_to_end(run_id)
             return self._kept[run_id]
-        try:
-            finished = (await self._dagster.run(run_id)).finished
-            events = await self._dagster.events(run_id)
-        except UnknownRun:
-            return ()
-        failed = tuple(event.check for event in events if event.check is not None and not event.check.passed)
-        if finished:
-            self._kept[run_id] = failed
+        result = await self._results.of(run_id)
+        if result.finished:
+            self._kept[run_id] = result.failing
             if len(self._kept) > _KEPT_RUNS:
                 self._kept.popitem(last=False)
-        return failed
+        return result.failing

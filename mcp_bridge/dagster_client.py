@@ -189,6 +189,8 @@ class DagsterClient:
         self._http = httpx.AsyncClient(timeout=timeout_s, trust_env=False, follow_redirects=False)
         self._url: str | None = None
         self._feeds: dict[str, _Feed] = {}
+        # Told of each run that somebody has followed to its end, with its whole log.
+        self.on_finished: Callable[[Run, list[RunEvent]], object] = lambda run, events: None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -334,6 +336,20 @@ class DagsterClient:
             if not more:
                 return events
 
+    async def results(self, run_id: str) -> tuple[Run, list[RunEvent]]:
+        """The run, and of its log so far what it materialized and which checks it evaluated.
+
+        Raises:
+            UnknownRun: no such run.
+        """
+        found: list[RunEvent] = []
+        cursor: str | None = None
+        more = True
+        while more:
+            run, page, cursor, more = await self._poll(run_id, cursor, _RESULTS)
+            found += page
+        return run, found
+
     @contextlib.asynccontextmanager
     async def watch(self, run_id: str) -> AsyncIterator["RunWatch"]:
         """Follow a run from its first event on. Watchers of one run share one poller."""
@@ -361,24 +377,30 @@ class DagsterClient:
                 for event in await watch.events(timeout_s=15.0):
                     yield event
 
-    async def _poll(self, run_id: str, cursor: str | None) -> tuple[Run, list[RunEvent], str | None, bool]:
-        data = await self._query(_LOG, r=run_id, c=cursor, n=_EVENTS_PER_POLL)
+    async def _poll(
+        self, run_id: str, cursor: str | None, document: str | None = None
+    ) -> tuple[Run, list[RunEvent], str | None, bool]:
+        data = await self._query(document or _LOG, r=run_id, c=cursor, n=_EVENTS_PER_POLL)
         if data["runOrError"]["__typename"] != "Run" or data["logsForRun"]["__typename"] != "EventConnection":
             raise _unknown_run(run_id)
         log = data["logsForRun"]
-        return _run(data["runOrError"]), [_event(row) for row in log["events"]], log["cursor"], bool(log["hasMore"])
+        events = [_event(row) for row in log["events"] if "timestamp" in row]
+        return _run(data["runOrError"]), events, log["cursor"], bool(log["hasMore"])
 
     # -- assets and partitions ----------------------------------------------------------------------------------------
 
-    async def assets(self, job: str, partition: str | None = None) -> list[AssetState]:
-        """The job's assets; with `partition`, each with its latest materialization there.
+    async def assets(
+        self, job: str, partition: str | None = None, keys: Sequence[Sequence[str]] | None = None
+    ) -> list[AssetState]:
+        """The job's assets, or those of `keys`; with `partition`, each with its latest materialization there.
 
         Raises:
             DagsterUnavailable: also when the job is not among what the code location defines.
         """
         pipeline = {"pipelineName": job, "repositoryName": REPOSITORY, "repositoryLocationName": LOCATION}
         partitions = [partition] if partition is not None else []
-        nodes = (await self._query(_ASSETS, p=pipeline, k=partitions, m=partition is not None))["assetNodes"]
+        wanted = None if keys is None else [{"path": list(key)} for key in keys]
+        nodes = (await self._query(_ASSETS, p=pipeline, a=wanted, k=partitions, m=partition is not None))["assetNodes"]
         return [_asset(node) for node in nodes]
 
     async def schedule(self, name: str) -> Schedule | None:
@@ -543,6 +565,8 @@ class _Feed:
                 self.complete = run.finished and not page and self.run is not None and self.run.finished
                 self.run = run
                 self.log += page
+                if self.complete:
+                    client.on_finished(run, self.log)
             except DagsterUnavailable as error:
                 failures, more = failures + 1, False
                 self._failure = error if failures >= self._MAX_FAILURES else None
@@ -693,17 +717,28 @@ _TERMINATE = f"""mutation($r: String!, $p: TerminateRunPolicy) {{
   terminateRun(runId: $r, terminatePolicy: $p) {{ __typename
   ... on TerminateRunSuccess {{ run {{ {_RUN_FIELDS} }} }} ... on TerminateRunFailure {{ message }}
   ... on Error {{ message }} }} }}"""
-_LOG = f"""query($r: ID!, $c: String, $n: Int) {{ runOrError(runId: $r) {{ __typename ... on Run {{ {_RUN_FIELDS} }} }}
+_LOG_OF = """query($r: ID!, $c: String, $n: Int) {{ runOrError(runId: $r) {{ __typename ... on Run {{ {run} }} }}
   logsForRun(runId: $r, afterCursor: $c, limit: $n) {{ __typename
-  ... on EventConnection {{ cursor hasMore events {{ __typename
-    ... on MessageEvent {{ timestamp message level stepKey }}
-    ... on MaterializationEvent {{ partition assetKey {{ path }} metadataEntries {{ ...Metadata }} }}
-    ... on ObservationEvent {{ partition assetKey {{ path }} metadataEntries {{ ...Metadata }} }}
-    ... on AssetMaterializationPlannedEvent {{ assetKey {{ path }} }}
-    ... on AssetCheckEvaluationEvent {{ evaluation {{ checkName assetKey {{ path }} success severity description
-      metadataEntries {{ ...Metadata }} }} }}
-    ... on ExecutionStepFailureEvent {{ {_ERROR} }} ... on RunFailureEvent {{ {_ERROR} }} }} }} }} }} {_METADATA}"""
-_ASSETS = f"""query($p: PipelineSelector!, $k: [String!], $m: Boolean!) {{ assetNodes(pipeline: $p) {{
+  ... on EventConnection {{ cursor hasMore events {{ __typename {events} }} }} }} }} {metadata}"""
+_MATERIALIZED = "partition assetKey { path } metadataEntries { ...Metadata }"
+_EVALUATED = "evaluation { checkName assetKey { path } success severity description metadataEntries { ...Metadata } }"
+_MESSAGE = "timestamp message level stepKey"
+_LOG = _LOG_OF.format(
+    run=_RUN_FIELDS,
+    metadata=_METADATA,
+    events=f"""... on MessageEvent {{ {_MESSAGE} }} ... on MaterializationEvent {{ {_MATERIALIZED} }}
+    ... on ObservationEvent {{ {_MATERIALIZED} }} ... on AssetMaterializationPlannedEvent {{ assetKey {{ path }} }}
+    ... on AssetCheckEvaluationEvent {{ {_EVALUATED} }}
+    ... on ExecutionStepFailureEvent {{ {_ERROR} }} ... on RunFailureEvent {{ {_ERROR} }}""",
+)
+_RESULTS = _LOG_OF.format(
+    run=_RUN_FIELDS,
+    metadata=_METADATA,
+    events=f"""... on MaterializationEvent {{ {_MESSAGE} {_MATERIALIZED} }}
+    ... on AssetCheckEvaluationEvent {{ {_MESSAGE} {_EVALUATED} }}""",
+)
+_ASSETS = f"""query($p: PipelineSelector!, $a: [AssetKeyInput!], $k: [String!], $m: Boolean!) {{
+  assetNodes(pipeline: $p, assetKeys: $a) {{
   assetKey {{ path }} description groupName kinds dependencyKeys {{ path }} dependedByKeys {{ path }}
   latestMaterializationByPartition(partitions: $k) @include(if: $m) {{ runId timestamp
     metadataEntries {{ ...Metadata }} }} }} }}

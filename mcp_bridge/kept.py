@@ -22,17 +22,18 @@ class _Entry(Generic[T]):
 
 
 class Kept(Generic[T]):
-    """At most `capacity` values, those used last. For use inside one event loop."""
+    """At most `capacity` values, those used last; settled ones hold for `settled_s`. For use inside one event loop."""
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, settled_s: float = _SETTLED_S) -> None:
         self._capacity = capacity
+        self._settled_s = settled_s
         self._entries: OrderedDict[Hashable, _Entry[T]] = OrderedDict()
         self._locks: dict[Hashable, tuple[asyncio.Lock, int]] = {}
 
     async def get(self, key: Hashable, mark: Hashable, make: Callable[[], Awaitable[tuple[T, bool]]]) -> T:
         """The value for `key` under `mark`, made anew when there is none that holds.
 
-        `make` gives the value and whether it is settled: one that is not is kept for two seconds, a settled one for ten minutes.
+        `make` gives the value and whether it is settled: one that is not is kept for two seconds.
         Of callers at the same time one makes it, the others wait.
         """
         entry = self._holding(key, mark)
@@ -58,7 +59,7 @@ class Kept(Generic[T]):
 
     async def _made(self, key: Hashable, mark: Hashable, make: Callable[[], Awaitable[tuple[T, bool]]]) -> T:
         value, settled = await make()
-        self._entries[key] = _Entry(mark, value, time.monotonic() + (_SETTLED_S if settled else _UNSETTLED_S))
+        self._entries[key] = _Entry(mark, value, time.monotonic() + (self._settled_s if settled else _UNSETTLED_S))
         self._entries.move_to_end(key)
         if len(self._entries) > self._capacity:
             self._entries.popitem(last=False)

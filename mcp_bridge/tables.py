@@ -15,27 +15,30 @@ from explorer_dagster.catalog import State, Tenant, TenantSchema
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.registry import Pipeline
 from mcp_bridge.bridge import Bridge
-from mcp_bridge.dagster_client import AssetState, CheckResult, DagsterUnavailable, UnknownRun
+from mcp_bridge.dagster_client import AssetState, CheckResult, DagsterUnavailable
 from mcp_bridge.envelope import age_s, iso
 from mcp_bridge.freshness import NO_SCHEDULE, FreshnessRule
 from mcp_bridge.relations import LiveTables, live_tables
+from mcp_bridge.run_results import KEPT_METADATA, RunResult
 
 Freshness = Literal["fresh", "stale", "unknown"]
 _DAGSTER_TIMEOUT_S = 8.0
 _MAX_CHECKS = 10
-# What answers are made of; the rest of an asset's metadata is for people and long.
-_KEPT_METADATA = ("tables", "dagster/row_count", "rows_rejected", "dagster/column_lineage")
 
 Failing = dict[str, tuple[CheckResult, ...]]
 
 
 @dataclass(frozen=True)
 class Known:
-    """What Dagster says of a tenant's partition, or why it does not: then everything else is empty."""
+    """What Dagster says of a tenant's partition, or why it does not: then everything else is empty.
+
+    `settled`: the run that wrote the schemas last has ended, so that it will add nothing.
+    """
 
     assets: dict[tuple[str, ...], AssetState] = field(default_factory=dict)
     failing: Failing = field(default_factory=dict)
     rule: FreshnessRule = NO_SCHEDULE
+    settled: bool = False
     problem: DagsterUnavailable | None = None
 
 
@@ -128,25 +131,10 @@ async def tenant_tables(bridge: Bridge, tenant: Tenant) -> TenantTables:
 
 async def _read(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> tuple[TenantTables, bool]:
     """All there is to know now, and whether it will hold until the catalog speaks of another run."""
-    # Asked first: what a run leaves with Dagster may come after it has let go of the schemas, but not after its end.
-    settled = await _settled(bridge, schema)
     live, known = await asyncio.gather(
-        to_thread.run_sync(live_tables, bridge, tenant), known_to_dagster(bridge, tenant)
+        to_thread.run_sync(live_tables, bridge, tenant), known_to_dagster(bridge, tenant, schema)
     )
-    return join(bridge, tenant, live, known), settled and known.problem is None and live.schema == schema
-
-
-async def _settled(bridge: Bridge, schema: TenantSchema) -> bool:
-    if schema.state is State.MATERIALIZING:
-        return False
-    if schema.run_id is None:
-        return True
-    try:
-        return (await bridge.dagster.run(schema.run_id)).finished
-    except UnknownRun:
-        return True
-    except ExplorerError:
-        return False
+    return join(bridge, tenant, live, known), known.settled and live.schema == schema
 
 
 def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> TenantTables:
@@ -184,17 +172,19 @@ def table_warnings(facts: list[TableFacts]) -> list[str]:
     return warnings
 
 
-async def known_to_dagster(bridge: Bridge, tenant: Tenant) -> Known:
+async def known_to_dagster(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> Known:
     """Assets and failed checks of the tenant's partition, or why they cannot be had."""
     pipelines = list(bridge.pipelines_of(tenant))
     try:
         async with asyncio.timeout(_DAGSTER_TIMEOUT_S):
-            found = await asyncio.gather(*(bridge.dagster.assets(p.name, tenant.key) for p in pipelines))
-            assets = {asset.key: _without_rest(asset) for states in found for asset in states}
-            run_ids = {asset.run_id for asset in assets.values() if asset.run_id}
-            failing = await bridge.checks.of(run_ids)
+            # The log of the run that wrote the schemas last tells nearly all, in one question.
+            last = await bridge.results.of(schema.run_id) if schema.run_id else RunResult(finished=True)
+            found = await asyncio.gather(*(_assets(bridge, p, tenant, last) for p in pipelines))
+            assets = {asset.key: asset for states in found for asset in states}
+            failing = await bridge.checks.of({asset.run_id for asset in assets.values() if asset.run_id})
             rules = [await bridge.freshness.of(pipeline) for pipeline in pipelines]
-            return Known(assets, failing, min(rules, key=lambda rule: rule.stale_after_s, default=NO_SCHEDULE))
+            rule = min(rules, key=lambda rule: rule.stale_after_s, default=NO_SCHEDULE)
+            return Known(assets, failing, rule, last.finished and schema.state is not State.MATERIALIZING)
     except DagsterUnavailable as error:
         return Known(problem=error)
     except TimeoutError:
@@ -204,8 +194,24 @@ async def known_to_dagster(bridge: Bridge, tenant: Tenant) -> Known:
         return Known(problem=DagsterUnavailable(error.message, next_step=error.next_step))
 
 
-def _without_rest(asset: AssetState) -> AssetState:
-    return replace(asset, metadata={name: asset.metadata[name] for name in _KEPT_METADATA if name in asset.metadata})
+async def _assets(bridge: Bridge, pipeline: Pipeline, tenant: Tenant, last: RunResult) -> list[AssetState]:
+    """The pipeline's assets as they were materialized last: by the run of `last`, else by whichever Dagster knows of."""
+
+    async def make() -> tuple[list[AssetState], bool]:
+        return await bridge.dagster.assets(pipeline.name), True
+
+    defined = await bridge.definitions.get(pipeline.name, None, make)
+    other = [asset.key for asset in defined if asset.key not in last.materialized]
+    earlier = {a.key: a for a in await bridge.dagster.assets(pipeline.name, tenant.key, other)} if other else {}
+    return [_as_last_made(asset, last, earlier) for asset in defined]
+
+
+def _as_last_made(asset: AssetState, last: RunResult, earlier: dict[tuple[str, ...], AssetState]) -> AssetState:
+    found = last.materialized.get(asset.key)
+    if found is not None:
+        return replace(asset, run_id=found.run_id, materialized_at=found.at, metadata=found.metadata)
+    state = earlier.get(asset.key, asset)
+    return replace(state, metadata={name: state.metadata[name] for name in KEPT_METADATA if name in state.metadata})
 
 
 def _generated(assets: dict[tuple[str, ...], AssetState]) -> dict[str, tuple[AssetState, dict[str, Any]]]:
