@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
+from itertools import chain
 from typing import Any
 
 import dagster as dg
@@ -17,6 +18,7 @@ from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 
 from explorer_dagster.commcare.structure import Structure
 from explorer_dagster.errors import ExplorerError
+from explorer_dagster.orchestration import table_checks
 from explorer_dagster.orchestration.partitions import tenants
 from explorer_dagster.orchestration.progress import Progress
 from explorer_dagster.orchestration.session import Platform, TenantSession, failure
@@ -90,7 +92,10 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"{pipeline.asset_prefix}_transforms",
         specs=specs,
-        check_specs=[check for check, _ in checks.values()],
+        check_specs=[
+            *(check for check, _ in checks.values()),
+            *(check for key in generated.values() for check in table_checks.specs(key)),
+        ],
         partitions_def=tenants,
         can_subset=True,
     )
@@ -105,8 +110,11 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         except ExplorerError as error:
             raise failure(error) from error
         yield from _model_events(built, {n: k for n, k in selected.items() if n in models}, manifest)
-        yield from _generated_events(built, {n: k for n, k in generated.items() if n in selected})
+        listed = {name: key for name, key in generated.items() if name in selected}
+        yield from _generated_events(built, listed)
         yield from _check_events(built, checks, context.selected_asset_check_keys)
+        for name, key in listed.items():
+            yield from table_checks.results(key, _tested(built, name), context.selected_asset_check_keys)
         _raise_failures(built.results)
 
     return transforms
@@ -135,13 +143,13 @@ def _generated_spec(pipeline: Pipeline, name: str, key: dg.AssetKey) -> dg.Asset
 @dataclass(frozen=True)
 class _Built:
     """What a step did. `results`: of the models and tests that ran; `unchanged`: row counts of the models that had no need to;
-    `standing`: findings of tests that had no need to either; `misfits`: table to column to number of values that did not fit;
-    `migrations`: columns whose type this step changed."""
+    `findings`: by model, of the tests that did not pass when they were last run, in this step or before; `misfits`: table to
+    column to number of values that did not fit; `migrations`: columns whose type this step changed."""
 
     project: TenantProject
     results: Sequence[NodeResult]
     unchanged: Mapping[str, int | None]
-    standing: Sequence[Finding]
+    findings: Mapping[str, Sequence[Finding]]
     types: ColumnTypes
     misfits: Mapping[str, Mapping[str, int]]
     migrations: Sequence[Migration]
@@ -183,14 +191,14 @@ def _build(
                 select=None if len(select) == len(planned.models) else sorted(select),
                 on_result=collect,
             )
-        standing = record(connection, project, planned, results)
+        record(connection, project, planned, results)
         column_facts.write(connection, project.prefix, project.tables)
         unchanged = {name: rows for name, rows in planned.rows.items() if name not in select}
         return _Built(
             project,
             results,
             unchanged,
-            standing,
+            _findings(results, planned.findings),
             types=_column_types(connection, session),
             misfits=count_misfits(connection, project.prefix, project.tables),
             migrations=[migration for migration in project.migrations if migration.at >= began],
@@ -219,6 +227,17 @@ def _models_behind(project: TenantProject, selected: Mapping[str, dg.AssetKey]) 
 def _asset_of(result: NodeResult, project: TenantProject) -> str:
     kind = next(table.kind for table in project.tables if table.name == result.name)
     return next(name for name, (kinds, _) in GENERATED.items() if kind in kinds)
+
+
+def _findings(results: Sequence[NodeResult], before: Mapping[str, Sequence[Finding]]) -> dict[str, list[Finding]]:
+    """What tests found, by model: now, or before where they had no need to be run again."""
+    ran = {result.name: result for result in results if result.resource_type == "test" and result.status != "skipped"}
+    found = {model: [old for old in findings if old.test not in ran] for model, findings in before.items()}
+    for test in ran.values():
+        if test.status != "pass":
+            model = (test.attached_node or "").rpartition(".")[2]
+            found.setdefault(model, []).append(Finding(test.name, test.status, test.rows, test.message))
+    return found
 
 
 def _column_types(connection: psycopg.Connection[tuple[Any, ...]], session: TenantSession) -> ColumnTypes:
@@ -339,6 +358,16 @@ def _checks(
     return found
 
 
+def _tested(built: _Built, asset: str) -> list[table_checks.TestedTable]:
+    """The asset's tables as far as they are there, with what their tests found."""
+    there = {result.name for result in built.results if result.status == "success"} | built.unchanged.keys()
+    return [
+        table_checks.TestedTable(table, built.findings.get(table.name, ()), built.misfits.get(table.name, {}))
+        for table in built.project.tables
+        if table.kind in GENERATED[asset][0] and table.name in there
+    ]
+
+
 def _check_events(
     built: _Built,
     checks: Mapping[str, tuple[dg.AssetCheckSpec, dg.AssetCheckSeverity]],
@@ -346,12 +375,12 @@ def _check_events(
 ) -> Iterator[Event]:
     """Results of the tests that ran; of the others those that failed before, so that a run without news hides none."""
     wanted = set(selected)
-    ran = [
+    passed = [
         Finding(result.name, result.status, result.rows, result.message)
         for result in built.results
-        if result.resource_type == "test" and result.status != "skipped"
+        if result.resource_type == "test" and result.status == "pass"
     ]
-    for result in (*ran, *built.standing):
+    for result in (*passed, *chain.from_iterable(built.findings.values())):
         spec, severity = checks.get(result.test, (None, dg.AssetCheckSeverity.ERROR))
         if spec and spec.key in wanted:
             yield dg.AssetCheckResult(
