@@ -15,7 +15,8 @@ from explorer_dagster.catalog import State, Tenant, TenantSchema
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.registry import Pipeline
 from mcp_bridge.bridge import Bridge
-from mcp_bridge.dagster_client import AssetState, CheckResult, DagsterUnavailable
+from mcp_bridge.checks import FailedCheck
+from mcp_bridge.dagster_client import AssetState, DagsterUnavailable
 from mcp_bridge.envelope import age_s, iso
 from mcp_bridge.freshness import NO_SCHEDULE, FreshnessRule
 from mcp_bridge.relations import LiveTables, live_tables
@@ -25,7 +26,7 @@ Freshness = Literal["fresh", "stale", "unknown"]
 _DAGSTER_TIMEOUT_S = 8.0
 _MAX_CHECKS = 10
 
-Failing = dict[str, tuple[CheckResult, ...]]
+Failing = dict[str, tuple[FailedCheck, ...]]
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,7 @@ def _facts(
     relation = known.live.relations[name]
     asset, entry = generated or (_asset_of(known, name, is_raw), {})
     counted = entry.get("row_count") if generated else (asset.metadata.get("dagster/row_count") if asset else None)
-    provenance = _provenance(known.assets, asset, failing) if asset else None
+    provenance = _provenance(name, known.assets, asset, failing) if asset else None
     if provenance and generated and entry.get("status") != "success":
         provenance = replace(provenance, run_id=None, materialized_at=None, left_behind=True)
     described = relation.comment or entry.get("description") or (asset.description if asset else None)
@@ -264,13 +265,16 @@ def _asset_of(known: TenantTables, name: str, is_raw: bool) -> AssetState | None
     return None
 
 
-def _provenance(assets: dict[tuple[str, ...], AssetState], asset: AssetState, failing: Failing) -> Provenance:
+def _provenance(
+    table: str, assets: dict[tuple[str, ...], AssetState], asset: AssetState, failing: Failing
+) -> Provenance:
     checks: list[str] = []
     rejected = 0
     for origin in [asset, *upstream(assets, asset)]:
         failed = failing.get(origin.run_id, ()) if origin.run_id else ()
         label = "" if origin is asset else f"{'/'.join(origin.key[1:])}: "
-        checks += [f"{label}{check.name}" for check in failed if check.asset_key == origin.key]
+        told = (check.told(table) for check in failed if check.asset_key == origin.key)
+        checks += [f"{label}{check}" for check in told if check is not None]
         counted = origin.metadata.get("rows_rejected")
         rejected += counted if isinstance(counted, int) else 0
     return Provenance(asset.key, asset.run_id, asset.materialized_at, tuple(checks[:_MAX_CHECKS]), rejected)

@@ -16,7 +16,7 @@ from explorer_dagster.transforms.model_files import GeneratedColumn
 Kind = Literal["primary_keys", "relationships", "accepted_values", "values_fit"]
 Misfits = Mapping[str, int]
 
-# Tables, and columns of a table, that a check names; the rest is counted.
+# What a check shows to people, and columns of a table that it names.
 _MAX_TABLES = 200
 _MAX_COLUMNS = 10
 
@@ -71,7 +71,7 @@ def results(
                 metadata={
                     "tables_tested": sum(kind in _kinds_of(each.table) for each in tested),
                     "tables_failing": len(rows),
-                    "failing": dg.MetadataValue.json(rows[:_MAX_TABLES]),
+                    "failing": dg.MetadataValue.json(rows),
                     "overview": dg.MetadataValue.md(_overview(rows)),
                 },
             )

@@ -25,7 +25,11 @@ def test_a_sync_is_launched_once_watched_and_told(stage: Stage, bridge_url: str,
         assert (data["status"], data["launched"], data["requested_by"]) == ("SUCCESS", True, "runner")
         assert data["run_url"] == f"{dagster_url}/runs/{data['run_id']}"
         assert {"asset": "raw/cases", "row_count": 3, "rows_landed": 3, "rows_rejected": 1} in data["assets"]
-        assert [check["check"] for check in data["failing_checks"]] == ["owner_known"]
+        assert {check["check"] for check in data["failing_checks"]} == {
+            "owner_known",
+            "primary_keys",
+            "accepted_values",
+        }
         again = await ask(client, "run_materialization", **arguments)
         assert (again["run_id"], again["launched"]) == (data["run_id"], False)
         status = await ask(client, "get_materialization_status", run_id=data["run_id"])

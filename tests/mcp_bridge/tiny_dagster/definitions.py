@@ -59,9 +59,17 @@ def cases(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[No
 
 
 @dg.asset(
-    key=["commcare", "marts", "case_tables"], deps=[cases], partitions_def=tenants, group_name="marts", kinds={"dbt"}
+    key=["commcare", "marts", "case_tables"],
+    deps=[cases],
+    partitions_def=tenants,
+    group_name="marts",
+    kinds={"dbt"},
+    check_specs=[
+        dg.AssetCheckSpec("primary_keys", asset=["commcare", "marts", "case_tables"]),
+        dg.AssetCheckSpec("accepted_values", asset=["commcare", "marts", "case_tables"]),
+    ],
 )
-def case_tables() -> dg.MaterializeResult[None]:
+def case_tables() -> Iterator[dg.MaterializeResult[None]]:
     """One table per case type."""
     tables = [
         {
@@ -82,7 +90,18 @@ def case_tables() -> dg.MaterializeResult[None]:
             "error": "boom",
         },
     ]
-    return dg.MaterializeResult(metadata={"tables": tables})
+    yield dg.MaterializeResult(
+        metadata={"tables": tables},
+        check_results=[
+            dg.AssetCheckResult(
+                check_name=name, passed=False, severity=dg.AssetCheckSeverity.WARN, metadata={"failing": [failing]}
+            )
+            for name, failing in (
+                ("primary_keys", {"table": "case_x", "test": "primary_key_case_x", "failing_rows": 1}),
+                ("accepted_values", {"table": "case_child", "test": "values_fit_case_child", "failing_rows": 2}),
+            )
+        ],
+    )
 
 
 all_assets = [app_structure, raw_cases, cases, case_tables]
