@@ -20,16 +20,21 @@ from mcp_bridge.checks import FailingChecks
 from mcp_bridge.dagster_client import AssetState, DagsterClient
 from mcp_bridge.freshness import FreshnessRules
 from mcp_bridge.kept import Kept
+from mcp_bridge.loaders import LoaderConnections
 from mcp_bridge.run_results import RunResults
 from mcp_bridge.sql import Executor, PageCursors
 
 if TYPE_CHECKING:
     from mcp_bridge.meaning import Meaning
+    from mcp_bridge.relations import Column
+    from mcp_bridge.search import Item
     from mcp_bridge.tables import TenantTables
 
 _CURSOR_KEY = "bridge.key"
 # About 0.2 MB each for a tenant of 100 tables.
 _KEPT_TENANTS = 1000
+# About 5 MB each: every column with all that the applications say of it.
+_KEPT_WHOLE = 20
 _KEPT_PIPELINES = 50
 _DEFINITIONS_S = 60.0
 
@@ -39,20 +44,23 @@ class Bridge:
     """`caller` tells who makes the call being served; `stopping` that calls are cancelled because the bridge shuts down.
 
     `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes. `semantics`: of
-    each pipeline. `tables` and `meanings`: what was last found out of each tenant, until its tables change. `definitions`: the
-    assets of each pipeline without what is materialized of them.
+    each pipeline. `tables` and `meanings`: what was last found out of each tenant, until its tables change; `columns` and
+    `indexes`: of tenants asked about as a whole. `definitions`: the assets of each pipeline without what was materialized.
     """
 
     settings: Settings
     caller: Callable[[], Caller]
     pipelines: dict[str, Pipeline]
     dagster: DagsterClient
+    loaders: LoaderConnections
     results: RunResults
     checks: FailingChecks
     freshness: FreshnessRules
     semantics: dict[str, Semantics]
     tables: "Kept[TenantTables]" = field(default_factory=lambda: Kept(_KEPT_TENANTS))
     meanings: "Kept[Meaning]" = field(default_factory=lambda: Kept(_KEPT_TENANTS))
+    columns: "Kept[dict[str, list[Column]]]" = field(default_factory=lambda: Kept(_KEPT_WHOLE))
+    indexes: "Kept[list[Item]]" = field(default_factory=lambda: Kept(_KEPT_WHOLE))
     definitions: Kept[list[AssetState]] = field(default_factory=lambda: Kept(_KEPT_PIPELINES, _DEFINITIONS_S))
     launch_locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = field(default_factory=dict)
@@ -70,10 +78,12 @@ class Bridge:
         semantics = {name: load_semantics(folder, pipeline) for name, pipeline in pipelines.items()}
         results = RunResults(dagster)
         checks, freshness = FailingChecks(results), FreshnessRules(dagster)
-        return cls(settings, caller, pipelines, dagster, results, checks, freshness, semantics)
+        loaders = LoaderConnections(settings.query_timeout_s)
+        return cls(settings, caller, pipelines, dagster, loaders, results, checks, freshness, semantics)
 
     async def aclose(self) -> None:
         await self.dagster.aclose()
+        self.loaders.close()
 
     @property
     def catalog(self) -> Catalog:

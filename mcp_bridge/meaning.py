@@ -16,7 +16,7 @@ from mcp_bridge.relations import Column, LiveTables
 from mcp_bridge.sql import QueryRejected, ValidatedQuery
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Meaning:
     """`semantics`: what is in force and fits the tenant's tables; `read_by`: the tables that each example reads, by question."""
 

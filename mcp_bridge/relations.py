@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import psycopg
 from psycopg.rows import class_row
 
 from explorer_dagster.catalog import Tenant, TenantSchema
+from explorer_dagster.postgres.connections import Login
 from explorer_dagster.transforms import column_facts
 from mcp_bridge.bridge import Bridge
-
-Connection = psycopg.Connection[tuple[Any, ...]]
+from mcp_bridge.loaders import Connection
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class Relation:
     columns: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Column:
     """A live column. `facts`: what the applications say of it, `{path, question_type?, label?, translations?, options?}`;
     empty for columns that stand for no question and no property."""
@@ -103,13 +102,13 @@ SELECT n.nspname AS schema, c.relname AS name, c.relkind IN ('v', 'm') AS is_vie
  WHERE n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'v', 'm') AND has_table_privilege(%s, c.oid, 'SELECT')
 """
 _COLUMNS = """
-SELECT c.relname AS table, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, NOT a.attnotnull AS nullable,
-       col_description(c.oid, a.attnum) AS comment,
-       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY(i.indkey)) AS in_primary_key
+SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull, d.description,
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY(i.indkey))
   FROM unnest(%s::text[], %s::text[]) AS wanted (schema, name)
   JOIN pg_namespace n ON n.nspname = wanted.schema
   JOIN pg_class c ON c.relname = wanted.name AND c.relnamespace = n.oid
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = a.attnum
  ORDER BY c.relname, a.attnum
 """
 _TYPES = """
@@ -123,25 +122,29 @@ SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
 
 
 @contextmanager
-def loader_connection(bridge: Bridge, tenant: Tenant) -> Iterator[Connection]:
+def loader_connection(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> Iterator[Connection]:
     """A read-only connection as the tenant's loader login, which owns the tenant's schemas and no others. Blocks.
+
+    It is in autocommit mode and was perhaps used before (`loaders`).
 
     Raises:
         SchemaAbsent: the tenant has no schemas at present.
         DatabaseUnreachable, CatalogUnavailable.
     """
-    login = bridge.catalog.schemas.rw_login(tenant)
-    with bridge.connections.tenant(login.user, login.password).connect() as connection:
-        connection.read_only = True
+
+    def login() -> Login:
+        rw = bridge.catalog.schemas.rw_login(tenant)
+        return bridge.connections.tenant(rw.user, rw.password)
+
+    with bridge.loaders.lent(f"{schema.prefix}_rw", login) as connection:
         yield connection
 
 
-def live_tables(bridge: Bridge, tenant: Tenant) -> LiveTables:
+def live_tables(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> LiveTables:
     """The tenant's readable relations. Blocks; raises as `loader_connection`."""
-    schema = bridge.catalog.schemas.get(tenant)
     schemas = (schema.marts, schema.raw) if bridge.settings.expose_raw else (schema.marts,)
     with (
-        loader_connection(bridge, tenant) as connection,
+        loader_connection(bridge, tenant, schema) as connection,
         connection.cursor(row_factory=class_row(Relation)) as cursor,
     ):
         rows = cursor.execute(_RELATIONS, [list(schemas), f"{schema.prefix}_ro"]).fetchall()
@@ -153,7 +156,7 @@ def live_tables(bridge: Bridge, tenant: Tenant) -> LiveTables:
 
 def live_columns(bridge: Bridge, tenant: Tenant, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:
     """Columns of the named relations, in their order. Blocks; raises as `loader_connection`."""
-    with loader_connection(bridge, tenant) as connection:
+    with loader_connection(bridge, tenant, live.schema) as connection:
         return columns_of(connection, live, names)
 
 
@@ -161,10 +164,10 @@ def columns_of(connection: Connection, live: LiveTables, names: Sequence[str]) -
     """The same over a connection of `loader_connection`."""
     found: dict[str, list[Column]] = {name: [] for name in names}
     known = column_facts.read(connection, live.schema.prefix, names)
-    with connection.cursor(row_factory=class_row(Column)) as cursor:
-        for column in cursor.execute(_COLUMNS, [[live.relations[name].schema for name in names], list(names)]):
-            facts = known.get(column.table, {}).get(column.name, {})
-            found[column.table].append(replace(column, type=sql_type(column.type), facts=dict(facts)))
+    places = [live.relations[name].schema for name in names]
+    for table, name, type_, nullable, comment, is_key in connection.execute(_COLUMNS, [places, list(names)]):
+        facts = dict(known.get(table, {}).get(name, {}))
+        found[table].append(Column(table, sys.intern(name), sql_type(type_), nullable, comment, is_key, facts))
     return found
 
 
@@ -180,7 +183,7 @@ def column_types(bridge: Bridge, tenant: Tenant) -> dict[str, dict[str, dict[str
     """
     schema = bridge.catalog.schemas.get(tenant)
     found: dict[str, dict[str, dict[str, str]]] = {}
-    with loader_connection(bridge, tenant) as connection:
+    with loader_connection(bridge, tenant, schema) as connection:
         for place, relation, column, type_ in connection.execute(_TYPES, [[schema.raw, schema.staging, schema.marts]]):
             found.setdefault(place, {}).setdefault(relation, {})[column] = type_
     return found

@@ -4,6 +4,7 @@ Items that hold more of the question's words come first, then those where they w
 without case and accents (`explorer_dagster.words`).
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -23,9 +24,14 @@ _TABLE_BONUS = 1.2
 # Shorter Latin words are found in too many others.
 _MIN_PART_CHARS = 3
 _SNIPPET_CHARS = 90
+# PostgreSQL's texts hold no such character.
+_BETWEEN = "\0"
 
 
-@dataclass(frozen=True)
+Place = tuple[int, int, str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A table, or a column of it. `matched`: how many of the words; `found_in`: the field that told most, `text`: its text."""
 
@@ -37,12 +43,12 @@ class Hit:
     text: str
 
     @property
-    def order(self) -> tuple[int, int, str, str]:
+    def order(self) -> Place:
         """Best first; the same whenever the same is asked."""
         return (-self.matched, -self.score, self.table, self.column or "")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Text:
     """`where`: the field, for translations with their language."""
 
@@ -51,49 +57,91 @@ class _Text:
     text: str
 
 
-def search(
-    question: str, tables: Iterable[TableFacts], columns: dict[str, list[Column]], meaning: Meaning
-) -> list[Hit]:
-    """Everything that a word of the question is found in, best first."""
-    wanted = words(question)
-    whole = fold(question).strip()
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A table, or a column of it, with all that is said of it; `folded`: the same texts, ready to be compared."""
+
+    table: str
+    column: str | None
+    texts: tuple[_Text, ...]
+    folded: str
+
+
+def index(tables: Iterable[TableFacts], columns: dict[str, list[Column]], meaning: Meaning) -> list[Item]:
+    """What `search` looks through; to be kept, since folding takes most of the time."""
+    items: list[Item] = []
+    for facts in tables:
+        items.append(_item(facts.name, None, _of_table(facts, meaning)))
+        items += (_item(facts.name, column.name, _of_column(column, meaning)) for column in columns[facts.name])
+    return items
+
+
+def _item(table: str, column: str | None, texts: Iterable[_Text]) -> Item:
+    listed = tuple(texts)
+    return Item(table, column, listed, fold(_BETWEEN.join(text.text for text in listed)))
+
+
+def search(question: str, items: Iterable[Item], after: Place | None, limit: int) -> tuple[list[Hit], int]:
+    """The best hits behind the place `after`, at most `limit` and one more, and how many there are in all.
+
+    What holds fewer of the words comes later whatever else it says: it is weighed only when better hits do not fill a page.
+    """
+    wanted = _wanted(question)
+    groups: dict[int, list[Item]] = {}
+    for item in items if wanted else ():
+        if matched := sum(word.is_in(item.folded) for word in wanted):
+            groups.setdefault(matched, []).append(item)
     hits: list[Hit] = []
-    for facts in tables if wanted else ():
-        hits += _hit(wanted, whole, facts.name, None, _of_table(facts, meaning), _TABLE_BONUS)
-        for column in columns[facts.name]:
-            hits += _hit(wanted, whole, facts.name, column.name, _of_column(column, meaning), 1.0)
-    return sorted(hits, key=lambda hit: hit.order)
+    whole = fold(question).strip()
+    for matched in sorted(groups, reverse=True):
+        if len(hits) <= limit and (after is None or matched <= -after[0]):
+            found = sorted((_hit(wanted, whole, item, matched) for item in groups[matched]), key=lambda hit: hit.order)
+            hits += (hit for hit in found if after is None or hit.order > after)
+    return hits[: limit + 1], sum(map(len, groups.values()))
 
 
-def _hit(
-    wanted: Sequence[str], whole: str, table: str, column: str | None, texts: Iterable[_Text], bonus: float
-) -> Iterator[Hit]:
-    best: dict[str, int] = dict.fromkeys(wanted, 0)
-    told: tuple[int, _Text] | None = None
-    for text in texts:
-        folded = fold(text.text)
-        if not any(word in folded for word in wanted):
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A folded word of the question. `alone`: how it is found, when it is too short to be looked for inside others."""
+
+    text: str
+    alone: re.Pattern[str] | None
+
+    def is_in(self, folded: str) -> bool:
+        return self.text in folded and (self.alone is None or self.alone.search(folded) is not None)
+
+    def match(self, folded: str, parts: Sequence[str]) -> int:
+        """How much of a word of the text it takes; 0 when it is not in it."""
+        if not self.is_in(folded):
+            return 0
+        if self.alone is not None or self.text in parts:
+            return _WHOLE
+        return _BEGINNING if any(part.startswith(self.text) for part in parts) else _INSIDE
+
+
+def _wanted(question: str) -> list[_Word]:
+    def word(text: str) -> _Word:
+        short = len(text) < _MIN_PART_CHARS and text.isascii()
+        return _Word(text, re.compile(rf"(?<![^\W_]){re.escape(text)}(?![^\W_])") if short else None)
+
+    return [word(text) for text in dict.fromkeys(words(question))]
+
+
+def _hit(wanted: Sequence[_Word], whole: str, item: Item, matched: int) -> Hit:
+    best = [0] * len(wanted)
+    most, told = -1, item.texts[0]
+    for text, folded in zip(item.texts, item.folded.split(_BETWEEN), strict=True):
+        if not any(word.text in folded for word in wanted):
             continue
-        found = {word: _WORTH[text.field] * _match(word, folded) for word in best}
-        exact = _WORTH[text.field] * _WHOLE if folded == whole else 0
-        worth = sum(found.values()) + exact
-        if worth and (told is None or worth > told[0]):
-            told = (worth, text)
-        best = {word: max(worth, found[word]) for word, worth in best.items()}
-    if told is not None:
-        score = round(bonus * (sum(best.values()) / len(best) + told[0]))
-        yield Hit(sum(map(bool, best.values())), score, table, column, told[1].where, _snippet(told[1].text, wanted))
-
-
-def _match(word: str, text: str) -> int:
-    if word not in text:
-        return 0
-    parts = words(text)
-    if word in parts:
-        return _WHOLE
-    if len(word) < _MIN_PART_CHARS and word.isascii():
-        return 0
-    return _BEGINNING if any(part.startswith(word) for part in parts) else _INSIDE
+        parts, value = words(folded), _WORTH[text.field]
+        found = [value * word.match(folded, parts) for word in wanted]
+        worth = sum(found) + (value * _WHOLE if folded == whole else 0)
+        if worth > most:
+            most, told = worth, text
+        best = list(map(max, best, found))
+    bonus = _TABLE_BONUS if item.column is None else 1.0
+    score = round(bonus * (sum(best) / len(best) + most))
+    return Hit(matched, score, item.table, item.column, told.where, told.text)
 
 
 def _of_table(facts: TableFacts, meaning: Meaning) -> Iterator[_Text]:
@@ -127,8 +175,9 @@ def _of_column(column: Column, meaning: Meaning) -> Iterator[_Text]:
         yield _Text("synonym", "synonym", word)
 
 
-def _snippet(text: str, wanted: Sequence[str]) -> str:
-    """The part of a long text around the first word found."""
+def snippet(text: str, question: str) -> str:
+    """The part of a long text around the first word of the question."""
+    wanted = words(question)
     line = " ".join(text.split())
     if len(line) <= _SNIPPET_CHARS:
         return line

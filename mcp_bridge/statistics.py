@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from mcp_bridge.relations import Connection, Relation
+from mcp_bridge.loaders import Connection
+from mcp_bridge.relations import Relation
 
 # 300 rows for each of the 100 entries of default_statistics_target.
 SAMPLE_ROWS = 30_000

@@ -19,7 +19,7 @@ from mcp_bridge.checks import FailedCheck
 from mcp_bridge.dagster_client import AssetState, DagsterUnavailable
 from mcp_bridge.envelope import age_s, iso
 from mcp_bridge.freshness import NO_SCHEDULE, FreshnessRule
-from mcp_bridge.relations import LiveTables, live_tables
+from mcp_bridge.relations import Column, LiveTables, live_columns, live_tables
 from mcp_bridge.run_results import KEPT_METADATA, RunResult
 
 Freshness = Literal["fresh", "stale", "unknown"]
@@ -111,7 +111,7 @@ class TableFacts:
         }
 
 
-@dataclass
+@dataclass(eq=False)
 class TenantTables:
     """All tables of a tenant. `not_built`: generated tables whose last build failed and that do not exist; name to cause."""
 
@@ -130,12 +130,21 @@ async def tenant_tables(bridge: Bridge, tenant: Tenant) -> TenantTables:
     return await bridge.tables.get(tenant.id, schema, lambda: _read(bridge, tenant, schema))
 
 
+async def all_columns(bridge: Bridge, tenant: Tenant, known: TenantTables) -> dict[str, list[Column]]:
+    """The columns of all tables, by table; raises as `loader_connection`."""
+
+    async def make() -> tuple[dict[str, list[Column]], bool]:
+        return await to_thread.run_sync(live_columns, bridge, tenant, known.live, list(known.tables)), True
+
+    return await bridge.columns.get(tenant.id, known, make)
+
+
 async def _read(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> tuple[TenantTables, bool]:
     """All there is to know now, and whether it will hold until the catalog speaks of another run."""
     live, known = await asyncio.gather(
-        to_thread.run_sync(live_tables, bridge, tenant), known_to_dagster(bridge, tenant, schema)
+        to_thread.run_sync(live_tables, bridge, tenant, schema), known_to_dagster(bridge, tenant, schema)
     )
-    return join(bridge, tenant, live, known), known.settled and live.schema == schema
+    return join(bridge, tenant, live, known), known.settled
 
 
 def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> TenantTables:

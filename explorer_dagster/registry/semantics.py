@@ -7,7 +7,7 @@ query or a measure can run for a tenant is the bridge's business: only there the
 import re
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import translate
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
@@ -106,6 +106,12 @@ class _Rule:
         )
 
 
+@lru_cache(maxsize=2000)
+def _rule(rule: PersonalData) -> _Rule:
+    """The same for all tenants that a pipeline's rule is in force for."""
+    return _Rule(rule)
+
+
 def _matcher(pattern: str | None) -> Callable[[str], re.Match[str] | None] | None:
     return None if pattern is None or pattern == "*" else re.compile(translate(pattern)).match
 
@@ -158,7 +164,7 @@ class Semantics(_Part):
     @cached_property
     def _rules(self) -> list[_Rule]:
         """The last one first, which decides."""
-        return [_Rule(rule) for rule in reversed(self.personal_data)]
+        return [_rule(rule) for rule in reversed(self.personal_data)]
 
     def words_of(self, table: str, column: str | None = None) -> list[str]:
         """Other words for a table, or for a column of it."""

@@ -49,14 +49,14 @@ def write(connection: Connection, prefix: str, tables: "Iterable[GeneratedTable]
 
 
 def read(connection: Connection, prefix: str, tables: Sequence[str]) -> dict[str, ColumnFacts]:
-    """Facts of the named tables, as far as there are any."""
-    place = f"{prefix}_staging.{_TABLE}"
-    if connection.execute("select to_regclass(%s) is null", [place]).fetchone() == (True,):
-        return {}
+    """Facts of the named tables, as far as there are any; over a connection in autocommit mode."""
     query = sql.SQL("select relation, columns from {} where relation = any(%s)").format(
         sql.Identifier(f"{prefix}_staging", _TABLE)
     )
-    return {relation: columns for relation, columns in connection.execute(query, [list(tables)])}
+    try:
+        return dict(connection.execute(query, [list(tables)]).fetchall())
+    except psycopg.errors.UndefinedTable:
+        return {}
 
 
 def _facts(table: "GeneratedTable") -> dict[str, dict[str, Any]]:

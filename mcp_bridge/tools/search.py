@@ -10,9 +10,9 @@ from explorer_dagster.catalog import Scope
 from explorer_dagster.words import words
 from mcp_bridge.envelope import MAX_ANSWER_CHARS, Answer, InvalidCursor, fit, without_nulls
 from mcp_bridge.meaning import Meaning, meaning_of
-from mcp_bridge.relations import Column, live_columns
-from mcp_bridge.search import Hit, search
-from mcp_bridge.tables import TenantTables, tenant_tables
+from mcp_bridge.relations import Column
+from mcp_bridge.search import Hit, Item, Place, index, search, snippet
+from mcp_bridge.tables import TenantTables, all_columns, tenant_tables
 from mcp_bridge.tool import Call, TenantArguments, Tool
 
 _SEPARATOR = "|"
@@ -33,34 +33,35 @@ async def search_metadata(call: Call, args: SearchMetadata) -> Answer:
     tenant = call.own_tenant
     known = await tenant_tables(call.bridge, tenant)
     meaning = await meaning_of(call.bridge, tenant, known.live)
+    columns = await all_columns(call.bridge, tenant, known)
 
-    def find() -> tuple[list[Hit], dict[str, list[Column]]]:
-        columns = live_columns(call.bridge, tenant, known.live, list(known.tables))
-        return search(args.search, known.tables.values(), columns, meaning), columns
+    async def make() -> tuple[list[Item], bool]:
+        return await to_thread.run_sync(index, known.tables.values(), columns, meaning), True
 
-    hits, columns = await to_thread.run_sync(find)
-    begin = _place(args.cursor)
-    rest = [hit for hit in hits if begin is None or hit.order > begin]
-    asked = len(words(args.search))
-    rows = fit((_row(hit, known, columns, meaning, asked) for hit in rest[: args.limit]), MAX_ANSWER_CHARS - 2_000)
-    shown = rest[: len(rows)]
+    items = await call.bridge.indexes.get(tenant.id, (known, meaning), make)
+    hits, total = await to_thread.run_sync(search, args.search, items, _place(args.cursor), args.limit)
+    rows = fit(
+        (_row(hit, known, columns, meaning, args.search) for hit in hits[: args.limit]), MAX_ANSWER_CHARS - 2_000
+    )
+    shown = hits[: len(rows)]
     data: dict[str, Any] = {
         "hits": rows,
-        "total": len(hits),
-        "next_cursor": _cursor(shown[-1]) if len(shown) < len(rest) else None,
+        "total": total,
+        "next_cursor": _cursor(shown[-1]) if len(shown) < len(hits) else None,
         "next_calls": [
             {"tool": "describe_table", "arguments": {"tenant": tenant.key, "table": table}}
             for table in list(dict.fromkeys(hit.table for hit in shown))[:_NEXT_CALLS]
         ],
     }
-    if not hits:
+    if not total:
         data["did_you_mean"] = _near(args.search, columns)
     return Answer(data, known.warnings, known.live.schema.marts)
 
 
 def _row(
-    hit: Hit, known: TenantTables, columns: dict[str, list[Column]], meaning: Meaning, asked: int
+    hit: Hit, known: TenantTables, columns: dict[str, list[Column]], meaning: Meaning, question: str
 ) -> dict[str, Any]:
+    asked = len(dict.fromkeys(words(question)))
     column = next((column for column in columns[hit.table] if column.name == hit.column), None)
     return without_nulls(
         {
@@ -69,7 +70,7 @@ def _row(
             "type": column.type if column else None,
             "kind": None if column else known.tables[hit.table].kind,
             "found_in": hit.found_in,
-            "text": hit.text if hit.found_in != "name" else None,
+            "text": snippet(hit.text, question) if hit.found_in != "name" else None,
             "pii": meaning.pii(column) if column else None,
             "words_found": f"{hit.matched} of {asked}" if hit.matched < asked else None,
         }
@@ -80,7 +81,7 @@ def _cursor(hit: Hit) -> str:
     return _SEPARATOR.join(str(part) for part in hit.order)
 
 
-def _place(cursor: str | None) -> tuple[int, int, str, str] | None:
+def _place(cursor: str | None) -> Place | None:
     """The hit that the page before ended with."""
     if cursor is None:
         return None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from anyio import to_thread
@@ -25,10 +26,10 @@ from mcp_bridge.envelope import (
 from mcp_bridge.joins import joins_of
 from mcp_bridge.meaning import Meaning, meaning_of, measure_sql
 from mcp_bridge.overview import overview
-from mcp_bridge.query_path import sample_rows
-from mcp_bridge.relations import Column, columns_of, live_columns, loader_connection
+from mcp_bridge.relations import Column, columns_of, loader_connection
+from mcp_bridge.samples import sample_of
 from mcp_bridge.statistics import SAMPLE_ROWS, ColumnStatistics, statistics_of
-from mcp_bridge.tables import TableFacts, TenantTables, table_warnings, tenant_tables
+from mcp_bridge.tables import TableFacts, TenantTables, all_columns, table_warnings, tenant_tables
 from mcp_bridge.tool import Call, Format, TenantArguments, Tool
 
 _MAX_TABLE_CHARS = 8_000
@@ -38,8 +39,6 @@ _MAX_COMMON = {True: 10, False: 3}
 _MAX_EXAMPLES = {True: 10, False: 2}
 # Tables cut from others, and copies of the source: what joins lead from, not to.
 _CUT = frozenset({"case_type", "form", "repeat", "raw"})
-_MASK = "***"
-_MASKED = "Columns marked pii are masked here; query shows them."
 _CURSOR = Field(None, max_length=200, description="next_cursor of the page before.")
 
 
@@ -116,19 +115,16 @@ async def describe_table(call: Call, args: DescribeTable) -> Answer:
     if name not in known.tables:
         raise unknown_name(UnknownTable, "table", name, list(known.tables), "list_tables")
     facts = known.tables[name]
-    meaning, (columns, statistics), sample = await asyncio.gather(
-        meaning_of(call.bridge, tenant, known.live),
-        to_thread.run_sync(_look, call.bridge, tenant, known, name),
-        sample_rows(call.bridge, tenant, known.live, name, args.sample_rows),
-    )
+    meaning = await meaning_of(call.bridge, tenant, known.live)
+    looked = await to_thread.run_sync(_look, call.bridge, tenant, known, name, meaning, args.sample_rows)
+    columns, statistics, pii = looked.columns, looked.statistics, looked.pii
     detailed = args.response_format == "detailed"
-    pii = {column.name: why for column in columns if (why := meaning.pii(column))}
     data: dict[str, Any] = facts.row(detailed=True) | {"freshness_rule": known.rule.because}
     data |= {
         "primary_key": [column.name for column in columns if column.in_primary_key],
         **_meaning_of_table(meaning, name, detailed=detailed),
         "joins": joins_of(name, facts.kind, _joinable(known, name), _relationships(known))[:12],
-        "sample": _masked(sample, pii),
+        "sample": looked.sample,
     }
     if statistics and (known.live.relations[name].estimate or 0) > SAMPLE_ROWS:
         data["statistics"] = "approximate: from a sample of the rows"
@@ -143,14 +139,25 @@ async def describe_table(call: Call, args: DescribeTable) -> Answer:
     return Answer(data, known.warnings + table_warnings([facts]), known.live.schema.marts)
 
 
-def _look(
-    bridge: Bridge, tenant: Tenant, known: TenantTables, name: str
-) -> tuple[list[Column], dict[str, ColumnStatistics]]:
-    """Columns and what PostgreSQL knows of their values; no row is read. Blocks."""
-    with loader_connection(bridge, tenant) as connection:
+@dataclass(frozen=True)
+class _Looked:
+    """What the database says of a table; `pii`: why a column is masked, by its name."""
+
+    columns: list[Column]
+    statistics: dict[str, ColumnStatistics]
+    pii: dict[str, str]
+    sample: dict[str, Any] | None
+
+
+def _look(bridge: Bridge, tenant: Tenant, known: TenantTables, name: str, meaning: Meaning, rows: int) -> _Looked:
+    """Columns, what PostgreSQL knows of their values, and so many rows. Blocks."""
+    relation = known.live.relations[name]
+    with loader_connection(bridge, tenant, known.live.schema) as connection:
         columns = columns_of(connection, known.live, [name])[name]
         types = {column.name: column.type for column in columns}
-        return columns, statistics_of(connection, known.live.relations[name], types)
+        pii = {column.name: why for column in columns if (why := meaning.pii(column))}
+        statistics = statistics_of(connection, relation, types)
+        return _Looked(columns, statistics, pii, sample_of(connection, relation, columns, pii, rows))
 
 
 def _joinable(known: TenantTables, name: str) -> dict[str, tuple[str, ...]]:
@@ -183,17 +190,6 @@ def _meaning_of_table(meaning: Meaning, name: str, *, detailed: bool) -> dict[st
         "examples": fit(examples, 2_500) if examples else [],
     }
     return without_nulls(row)
-
-
-def _masked(sample: dict[str, Any] | None, pii: dict[str, str]) -> dict[str, Any] | None:
-    if sample is None:
-        return None
-    hidden = [index for index, name in enumerate(sample["columns"]) if name in pii]
-    rows = [
-        [_MASK if index in hidden and value is not None else value for index, value in enumerate(row)]
-        for row in sample["rows"]
-    ]
-    return {**sample, "rows": rows, "note": f"{_MASKED} {sample['note']}" if hidden else sample["note"]}
 
 
 def _column_page(columns: list[Column], cursor: str | None, limit: int) -> tuple[list[Column], str | None]:
@@ -245,10 +241,8 @@ async def get_metadata(call: Call, args: GetMetadata) -> Answer:
         tenant_tables(call.bridge, tenant),
         to_thread.run_sync(lambda: call.bridge.catalog.discovered.latest(tenant)),
     )
-    meaning, columns = await asyncio.gather(
-        meaning_of(call.bridge, tenant, known.live),
-        to_thread.run_sync(live_columns, call.bridge, tenant, known.live, list(known.tables)),
-    )
+    meaning = await meaning_of(call.bridge, tenant, known.live)
+    columns = await all_columns(call.bridge, tenant, known)
     page, cursor = page_after(list(known.tables.values()), args.cursor, args.limit, lambda facts: facts.name)
     data: dict[str, Any] = {}
     if args.cursor is None:

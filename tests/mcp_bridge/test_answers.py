@@ -134,7 +134,7 @@ def test_a_table_that_the_latest_run_could_not_rebuild_is_not_called_fresh(stage
     key = ("commcare", "marts", "case_tables")
     built = [{"name": "case_child", "kind": "case_type", "row_count": None, "status": "error", "error": "boom"}]
     asset = AssetState(key, None, "marts", (), (), (), "run-2", datetime.now(UTC), {"tables": built})
-    known = join(bridge, tenant, live_tables(bridge, tenant), Known({key: asset}))
+    known = join(bridge, tenant, live_tables(bridge, tenant, stage.catalog.schemas.get(tenant)), Known({key: asset}))
     child = known.tables["case_child"]
     assert (child.freshness, child.source_row()["run_id"], child.source_row()["age_s"]) == ("unknown", None, None)
     assert any("case_child" in warning and "earlier" in warning for warning in table_warnings([child]))

@@ -1,0 +1,116 @@
+"""How is a tenant's database asked without paying for a login each time? Connections of loader logins, lent and taken back.
+
+A new backend costs PostgreSQL several times what the bridge's small questions do. One that nobody has used for a minute is ended
+by the server itself, one that was ended (a restart, a teardown) is seen before it is lent again.
+"""
+
+import select
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from explorer_dagster.postgres.connections import Login
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+# Over all tenants; of the loader's own connections (`provisioning.RW_CONNECTIONS`) one tenant's share is two.
+_IDLE = 16
+_IDLE_PER_LOGIN = 2
+_SESSION = {
+    "default_transaction_read_only": "on",
+    "idle_session_timeout": "60s",
+    "lock_timeout": "2s",
+    "timezone": "UTC",
+    "datestyle": "ISO",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+}
+
+
+class LoaderConnections:
+    """Read-only connections in autocommit mode, by name of the login. For use from many threads."""
+
+    def __init__(self, statement_timeout_s: float) -> None:
+        self._options = " ".join(
+            f"-c {name}={value}"
+            for name, value in {**_SESSION, "statement_timeout": f"{int(statement_timeout_s * 1000)}ms"}.items()
+        )
+        self._idle: OrderedDict[Connection, str] = OrderedDict()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @contextmanager
+    def lent(self, role: str, login: Callable[[], Login]) -> Iterator[Connection]:
+        """A connection of `role`; `login` is asked only when none is idle. Blocks.
+
+        Raises:
+            DatabaseUnreachable, and what `login` raises.
+        """
+        connection = self._take(role) or self._connect(login())
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._give_back(connection)
+
+    def close(self) -> None:
+        """Close those that are idle, and from now on those that come back."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = list(self._idle), OrderedDict()
+        for connection in idle:
+            connection.close()
+
+    def _connect(self, login: Login) -> Connection:
+        own = login.options.get("options", "")
+        return replace(login, options={**login.options, "options": f"{own} {self._options}".strip()}).connect(
+            autocommit=True
+        )
+
+    def _take(self, role: str) -> Connection | None:
+        """The one used last, whose caches are warm; those that the server has ended are put away."""
+        while True:
+            with self._lock:
+                found = next((c for c, owner in reversed(self._idle.items()) if owner == role), None)
+                if found is None:
+                    return None
+                del self._idle[found]
+            if _alive(found):
+                return found
+            found.close()
+
+    def _give_back(self, connection: Connection) -> None:
+        # Its own name: schemas that were made anew meanwhile have another role than was asked for.
+        role = connection.info.user
+        surplus: list[Connection] = []
+        with self._lock:
+            self._idle[connection] = role
+            same = [c for c, owner in self._idle.items() if owner == role]
+            if self._closed or connection.info.transaction_status is not TransactionStatus.IDLE:
+                surplus = [connection]
+            elif len(same) > _IDLE_PER_LOGIN:
+                surplus = same[:1]
+            elif len(self._idle) > _IDLE:
+                surplus = [next(iter(self._idle))]
+            for other in surplus:
+                del self._idle[other]
+        for other in surplus:
+            other.close()
+
+
+def _alive(connection: Connection) -> bool:
+    """A server that ends a session says so on the socket, where an idle session has nothing to say."""
+    if connection.closed:
+        return False
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return not waiting.poll(0)
