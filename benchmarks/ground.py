@@ -228,6 +228,14 @@ class Ground:
         with self._worker(job, tenant) as worker:
             yield worker
 
+    @contextlib.contextmanager
+    def transformer(self, tenant: Tenant, structure: dict[str, Any]) -> Iterator[Worker]:
+        """A warm process that builds the tenant's tables, as applications of that structure call for."""
+        work_dir = self.files / f"dbt-{tenant.names.prefix}"
+        job = {"kind": "transform", "structure": structure, "prefix": tenant.names.prefix, "work_dir": str(work_dir)}
+        with self._worker(job, tenant) as worker:
+            yield worker
+
     def copy_alone(self, tenant: Tenant, tables: dict[str, Prepared], like: Tenant) -> dict[str, Any]:
         """COPY `tables` into tables of the same definition as those of `like`; `{"wall_s", "rows"}`."""
         parts = []

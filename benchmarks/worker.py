@@ -74,6 +74,10 @@ def _work(job: Job, answers: TextIO) -> Callable[[str], dict[str, Any]]:
             return CopyJob(job)
         case "requests":
             return RequestsJob(job)
+        case "transform":
+            from benchmarks.transform_job import TransformJob
+
+            return TransformJob(job)
         case _:
             # Takes seconds to import, for which the baselines have no use.
             from benchmarks.load_job import LoadJob

@@ -4,7 +4,7 @@ Static models are assets of their own. Generated models differ from tenant to te
 (`case_tables`, `form_tables`) and list every table, with its result, in their metadata.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import TopologicalSorter
@@ -25,13 +25,14 @@ from explorer_dagster.orchestration.session import Platform, TenantSession, fail
 from explorer_dagster.registry import Pipeline
 from explorer_dagster.settings import get_settings
 from explorer_dagster.transforms import column_facts
-from explorer_dagster.transforms.builds import Finding, models_of, plan, record
+from explorer_dagster.transforms.builds import Finding, Plan, models_of, plan
 from explorer_dagster.transforms.generate import GeneratedTable
 from explorer_dagster.transforms.manifest import static_manifest, static_parse
 from explorer_dagster.transforms.misfits import count_misfits
 from explorer_dagster.transforms.profile import Migration
 from explorer_dagster.transforms.project import TenantProject, prepare
-from explorer_dagster.transforms.runner import NodeResult, run
+from explorer_dagster.transforms.refresh import refresh
+from explorer_dagster.transforms.runner import NodeResult
 
 Manifest = Mapping[str, Any]
 ColumnTypes = Mapping[str, Sequence[tuple[str, str]]]
@@ -181,19 +182,19 @@ def _build(
     with session.rw_database.connect(autocommit=True) as connection:
         planned = plan(connection, project, models_of(project, manifest))
         wanted = _models_behind(project, selected)
-        select = wanted & planned.stale if by_need else wanted
-        if select:
-            context.log.info(f"{len(select)} of {len(planned.models)} models are built.")
-            run(
-                project,
-                login=session.rw_login,
-                address=session.connections.service,
-                select=None if len(select) == len(planned.models) else sorted(select),
-                on_result=collect,
-            )
-        record(connection, project, planned, results)
+        context.log.info(_told(planned, wanted, by_need=by_need))
+        refresh(
+            connection,
+            project,
+            planned,
+            wanted,
+            by_need=by_need,
+            login=session.rw_login,
+            address=session.connections.service,
+            on_result=collect,
+        )
         column_facts.write(connection, project.prefix, project.tables)
-        unchanged = {name: rows for name, rows in planned.rows.items() if name not in select}
+        unchanged = {name: rows for name, rows in planned.rows.items() if by_need or name not in wanted}
         return _Built(
             project,
             results,
@@ -203,6 +204,14 @@ def _build(
             misfits=count_misfits(connection, project.prefix, project.tables),
             migrations=[migration for migration in project.migrations if migration.at >= began],
         )
+
+
+def _told(planned: Plan, wanted: Set[str], *, by_need: bool) -> str:
+    if not by_need:
+        return f"{len(wanted)} of {len(planned.models)} models are built."
+    stale = wanted & planned.stale
+    light = stale & planned.changes.keys()
+    return f"Of {len(planned.models)} models {len(light)} take up what changed, {len(stale) - len(light)} are built."
 
 
 def _prepare(session: TenantSession, pipeline: Pipeline) -> TenantProject:

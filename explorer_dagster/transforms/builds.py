@@ -2,7 +2,10 @@
 
 What was built from what is kept in the tenant's staging schema, beside the tables it speaks of: a restored database, or a table
 dropped by hand, is noticed. Models generated for a case type or a form are stale only when rows of that case type or form came,
-changed or went, views only when their table came or went. In doubt a model is stale. Running dbt is `runner`.
+changed or went, views only when their table came or went. In doubt a model is stale.
+
+A stale table whose definition is the same need not be built again: `changes` can take up what changed, unless that is most of
+it. Running dbt is `runner`, the order of all this `refresh`.
 """
 
 import hashlib
@@ -15,18 +18,14 @@ import msgspec
 import psycopg
 from psycopg import sql
 
+from explorer_dagster.transforms import changes
 from explorer_dagster.transforms.generate import GeneratedTable
 from explorer_dagster.transforms.project import TenantProject
 from explorer_dagster.transforms.runner import NodeResult
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-# The raw table a generated table is cut from, and the mart that tells which case type or form a row belonged to before.
-_CUT_FROM = {
-    "case_type": ("raw_cases", "cases", "case_id", "case_type"),
-    "form": ("raw_forms", "forms", "form_id", "xmlns"),
-    "repeat": ("raw_forms", "forms", "form_id", "xmlns"),
-}
-_GROUP_OF_RECORD = {"raw_cases": "r.case_type", "raw_forms": "r.record #>> '{form,@xmlns}'"}
+# What tells the changes of a generated table.
+_KEYS = {"case_type": "case_id", "form": "form_id", "repeat": "form_id"}
 _TABLE = "explorer_builds"
 _CURSORS = "_explorer_cursors"
 
@@ -56,13 +55,16 @@ class Finding(msgspec.Struct, frozen=True):
 @dataclass(frozen=True)
 class Plan:
     """What a run has to build. `stale`: names of models; `rows`: row counts of the others, None for views; `versions`: raw table
-    to the instant of its latest change when the plan was made; `findings`: by model, of runs before."""
+    to the instant of its latest change when the plan was made; `findings`: by model, of runs before; `changes`: stale models
+    that need no dbt, with what is to be done to them; `raw_tables`: those that are there, with their oids."""
 
     models: Mapping[str, Model]
     stale: frozenset[str]
     rows: Mapping[str, int | None]
     versions: Mapping[str, str]
     findings: Mapping[str, tuple[Finding, ...]]
+    changes: Mapping[str, changes.Change]
+    raw_tables: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -104,23 +106,43 @@ def plan(connection: Connection, project: TenantProject, models: Mapping[str, Mo
     )
     built = _built(connection, schema)
     oids = _oids(connection, project.prefix)
-    touched = _Touched(connection, project.prefix)
-    stale = {
-        name
+    same = {
+        name: built[name]
         for name, model in models.items()
-        if not _is_fresh(model, built.get(name), oids.get(model.relation), versions, touched)
+        if name in built and built[name].definition == model.definition and built[name].oid == oids.get(model.relation)
+    }
+    raw_tables = _raw_relations(connection, project.prefix)
+    known = {
+        name: each
+        for name, each in changes.known(connection, project.prefix).items()
+        if name in same and each.definition == same[name].definition and each.raw_tables == raw_tables
+    }
+    keys = {name: known[name].key if name in known else _KEYS.get(models[name].kind) for name in same}
+    seen = changes.Changes(connection, project.prefix, {name for schema, name in oids if schema.endswith("_marts")})
+    for key in sorted({key for key in keys.values() if key}):
+        raw = changes.raw_table(key)
+        moments = {same[name].versions.get(raw) for name in same if keys[name] == key}
+        if raw in versions and (since := moments - {None, versions[raw]}):
+            seen.gather(key, sorted(moment for moment in since if moment))
+    stale = {
+        name for name, model in models.items() if name not in same or not _is_fresh(model, same[name], versions, seen)
     }
     rows = {name: built[name].rows for name in models if name not in stale}
     findings = {name: build.findings for name, build in built.items() if name in models}
-    return Plan(models, frozenset(stale), rows, versions, findings)
+    light = _light(models, stale, same, known, versions, seen)
+    return Plan(models, frozenset(stale), rows, versions, findings, light, raw_tables)
 
 
-def record(
-    connection: Connection, project: TenantProject, done: Plan, results: Sequence[NodeResult]
-) -> tuple[Finding, ...]:
+def begin(connection: Connection, project: TenantProject, models: Collection[str]) -> None:
+    """Forget what these were built from: a run that is killed leaves them to be built as a whole."""
+    table = sql.Identifier(f"{project.prefix}_staging", _TABLE)
+    connection.execute(sql.SQL("delete from {} where model = any(%s)").format(table), [list(models)])
+
+
+def record(connection: Connection, project: TenantProject, done: Plan, results: Sequence[NodeResult]) -> None:
     """Keep what was built, and that the models which were not stale are as of now too; models that failed are forgotten.
 
-    Gives the findings of earlier runs that still stand: their tests had no need to be run again.
+    Findings of earlier runs stand as long as their tests had no need to be run again.
     """
     built = {result.name: result for result in results if result.resource_type == "model"}
     tests = {result.name: result for result in results if result.resource_type == "test"}
@@ -155,7 +177,8 @@ def record(
                 if (model := done.models[name]).relation in oids
             ],
         )
-    return tuple(finding for findings in standing.values() for finding in findings)
+    definitions = {name: model.definition for name, model in done.models.items()}
+    changes.keep(connection, project.prefix, definitions, done.raw_tables, results)
 
 
 def _findings(model: str, tests: Iterable[NodeResult]) -> Iterator[Finding]:
@@ -175,50 +198,43 @@ def _raw_tables(node: Mapping[str, Any], static: Mapping[str, Any]) -> frozenset
 
 
 def _generated(table: GeneratedTable, definition: str, schema: str) -> Model:
-    raw = _CUT_FROM[table.kind][0]
+    raw = changes.raw_table(_KEYS[table.kind])
     # A repeat group's source is the form's xmlns, which may hold anything, and the path of the group, which holds no space.
     group = table.source.rpartition(" ")[0] if table.kind == "repeat" else table.source
     return Model(table.name, definition, (schema, table.name), frozenset({raw}), table.kind, group)
 
 
-def _is_fresh(
-    model: Model, built: _Built | None, oid: int | None, versions: Mapping[str, str], touched: "_Touched"
-) -> bool:
-    if built is None or built.definition != model.definition or built.oid != oid:
-        return False
+def _is_fresh(model: Model, built: _Built, versions: Mapping[str, str], seen: changes.Changes) -> bool:
     if model.kind == "view":
         return set(built.versions) == model.raw & set(versions)
     changed = {table for table in model.raw if built.versions.get(table) != versions.get(table)}
     if not changed or model.group is None:
         return not changed
-    since = built.versions.get(next(iter(changed)))
-    return since is not None and model.group not in touched.groups(model.kind, since)
+    return built.versions.keys() >= changed and not seen.touches(_KEYS[model.kind], model.group)
 
 
-class _Touched:
-    """Case types and forms with rows that came, changed or went since an instant; each question is asked once."""
-
-    def __init__(self, connection: Connection, prefix: str) -> None:
-        self._connection = connection
-        self._prefix = prefix
-        self._known: dict[tuple[str, str], Collection[str | None]] = {}
-
-    def groups(self, kind: str, since: str) -> Collection[str | None]:
-        raw, mart, key, column = _CUT_FROM[kind]
-        if (raw, since) not in self._known:
-            query = sql.SQL(
-                "with changed as (select {key}, {group} as kind from {raw} r where _loaded_at > {since} or _deleted_at > {since})"
-                " select kind from changed union select m.{column} from {mart} m join changed using ({key})"
-            ).format(
-                key=sql.Identifier(key),
-                group=sql.SQL(_GROUP_OF_RECORD[raw]),
-                raw=sql.Identifier(f"{self._prefix}_raw", raw),
-                since=sql.Literal(since),
-                column=sql.Identifier(column),
-                mart=sql.Identifier(f"{self._prefix}_marts", mart),
-            )
-            self._known[(raw, since)] = {group for (group,) in self._connection.execute(query)}
-        return self._known[(raw, since)]
+def _light(
+    models: Mapping[str, Model],
+    stale: Collection[str],
+    same: Mapping[str, _Built],
+    known: Mapping[str, changes.Known],
+    versions: Mapping[str, str],
+    seen: changes.Changes,
+) -> dict[str, changes.Change]:
+    """The stale models that need no dbt. What reads a model that does needs it too: it comes after."""
+    found: dict[str, changes.Change] = {}
+    for name, each in ((name, each) for name, each in known.items() if name in stale):
+        model, rows = models[name], same[name].rows
+        changed = {table for table in model.raw if same[name].versions.get(table) != versions.get(table)}
+        if rows is None or not same[name].versions.keys() >= changed:
+            continue
+        if each.key and changed == {changes.raw_table(each.key)} and seen.are_few(each.key, model.group, rows):
+            found[name] = changes.Change(model.relation, each.key, model.group, rows)
+        elif not each.key and changes.is_small(rows):
+            found[name] = changes.Change(model.relation, None, None, rows)
+    while heavy := {name for name in found if known[name].parents & set(stale) - set(found)}:
+        found = {name: change for name, change in found.items() if name not in heavy}
+    return found
 
 
 def _versions(connection: Connection, schema: str, tables: Collection[str]) -> dict[str, str]:
@@ -250,6 +266,14 @@ def _built(connection: Connection, schema: str) -> dict[str, _Built]:
         name: _Built(definition, versions, oid, rows, msgspec.convert(findings, tuple[Finding, ...]))
         for name, definition, versions, oid, rows, findings in connection.execute(query)
     }
+
+
+def _raw_relations(connection: Connection, prefix: str) -> frozenset[str]:
+    query = (
+        "select c.relname || ' ' || c.oid from pg_class c where c.relnamespace = to_regnamespace(%s)"
+        " and c.relkind in ('r', 'p') and c.relname like 'raw\\_%%'"
+    )
+    return frozenset(name for (name,) in connection.execute(query, [f"{prefix}_raw"]))
 
 
 def _oids(connection: Connection, prefix: str) -> dict[tuple[str, str], int]:

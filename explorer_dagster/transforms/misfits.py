@@ -50,6 +50,14 @@ def count_misfits(connection: Connection, prefix: str, tables: Iterable[Generate
     return {name: misfits for name, misfits in sorted((counts | new).items()) if misfits}
 
 
+def forget(connection: Connection, prefix: str, models: Iterable[str]) -> None:
+    """Let these tables be counted again: their rows are about to change."""
+    place = f"{prefix}_staging.{_TABLE}"
+    if connection.execute("select to_regclass(%s) is not null", [place]).fetchone() == (True,):
+        query = sql.SQL("delete from {} where model = any(%s)").format(sql.Identifier(f"{prefix}_staging", _TABLE))
+        connection.execute(query, [list(models)])
+
+
 def _count(connection: Connection, table: sql.Identifier) -> dict[str, int]:
     query = sql.SQL(
         "select unnest(unfit_columns), count(*) from {} where unfit_columns is not null group by 1 order by 1"

@@ -61,7 +61,7 @@ cases as (
         *,
         properties || '{{}}'::jsonb as unpacked
     from {{{{ ref('cases') }}}}
-    where case_type = {literal(case_type)}
+    where case_type = {literal(case_type)} and {{{{ is_wanted('case_id') }}}}
     offset 0
 
 ),
@@ -187,7 +187,7 @@ forms as (
         attachments as _attachments,
         form || '{{}}'::jsonb as form
     from {{{{ ref('forms') }}}}
-    where xmlns = {literal(xmlns)}
+    where xmlns = {literal(xmlns)} and {{{{ is_wanted('form_id') }}}}
     offset 0
 
 ),

@@ -28,7 +28,12 @@ _KEPT = frozenset((
 ))
 # fmt: on
 # A query of a killed process ends within a second, and naive timestamps are UTC.
-_PGOPTIONS = "-c client_connection_check_interval=1000 -c TimeZone=UTC -c IntervalStyle=postgres -c DateStyle=ISO,YMD"
+SESSION = {
+    "client_connection_check_interval": "1000",
+    "TimeZone": "UTC",
+    "IntervalStyle": "postgres",
+    "DateStyle": "ISO,YMD",
+}
 _CANCEL_LIMIT_S = 20.0
 # Macros that every run renders: our own package's, and these of dbt.
 _PACKAGE = "explorer"
@@ -89,8 +94,8 @@ class NodeResult:
 
     `status`: success, error, skipped for models; pass, fail, warn, error, skipped for tests. `message`: dbt's text, None on
     success. `relation`: schema.table of a model. `rows`: of a table just built; failing rows of a test.
-    `columns`: name to description.
-    `attached_node`: unique id of the model that a test belongs to.
+    `columns`: name to description. `attached_node`: unique id of the model that a test belongs to. `severity`: of a test.
+    `sql`: what dbt compiled: the rows of a table, or the number that a test finds; empty when it did not come to that.
     """
 
     unique_id: str
@@ -105,6 +110,8 @@ class NodeResult:
     columns: Mapping[str, str] = field(default_factory=dict)
     depends_on: tuple[str, ...] = ()
     attached_node: str | None = None
+    severity: str = "error"
+    sql: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -159,14 +166,14 @@ def run(
     return DbtResult(bool(outcome.success), tuple(collected.results.values()), time.monotonic() - started)
 
 
-def write_manifest(dbt_project: Path, target_dir: Path) -> None:
-    """Parse a dbt project without a database and leave its manifest.json in `target_dir`.
+def write_manifest(dbt_project: Path, target_dir: Path) -> Any:
+    """Parse a dbt project without a database and leave its manifest.json in `target_dir`; gives dbt's `Manifest`.
 
     Raises:
         TransformFailed: dbt cannot read the project.
     """
     with _alone(), _environment({}):
-        _parse(dbt_project, target_dir)
+        return _parse(dbt_project, target_dir)
 
 
 def warm_up(project: TenantProject) -> None:
@@ -244,7 +251,7 @@ def _variables(prefix: str, login: TenantLogin, address: Address) -> dict[str, s
         "DBT_ENV_SECRET_EXPLORER_PASSWORD": login.password,
         "DBT_EXPLORER_SSLMODE": address.options.get("sslmode", "prefer"),
         "DBT_EXPLORER_SSLROOTCERT": address.options.get("sslrootcert", ""),
-        "PGOPTIONS": _PGOPTIONS,
+        "PGOPTIONS": " ".join(f"-c {name}={value}" for name, value in SESSION.items()),
     }
 
 
@@ -424,4 +431,13 @@ def _result(node: Any, status: str, message: str | None, rows: Any, duration_s: 
         columns={name: column.description for name, column in getattr(node, "columns", {}).items()},
         depends_on=tuple(node.depends_on.nodes),
         attached_node=getattr(node, "attached_node", None),
+        severity=node.config.severity.lower() if node.resource_type == "test" else "error",
+        sql="" if is_view else _sql(node),
     )
+
+
+def _sql(node: Any) -> str:
+    compiled = getattr(node, "compiled_code", None) or ""
+    if not compiled or node.resource_type != "test":
+        return compiled
+    return f"select {node.config.fail_calc} from (\n{compiled}\n) as found"  # noqa: S608 - dbt's own

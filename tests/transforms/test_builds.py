@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from explorer_dagster.commcare.structure import CaseType, Form, Question, Structure
-from explorer_dagster.transforms.builds import Finding, Plan, models_of, plan, record
+from explorer_dagster.transforms.builds import Finding, Plan, models_of, plan
 from explorer_dagster.transforms.project import TenantProject
-from explorer_dagster.transforms.runner import write_manifest
+from explorer_dagster.transforms.refresh import refresh
+from explorer_dagster.transforms.runner import NodeResult, write_manifest
 from tests.transforms.conftest import DBT_PROJECT, RAW_TABLES, Workshop
 
 VISIT, SURVEY = "http://openrosa.org/formdesigner/visit", "http://openrosa.org/formdesigner/survey"
@@ -55,15 +56,23 @@ def _plan(workshop: Workshop, static: dict[str, Any], project: TenantProject) ->
         return plan(connection, project, models_of(project, static))
 
 
-def _build(workshop: Workshop, static: dict[str, Any], *more: str, standing: list[Finding] | None = None) -> set[str]:
-    """One run as the pipeline does it; the tables among the models it built. `standing` gets the findings of earlier runs."""
+def _refresh(
+    workshop: Workshop, project: TenantProject, planned: Plan, *, by_need: bool = True
+) -> dict[str, NodeResult]:
+    """Results by name."""
+    with workshop.tenant.rw.connect(autocommit=True) as connection:
+        results = refresh(
+            connection, project, planned, planned.models, by_need=by_need,
+            login=workshop.tenant.rw, address=workshop.connections.service, on_result=lambda _: None,
+        )  # fmt: skip
+    return {result.name: result for result in results}
+
+
+def _build(workshop: Workshop, static: dict[str, Any], *more: str) -> set[str]:
+    """One run as the pipeline does it; the tables among the models it brought up to date."""
     project = workshop.prepare(structure(*more))
     planned = _plan(workshop, static, project)
-    results = workshop.run(project, select=sorted(planned.stale)).results if planned.stale else ()
-    with workshop.tenant.rw.connect(autocommit=True) as connection:
-        found = record(connection, project, planned, results)
-    if standing is not None:
-        standing += found
+    _refresh(workshop, project, planned)
     return {name for name in planned.stale if planned.models[name].kind != "view"}
 
 
@@ -135,9 +144,7 @@ def test_a_model_that_failed_is_built_again(workshop: Workshop, static: dict[str
     workshop.add_case("c6", "child")
     planned = _plan(workshop, static, project)
     broken.write_text("select 1 / 0 as case_id")
-    results = workshop.run(replace(project, content_hash="broken"), select=sorted(planned.stale)).results
-    with workshop.tenant.rw.connect(autocommit=True) as connection:
-        record(connection, project, planned, results)
+    _refresh(workshop, replace(project, content_hash="broken"), replace(planned, changes={}))
     broken.write_text(text)
     assert workshop.read("select count(*) from case_child where case_id = 'c6'") == [(0,)]
     assert _build(workshop, static) == {"case_child"}
@@ -151,14 +158,15 @@ def test_a_raw_table_that_comes_is_read(workshop: Workshop, static: dict[str, An
 
 def test_what_a_test_found_stands_until_it_is_run_again(workshop: Workshop, static: dict[str, Any]) -> None:
     """Nobody is told of the users who submitted the forms: a run that has no need to look again does not hide it."""
-    of_earlier_runs: list[Finding] = []
+
+    def standing() -> list[Finding]:
+        found = _plan(workshop, static, workshop.prepare(structure())).findings["forms"]
+        return [finding for finding in found if finding.test.startswith("relationships_forms_user_id")]
+
     workshop.add_case("c7", "child")
-    assert "forms" not in _build(workshop, static, standing=of_earlier_runs)
-    [finding] = [finding for finding in of_earlier_runs if finding.test.startswith("relationships_forms_user_id")]
+    assert "forms" not in _build(workshop, static)
+    [finding] = standing()
     assert (finding.status, finding.rows) == ("warn", workshop.read("select count(*) from forms")[0][0])
     workshop.add("raw_users", {"id": "u1", "username": "amina"}, user_id="u1", username="amina", is_active=True)
-    of_earlier_runs.clear()
-    assert {"users"} <= _build(workshop, static, standing=of_earlier_runs)
-    assert not [finding for finding in of_earlier_runs if finding.test.startswith("relationships_forms_user_id")]
-    _build(workshop, static, standing=of_earlier_runs)
-    assert not [finding for finding in of_earlier_runs if finding.test.startswith("relationships_forms_user_id")]
+    assert {"users"} <= _build(workshop, static)
+    assert standing() == []

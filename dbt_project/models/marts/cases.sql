@@ -21,3 +21,4 @@ select
     properties,
     indices
 from cases
+where {{ is_wanted('case_id') }}

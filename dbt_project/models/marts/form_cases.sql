@@ -3,6 +3,7 @@ with
 forms as (
 
     select form_id, form from {{ ref('stg_forms') }}
+    where {{ is_wanted('form_id') }}
 
 ),
 

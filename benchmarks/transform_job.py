@@ -1,0 +1,72 @@
+"""Ours, as a worker does it: a transform by need or of everything. Apart from `worker`, whose other jobs need no dbt."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.worker import Job, benchmark_settings
+from explorer_dagster.commcare.structure import Structure
+from explorer_dagster.postgres.bootstrap import load_connections
+from explorer_dagster.transforms import column_facts
+from explorer_dagster.transforms.builds import models_of, plan
+from explorer_dagster.transforms.manifest import static_manifest, static_parse, warm_up
+from explorer_dagster.transforms.misfits import count_misfits
+from explorer_dagster.transforms.project import prepare
+from explorer_dagster.transforms.refresh import refresh
+from explorer_dagster.transforms.runner import NodeResult
+
+EVERYTHING = "everything"
+
+
+class TransformJob:
+    """See the module. The process is warm, as workers are that are forked from a warm one."""
+
+    def __init__(self, job: Job) -> None:
+        self._settings = benchmark_settings(Path(job["home"]))
+        self._structure = Structure.from_dict(job["structure"])
+        self._prefix, self._work_dir = job["prefix"], Path(job["work_dir"])
+        self._connections = load_connections(self._settings)
+        self._login = self._connections.tenant(job["user"], job["password"])
+        warm_up(self._settings)
+        self._static = static_manifest(self._settings)
+
+    def __call__(self, run_id: str) -> dict[str, Any]:
+        """Build what is stale, or all models when `run_id` says EVERYTHING."""
+        parse = self._work_dir / "target" / "partial_parse.msgpack"
+        parsed_at = parse.stat().st_mtime_ns if parse.exists() else None
+        began, cpu_began = time.perf_counter(), time.process_time()
+        results = self._transform(whole=run_id == EVERYTHING)
+        wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
+        models = [result for result in results if result.resource_type == "model"]
+        return {
+            "wall_s": wall_s, "cpu_s": cpu_s, "models": len(models), "nodes": len(results),
+            "failed": [result.name for result in models if result.status != "success"],
+            "rows": {result.name: result.rows for result in models if result.rows is not None},
+            "parsed": parse.exists() and parse.stat().st_mtime_ns != parsed_at,
+        }  # fmt: skip
+
+    def _transform(self, *, whole: bool) -> list[NodeResult]:
+        project = prepare(
+            self._structure,
+            dbt_project=self._settings.project_dir / "dbt_project",
+            work_dir=self._work_dir,
+            prefix=self._prefix,
+            connection_rw=self._login,
+            parsed_before=static_parse(self._settings),
+        )
+        results: list[NodeResult] = []
+        with self._login.connect(autocommit=True) as connection:
+            planned = plan(connection, project, models_of(project, self._static))
+            refresh(
+                connection,
+                project,
+                planned,
+                planned.models,
+                by_need=not whole,
+                login=self._login,
+                address=self._connections.service,
+                on_result=results.append,
+            )
+            column_facts.write(connection, self._prefix, project.tables)
+            count_misfits(connection, self._prefix, project.tables)
+        return results

@@ -1,0 +1,297 @@
+"""The benchmark of transforms: what a tenant's tables cost to build, to bring up to date, and to leave alone.
+
+Rows go into the raw tables as loads write them, without a server. A change touches every hundredth row, and with it every table.
+"""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from benchmarks.ground import SEED, Ground, Tenant, Worker
+from benchmarks.load_job import pipeline_with
+from benchmarks.loading import Scale, WrongRows
+from benchmarks.results import Claim, Measure, Result, ratio
+from benchmarks.transform_job import EVERYTHING
+from explorer_dagster.commcare.structure import CaseType, Form, Option, Question, Structure
+from explorer_dagster.loading.copy_format import RejectFile, RowFormat
+from explorer_dagster.loading.records import Losses, RecordReader, Row
+from explorer_dagster.loading.warehouse import Delivery, Ending, RawTable, Warehouse
+from explorer_dagster.registry import Source
+
+Step = Callable[[str], Callable[[int], None]]
+Record = dict[str, Any]
+CHANGED_EVERY = 100
+_TYPES = ("Text", "Int", "Date", "Select", "Double", "MSelect")
+_PROPERTIES, _QUESTIONS, _ASKED_AGAIN, _REPETITIONS = 20, 24, 4, 2
+_OPTIONS = tuple(Option(value, value.capitalize()) for value in ("yes", "no", "unknown"))
+_BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
+_COLUMN_TYPES = {
+    "text": "text",
+    "boolean": "boolean",
+    "timestamp": "timestamptz",
+    "bigint": "bigint",
+    "json": "jsonb",
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """`rows`: cases and forms together, two of five are cases. Every third form has a repeat group."""
+
+    case_types: int
+    forms: int
+    rows: int
+
+
+SIZES = {"tiny": Size(2, 3, 500), "small": Size(20, 30, 40_000), "full": Size(40, 60, 200_000)}
+_TINY = Size(2, 3, 100)
+
+
+def transforms(ground: Ground, scale: Scale, step: Step) -> Result:
+    """Building a tenant's tables, against bringing them up to date after every hundredth row changed, and after nothing did."""
+    result = Result("transforms")
+    size = SIZES[scale.name]
+    first, whole, change, idle = _measures(
+        result, "first build", "whole build", "after 1 % changed", "after nothing changed"
+    )
+    parses: list[bool] = []
+    with _World(ground, size) as world, world.worker() as worker:
+        step(f"{size.rows:,} rows, {size.case_types} case types, {size.forms} forms: first build")
+        first.samples.append(_built(worker.go(), size)["wall_s"])
+        for number in range(scale.rounds):
+            step("whole build")
+            done = _built(worker.go(EVERYTHING), size)
+            whole.samples.append(done["wall_s"])
+            parses.append(done["parsed"])
+            changed = world.change(number)
+            step(f"{changed:,} rows changed")
+            done = _built(worker.go(), size)
+            change.samples.append(done["wall_s"])
+            parses.append(done["parsed"])
+            step("nothing changed")
+            rest = worker.go()
+            idle.samples.append(rest["wall_s"])
+            if rest["nodes"]:
+                raise WrongRows(f"{rest['nodes']} nodes ran although nothing changed")
+    result.facts |= {"rows": size.rows, "changed": changed, "models": done["models"], "cpu_s": done["cpu_s"]}
+    share = ratio(change, whole)
+    result.claims += [
+        Claim("after 1 % changed, of a whole build", share, 0.1, "at most"),
+        Claim("parses of an unchanged structure", float(sum(parses)), 0, "at most"),
+    ]
+    _measure_tiny(ground, scale, step, result)
+    return result
+
+
+def _measure_tiny(ground: Ground, scale: Scale, step: Step, result: Result) -> None:
+    """What a run of dbt takes when there is next to nothing to build."""
+    [overhead] = [Measure("whole build of a tiny tenant, CPU (s)")]
+    result.measures.append(overhead)
+    step("a tiny tenant")
+    with _World(ground, _TINY) as world, world.worker() as worker:
+        _built(worker.go(), _TINY)
+        for _ in range(scale.rounds):
+            overhead.samples.append(_built(worker.go(EVERYTHING), _TINY)["cpu_s"])
+    result.claims.append(Claim("CPU of a warm worker for a tiny tenant", overhead.median, 2, "at most", "s"))
+
+
+def _measures(result: Result, *names: str) -> list[Measure]:
+    result.measures += [Measure(f"{name} (s)") for name in names]
+    return result.measures
+
+
+def _built(done: dict[str, Any], size: Size) -> dict[str, Any]:
+    """`done`, if all tables came out and have the rows that there are."""
+    rows = done["rows"]
+    found = sum(rows.get(name, 0) for name in ("cases", "forms"))
+    if done["failed"] or found != size.rows:
+        raise WrongRows(f"{found:,} of {size.rows:,} rows were built; failed: {', '.join(done['failed']) or 'none'}")
+    return done
+
+
+class _World:
+    """A tenant with filled raw tables."""
+
+    def __init__(self, ground: Ground, size: Size) -> None:
+        self._ground, self._size = ground, size
+        self._sources = {source.name: source for source in pipeline_with({}).sources}
+        self._structure = _structure(size)
+        self._cases = size.rows * 2 // 5
+        self._within = ground.tenant()
+        self._tenant: Tenant
+
+    def __enter__(self) -> "_World":
+        self._tenant = self._within.__enter__()
+        with self._connect() as connection:
+            for source in self._sources.values():
+                connection.execute(_create(self._tenant, RawTable.of_source(source)))
+        self._land("first", None)
+        self._ground.settle()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._within.__exit__(*error)
+
+    def change(self, number: int) -> int:
+        """Change every hundredth row of each table as a load does, other ones for each `number`; how many these are."""
+        changed = self._land(f"change {number}", number)
+        self._ground.settle()
+        return changed
+
+    @contextmanager
+    def worker(self) -> Iterator[Worker]:
+        """A warm process that transforms the tenant."""
+        with self._ground.transformer(self._tenant, self._structure.to_dict()) as worker:
+            yield worker
+
+    def _connect(self) -> psycopg.Connection[tuple[Any, ...]]:
+        names = self._tenant.names
+        return self._ground.connections.tenant(names.rw, self._tenant.password).connect(autocommit=True)
+
+    def _land(self, run_id: str, remainder: int | None) -> int:
+        size, forms = self._size, self._size.rows - self._cases
+        chosen = [
+            [n for n in range(rows) if remainder is None or n // kinds % CHANGED_EVERY == remainder]
+            for rows, kinds in ((self._cases, size.case_types), (forms, size.forms))
+        ]
+        cases = (_case(run_id, number, size.case_types) for number in chosen[0])
+        submissions = (_submission(run_id, number, size) for number in chosen[1])
+        return self._land_records("cases", run_id, cases) + self._land_records("forms", run_id, submissions)
+
+    def _land_records(self, name: str, run_id: str, records: Iterator[Record]) -> int:
+        source = self._sources[name]
+        table, warehouse = RawTable.of_source(source), Warehouse(self._tenant.names.schema("raw"))
+        with self._connect() as connection:
+            contents = warehouse.contents(connection)
+            delivery = Delivery(
+                _chunks(source, run_id, contents.moment, records),
+                lambda: Ending(None, whole=run_id == "first"),
+                RejectFile(self._ground.files, run_id, contents.moment),
+                run_id,
+                contents.moment,
+            )
+            landed = warehouse.land(connection, table, delivery, contents.bookmarks.get(source.name))
+        return landed.new + landed.changed
+
+
+def _create(tenant: Tenant, table: RawTable) -> sql.Composed:
+    """The raw table as loads make it."""
+    columns = [
+        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(_COLUMN_TYPES[kind]))
+        for name, kind in table.columns.items()
+    ]
+    return sql.SQL(
+        "CREATE TABLE {} ({}, _run_id text, _loaded_at timestamptz, _page bigint, _content_hash text,"
+        " _deleted_at timestamptz, PRIMARY KEY ({}))"
+    ).format(sql.Identifier(*tenant.table(table.name)), sql.SQL(", ").join(columns), sql.Identifier(table.key))
+
+
+def _chunks(source: Source, run_id: str, moment: datetime, records: Iterator[Record]) -> Iterator[bytes]:
+    reader, form = RecordReader(source, {}, Losses()), RowFormat(source.keys, run_id, moment)
+    for record in records:
+        row = reader.read(msgspec.json.encode(record))
+        if not isinstance(row, Row):
+            raise WrongRows(f"a made record was set aside: {row.reason}")
+        yield form.pack(row, 1)[1]
+
+
+def _structure(size: Size) -> Structure:
+    case_types = tuple(
+        CaseType(_case_type(number), tuple(f"property_{i}" for i in range(_PROPERTIES)), ("a",))
+        for number in range(size.case_types)
+    )
+    return Structure(apps=(), case_types=case_types, forms=tuple(_form(number) for number in range(size.forms)))
+
+
+def _form(number: int) -> Form:
+    questions = [_question((f"group_{i % 3}", f"question_{i}"), i) for i in range(_QUESTIONS)]
+    if _has_repeat(number):
+        questions.append(Question(("visit",), "Visit", "Repeat", is_group=True))
+        questions += [
+            msgspec.structs.replace(_question(("visit", f"again_{i}"), i), repeat=("visit",))
+            for i in range(_ASKED_AGAIN)
+        ]
+    title = f"Form {number}"
+    return Form(_xmlns(number), {"en": title}, title, "a", "App", "Module", None, tuple(questions))
+
+
+def _question(path: tuple[str, ...], number: int) -> Question:
+    kind = _TYPES[number % len(_TYPES)]
+    options = _OPTIONS if kind in ("Select", "MSelect") else ()
+    return Question(path, f"What is the answer to question {number}?", kind, options=options)
+
+
+def _case(run_id: str, number: int, case_types: int) -> Record:
+    values = random.Random(f"{SEED} {run_id} case {number}")  # noqa: S311
+    moment = _moment(number)
+    return {
+        "case_id": _id("case", number), "case_type": _case_type(number % case_types), "case_name": f"Case {number}",
+        "external_id": None, "owner_id": "owner", "date_opened": moment, "last_modified": moment,
+        "server_last_modified": moment, "indexed_on": moment, "closed": False, "date_closed": None,
+        "properties": {f"property_{i}": _answer(values, i) for i in range(_PROPERTIES)},
+        "indices": {},
+    }  # fmt: skip
+
+
+def _submission(run_id: str, number: int, size: Size) -> Record:
+    values = random.Random(f"{SEED} {run_id} form {number}")  # noqa: S311
+    kind, moment = number % size.forms, _moment(number)
+    case = {"@case_id": _id("case", number % (size.rows * 2 // 5)), "update": {"property_0": _answer(values, 0)}}
+    form: Record = {"#type": "data", "@xmlns": _xmlns(kind), "@name": f"Form {kind}", "case": case}
+    for i in range(_QUESTIONS):
+        form.setdefault(f"group_{i % 3}", {})[f"question_{i}"] = _answer(values, i)
+    if _has_repeat(kind):
+        form["visit"] = [{f"again_{i}": _answer(values, i) for i in range(_ASKED_AGAIN)} for _ in range(_REPETITIONS)]
+    return {
+        "id": _id("form", number), "app_id": "a", "build_id": "b", "form": form, "archived": False,
+        "received_on": moment, "server_modified_on": moment, "indexed_on": moment, "attachments": {},
+        "metadata": {"userID": "u", "username": "user", "timeStart": moment, "timeEnd": moment, "deviceID": "device"},
+    }  # fmt: skip
+
+
+def _answer(values: random.Random, number: int) -> str:
+    return _ANSWERS[number % len(_TYPES)][values.getrandbits(8)]
+
+
+def _answers(kind: str) -> list[str]:
+    """256 answers to a question of that type."""
+    values = random.Random(f"{SEED} {kind}")  # noqa: S311
+    made: Callable[[], str] = {
+        "Text": lambda: f"some words that somebody wrote {values.randrange(10_000)}",
+        "Int": lambda: str(values.randrange(100)),
+        "Date": lambda: (_BEGIN + timedelta(days=values.randrange(700))).date().isoformat(),
+        "Select": lambda: values.choice(_OPTIONS).value,
+        "Double": lambda: f"{values.random() * 50:.2f}",
+        "MSelect": lambda: " ".join(option.value for option in values.sample(_OPTIONS, 2)),
+    }[kind]
+    return [made() for _ in range(256)]
+
+
+_ANSWERS = [_answers(kind) for kind in _TYPES]
+
+
+def _has_repeat(number: int) -> bool:
+    return number % 3 == 0
+
+
+def _case_type(number: int) -> str:
+    return f"type_{number}"
+
+
+def _xmlns(number: int) -> str:
+    return f"http://openrosa.org/formdesigner/{number}"
+
+
+def _id(kind: str, number: int) -> str:
+    return f"{kind}-{number * 2654435761 % 2**32:08x}-0000-4000-8000-{number:012}"
+
+
+def _moment(number: int) -> str:
+    return (_BEGIN + timedelta(minutes=number)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,304 @@
+"""How are tables brought up to date without dbt? By the SQL that dbt compiled when it built them, run for what changed.
+
+A model whose rows all come from one case or submission each says so (macro `is_wanted`): the rows of changed ones are taken out
+and put in again. A small table of any other kind is written anew. Either is one transaction that keeps the table: readers see the
+rows before or after and wait for nothing. The tests of these tables, and those that look into them, run as dbt compiled them.
+
+Which models this can be done for is decided by `builds`; a definition that changed is dbt's again.
+"""
+
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from explorer_dagster.transforms.runner import SESSION, NodeResult
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Relation = tuple[str, str]
+
+# By key of changes: the raw table, the mart that tells what its rows were before, and there and here what tables are cut by.
+_SOURCES = {
+    "case_id": ("raw_cases", "cases", "case_type", "r.case_type"),
+    "form_id": ("raw_forms", "forms", "xmlns", "r.record #>> '{form,@xmlns}'"),
+}
+_TABLE = "explorer_statements"
+_CHANGED = "explorer_changed_"
+# Where more has changed, the table is built as a whole: it costs less, and leaves no dead rows behind.
+_SHARE, _FEW = 5, 200
+_SMALL = 50_000
+# Statistics are renewed at once when a tenth of the rows is new; else it is left to autovacuum.
+_ANALYZED = 10
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """What dbt compiled of a model (`sql` gives its rows) or of a test (`sql` gives what it found, a number)."""
+
+    unique_id: str
+    name: str
+    resource_type: str
+    sql: str
+    attached_node: str | None
+    severity: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """A model that dbt compiled. `definition`: of the model then; `raw_tables`: those that were there; `parents`: models it
+    reads; `key`: that of changes it can be cut down to."""
+
+    definition: str
+    raw_tables: frozenset[str]
+    parents: frozenset[str]
+    key: str | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to be done to one table. `key`: of the changes, None to write it anew; `group`: the case type or xmlns it is cut
+    by; `rows`: how many it has."""
+
+    relation: Relation
+    key: str | None
+    group: str | None
+    rows: int
+
+
+class Changes:
+    """The cases and submissions that came, changed or went, gathered once into tables of the staging schema."""
+
+    def __init__(self, connection: Connection, prefix: str, marts: Collection[str]) -> None:
+        """`marts`: tables that are there."""
+        self._connection, self._prefix, self._marts = connection, prefix, marts
+        self._groups: dict[str, dict[str | None, int]] = {}
+
+    def gather(self, key: str, since: Iterable[str]) -> None:
+        """Those since the earliest of these moments, by the loader's clock."""
+        raw, mart, column, group = _SOURCES[key]
+        was: sql.Composable = sql.SQL("null::text")
+        if mart in self._marts:
+            was = sql.SQL("(select m.{} from {} m where m.{key} = r.{key} limit 1)").format(
+                sql.Identifier(column), sql.Identifier(f"{self._prefix}_marts", mart), key=sql.Identifier(key)
+            )
+        names = {
+            "table": changed(self._prefix, key),
+            "key": sql.Identifier(key),
+            "raw": sql.Identifier(f"{self._prefix}_raw", raw),
+            "group": sql.SQL(group),
+            "was": was,
+            "since": sql.SQL("least({})").format(
+                sql.SQL(", ").join(sql.SQL("{}::timestamptz").format(sql.Literal(moment)) for moment in since)
+            ),
+        }
+        for statement in (
+            "drop table if exists {table}",
+            "create unlogged table {table} as select r.{key}, {group} as kind, {was} as was from {raw} r"
+            " where _loaded_at > {since} or _deleted_at > {since}",
+            "analyze {table}",
+        ):
+            self._connection.execute(sql.SQL(statement).format(**names))
+        counts: dict[str | None, int] = {}
+        query = sql.SQL("select kind, was, count(*) from {table} group by 1, 2").format(**names)
+        for kind, before, count in self._connection.execute(query):
+            for each in {kind, before}:
+                counts[each] = counts.get(each, 0) + count
+        self._groups[key] = counts
+
+    def touches(self, key: str, group: str | None) -> bool:
+        """Whether rows of this case type or form are among them, now or before; with unknown pasts all may be."""
+        return key not in self._groups or _SOURCES[key][1] not in self._marts or group in self._groups[key]
+
+    def are_few(self, key: str, group: str | None, rows: int) -> bool:
+        """Whether it is worth while to change a table of so many rows where these changed."""
+        counts = self._groups.get(key)
+        if counts is None:
+            return False
+        count = sum(counts.values()) if group is None else counts.get(group, 0)
+        return count <= max(_FEW, rows // _SHARE)
+
+
+def raw_table(key: str) -> str:
+    """The raw table that a key of changes is of."""
+    return _SOURCES[key][0]
+
+
+def changed(prefix: str, key: str) -> sql.Identifier:
+    """The table of what changed."""
+    return sql.Identifier(f"{prefix}_staging", _CHANGED + key)
+
+
+def is_small(rows: int) -> bool:
+    """Whether a table of so many rows may be written anew in place, which leaves as many dead rows behind."""
+    return rows <= _SMALL
+
+
+def forget(connection: Connection, prefix: str) -> None:
+    """Drop the tables of what changed."""
+    for key in _SOURCES:
+        connection.execute(sql.SQL("drop table if exists {}").format(changed(prefix, key)))
+
+
+def known(connection: Connection, prefix: str) -> dict[str, Known]:
+    """The models that dbt compiled, as far as that is kept."""
+    place = sql.Identifier(f"{prefix}_staging", _TABLE)
+    connection.execute(
+        sql.SQL(
+            "create table if not exists {} (node text primary key, model text not null, definition text not null,"
+            " raw_tables text[] not null, parents text[] not null, key text, statement text not null)"
+        ).format(place)
+    )
+    query = sql.SQL("select node, definition, raw_tables, parents, key from {} where node = model").format(place)
+    return {
+        name: Known(definition, frozenset(raw_tables), frozenset(parents), key)
+        for name, definition, raw_tables, parents, key in connection.execute(query)
+    }
+
+
+def keep(
+    connection: Connection,
+    prefix: str,
+    definitions: Mapping[str, str],
+    raw_tables: Collection[str],
+    results: Sequence[NodeResult],
+) -> None:
+    """Keep what dbt compiled of tables and their tests. `definitions`: of all models; `results`: of a run; those
+    without SQL are not of dbt, or did not come to that."""
+    place = sql.Identifier(f"{prefix}_staging", _TABLE)
+    tests: dict[str, list[NodeResult]] = {}
+    for result in results:
+        if result.resource_type == "test" and result.attached_node:
+            tests.setdefault(_name(result.attached_node), []).append(result)
+    rows: list[tuple[Any, ...]] = []
+    models = [result for result in results if result.resource_type == "model" and result.sql]
+    for model in models:
+        nodes = [model, *tests.get(model.name, ())]
+        # A test that was not run could not be run without dbt either.
+        if model.status == "success" and all(node.sql for node in nodes):
+            rows += [_row(node, model.name, definitions[model.name], sorted(raw_tables)) for node in nodes]
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(
+            sql.SQL("delete from {} where model = any(%s) or model <> all(%s)").format(place),
+            [[model.name for model in models], list(definitions)],
+        )
+        with cursor.copy(sql.SQL("copy {} from stdin").format(place)) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+
+def _row(node: NodeResult, model: str, definition: str, raw_tables: list[str]) -> tuple[Any, ...]:
+    statement = Statement(node.unique_id, node.name, node.resource_type, node.sql, node.attached_node, node.severity)
+    parents = sorted({_name(parent) for parent in node.depends_on if parent.startswith("model.")})
+    key = next((key for key in _SOURCES if _mark(key) in node.sql), None) if node.name == model else None
+    return (node.name, model, definition, raw_tables, parents, key, msgspec.json.encode(statement).decode())
+
+
+def apply(connection: Connection, prefix: str, changes: Mapping[str, Change]) -> Iterator[NodeResult]:
+    """Bring the tables of these models up to date, those first that others read, and tell of each.
+
+    A model that fails, and those that read it, are left as they are, and not told of. The connection is in autocommit mode.
+    """
+    place = sql.Identifier(f"{prefix}_staging", _TABLE)
+    query = sql.SQL("select node, parents, statement from {} where node = model and node = any(%s)").format(place)
+    kept = {
+        node: (set(parents) & set(changes), msgspec.json.decode(statement, type=Statement))
+        for node, parents, statement in connection.execute(query, [list(changes)])
+    }
+    _prepare(connection)
+    failed = set(changes) - set(kept)
+    for name in TopologicalSorter({name: parents for name, (parents, _) in kept.items()}).static_order():
+        if name in failed or kept[name][0] & failed:
+            failed.add(name)
+            continue
+        began = time.monotonic()
+        try:
+            rows = _apply(connection, prefix, changes[name], kept[name][1].sql)
+        except psycopg.Error:
+            if connection.broken:
+                raise
+            failed.add(name)
+        else:
+            yield _result(kept[name][1], "success", rows, None, began)
+
+
+def test(connection: Connection, prefix: str, done: Collection[str], left: Collection[str]) -> Iterator[NodeResult]:
+    """Run the tests that look into the models `done`, but for those that look into `left` too: dbt will run these."""
+    place = sql.Identifier(f"{prefix}_staging", _TABLE)
+    query = sql.SQL(
+        "select statement from {} where node <> model and parents && %s and not parents && %s order by node"
+    ).format(place)
+    _prepare(connection)
+    for (kept,) in connection.execute(query, [list(done), list(left)]).fetchall():
+        statement, began = msgspec.json.decode(kept, type=Statement), time.monotonic()
+        try:
+            row = connection.execute(statement.sql.encode()).fetchone()
+        except psycopg.Error as error:
+            if connection.broken:
+                raise
+            yield _result(statement, "error", None, str(error), began)
+            continue
+        found = int(row[0]) if row else 0
+        level = "warn" if statement.severity == "warn" else "fail"
+        message = f"Got {found} result{'s' if found != 1 else ''}, configured to {level} if != 0" if found else None
+        yield _result(statement, level if found else "pass", found, message, began)
+
+
+def _prepare(connection: Connection) -> None:
+    for name, value in SESSION.items():
+        connection.execute("select set_config(%s, %s, false)", [name, value])
+
+
+def _apply(connection: Connection, prefix: str, change: Change, rows: str) -> int:
+    """How many rows the table has then."""
+    table = sql.Identifier(*change.relation)
+    names = {"table": table, "changed": changed(prefix, change.key or ""), "key": sql.Identifier(change.key or "")}
+    with connection.transaction():
+        if change.key is None:
+            deleted = connection.execute(sql.SQL("delete from {table}").format(**names)).rowcount
+        else:
+            rows = rows.replace(_mark(change.key), _condition(connection, prefix, change))
+            query = "delete from {table} where {key} in (select {key} from {changed})"
+            deleted = connection.execute(sql.SQL(query).format(**names)).rowcount
+        statement = f"insert into {table.as_string(connection)} (\n{rows}\n)"
+        inserted = connection.execute(statement.encode()).rowcount
+        if max(deleted, inserted) * _ANALYZED > change.rows:
+            connection.execute(sql.SQL("analyze {table}").format(**names))
+    return inserted if change.key is None else change.rows - deleted + inserted
+
+
+def _condition(connection: Connection, prefix: str, change: Change) -> str:
+    """The condition of `is_wanted` when only changes are."""
+    key = sql.Identifier(change.key or "")
+    of_group = sql.SQL(" where kind = {}").format(change.group) if change.group is not None else sql.SQL("")
+    condition = sql.SQL("{key} in (select {key} from {changed}{of_group})").format(
+        key=key, changed=changed(prefix, change.key or ""), of_group=of_group
+    )
+    return condition.as_string(connection)
+
+
+def _mark(key: str) -> str:
+    """What the macro `is_wanted` writes."""
+    return f"true /*'{key}'*/"
+
+
+def _name(unique_id: str) -> str:
+    return unique_id.rpartition(".")[2]
+
+
+def _result(statement: Statement, status: str, rows: int | None, message: str | None, began: float) -> NodeResult:
+    return NodeResult(
+        unique_id=statement.unique_id,
+        name=statement.name,
+        resource_type=statement.resource_type,
+        status=status,
+        message=message,
+        relation=None,
+        rows=rows,
+        duration_s=time.monotonic() - began,
+        attached_node=statement.attached_node,
+        severity=statement.severity,
+    )

@@ -1,0 +1,55 @@
+"""How do a tenant's tables come up to date in one run? What changed is taken up where that is enough, the rest is built by dbt.
+
+A model that cannot take up its changes, for whatever reason, is built by dbt in the same run.
+"""
+
+from collections.abc import Callable, Collection
+
+from explorer_dagster.transforms import changes, misfits
+from explorer_dagster.transforms.builds import Connection, Plan, begin, record
+from explorer_dagster.transforms.project import TenantProject
+from explorer_dagster.transforms.runner import Address, NodeResult, TenantLogin, run
+
+
+def refresh(
+    connection: Connection,
+    project: TenantProject,
+    planned: Plan,
+    wanted: Collection[str],
+    *,
+    by_need: bool,
+    login: TenantLogin,
+    address: Address,
+    on_result: Callable[[NodeResult], None],
+) -> list[NodeResult]:
+    """Bring the models `wanted` up to date and record it; `by_need`: those among them that are stale, else all, by dbt alone.
+
+    `connection`: of the tenant's rw role, in autocommit mode. `on_result` is called in this thread as each model or test ends.
+
+    Raises:
+        TransformBusy, TransformFailed: dbt could not run.
+        psycopg.Error: the connection broke.
+    """
+    select = set(wanted) & planned.stale if by_need else set(wanted)
+    results: list[NodeResult] = []
+
+    def collect(result: NodeResult) -> None:
+        results.append(result)
+        on_result(result)
+
+    begin(connection, project, select)
+    light = {name: change for name, change in planned.changes.items() if name in select} if by_need else {}
+    misfits.forget(connection, project.prefix, light)
+    done = set()
+    for result in changes.apply(connection, project.prefix, light):
+        done.add(result.name)
+        collect(result)
+    left = select - done
+    for result in changes.test(connection, project.prefix, done, left):
+        collect(result)
+    if left:
+        everything = None if len(left) == len(planned.models) else sorted(left)
+        run(project, login=login, address=address, select=everything, on_result=collect)
+    record(connection, project, planned, results)
+    changes.forget(connection, project.prefix)
+    return results
