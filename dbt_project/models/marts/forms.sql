@@ -22,3 +22,4 @@ select
     metadata,
     attachments
 from forms
+where {{ is_wanted('form_id') }}
