@@ -1,9 +1,12 @@
 """The discovery asset: what the tenant's applications look like, kept as versions in the catalog."""
 
 from collections.abc import Sequence
+from datetime import UTC
 
 import dagster as dg
 
+from explorer_dagster.catalog import DiscoveredVersion
+from explorer_dagster.catalog.structure_diff import headline, sentences
 from explorer_dagster.commcare.discovery import discover
 from explorer_dagster.commcare.errors import PermissionMissing
 from explorer_dagster.commcare.structure import Structure
@@ -12,6 +15,8 @@ from explorer_dagster.orchestration.partitions import tenants
 from explorer_dagster.orchestration.retries import postpone
 from explorer_dagster.orchestration.session import Platform, failure
 from explorer_dagster.registry import Pipeline
+
+_MAX_CHANGES = 200
 
 
 def discovery_asset(pipeline: Pipeline) -> dg.AssetsDefinition:
@@ -48,7 +53,9 @@ def discovery_asset(pipeline: Pipeline) -> dg.AssetsDefinition:
                 "questions": sum(len(form.questions) for form in structure.forms),
                 "version": version.version,
                 "changed": version.changed,
-                "since_last_version": dg.MetadataValue.json(version.diff),
+                "since_the_last_sync": headline(version.diff) if version.changed else "nothing",
+                "changes": dg.MetadataValue.md(_changes(version)),
+                "diff": dg.MetadataValue.json(version.diff),
                 "warnings": dg.MetadataValue.json(list(structure.warnings)),
                 "requests": client.total_usage.requests,
                 "bytes": client.total_usage.bytes,
@@ -57,6 +64,18 @@ def discovery_asset(pipeline: Pipeline) -> dg.AssetsDefinition:
         )
 
     return app_structure
+
+
+def _changes(version: DiscoveredVersion) -> str:
+    """What this version brought, for the UI; of a first version everything is new, which `found` tells."""
+    since = f"Version {version.version}, found at {version.created_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    if version.version == 1:
+        return f"{since}, is the first."
+    if not version.changed:
+        return f"Nothing. {since}, still holds."
+    lines = sentences(version.diff)
+    more = [f"- and {len(lines) - _MAX_CHANGES} more"] if len(lines) > _MAX_CHANGES else []
+    return "\n".join([f"{since}:", "", *(f"- `{_inert(line)}`" for line in lines[:_MAX_CHANGES]), *more])
 
 
 def _summary(structure: Structure) -> str:

@@ -9,6 +9,7 @@ from anyio import to_thread
 from pydantic import Field
 
 from explorer_dagster.catalog import DiscoveredStructure, Scope, Tenant
+from explorer_dagster.catalog.structure_diff import headline
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.words import fold
 from mcp_bridge.bridge import Bridge
@@ -304,13 +305,9 @@ def _structure_row(found: DiscoveredStructure | None) -> dict[str, Any] | None:
         "apps": [app["name"] for app in structure.get("apps", ())][:20],
         "case_types": [case_type["name"] for case_type in structure.get("case_types", ())][:60],
         "forms": len(structure.get("forms", ())),
-        "changed_since_last_version": {part: _counts(change) for part, change in found.diff.items()},
+        "brought": headline(found.diff),
         "warnings": list(structure.get("warnings", ()))[:5],
     }
-
-
-def _counts(change: Any) -> dict[str, int]:
-    return {name: len(items) for name, items in change.items()} if isinstance(change, dict) else {}
 
 
 TOOLS = (

@@ -6,11 +6,16 @@ from anyio import to_thread
 from pydantic import Field
 
 from explorer_dagster import tenants as tenancy
-from explorer_dagster.catalog import Catalog, Scope, State, Tenant, TenantSchema
+from explorer_dagster.catalog import Catalog, DiscoveredVersion, Scope, State, Tenant, TenantSchema
+from explorer_dagster.catalog.structure_diff import headline, sentences
 from explorer_dagster.errors import ExplorerError
 from mcp_bridge.dagster_client import DagsterUnavailable, Run
-from mcp_bridge.envelope import Answer, age_s, iso, page_after
+from mcp_bridge.envelope import Answer, age_s, fit, iso, page_after
 from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
+
+_MAX_VERSIONS = 9
+_MAX_CHANGES_CHARS = 6_000
+_MAX_SENTENCE_CHARS = 600
 
 
 class ConfirmationMissing(ExplorerError):
@@ -74,12 +79,7 @@ async def get_schema_status(call: Call, args: SchemaStatus) -> Answer:
 
     def read() -> tuple[TenantSchema, dict[str, Any] | None]:
         catalog = call.bridge.catalog
-        versions = catalog.discovered.versions(tenant)
-        structure = None
-        if versions:
-            latest = versions[0]
-            structure = {"version": latest.version, "discovered_at": iso(latest.created_at), "run_id": latest.run_id}
-        return catalog.schemas.get(tenant), structure
+        return catalog.schemas.get(tenant), _structure(catalog.discovered.versions(tenant))
 
     schema, structure = await to_thread.run_sync(read)
     warnings: list[str] = []
@@ -97,6 +97,29 @@ async def get_schema_status(call: Call, args: SchemaStatus) -> Answer:
         warnings,
         schema.marts,
     )
+
+
+def _structure(versions: list[DiscoveredVersion]) -> dict[str, Any] | None:
+    """What the applications look like by now, and what each version brought; a first version brought everything."""
+    if not versions:
+        return None
+    latest = versions[0]
+    lines = sentences(latest.diff) if latest.version > 1 else []
+    shown = fit((line[:_MAX_SENTENCE_CHARS] for line in lines), _MAX_CHANGES_CHARS)
+    return _version_row(latest) | {
+        "age_s": age_s(latest.created_at),
+        "run_id": latest.run_id,
+        "changes": shown + ([f"and {len(lines) - len(shown)} more"] if len(shown) < len(lines) else []),
+        "earlier_versions": [_version_row(version) for version in versions[1 : _MAX_VERSIONS + 1]],
+    }
+
+
+def _version_row(version: DiscoveredVersion) -> dict[str, Any]:
+    return {
+        "version": version.version,
+        "discovered_at": iso(version.created_at),
+        "brought": headline(version.diff),
+    }
 
 
 def _schema_row(schema: TenantSchema) -> dict[str, Any]:
@@ -177,9 +200,9 @@ TOOLS = (
     Tool(
         "get_schema_status",
         "Get schema status",
-        "State of a tenant's schemas (active, materializing, absent, ...), the last error, the discovered "
-        "structure's version and the active run, if any. Use it when tables are missing or a call says that "
-        "schemas are absent. For a run's progress use get_materialization_status.",
+        "State of a tenant's schemas (active, materializing, absent, ...), the last error, the active run, and how "
+        "the applications changed, version by version. Use it when tables or "
+        "columns are missing or new. For a run's progress use get_materialization_status.",
         SchemaStatus,
         get_schema_status,
         Scope.METADATA_READ,

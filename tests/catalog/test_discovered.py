@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explorer_dagster.catalog import Catalog, Tenant, UnknownStructureVersion
-from explorer_dagster.catalog.structure_diff import structure_diff
+from explorer_dagster.catalog.structure_diff import headline, sentences, structure_diff
 from explorer_dagster.commcare.structure import App, CaseType, Form, Question, Structure
 
 
@@ -67,7 +67,23 @@ def test_a_diff_names_what_changed() -> None:
             "questions_removed": {"visit": ["dropped"]},
             "questions_retyped": {"visit": [{"question": "weight", "old": "Int", "new": "Double"}]},
         },
+        "names": {"app": "App", "gone": "gone", "new": "new", "visit": "visit"},
     }
+    assert headline(structure_diff(old, new)) == (
+        "1 case type new, 1 case type gone, 1 property new, 1 property gone, 1 form new, 1 form gone, "
+        "1 question new, 1 question gone, 1 question of another type"
+    )
+    assert sentences(structure_diff(old, new)) == [
+        "Application 'App' has another version.",
+        "Case type 'new_type' is new.",
+        "Case type 'old_type' is gone.",
+        "Case type 'client': 1 property new (village); 1 property gone (dob).",
+        "Form 'new' is new.",
+        "Form 'gone' is gone.",
+        "Form 'visit': 1 question new (grp/muac); 1 question gone (dropped); "
+        "1 question of another type (weight from Int to Double).",
+    ]
+    assert (headline({}), sentences({})) == ("nothing", [])
 
 
 structures = st.builds(

@@ -6,6 +6,7 @@ import anyio
 import pytest
 from mcp.client import Client
 
+from explorer_dagster.commcare.structure import Form, Question, Structure
 from mcp_bridge.dagster_client import DagsterClient
 from tests.mcp_bridge.stage import Stage, ask, http_client, on_http, refused
 from tests.mcp_bridge.test_dagster_client import with_client
@@ -122,17 +123,33 @@ def test_a_failed_run_tells_its_cause(stage: Stage, bridge_url: str) -> None:
 
 
 def test_schemas_go_only_when_confirmed_and_come_back(stage: Stage, bridge_url: str) -> None:
+    """What was discovered of the applications, version by version, outlives the schemas."""
     token = stage.token("janitor", "demo:schema")
+    weight, age = Question(("weight",), "Weight", "Int"), Question(("age",), "Age", "Int")
+    for version, questions in enumerate([(weight,), (Question(("weight",), "Weight", "Double"), age)]):
+        form = Form("http://x/visit", {"en": "Visit"}, "Visit", "a", "App", "Module", None, questions)
+        structure = Structure(apps=(), case_types=(), forms=(form,)).to_dict()
+        stage.catalog.discovered.save(stage.tenants["demo:schema"], structure, f"run-{version}")
 
     async def work(client: Client) -> None:
         error = await refused(client, "teardown_schema", confirm="yes")
         assert error["code"] == "confirmation_required"
         before = await ask(client, "get_schema_status")
         assert before["state"] == "active"
+        found = before["structure"]
+        assert (found["version"], found["run_id"]) == (2, "run-1")
+        assert found["brought"] == "1 question new, 1 question of another type"
+        assert found["changes"] == [
+            "Form 'Visit': 1 question new (age); 1 question of another type (weight from Int to Double)."
+        ]
+        assert [(v["version"], v["brought"]) for v in found["earlier_versions"]] == [(1, "1 form new")]
+        assert (await ask(client, "get_metadata"))["structure"]["brought"] == found["brought"]
         gone = await ask(client, "teardown_schema", confirm="demo:schema")
         assert (gone["state"], gone["dropped"]) == ("absent", True)
         for tool, arguments in (("list_tables", {}), ("query", {"sql": "select 1"}), ("run_materialization", {})):
             assert (await refused(client, tool, **arguments))["code"] == "schema_absent"
+        kept = (await ask(client, "get_schema_status"))["structure"]
+        assert (kept["version"], kept["changes"]) == (2, found["changes"])
         made = await ask(client, "provision_schema")
         assert (made["state"], made["created"]) == ("active", True)
         assert made["schemas"]["marts"] != before["schemas"]["marts"]
