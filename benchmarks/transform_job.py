@@ -42,6 +42,7 @@ class TransformJob:
             "wall_s": wall_s, "cpu_s": cpu_s, "models": len(models), "nodes": len(results),
             "failed": [result.name for result in models if result.status != "success"],
             "rows": {result.name: result.rows for result in models if result.rows is not None},
+            "slowest": sorted(((round(r.duration_s, 2), r.name) for r in results), reverse=True)[:20],
             "parsed": parse.exists() and parse.stat().st_mtime_ns != parsed_at,
         }  # fmt: skip
 

@@ -257,6 +257,8 @@ def _apply(connection: Connection, prefix: str, change: Change, rows: str) -> in
     table = sql.Identifier(*change.relation)
     names = {"table": table, "changed": changed(prefix, change.key or ""), "key": sql.Identifier(change.key or "")}
     with connection.transaction():
+        # The commit of what is recorded of all these waits for the disk, and with it for theirs.
+        connection.execute("set local synchronous_commit = off")
         if change.key is None:
             deleted = connection.execute(sql.SQL("delete from {table}").format(**names)).rowcount
         else:
