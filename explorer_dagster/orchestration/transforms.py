@@ -18,16 +18,17 @@ from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 
 from explorer_dagster.commcare.structure import Structure
 from explorer_dagster.errors import ExplorerError
-from explorer_dagster.orchestration import table_checks
+from explorer_dagster.orchestration import column_metadata, table_checks
 from explorer_dagster.orchestration.partitions import tenants
 from explorer_dagster.orchestration.progress import Progress
 from explorer_dagster.orchestration.session import Platform, TenantSession, failure
 from explorer_dagster.registry import Pipeline
 from explorer_dagster.settings import get_settings
-from explorer_dagster.transforms import column_facts
+from explorer_dagster.transforms import column_facts, column_lineage
 from explorer_dagster.transforms.builds import Finding, Plan, models_of, plan
+from explorer_dagster.transforms.column_lineage import Lineage
 from explorer_dagster.transforms.generate import GeneratedTable
-from explorer_dagster.transforms.manifest import static_manifest, static_parse
+from explorer_dagster.transforms.manifest import static_lineage, static_manifest, static_parse
 from explorer_dagster.transforms.misfits import count_misfits
 from explorer_dagster.transforms.profile import Migration
 from explorer_dagster.transforms.project import TenantProject, prepare
@@ -80,6 +81,7 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         for node in manifest["nodes"].values()
         if node["resource_type"] == "model"
     }
+    raw = {source["name"]: translator.get_asset_key(source) for source in manifest["sources"].values()}
     generated = {name: dg.AssetKey([pipeline.asset_prefix, "marts", name]) for name in GENERATED}
     specs = [
         *(
@@ -110,9 +112,10 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
                 built = _build(context, session, pipeline, manifest, selected, everything, by_need=by_need)
         except ExplorerError as error:
             raise failure(error) from error
-        yield from _model_events(built, {n: k for n, k in selected.items() if n in models}, manifest)
+        keys = raw | models
+        yield from _model_events(built, {n: k for n, k in selected.items() if n in models}, manifest, keys)
         listed = {name: key for name, key in generated.items() if name in selected}
-        yield from _generated_events(built, listed)
+        yield from _generated_events(built, listed, keys)
         yield from _check_events(built, checks, context.selected_asset_check_keys)
         for name, key in listed.items():
             yield from table_checks.results(key, _tested(built, name), context.selected_asset_check_keys)
@@ -145,7 +148,8 @@ def _generated_spec(pipeline: Pipeline, name: str, key: dg.AssetKey) -> dg.Asset
 class _Built:
     """What a step did. `results`: of the models and tests that ran; `unchanged`: row counts of the models that had no need to;
     `findings`: by model, of the tests that did not pass when they were last run, in this step or before; `misfits`: table to
-    column to number of values that did not fit; `migrations`: columns whose type this step changed."""
+    column to number of values that did not fit; `migrations`: columns whose type this step changed; `lineage`: of
+    static models; `structure`: what the project was made from."""
 
     project: TenantProject
     results: Sequence[NodeResult]
@@ -154,6 +158,8 @@ class _Built:
     types: ColumnTypes
     misfits: Mapping[str, Mapping[str, int]]
     migrations: Sequence[Migration]
+    lineage: Lineage
+    structure: Structure
 
 
 def _build(
@@ -168,7 +174,8 @@ def _build(
 ) -> _Built:
     """Run dbt on the selected models; `by_need`: on those among them that would come out otherwise than they are."""
     began = datetime.now(UTC).isoformat(timespec="seconds")
-    project = _prepare(session, pipeline)
+    structure = _structure(session)
+    project = _prepare(session, pipeline, structure)
     progress = Progress(context, per_asset=False)
     results: list[NodeResult] = []
 
@@ -194,6 +201,8 @@ def _build(
             on_result=collect,
         )
         column_facts.write(connection, project.prefix, project.tables)
+        lineage = static_lineage(session.settings)
+        column_lineage.write(connection, project.prefix, lineage, project.tables, version=project.content_hash)
         unchanged = {name: rows for name, rows in planned.rows.items() if by_need or name not in wanted}
         return _Built(
             project,
@@ -203,6 +212,8 @@ def _build(
             types=_column_types(connection, session),
             misfits=count_misfits(connection, project.prefix, project.tables),
             migrations=[migration for migration in project.migrations if migration.at >= began],
+            lineage=lineage,
+            structure=structure,
         )
 
 
@@ -214,9 +225,12 @@ def _told(planned: Plan, wanted: Set[str], *, by_need: bool) -> str:
     return f"Of {len(planned.models)} models {len(light)} take up what changed, {len(stale) - len(light)} are built."
 
 
-def _prepare(session: TenantSession, pipeline: Pipeline) -> TenantProject:
+def _structure(session: TenantSession) -> Structure:
     latest = session.catalog.discovered.latest(session.tenant)
-    structure = Structure.from_dict(latest.structure) if latest else Structure(apps=(), case_types=(), forms=())
+    return Structure.from_dict(latest.structure) if latest else Structure(apps=(), case_types=(), forms=())
+
+
+def _prepare(session: TenantSession, pipeline: Pipeline, structure: Structure) -> TenantProject:
     return prepare(
         structure,
         dbt_project=session.settings.project_dir / pipeline.transforms.dbt_project,
@@ -262,7 +276,9 @@ def _column_types(connection: psycopg.Connection[tuple[Any, ...]], session: Tena
     return types
 
 
-def _model_events(built: _Built, selected: Mapping[str, dg.AssetKey], manifest: Manifest) -> Iterator[Event]:
+def _model_events(
+    built: _Built, selected: Mapping[str, dg.AssetKey], manifest: Manifest, keys: Mapping[str, dg.AssetKey]
+) -> Iterator[Event]:
     """Materializations of the static models that are as the source is now, whether they had to be built for that or not."""
     done = {result.name: result for result in built.results if result.resource_type == "model"}
     # Dagster takes the assets of one step in the order of their dependencies only.
@@ -274,14 +290,11 @@ def _model_events(built: _Built, selected: Mapping[str, dg.AssetKey], manifest: 
         relation = f"{built.project.prefix}_{_layer(node)}.{node['alias']}"
         rows = result.rows if result else built.unchanged[name]
         about = {column: facts["description"] for column, facts in node["columns"].items()}
-        columns = [
-            dg.TableColumn(column, type_name, description=about.get(column))
-            for column, type_name in built.types.get(relation, ())
-        ]
+        lineage = built.lineage.get(node["alias"], {})
         metadata: dict[str, Any] = {
             "dagster/table_name": relation,
-            "dagster/column_schema": dg.TableSchema(columns=columns),
             "rebuilt": result is not None,
+            **column_metadata.of_model(built.types.get(relation, ()), about, lineage, keys),
         }
         if result is not None:
             metadata["duration_s"] = round(result.duration_s, 3)
@@ -290,12 +303,15 @@ def _model_events(built: _Built, selected: Mapping[str, dg.AssetKey], manifest: 
         yield dg.MaterializeResult(asset_key=selected[name], metadata=metadata)
 
 
-def _generated_events(built: _Built, selected: Mapping[str, dg.AssetKey]) -> Iterator[Event]:
+def _generated_events(
+    built: _Built, selected: Mapping[str, dg.AssetKey], keys: Mapping[str, dg.AssetKey]
+) -> Iterator[Event]:
     by_name = {result.name: result for result in built.results if result.resource_type == "model"}
     for name, key in selected.items():
         tables = [table for table in built.project.tables if table.kind in GENERATED[name][0]]
         listed = [_listed(table, by_name.get(table.name), built) for table in tables]
         own = {table.name for table in tables}
+        types = {table.name: built.types.get(f"{built.project.prefix}_marts.{table.name}", ()) for table in tables}
         yield dg.MaterializeResult(
             asset_key=key,
             metadata={
@@ -310,6 +326,7 @@ def _generated_events(built: _Built, selected: Mapping[str, dg.AssetKey]) -> Ite
                 ),
                 "retired": dg.MetadataValue.json(_retired(built.project, name)),
                 "dagster/row_count": sum(entry["row_count"] or 0 for entry in listed),
+                **column_metadata.of_generated(tables, types, keys),
             },
         )
 
@@ -331,6 +348,7 @@ def _listed(table: GeneratedTable, result: NodeResult | None, built: _Built) -> 
         "kind": table.kind,
         "source": table.source,
         "description": table.description,
+        **_origin(table, built.structure),
     }
     if table.name in built.misfits:
         entry |= {"unfit_values": built.misfits[table.name]}
@@ -339,6 +357,18 @@ def _listed(table: GeneratedTable, result: NodeResult | None, built: _Built) -> 
         return entry | {"row_count": built.unchanged.get(table.name), "status": status}
     cause = {"error": result.message or "unknown"} if result.status in _FAILED else {}
     return entry | {"row_count": result.rows, "status": result.status, **cause}
+
+
+def _origin(table: GeneratedTable, structure: Structure) -> dict[str, Any]:
+    """The applications that describe the table, and its form."""
+    names = {app.id: app.name for app in structure.apps}
+    origin: dict[str, Any] = {"apps": [{"id": app_id, "name": names.get(app_id, app_id)} for app_id in table.app_ids]}
+    if table.kind != "case_type":
+        # A repeat group's source is the form's xmlns, which may hold anything, and the path of the group, which holds no space.
+        xmlns = table.source.rpartition(" ")[0] if table.kind == "repeat" else table.source
+        title = next((form.title for form in structure.forms if form.xmlns == xmlns), None)
+        origin |= {"xmlns": xmlns, **({"form": title} if title else {})}
+    return origin
 
 
 def _overview(listed: Iterable[Mapping[str, Any]]) -> str:

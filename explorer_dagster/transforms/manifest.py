@@ -1,6 +1,7 @@
 """What do the static models look like to Dagster: dbt's manifest of the project, made without a database.
 
-It names models, tests, descriptions and dependencies for asset specs. Per-tenant models are not in it.
+It names models, tests, descriptions and dependencies for asset specs; beside it lies which columns each column is computed from.
+Per-tenant models are not in it.
 
     python -m explorer_dagster.transforms.manifest PROJECT FOLDER     (what `static_manifest` starts: PROJECT parsed into FOLDER)
 """
@@ -13,9 +14,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.settings import Settings
-from explorer_dagster.transforms import project, runner
+from explorer_dagster.transforms import project, runner, sql_lineage
+from explorer_dagster.transforms.column_lineage import Lineage
+
+_LINEAGE = "lineage.json"
 
 
 def static_manifest(settings: Settings) -> dict[str, Any]:
@@ -26,6 +32,15 @@ def static_manifest(settings: Settings) -> dict[str, Any]:
     """
     manifest: dict[str, Any] = json.loads((static_parse(settings) / "manifest.json").read_bytes())
     return manifest
+
+
+def static_lineage(settings: Settings) -> Lineage:
+    """Column lineage of the static models, by relation; read from their SQL once per content of the project.
+
+    Raises:
+        TransformFailed: dbt cannot read the project.
+    """
+    return msgspec.json.decode((static_parse(settings) / _LINEAGE).read_bytes(), type=Lineage)
 
 
 def warm_up(settings: Settings) -> None:
@@ -40,14 +55,14 @@ def warm_up(settings: Settings) -> None:
 
 
 def static_parse(settings: Settings) -> Path:
-    """The folder, one per content of the project, that holds dbt's manifest.json and partial_parse.msgpack.
+    """The folder, one per content of the project, that holds dbt's manifest.json and partial_parse.msgpack, and lineage.json.
 
     Raises:
         TransformFailed: dbt cannot read the project.
     """
     source = settings.project_dir / "dbt_project"
     folder = settings.home / "dbt" / "manifests" / project.content_hash(source)
-    if not folder.is_dir():
+    if not (folder / _LINEAGE).is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
         _parse_once(source, folder)
     return folder
@@ -60,7 +75,7 @@ def _parse_once(source: Path, folder: Path) -> None:
     """
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if folder.is_dir():
+        if (folder / _LINEAGE).is_file():
             return
         command = [sys.executable, "-m", __name__, str(source), str(folder)]
         parsed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
@@ -75,11 +90,17 @@ def _main(source: str, folder: str) -> int:
     with tempfile.TemporaryDirectory(dir=Path(folder).parent) as scratch:
         target = Path(scratch) / "target"
         try:
-            runner.write_manifest(Path(source), target)
+            manifest = runner.write_manifest(Path(source), target)
+            lineage = sql_lineage.lineage_of(sql_lineage.render(manifest))
+            (target / _LINEAGE).write_bytes(msgspec.json.encode(lineage))
         except ExplorerError as error:
             print(error.message)
             return 1
-        target.rename(folder)
+        # What an earlier version of the platform left there may be in use, and is the same as far as it goes.
+        if Path(folder).is_dir():
+            (target / _LINEAGE).rename(Path(folder) / _LINEAGE)
+        else:
+            target.rename(folder)
     return 0
 
 
