@@ -1,103 +1,183 @@
-"""From which columns is a column computed? Read from the SQL that dbt compiled for the tenant, and from the discovered structure.
+"""From which columns is a column computed, which are computed from it, and which question or property stands behind it?
 
-What cannot be told for certain (a star over an unknown relation, SQL that the parser does not know) is left out, never guessed.
+Walks what the tenant's runs have left of its models' lineage, and reads the discovered structure. What is not known is said to be
+unknown, never guessed.
 """
 
-import glob
-import logging
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-_log = logging.getLogger(__name__)
+from explorer_dagster.transforms.column_lineage import ColumnLineage, Lineage
+from mcp_bridge.envelope import without_nulls
 
-_MAX_DEPTH = 6
-_MAX_PARENTS = 10
-_MAX_SQL_BYTES = 2_000_000
-_MAX_EXPRESSION_CHARS = 400
+_MAX_DEPTH = 8
+_MAX_PARENTS = 12
+_MAX_TABLES = 40
+_MAX_COLUMNS = 15
+_MAX_FORMS = 10
+_MAX_OPTIONS = 25
+
+Path = tuple[str, ...]
+# Raw table to what it is loaded from, {name, endpoint}.
+Resources = Mapping[str, dict[str, str]]
 
 
-Columns = dict[str, dict[str, dict[str, str]]]
+def made_from(lineage: Lineage, resources: Resources, table: str, column: str) -> list[dict[str, Any]] | None:
+    """The nearest columns and, below each, what they come from in turn, down to the resource of the source system:
+    `[{table, column, path?, expression?, made_from?, resource?}]`.
 
-
-class CompiledModels:
-    """The compiled models of one tenant below `folder` (dbt's `target/compiled` somewhere in it).
-
-    `columns`: the live relations that the models read, `{schema: {relation: {column: type}}}`; stars and unqualified names
-    mean nothing without them.
+    `path`: where the value lies in a column that holds JSON. Empty for a constant or a count of rows; None when it is unknown.
     """
-
-    def __init__(self, folder: Path, columns: Columns) -> None:
-        self._folder = folder
-        self._columns = columns
-
-    def trace(self, table: str, column: str) -> list[dict[str, Any]] | None:
-        """The nearest columns and, below each, what they come from in turn: `[{table, column, expression?, made_from?}]`.
-
-        None when the model's SQL is not there or does not tell. Blocks.
-        """
-        return self._trace(table, column, _MAX_DEPTH)
-
-    def _trace(self, table: str, column: str, depth: int) -> list[dict[str, Any]] | None:
-        sql = self._sql(table)
-        found = _parents(sql, column, self._columns) if sql and depth else None
-        if found is None:
-            return None
-        expression, parents = found
-        rows = []
-        for parent_table, parent_column in parents:
-            row: dict[str, Any] = {"table": parent_table, "column": parent_column, "expression": expression}
-            further = self._trace(parent_table, parent_column, depth - 1) if parent_table != table else None
-            if further:
-                row["made_from"] = further
-            rows.append(row)
-        return rows
-
-    def _sql(self, model: str) -> str | None:
-        if not self._folder.is_dir():
-            return None
-        pattern = f"**/compiled/**/{glob.escape(model)}.sql"
-        newest = max(self._folder.glob(pattern), key=lambda path: path.stat().st_mtime, default=None)
-        if newest is None or newest.stat().st_size > _MAX_SQL_BYTES:
-            return None
-        return newest.read_text(encoding="utf-8")
+    return _above(lineage, resources, table, column, (), _MAX_DEPTH)
 
 
-def _parents(sql: str, column: str, columns: Columns) -> tuple[str, list[tuple[str, str]]] | None:
-    """The expression that gives `column` and the table columns it reads; None when sqlglot cannot tell."""
-    # Half a second of import that only this tool needs.
-    from sqlglot import exp
-    from sqlglot.errors import SqlglotError
-    from sqlglot.lineage import lineage
-
-    try:
-        root = lineage(column, sql, columns, dialect="postgres")
-    except (SqlglotError, ValueError, RecursionError, KeyError):
-        _log.info("The origin of a column cannot be read from its model")
+def _above(
+    lineage: Lineage, resources: Resources, table: str, column: str, path: Path, depth: int
+) -> list[dict[str, Any]] | None:
+    known = lineage.get(table, {}).get(column)
+    if known is None or not depth:
         return None
-    parents = set()
-    for node in root.walk():
-        if node.downstream:
-            continue
-        if not isinstance(node.source, exp.Table):
-            return None
-        name = node.name.rpartition(".")[2].strip('"')
-        if name == "*":
-            return None
-        parents.add((node.source.name, name))
-    expression = root.expression.sql(dialect="postgres")[:_MAX_EXPRESSION_CHARS]
-    return (expression, sorted(parents)[:_MAX_PARENTS]) if parents else None
+    rows = []
+    for origin in known.origins[:_MAX_PARENTS]:
+        inner = (*origin.path, *path)
+        row = {
+            "table": origin.table,
+            "column": origin.column,
+            "path": "/".join(inner) or None,
+            "expression": known.expression,
+            "resource": resources.get(origin.table),
+            "made_from": _above(lineage, resources, origin.table, origin.column, inner, depth - 1) or None,
+        }
+        rows.append(without_nulls(row))
+    if len(known.origins) > _MAX_PARENTS:
+        rows.append({"more": len(known.origins) - _MAX_PARENTS})
+    return rows
+
+
+def used_by(lineage: Lineage, table: str, column: str) -> list[dict[str, Any]]:
+    """Columns computed from this one, nearest tables first: `[{table, column_count, columns: [{column, path?}]}]`.
+
+    `path`: which part of this column, where it holds JSON. The last row counts the tables beyond the first 40.
+    """
+    below = _readers(lineage)
+    found: dict[str, dict[str, str]] = {}
+    seen = {(table, column)}
+    ahead: list[tuple[str, str, Path]] = [(table, column, ())]
+    for at_table, at_column, path in ahead:
+        for name, reader, inner in below.get((at_table, at_column), ()):
+            if (name, reader) not in seen:
+                seen.add((name, reader))
+                found.setdefault(name, {})[reader] = "/".join((*path, *inner))
+                ahead.append((name, reader, (*path, *inner)))
+    rows: list[dict[str, Any]] = [
+        {
+            "table": name,
+            "column_count": len(columns),
+            "columns": [
+                without_nulls({"column": reader, "path": path or None})
+                for reader, path in list(columns.items())[:_MAX_COLUMNS]
+            ],
+        }
+        for name, columns in list(found.items())[:_MAX_TABLES]
+    ]
+    return rows + ([{"more_tables": len(found) - _MAX_TABLES}] if len(found) > _MAX_TABLES else [])
+
+
+def _readers(lineage: Lineage) -> dict[tuple[str, str], list[tuple[str, str, Path]]]:
+    below: dict[tuple[str, str], list[tuple[str, str, Path]]] = {}
+    for name, columns in lineage.items():
+        for column, known in columns.items():
+            for origin in known.origins:
+                below.setdefault((origin.table, origin.column), []).append((name, column, origin.path))
+    return below
+
+
+def resources_of(lineage: Lineage, resources: Resources, table: str) -> list[dict[str, str]]:
+    """What a table is loaded from in the end, over all of its columns."""
+    seen, ahead = {table}, [table]
+    for name in ahead:
+        parents = {origin.table for known in lineage.get(name, {}).values() for origin in known.origins}
+        ahead += sorted(parents - seen)
+        seen |= parents
+    return [resources[name] for name in ahead if name in resources]
 
 
 def origin_of(kind: str, source: str | None, structure: dict[str, Any] | None) -> dict[str, Any] | str:
-    """Which application, form or case type a generated table stands for; `unknown` when the structure does not tell."""
+    """Which applications, form or case type a generated table stands for; `unknown` when the structure does not tell."""
     if structure is None or source is None:
         return "unknown"
-    apps = {app["id"]: app["name"] for app in structure.get("apps", ())}
     if kind == "case_type":
-        for case_type in structure.get("case_types", ()):
-            if case_type["name"] == source:
-                return {"case_type": source, "apps": [apps.get(app_id, app_id) for app_id in case_type["app_ids"]]}
+        known = next((c for c in structure.get("case_types", ()) if c["name"] == source), None)
+        return {"case_type": source, "apps": _apps(known["app_ids"], structure)} if known else "unknown"
+    form = _form(kind, source, structure)
+    if form is None:
+        return "unknown"
+    repeat = {"repeat": source.rpartition(" ")[2]} if kind == "repeat" else {}
+    return {**_named(form, structure), "module": form["module"], **repeat}
+
+
+def question_of(
+    known: ColumnLineage | None, source: str | None, facts: Mapping[str, Any], structure: dict[str, Any] | None
+) -> dict[str, Any]:
+    """`{question}` or `{property}` or `{index}` behind a column of `known` lineage; empty when none stands behind it.
+
+    Of a property of case type `source`, also the questions that are known under its name, since applications do not say which
+    question saves to it.
+    """
+    path = facts.get("path")
+    if not path:
+        return {}
+    if known is None or not any(origin.table == "cases" for origin in known.origins):
+        return {"question": without_nulls({"path": "/".join(path), **_words(facts)})}
+    if len(path) > 1:
+        return {"index": {"identifier": path[0], "part": path[1]}}
+    told: dict[str, Any] = {"name": path[0], **_words(facts)}
+    if source is None or structure is None:
+        return {"property": without_nulls({**told, "asked_by": "unknown"})}
+    found = list(_asked_by(source, path[0], structure))
+    note = (
+        "Applications do not say which question saves to which property: asked_by are the questions of the same name in forms of "
+        "this case type."
+        if found
+        else "No question of this name is in a form of this case type; it may be calculated or saved under another name."
+    )
+    told |= {"asked_by": found[:_MAX_FORMS], "note": note}
+    more = {"more_questions": len(found) - _MAX_FORMS} if len(found) > _MAX_FORMS else {}
+    return {"property": without_nulls(told) | more}
+
+
+def _asked_by(case_type: str, name: str, structure: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for form in structure.get("forms", ()):
-        if form["xmlns"] == source or (kind == "repeat" and source.startswith(f"{form['xmlns']}")):
-            return {"form": form["title"], "xmlns": form["xmlns"], "module": form["module"], "app": form["app_name"]}
-    return "unknown"
+        if form["case_type"] != case_type:
+            continue
+        for question in form["questions"]:
+            plain = not question["is_group"] and not question["repeat"] and question["type"] != "SaveToCase"
+            if plain and question["path"][-1] == name:
+                told = {"question": "/".join(question["path"]), "type": question["type"], "label": question["label"]}
+                yield without_nulls({**_named(form, structure), **told})
+
+
+def _words(facts: Mapping[str, Any]) -> dict[str, Any]:
+    options = [option["value"] for option in facts.get("options", ())]
+    return {
+        "type": facts.get("question_type"),
+        "label": facts.get("label"),
+        "translations": facts.get("translations"),
+        "options": options[:_MAX_OPTIONS] or None,
+    }
+
+
+def _form(kind: str, source: str, structure: dict[str, Any]) -> dict[str, Any] | None:
+    # A repeat group's source is the form's xmlns, which may hold anything, and the path of the group, which holds no space.
+    xmlns = source.rpartition(" ")[0] if kind == "repeat" else source
+    return next((form for form in structure.get("forms", ()) if form["xmlns"] == xmlns), None)
+
+
+def _named(form: dict[str, Any], structure: dict[str, Any]) -> dict[str, Any]:
+    app_ids = form["app_ids"] or [form["app_id"]]
+    return {"form": form["title"], "xmlns": form["xmlns"], "apps": _apps(app_ids, structure)}
+
+
+def _apps(ids: Any, structure: dict[str, Any]) -> list[dict[str, str]]:
+    names = {app["id"]: app["name"] for app in structure.get("apps", ())}
+    return [{"id": app_id, "name": names.get(app_id, app_id)} for app_id in ids]

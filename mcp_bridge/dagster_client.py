@@ -588,15 +588,6 @@ def _metadata_value(entry: dict[str, Any]) -> Any:
         return int(entry["intRepr"])
     if entry.get("jsonString") is not None:
         return json.loads(entry["jsonString"])
-    if entry.get("schema") is not None:
-        return entry["schema"]["columns"]
-    if entry.get("lineage") is not None:
-        return {
-            row["columnName"]: [
-                {"asset": dep["assetKey"]["path"], "column": dep["columnName"]} for dep in row["columnDeps"]
-            ]
-            for row in entry["lineage"]
-        }
     for name in ("floatValue", "text", "boolValue", "mdStr", "url", "path", "unixTime"):
         if entry.get(name) is not None:
             return entry[name]
@@ -701,9 +692,7 @@ _METADATA = """fragment Metadata on MetadataEntry { label
   ... on IntMetadataEntry { intRepr } ... on FloatMetadataEntry { floatValue } ... on TextMetadataEntry { text }
   ... on JsonMetadataEntry { jsonString } ... on BoolMetadataEntry { boolValue } ... on MarkdownMetadataEntry { mdStr }
   ... on UrlMetadataEntry { url } ... on PathMetadataEntry { path }
-  ... on TimestampMetadataEntry { unixTime: timestamp }
-  ... on TableSchemaMetadataEntry { schema { columns { name type description } } }
-  ... on TableColumnLineageMetadataEntry { lineage { columnName columnDeps { assetKey { path } columnName } } } }"""
+  ... on TimestampMetadataEntry { unixTime: timestamp } }"""
 _ERROR = "error { message className causes { message className } }"
 
 _LAUNCH = f"""mutation($p: ExecutionParams!) {{ launchRun(executionParams: $p) {{ __typename

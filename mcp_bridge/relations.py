@@ -111,14 +111,6 @@ SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), N
   LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = a.attnum
  ORDER BY c.relname, a.attnum
 """
-_TYPES = """
-SELECT n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod)
-  FROM pg_class c
-  JOIN pg_namespace n ON n.oid = c.relnamespace
-  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
- WHERE n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'v', 'm')
- ORDER BY 1, 2, a.attnum
-"""
 
 
 @contextmanager
@@ -174,16 +166,3 @@ def columns_of(connection: Connection, live: LiveTables, names: Sequence[str]) -
 def _interned(relation: Relation) -> Relation:
     """Column names are the same in many tables and tenants, and are kept for all of them."""
     return replace(relation, columns=tuple(sys.intern(name) for name in relation.columns))
-
-
-def column_types(bridge: Bridge, tenant: Tenant) -> dict[str, dict[str, dict[str, str]]]:
-    """Every relation of the tenant's raw, staging and mart schemas: `{schema: {relation: {column: type}}}`. Blocks.
-
-    For reading lineage out of SQL only; agents may not see all of it.
-    """
-    schema = bridge.catalog.schemas.get(tenant)
-    found: dict[str, dict[str, dict[str, str]]] = {}
-    with loader_connection(bridge, tenant, schema) as connection:
-        for place, relation, column, type_ in connection.execute(_TYPES, [[schema.raw, schema.staging, schema.marts]]):
-            found.setdefault(place, {}).setdefault(relation, {})[column] = type_
-    return found

@@ -19,7 +19,6 @@ KEPT_METADATA = (
     "retired",
     "dagster/row_count",
     "rows_rejected",
-    "dagster/column_lineage",
 )
 # Needed until the tenant's tables are known; those are kept for longer.
 _KEPT_RUNS = 100

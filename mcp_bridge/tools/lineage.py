@@ -1,5 +1,6 @@
 """The tool that tells where a table or a column comes from, and what is made from it."""
 
+import asyncio
 from typing import Any, Literal
 
 from anyio import to_thread
@@ -7,10 +8,12 @@ from pydantic import Field
 
 from explorer_dagster.catalog import Scope
 from explorer_dagster.errors import ExplorerError
-from mcp_bridge.column_lineage import CompiledModels, origin_of
+from explorer_dagster.transforms import column_lineage
+from explorer_dagster.transforms.column_lineage import Lineage
+from mcp_bridge.column_lineage import Resources, made_from, origin_of, question_of, resources_of, used_by
 from mcp_bridge.dagster_client import AssetState
 from mcp_bridge.envelope import Answer, age_s, iso, unknown_name, without_nulls
-from mcp_bridge.relations import column_types, live_columns
+from mcp_bridge.relations import Column, columns_of, loader_connection
 from mcp_bridge.runs import asset_name
 from mcp_bridge.tables import TableFacts, TenantTables, tenant_tables, upstream
 from mcp_bridge.tool import Call, TenantArguments, Tool
@@ -27,8 +30,10 @@ class UnknownColumn(ExplorerError):
 
 class GetLineage(TenantArguments):
     table: str = Field(min_length=1, max_length=200, description="Table name from list_tables, without schema.")
-    column: str | None = Field(None, max_length=200, description="Also trace this column to its origin.")
-    direction: Literal["both", "upstream", "downstream"] = Field("both", description="Which side of the table to show.")
+    column: str | None = Field(
+        None, max_length=200, description="Also trace this column: to its origin, and to the columns made from it."
+    )
+    direction: Literal["both", "upstream", "downstream"] = Field("both", description="Which side to show.")
 
 
 async def get_lineage(call: Call, args: GetLineage) -> Answer:
@@ -39,10 +44,21 @@ async def get_lineage(call: Call, args: GetLineage) -> Answer:
     facts = known.tables[name]
     data: dict[str, Any] = {"table": name, "kind": facts.kind, "source": facts.source}
     data |= _assets(known, facts, args.direction)
-    structure = await to_thread.run_sync(lambda: call.bridge.catalog.discovered.latest(tenant))
-    data["origin"] = origin_of(facts.kind, facts.source, structure.structure if structure else None)
+    found, (lineage, columns) = await asyncio.gather(
+        to_thread.run_sync(lambda: call.bridge.catalog.discovered.latest(tenant)),
+        to_thread.run_sync(_lineage, call, known, name),
+    )
+    structure = found.structure if found else None
+    resources = _resources(known)
+    loaded = resources_of(lineage, resources, name)
+    data["origin"] = (
+        {"resources": loaded} if loaded and facts.source is None else origin_of(facts.kind, facts.source, structure)
+    )
     if args.column is not None:
-        data["column"] = await _column(call, known, facts, args.column)
+        column = _column(columns, facts, args.column)
+        data["column"] = {"name": column.name, "type": column.type, "description": column.comment}
+        data["column"] |= question_of(lineage.get(name, {}).get(column.name), facts.source, column.facts, structure)
+        data["column"] |= _traced(lineage, resources, column, args.direction)
     warnings = list(known.warnings)
     if data["upstream"] == "unknown" or data["downstream"] == "unknown":
         warnings.append("No asset of Dagster is known for this table, so its neighbours are unknown.")
@@ -79,43 +95,50 @@ def _asset_row(state: AssetState) -> dict[str, Any]:
     )
 
 
-async def _column(call: Call, known: TenantTables, facts: TableFacts, name: str) -> dict[str, Any]:
-    columns = await to_thread.run_sync(live_columns, call.bridge, call.own_tenant, known.live, [facts.name])
-    by_name = {column.name: column for column in columns[facts.name]}
-    if name not in by_name:
-        raise unknown_name(UnknownColumn, f"column in {facts.name}", name, list(by_name), "describe_table")
-    recorded = _recorded(known, facts, name)
-    traced = recorded or await to_thread.run_sync(_compiled, call, known, facts.name, name)
+def _lineage(call: Call, known: TenantTables, table: str) -> tuple[Lineage, list[Column]]:
+    """What is known of all models' columns, and the live columns of one table. Blocks; raises as `loader_connection`."""
+    schema = known.live.schema
+    with loader_connection(call.bridge, call.own_tenant, schema) as connection:
+        return column_lineage.read(connection, schema.prefix), columns_of(connection, known.live, [table])[table]
+
+
+def _resources(known: TenantTables) -> Resources:
     return {
-        "name": name,
-        "type": by_name[name].type,
-        "description": by_name[name].comment,
-        "made_from": traced or "unknown",
-        "known_by": "dagster" if recorded else ("dbt" if traced else None),
+        source.table: {"name": source.name, "endpoint": source.endpoint}
+        for pipeline in known.pipelines
+        for source in pipeline.sources
     }
 
 
-def _compiled(call: Call, known: TenantTables, table: str, column: str) -> list[dict[str, Any]] | None:
-    columns = column_types(call.bridge, call.own_tenant)
-    return CompiledModels(call.bridge.settings.home / "dbt" / known.live.schema.prefix, columns).trace(table, column)
+def _column(columns: list[Column], facts: TableFacts, name: str) -> Column:
+    by_name = {column.name: column for column in columns}
+    if name not in by_name:
+        raise unknown_name(UnknownColumn, f"column in {facts.name}", name, list(by_name), "describe_table")
+    return by_name[name]
 
 
-def _recorded(known: TenantTables, facts: TableFacts, column: str) -> list[dict[str, Any]] | None:
-    """Column lineage that the run recorded with the asset, if it did."""
-    asset = known.assets.get(facts.provenance.asset_key) if facts.provenance else None
-    lineage = asset.metadata.get("dagster/column_lineage") if asset else None
-    if not isinstance(lineage, dict) or column not in lineage:
-        return None
-    return [{"table": dep["asset"][-1], "column": dep["column"]} for dep in lineage[column]]
+def _traced(lineage: Lineage, resources: Resources, column: Column, direction: str) -> dict[str, Any]:
+    traced: dict[str, Any] = {}
+    if direction != "downstream":
+        origins = made_from(lineage, resources, column.table, column.name)
+        traced["made_from"] = "unknown" if origins is None else origins
+        if origins == [] and column.table not in resources:
+            traced["note"] = "Computed from no other column: a constant, or a count of rows."
+        if column.table in resources:
+            traced |= {"made_from": [], "resource": resources[column.table]}
+    if direction != "upstream":
+        traced["used_by"] = used_by(lineage, column.table, column.name) if lineage else "unknown"
+    return traced
 
 
 TOOLS = (
     Tool(
         "get_lineage",
         "Get lineage",
-        "Where a table comes from (assets, application, form or case type) and what is made from it; with column, "
-        "also which columns it is computed from and how. Says unknown rather than guess. Use it to explain a "
-        "number or to judge a change; for columns and joins use describe_table.",
+        "Where a table comes from (assets, applications, form or case type) and what is made from it; with column, "
+        "the chain of columns and JSON paths down to the resource of the source, the question or property behind it, "
+        "and the columns made from it. Says unknown rather than guess. Use it to explain a number or to judge a "
+        "change; for columns and joins use describe_table.",
         GetLineage,
         get_lineage,
         Scope.METADATA_READ,

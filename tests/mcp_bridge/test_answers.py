@@ -12,7 +12,6 @@ from mcp_bridge.bridge import Bridge
 from mcp_bridge.dagster_client import AssetState, DagsterClient
 from mcp_bridge.relations import live_tables
 from mcp_bridge.tables import Known, join, table_warnings
-from tests.conftest import PgServer
 from tests.mcp_bridge.stage import Stage, ask, envelope, on_http, refused
 from tests.mcp_bridge.test_dagster_client import JOB, finish, with_client
 
@@ -194,29 +193,3 @@ def test_lineage_tells_assets_and_says_unknown(bridge_url: str, token: str) -> N
         assert unknown["upstream"] == unknown["downstream"] == unknown["origin"] == "unknown"
 
     on_http(bridge_url, token, work)
-
-
-def test_a_column_is_traced_through_compiled_models(
-    stage: Stage, pg_server: PgServer, bridge_url: str, token: str
-) -> None:
-    tenant = stage.tenants["demo:one"]
-    schema, login = stage.catalog.schemas.get(tenant), stage.catalog.schemas.rw_login(tenant)
-    with pg_server.connections.tenant(login.user, login.password).connect() as connection:
-        connection.execute(f"CREATE TABLE {schema.raw}.raw_cases (case_id text, record jsonb)".encode())
-        connection.execute(f"CREATE TABLE {schema.staging}.stg_cases (case_id text, properties jsonb)".encode())
-    folder = stage.settings.home / "dbt" / schema.prefix / "target" / "compiled"
-    folder.mkdir(parents=True)
-    (folder / "case_child.sql").write_text(
-        f"with source as (select * from {schema.staging}.stg_cases) "
-        "select case_id, (properties ->> 'dob')::date as dob from source where case_id is not null"
-    )
-    (folder / "stg_cases.sql").write_text(
-        f"select case_id, record -> 'properties' as properties from {schema.raw}.raw_cases"
-    )
-
-    async def work(client: Client) -> Any:
-        return (await ask(client, "get_lineage", table="case_child", column="dob"))["column"]["made_from"]
-
-    traced = on_http(bridge_url, token, work)
-    assert [(step["table"], step["column"]) for step in traced] == [("stg_cases", "properties")]
-    assert [(step["table"], step["column"]) for step in traced[0]["made_from"]] == [("raw_cases", "record")]
