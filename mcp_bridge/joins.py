@@ -4,32 +4,124 @@ Only joins of which both columns exist are told, each with SQL that runs as it s
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-# The mart that a generated table's rows belong to, by the kind of the table, and the key that both carry.
-_PARENT = {"case_type": ("cases", "case_id"), "form": ("forms", "form_id"), "repeat": ("forms", "form_id")}
+# What the rows of a generated table are cut from, by its kind; it carries the key of that mart, and columns of it.
+_MART = {"case_type": "cases", "form": "forms", "repeat": "forms"}
+_MART_KEY = {"cases": "case_id", "forms": "form_id"}
+KEYS = {"case_type": "case_id", "form": "form_id", "repeat": "repeat_id"}
+_INDEX = "_case_id"
+
+Join = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class Joinable:
+    """A table as far as joins need it. `source`: the case type, the form's xmlns, or that and the repeat group's path."""
+
+    kind: str
+    source: str | None
+    columns: Sequence[str]
 
 
 def joins_of(
     table: str,
-    kind: str,
-    columns: Mapping[str, Sequence[str]],
-    relationships: Sequence[tuple[str, str, str]],
+    tables: Mapping[str, Joinable],
+    relationships: Sequence[Join],
+    indexed: Mapping[str, Sequence[str]],
 ) -> list[dict[str, Any]]:
-    """`[{to, on, description, sql}]` for `table`; `columns`: names of columns by table, `relationships`: `(from "t.c", to "t.c",
-    description)`."""
-    present = {f"{name}.{column}" for name, listed in columns.items() for column in listed}
+    """`[{to, on, description, sql}]` for `table`, those to what it is made of first.
+
+    Args:
+        tables: all tables of the tenant, by name.
+        relationships: of the pipeline, `(from "t.c", to "t.c", description)`.
+        indexed: case types that occur in a column such as `parent_case_type`, by the column's name.
+    """
     seen: set[str] = set()
     joins = []
-    for left, right, why in [*_declared(table, relationships), *_of_family(table, kind, columns)]:
+    for left, right, why in [
+        *_to_mart(table, tables[table]),
+        *_within_form(table, tables),
+        *_to_other_cases(table, tables, indexed),
+        *_declared(table, relationships),
+        *_as_its_mart(table, tables[table], relationships),
+    ]:
         condition = f"{left} = {right}"
-        if left in present and right in present and condition not in seen:
+        if condition not in seen and _exists(left, tables) and _exists(right, tables):
             seen.add(condition)
             joins.append(_join(table, left, right, why))
     return joins
 
 
-def _declared(table: str, relationships: Sequence[tuple[str, str, str]]) -> Iterator[tuple[str, str, str]]:
+def _exists(place: str, tables: Mapping[str, Joinable]) -> bool:
+    table, _, column = place.partition(".")
+    return table in tables and column in tables[table].columns
+
+
+def _to_mart(table: str, own: Joinable) -> Iterator[Join]:
+    if own.kind in _MART:
+        mart = _MART[own.kind]
+        yield f"{table}.{_MART_KEY[mart]}", f"{mart}.{_MART_KEY[mart]}", f"The row of {mart} that this row is cut from."
+    if own.kind in ("form", "repeat"):
+        yield f"{table}.case_id", "cases.case_id", "The case that the submission as a whole is about."
+
+
+def _within_form(table: str, tables: Mapping[str, Joinable]) -> Iterator[Join]:
+    """From a form to its repeat groups and back, from a repeat group to those inside it and back."""
+    own = tables[table]
+    if own.kind not in ("form", "repeat") or own.source is None:
+        return
+    by_source = {other.source: name for name, other in tables.items() if other.kind in ("form", "repeat")}
+    if own.kind == "repeat":
+        form, _, path = own.source.rpartition(" ")
+        if form in by_source:
+            yield f"{table}.form_id", f"{by_source[form]}.form_id", "The form submission that the entry is part of."
+        outer = _outer(form, path, by_source)
+        if outer is not None:
+            yield f"{table}.parent_repeat_id", f"{outer}.repeat_id", "The entry of the group around it."
+    for name, other in tables.items():
+        if other.kind != "repeat" or other.source is None or name == table:
+            continue
+        form, _, path = other.source.rpartition(" ")
+        if own.kind == "form" and form == own.source:
+            yield f"{table}.form_id", f"{name}.form_id", "The entries of the repeat group, several per submission."
+        elif own.kind == "repeat" and _outer(form, path, by_source) == table:
+            yield (
+                f"{table}.repeat_id",
+                f"{name}.parent_repeat_id",
+                "The entries of the group inside, several per entry.",
+            )
+
+
+def _outer(form: str, path: str, by_source: Mapping[str | None, str]) -> str | None:
+    """The table of the nearest repeat group around the one at `path`."""
+    while "/" in path:
+        path = path.rpartition("/")[0]
+        if f"{form} {path}" in by_source:
+            return by_source[f"{form} {path}"]
+    return None
+
+
+def _to_other_cases(table: str, tables: Mapping[str, Joinable], indexed: Mapping[str, Sequence[str]]) -> Iterator[Join]:
+    """Along the relations between cases: `parent_case_id` and its like."""
+    if tables[table].kind != "case_type":
+        return
+    of_type = {other.source: name for name, other in tables.items() if other.kind == "case_type"}
+    for column in tables[table].columns:
+        if column.endswith(_INDEX):
+            relation = column.removesuffix(_INDEX)
+            for case_type in indexed.get(f"{relation}_case_type", ()):
+                if case_type in of_type:
+                    yield (
+                        f"{table}.{column}",
+                        f"{of_type[case_type]}.case_id",
+                        f"Its {relation}, when that is a {case_type}.",
+                    )
+            yield f"{table}.{column}", "cases.case_id", f"The case that this one has as its {relation}."
+
+
+def _declared(table: str, relationships: Sequence[Join]) -> Iterator[Join]:
     for source, target, why in relationships:
         if source.partition(".")[0] == table:
             yield source, target, why
@@ -37,16 +129,12 @@ def _declared(table: str, relationships: Sequence[tuple[str, str, str]]) -> Iter
             yield target, source, why
 
 
-def _of_family(table: str, kind: str, columns: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str, str]]:
-    if kind in _PARENT:
-        mart, key = _PARENT[kind]
-        yield f"{table}.{key}", f"{mart}.{key}", f"The row of {mart} that this row is cut from."
-    if kind == "repeat":
-        parent = table.rpartition("__")[0]
-        yield f"{table}.form_id", f"{parent}.form_id", "The form submission that the repeat is part of."
-    for other in columns:
-        if kind in ("form", "repeat") and other.rpartition("__")[0] == table:
-            yield f"{table}.form_id", f"{other}.form_id", "The entries of the repeat group, several per submission."
+def _as_its_mart(table: str, own: Joinable, relationships: Sequence[Join]) -> Iterator[Join]:
+    """What the mart joins by, by the same columns of the table that is cut from it."""
+    for source, target, why in relationships:
+        mart, _, column = source.partition(".")
+        if _MART.get(own.kind) == mart:
+            yield f"{table}.{column}", target, why
 
 
 def _join(table: str, left: str, right: str, why: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from psycopg import errors, sql
 from psycopg.rows import class_row
 
 from explorer_dagster.catalog import Tenant, TenantSchema
@@ -18,6 +19,8 @@ from explorer_dagster.postgres.connections import Login
 from explorer_dagster.transforms import column_facts
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.loaders import Connection
+
+_REJECTED = "raw_rejected"
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,15 @@ class Column:
 
 @dataclass(frozen=True)
 class LiveTables:
-    """The relations that the tenant's agents may read, by name, and the schemas they lie in."""
+    """The relations that the tenant's agents may read, by name, and the schemas they lie in.
+
+    `rejected`: by source of the pipeline, how many of its records could not be loaded, and the most frequent reason.
+    """
 
     schema: TenantSchema
     schemas: tuple[str, ...]
     relations: dict[str, Relation]
+    rejected: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def names_by_schema(self) -> dict[str, frozenset[str]]:
         """What the SQL validator accepts."""
@@ -135,15 +142,26 @@ def loader_connection(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> I
 def live_tables(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> LiveTables:
     """The tenant's readable relations. Blocks; raises as `loader_connection`."""
     schemas = (schema.marts, schema.raw) if bridge.settings.expose_raw else (schema.marts,)
-    with (
-        loader_connection(bridge, tenant, schema) as connection,
-        connection.cursor(row_factory=class_row(Relation)) as cursor,
-    ):
-        rows = cursor.execute(_RELATIONS, [list(schemas), f"{schema.prefix}_ro"]).fetchall()
+    with loader_connection(bridge, tenant, schema) as connection:
+        with connection.cursor(row_factory=class_row(Relation)) as cursor:
+            rows = cursor.execute(_RELATIONS, [list(schemas), f"{schema.prefix}_ro"]).fetchall()
+        rejected = _rejected(connection, schema)
     # The loader's own bookkeeping is nobody's table; in a clash of names the mart is what an unqualified name means.
     kept = [row for row in rows if row.schema == schema.marts or row.name.startswith("raw_")]
     by_name = {row.name: _interned(row) for row in sorted(kept, key=lambda row: row.schema == schema.marts)}
-    return LiveTables(schema, schemas, dict(sorted(by_name.items())))
+    return LiveTables(schema, schemas, dict(sorted(by_name.items())), rejected)
+
+
+def _rejected(connection: Connection, schema: TenantSchema) -> dict[str, tuple[int, str]]:
+    """What the loader has set aside; its table exists only where there is something in it."""
+    place = sql.Identifier(schema.raw, _REJECTED)
+    try:
+        found = connection.execute(
+            sql.SQL("SELECT resource, count(*), mode() WITHIN GROUP (ORDER BY reason) FROM {} GROUP BY 1").format(place)
+        )
+        return {resource: (count, reason) for resource, count, reason in found}
+    except errors.UndefinedTable:
+        return {}
 
 
 def live_columns(bridge: Bridge, tenant: Tenant, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:

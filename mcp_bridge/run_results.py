@@ -18,7 +18,6 @@ KEPT_METADATA = (
     "migrations",
     "retired",
     "dagster/row_count",
-    "rows_rejected",
 )
 # Needed until the tenant's tables are known; those are kept for longer.
 _KEPT_RUNS = 100
@@ -35,9 +34,10 @@ class Materialization:
 
 @dataclass(frozen=True)
 class RunResult:
-    """`finished`: the run has ended, so that nothing will be added."""
+    """`finished`: the run has ended, so that nothing will be added; `failed`: it ended before it had done everything."""
 
     finished: bool
+    failed: bool = False
     failing: tuple[CheckResult, ...] = ()
     materialized: dict[AssetKey, Materialization] = field(default_factory=dict)
 
@@ -69,7 +69,7 @@ class RunResults:
                 failing.append(event.check)
             elif event.kind == "MaterializationEvent" and event.asset_key and event.partition == run.tenant:
                 materialized[event.asset_key] = Materialization(run.run_id, event.at, _without_rest(event.metadata))
-        result = RunResult(run.finished, tuple(failing), materialized)
+        result = RunResult(run.finished, run.finished and run.status != "SUCCESS", tuple(failing), materialized)
         if run.finished:
             self._kept[run.run_id] = result
             if len(self._kept) > _KEPT_RUNS:

@@ -5,6 +5,8 @@ What was found is kept until the catalog says that a run has written the tenant'
 """
 
 import asyncio
+import re
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -17,7 +19,7 @@ from explorer_dagster.registry import Pipeline
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.checks import FailedCheck
 from mcp_bridge.dagster_client import AssetState, DagsterUnavailable
-from mcp_bridge.envelope import age_s, iso
+from mcp_bridge.envelope import age_s, iso, without_nulls
 from mcp_bridge.freshness import NO_SCHEDULE, FreshnessRule
 from mcp_bridge.relations import Column, LiveTables, live_columns, live_tables
 from mcp_bridge.run_results import KEPT_METADATA, RunResult
@@ -25,6 +27,9 @@ from mcp_bridge.run_results import KEPT_METADATA, RunResult
 Freshness = Literal["fresh", "stale", "unknown"]
 _DAGSTER_TIMEOUT_S = 8.0
 _MAX_CHECKS = 10
+_MAX_ERROR_CHARS = 300
+# The form's identifier in the description of a table cut from it: long, and told as its source.
+_XMLNS = re.compile(r", xmlns [^)]*\)")
 
 Failing = dict[str, tuple[FailedCheck, ...]]
 
@@ -33,13 +38,14 @@ Failing = dict[str, tuple[FailedCheck, ...]]
 class Known:
     """What Dagster says of a tenant's partition, or why it does not: then everything else is empty.
 
-    `settled`: the run that wrote the schemas last has ended, so that it will add nothing.
+    `settled`: the run that wrote the schemas last has ended, so that it will add nothing; `failed_run`: it failed.
     """
 
     assets: dict[tuple[str, ...], AssetState] = field(default_factory=dict)
     failing: Failing = field(default_factory=dict)
     rule: FreshnessRule = NO_SCHEDULE
     settled: bool = False
+    failed_run: str | None = None
     problem: DagsterUnavailable | None = None
 
 
@@ -47,20 +53,33 @@ class Known:
 class Provenance:
     """What Dagster knows of a table. `failing_checks` includes those of what the table is made from, with their asset's name.
 
-    `left_behind`: the latest run did not rebuild this one of its generated tables, so which run filled it is not known.
+    `left_behind`: the latest run was to rebuild this table and did not, `error` says why if that is known. `rejected`: of the
+    sources that the table is made from, the records that could not be loaded, and why.
     """
 
     asset_key: tuple[str, ...]
     run_id: str | None
     materialized_at: datetime | None
     failing_checks: tuple[str, ...] = ()
-    rows_rejected: int = 0
+    rejected: dict[str, tuple[int, str]] = field(default_factory=dict)
     left_behind: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Retirement:
+    """The source of a generated table is gone: nothing is added to it `since`, and it goes after `dropped_after` (ISO dates)."""
+
+    since: str
+    dropped_after: str
 
 
 @dataclass(frozen=True)
 class TableFacts:
-    """One table as agents see it. `row_count` is exact when a run reported it, else PostgreSQL's estimate or None."""
+    """One table as agents see it. `row_count` is exact when a run reported it, else PostgreSQL's estimate or None.
+
+    `unfit`: values that did not fit their column, by column; `type_changes`: what the last run changed, as `age: bigint to text`.
+    """
 
     name: str
     schema: str
@@ -71,6 +90,9 @@ class TableFacts:
     row_count_exact: bool
     provenance: Provenance | None
     rule: FreshnessRule = NO_SCHEDULE
+    unfit: dict[str, int] = field(default_factory=dict)
+    type_changes: tuple[str, ...] = ()
+    retirement: Retirement | None = None
 
     @property
     def freshness(self) -> Freshness:
@@ -95,6 +117,7 @@ class TableFacts:
         }
         if not self.row_count_exact and self.row_count is not None:
             row["row_count_estimated"] = True
+        row |= self._amiss()
         if detailed:
             row |= {"source": self.source, "run_id": provenance.run_id if provenance else None}
         return row
@@ -108,7 +131,25 @@ class TableFacts:
             "age_s": age_s(provenance.materialized_at) if provenance else None,
             "run_id": provenance.run_id if provenance else None,
             "failing_checks": list(provenance.failing_checks) if provenance else None,
+            **self._amiss(),
         }
+
+    def _amiss(self) -> dict[str, Any]:
+        """What is not as it should be; nothing for most tables."""
+        provenance, retired = self.provenance, self.retirement
+        return without_nulls(
+            {
+                "unfit_values": sum(self.unfit.values()) or None,
+                "records_set_aside": sum(count for count, _ in provenance.rejected.values()) or None
+                if provenance
+                else None,
+                "last_build_failed": (provenance.error or "not rebuilt")
+                if provenance and provenance.left_behind
+                else None,
+                "type_changes": list(self.type_changes),
+                "retired": {"since": retired.since, "dropped_after": retired.dropped_after} if retired else None,
+            }
+        )
 
 
 @dataclass(eq=False)
@@ -150,9 +191,10 @@ async def _read(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> tuple[T
 def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> TenantTables:
     """Live relations and what Dagster knows, as one."""
     result = TenantTables(live, {}, known.assets, list(bridge.pipelines_of(tenant)), known.rule)
-    listed = _generated(known.assets)
+    listed, notes = _generated(known.assets), _notes(known.assets)
     for name, relation in live.relations.items():
-        result.tables[name] = _facts(result, name, relation.schema == live.schema.raw, listed.get(name), known.failing)
+        is_raw = relation.schema == live.schema.raw
+        result.tables[name] = _facts(result, name, is_raw, listed.get(name), known, notes.get(name, _Notes()))
     for name, (_, entry) in listed.items():
         if name not in live.relations:
             result.not_built[name] = str(entry.get("error") or entry.get("status") or "not built")
@@ -163,22 +205,53 @@ def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> Tena
     return result
 
 
+def raw_layer(known: TenantTables) -> dict[str, dict[str, Any]]:
+    """The loader's tables by name, where they are not among those that may be read: what each holds, how much, how old it is."""
+    found = {}
+    for pipeline in known.pipelines:
+        for source in pipeline.sources:
+            asset = known.assets.get((pipeline.asset_prefix, "raw", source.name))
+            if asset is not None and asset.materialized_at is not None and source.table not in known.tables:
+                found[source.table] = {
+                    "description": _short(asset.description or ""),
+                    "row_count": asset.metadata.get("dagster/row_count"),
+                    "materialized_at": iso(asset.materialized_at),
+                    "age_s": age_s(asset.materialized_at),
+                }
+    return found
+
+
 def table_warnings(facts: list[TableFacts]) -> list[str]:
     """What an agent must know before it trusts these tables."""
     warnings = []
     stale = [f.name for f in facts if f.freshness == "stale"]
     failing = [f.name for f in facts if f.provenance and f.provenance.failing_checks]
-    rejected = [f.name for f in facts if f.provenance and f.provenance.rows_rejected]
+    rejected = {source: found for f in facts if f.provenance for source, found in f.provenance.rejected.items()}
     left_behind = [f.name for f in facts if f.provenance and f.provenance.left_behind]
+    causes = [f.provenance.error for f in facts if f.provenance and f.provenance.error]
+    unfit = [f"{f.name} ({sum(f.unfit.values())} in {_names(list(f.unfit))})" for f in facts if f.unfit]
+    changed = [f"{f.name}.{change}" for f in facts for change in f.type_changes]
+    retired = [f"{f.name} ({f.retirement.since})" for f in facts if f.retirement]
     if stale:
         hours = next(f for f in facts if f.freshness == "stale").rule.stale_after_s / 3600
         warnings.append(f"Older than {hours:g} h: {_names(stale)}. run_materialization refreshes them.")
     if left_behind:
-        warnings.append(f"Not rebuilt by the latest run, their rows are from an earlier one: {_names(left_behind)}.")
+        why = f" The cause: {causes[0]}" if causes else ""
+        warnings.append(f"Not rebuilt by the latest run, the rows are from an earlier one: {_names(left_behind)}.{why}")
     if failing:
         warnings.append(f"Checks fail on: {_names(failing)}; see failing_checks.")
     if rejected:
-        warnings.append(f"Some source records were set aside while loading: {_names(rejected)}.")
+        told = [f"{count} of {source} ({reason})" for source, (count, reason) in sorted(rejected.items())]
+        warnings.append(f"Source records that could not be loaded are in no table: {_names(told)}.")
+    if unfit:
+        warnings.append(
+            f"Values that are no such number, date or choice (NULL where the type forbids them): {_names(unfit)}; "
+            "the column unfit_columns names them per row."
+        )
+    if changed:
+        warnings.append(f"Changed type in the last sync: {_names(changed)}.")
+    if retired:
+        warnings.append(f"No longer filled, their source is gone: {_names(retired)}.")
     return warnings
 
 
@@ -194,7 +267,8 @@ async def known_to_dagster(bridge: Bridge, tenant: Tenant, schema: TenantSchema)
             failing = await bridge.checks.of({asset.run_id for asset in assets.values() if asset.run_id})
             rules = [await bridge.freshness.of(pipeline) for pipeline in pipelines]
             rule = min(rules, key=lambda rule: rule.stale_after_s, default=NO_SCHEDULE)
-            return Known(assets, failing, rule, last.finished and schema.state is not State.MATERIALIZING)
+            settled = last.finished and schema.state is not State.MATERIALIZING
+            return Known(assets, failing, rule, settled, schema.run_id if last.failed else None)
     except DagsterUnavailable as error:
         return Known(problem=error)
     except TimeoutError:
@@ -235,31 +309,61 @@ def _generated(assets: dict[tuple[str, ...], AssetState]) -> dict[str, tuple[Ass
     return listed
 
 
+@dataclass
+class _Notes:
+    """What an asset that stands for many tables says of one of them beside its entry in the list."""
+
+    type_changes: list[str] = field(default_factory=list)
+    retirement: Retirement | None = None
+
+
+def _notes(assets: dict[tuple[str, ...], AssetState]) -> dict[str, _Notes]:
+    notes: defaultdict[str, _Notes] = defaultdict(_Notes)
+    for asset in assets.values():
+        for change in asset.metadata.get("migrations") or ():
+            told = f"{change['column']}: {change['before']} to {change['after']}"
+            notes[change["table"]].type_changes.append(told)
+        for retired in asset.metadata.get("retired") or ():
+            notes[retired["name"]].retirement = Retirement(retired["since"], retired["dropped_after"])
+    return notes
+
+
 def _facts(
     known: TenantTables,
     name: str,
     is_raw: bool,
     generated: tuple[AssetState, dict[str, Any]] | None,
-    failing: Failing,
+    said: Known,
+    notes: "_Notes",
 ) -> TableFacts:
     relation = known.live.relations[name]
     asset, entry = generated or (_asset_of(known, name, is_raw), {})
     counted = entry.get("row_count") if generated else (asset.metadata.get("dagster/row_count") if asset else None)
-    provenance = _provenance(name, known.assets, asset, failing) if asset else None
+    provenance = _provenance(known, name, asset, said.failing) if asset else None
     if provenance and generated and entry.get("status") != "success":
-        provenance = replace(provenance, run_id=None, materialized_at=None, left_behind=True)
+        error = str(entry["error"])[:_MAX_ERROR_CHARS] if entry.get("error") else None
+        provenance = replace(provenance, run_id=None, materialized_at=None, left_behind=True, error=error)
+    elif provenance and said.failed_run and provenance.run_id not in (None, said.failed_run):
+        provenance = replace(provenance, left_behind=True)
     described = relation.comment or entry.get("description") or (asset.description if asset else None)
     return TableFacts(
         name=name,
         schema=relation.schema,
-        kind=str(entry.get("kind") or ("raw" if is_raw else "mart" if asset else "table")),
+        kind="retired" if notes.retirement else str(entry.get("kind") or _kind(is_raw, asset)),
         description=str(described or ""),
         source=entry.get("source"),
         row_count=counted if isinstance(counted, int) else relation.estimate,
         row_count_exact=isinstance(counted, int),
         provenance=provenance,
         rule=known.rule,
+        unfit={str(column): count for column, count in (entry.get("unfit_values") or {}).items()},
+        type_changes=tuple(notes.type_changes),
+        retirement=notes.retirement,
     )
+
+
+def _kind(is_raw: bool, asset: AssetState | None) -> str:
+    return "raw" if is_raw else "mart" if asset else "table"
 
 
 def _asset_of(known: TenantTables, name: str, is_raw: bool) -> AssetState | None:
@@ -274,18 +378,17 @@ def _asset_of(known: TenantTables, name: str, is_raw: bool) -> AssetState | None
     return None
 
 
-def _provenance(
-    table: str, assets: dict[tuple[str, ...], AssetState], asset: AssetState, failing: Failing
-) -> Provenance:
+def _provenance(known: TenantTables, table: str, asset: AssetState, failing: Failing) -> Provenance:
     checks: list[str] = []
-    rejected = 0
-    for origin in [asset, *upstream(assets, asset)]:
+    rejected: dict[str, tuple[int, str]] = {}
+    for origin in [asset, *upstream(known.assets, asset)]:
         failed = failing.get(origin.run_id, ()) if origin.run_id else ()
         label = "" if origin is asset else f"{'/'.join(origin.key[1:])}: "
         told = (check.told(table) for check in failed if check.asset_key == origin.key)
         checks += [f"{label}{check}" for check in told if check is not None]
-        counted = origin.metadata.get("rows_rejected")
-        rejected += counted if isinstance(counted, int) else 0
+        # All that were ever set aside: the metadata of a run counts its own only.
+        if origin.key[-2:-1] == ("raw",) and origin.key[-1] in known.live.rejected:
+            rejected[origin.key[-1]] = known.live.rejected[origin.key[-1]]
     return Provenance(asset.key, asset.run_id, asset.materialized_at, tuple(checks[:_MAX_CHECKS]), rejected)
 
 
@@ -302,7 +405,7 @@ def upstream(assets: dict[tuple[str, ...], AssetState], asset: AssetState) -> li
 
 
 def _short(text: str) -> str:
-    line = text.strip().split("\n", 1)[0]
+    line = _XMLNS.sub(")", text.strip().split("\n", 1)[0])
     return line if len(line) <= 120 else f"{line[:117]}..."
 
 

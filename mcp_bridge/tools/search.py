@@ -107,7 +107,7 @@ TOOLS = (
         "search_metadata",
         "Search metadata",
         "Finds tables and columns by words in any language, in names, labels, translations, options, synonyms and "
-        "descriptions; case and accents do not matter. Use it to learn where something is kept, then "
+        "descriptions; case and accents do not matter. Use it to learn where something is, then "
         "describe_table. It searches no rows: for values use query.",
         SearchMetadata,
         search_metadata,

@@ -24,13 +24,13 @@ from mcp_bridge.envelope import (
     weight,
     without_nulls,
 )
-from mcp_bridge.joins import joins_of
+from mcp_bridge.joins import KEYS, Joinable, joins_of
 from mcp_bridge.meaning import Meaning, meaning_of, measure_sql
 from mcp_bridge.overview import overview
 from mcp_bridge.relations import Column, columns_of, loader_connection
 from mcp_bridge.samples import sample_of
 from mcp_bridge.statistics import SAMPLE_ROWS, ColumnStatistics, statistics_of
-from mcp_bridge.tables import TableFacts, TenantTables, all_columns, table_warnings, tenant_tables
+from mcp_bridge.tables import TableFacts, TenantTables, all_columns, raw_layer, table_warnings, tenant_tables
 from mcp_bridge.tool import Call, Format, TenantArguments, Tool
 
 _MAX_TABLE_CHARS = 8_000
@@ -38,8 +38,10 @@ _MAX_LABEL_CHARS = 160
 _MAX_OPTIONS = {True: 100, False: 12}
 _MAX_COMMON = {True: 10, False: 3}
 _MAX_EXAMPLES = {True: 10, False: 2}
-# Tables cut from others, and copies of the source: what joins lead from, not to.
-_CUT = frozenset({"case_type", "form", "repeat", "raw"})
+_MAX_JOINS = 15
+# Below both, the common values of a column tell nothing: they are any of many.
+_TELLING_SHARE, _TELLING_COUNT = 0.05, 20
+_RAW_LAYER = "Loaded as the source sent them, not open to query, told by kind=raw: {}."
 _CURSOR = Field(None, max_length=200, description="next_cursor of the page before.")
 
 
@@ -50,8 +52,10 @@ class UnknownTable(ExplorerError):
 
 
 class ListTables(TenantArguments):
-    search: str | None = Field(None, max_length=200, description="Only tables whose name or description contains this.")
-    kind: str | None = Field(None, max_length=40, description="Only this kind: mart, case_type, form, repeat or raw.")
+    search: str | None = Field(None, max_length=200, description="Only tables with this in name or description.")
+    kind: str | None = Field(
+        None, max_length=40, description="Only this kind: mart, case_type, form, repeat, retired, raw."
+    )
     response_format: Format = "concise"
     limit: int = Field(50, ge=1, le=50, description="Tables per page.")
     cursor: str | None = _CURSOR
@@ -92,6 +96,8 @@ async def list_tables(call: Call, args: ListTables) -> Answer:
     data["freshness_rule"] = known.rule.because
     if cursor:
         data["next_call"] = f"list_tables with cursor={cursor!r} shows the next of {len(matching)}."
+    if args.cursor is None and (raw := raw_layer(known)):
+        data["raw_layer"] = raw if detailed or args.kind == "raw" else _RAW_LAYER.format(", ".join(raw))
     if known.not_built:
         data["not_built"] = [{"name": n, "error": e[:200]} for n, e in sorted(known.not_built.items())[:10]]
     return Answer(data, _warnings(known, page), known.live.schema.marts)
@@ -122,16 +128,20 @@ async def describe_table(call: Call, args: DescribeTable) -> Answer:
     detailed = args.response_format == "detailed"
     data: dict[str, Any] = facts.row(detailed=True) | {"freshness_rule": known.rule.because}
     data |= {
-        "primary_key": [column.name for column in columns if column.in_primary_key],
+        **_key_of(known, facts, columns, meaning),
         **_meaning_of_table(meaning, name, detailed=detailed),
-        "joins": joins_of(name, facts.kind, _joinable(known, name), _relationships(known))[:12],
+        "joins": joins_of(name, _joinable(known, name), _relationships(known), _case_types(statistics))[:_MAX_JOINS],
         "sample": looked.sample,
     }
     if statistics and (known.live.relations[name].estimate or 0) > SAMPLE_ROWS:
         data["statistics"] = "approximate: from a sample of the rows"
     page, cursor = _column_page(columns, args.cursor, args.limit)
     rows = fit(
-        (_column_row(c, statistics.get(c.name), pii.get(c.name), detailed=detailed) for c in page),
+        (
+            _column_row(c, statistics.get(c.name), pii.get(c.name), detailed=detailed)
+            | ({"unfit": facts.unfit[c.name]} if c.name in facts.unfit else {})
+            for c in page
+        ),
         MAX_ANSWER_CHARS - 1_500 - weight(data),
     )
     if len(rows) < len(page):
@@ -161,13 +171,33 @@ def _look(bridge: Bridge, tenant: Tenant, known: TenantTables, name: str, meanin
         return _Looked(columns, statistics, pii, sample_of(connection, relation, columns, pii, rows))
 
 
-def _joinable(known: TenantTables, name: str) -> dict[str, tuple[str, ...]]:
-    """Columns of the tables that decide the joins of `name`: the general ones, and those of its own family."""
-    family = name.split("__", 1)[0]
+def _key_of(known: TenantTables, facts: TableFacts, columns: list[Column], meaning: Meaning) -> dict[str, Any]:
+    """The columns that name a row: PostgreSQL's primary key, else what the kind, a relationship or an entity says."""
+    names = [column.name for column in columns if column.in_primary_key]
+    pointed_at = [target.partition(".") for _, target, _ in _relationships(known)]
+    said = [
+        KEYS.get(facts.kind),
+        *(column for table, _, column in pointed_at if table == facts.name and column.endswith("_id")),
+        *(entity.key for entity in meaning.semantics.entities if entity.table == facts.name),
+    ]
+    present = {column.name for column in columns}
+    names = names or [key for key in said if key in present][:1]
+    return {"primary_key": names} if names else {}
+
+
+def _joinable(known: TenantTables, wanted: str) -> dict[str, Joinable]:
+    """The table itself, and what may be joined to: neither copies of the source nor what is no longer filled."""
     return {
-        n: known.live.relations[n].columns
-        for n, facts in known.tables.items()
-        if n == name or facts.kind not in _CUT or n.split("__", 1)[0] == family
+        name: Joinable(facts.kind, facts.source, known.live.relations[name].columns)
+        for name, facts in known.tables.items()
+        if name == wanted or facts.kind not in ("raw", "retired")
+    }
+
+
+def _case_types(statistics: dict[str, ColumnStatistics]) -> dict[str, list[str]]:
+    """Case types found in columns that name one beside the identifier of another case."""
+    return {
+        name: [value for value, _ in known.common] for name, known in statistics.items() if name.endswith("_case_type")
     }
 
 
@@ -215,9 +245,14 @@ def _column_row(
         row |= {"null_share": statistics.null_share, "distinct": statistics.distinct}
     if statistics is not None and pii is None:
         row |= {"min": statistics.least, "max": statistics.greatest}
-        if detailed or not column.name.endswith("_id"):
+        if detailed or (not column.name.endswith("_id") and _telling(statistics)):
             row["common"] = [[value, share] for value, share in statistics.common[: _MAX_COMMON[detailed]]]
     return without_nulls(row)
+
+
+def _telling(statistics: ColumnStatistics) -> bool:
+    few = statistics.distinct is not None and statistics.distinct <= _TELLING_COUNT
+    return few or (bool(statistics.common) and statistics.common[0][1] >= _TELLING_SHARE)
 
 
 def _words_of_column(column: Column, *, detailed: bool) -> dict[str, Any]:
@@ -230,7 +265,7 @@ def _words_of_column(column: Column, *, detailed: bool) -> dict[str, Any]:
         path = "/".join(facts["path"]) if facts.get("path") else None
         words = {"label": label, "translations": facts.get("translations") or None, "path": path, "options": shown}
         return words | more | {"question_type": facts.get("question_type"), "description": comment}
-    if label and label != facts["path"][-1]:
+    if label and label != facts["path"][-1] and not label.startswith("/data/"):
         named = [f"{option['value']}={option.get('label', '')[:60]}" for option in shown]
         return {"label": label[:_MAX_LABEL_CHARS], "options": "; ".join(named), **more}
     return {"description": comment[:_MAX_LABEL_CHARS]}
@@ -286,12 +321,18 @@ def _joins_of_tenant(known: TenantTables) -> list[str]:
     present = {f"{name}.{column}" for name, relation in known.live.relations.items() for column in relation.columns}
     joins = [f"{a} = {b} ({why})" for a, b, why in _relationships(known) if a in present and b in present]
     kinds = {facts.kind for facts in known.tables.values()}
-    of_kinds = {
-        "case_type": ("cases.case_id", "case_<type>.case_id = cases.case_id"),
-        "form": ("forms.form_id", "form_<name>.form_id = forms.form_id"),
-        "repeat": ("forms.form_id", "form_<name>__<repeat>.form_id = form_<name>.form_id"),
-    }
-    return joins + [join for kind, (other, join) in of_kinds.items() if kind in kinds and other in present]
+    of_kinds = [
+        ("case_type", "cases.case_id", "case_<type>.case_id = cases.case_id"),
+        (
+            "case_type",
+            "cases.case_id",
+            "case_<type>.parent_case_id = cases.case_id (the parent; other relations alike)",
+        ),
+        ("form", "forms.form_id", "form_<name>.form_id = forms.form_id"),
+        ("form", "cases.case_id", "form_<name>.case_id = cases.case_id"),
+        ("repeat", "forms.form_id", "form_<name>__<repeat>.form_id = form_<name>.form_id"),
+    ]
+    return joins + [join for kind, other, join in of_kinds if kind in kinds and other in present]
 
 
 def _structure_row(found: DiscoveredStructure | None) -> dict[str, Any] | None:
@@ -315,8 +356,8 @@ TOOLS = (
         "list_tables",
         "List tables",
         "Lists the tables of a tenant that can be queried: rows, age, freshness, failing checks, what each row is. "
-        "Names are used unqualified in SQL. Use it to see what there is; to find something by words use "
-        "search_metadata, for columns and joins describe_table, for everything at once get_metadata.",
+        "Use it to see what there is; to find something by words use search_metadata, for columns and joins "
+        "describe_table, for everything at once get_metadata.",
         ListTables,
         list_tables,
         Scope.METADATA_READ,
@@ -325,8 +366,8 @@ TOOLS = (
         "describe_table",
         "Describe table",
         "One table in full: columns with type, question, options, null share, common values, range; "
-        "joins with ready SQL, measures, sample rows, provenance. Use it before writing SQL on a table you do not "
-        "know. For an overview of all use get_metadata.",
+        "joins with ready SQL, measures, sample rows, provenance. Use it before SQL on a table you do not "
+        "know. For all tables use get_metadata.",
         DescribeTable,
         describe_table,
         Scope.METADATA_READ,
@@ -334,9 +375,9 @@ TOOLS = (
     Tool(
         "get_metadata",
         "Get metadata",
-        "The whole tenant in one call: every table with its columns, the joins between tables, entities, measures, "
-        "example queries, the applications behind them; continued by cursor. Use it to plan a query over several "
-        "tables. For one table's details use describe_table.",
+        "The whole tenant in one call: every table with its columns, joins, entities, measures, example queries, the "
+        "applications behind them. Use it to plan a query over several tables. For one table's details use "
+        "describe_table.",
         GetMetadata,
         get_metadata,
         Scope.METADATA_READ,
