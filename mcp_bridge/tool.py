@@ -37,7 +37,7 @@ class Arguments(BaseModel):
 class TenantArguments(Arguments):
     """Base of the tools that work on one tenant."""
 
-    tenant: str | None = Field(None, description="Tenant key, if the token has several.")
+    tenant: str | None = Field(None, description="Tenant key, if you have several.")
 
 
 def _parsed(value: Any) -> Any:

@@ -53,9 +53,7 @@ class UnknownTable(ExplorerError):
 
 class ListTables(TenantArguments):
     search: str | None = Field(None, max_length=200, description="Only tables with this in name or description.")
-    kind: str | None = Field(
-        None, max_length=40, description="Only this kind: mart, case_type, form, repeat, retired, raw."
-    )
+    kind: str | None = Field(None, max_length=40, description="mart, case_type, form, repeat, retired or raw.")
     response_format: Format = "concise"
     limit: int = Field(50, ge=1, le=50, description="Tables per page.")
     cursor: str | None = _CURSOR
