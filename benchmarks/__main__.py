@@ -17,8 +17,9 @@ from benchmarks.loading import BENCHMARKS as LOADING
 from benchmarks.loading import SCALES
 from benchmarks.metadata import metadata
 from benchmarks.results import Result, claims_table, machine, markdown, measures_table, write_json
+from benchmarks.transforms import transforms
 
-BENCHMARKS = {**LOADING, "metadata": metadata}
+BENCHMARKS = {**LOADING, "transforms": transforms, "metadata": metadata}
 CHARTS = ROOT / "build" / "benchmarks"
 
 

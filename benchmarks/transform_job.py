@@ -39,10 +39,11 @@ class TransformJob:
         wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
         models = [result for result in results if result.resource_type == "model"]
         return {
-            "wall_s": wall_s, "cpu_s": cpu_s, "models": len(models), "nodes": len(results),
+            "wall_s": wall_s, "cpu_s": cpu_s, "models": len(models),
+            "built_by_dbt": sum(bool(result.sql) for result in models),
             "failed": [result.name for result in models if result.status != "success"],
             "rows": {result.name: result.rows for result in models if result.rows is not None},
-            "slowest": sorted(((round(r.duration_s, 2), r.name) for r in results), reverse=True)[:20],
+            "slowest": dict(sorted(((r.name, round(r.duration_s, 3)) for r in results), key=_last)[-10:]),
             "parsed": parse.exists() and parse.stat().st_mtime_ns != parsed_at,
         }  # fmt: skip
 
@@ -64,10 +65,14 @@ class TransformJob:
                 planned,
                 planned.models,
                 by_need=not whole,
-                login=self._login,
+                database=self._login,
                 address=self._connections.service,
                 on_result=results.append,
             )
             column_facts.write(connection, self._prefix, project.tables)
             count_misfits(connection, self._prefix, project.tables)
         return results
+
+
+def _last(pair: tuple[str, float]) -> float:
+    return pair[1]

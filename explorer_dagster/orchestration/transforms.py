@@ -196,7 +196,7 @@ def _build(
             planned,
             wanted,
             by_need=by_need,
-            login=session.rw_login,
+            database=session.rw_database,
             address=session.connections.service,
             on_result=collect,
         )

@@ -8,19 +8,25 @@ Which models this can be done for is decided by `builds`; a definition that chan
 """
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from graphlib import TopologicalSorter
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 import msgspec
 import psycopg
 from psycopg import sql
 
+from explorer_dagster.transforms.project import CanConnect
 from explorer_dagster.transforms.runner import SESSION, NodeResult
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Relation = tuple[str, str]
+Result = TypeVar("Result")
 
 # By key of changes: the raw table, the mart that tells what its rows were before, and there and here what tables are cut by.
 _SOURCES = {
@@ -34,6 +40,9 @@ _SHARE, _FEW = 5, 200
 _SMALL = 50_000
 # Statistics are renewed at once when a tenth of the rows is new; else it is left to autovacuum.
 _ANALYZED = 10
+# As many as dbt uses.
+_CONNECTIONS = 4
+_WAIT_S = 0.2
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -197,10 +206,13 @@ def _row(node: NodeResult, model: str, definition: str, raw_tables: list[str]) -
     return (node.name, model, definition, raw_tables, parents, key, msgspec.json.encode(statement).decode())
 
 
-def apply(connection: Connection, prefix: str, changes: Mapping[str, Change]) -> Iterator[NodeResult]:
+def apply(
+    connection: Connection, database: CanConnect, prefix: str, changes: Mapping[str, Change]
+) -> Iterator[NodeResult]:
     """Bring the tables of these models up to date, those first that others read, and tell of each.
 
-    A model that fails, and those that read it, are left as they are, and not told of. The connection is in autocommit mode.
+    A model that fails, and those that read it, are left as they are, and not told of. `connection` is in autocommit mode;
+    `database`: where the work is done, over some connections at a time.
     """
     place = sql.Identifier(f"{prefix}_staging", _TABLE)
     query = sql.SQL("select node, parents, statement from {} where node = model and node = any(%s)").format(place)
@@ -208,48 +220,97 @@ def apply(connection: Connection, prefix: str, changes: Mapping[str, Change]) ->
         node: (set(parents) & set(changes), msgspec.json.decode(statement, type=Statement))
         for node, parents, statement in connection.execute(query, [list(changes)])
     }
-    _prepare(connection)
     failed = set(changes) - set(kept)
-    for name in TopologicalSorter({name: parents for name, (parents, _) in kept.items()}).static_order():
-        if name in failed or kept[name][0] & failed:
-            failed.add(name)
-            continue
-        began = time.monotonic()
-        try:
-            rows = _apply(connection, prefix, changes[name], kept[name][1].sql)
-        except psycopg.Error:
-            if connection.broken:
-                raise
-            failed.add(name)
-        else:
-            yield _result(kept[name][1], "success", rows, None, began)
+    sorter = TopologicalSorter({name: parents for name, (parents, _) in kept.items()})
+    sorter.prepare()
+    with _team(database) as team:
+        running: dict[Future[NodeResult | None], str] = {}
+        while sorter.is_active():
+            for name in sorter.get_ready():
+                if name in failed or kept[name][0] & failed:
+                    failed.add(name)
+                    sorter.done(name)
+                else:
+                    running[team(partial(_change, prefix, changes[name], kept[name][1]))] = name
+            # Without a time limit an interrupt would not come through.
+            for future in wait(running, timeout=_WAIT_S, return_when=FIRST_COMPLETED).done:
+                name = running.pop(future)
+                if result := future.result():
+                    yield result
+                else:
+                    failed.add(name)
+                sorter.done(name)
 
 
-def test(connection: Connection, prefix: str, done: Collection[str], left: Collection[str]) -> Iterator[NodeResult]:
+def test(
+    connection: Connection, database: CanConnect, prefix: str, done: Collection[str], left: Collection[str]
+) -> Iterator[NodeResult]:
     """Run the tests that look into the models `done`, but for those that look into `left` too: dbt will run these."""
     place = sql.Identifier(f"{prefix}_staging", _TABLE)
     query = sql.SQL(
         "select statement from {} where node <> model and parents && %s and not parents && %s order by node"
     ).format(place)
-    _prepare(connection)
-    for (kept,) in connection.execute(query, [list(done), list(left)]).fetchall():
-        statement, began = msgspec.json.decode(kept, type=Statement), time.monotonic()
+    kept = connection.execute(query, [list(done), list(left)]).fetchall()
+    with _team(database) as team:
+        running = {team(partial(_test, msgspec.json.decode(each, type=Statement))) for (each,) in kept}
+        while running:
+            finished, running = wait(running, timeout=_WAIT_S, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in finished)
+
+
+@contextmanager
+def _team(database: CanConnect) -> Iterator[Callable[[Callable[[Connection], Result]], "Future[Result]"]]:
+    """`team(work)`: `work` is done over one of a few connections, soon."""
+    idle: SimpleQueue[Connection] = SimpleQueue()
+    opened: list[Connection] = []
+
+    def do(work: Callable[[Connection], Result]) -> Result:
         try:
-            row = connection.execute(statement.sql.encode()).fetchone()
-        except psycopg.Error as error:
-            if connection.broken:
-                raise
-            yield _result(statement, "error", None, str(error), began)
-            continue
-        found = int(row[0]) if row else 0
-        level = "warn" if statement.severity == "warn" else "fail"
-        message = f"Got {found} result{'s' if found != 1 else ''}, configured to {level} if != 0" if found else None
-        yield _result(statement, level if found else "pass", found, message, began)
+            connection = idle.get_nowait()
+        except Empty:
+            connection = database.connect(autocommit=True)
+            opened.append(connection)
+            for name, value in SESSION.items():
+                connection.execute("select set_config(%s, %s, false)", [name, value])
+        try:
+            return work(connection)
+        finally:
+            idle.put(connection)
+
+    def team(work: Callable[[Connection], Result]) -> "Future[Result]":
+        return pool.submit(do, work)
+
+    pool = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="changes")
+    try:
+        yield team
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for connection in opened:
+            connection.close()
 
 
-def _prepare(connection: Connection) -> None:
-    for name, value in SESSION.items():
-        connection.execute("select set_config(%s, %s, false)", [name, value])
+def _change(prefix: str, change: Change, statement: Statement, connection: Connection) -> NodeResult | None:
+    began = time.monotonic()
+    try:
+        return _result(statement, "success", _apply(connection, prefix, change, statement.sql), None, began)
+    except psycopg.Error:
+        if connection.broken:
+            raise
+        return None
+
+
+def _test(statement: Statement, connection: Connection) -> NodeResult:
+    began = time.monotonic()
+    try:
+        row = connection.execute(statement.sql.encode()).fetchone()
+    except psycopg.Error as error:
+        if connection.broken:
+            raise
+        return _result(statement, "error", None, str(error), began)
+    found = int(row[0]) if row else 0
+    level = "warn" if statement.severity == "warn" else "fail"
+    message = f"Got {found} result{'s' if found != 1 else ''}, configured to {level} if != 0" if found else None
+    return _result(statement, level if found else "pass", found, message, began)
 
 
 def _apply(connection: Connection, prefix: str, change: Change, rows: str) -> int:

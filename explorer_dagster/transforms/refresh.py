@@ -4,11 +4,16 @@ A model that cannot take up its changes, for whatever reason, is built by dbt in
 """
 
 from collections.abc import Callable, Collection
+from typing import Protocol
 
 from explorer_dagster.transforms import changes, misfits
 from explorer_dagster.transforms.builds import Connection, Plan, begin, record
-from explorer_dagster.transforms.project import TenantProject
+from explorer_dagster.transforms.project import CanConnect, TenantProject
 from explorer_dagster.transforms.runner import Address, NodeResult, TenantLogin, run
+
+
+class Database(CanConnect, TenantLogin, Protocol):
+    """The tenant's database, with the login of its rw role."""
 
 
 def refresh(
@@ -18,13 +23,14 @@ def refresh(
     wanted: Collection[str],
     *,
     by_need: bool,
-    login: TenantLogin,
+    database: Database,
     address: Address,
     on_result: Callable[[NodeResult], None],
 ) -> list[NodeResult]:
     """Bring the models `wanted` up to date and record it; `by_need`: those among them that are stale, else all, by dbt alone.
 
-    `connection`: of the tenant's rw role, in autocommit mode. `on_result` is called in this thread as each model or test ends.
+    `connection`: to `database`, in autocommit mode; `address`: where dbt finds it. `on_result` is called in this thread as each
+    model or test ends.
 
     Raises:
         TransformBusy, TransformFailed: dbt could not run.
@@ -41,15 +47,15 @@ def refresh(
     light = {name: change for name, change in planned.changes.items() if name in select} if by_need else {}
     misfits.forget(connection, project.prefix, light)
     done = set()
-    for result in changes.apply(connection, project.prefix, light):
+    for result in changes.apply(connection, database, project.prefix, light):
         done.add(result.name)
         collect(result)
     left = select - done
-    for result in changes.test(connection, project.prefix, done, left):
+    for result in changes.test(connection, database, project.prefix, done, left):
         collect(result)
     if left:
         everything = None if len(left) == len(planned.models) else sorted(left)
-        run(project, login=login, address=address, select=everything, on_result=collect)
+        run(project, login=database, address=address, select=everything, on_result=collect)
     record(connection, project, planned, results)
     changes.forget(connection, project.prefix)
     return results

@@ -63,7 +63,7 @@ def _refresh(
     with workshop.tenant.rw.connect(autocommit=True) as connection:
         results = refresh(
             connection, project, planned, planned.models, by_need=by_need,
-            login=workshop.tenant.rw, address=workshop.connections.service, on_result=lambda _: None,
+            database=workshop.tenant.rw, address=workshop.connections.service, on_result=lambda _: None,
         )  # fmt: skip
     return {result.name: result for result in results}
 

@@ -60,7 +60,7 @@ class Tables:
         with self.connect() as connection:
             results = refresh(
                 connection, project, planned, planned.models, by_need=by_need,
-                login=self.workshop.tenant.rw, address=self.workshop.connections.service, on_result=lambda _: None,
+                database=self.workshop.tenant.rw, address=self.workshop.connections.service, on_result=lambda _: None,
             )  # fmt: skip
         assert [r.name for r in results if r.resource_type == "model" and r.status != "success"] == []
         return planned, results
@@ -188,7 +188,13 @@ def test_a_run_killed_in_between_is_made_good(tables: Tables) -> None:
     assert {"cases", "case_child", "case_pregnancy"} <= planned.changes.keys()
     with tables.connect() as connection:
         begin(connection, project, planned.stale)
-        first = next(iter(changes.apply(connection, project.prefix, {"cases": planned.changes["cases"]})))
+        first = next(
+            iter(
+                changes.apply(
+                    connection, tables.workshop.tenant.rw, project.prefix, {"cases": planned.changes["cases"]}
+                )
+            )
+        )
     assert first.name == "cases"
     tables.refresh()
     assert tables.workshop.read("select 1 from case_child where case_id = 'c3'") == []
