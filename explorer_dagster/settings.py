@@ -58,7 +58,9 @@ class Settings(BaseSettings):
         None, description="Account the embedded Postgres runs as when started by root. Empty: postgres, else nobody."
     )
     postgres_memory_mb: int = Field(
-        768, ge=0, description="Address-space limit of each embedded Postgres process in MB (Linux); 0 sets none."
+        640,
+        ge=0,
+        description="Memory limit of each embedded Postgres process in MB beside shared buffers (Linux); 0 sets none.",
     )
     dagster_host: str = Field("127.0.0.1", description="Address on which `explorer up` serves the Dagster UI.")
     dagster_port: int = Field(3000, ge=0, le=65535, description="Port of the Dagster UI; 0 picks a free one.")

@@ -9,17 +9,15 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 
-from explorer_dagster.loading.copy_format import CHUNK_BYTES, RejectFile, RowFormat
+from explorer_dagster.loading.copy_format import CHUNK_BYTES, PackedRow, RejectFile, RowFormat
 from explorer_dagster.loading.errors import LoadFailed
-from explorer_dagster.loading.records import Row
 from explorer_dagster.loading.walk import Batch, Walk
 
-_KEPT_BYTES = 8 * CHUNK_BYTES
+_KEPT_BYTES = 4 * CHUNK_BYTES
 _QUEUED_CHUNKS = 4
-_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 
 class FeedState(Enum):
@@ -61,11 +59,11 @@ class Feed:
         self._collect = [(columns.index(column), values) for column, values in self._collected.items()]
         self._state = FeedState.WALKING
         self._changed = threading.Condition()
-        self._kept: dict[str, tuple[datetime, int, str, bytes]] | None = {}
+        self._kept: dict[str, PackedRow] | None = {}
         self._kept_bytes = 0
-        self._part: list[bytes] = []
+        self._part: list[PackedRow] = []
         self._part_bytes = 0
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[list[PackedRow]] = deque()
         self._ended = False
         self._abandoned = False
         self._thread = threading.Thread(target=self._run, name=f"walk-{walk.source.name}", daemon=True)
@@ -83,15 +81,15 @@ class Feed:
 
     def hashes(self) -> dict[str, str]:
         """Id to content hash of the newest version of each row, of a feed that is `KEPT`."""
-        return {identity: content_hash for identity, (_, _, content_hash, _) in (self._kept or {}).items()}
+        return {identity: row.content_hash for identity, row in (self._kept or {}).items()}
 
-    def kept(self, ids: Iterable[str]) -> Iterator[bytes]:
+    def kept(self, ids: Iterable[str]) -> list[PackedRow]:
         """These rows of a feed that is `KEPT`."""
         rows = self._kept or {}
-        return (rows[identity][3] for identity in ids)
+        return [rows[identity] for identity in ids]
 
-    def stream(self) -> Iterator[bytes]:
-        """All rows of a feed that is `STREAMING`, in chunks, as the walk brings them. Take them once.
+    def stream(self) -> Iterator[list[PackedRow]]:
+        """All rows of a feed that is `STREAMING`, about a megabyte at a time, as the walk brings them. Take them once.
 
         Raises:
             ExplorerError: the walk failed; what came before is not the whole.
@@ -156,46 +154,42 @@ class Feed:
     def _take(self, batch: Batch) -> None:
         for reject in batch.rejects:
             self.rejects.write(self.walk.source.name, reject, batch.page)
-        for row in batch.rows:
-            content_hash, data = self._pack(row, batch.page)
-            self.rows += 1
-            if row.cursor is not None and (self.latest is None or row.cursor > self.latest):
-                self.latest = row.cursor
-            if self._kept is None:
-                self._add(data)
-            else:
-                self._keep(self._kept, row, batch.page, content_hash, data)
+        rows = self._pack(batch.rows, batch.page)
+        self.rows += len(rows)
+        cursors = [row.cursor for row in rows if row.cursor is not None]
+        if cursors:
+            self.latest = max(cursors) if self.latest is None else max(self.latest, *cursors)
         for position, values in self._collect:
-            values.update(key for row in batch.rows if (key := row.keys[position]) is not None)
+            values.update(str(key) for row in batch.rows if (key := row.keys[position]) is not None)
+        if self._kept is None:
+            self._add(rows)
+        else:
+            self._keep(self._kept, rows)
         if self._abandoned:
             raise _stopped()
 
-    def _keep(
-        self, kept: dict[str, tuple[datetime, int, str, bytes]], row: Row, page: int, content_hash: str, data: bytes
-    ) -> None:
-        """Of two versions the one with the later cursor stays, then the one read last."""
-        version = (row.cursor or _BEFORE_ALL, page)
-        before = kept.get(row.id)
-        if before is None or version >= before[:2]:
-            kept[row.id] = (*version, content_hash, data)
-        self._kept_bytes += len(data)
+    def _keep(self, kept: dict[str, PackedRow], rows: Iterable[PackedRow]) -> None:
+        for row in rows:
+            before = kept.get(row.id)
+            if before is None or row.version >= before.version:
+                kept[row.id] = row
+            self._kept_bytes += len(row.data)
         if self._kept_bytes > _KEPT_BYTES:
             self._kept = None
             self._decide(FeedState.STREAMING)
-            for _, _, _, early in kept.values():
-                self._add(early)
+            self._add(kept.values())
 
-    def _add(self, data: bytes) -> None:
-        self._part.append(data)
-        self._part_bytes += len(data)
-        if self._part_bytes >= CHUNK_BYTES:
-            self._push()
+    def _add(self, rows: Iterable[PackedRow]) -> None:
+        for row in rows:
+            self._part.append(row)
+            self._part_bytes += len(row.data)
+            if self._part_bytes >= CHUNK_BYTES:
+                self._push()
 
     def _push(self) -> None:
         if not self._part:
             return
-        chunk = b"".join(self._part)
-        self._part, self._part_bytes = [], 0
+        chunk, self._part, self._part_bytes = self._part, [], 0
         with self._changed:
             self._changed.wait_for(lambda: len(self._queue) < _QUEUED_CHUNKS or self._abandoned)
             if self._abandoned:

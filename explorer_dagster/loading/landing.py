@@ -5,7 +5,7 @@ A landing that fails leaves its table as it was and takes no other with it.
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -103,16 +103,22 @@ class Landing:
 
     def _write(self, connection: Connection) -> None:
         delivery = Delivery(
-            self.feed.stream(), self._ending, self.feed.rejects, self._place.run_id, self._place.contents.moment
+            self.feed.stream(),
+            self._ending,
+            self._reads_all,
+            self.feed.rejects,
+            self._place.run_id,
+            self._place.contents.moment,
         )
         before = self._place.before
         difference = self._difference
         if difference:
             # All rows only where what did not come is to be marked.
             is_all = difference.gone > 0
-            rows: Iterable[bytes] = self.feed.kept(self.feed.hashes() if is_all else difference.ids)
+            rows = self.feed.kept(self.feed.hashes() if is_all else difference.ids)
             before = difference.bookmark
-            delivery = replace(delivery, chunks=rows, ending=lambda: replace(self._ending(), whole=is_all))
+            ending = replace(self._ending(), whole=is_all)
+            delivery = replace(delivery, chunks=[rows], ending=lambda: ending, may_be_whole=is_all)
         self._done(self._place.warehouse.land(connection, self._place.table, delivery, before))
 
     def _compare(self, connection: Connection, ending: Ending) -> Difference:
@@ -130,7 +136,6 @@ class Landing:
     def _ending(self) -> Ending:
         """What the walk, which is over, says of the whole resource."""
         walk, report = self.feed.walk, self.report
-        whole = walk.since is None and walk.until is None
         report.rows_landed, report.pages = walk.seen, walk.pages
         report.repaired = walk.losses.repaired
         report.rejected, report.rejected_reasons = walk.losses.rejected.total(), dict(walk.losses.rejected)
@@ -139,7 +144,11 @@ class Landing:
         report.complete = not report.rejected and (report.api_total is None or walk.seen >= report.api_total)
         if self._parent:
             report.complete = report.complete and self._parent.report.complete
-        return Ending(self._cursor(), whole and report.complete)
+        return Ending(self._cursor(), self._reads_all and report.complete)
+
+    @property
+    def _reads_all(self) -> bool:
+        return self.feed.walk.since is None and self.feed.walk.until is None
 
     def _cursor(self) -> datetime | None:
         """The highest instant that landed: of this load alone if it read from the beginning."""

@@ -164,7 +164,7 @@ class _Load:
 
         feed = Feed(
             walk,
-            RowFormat(source.keys, self._run_id, self._contents.moment),
+            RowFormat(source.keys, source.primary_key, self._run_id, self._contents.moment),
             RejectFile(self._folder, self._run_id, self._contents.moment),
             on_batch=on_batch,
             on_end=on_end,

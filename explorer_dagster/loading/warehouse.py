@@ -1,13 +1,15 @@
-"""How do a source's rows become the content of its raw table? Compared, staged by COPY, merged; each table in one go.
+"""How do a source's rows become the content of its raw table? Compared, and what differs written by COPY; each table in one go.
 
-A table that is still empty is not written twice: its rows are staged as what they will be, with their primary key, and the
-finished table takes the empty one's place. Into a table with rows goes what differs, and nothing else; what is gone at the source
-is marked (`_deleted_at`). Either way readers wait for nothing and see the table as before or as after.
+A table that is still empty is not written twice: its rows are staged as what they will be, with their indexes, and the finished
+table takes the empty one's place. Into a table with rows goes what differs, and nothing else, chunk by chunk while the walk goes
+on; what is gone at the source is marked (`_deleted_at`). Either way it is one transaction: readers wait for nothing and see the
+table as before or as after.
 
 What the next load must know (`_explorer_cursors`) changes in the very transaction that changes the table.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -21,7 +23,11 @@ from explorer_dagster.loading.copy_format import (
     PROVENANCE_COLUMNS,
     RECORD_COLUMN,
     REJECTED_COLUMNS,
+    BigintArray,
+    PackedRow,
     RejectFile,
+    TextArray,
+    TimestampArray,
 )
 from explorer_dagster.registry import Source
 
@@ -35,6 +41,28 @@ _VERSIONS_KEPT = 5
 # Longer than a catalog lookup, shorter than anybody notices who comes after.
 _MOVE_TIMEOUT_MS = 50
 _KEY_TYPES = {"text": "text", "boolean": "boolean", "timestamp": "timestamptz", "bigint": "bigint"}
+
+# Takes what is to be replaced out of the table, and tells for each row that differs what it is there: `again` is a row of this
+# very load, which met the record before it changed.
+_REPLACE = """
+WITH came AS MATERIALIZED (
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::bigint[]) AS c (id, hash, version, page)
+),
+found AS MATERIALIZED (
+    SELECT c.id, t.ctid AS place, t.{deleted} IS NOT NULL AS is_marked, coalesce(t._loaded_at = {moment}, false) AS is_ours,
+        coalesce({cursor}, '-infinity') > coalesce(c.version, '-infinity') AS is_older,
+        {cursor} IS NOT DISTINCT FROM c.version AND t._page > c.page AS is_earlier
+    FROM came c LEFT JOIN {table} t ON t.{key} = c.id::{type}
+    WHERE t.{key} IS NULL OR t._content_hash IS DISTINCT FROM c.hash OR t.{deleted} IS NOT NULL
+),
+states AS MATERIALIZED (
+    SELECT id, place, CASE WHEN place IS NULL THEN 'new' WHEN is_marked THEN 'revived'
+        WHEN is_older OR is_ours AND is_earlier THEN 'older' WHEN is_ours THEN 'again' ELSE 'changed' END AS state
+    FROM found
+),
+replaced AS (DELETE FROM {table} t USING states s WHERE t.ctid = s.place AND s.state <> 'older')
+SELECT id, state FROM states
+"""
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -127,10 +155,12 @@ class Landed:
 
 @dataclass(frozen=True)
 class Delivery:
-    """What a table gets: `chunks` of COPY's binary form, then `ending()`; `rejects` of the same walk land with them."""
+    """What a table gets: `chunks` of rows, then `ending()`; `rejects` of the same walk land with them. `may_be_whole`: the ending
+    may find that rows of the table which did not come are gone."""
 
-    chunks: Iterable[bytes]
+    chunks: Iterable[Sequence[PackedRow]]
     ending: Callable[[], Ending]
+    may_be_whole: bool
     rejects: RejectFile
     run_id: str
     moment: datetime
@@ -183,7 +213,7 @@ class Warehouse:
                 "SELECT c.id FROM unnest(%s::text[], %s::text[]) AS c (id, hash) LEFT JOIN {table} t ON t.{key} = c.id::{type}"
                 " WHERE t.{key} IS NULL OR t._content_hash IS DISTINCT FROM c.hash OR t.{deleted} IS NOT NULL"
             ).format(**names),
-            [list(hashes), list(hashes.values())],
+            [TextArray(hashes), TextArray(hashes.values())],
         ).fetchall()
         ids = [identity for (identity,) in changed]
         if before and not ending.whole:
@@ -196,7 +226,7 @@ class Warehouse:
                     " count(*) FILTER (WHERE t.{deleted} IS NULL AND c.id IS NULL)"
                     " FROM {table} t LEFT JOIN came c ON c.id = t.{key}"
                 ).format(**names),
-                [list(hashes)],
+                [TextArray(hashes)],
             )
         )
         changed_at = before.changed_at if before else None
@@ -208,10 +238,10 @@ class Warehouse:
         return _row(connection.execute(sql.SQL(query).format(**self._names(REJECTED)), [ids])) == (0,)
 
     def count(self, connection: Connection, table: RawTable) -> Bookmark:
-        """The table's rows, counted one by one."""
-        query = "SELECT count(*) FILTER (WHERE {deleted} IS NULL), count(*) FILTER (WHERE {deleted} IS NOT NULL) FROM {table}"
-        live, marked = _row(connection.execute(sql.SQL(query).format(**self._names(table))))
-        return Bookmark(None, live, marked, None)
+        """The table's rows, counted one by one; apart, both counts come from indexes and not from the rows themselves."""
+        query = "SELECT count(*), (SELECT count(*) FROM {table} WHERE {deleted} IS NOT NULL) FROM {table}"
+        rows, marked = _row(connection.execute(sql.SQL(query).format(**self._names(table))))
+        return Bookmark(None, rows - marked, marked, None)
 
     def values(self, connection: Connection, table: RawTable, column: str) -> set[str]:
         """The different values of a column, of rows that are there."""
@@ -249,39 +279,43 @@ class Warehouse:
         if self._can_be_replaced(connection, table):
             return self._land_first(connection, table, delivery, before)
         with connection.transaction():
-            self._stage(connection, table, delivery, kind="UNLOGGED TABLE", option="")
-            connection.execute(sql.SQL("ANALYZE {staged} ({key})").format(**self._names(table)))
             return self._merge(connection, table, delivery, before)
 
     def _land_first(
         self, connection: Connection, table: RawTable, delivery: Delivery, before: Bookmark | None
     ) -> Landed:
-        names = self._names(table, keys=_columns(column for column in table.columns if column != RECORD_COLUMN))
+        keys = _columns(column for column in table.columns if column != RECORD_COLUMN)
+        names = self._names(table, keys=keys, columns=_columns(table.loaded))
         with connection.transaction():
-            rows = self._stage(connection, table, delivery, kind="TABLE", option=", FREEZE")
+            rows = self._stage(connection, table, delivery)
             connection.execute(sql.SQL("ANALYZE {staged} ({keys})").format(**names))
+        changed_at = delivery.moment if rows else before.changed_at if before else None
         # Committed before the move, which then is short: the wait for the disk is over.
         try:
             with connection.transaction():
                 connection.execute(f"SET LOCAL lock_timeout = '{_MOVE_TIMEOUT_MS}ms'")
                 connection.execute(sql.SQL("DROP TABLE {table}").format(**names))
                 connection.execute(sql.SQL("ALTER TABLE {staged} SET SCHEMA {schema}").format(**names))
-                changed_at = delivery.moment if rows else before.changed_at if before else None
                 self._finish(connection, table, delivery, Bookmark(delivery.ending().cursor, rows, 0, changed_at))
-            return Landed(new=rows, live=rows)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DependentObjectsStillExist):
             # Somebody reads the empty table this very moment, or has just built a view on it.
             with connection.transaction():
-                return self._merge(connection, table, delivery, None)
+                connection.execute(
+                    sql.SQL("INSERT INTO {table} ({columns}) SELECT {columns} FROM {staged}").format(**names)
+                )
+                connection.execute(sql.SQL("DROP TABLE {staged}").format(**names))
+                self._finish(connection, table, delivery, Bookmark(delivery.ending().cursor, rows, 0, changed_at))
+        return Landed(new=rows, live=rows)
 
-    def _stage(self, connection: Connection, table: RawTable, delivery: Delivery, *, kind: str, option: str) -> int:
-        """Rows staged, one per id, with their primary key."""
-        names = self._names(table, kind=sql.SQL(kind))
+    def _stage(self, connection: Connection, table: RawTable, delivery: Delivery) -> int:
+        """Rows staged, one per id, with their indexes."""
+        names = self._names(table)
         connection.execute(f"SET LOCAL work_mem = '{_SORT_MEMORY_MB}MB'")
         connection.execute(f"SET LOCAL maintenance_work_mem = '{_INDEX_MEMORY_MB}MB'")
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {staged}").format(**names))
-        connection.execute(sql.SQL("CREATE {kind} {staged} (LIKE {table})").format(**names))
-        rows = _copy(connection, names["staged"], table, delivery.chunks, option)
+        connection.execute(sql.SQL("CREATE TABLE {staged} (LIKE {table})").format(**names))
+        chunks = (b"".join([row.data for row in rows]) for rows in delivery.chunks)
+        rows = _copy(connection, names["staged"], table, chunks, ", FREEZE")
         add_key = sql.SQL("ALTER TABLE {staged} ADD PRIMARY KEY ({key})").format(**names)
         try:
             with connection.transaction():
@@ -289,7 +323,17 @@ class Warehouse:
         except psycopg.errors.UniqueViolation:
             rows -= connection.execute(self._drop_repeats(table)).rowcount
             connection.execute(add_key)
+        self._index(connection, table, names["staged"])
         return rows
+
+    def _index(self, connection: Connection, table: RawTable, place: sql.Composable) -> None:
+        """What finds the rows of the latest loads, and counts all rows."""
+        for column, condition in (("_loaded_at", ""), (DELETED_COLUMN, "WHERE {column} IS NOT NULL")):
+            connection.execute(
+                sql.SQL("CREATE INDEX IF NOT EXISTS {name} ON {place} ({column}) " + condition).format(
+                    name=sql.Identifier(f"{table.name}_{column}"), place=place, column=sql.Identifier(column)
+                )
+            )
 
     def _drop_repeats(self, table: RawTable) -> sql.Composed:
         newest = sql.SQL("{} DESC NULLS LAST, ").format(sql.Identifier(table.cursor)) if table.cursor else sql.SQL("")
@@ -300,49 +344,79 @@ class Warehouse:
         ).format(**self._names(table, newest=newest))
 
     def _merge(self, connection: Connection, table: RawTable, delivery: Delivery, before: Bookmark | None) -> Landed:
-        """What the staged rows change in the table."""
-        ending = delivery.ending()
-        others = [column for column in table.loaded if column != table.key]
-        names = self._names(
-            table,
-            columns=_columns(table.loaded),
-            moment=sql.Literal(delivery.moment),
-            values=sql.SQL(", ").join(sql.Identifier("s", column) for column in table.loaded),
-            changes=sql.SQL(", ").join(
-                sql.SQL("{} = {}").format(sql.Identifier(column), sql.Identifier("s", column)) for column in others
-            ),
-        )
-
-        def run(statement: str) -> int:
-            return connection.execute(sql.SQL(statement).format(**names)).rowcount
-
-        # After a whole read rows are counted and not added up: whatever the table had, the check against the server sees it.
-        base = None if ending.whole else before
-        revived = deleted = 0
-        if base and base.deleted_rows:
-            query = "SELECT FROM {staged} s JOIN {table} t ON t.{key} = s.{key} WHERE t.{deleted} IS NOT NULL"
-            revived = run(query)
+        """What the rows change in the table."""
+        names = self._names(table, moment=sql.Literal(delivery.moment))
+        self._index(connection, table, names["table"])
+        if delivery.may_be_whole:
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {staged}").format(**names))
+            connection.execute(
+                sql.SQL("CREATE UNLOGGED TABLE {staged} AS SELECT {key} FROM {table} LIMIT 0").format(**names)
+            )
+        done = Counter[str]()
+        for rows in delivery.chunks:
+            done += self._replace(connection, table, delivery, rows)
+        ending, deleted = delivery.ending(), 0
         if ending.whole:
-            deleted = run(
+            mark = (
                 "UPDATE {table} t SET {deleted} = {moment} WHERE {deleted} IS NULL"
                 " AND NOT EXISTS (SELECT FROM {staged} s WHERE s.{key} = t.{key})"
             )
-        changed = run(
-            "UPDATE {table} t SET {changes}, {deleted} = NULL FROM {staged} s WHERE s.{key} = t.{key}"
-            " AND (t._content_hash IS DISTINCT FROM s._content_hash OR t.{deleted} IS NOT NULL)"
-        )
-        new = run(
-            "INSERT INTO {table} ({columns}) SELECT {values} FROM {staged} s"
-            " WHERE NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = s.{key})"
-        )
-        run("DROP TABLE {staged}")
-        changed_at = delivery.moment if new or changed or deleted else before.changed_at if before else None
-        if base is None:
+            connection.execute(sql.SQL("ANALYZE {staged}").format(**names))
+            deleted = connection.execute(sql.SQL(mark).format(**names)).rowcount
+        if delivery.may_be_whole:
+            connection.execute(sql.SQL("DROP TABLE {staged}").format(**names))
+        new, changed, revived = done["new"], done["changed"], done["revived"]
+        changed_at = delivery.moment if new or changed or revived or deleted else before.changed_at if before else None
+        # After a whole read rows are counted and not added up: whatever the table had, the check against the server sees it.
+        if before is None or ending.whole:
             bookmark = replace(self.count(connection, table), cursor=ending.cursor, changed_at=changed_at)
         else:
-            bookmark = Bookmark(ending.cursor, base.live_rows + new + revived, base.deleted_rows - revived, changed_at)
+            live, marked = before.live_rows + new + revived, before.deleted_rows - revived
+            bookmark = Bookmark(ending.cursor, live, marked, changed_at)
         self._finish(connection, table, delivery, bookmark)
-        return Landed(new, changed, deleted, bookmark.live_rows)
+        return Landed(new, changed + revived, deleted, bookmark.live_rows)
+
+    def _replace(
+        self, connection: Connection, table: RawTable, delivery: Delivery, rows: Iterable[PackedRow]
+    ) -> Counter[str]:
+        """Put rows that the table does not have, or not like this, in the place of what it has; counted by what became of them.
+
+        What is older than the table's row was overtaken by a version that came before in this walk, or is a server's answer from
+        the past: only a whole read, to which no other version came, takes it.
+        """
+        came: dict[str, PackedRow] = {}
+        for row in rows:
+            if row.id not in came or row.version >= came[row.id].version:
+                came[row.id] = row
+        names = self._names(
+            table,
+            type=sql.SQL(_KEY_TYPES[table.columns[table.key]]),
+            cursor=sql.Identifier("t", table.cursor) if table.cursor else sql.SQL("NULL::timestamptz"),
+            moment=sql.Literal(delivery.moment),
+        )
+        ids = TextArray(came)
+        arrays = [
+            ids,
+            TextArray([row.content_hash for row in came.values()]),
+            TimestampArray([row.cursor for row in came.values()]),
+            BigintArray([row.page for row in came.values()]),
+        ]
+        states: dict[str, str] = dict(connection.execute(sql.SQL(_REPLACE).format(**names), arrays).fetchall())
+        older = [identity for identity, state in states.items() if state == "older"]
+        if delivery.may_be_whole:
+            if older:
+                gone = (
+                    "DELETE FROM {table} WHERE {key} IN (SELECT id::{type} FROM unnest(%s::text[]) AS c (id)"
+                    " EXCEPT SELECT {key} FROM {staged}) RETURNING {key}::text"
+                )
+                for (identity,) in connection.execute(sql.SQL(gone).format(**names), [TextArray(older)]).fetchall():
+                    states[identity] = "changed"
+            note = sql.SQL("INSERT INTO {staged} SELECT id::{type} FROM unnest(%s::text[]) AS c (id)").format(**names)
+            connection.execute(note, [ids])
+        newer = [came[identity].data for identity, state in states.items() if state != "older"]
+        if newer:
+            _copy(connection, names["table"], table, [b"".join(newer)], "")
+        return Counter(states.values())
 
     def _finish(self, connection: Connection, table: RawTable, delivery: Delivery, bookmark: Bookmark) -> None:
         self.remember(connection, table, bookmark, delivery.run_id)

@@ -54,7 +54,6 @@ SERVER_SETTINGS = {
     "max_locks_per_transaction": "128",
     # A query whose client is gone ends within a second instead of at its timeout.
     "client_connection_check_interval": "1000",
-    "shared_buffers": "128MB",
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
@@ -67,7 +66,17 @@ SERVER_SETTINGS = {
     "checkpoint_timeout": "15min",
 }
 SERVER_SETTINGS_SINCE_16 = {"reserved_connections": "10"}
+# Room for what a load changes: with less, sessions wait for the disk. A share of the machine's memory, within bounds.
+SHARED_BUFFERS_SHARE = 1 / 16
+SHARED_BUFFERS_MB = (128, 512)
 UNSAFE_FAST_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+def shared_buffers_mb() -> int:
+    """What the server's processes share, in MB."""
+    memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**20
+    least, most = SHARED_BUFFERS_MB
+    return max(least, min(most, int(memory_mb * SHARED_BUFFERS_SHARE)))
 
 
 @dataclass(frozen=True)
@@ -104,11 +113,11 @@ class EmbeddedPostgres:
         *,
         port: int = 0,
         os_user: str | None = None,
-        memory_mb: int = 768,
+        memory_mb: int = 640,
         bin_dir: Path | None = None,
         fsync: bool = True,
     ) -> None:
-        """`port` 0 picks a free one and keeps it; `memory_mb` limits each server process (Linux), 0 does not.
+        """`port` 0 picks a free one and keeps it; `memory_mb` limits each server process (Linux; 0: not), beside what all share.
 
         `fsync=False` trades the data's safety for speed and is meant for tests.
         """
@@ -377,7 +386,7 @@ class _Cluster:
         self._own_folder(self.log.parent)
         if self.log.exists() and self.log.lstat().st_size > LOG_ROTATE_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
-        settings = SERVER_SETTINGS | {"port": str(port)}
+        settings = SERVER_SETTINGS | {"port": str(port), "shared_buffers": f"{shared_buffers_mb()}MB"}
         settings |= SERVER_SETTINGS_SINCE_16 if self._binaries.major >= 16 else {}
         settings |= {} if self._fsync else UNSAFE_FAST_SETTINGS
         options = " ".join(f"-c {key}={shlex.quote(value)}" for key, value in settings.items())
@@ -464,7 +473,8 @@ class _Cluster:
         command = [str(self._binaries.bin_dir / name), *args]
         if limited and self._memory_mb and LINUX:
             # Inherited by every backend: a query that eats memory ends with SQLSTATE 53200 instead of the machine's OOM killer.
-            command = ["/bin/sh", "-c", f'ulimit -v {self._memory_mb * 1024} 2>/dev/null; exec "$0" "$@"', *command]
+            limit_kb = (self._memory_mb + shared_buffers_mb()) * 1024
+            command = ["/bin/sh", "-c", f'ulimit -v {limit_kb} 2>/dev/null; exec "$0" "$@"', *command]
         return self._run(command, input=input)
 
     def _run(self, command: list[str], input: str | None = None) -> subprocess.CompletedProcess[str]:

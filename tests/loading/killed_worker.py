@@ -22,6 +22,7 @@ from explorer_dagster.settings import Settings
 REACHED_BEFORE = 2
 _METHODS: dict[str, tuple[type, str, int]] = {
     "move": (warehouse.Warehouse, "_finish", REACHED_BEFORE),
+    "chunk": (warehouse.Warehouse, "_replace", 2 * REACHED_BEFORE),
     "merge": (warehouse.Warehouse, "_merge", REACHED_BEFORE),
     "commit": (PostgresClient, "complete_load", 0),
 }

@@ -57,7 +57,8 @@ def test_killed_in_the_first_load(loader: Loader, point: str, mode: str) -> None
     assert loader.rows(staged) == [(0,)]
 
 
-def test_killed_in_a_merge(loader: Loader) -> None:
+@pytest.mark.parametrize("point", ["chunk", "merge"])
+def test_killed_in_a_merge(loader: Loader, point: str) -> None:
     loader()
     control, truth = loader.demo.control, loader.demo.truth(MATERNAL)
     control.update_every_nth_case(MATERNAL, 2, {"village": "changed"})
@@ -65,7 +66,7 @@ def test_killed_in_a_merge(loader: Loader) -> None:
     control.deactivate_user(MATERNAL, truth.users[0]["id"])
     control.delete_case(MATERNAL, truth.cases[0]["case_id"])
     before = loader.rows("SELECT source, cursor FROM raw._explorer_cursors ORDER BY 1")
-    _load_and_be_killed(loader, "merge", "streaming")
+    _load_and_be_killed(loader, point, "streaming")
     after = dict(loader.rows("SELECT source, cursor FROM raw._explorer_cursors ORDER BY 1"))
     for source, cursor in before:
         if after[source] == cursor and cursor is not None:

@@ -1,7 +1,7 @@
 """Servers that break off, lie or shut the door in the middle of a load: no table is half changed, the next load ends exactly."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -147,20 +147,20 @@ TABLE = RawTable("raw_things", "things", "case_id", KEYS | {"record": "json"}, "
 
 
 def _row(identity: str, second: int | None, content: str) -> Row:
-    moment = f"2024-01-01T00:00:{second:02d}+00:00" if second is not None else None
-    return Row(identity, None, (identity, moment, "true", "-7"), b'{"v": "%s"}' % content.encode())
+    moment = datetime(2024, 1, 1, 0, 0, second, tzinfo=UTC) if second is not None else None
+    return Row(identity, moment, (identity, moment, True, -7), b'{"v": "%s"}' % content.encode())
 
 
+@pytest.mark.parametrize("rows_a_chunk", [1, 3, 100])
 @pytest.mark.parametrize("is_first", [True, False])
-def test_of_repeats_the_newest_stays(loader: Loader, tmp_path: Path, is_first: bool) -> None:
-    """By cursor, then by page; a version without cursor is older than any with one."""
+def test_of_repeats_the_newest_stays(loader: Loader, tmp_path: Path, is_first: bool, rows_a_chunk: int) -> None:
+    """By cursor, then by page; a version without cursor is older than any with one. However they are spread over chunks."""
     rows = [
         (_row("a", 5, "new"), 1), (_row("a", 3, "old"), 9),
         (_row("b", 3, "first page"), 1), (_row("b", 3, "second page"), 2), (_row("b", 3, "first page"), 1),
         (_row("c", None, "none"), 7), (_row("c", 1, "one"), 1),
         (_row("d", 1, 'quotes \\" \\\\ \\n \\u00e9 \U0001f476 \t'.replace("\t", "\\t")), 1),
     ]  # fmt: skip
-    fmt = RowFormat(KEYS, "run", MOMENT)
     store = Warehouse(f"{loader.tenant.prefix}_raw")
     with loader.tenant.rw.connect(autocommit=True) as connection:
         store.contents(connection)
@@ -175,10 +175,12 @@ def test_of_repeats_the_newest_stays(loader: Loader, tmp_path: Path, is_first: b
             )
 
         def land(before: Bookmark | None) -> warehouse.Landed:
-            packed = [fmt.pack(row, page)[1] for row, page in rows]
-            delivery = Delivery(
-                packed, lambda: Ending(None, whole=True), RejectFile(tmp_path, "run", MOMENT), "run", MOMENT
-            )
+            moment = MOMENT + timedelta(days=before is not None)
+            fmt = RowFormat(KEYS, "case_id", "run", moment)
+            packed = [fmt.pack([row], page)[0] for row, page in rows]
+            chunks = [packed[start : start + rows_a_chunk] for start in range(0, len(packed), rows_a_chunk)]
+            rejects = RejectFile(tmp_path, "run", moment)
+            delivery = Delivery(chunks, lambda: Ending(None, whole=True), True, rejects, "run", moment)
             return store.land(connection, TABLE, delivery, before)
 
         landed = land(None)
@@ -188,13 +190,17 @@ def test_of_repeats_the_newest_stays(loader: Loader, tmp_path: Path, is_first: b
         found = (
             "SELECT case_id, record->>'v', _page, closed, n FROM raw.raw_things WHERE _deleted_at IS NULL ORDER BY 1"
         )
-        assert loader.rows(found) == [
+        newest = [
             ("a", "new", 1, True, -7),
             ("b", "second page", 2, True, -7),
             ("c", "one", 1, True, -7),
             ("d", 'quotes " \\ \n é \U0001f476 \t', 1, True, -7),
         ]
-        assert land(Bookmark(None, 4, int(not is_first), None)) == warehouse.Landed(live=4)
+        assert loader.rows(found) == newest
+        again = land(Bookmark(None, 4, int(not is_first), None))
+        assert loader.rows(found) == newest
+        # In chunks an older version that comes first is taken until the newer one does.
+        assert again == warehouse.Landed(changed=again.changed if rows_a_chunk < len(rows) else 0, live=4)
 
 
 class _Walk:
@@ -215,13 +221,13 @@ def test_a_feed_holds_its_walk_back(loader: Loader, tmp_path: Path) -> None:
     source = loader.pipeline.source("cases").model_copy(update={"keys": KEYS})
     walk = _Walk(source, 1000)
     started = Feed(
-        walk, RowFormat(KEYS, "run", MOMENT), RejectFile(tmp_path, "run", MOMENT),  # type: ignore[arg-type]
+        walk, RowFormat(KEYS, "case_id", "run", MOMENT), RejectFile(tmp_path, "run", MOMENT),  # type: ignore[arg-type]
         on_batch=lambda _: None, on_end=lambda: None,
     )  # fmt: skip
     started.start(lambda: None)
     assert started.wait() is FeedState.STREAMING
     first = next(started.stream())
-    assert feed.CHUNK_BYTES <= len(first) < 2 * feed.CHUNK_BYTES
+    assert feed.CHUNK_BYTES <= sum(len(row.data) for row in first) < 2 * feed.CHUNK_BYTES
     started.join(0.5)
     assert walk.taken < 200
     started.abandon()
