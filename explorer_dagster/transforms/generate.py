@@ -387,22 +387,27 @@ def _answer_fields(
     form: Form, repeat: Path | None, table: str, profile: RawProfile, memory: TableMemory
 ) -> Iterator[_Field]:
     seen = profile.forms.get(form.xmlns)
+    containers = {question.path[:length] for question in form.questions for length in range(1, len(question.path))}
     for question in form.questions:
         if question.repeat == repeat and not question.is_group and question.type not in _NO_ANSWER:
             key = "/".join(question.path)
             values = seen.answers.get(key) if seen else None
             kind = profile.settle(table, memory, key, _declared(question), values or SeenValues())
-            yield _answer_field(key, question, kind, repeat)
+            yield _answer_field(key, question, kind, repeat, is_container=question.path in containers)
 
 
 def _declared(question: Question) -> Kind | None:
     return KINDS.get(question.type, "text")
 
 
-def _answer_field(key: str, question: Question, kind: Kind, repeat: Path | None) -> _Field:
-    # An answer with attributes is an object that holds its text under #text.
+def _answer_field(key: str, question: Question, kind: Kind, repeat: Path | None, *, is_container: bool) -> _Field:
+    """`is_container`: in some submissions there is a group or a repeat in the place of the answer."""
     path, document = question.path[len(repeat or ()) :], "repetition" if repeat else "form"
-    text = f"nullif(coalesce({document} #>> {text_array((*path, '#text'))}, {document} #>> {text_array(path)}), '')"
+    place = f"{document} #> {text_array(path)}"
+    # An answer with attributes is an object that holds its text under #text.
+    inside = f"when 'object' then {document} #>> {text_array((*path, '#text'))}"
+    inside += " when 'array' then null" if is_container else ""
+    text = f"nullif(case jsonb_typeof({place}) {inside} else {document} #>> {text_array(path)} end, '')"
     column = GeneratedColumn(
         name="",
         type="text",
@@ -643,7 +648,8 @@ def _table(
     part: int,
     parent: tuple[Sequence[str], str, str] | None = None,
 ) -> GeneratedTable:
-    origin = {"case_type": source} if kind == "case_type" else {"xmlns": source.split(" ")[0]}
+    xmlns = source.rpartition(" ")[0] if kind == "repeat" else source
+    origin = {"case_type": source} if kind == "case_type" else {"xmlns": xmlns}
     properties = properties_file(
         name,
         _one_line(about),

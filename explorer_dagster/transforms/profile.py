@@ -21,6 +21,16 @@ from explorer_dagster.transforms.column_types import KINDS, Counts, Kind, classi
 _TABLE = "explorer_profile"
 _BATCH = 2_000
 _NOT_ANSWERS = frozenset({"case", "meta", "commcare_usercase", "#type", "#text"})
+# Attributes that say what an entry is about: those of repeats over a list of cases, and of blocks that change stocks (ledgers).
+_ATTRIBUTES = {
+    "@id": "Identifier of what the entry is about, such as a case or a product.",
+    "@quantity": "Quantity.",
+    "@date": "Date.",
+    "@entity-id": "Case or location that the stock belongs to.",
+    "@section-id": "Section of the stock.",
+    "@src": "Case or location that the stock leaves.",
+    "@dest": "Case or location that the stock goes to.",
+}
 _NO_APP = "no application"
 _MAX_MIGRATIONS = 200
 
@@ -197,7 +207,7 @@ class RawProfile(msgspec.Struct):
         walks: dict[str, _Walk] = {}
         for xmlns, received_on, text in _stream(connection, query):
             if xmlns not in walks:
-                seen = self.forms.setdefault(xmlns, SeenForm(xmlns))
+                seen = self.forms.setdefault(xmlns, SeenForm(xmlns.rstrip("/").rsplit("/", 1)[-1] or xmlns))
                 walks[xmlns] = _Walk(seen, self.forms_known.get(xmlns))
             walks[xmlns].take(_object(text), received_on)
         self.forms_until = until
@@ -225,6 +235,14 @@ class RawProfile(msgspec.Struct):
         repeats = {path for path, question in declared.items() if question.type == "Repeat"}
         repeats |= {question.repeat for question in form.questions if question.repeat}
         repeats |= {tuple(path.split("/")) for path in seen.repeats}
+        # An answer whose question left the form stays in the repeat that it was asked in.
+        left = [
+            former[path] for key in seen.answers if (path := tuple(key.split("/"))) in former and path not in declared
+        ]
+        once = {question.repeat for question in former.values() if question.repeat}
+        repeats |= {
+            prefix for question in left for prefix in once if question.path[: len(prefix)] == prefix != question.path
+        }
         extra = [
             Question(path, label=path[-1], type="Repeat", repeat=_around(path, repeats), is_group=True)
             for path in sorted(repeats)
@@ -235,11 +253,12 @@ class RawProfile(msgspec.Struct):
             question, around = declared.get(path), _around(path, repeats)
             if question is not None and not question.is_group and question.repeat == around:
                 continue
-            if path not in repeats:
-                former_question = former.get(path)
-                is_asked = former_question is not None and not former_question.is_group
-                base = former_question if former_question and is_asked else Question(path, label=path[-1])
-                extra.append(msgspec.structs.replace(base, repeat=around))
+            # A repeat group may have been a question before.
+            former_question = former.get(path)
+            is_asked = former_question is not None and not former_question.is_group
+            label = _ATTRIBUTES.get(path[-1], path[-1])
+            base = former_question if former_question and is_asked else Question(path, label=label)
+            extra.append(msgspec.structs.replace(base, repeat=around))
         return extra
 
 
@@ -280,7 +299,8 @@ class _Walk:
         for key, value in node.items():
             child = spot.children.get(key, spot)
             if child is spot:
-                skipped = key.startswith("@") or key in _NOT_ANSWERS
+                is_fact = key in _ATTRIBUTES and spot.path
+                skipped = key in _NOT_ANSWERS or (key.startswith("@") and not is_fact)
                 child = spot.children[key] = None if skipped else _Spot((*spot.path, key))
             if child is not None and value not in ("", None):
                 self._value(value, child)
@@ -296,6 +316,8 @@ class _Walk:
             for item in value:
                 if isinstance(item, dict):
                     self._object(item, spot)
+            return
+        elif isinstance(value, list) and not any(value):
             return
         found = classify(_text(value)) if spot.is_counted else "text"
         if found == "blank":

@@ -357,6 +357,7 @@ def test_every_static_column_is_documented(built: Built) -> None:
 def test_unit_tests_of_the_models(built: Built) -> None:
     result = built.workshop.run(built.project, command=("test",), select=["test_type:unit"])
     assert {(node.name, node.status) for node in result.results} == {
+        ("case_activity_counts_days", "pass"),
         ("form_cases_finds_blocks_at_any_depth", "pass"),
         ("locations_knows_the_way_from_the_top", "pass"),
         ("lookup_table_items_flattens_field_lists", "pass"),

@@ -12,6 +12,8 @@ select
     form_name,
     app_id,
     build_id,
+    time_start,
+    time_end,
     received_on,
     server_modified_on,
     indexed_on,

@@ -1,0 +1,187 @@
+{#- By table: its key, then name, condition and description of each check. The conditions are of the columns selected below. -#}
+{%- set checks = {
+    'cases': ('case_id', [
+        ('no_owner', "owner_id is null", 'Cases without an owner.'),
+        ('unknown_owner', "owner_id is not null and not owner_is_known", 'Cases whose owner is no mobile worker, web user, group or location that is there.'),
+        ('owner_deactivated', "not closed and owner_is_deactivated", 'Open cases of a mobile worker whose account was deactivated.'),
+        ('no_name', "case_name is null", 'Cases without a name.'),
+        ('missing_related_case', "related_case_is_missing", 'Cases with an index, such as that to a parent, which points to no case that is there.'),
+        ('untouched_180_days', "not closed and coalesce(server_last_modified, last_modified) < now() - interval '180 days'", 'Open cases that were last changed more than 180 days before this table was built.'),
+        ('opened_in_future', "date_opened > coalesce(server_last_modified, now()) + interval '1 day'", 'Cases opened more than a day after the server last changed them: the clock of the device was ahead.'),
+        ('closed_before_opened', "date_closed < date_opened", 'Cases closed before they were opened: the clock of a device was wrong.'),
+        ('no_date_opened', "date_opened is null", 'Cases without a readable date of opening.'),
+    ]),
+    'forms': ('form_id', [
+        ('no_user', "user_id is null", 'Submissions without a user.'),
+        ('unknown_user', "user_id is not null and not user_is_known", 'Submissions by a user who is no mobile worker or web user that is there.'),
+        ('no_xmlns', "xmlns is null", 'Submissions that do not say which form was filled in; no generated table has them.'),
+        ('archived', "archived", 'Submissions that were archived, that is, taken back.'),
+        ('no_times', "time_start is null or time_end is null", 'Submissions without a readable start or end time.'),
+        ('ended_before_started', "time_end < time_start", 'Submissions finished before they were begun: the clock of the device was set back.'),
+        ('ended_in_future', "time_end > received_on + interval '1 day'", 'Submissions finished more than a day after the server received them: the clock of the device was ahead.'),
+        ('received_late', "received_on > time_end + interval '7 days'", 'Submissions received more than 7 days after they were finished.'),
+    ]),
+    'form_cases': ('form_id', [
+        ('unknown_case', "not case_is_known", 'Actions of submissions on cases that are not there, such as deleted ones.'),
+    ]),
+    'users': ('user_id', [
+        ('active_without_submission', "is_active and not has_submitted", 'Active mobile workers who never submitted a form.'),
+    ]),
+    'user_locations': ('user_id', [
+        ('unknown_location', "location_path is null", 'Users assigned to a location that is not there or lies in a circle of parents.'),
+    ]),
+    'locations': ('location_id', [
+        ('unknown_parent', "depth = 0 and parent_location_id is not null", 'Locations below one that is not there, such as an archived one.'),
+        ('circle_of_parents', "depth is null", 'Locations that lie in a circle of parents, or below one.'),
+    ]),
+    'lookup_table_items': ('item_id', [
+        ('unknown_lookup_table', "tag is null", 'Rows of a lookup table that is not there.'),
+    ]),
+} -%}
+{%- set rejected = adapter.get_relation(target.database, tenant_schema('raw'), 'raw_rejected') if execute -%}
+
+with
+
+owners as (
+
+    select user_id as owner_id, not is_active as is_deactivated from {{ ref('users') }}
+    union all
+    select web_user_id, false from {{ ref('web_users') }}
+    union all
+    select group_id, false from {{ ref('groups') }}
+    union all
+    select location_id, false from {{ ref('locations') }}
+
+),
+
+relations as (
+
+    select
+        case_id,
+        jsonb_path_query(indices, '$.*.case_id') #>> '{}' as related_case_id
+    from {{ ref('cases') }}
+    where indices <> '{}'
+
+),
+
+orphans as (
+
+    select distinct case_id
+    from relations
+    where
+        related_case_id <> ''
+        and not exists (select from {{ ref('cases') }} as cases where cases.case_id = relations.related_case_id)
+
+),
+
+submitters as (
+
+    select distinct user_id from {{ ref('forms') }}
+
+),
+
+checked_cases as (
+
+    select
+        cases.*,
+        owners.owner_id is not null as owner_is_known,
+        coalesce(owners.is_deactivated, false) as owner_is_deactivated,
+        orphans.case_id is not null as related_case_is_missing
+    from {{ ref('cases') }} as cases
+    left join owners on cases.owner_id = owners.owner_id
+    left join orphans on cases.case_id = orphans.case_id
+
+),
+
+checked_forms as (
+
+    select
+        forms.*,
+        persons.owner_id is not null as user_is_known
+    from {{ ref('forms') }} as forms
+    left join owners as persons on forms.user_id = persons.owner_id
+
+),
+
+checked_form_cases as (
+
+    select
+        form_cases.form_id,
+        cases.case_id is not null as case_is_known
+    from {{ ref('form_cases') }} as form_cases
+    left join {{ ref('cases') }} as cases on form_cases.case_id = cases.case_id
+
+),
+
+checked_users as (
+
+    select
+        users.*,
+        submitters.user_id is not null as has_submitted
+    from {{ ref('users') }} as users
+    left join submitters on users.user_id = submitters.user_id
+
+),
+
+checked_user_locations as (
+
+    select * from {{ ref('user_locations') }}
+
+),
+
+checked_locations as (
+
+    select * from {{ ref('locations') }}
+
+),
+
+checked_lookup_table_items as (
+
+    select * from {{ ref('lookup_table_items') }}
+
+)
+{%- for table, (key, listed) in checks.items() %},
+
+counts_of_{{ table }} as (
+
+    select
+        {%- for name, condition, _ in listed %}
+        count(*) filter (where {{ condition }}) as {{ name }},
+        min({{ key }}) filter (where {{ condition }}) as {{ name }}_example,
+        {%- endfor %}
+        count(*) as rows_checked
+    from checked_{{ table }}
+
+)
+{%- endfor %}
+{% for table, (key, listed) in checks.items() %}
+select
+    '{{ table }}' as table_name,
+    found.check_name,
+    found.description,
+    found.rows_found,
+    rows_checked,
+    found.example_id
+from counts_of_{{ table }}
+cross join lateral (
+    values
+    {%- for name, _, description in listed %}
+    ('{{ name }}', '{{ description }}', {{ name }}, {{ name }}_example){{ ',' if not loop.last }}
+    {%- endfor %}
+) as found (check_name, description, rows_found, example_id)
+
+union all
+{% endfor %}
+{%- if rejected %}
+select
+    'raw_' || resource,
+    'rejected',
+    'Records that were set aside when they were loaded: ' || reason || '.',
+    count(*),
+    null,
+    min(rejected_id)
+from {{ rejected }}
+group by resource, reason
+{%- else %}
+select null, null, null, null::bigint, null::bigint, null where false
+{%- endif %}
