@@ -61,7 +61,7 @@ class Bridge:
     meanings: "Kept[Meaning]" = field(default_factory=lambda: Kept(_KEPT_TENANTS))
     columns: "Kept[dict[str, list[Column]]]" = field(default_factory=lambda: Kept(_KEPT_WHOLE))
     indexes: "Kept[list[Item]]" = field(default_factory=lambda: Kept(_KEPT_WHOLE))
-    definitions: Kept[list[AssetState]] = field(default_factory=lambda: Kept(_KEPT_PIPELINES, _DEFINITIONS_S))
+    definitions: Kept[list[AssetState]] = field(default_factory=lambda: Kept(_KEPT_PIPELINES, _DEFINITIONS_S, 0.0))
     launch_locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = field(default_factory=dict)
     stopping: bool = False

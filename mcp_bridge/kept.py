@@ -1,6 +1,7 @@
 """Which answers about a tenant still hold? Values by tenant, each good for as long as what it was made from has the same mark."""
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
@@ -9,26 +10,35 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# While a run is at work nothing stays as it is; between runs only what nobody tells the catalog of changes unnoticed.
+# While a run is at work nothing stays as it is; between runs only what nobody tells the catalog of changes unnoticed: who asks
+# after a while is answered at once with what is kept, and it is made anew for the next.
 _UNSETTLED_S = 2.0
 _SETTLED_S = 600.0
+_ANSWERED_S = 24 * 3600.0
+_log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Entry(Generic[T]):
     mark: Hashable
     value: T
+    settled: bool
     good_until_s: float
+    asked_at_s: float
 
 
 class Kept(Generic[T]):
-    """At most `capacity` values, those used last; settled ones hold for `settled_s`. For use inside one event loop."""
+    """At most `capacity` values, those used last. For use inside one event loop.
 
-    def __init__(self, capacity: int, settled_s: float = _SETTLED_S) -> None:
+    A settled value holds for `settled_s`; for `answered_s` more it is still given, and made anew behind the scenes.
+    """
+
+    def __init__(self, capacity: int, settled_s: float = _SETTLED_S, answered_s: float = _ANSWERED_S) -> None:
         self._capacity = capacity
-        self._settled_s = settled_s
+        self._settled_s, self._answered_s = settled_s, answered_s
         self._entries: OrderedDict[Hashable, _Entry[T]] = OrderedDict()
         self._locks: dict[Hashable, tuple[asyncio.Lock, int]] = {}
+        self._renewals: dict[Hashable, asyncio.Task[None]] = {}
 
     async def get(self, key: Hashable, mark: Hashable, make: Callable[[], Awaitable[tuple[T, bool]]]) -> T:
         """The value for `key` under `mark`, made anew when there is none that holds.
@@ -38,6 +48,8 @@ class Kept(Generic[T]):
         """
         entry = self._holding(key, mark)
         if entry is not None:
+            if entry.good_until_s < time.monotonic():
+                self._renew_later(key, mark, make)
             return entry.value
         lock, waiting = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, waiting + 1)
@@ -50,17 +62,51 @@ class Kept(Generic[T]):
             if waiting > 1:
                 self._locks[key] = (lock, waiting - 1)
 
+    def in_use(self, within_s: float) -> list[tuple[T, bool]]:
+        """The values that were asked for not longer ago, and whether they are settled."""
+        since_s = time.monotonic() - within_s
+        return [(entry.value, entry.settled) for entry in self._entries.values() if entry.asked_at_s >= since_s]
+
     def _holding(self, key: Hashable, mark: Hashable) -> _Entry[T] | None:
         entry = self._entries.get(key)
-        if entry is None or entry.mark != mark or entry.good_until_s < time.monotonic():
+        now_s = time.monotonic()
+        if entry is None or entry.mark != mark:
             return None
+        if entry.good_until_s + (self._answered_s if entry.settled else 0.0) < now_s:
+            return None
+        entry.asked_at_s = now_s
         self._entries.move_to_end(key)
         return entry
 
+    async def renew(self, key: Hashable, mark: Hashable, make: Callable[[], Awaitable[tuple[T, bool]]]) -> None:
+        """Make the value anew before somebody asks; it does not count as asking."""
+        before = self._entries.get(key)
+        value, settled = await make()
+        if self._entries.get(key) is before:
+            self._put(key, mark, value, settled, before.asked_at_s if before else time.monotonic())
+
+    def _renew_later(self, key: Hashable, mark: Hashable, make: Callable[[], Awaitable[tuple[T, bool]]]) -> None:
+        async def work() -> None:
+            try:
+                await self.renew(key, mark, make)
+            except Exception as error:
+                # The next who asks is told, when it still fails.
+                _log.warning("What was kept could not be made anew: %s", error)
+                self._entries.pop(key, None)
+            finally:
+                del self._renewals[key]
+
+        if key not in self._renewals:
+            self._renewals[key] = asyncio.create_task(work())
+
     async def _made(self, key: Hashable, mark: Hashable, make: Callable[[], Awaitable[tuple[T, bool]]]) -> T:
         value, settled = await make()
-        self._entries[key] = _Entry(mark, value, time.monotonic() + (self._settled_s if settled else _UNSETTLED_S))
+        self._put(key, mark, value, settled, time.monotonic())
+        return value
+
+    def _put(self, key: Hashable, mark: Hashable, value: T, settled: bool, asked_at_s: float) -> None:
+        good_until_s = time.monotonic() + (self._settled_s if settled else _UNSETTLED_S)
+        self._entries[key] = _Entry(mark, value, settled, good_until_s, asked_at_s)
         self._entries.move_to_end(key)
         if len(self._entries) > self._capacity:
             self._entries.popitem(last=False)
-        return value

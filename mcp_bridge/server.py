@@ -1,5 +1,6 @@
 """The MCP server itself: tools behind the gate, served over stdio or streamable HTTP."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +24,7 @@ from explorer_dagster.settings import Settings
 from mcp_bridge.access import Caller, CatalogVerifier, TokenUncheckable, http_caller, stdio_caller
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.gate import Gate
+from mcp_bridge.tables import keep_up
 from mcp_bridge.tools import ALL_TOOLS
 
 PATH = "/mcp"
@@ -55,9 +57,11 @@ def make_server(bridge: Bridge) -> "Server[Bridge]":
 
     @asynccontextmanager
     async def lifespan(_: "Server[Bridge]") -> AsyncIterator[Bridge]:
+        keeping_up = asyncio.create_task(keep_up(bridge))
         try:
             yield bridge
         finally:
+            keeping_up.cancel()
             await bridge.aclose()
 
     return Server(

@@ -5,10 +5,12 @@ What was found is kept until the catalog says that a run has written the tenant'
 """
 
 import asyncio
+import logging
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 from anyio import to_thread
@@ -27,6 +29,9 @@ from mcp_bridge.run_results import KEPT_METADATA, RunResult
 Freshness = Literal["fresh", "stale", "unknown"]
 _DAGSTER_TIMEOUT_S = 8.0
 _MAX_CHECKS = 10
+_KEEP_UP_EVERY_S = 5.0
+_IN_USE_S = 3600.0
+_log = logging.getLogger(__name__)
 _MAX_ERROR_CHARS = 300
 # The form's identifier in the description of a table cut from it: long, and told as its source.
 _XMLNS = re.compile(r", xmlns [^)]*\)")
@@ -156,6 +161,7 @@ class TableFacts:
 class TenantTables:
     """All tables of a tenant. `not_built`: generated tables whose last build failed and that do not exist; name to cause."""
 
+    tenant: Tenant
     live: LiveTables
     tables: dict[str, TableFacts]
     assets: dict[tuple[str, ...], AssetState]
@@ -171,13 +177,37 @@ async def tenant_tables(bridge: Bridge, tenant: Tenant) -> TenantTables:
     return await bridge.tables.get(tenant.id, schema, lambda: _read(bridge, tenant, schema))
 
 
+async def keep_up(bridge: Bridge) -> None:
+    """Learn anew of the tenants asked about lately whose runs have ended, so that who asks next need not wait. Never returns."""
+    while True:
+        await asyncio.sleep(_KEEP_UP_EVERY_S)
+        try:
+            await catch_up(bridge)
+        except Exception as error:
+            # Whoever asks meanwhile is told what is wrong.
+            _log.info("What runs have written could not be read ahead: %s", error)
+
+
+async def catch_up(bridge: Bridge) -> None:
+    """One round of `keep_up`."""
+    used = [(known, settled) for known, settled in bridge.tables.in_use(_IN_USE_S) if settled or not known.warnings]
+    if not used:
+        return
+    ids = [known.tenant.id for known, _ in used]
+    schemas = await to_thread.run_sync(lambda: bridge.catalog.schemas.of(ids))
+    for known, settled in used:
+        tenant, schema = known.tenant, schemas.get(known.tenant.id)
+        if schema and schema.state is State.ACTIVE and (schema != known.live.schema or not settled):
+            await bridge.tables.renew(tenant.id, schema, partial(_read, bridge, tenant, schema))
+
+
 async def all_columns(bridge: Bridge, tenant: Tenant, known: TenantTables) -> dict[str, list[Column]]:
     """The columns of all tables, by table; raises as `loader_connection`."""
 
     async def make() -> tuple[dict[str, list[Column]], bool]:
         return await to_thread.run_sync(live_columns, bridge, tenant, known.live, list(known.tables)), True
 
-    return await bridge.columns.get(tenant.id, known, make)
+    return await bridge.columns.get(tenant.id, (known.live.schema, tuple(known.tables)), make)
 
 
 async def _read(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> tuple[TenantTables, bool]:
@@ -190,7 +220,7 @@ async def _read(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> tuple[T
 
 def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> TenantTables:
     """Live relations and what Dagster knows, as one."""
-    result = TenantTables(live, {}, known.assets, list(bridge.pipelines_of(tenant)), known.rule)
+    result = TenantTables(tenant, live, {}, known.assets, list(bridge.pipelines_of(tenant)), known.rule)
     listed, notes = _generated(known.assets), _notes(known.assets)
     for name, relation in live.relations.items():
         is_raw = relation.schema == live.schema.raw

@@ -10,7 +10,7 @@ schemas themselves is `explorer_dagster.tenants`.
 """
 
 import json
-from collections.abc import Callable, Set
+from collections.abc import Callable, Collection, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -115,6 +115,12 @@ class SchemaStore:
         """State and names of the tenant's schemas."""
         with self._database.begin() as connection:
             return _schema(_row(connection, tenant))
+
+    def of(self, tenants: Collection[UUID]) -> dict[UUID, TenantSchema]:
+        """State and names of the schemas of many tenants, by the tenant's id; those that do not exist are left out."""
+        with self._database.begin() as connection:
+            rows = connection.execute(select(schemas).where(schemas.c.tenant_id.in_(tenants))).all()
+        return {row.tenant_id: _schema(row) for row in rows}
 
     def transition(
         self, tenant: Tenant, expected: Set[State], new: State, run_id: str | None = None, error: str | None = None

@@ -77,26 +77,58 @@ def test_a_failure_is_not_remembered() -> None:
     assert run(work) == 1
 
 
-@pytest.mark.parametrize(("settled", "after_s", "made"), [(True, 500, 1), (True, 700, 2), (False, 1, 1), (False, 3, 2)])
-def test_what_is_not_settled_holds_for_a_moment(
-    monkeypatch: pytest.MonkeyPatch, settled: bool, after_s: float, made: int
+@pytest.mark.parametrize(
+    ("settled", "after_s", "given", "next"),
+    [(True, 500, 1, 1), (True, 700, 1, 2), (True, 90_000, 2, 2), (False, 1, 1, 1), (False, 3, 2, 2)],
+)
+def test_what_is_old_is_given_while_it_is_made_anew_and_what_is_not_settled_is_not(
+    monkeypatch: pytest.MonkeyPatch, settled: bool, after_s: float, given: int, next: int
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr(kept.time, "monotonic", lambda: clock[0])
-    store, make = Kept[int](10), Maker(settled=settled)
 
-    # Without an event loop of its own, whose clock this is.
-    def ask() -> int:
-        coroutine = store.get("t", "a", make)
-        try:
-            while True:
-                coroutine.send(None)
-        except StopIteration as done:
-            return int(done.value)
+    async def work() -> list[int]:
+        store, make = Kept[int](10), Maker(settled=settled)
+        await store.get("t", "a", make)
+        clock[0] += after_s
+        first = await store.get("t", "a", make)
+        await asyncio.gather(*store._renewals.values())
+        return [first, await store.get("t", "a", make)]
 
-    ask()
-    clock[0] += after_s
-    assert ask() == made
+    class Clock:
+        monotonic = staticmethod(lambda: clock[0])
+
+    monkeypatch.setattr(kept, "time", Clock)
+    assert run(work) == [given, next]
+
+
+def test_what_cannot_be_made_anew_is_asked_for_again_and_renewing_is_not_asking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+
+    async def fail() -> tuple[int, bool]:
+        raise ValueError
+
+    async def work() -> None:
+        store = Kept[int](10)
+        await store.get("t", "a", Maker())
+        clock[0] += 700
+        assert await store.get("t", "a", fail) == 1
+        await asyncio.gather(*store._renewals.values())
+        with pytest.raises(ValueError):  # noqa: PT011
+            await store.get("t", "a", fail)
+        await store.get("t", "a", Maker())
+        clock[0] += 100
+        await store.renew("t", "b", Maker())
+        assert store.in_use(within_s=50) == []
+        assert await store.get("t", "b", fail) == 1
+        assert store.in_use(within_s=50) == [(1, True)]
+
+    class Clock:
+        monotonic = staticmethod(lambda: clock[0])
+
+    monkeypatch.setattr(kept, "time", Clock)
+    run(work)
 
 
 def test_those_used_last_are_kept() -> None:

@@ -1,12 +1,18 @@
 """What is said of a table beside its rows, from what Dagster, the loader and the database know of it."""
 
+import asyncio
 from datetime import UTC, datetime
 
+import psycopg
+import pytest
+
+from explorer_dagster.postgres.connections import Login
 from mcp_bridge.access import Caller
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.dagster_client import AssetState
+from mcp_bridge.loaders import LoaderConnections
 from mcp_bridge.relations import live_tables
-from mcp_bridge.tables import Known, join, table_warnings
+from mcp_bridge.tables import Known, catch_up, join, table_warnings, tenant_tables
 from tests.mcp_bridge.stage import Stage
 
 
@@ -57,3 +63,59 @@ def test_what_is_amiss_with_a_table_is_said_where_it_is_listed_and_read(stage: S
     ):
         assert said in warnings
     assert "1 of users" not in warnings
+
+
+def test_what_a_run_has_written_is_read_before_anybody_asks(stage: Stage) -> None:
+    tenant = stage.tenants["demo:slow"]
+    rw = stage.catalog.schemas.rw_login(tenant)
+
+    async def work() -> None:
+        bridge = Bridge.open(stage.settings, Caller.operator)
+        await catch_up(bridge)
+        assert bridge.tables.in_use(60) == []
+        before = await tenant_tables(bridge, tenant)
+        await catch_up(bridge)
+        assert bridge.tables.in_use(60) == [(before, True)]
+        with bridge.connections.tenant(rw.user, rw.password).connect() as connection:
+            connection.execute(f"CREATE TABLE {before.live.schema.marts}.case_ahead (case_id text)".encode())
+        stage.written("demo:slow", "run-ahead")
+        await catch_up(bridge)
+        ((ahead, settled),) = bridge.tables.in_use(60)
+        assert (settled, ahead.live.schema.run_id, "case_ahead" in ahead.tables) == (True, "run-ahead", True)
+        assert await tenant_tables(bridge, tenant) is ahead
+        await bridge.aclose()
+
+    asyncio.run(work())
+
+
+def test_connections_are_lent_again_until_the_server_ends_them(stage: Stage) -> None:
+    """A session that a teardown or a restart has ended is not lent; one that failed is not kept."""
+    tenant = stage.tenants["demo:slow"]
+    rw = stage.catalog.schemas.rw_login(tenant)
+    bridge = Bridge.open(stage.settings, Caller.operator)
+    login = bridge.connections.tenant(rw.user, rw.password)
+    loaders, asked = LoaderConnections(statement_timeout_s=5), 0
+
+    def ask() -> Login:
+        nonlocal asked
+        asked += 1
+        return login
+
+    def backend() -> int:
+        with loaders.lent(rw.user, ask) as connection:
+            return connection.info.backend_pid
+
+    first = backend()
+    assert (backend(), asked) == (first, 1)
+    with bridge.connections.admin.connect(autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s, 5000)", [first])
+    second = backend()
+    assert (second != first, asked) == (True, 2)
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), loaders.lent(rw.user, ask) as connection:
+        connection.execute("CREATE TABLE nobody (a int)")
+    assert backend() != second
+    with loaders.lent(rw.user, ask) as one, loaders.lent(rw.user, ask) as other:
+        assert one is not other
+    loaders.close()
+    assert one.closed
+    assert other.closed
