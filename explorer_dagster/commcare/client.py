@@ -9,6 +9,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -88,6 +90,7 @@ class CommCareClient:
         self._usage: dict[str, Usage] = {}
         self._usage_lock = threading.Lock()
         self._timing = threading.local()
+        self._behind_s = 0.0
         self._wire = Wire(self.server, settings, transport)
         self._sleep = sleep or self._wire.rest
         self._authorization = Authorization(self.server, credential, refresh, self._wire)
@@ -115,6 +118,11 @@ class CommCareClient:
     def last_request_s(self) -> float:
         """Seconds that the server took for the calling thread's last answer, without what was waited before; at first 0."""
         return getattr(self._timing, "last_request_s", 0.0)
+
+    @property
+    def server_behind_s(self) -> float:
+        """How many seconds the server's clock is behind ours at most, as far as its answers tell; 0 when it is not."""
+        return self._behind_s
 
     def usage(self, resource: str) -> Usage:
         """Requests and bytes spent on `resource` by this client."""
@@ -208,6 +216,7 @@ class CommCareClient:
             raise _Refused(refused.status, _malformed(target, refused.why), retryable=refused.may_pass) from None
         self._timing.last_request_s = time.monotonic() - began
         self._count(target.resource, answer.received)
+        self._behind_s = max(self._behind_s, _seconds_since(answer.headers.get("Date")))
         if answer.status != 200:
             raise _Refused(
                 answer.status,
@@ -292,6 +301,14 @@ def _unreachable(server: Server, target: _Target, none: NoAnswer) -> CommCareErr
         next_step="Check the server's address and the network, then try again.",
         details=target.details,
     )
+
+
+def _seconds_since(date: str | None) -> float:
+    """Since an answer's `Date`; 0 without a valid one."""
+    try:
+        return (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds() if date else 0.0
+    except (TypeError, ValueError):
+        return 0.0
 
 
 def _backoff_s(attempt: int) -> float:

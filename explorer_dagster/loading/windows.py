@@ -27,7 +27,7 @@ _EARLIEST = (datetime(1, 1, 3, tzinfo=UTC) - _EPOCH) // _MILLISECOND
 _WORTH_SPLITTING = 1.5
 _MAX_MISSES = 3
 _RECENT_PAGES = 4
-# How far the server's clock may be behind ours for the open window to begin before the walk did.
+# How much earlier than the walk the open window begins, by the server's clock as its answers tell it.
 _CLOCK_SKEW_MS = 60_000
 
 
@@ -148,7 +148,7 @@ class WindowWalk:
         self._active: set[Window] = set()
         self._waiting: list[Window] = []
         self._resting: Window | None = None
-        self._began = to_millisecond(datetime.now(UTC)) - _CLOCK_SKEW_MS
+        self._started = to_millisecond(datetime.now(UTC)) - _CLOCK_SKEW_MS
         self._reached: int | None = None
         self._workers, self._idle = 1, 0
         self._is_first_page = True
@@ -191,6 +191,10 @@ class WindowWalk:
         """One thread less, from the moment it is decided: of two that are one too many only one may go."""
         self._workers -= 1
         self._changed.notify_all()
+
+    @property
+    def _began(self) -> int:
+        return self._started - int(self._fetcher.client.server_behind_s * 1000)
 
     def _take_window(self) -> Window | None:
         if self._waiting:

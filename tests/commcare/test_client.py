@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import httpx
@@ -208,6 +209,32 @@ def test_nothing_shows_the_secret(caplog: pytest.LogCaptureFixture) -> None:
         with pytest.raises(CredentialsInvalid):
             client.get_json("x/", resource="x")
         assert "s3cr3t" not in repr(client) + repr(vars(client)) + caplog.text
+
+
+@pytest.mark.parametrize(
+    ("dates", "least_s", "most_s"),
+    [
+        ([-300, -10], 300, 330),
+        ([400], 0, 0),
+        ([None], 0, 0),
+        (["yesterday"], 0, 0),
+        (["Sun, 01 Nov 2026 00:00:00"], 0, 0),
+    ],
+)
+def test_a_clock_that_is_behind_is_noticed(dates: list[int | str | None], least_s: float, most_s: float) -> None:
+    """`dates`: of the answers, in seconds from now or as they are."""
+    answers = iter(dates)
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        date = next(answers)
+        if isinstance(date, int):
+            date = format_datetime(datetime.now(UTC) + timedelta(seconds=date), usegmt=True)
+        return httpx.Response(200, json={}, headers={"Date": date} if date else {})
+
+    with client_of(handler) as client:
+        for _ in dates:
+            client.get_json("case/v2/", resource="cases")
+        assert least_s <= client.server_behind_s <= most_s
 
 
 def test_requests_name_the_product_and_carry_the_key() -> None:
