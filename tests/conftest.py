@@ -18,7 +18,7 @@ from explorer_dagster.settings import Settings
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `-n 2 --dist loadgroup` folders run side by side, each in one process: its tests share servers that take time to start."""
+    """With `--dist loadgroup` folders run side by side, each in one process: its tests share servers that take time to start."""
     for item in items:
         item.add_marker(pytest.mark.xdist_group(item.path.relative_to(Path(__file__).parent).parts[0]))
 
