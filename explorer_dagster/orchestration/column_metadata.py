@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from explorer_dagster.transforms.column_lineage import ColumnLineage, Origin
+from explorer_dagster.transforms.column_lineage import ColumnLineage, Lineage, Origin
 from explorer_dagster.transforms.column_lineage import of_generated as of_columns
 from explorer_dagster.transforms.generate import GeneratedTable
 
@@ -17,9 +17,20 @@ from explorer_dagster.transforms.generate import GeneratedTable
 MAX_GENERATED_COLUMNS = 600
 _MAX_DESCRIPTION = 120
 _MADE_FROM = "made_from"
+_SCHEMA = "dagster/column_schema"
 
 Keys = Mapping[str, dg.AssetKey]
 Types = Sequence[tuple[str, str]]
+
+
+def with_origins(spec: dg.AssetSpec, lineage: Lineage) -> dg.AssetSpec:
+    """The definition of a static model, whose documented columns carry their origin too: the UI shows those before any run's."""
+    schema = spec.metadata.get(_SCHEMA)
+    if not isinstance(schema, dg.TableSchema):
+        return spec
+    told = lineage.get(spec.key.path[-1], {})
+    columns = [_column(each.name, each.type, each.description, told.get(each.name)) for each in schema.columns]
+    return spec.merge_attributes(metadata={_SCHEMA: dg.TableSchema(columns=columns)})
 
 
 def of_model(
@@ -58,7 +69,7 @@ def of_generated(tables: Sequence[GeneratedTable], types: Mapping[str, Types], k
 
 def _metadata(columns: list[dg.TableColumn], deps: Mapping[str, list[dg.TableColumnDep]]) -> dict[str, Any]:
     return {
-        "dagster/column_schema": dg.TableSchema(columns=columns),
+        _SCHEMA: dg.TableSchema(columns=columns),
         "dagster/column_lineage": dg.TableColumnLineage(deps),
     }
 

@@ -39,7 +39,7 @@ Manifest = Mapping[str, Any]
 ColumnTypes = Mapping[str, Sequence[tuple[str, str]]]
 Event = dg.MaterializeResult | dg.AssetCheckResult  # type: ignore[type-arg]
 
-# Which kinds of generated table each of the two static assets stands for, and the source they are cut from.
+# Which kinds of generated table each of the two static assets stands for, and the mart they are cut from.
 GENERATED = {
     "case_tables": (frozenset({"case_type"}), "cases"),
     "form_tables": (frozenset({"form", "repeat"}), "forms"),
@@ -74,7 +74,7 @@ def _layer(props: Mapping[str, Any]) -> str:
 
 def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
     """All staging, mart and generated assets of the pipeline as one step that can be subset."""
-    manifest = static_manifest(get_settings())
+    manifest, lineage = static_manifest(get_settings()), static_lineage(get_settings())
     translator = Translator(pipeline)
     models = {
         node["name"]: translator.get_asset_key(node)
@@ -85,7 +85,7 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
     generated = {name: dg.AssetKey([pipeline.asset_prefix, "marts", name]) for name in GENERATED}
     specs = [
         *(
-            spec.replace_attributes(partitions_def=tenants)
+            column_metadata.with_origins(spec.replace_attributes(partitions_def=tenants), lineage)
             for spec in build_dbt_asset_specs(manifest=manifest, dagster_dbt_translator=translator)
         ),
         *(_generated_spec(pipeline, name, key) for name, key in generated.items()),
@@ -109,7 +109,7 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         by_need = len(selected) == len(everything) and not session.full_refresh
         try:
             with session.materializing():
-                built = _build(context, session, pipeline, manifest, selected, everything, by_need=by_need)
+                built = _build(context, session, pipeline, manifest, lineage, selected, everything, by_need=by_need)
         except ExplorerError as error:
             raise failure(error) from error
         keys = raw | models
@@ -134,7 +134,7 @@ def _generated_spec(pipeline: Pipeline, name: str, key: dg.AssetKey) -> dg.Asset
         key,
         deps=[
             dg.AssetKey([prefix, pipeline.discovery[0].name]),
-            dg.AssetKey([prefix, "staging", f"stg_{GENERATED[name][1]}"]),
+            dg.AssetKey([prefix, "marts", GENERATED[name][1]]),
         ],
         group_name="marts",
         kinds={"dbt", "postgres"},
@@ -167,6 +167,7 @@ def _build(
     session: TenantSession,
     pipeline: Pipeline,
     manifest: Manifest,
+    lineage: Lineage,
     selected: Mapping[str, dg.AssetKey],
     everything: Mapping[str, dg.AssetKey],
     *,
@@ -201,7 +202,6 @@ def _build(
             on_result=collect,
         )
         column_facts.write(connection, project.prefix, project.tables)
-        lineage = static_lineage(session.settings)
         column_lineage.write(connection, project.prefix, lineage, project.tables, version=project.content_hash)
         unchanged = {name: rows for name, rows in planned.rows.items() if by_need or name not in wanted}
         return _Built(
