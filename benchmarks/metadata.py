@@ -2,6 +2,10 @@
 
 The real bridge over HTTP, the real Dagster with the project's definitions and a finished run per tenant, PostgreSQL with every
 table, its comments and its statistics. Times are those of the client, the protocol included.
+
+An agent works on one tenant with a token of its own: it lists the tables, describes some of them, searches.
+First every tenant is visited once, when the bridge knows nothing of it; then tenants come at random. The first visit is told by
+itself: a bridge has it once per tenant, since it reads ahead what runs write to tenants in use.
 """
 
 import asyncio
@@ -51,14 +55,16 @@ _QUESTIONS = 10
 
 @dataclass(frozen=True)
 class Size:
-    """`calls`: of each tool, over tenants drawn at random."""
+    """`sessions`: visits of an agent to a tenant drawn at random, after the first to each."""
 
     tenants: int
     tables: int
-    calls: int
+    sessions: int
 
 
-SIZES = {"tiny": Size(2, 6, 4), "small": Size(40, 100, 200), "full": Size(1000, 100, 2000)}
+SIZES = {"tiny": Size(2, 6, 2), "small": Size(40, 100, 60), "full": Size(1000, 100, 500)}
+_TOOLS = ("list_tables", "describe_table", "search_metadata", "get_metadata")
+_DESCRIBED = 4
 
 
 def metadata(ground: Ground, scale: Scale, step: Step) -> Result:
@@ -69,7 +75,7 @@ def metadata(ground: Ground, scale: Scale, step: Step) -> Result:
     with _World(ground, size) as world:
         step("Dagster and the bridge")
         with world.served() as url:
-            step(f"{size.calls} calls of each tool")
+            step(f"a first visit to each tenant, and {size.sessions} more")
             asyncio.run(_measure(world, url, size, result))
     result.facts |= {"tenants": size.tenants, "tables_per_tenant": size.tables, "events": world.events}
     return result
@@ -77,37 +83,36 @@ def metadata(ground: Ground, scale: Scale, step: Step) -> Result:
 
 async def _measure(world: "_World", url: str, size: Size, result: Result) -> None:
     chosen = random.Random(SEED)  # noqa: S311
-    keys, tables = list(world.runs), [table.name for table in world.tables]
-    first, listed, described, found, whole = _measures(
-        result, "list_tables, first of a tenant", "list_tables", "describe_table", "search_metadata", "get_metadata"
-    )
-    async with (
-        httpx2.AsyncClient(
-            headers={"Authorization": f"Bearer {world.token}"}, timeout=60, trust_env=False
-        ) as transport,
-        Client(streamable_http_client(f"{url}/mcp", http_client=transport)) as client,
-    ):
-        for key in keys:
-            await _timed(first, client, "list_tables", tenant=key)
-        for _ in range(size.calls):
-            await _timed(listed, client, "list_tables", tenant=chosen.choice(keys))
-            await _timed(described, client, "describe_table", tenant=chosen.choice(keys), table=chosen.choice(tables))
-        for _ in range(max(1, size.calls // 10)):
-            await _timed(found, client, "search_metadata", tenant=chosen.choice(keys), search="weight of the child")
-            answer = await _timed(whole, client, "get_metadata", tenant=chosen.choice(keys))
-    tokens = len(answer) / _CHARS_PER_TOKEN
+    keys = list(world.runs)
+    first = {name: Measure(f"{name}, first visit (ms)") for name in _TOOLS}
+    later = {name: Measure(f"{name} (ms)") for name in _TOOLS}
+    for key in keys:
+        await _session(world, url, key, chosen, first)
+    for _ in range(size.sessions):
+        answer = await _session(world, url, chosen.choice(keys), chosen, later)
+    result.measures += [*later.values(), *first.values()]
     result.claims += [
-        Claim("list_tables, p95", _p95(listed), _GOAL_MS, "at most", "ms"),
-        Claim("describe_table, p95", _p95(described), _GOAL_MS, "at most", "ms"),
-        Claim("get_metadata, concise", tokens, _GOAL_TOKENS, "at most", "tokens"),
+        Claim("list_tables, p95", _p95(later["list_tables"]), _GOAL_MS, "at most", "ms"),
+        Claim("describe_table, p95", _p95(later["describe_table"]), _GOAL_MS, "at most", "ms"),
+        Claim("get_metadata, concise", len(answer) / _CHARS_PER_TOKEN, _GOAL_TOKENS, "at most", "tokens"),
     ]
     result.facts["tables_in_get_metadata"] = len(json.loads(answer)["data"]["tables"])
     result.facts["p95_ms"] = {measure.name: round(_p95(measure), 1) for measure in result.measures}
 
 
-def _measures(result: Result, *names: str) -> list[Measure]:
-    result.measures += [Measure(f"{name} (ms)") for name in names]
-    return result.measures
+async def _session(world: "_World", url: str, key: str, chosen: random.Random, measures: dict[str, Measure]) -> str:
+    """One visit to a tenant; the text of its get_metadata."""
+    tables = chosen.sample([table.name for table in world.tables], _DESCRIBED)
+    headers = {"Authorization": f"Bearer {world.tokens[key]}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=60, trust_env=False) as transport,
+        Client(streamable_http_client(f"{url}/mcp", http_client=transport)) as client,
+    ):
+        await _timed(measures["list_tables"], client, "list_tables")
+        for table in tables:
+            await _timed(measures["describe_table"], client, "describe_table", table=table)
+        await _timed(measures["search_metadata"], client, "search_metadata", search="weight of the child")
+        return await _timed(measures["get_metadata"], client, "get_metadata")
 
 
 async def _timed(measure: Measure, client: Client, tool: str, **arguments: Any) -> str:
@@ -141,13 +146,14 @@ class _World:
         self.tables = _tables(size.tables)
         self.runs = {f"bench:t{number:04}": str(uuid.uuid4()) for number in range(size.tenants)}
         self.events = 0
-        self.token = ""
+        self.tokens: dict[str, str] = {}
 
     def __enter__(self) -> "_World":
         migrate(self._ground.connections)
         with Catalog.open(self._settings) as catalog:
-            made = [self._tenant(catalog, key, run_id) for key, run_id in self.runs.items()]
-            self.token = catalog.principals.create_token("benchmark", made)
+            for key, run_id in self.runs.items():
+                tenant = self._tenant(catalog, key, run_id)
+                self.tokens[key] = catalog.principals.create_token(f"agent of {key}", [tenant])
         self._write_history()
         self._ground.settle()
         return self

@@ -41,6 +41,8 @@ class Gate:
     def __init__(self, bridge: Bridge, tools: tuple[Tool, ...]) -> None:
         self._bridge = bridge
         self._tools = {tool.name: tool for tool in tools}
+        # Made once: the SDK looks at a tool's parameters on every call.
+        self._definitions = {tool.name: tool.definition() for tool in tools}
 
     async def list_tools(
         self, ctx: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None
@@ -50,8 +52,13 @@ class Gate:
             caller = await to_thread.run_sync(self._bridge.caller)
         except ExplorerError as error:
             raise MCPError(code=types.INTERNAL_ERROR, message=str(error), data=error.as_dict()) from None
-        shown = [t.definition() for t in self._tools.values() if t.scope is None or caller.may_anywhere(t.scope)]
-        return types.ListToolsResult(tools=shown)
+        shown = [name for name, tool in self._tools.items() if tool.scope is None or caller.may_anywhere(tool.scope)]
+        return types.ListToolsResult(tools=[self._definitions[name] for name in shown])
+
+    def input_schema(self, tool: str) -> dict[str, Any] | None:
+        """What the tool takes, as its definition says; None for a tool that is not there."""
+        definition = self._definitions.get(tool)
+        return definition.input_schema if definition else None
 
     async def call_tool(
         self, ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams

@@ -72,6 +72,7 @@ def make_server(bridge: Bridge) -> "Server[Bridge]":
         lifespan=lifespan,
         on_list_tools=gate.list_tools,
         on_call_tool=gate.call_tool,
+        get_tool_input_schema=gate.input_schema,
     )
 
 
