@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import httpx
 import pytest
 
 from demo_commcare import MATERNAL, NUTRITION
@@ -77,6 +78,55 @@ def test_generated_tables_answer_what_an_analyst_asks(stack: Stack) -> None:
     assert names["cases"]["materialized_at"]
     assert any(name.startswith("form_") for name in names)
     assert any("__" in name for name in names)
+
+
+def test_what_fails_in_a_generated_table_is_told_of_it_and_of_no_other(stack: Stack) -> None:
+    tables = stack.call("list_tables", tenant=MOTHERS, kind="form", limit=50)["data"]["tables"]
+    failing = {table["name"]: set(table["failing_checks"]) for table in tables}
+    unfit = {
+        name: stack.rows(MOTHERS, f"select count(*) from {name} cross join lateral unnest(unfit_columns)")[0][0]
+        for name in ("form_anc_visit", "form_household_survey")
+    }
+    assert unfit["form_anc_visit"] > 0
+    for name, count in unfit.items():
+        told = {check for check in failing[name] if check.startswith(("values_fit", "accepted_values"))}
+        assert sum(int(check.partition("(")[2].split()[0]) for check in told) == count, told
+
+
+def test_a_column_is_traced_from_the_table_to_the_source(stack: Stack) -> None:
+    lineage = stack.call("get_lineage", tenant=MOTHERS, table="case_mother", column="age")["data"]
+    assert [app["name"] for app in lineage["origin"]["apps"]] == ["Maternal Health Register"]
+    assert any(asked["question"] == "age" for asked in lineage["column"]["property"]["asked_by"])
+    steps, step = [], lineage["column"]
+    while step.get("made_from"):
+        [step] = step["made_from"]
+        steps.append((step["table"], step["column"], step["path"]))
+    assert steps == [
+        ("cases", "properties", "age"),
+        ("stg_cases", "properties", "age"),
+        ("raw_cases", "record", "properties/age"),
+    ]
+    assert step["resource"]["name"] == "cases"
+    recorded = {path: _recorded_lineage(stack, path) for path in (("marts", "case_tables"), ("staging", "stg_cases"))}
+    assert recorded["marts", "case_tables"]["case_mother.age"] == [(["commcare", "marts", "cases"], "properties")]
+    assert recorded["staging", "stg_cases"]["case_name"] == [(["commcare", "raw", "cases"], "record")]
+
+
+def _recorded_lineage(stack: Stack, path: tuple[str, str]) -> dict[str, list[tuple[list[str], str]]]:
+    """Column lineage as Dagster has it for an asset of the first tenant."""
+    query = """query($k: [AssetKeyInput!], $p: [String!]) { assetNodes(assetKeys: $k) {
+      latestMaterializationByPartition(partitions: $p) { metadataEntries { label
+        ... on TableColumnLineageMetadataEntry { lineage { columnName columnDeps { assetKey { path } columnName } } } } } } }"""
+    variables = {"k": [{"path": ["commcare", *path]}], "p": [MOTHERS]}
+    answer = httpx.post(
+        f"{stack.dagster_url}/graphql", json={"query": query, "variables": variables}, timeout=60
+    ).json()
+    [materialization] = answer["data"]["assetNodes"][0]["latestMaterializationByPartition"]
+    [entry] = [e for e in materialization["metadataEntries"] if e["label"] == "dagster/column_lineage"]
+    return {
+        row["columnName"]: [(dep["assetKey"]["path"], dep["columnName"]) for dep in row["columnDeps"]]
+        for row in entry["lineage"]
+    }
 
 
 def test_an_answer_says_where_it_comes_from(stack: Stack) -> None:
