@@ -51,7 +51,9 @@ def refresh(
         done.add(result.name)
         collect(result)
     left = select - done
-    for result in changes.test(connection, database, project.prefix, done, left):
+    failed = {finding.test for findings in planned.findings.values() for finding in findings}
+    taken_up = {name: light[name] for name in done}
+    for result in changes.test(connection, database, project.prefix, taken_up, left, failed):
         collect(result)
     if left:
         everything = None if len(left) == len(planned.models) else sorted(left)
