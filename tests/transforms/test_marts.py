@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from explorer_dagster.commcare.structure import Form, Question, Structure
+from explorer_dagster.registry import load_pipelines, load_semantics
 from explorer_dagster.transforms.project import TenantProject
 from tests.transforms.conftest import RAW_TABLES, Workshop
 
@@ -210,6 +212,15 @@ def test_entries_say_what_they_are_about(workshop: Workshop, first: TenantProjec
 
 def test_a_form_without_a_name_is_named_by_the_end_of_its_xmlns(workshop: Workshop, first: TenantProject) -> None:
     assert workshop.read("select form_id, pill from form_dots_form") == [("n1", "yes")]
+
+
+def test_the_shipped_examples_and_measures_run(workshop: Workshop, first: TenantProject) -> None:
+    pipelines = Path(__file__).resolve().parents[2] / "pipelines"
+    semantics = load_semantics(pipelines, load_pipelines(pipelines)["commcare_sync"])
+    assert {e.question: workshop.read(e.sql) for e in semantics.examples}["What is wrong with the data?"]
+    values = {m.name: workshop.read(f"select {m.sql} from {m.table}")[0][0] for m in semantics.measures}
+    assert values["caseload"] == values["open_cases"] == 4
+    assert values["submissions"] == workshop.read("select sum(submissions) from form_activity")[0][0]
 
 
 def test_questions_change_into_repeats_and_back_and_no_answer_is_lost(workshop: Workshop, first: TenantProject) -> None:
