@@ -32,10 +32,28 @@ def render() -> str:
         "Dagster was not reached, or never filled the table. Over HTTP, 401 means that the token is not good, 503 that "
         "it cannot be checked at present.",
         "",
-        "What is known of tables is kept until the catalog says that a run has written them, and no longer than ten minutes; "
-        "while a run is at work, two seconds. Statistics of columns are PostgreSQL's own, from the build of the table: no row "
-        "is read for them. Columns marked `pii` are masked in samples and statistics, never in the answers of `query`; what "
-        "counts as personal data is written in [semantics.md](semantics.md).",
+        "What is known of tables is kept until the catalog says that a run has written them; while a run is at work, two "
+        "seconds. What is older than ten minutes is still given, and learned anew for the next call. Of tenants asked about in "
+        "the last hour the bridge reads what a run has left as soon as the run has ended. Statistics of columns are PostgreSQL's "
+        "own, from the build of the table: no row is read for them. Columns marked `pii` are masked in samples (by the database: "
+        "the values do not leave it) and statistics, never in the answers of `query`; what counts as personal data is written in "
+        "[semantics.md](semantics.md).",
+        "",
+        "What is amiss with a table stands with it in `list_tables` and `describe_table`, with the sources of a `query`, and in "
+        "`warnings`; where nothing is amiss the field is absent:",
+        "",
+        "| field | meaning |",
+        "|---|---|",
+        "| `failing_checks` | asset checks that fail on the table or on what it is made from |",
+        "| `unfit_values` | values that are no such number, date or choice; `describe_table` counts them per column (`unfit`) |",
+        "| `records_set_aside` | records of its source that could not be loaded, with the reason in the warning |",
+        "| `last_build_failed` | the cause; the rows are from an earlier run. Tables that do not exist at all stand in `not_built` |",
+        "| `type_changes` | columns that the last sync gave another type |",
+        "| `retired` | the source is gone: since when, and after which day the table is dropped |",
+        "",
+        "How the applications changed from sync to sync is told by `get_schema_status` (`structure`: the version, what it brought, "
+        "in sentences, and the versions before it), also while a tenant has no schemas. Tables of the raw layer are named by "
+        "`list_tables` and described by `kind=raw`; queries read them only where `EXPLORER_EXPOSE_RAW` is set.",
     ]
     for tool in ALL_TOOLS:
         lines += ["", *_section(tool)]
