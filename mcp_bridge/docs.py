@@ -47,12 +47,12 @@ def render() -> str:
         "| `failing_checks` | asset checks that fail on the table or on what it is made from |",
         "| `unfit_values` | values that are no such number, date or choice; `describe_table` counts them per column (`unfit`) |",
         "| `records_set_aside` | records of its source that could not be loaded, with the reason in the warning |",
-        "| `last_build_failed` | the cause; the rows are from an earlier run. Tables that do not exist at all stand in `not_built` |",
+        "| `last_build_failed` | the cause; the rows are from an earlier run. Tables that are not there stand in `not_built` |",
         "| `type_changes` | columns that the last sync gave another type |",
         "| `retired` | the source is gone: since when, and after which day the table is dropped |",
         "",
-        "How the applications changed from sync to sync is told by `get_schema_status` (`structure`: the version, what it brought, "
-        "in sentences, and the versions before it), also while a tenant has no schemas. Tables of the raw layer are named by "
+        "How the applications changed from sync to sync is told by `get_schema_status` (`structure`: the version, what it "
+        "brought, in sentences, and the versions before it), also while a tenant has no schemas. Tables of the raw layer are named by "
         "`list_tables` and described by `kind=raw`; queries read them only where `EXPLORER_EXPOSE_RAW` is set.",
     ]
     for tool in ALL_TOOLS:
