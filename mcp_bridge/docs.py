@@ -52,7 +52,7 @@ def render() -> str:
         "| `retired` | the source is gone: since when, and after which day the table is dropped |",
         "",
         "How the applications changed from sync to sync is told by `get_schema_status` (`structure`: the version, what it "
-        "brought, in sentences, and the versions before it), also while a tenant has no schemas. Tables of the raw layer are named by "
+        "brought, in sentences, and the versions before it), also while a tenant has no schemas. Raw tables are named by "
         "`list_tables` and described by `kind=raw`; queries read them only where `EXPLORER_EXPOSE_RAW` is set.",
     ]
     for tool in ALL_TOOLS:
