@@ -87,10 +87,12 @@ def _failing(events: list[RunEvent]) -> list[dict[str, Any]]:
             "asset": asset_name(event.check.asset_key),
             "check": event.check.name,
             "severity": event.check.severity,
+            **({"description": event.check.description} if event.check.description else {}),
             "facts": {
                 key: value[:200] if isinstance(value, str) else value
                 for key, value in event.check.metadata.items()
-                if isinstance(value, (int, float, str))
+                # The overview is a table for the UI.
+                if isinstance(value, (int, float, str)) and key != "overview"
             },
         }
         for event in events
