@@ -7,7 +7,7 @@ where two texts would get the same name, on the texts that collide. Quoting and 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from text_unidecode import unidecode
 
@@ -50,18 +50,23 @@ def identifier(*parts: str, prefix: str = "", max_bytes: int = MAX_BYTES) -> str
 
 
 def unique_identifiers(
-    names: Iterable[tuple[str, str]], *, taken: Collection[str] = (), max_bytes: int = MAX_BYTES
+    names: Iterable[tuple[str, str]],
+    *,
+    taken: Collection[str] = (),
+    max_bytes: int = MAX_BYTES,
+    spelt: Callable[[str], str] = str,
 ) -> dict[str, str]:
     """Key to name for pairs of a unique key and the name wished for it (made by `identifier`).
 
     A wish that is held by one key alone and is not in `taken` is granted. Of keys with the same wish, the one that is spelt
     exactly like the wish keeps it, and all others get a hash of their key: so no name passes from one key to another unnoticed.
+    `spelt`: how a key is spelt where wishes have more to them than keys, such as a prefix.
     """
     wishes = dict(names)
     held = Counter(wishes.values())
     result: dict[str, str] = {}
     for key, wish in wishes.items():
-        alone = held[wish] == 1 or key == wish
+        alone = held[wish] == 1 or spelt(key) == wish
         result[key] = wish if alone and wish not in taken else _cut(wish, key, max_bytes)
     return _without_accidents(result, taken, max_bytes)
 

@@ -58,6 +58,7 @@ _TYPES: Mapping[Kind, tuple[str, str]] = {
 _GEOPOINT = (("latitude", "degrees"), ("longitude", "degrees"), ("altitude", "metres"), ("accuracy", "metres"))
 _NO_ANSWER = frozenset({"Group", "Repeat", "FieldList", "SaveToCase"})
 _FILES = frozenset({"Image", "MicroImage", "Audio", "Video", "Signature", "Document"})
+_GROUP_SEPARATOR = "__"
 # Keys of columns that are derived from a question's own: its file's address, its options.
 _DERIVED = "\0"
 
@@ -167,7 +168,7 @@ def _case_tables(structure: Structure, profile: RawProfile, taken: Collection[st
     asked = _questions_of_properties(profile.forms_known.values())
     memories = {name: profile.memory("case_type", name) for name in sorted(properties)}
     wishes = [(name, identifier(name, prefix="case_", max_bytes=TABLE_MAX_BYTES)) for name in memories]
-    names = _table_names(wishes, memories, taken)
+    names = _table_names(wishes, memories, taken, prefix="case_")
     used = {*taken, *names.values()}
     for name, table in names.items():
         origin = (
@@ -535,11 +536,18 @@ def _kept_names(
 
 
 def _table_names(
-    wishes: Sequence[tuple[str, str]], memories: Mapping[str, TableMemory], taken: Collection[str]
+    wishes: Sequence[tuple[str, str]],
+    memories: Mapping[str, TableMemory],
+    taken: Collection[str],
+    *,
+    prefix: str = "",
 ) -> dict[str, str]:
     kept = _kept_names(wishes, {key: (memory.wish, memory.name) for key, memory in memories.items()}, taken)
     new = unique_identifiers(
-        (pair for pair in wishes if pair[0] not in kept), taken={*taken, *kept.values()}, max_bytes=TABLE_MAX_BYTES
+        (pair for pair in wishes if pair[0] not in kept),
+        taken={*taken, *kept.values()},
+        max_bytes=TABLE_MAX_BYTES,
+        spelt=lambda key: prefix + key,
     )
     names = {key: kept.get(key) or new[key] for key, _ in wishes}
     for key, wish in wishes:
@@ -553,7 +561,9 @@ def _column_names(fields: Sequence[_Field], memory: TableMemory, taken: Collecti
     names = _kept_names(wishes, memory.names, taken)
     for derived in (False, True):
         new = [(key, wish) for key, wish in wishes if key not in names and (_DERIVED in key) == derived]
-        names |= unique_identifiers(new, taken={*taken, *names.values()})
+        names |= unique_identifiers(
+            new, taken={*taken, *names.values()}, spelt=lambda key: key.replace("/", _GROUP_SEPARATOR)
+        )
     memory.names = {key: (wish, names[key]) for key, wish in wishes}
     return names
 

@@ -289,3 +289,15 @@ def test_questions_that_left_the_form_stay_while_they_are_answered() -> None:
     assert "in no application" not in gone["form_f"].description
     assert gone["form_f"].app_ids == ()
     assert {column.name for column in gone["form_f"].columns if column.path} == {"old"}
+
+
+def test_what_is_spelt_like_its_table_or_column_has_the_plain_name() -> None:
+    types = tuple(CaseType(name, (), ("a",)) for name in ("Child", "child"))
+    asked = tuple(Question(("g", name), name, "Text") for name in ("visit-date", "visit_date"))
+    structure = Structure((), types, (Form("x", {}, "X", "a", "A", "M", None, asked, app_ids=("a",)),))
+    tables = {table.source: table for table in generate_tables(structure, RawProfile(), taken=())}
+    assert tables["child"].name == "case_child"
+    assert re.fullmatch(r"case_child_[0-9a-f]{8}", tables["Child"].name)
+    names = {column.path[-1]: column.name for column in tables["x"].columns if column.path}
+    assert names["visit_date"] == "g__visit_date"
+    assert re.fullmatch(r"g__visit_date_[0-9a-f]{8}", names["visit-date"])
