@@ -4,10 +4,11 @@ Rows go into the raw tables as loads write them, without a server. A change touc
 """
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -20,7 +21,7 @@ from benchmarks.loading import Scale, WrongRows
 from benchmarks.results import Claim, Measure, Result, ratio
 from benchmarks.transform_job import EVERYTHING
 from explorer_dagster.commcare.structure import CaseType, Form, Option, Question, Structure
-from explorer_dagster.loading.copy_format import RejectFile, RowFormat
+from explorer_dagster.loading.copy_format import PackedRow, RejectFile, RowFormat
 from explorer_dagster.loading.records import Losses, RecordReader, Row
 from explorer_dagster.loading.warehouse import Delivery, Ending, RawTable, Warehouse
 from explorer_dagster.registry import Source
@@ -28,6 +29,7 @@ from explorer_dagster.registry import Source
 Step = Callable[[str], Callable[[int], None]]
 Record = dict[str, Any]
 CHANGED_EVERY = 100
+_PAGE = 1000
 _TYPES = ("Text", "Int", "Date", "Select", "Double", "MSelect")
 _PROPERTIES, _QUESTIONS, _ASKED_AGAIN, _REPETITIONS = 20, 24, 4, 2
 _OPTIONS = tuple(Option(value, value.capitalize()) for value in ("yes", "no", "unknown"))
@@ -62,7 +64,7 @@ def transforms(ground: Ground, scale: Scale, step: Step) -> Result:
         result, "first build", "whole build", "after 1 % changed", "after nothing changed"
     )
     parses = 0
-    with _World(ground, size) as world, world.worker() as worker:
+    with _world(ground, size) as world, world.worker() as worker:
         step(f"{size.rows:,} rows, {size.case_types} case types, {size.forms} forms: first build")
         first.samples.append(_built(worker.go(), size)["wall_s"])
         for number in range(scale.rounds):
@@ -96,7 +98,7 @@ def _measure_tiny(ground: Ground, scale: Scale, step: Step, result: Result) -> N
     overhead = Measure("whole build of a tiny tenant, CPU (s)")
     result.measures.append(overhead)
     step("a tiny tenant")
-    with _World(ground, _TINY) as world, world.worker() as worker:
+    with _world(ground, _TINY) as world, world.worker() as worker:
         _built(worker.go(), _TINY)
         for _ in range(scale.rounds):
             overhead.samples.append(_built(worker.go(EVERYTHING), _TINY)["cpu_s"])
@@ -117,28 +119,30 @@ def _built(done: dict[str, Any], size: Size) -> dict[str, Any]:
     return done
 
 
+@contextmanager
+def _world(ground: Ground, size: Size) -> Iterator["_World"]:
+    with ground.tenant() as tenant:
+        world = _World(ground, size, tenant)
+        world.fill()
+        yield world
+
+
 class _World:
     """A tenant with filled raw tables."""
 
-    def __init__(self, ground: Ground, size: Size) -> None:
-        self._ground, self._size = ground, size
+    def __init__(self, ground: Ground, size: Size, tenant: Tenant) -> None:
+        self._ground, self._size, self._tenant = ground, size, tenant
         self._sources = {source.name: source for source in pipeline_with({}).sources}
         self._structure = _structure(size)
         self._cases = size.rows * 2 // 5
-        self._within = ground.tenant()
-        self._tenant: Tenant
 
-    def __enter__(self) -> "_World":
-        self._tenant = self._within.__enter__()
+    def fill(self) -> None:
+        """Make the raw tables, and land all cases and submissions."""
         with self._connect() as connection:
             for source in self._sources.values():
                 connection.execute(_create(self._tenant, RawTable.of_source(source)))
         self._land("first", None)
         self._ground.settle()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._within.__exit__(*error)
 
     def change(self, number: int) -> int:
         """Change every hundredth row of each table as a load does, other ones for each `number`; how many these are."""
@@ -171,9 +175,11 @@ class _World:
         table, warehouse = RawTable.of_source(source), Warehouse(self._tenant.names.schema("raw"))
         with self._connect() as connection:
             contents = warehouse.contents(connection)
+            is_first = run_id == "first"
             delivery = Delivery(
                 _chunks(source, run_id, contents.moment, records),
-                lambda: Ending(None, whole=run_id == "first"),
+                lambda: Ending(None, whole=is_first),
+                is_first,
                 RejectFile(self._ground.files, run_id, contents.moment),
                 run_id,
                 contents.moment,
@@ -194,13 +200,14 @@ def _create(tenant: Tenant, table: RawTable) -> sql.Composed:
     ).format(sql.Identifier(*tenant.table(table.name)), sql.SQL(", ").join(columns), sql.Identifier(table.key))
 
 
-def _chunks(source: Source, run_id: str, moment: datetime, records: Iterator[Record]) -> Iterator[bytes]:
-    reader, form = RecordReader(source, {}, Losses()), RowFormat(source.keys, run_id, moment)
-    for record in records:
-        row = reader.read(msgspec.json.encode(record))
-        if not isinstance(row, Row):
-            raise WrongRows(f"a made record was set aside: {row.reason}")
-        yield form.pack(row, 1)[1]
+def _chunks(source: Source, run_id: str, moment: datetime, records: Iterator[Record]) -> Iterator[Sequence[PackedRow]]:
+    reader, form = RecordReader(source, {}, Losses()), RowFormat(source.keys, source.primary_key, run_id, moment)
+    while page := list(islice(records, _PAGE)):
+        read = [reader.read(msgspec.json.encode(record)) for record in page]
+        rows = [row for row in read if isinstance(row, Row)]
+        if len(rows) < len(read):
+            raise WrongRows(f"{len(read) - len(rows)} made records were set aside")
+        yield form.pack(rows, 1)
 
 
 def _structure(size: Size) -> Structure:
