@@ -120,9 +120,11 @@ class PrincipalStore:
         """The principal of a token that is known, not revoked and not expired; None for every other text."""
         if not token.startswith(TOKEN_PREFIX) or not token.isascii():
             return None
+        # Written at most once a minute: a busy agent must not turn every read into a write.
+        unused = or_(tokens.c.last_used_at.is_(None), tokens.c.last_used_at < func.now() - _LAST_USED_RESOLUTION)
         with self._database.begin() as connection:
             row = connection.execute(
-                select(tokens.c.id, principals.c.id.label("principal_id"), principals.c.name)
+                select(tokens.c.id, principals.c.id.label("principal_id"), principals.c.name, unused.label("unused"))
                 .join(principals, principals.c.id == tokens.c.principal_id)
                 .where(
                     tokens.c.token_hash == _hash(token),
@@ -138,18 +140,8 @@ class PrincipalStore:
                 .join(tenants, tenants.c.id == grants.c.tenant_id)
                 .where(grants.c.principal_id == row.principal_id, tenants.c.status == TenantStatus.ACTIVE)
             ).all()
-            # Written at most once a minute: a busy agent must not turn every read into a write.
-            connection.execute(
-                update(tokens)
-                .where(
-                    tokens.c.id == row.id,
-                    or_(
-                        tokens.c.last_used_at.is_(None),
-                        tokens.c.last_used_at < func.now() - _LAST_USED_RESOLUTION,
-                    ),
-                )
-                .values(last_used_at=func.now())
-            )
+            if row.unused:
+                connection.execute(update(tokens).where(tokens.c.id == row.id, unused).values(last_used_at=func.now()))
         return Principal(row.principal_id, row.name, {grant.key: _scopes(grant.scopes) for grant in granted})
 
     def revoke(self, name: str) -> None:
