@@ -307,6 +307,9 @@ def _place(manifest: Any, prefix: str, database: str) -> None:
         node.schema = node.schema.replace(_ANY_PREFIX, prefix, 1)
         if node.relation_name:
             node.relation_name = node.relation_name.replace(old, f'"{database}"."{node.schema}".', 1)
+    for node in manifest.nodes.values():
+        # dbt writes it into each of its events.
+        node.meta = node.config.meta = {}
     manifest.build_flat_graph()
 
 

@@ -64,7 +64,7 @@ def test_transforms_take_up_what_changed_and_parse_once(tmp_path: Path) -> None:
     assert found["facts"]["changed"] > 0
     assert found["facts"]["built_by_dbt"] == 0
     assert [claim["what"] for claim in found["claims"]] == [
-        "after 1 % changed, of a whole build", "parses of an unchanged structure", "CPU of a warm worker for a tiny tenant",
+        "after 1 % changed, of a whole build", "parses of an unchanged structure", "CPU of a warm worker to build a tiny tenant",
     ]  # fmt: skip
     assert found["claims"][1]["met"]
 
