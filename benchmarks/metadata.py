@@ -108,6 +108,8 @@ async def _session(world: "_World", url: str, key: str, chosen: random.Random, m
         httpx2.AsyncClient(headers=headers, timeout=60, trust_env=False) as transport,
         Client(streamable_http_client(f"{url}/mcp", http_client=transport)) as client,
     ):
+        # What every host asks when it connects; else the client would ask it within its first call.
+        await client.list_tools()
         await _timed(measures["list_tables"], client, "list_tables")
         for table in tables:
             await _timed(measures["describe_table"], client, "describe_table", table=table)
