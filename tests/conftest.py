@@ -17,6 +17,7 @@ from explorer_dagster.postgres.provisioning import TenantNames, deprovision, new
 from explorer_dagster.settings import Settings
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With `--dist loadgroup` folders run side by side, each in one process: its tests share servers that take time to start."""
     for item in items:

@@ -42,7 +42,7 @@ _SMALL = 50_000
 _ANALYZED = 10
 # As many as dbt uses.
 _CONNECTIONS = 4
-_WAIT_S = 0.2
+_WAIT_S, _CANCEL_EVERY_S = 0.2, 0.05
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -276,9 +276,10 @@ def test(
 
 @contextmanager
 def _team(database: CanConnect) -> Iterator[Callable[[Callable[[Connection], Result]], "Future[Result]"]]:
-    """`team(work)`: `work` is done over one of a few connections, soon."""
+    """`team(work)`: `work` is done over one of a few connections, soon. An exception meanwhile ends all of it."""
     idle: SimpleQueue[Connection] = SimpleQueue()
     opened: list[Connection] = []
+    begun: list[Future[Any]] = []
 
     def do(work: Callable[[Connection], Result]) -> Result:
         try:
@@ -294,11 +295,20 @@ def _team(database: CanConnect) -> Iterator[Callable[[Callable[[Connection], Res
             idle.put(connection)
 
     def team(work: Callable[[Connection], Result]) -> "Future[Result]":
-        return pool.submit(do, work)
+        future = pool.submit(do, work)
+        begun.append(future)
+        return future
 
     pool = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="changes")
     try:
         yield team
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        # Again and again: a statement may only be about to begin.
+        while wait(begun, timeout=_CANCEL_EVERY_S).not_done:
+            for connection in list(opened):
+                connection.cancel()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
         for connection in opened:

@@ -33,6 +33,8 @@ SESSION = {
     "TimeZone": "UTC",
     "IntervalStyle": "postgres",
     "DateStyle": "ISO,YMD",
+    # A table is joined and sorted whole; the default is meant for a hundred sessions.
+    "work_mem": "32MB",
 }
 _CANCEL_LIMIT_S = 20.0
 # Macros that every run renders: our own package's, and these of dbt.

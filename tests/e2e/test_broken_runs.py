@@ -74,13 +74,14 @@ def launch(stack: Stack, **arguments: Any) -> str:
     return str(answer["data"]["run_id"])
 
 
-def mart_lock(stack: Stack) -> "psycopg.Connection[Any]":
-    """A reader that sits on the tenants' table `cases`: dbt, about to swap it, has to wait behind."""
+def mart_lock(stack: Stack, mode: str) -> "psycopg.Connection[Any]":
+    """Somebody who sits on the tenants' table `cases`: a reader (`access share`), for whom dbt has to wait before it swaps it,
+    or one for whom writers wait (`share`)."""
     connection = stack.admin()
     connection.autocommit = False
     tables = "select schemaname from pg_tables where tablename = 'cases' and schemaname ~ '_marts$'"
     for (schema,) in connection.execute(tables).fetchall():
-        connection.execute(f'lock table "{schema}".cases in access share mode')
+        connection.execute(f'lock table "{schema}".cases in {mode} mode')
     return connection
 
 
@@ -119,23 +120,27 @@ def test_a_worker_killed_while_loading_is_noticed_and_the_next_run_heals(synced:
     assert synced.rows(MOTHERS, sql) == [["kept"]]
 
 
+@pytest.mark.parametrize("full_refresh", [True, False], ids=["dbt", "changes"])
 @pytest.mark.parametrize("end", ["cancel", "kill"])
-def test_a_run_ended_inside_dbt_leaves_no_query_and_the_old_tables(synced: Stack, end: str) -> None:
+def test_a_run_ended_inside_its_transform_leaves_no_query_and_the_old_tables(
+    synced: Stack, end: str, full_refresh: bool
+) -> None:
+    """A full refresh builds tables by dbt, an ordinary one writes what changed into them."""
     before = synced.rows(MOTHERS, COUNT)
     case = next(case for case in synced.demo.truth(MATERNAL).cases if not case["closed"])
-    note = f"select properties ->> 'note_in_dbt' from cases where case_id = '{case['case_id']}'"
+    note = f"select properties ->> 'note_meanwhile' from cases where case_id = '{case['case_id']}'"
     [[old]] = synced.rows(MOTHERS, note)
-    synced.demo.control.update_case(MATERNAL, case["case_id"], {"note_in_dbt": end})
-    with mart_lock(synced):
-        run_id = launch(synced)
+    synced.demo.control.update_case(MATERNAL, case["case_id"], {"note_meanwhile": f"{end} {full_refresh}"})
+    with mart_lock(synced, "access share" if full_refresh else "share"):
+        run_id = launch(synced, full_refresh=full_refresh)
         waiting = "select count(*) from pg_stat_activity where usename ~ '^t_.*_rw$' and wait_event_type = 'Lock'"
 
-        def dbt_waits() -> bool:
+        def it_waits() -> bool:
             with synced.admin() as connection:
                 row = connection.execute(waiting).fetchone()
             return bool(row and row[0])
 
-        until(dbt_waits, "dbt to wait for the reader")
+        until(it_waits, "the transform to wait for the lock")
         pid = until(lambda: worker_pid(synced, run_id), "a worker")
         if end == "cancel":
             assert synced.call("cancel_materialization", tenant=MOTHERS, run_id=run_id)["success"]
@@ -148,7 +153,7 @@ def test_a_run_ended_inside_dbt_leaves_no_query_and_the_old_tables(synced: Stack
     assert synced.rows(MOTHERS, COUNT) == before
     assert synced.rows(MOTHERS, note) == [[old]]
     assert synced.sync(MOTHERS)["status"] == "SUCCESS"
-    assert synced.rows(MOTHERS, note) == [[end]]
+    assert synced.rows(MOTHERS, note) == [[f"{end} {full_refresh}"]]
 
 
 def test_readers_see_whole_tables_during_a_full_refresh(synced: Stack) -> None:

@@ -23,17 +23,39 @@ closed as (
 
 ),
 
-touched as (
+acted as (
 
-    select
+    select distinct
         cases.case_type,
         (forms.received_on at time zone 'UTC')::date as day,
-        count(distinct form_cases.case_id) as touched,
-        count(distinct forms.user_id) as users
+        form_cases.case_id,
+        forms.user_id
     from {{ ref('form_cases') }} as form_cases
     inner join {{ ref('forms') }} as forms on form_cases.form_id = forms.form_id
     inner join {{ ref('cases') }} as cases on form_cases.case_id = cases.case_id
     where not forms.archived
+
+),
+
+-- Counts of what is distinct already: count(distinct) would sort all of it.
+touched as (
+
+    select
+        case_type,
+        day,
+        count(*) as touched
+    from (select distinct case_type, day, case_id from acted) as cases_of_day
+    group by 1, 2
+
+),
+
+users as (
+
+    select
+        case_type,
+        day,
+        count(user_id) as users
+    from (select distinct case_type, day, user_id from acted) as users_of_day
     group by 1, 2
 
 ),
@@ -52,7 +74,9 @@ days as (
         union all
         select case_type, day, 0, closed, 0, 0 from closed
         union all
-        select case_type, day, 0, 0, touched, users from touched
+        select case_type, day, 0, 0, touched, 0 from touched
+        union all
+        select case_type, day, 0, 0, 0, users from users
     ) as counted
     group by 1, 2
 

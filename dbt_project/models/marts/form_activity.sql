@@ -22,16 +22,24 @@ submitted as (
 
 ),
 
+-- Counts of what is distinct already: count(distinct) would sort all of it.
 touched as (
 
     select
-        coalesce((forms.received_on at time zone 'UTC')::date, '-infinity') as day,
-        coalesce(forms.xmlns, '') as xmlns,
-        coalesce(forms.user_id, '') as user_id,
-        count(distinct form_cases.case_id) as cases_touched
-    from {{ ref('form_cases') }} as form_cases
-    inner join {{ ref('forms') }} as forms on form_cases.form_id = forms.form_id
-    where not forms.archived
+        day,
+        xmlns,
+        user_id,
+        count(*) as cases_touched
+    from (
+        select distinct
+            coalesce((forms.received_on at time zone 'UTC')::date, '-infinity') as day,
+            coalesce(forms.xmlns, '') as xmlns,
+            coalesce(forms.user_id, '') as user_id,
+            form_cases.case_id
+        from {{ ref('form_cases') }} as form_cases
+        inner join {{ ref('forms') }} as forms on form_cases.form_id = forms.form_id
+        where not forms.archived
+    ) as touched_once
     group by 1, 2, 3
 
 )
