@@ -294,9 +294,10 @@ def _model_events(
         metadata: dict[str, Any] = {
             "dagster/table_name": relation,
             "rebuilt": result is not None,
-            **column_metadata.of_model(built.types.get(relation, ()), about, lineage, keys),
         }
+        # Columns are told by the definition too; to write them for what did not change would be a fifth of a sync without news.
         if result is not None:
+            metadata |= column_metadata.of_model(built.types.get(relation, ()), about, lineage, keys)
             metadata["duration_s"] = round(result.duration_s, 3)
         if rows is not None:
             metadata["dagster/row_count"] = rows
