@@ -17,13 +17,6 @@ from explorer_dagster.postgres.provisioning import TenantNames, deprovision, new
 from explorer_dagster.settings import Settings
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup` folders run side by side, each in one process: its tests share servers that take time to start."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(item.path.relative_to(Path(__file__).parent).parts[0]))
-
-
 @dataclass(frozen=True)
 class PgServer:
     """A running, set up server: `settings` has its HOME, `connections` the platform's logins."""
