@@ -100,7 +100,7 @@ def _count(diff: dict[str, Any], part: str, item: str) -> int:
 
 
 def _names(structure: Structure) -> dict[str, str]:
-    apps = {str(app["id"]): str(app["name"]) for app in structure.get("apps") or []}
+    apps = {str(app["id"]): str(app.get("name") or app["id"]) for app in structure.get("apps") or []}
     forms = {str(form["xmlns"]): str(form.get("title") or form["xmlns"]) for form in structure.get("forms") or []}
     return apps | forms
 
