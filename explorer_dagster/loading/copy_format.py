@@ -82,6 +82,14 @@ class PackedRow(msgspec.Struct, frozen=True, gc=False):
         return (self.cursor or _BEFORE_ALL, self.page)
 
 
+def keep_newest(kept: dict[str, PackedRow], rows: Iterable[PackedRow]) -> None:
+    """Add `rows` to those kept by id; of several with one id the highest version stays, of equal ones the last."""
+    for row in rows:
+        before = kept.get(row.id)
+        if before is None or row.version >= before.version:
+            kept[row.id] = row
+
+
 class RowFormat:
     """Rows of one source: the typed `keys`, the record, and where it came from."""
 

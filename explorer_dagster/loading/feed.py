@@ -12,7 +12,7 @@ from contextlib import closing
 from datetime import datetime
 from enum import Enum
 
-from explorer_dagster.loading.copy_format import CHUNK_BYTES, PackedRow, RejectFile, RowFormat
+from explorer_dagster.loading.copy_format import CHUNK_BYTES, PackedRow, RejectFile, RowFormat, keep_newest
 from explorer_dagster.loading.errors import LoadFailed
 from explorer_dagster.loading.walk import Batch, Walk
 
@@ -168,12 +168,9 @@ class Feed:
         if self._abandoned:
             raise _stopped()
 
-    def _keep(self, kept: dict[str, PackedRow], rows: Iterable[PackedRow]) -> None:
-        for row in rows:
-            before = kept.get(row.id)
-            if before is None or row.version >= before.version:
-                kept[row.id] = row
-            self._kept_bytes += len(row.data)
+    def _keep(self, kept: dict[str, PackedRow], rows: Sequence[PackedRow]) -> None:
+        keep_newest(kept, rows)
+        self._kept_bytes += sum(len(row.data) for row in rows)
         if self._kept_bytes > _KEPT_BYTES:
             self._kept = None
             self._decide(FeedState.STREAMING)

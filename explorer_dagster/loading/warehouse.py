@@ -28,6 +28,7 @@ from explorer_dagster.loading.copy_format import (
     RejectFile,
     TextArray,
     TimestampArray,
+    keep_newest,
 )
 from explorer_dagster.registry import Source
 
@@ -385,9 +386,7 @@ class Warehouse:
         the past: only a whole read, to which no other version came, takes it.
         """
         came: dict[str, PackedRow] = {}
-        for row in rows:
-            if row.id not in came or row.version >= came[row.id].version:
-                came[row.id] = row
+        keep_newest(came, rows)
         names = self._names(
             table,
             type=sql.SQL(_KEY_TYPES[table.columns[table.key]]),
