@@ -28,6 +28,7 @@ from explorer_dagster.postgres.provisioning import TenantNames, deprovision, new
 ROOT = Path(__file__).parents[1]
 SEED = 1
 _MEMORY_EVERY_S = 0.2
+_LOG_MB = 512
 _END_TIMEOUT_S = 20.0
 # Landing millions of rows is the longest silence; a run that nobody watches must end nevertheless.
 _ANSWER_TIMEOUT_S = 1800.0
@@ -185,6 +186,7 @@ class Ground:
         try:
             server = EmbeddedPostgres(self._home, fsync=self._fsync)
             self.connections = ensure_database(benchmark_settings(self._home), server=server)
+            self._use_log()
         except BaseException:
             self._remove()
             raise
@@ -245,6 +247,15 @@ class Ground:
         self.settle()
         with self._worker({"kind": "copy", "parts": parts}, tenant) as worker:
             return worker.go()
+
+    def _use_log(self) -> None:
+        """Write what the log keeps of its files, as on a server that has run for some days: none is made in a measured load."""
+        with self.connections.admin.connect(autocommit=True) as admin:
+            admin.execute(
+                "SELECT count(pg_logical_emit_message(false, 'benchmark', repeat('.', 1000000))) FROM generate_series(1, %s)",
+                [_LOG_MB],
+            )
+        self.settle()
 
     def _make_like(self, tenant: Tenant, name: str, like: Tenant) -> None:
         """A table with the columns, types and primary key of the other tenant's."""

@@ -136,27 +136,27 @@ def merge(ground: Ground, scale: Scale, step: Step) -> Result:
     """A sync after 10 % of the cases changed, against COPY alone of just the changed rows."""
     result = Result("merge")
     ours, copy = _measures(result, "ours (changed rows/s)", "COPY alone of the changed rows (rows/s)")
-    with ground.server(scale.merge_rows) as server:
-        for number in range(scale.rounds):
-            with (
-                # A new one each round: a second sync would read what the first one brought once more, by the cursor's overlap.
-                ground.tenant() as tenant,
-                ground.loader(tenant, server, ["cases"]) as loader,
-            ):
-                loader.go("first", step(f"{scale.merge_rows:,} rows, once before"))
-                step("every tenth case is changed on the server")
-                changed = int(server.order("change", every=CHANGED_EVERY, offset=number))
-                ground.settle()
-                done = loader.go(f"round-{number}", step(f"ours, {changed:,} changed rows"))
-                prepared = ground.prepare(tenant, "raw_cases", f"round-{number}")
-                _same_rows(changed, prepared.rows)
-                ours.samples.append(changed / done["wall_s"])
-                step("COPY alone of the same")
-                with ground.tenant() as fresh:
-                    alone = ground.copy_alone(fresh, {"raw_cases": prepared}, like=tenant)
-                copy.samples.append(changed / alone["wall_s"])
-                _same_rows(scale.merge_rows, ground.count(tenant, "raw_cases"))
-        result.facts |= {"rows": scale.merge_rows, "changed": changed}
+    for number in range(scale.rounds):
+        with (
+            # New ones each round: what changed in the round before would be read once more, by the cursor's overlap.
+            ground.server(scale.merge_rows) as server,
+            ground.tenant() as tenant,
+            ground.loader(tenant, server, ["cases"]) as loader,
+        ):
+            loader.go("first", step(f"{scale.merge_rows:,} rows, once before"))
+            step("every tenth case is changed on the server")
+            changed = int(server.order("change", every=CHANGED_EVERY, offset=number))
+            ground.settle()
+            done = loader.go(f"round-{number}", step(f"ours, {changed:,} changed rows"))
+            prepared = ground.prepare(tenant, "raw_cases", f"round-{number}")
+            _same_rows(changed, prepared.rows)
+            ours.samples.append(changed / done["wall_s"])
+            step("COPY alone of the same")
+            with ground.tenant() as fresh:
+                alone = ground.copy_alone(fresh, {"raw_cases": prepared}, like=tenant)
+            copy.samples.append(changed / alone["wall_s"])
+            _same_rows(scale.merge_rows, ground.count(tenant, "raw_cases"))
+    result.facts |= {"rows": scale.merge_rows, "changed": changed}
     result.claims.append(Claim("rate on changed rows, of COPY alone", ratio(ours, copy), 0.35, "at least"))
     return result
 

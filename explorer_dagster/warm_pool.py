@@ -25,6 +25,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
+from explorer_dagster.commcare.wire import tls_context
 from explorer_dagster.settings import Settings, get_settings
 from explorer_dagster.transforms.manifest import warm_up
 
@@ -79,6 +80,7 @@ def serve(settings: Settings) -> None:
     for module in MODULES:
         importlib.import_module(module)
     warm_up(settings)
+    tls_context()
     if (threads := _threads()) > 1:
         raise SystemExit(f"{threads} threads after the imports: a process with threads must not fork workers.")
     gc.collect()

@@ -5,10 +5,12 @@ What to ask and what an answer means is the business of `client` and `authorizat
 
 import contextlib
 import socket
+import ssl
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from typing import Any, Self
 
@@ -49,6 +51,13 @@ class AnswerRefused(Exception):
         self.received = received
 
 
+@cache
+def tls_context() -> ssl.SSLContext:
+    """What all connections of this process trust: reading the certificates takes 50 ms or more, so it is done once. The bundle of
+    `SSL_CERT_FILE` or `SSL_CERT_DIR`, if the environment names one."""
+    return httpx.create_ssl_context()
+
+
 class Wire:
     """The connections to one server. Thread-safe. `transport` carries requests instead of the network."""
 
@@ -71,6 +80,7 @@ class Wire:
                 max_connections=constants.MAX_CONNECTIONS, max_keepalive_connections=constants.MAX_CONNECTIONS
             ),
             follow_redirects=False,
+            verify=tls_context(),
             # Proxies of the environment: only where what they carry is encrypted for the tenant's own server.
             trust_env=server.scheme == "https" and not server.is_loopback,
             transport=transport,

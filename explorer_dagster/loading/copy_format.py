@@ -6,8 +6,8 @@ functions.
 """
 
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
@@ -18,6 +18,7 @@ import msgspec
 import psycopg
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
+from xxhash import xxh3_128_hexdigest
 
 from explorer_dagster.loading.records import Reject, Row
 
@@ -34,6 +35,7 @@ _REJECT_KEEPS_BYTES = 10_000
 _REJECT_IDS_KEPT = 10_000
 _TEXTS_KEPT = 4096
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 _array_head = struct.Struct(">iiIii").pack
 _count = struct.Struct(">h").pack
@@ -54,8 +56,7 @@ def _text(value: str | None) -> bytes:
 def _timestamp(value: datetime | None) -> bytes:
     if value is None:
         return _NULL
-    since = value - _EPOCH
-    return _eight_bytes(8, (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds)
+    return _eight_bytes(8, (value - _EPOCH) // _MICROSECOND)
 
 
 _CELLS: dict[str, Callable[[Any], bytes]] = {
@@ -102,16 +103,20 @@ class RowFormat:
         self._start = _count(len(keys) + 1 + len(PROVENANCE_COLUMNS))
         self._origin = _origin(run_id, loaded_at)
 
-    def pack(self, rows: Iterable[Row], page: int) -> list[PackedRow]:
+    def pack(self, rows: Sequence[Row], page: int) -> list[PackedRow]:
         """`rows`, read from `page`, for COPY."""
-        start, cells = self._start, self._cells
+        if not rows:
+            return []
+        start = self._start
         # The hash is the last cell: 32 characters of text.
         end = b"".join((self._origin, _eight_bytes(8, page), b"\x00\x00\x00\x20"))
+        # Column by column, which has no frame of Python's for each cell.
+        columns = zip(*[row.keys for row in rows], strict=True)
+        cells = [map(cell, column) for cell, column in zip(self._cells, columns, strict=True)]
         packed = []
-        for row in rows:
+        for row, keys in zip(rows, map(b"".join, zip(*cells, strict=True)), strict=True):
             json = row.json
-            keys = b"".join([cell(key) for cell, key in zip(cells, row.keys, strict=True)])
-            content_hash = blake2b(json + keys, digest_size=16).hexdigest()
+            content_hash = xxh3_128_hexdigest(json + keys)
             # jsonb's first byte is the version of its form.
             data = b"".join((start, keys, _length(len(json) + 1), b"\x01", json, end, content_hash.encode()))
             packed.append(PackedRow(row.id, row.cursor, page, content_hash, data))

@@ -95,13 +95,13 @@ class Landing:
                 return
             with slots, connect() as connection:
                 if state is FeedState.STREAMING or self._difference or self.settle(connection):
-                    self._write(connection)
+                    self._write(connection, connect)
         except BaseException as error:
             self._fail(LoadFailed.because_of(error) if isinstance(error, psycopg.Error) else error)
         finally:
             self.feed.abandon()
 
-    def _write(self, connection: Connection) -> None:
+    def _write(self, connection: Connection, connect: Callable[[], Connection]) -> None:
         delivery = Delivery(
             self.feed.stream(),
             self._ending,
@@ -109,6 +109,7 @@ class Landing:
             self.feed.rejects,
             self._place.run_id,
             self._place.contents.moment,
+            connect,
         )
         before = self._place.before
         difference = self._difference
@@ -118,7 +119,7 @@ class Landing:
             rows = self.feed.kept(self.feed.hashes() if is_all else difference.ids)
             before = difference.bookmark
             ending = replace(self._ending(), whole=is_all)
-            delivery = replace(delivery, chunks=[rows], ending=lambda: ending, may_be_whole=is_all)
+            delivery = replace(delivery, chunks=[rows], ending=lambda: ending, may_be_whole=is_all, finder=None)
         self._done(self._place.warehouse.land(connection, self._place.table, delivery, before))
 
     def _compare(self, connection: Connection, ending: Ending) -> Difference:

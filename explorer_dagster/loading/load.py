@@ -4,6 +4,7 @@ A resource whose walk fails or that is not allowed does not keep the others from
 """
 
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,9 +32,11 @@ from explorer_dagster.loading.warehouse import REJECTED, Connection, RawTable, W
 from explorer_dagster.registry import ForEach, Pipeline, Source
 
 APPLICATION_NAME = "explorer-load"
-# A tenant's login has 12 connections; the load's lock, dlt and others want some.
-_WRITERS = 6
+# A tenant's login has 12 connections: a writer takes two, and the load's lock, dlt and others want some.
+_WRITERS = 4
 _END_OF_WALK_S = 5.0
+# A thread whose statement has ended gets the interpreter after this; with Python's own 5 ms the database waits for parsing.
+_SWITCH_S = 0.001
 
 OnProgress = Callable[[LoadProgress], None]
 
@@ -95,6 +98,7 @@ def load(
     """
     sources = [_source(pipeline, name) for name in resources]
     return_large_blocks()
+    sys.setswitchinterval(_SWITCH_S)
     with _exclusive(target) as connection:
         folder = _fresh_folder(work_dir)
         try:

@@ -9,7 +9,9 @@ What the next load must know (`_explorer_cursors`) changes in the very transacti
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -30,6 +32,7 @@ from explorer_dagster.loading.copy_format import (
     TimestampArray,
     keep_newest,
 )
+from explorer_dagster.loading.distinct import DistinctIds
 from explorer_dagster.registry import Source
 
 REJECTED_TABLE = "raw_rejected"
@@ -43,27 +46,27 @@ _VERSIONS_KEPT = 5
 _MOVE_TIMEOUT_MS = 50
 _KEY_TYPES = {"text": "text", "boolean": "boolean", "timestamp": "timestamptz", "bigint": "bigint"}
 
-# Takes what is to be replaced out of the table, and tells for each row that differs what it is there: `again` is a row of this
-# very load, which met the record before it changed.
-_REPLACE = """
+# Tells which of the rows that came are to be written, by what the table has of them: their numbers, and where those are that they
+# replace. `again` is a row of this very load, which met the record before it changed.
+_FIND = """
 WITH came AS MATERIALIZED (
-    SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::bigint[]) AS c (id, hash, version, page)
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::bigint[])
+        WITH ORDINALITY AS c (id, hash, version, page, number)
 ),
 found AS MATERIALIZED (
-    SELECT c.id, t.ctid AS place, t.{deleted} IS NOT NULL AS is_marked, coalesce(t._loaded_at = {moment}, false) AS is_ours,
+    SELECT c.number, t.ctid AS place, t.{deleted} IS NOT NULL AS is_marked, coalesce(t._loaded_at = {moment}, false) AS is_ours,
         coalesce({cursor}, '-infinity') > coalesce(c.version, '-infinity') AS is_older,
         {cursor} IS NOT DISTINCT FROM c.version AND t._page > c.page AS is_earlier
     FROM came c LEFT JOIN {table} t ON t.{key} = c.id::{type}
     WHERE t.{key} IS NULL OR t._content_hash IS DISTINCT FROM c.hash OR t.{deleted} IS NOT NULL
-),
-states AS MATERIALIZED (
-    SELECT id, place, CASE WHEN place IS NULL THEN 'new' WHEN is_marked THEN 'revived'
-        WHEN is_older OR is_ours AND is_earlier THEN 'older' WHEN is_ours THEN 'again' ELSE 'changed' END AS state
-    FROM found
-),
-replaced AS (DELETE FROM {table} t USING states s WHERE t.ctid = s.place AND s.state <> 'older')
-SELECT id, state FROM states
+)
+SELECT CASE WHEN place IS NULL THEN 'new' WHEN is_marked THEN 'revived'
+    WHEN is_older OR is_ours AND is_earlier THEN 'older' WHEN is_ours THEN 'again' ELSE 'changed' END AS state,
+    string_agg(number::text, ' '), coalesce(string_agg(place::text, ' '), '')
+FROM found GROUP BY state
 """
+# Joined by its place each row is fetched without looking for it; nobody but this load writes.
+_TAKE_OUT = "DELETE FROM {table} t USING unnest(string_to_array(%s, ' ')::tid[]) AS c (place) WHERE t.ctid = c.place"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -157,7 +160,7 @@ class Landed:
 @dataclass(frozen=True)
 class Delivery:
     """What a table gets: `chunks` of rows, then `ending()`; `rejects` of the same walk land with them. `may_be_whole`: the ending
-    may find that rows of the table which did not come are gone."""
+    may find that rows of the table which did not come are gone. `finder`: opens a second session, for many chunks."""
 
     chunks: Iterable[Sequence[PackedRow]]
     ending: Callable[[], Ending]
@@ -165,6 +168,16 @@ class Delivery:
     rejects: RejectFile
     run_id: str
     moment: datetime
+    finder: Callable[[], Connection] | None = None
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Rows, one per id, by what they are to the table, and the places of what it has of them."""
+
+    rows: Mapping[str, PackedRow]
+    states: Mapping[str, Sequence[PackedRow]]
+    places: str
 
 
 class Warehouse:
@@ -354,8 +367,9 @@ class Warehouse:
                 sql.SQL("CREATE UNLOGGED TABLE {staged} AS SELECT {key} FROM {table} LIMIT 0").format(**names)
             )
         done = Counter[str]()
-        for rows in delivery.chunks:
-            done += self._replace(connection, table, delivery, rows)
+        with closing(self._found(connection, table, delivery)) as chunks:
+            for found in chunks:
+                done += self._replace(connection, table, delivery, found)
         ending, deleted = delivery.ending(), 0
         if ending.whole:
             mark = (
@@ -377,45 +391,80 @@ class Warehouse:
         self._finish(connection, table, delivery, bookmark)
         return Landed(new, changed + revived, deleted, bookmark.live_rows)
 
-    def _replace(
-        self, connection: Connection, table: RawTable, delivery: Delivery, rows: Iterable[PackedRow]
-    ) -> Counter[str]:
-        """Put rows that the table does not have, or not like this, in the place of what it has; counted by what became of them.
+    def _found(self, connection: Connection, table: RawTable, delivery: Delivery) -> Generator[_Found]:
+        """The chunks with what the table has of them.
 
-        What is older than the table's row was overtaken by a version that came before in this walk, or is a server's answer from
-        the past: only a whole read, to which no other version came, takes it.
+        The finder's session looks a chunk up while the one before is written. It sees nothing of this load, so a chunk with ids
+        that came before is looked up here, once all before it are written.
         """
-        came: dict[str, PackedRow] = {}
-        keep_newest(came, rows)
+        if delivery.finder is None:
+            for rows in delivery.chunks:
+                yield self._find(connection, table, delivery, _newest(rows))
+            return
+        met = DistinctIds()
+        waiting: Future[_Found] | None = None
+        with delivery.finder() as finder, ThreadPoolExecutor(1) as ahead:
+            for rows in delivery.chunks:
+                came = _newest(rows)
+                comes_again = met.add(came) < len(came)
+                found = None if comes_again else ahead.submit(self._find, finder, table, delivery, came)
+                if waiting:
+                    yield waiting.result()
+                waiting = found
+                if comes_again:
+                    yield self._find(connection, table, delivery, came)
+            if waiting:
+                yield waiting.result()
+
+    def _find(
+        self, connection: Connection, table: RawTable, delivery: Delivery, came: Mapping[str, PackedRow]
+    ) -> _Found:
         names = self._names(
             table,
             type=sql.SQL(_KEY_TYPES[table.columns[table.key]]),
             cursor=sql.Identifier("t", table.cursor) if table.cursor else sql.SQL("NULL::timestamptz"),
             moment=sql.Literal(delivery.moment),
         )
-        ids = TextArray(came)
+        rows = list(came.values())
         arrays = [
-            ids,
-            TextArray([row.content_hash for row in came.values()]),
-            TimestampArray([row.cursor for row in came.values()]),
-            BigintArray([row.page for row in came.values()]),
+            TextArray(came),
+            TextArray([row.content_hash for row in rows]),
+            TimestampArray([row.cursor for row in rows]),
+            BigintArray([row.page for row in rows]),
         ]
-        states: dict[str, str] = dict(connection.execute(sql.SQL(_REPLACE).format(**names), arrays).fetchall())
-        older = [identity for identity, state in states.items() if state == "older"]
+        states: dict[str, list[PackedRow]] = {}
+        replaced = []
+        for state, numbers, places in connection.execute(sql.SQL(_FIND).format(**names), arrays):
+            states[state] = [rows[int(number) - 1] for number in numbers.split(" ")]
+            if places and state != "older":
+                replaced.append(places)
+        return _Found(came, states, " ".join(replaced))
+
+    def _replace(self, connection: Connection, table: RawTable, delivery: Delivery, found: _Found) -> Counter[str]:
+        """Put rows that the table does not have, or not like this, in the place of what it has; counted by what became of them.
+
+        What is older than the table's row was overtaken by a version that came before in this walk, or is a server's answer from
+        the past: only a whole read, to which no other version came, takes it.
+        """
+        names = self._names(table, type=sql.SQL(_KEY_TYPES[table.columns[table.key]]))
+        states = dict(found.states)
+        if found.places:
+            connection.execute(sql.SQL(_TAKE_OUT).format(**names), [found.places])
+        older = {row.id: row for row in states.pop("older", ())}
         if delivery.may_be_whole:
             if older:
                 gone = (
                     "DELETE FROM {table} WHERE {key} IN (SELECT id::{type} FROM unnest(%s::text[]) AS c (id)"
                     " EXCEPT SELECT {key} FROM {staged}) RETURNING {key}::text"
                 )
-                for (identity,) in connection.execute(sql.SQL(gone).format(**names), [TextArray(older)]).fetchall():
-                    states[identity] = "changed"
+                taken = connection.execute(sql.SQL(gone).format(**names), [TextArray(older)]).fetchall()
+                states["changed"] = [*states.get("changed", ()), *(older[identity] for (identity,) in taken)]
             note = sql.SQL("INSERT INTO {staged} SELECT id::{type} FROM unnest(%s::text[]) AS c (id)").format(**names)
-            connection.execute(note, [ids])
-        newer = [came[identity].data for identity, state in states.items() if state != "older"]
+            connection.execute(note, [TextArray(found.rows)])
+        newer = [row.data for rows in states.values() for row in rows]
         if newer:
             _copy(connection, names["table"], table, [b"".join(newer)], "")
-        return Counter(states.values())
+        return Counter({state: len(rows) for state, rows in states.items()})
 
     def _finish(self, connection: Connection, table: RawTable, delivery: Delivery, bookmark: Bookmark) -> None:
         self.remember(connection, table, bookmark, delivery.run_id)
@@ -465,6 +514,12 @@ class Warehouse:
             "deleted": sql.Identifier(DELETED_COLUMN),
             **more,
         }
+
+
+def _newest(rows: Iterable[PackedRow]) -> dict[str, PackedRow]:
+    newest: dict[str, PackedRow] = {}
+    keep_newest(newest, rows)
+    return newest
 
 
 def _copy(connection: Connection, target: sql.Composable, table: RawTable, chunks: Iterable[bytes], option: str) -> int:

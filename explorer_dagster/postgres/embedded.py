@@ -63,6 +63,8 @@ SERVER_SETTINGS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
     "max_wal_size": "4GB",
+    # Its files are used again: a new one is 16 MB to write and sync in the middle of a load.
+    "min_wal_size": "512MB",
     "checkpoint_timeout": "15min",
 }
 SERVER_SETTINGS_SINCE_16 = {"reserved_connections": "10"}

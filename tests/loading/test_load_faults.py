@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,8 +154,12 @@ def _row(identity: str, second: int | None, content: str) -> Row:
 
 @pytest.mark.parametrize("rows_a_chunk", [1, 3, 100])
 @pytest.mark.parametrize("is_first", [True, False])
-def test_of_repeats_the_newest_stays(loader: Loader, tmp_path: Path, is_first: bool, rows_a_chunk: int) -> None:
-    """By cursor, then by page; a version without cursor is older than any with one. However they are spread over chunks."""
+@pytest.mark.parametrize("looks_ahead", [True, False])
+def test_of_repeats_the_newest_stays(
+    loader: Loader, tmp_path: Path, is_first: bool, rows_a_chunk: int, looks_ahead: bool
+) -> None:
+    """By cursor, then by page; a version without cursor is older than any with one. However they are spread over chunks, and
+    whether or not another session, which sees nothing of this load, looks them up."""
     rows = [
         (_row("a", 5, "new"), 1), (_row("a", 3, "old"), 9),
         (_row("b", 3, "first page"), 1), (_row("b", 3, "second page"), 2), (_row("b", 3, "first page"), 1),
@@ -180,7 +185,8 @@ def test_of_repeats_the_newest_stays(loader: Loader, tmp_path: Path, is_first: b
             packed = [fmt.pack([row], page)[0] for row, page in rows]
             chunks = [packed[start : start + rows_a_chunk] for start in range(0, len(packed), rows_a_chunk)]
             rejects = RejectFile(tmp_path, "run", moment)
-            delivery = Delivery(chunks, lambda: Ending(None, whole=True), True, rejects, "run", moment)
+            finder = partial(loader.tenant.rw.connect, autocommit=True) if looks_ahead else None
+            delivery = Delivery(chunks, lambda: Ending(None, whole=True), True, rejects, "run", moment, finder)
             return store.land(connection, TABLE, delivery, before)
 
         landed = land(None)
