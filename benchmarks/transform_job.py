@@ -68,10 +68,15 @@ class TransformJob:
                 database=self._login,
                 address=self._connections.service,
                 on_result=results.append,
+                on_fallback=_no_measure,
             )
             column_facts.write(connection, self._prefix, project.tables)
             count_misfits(connection, self._prefix, project.tables)
         return results
+
+
+def _no_measure(model: str, why: str) -> None:
+    raise RuntimeError(f"{model} cannot take up its changes: {why}")
 
 
 def _last(pair: tuple[str, float]) -> float:

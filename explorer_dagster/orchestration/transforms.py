@@ -200,6 +200,9 @@ def _build(
             database=session.rw_database,
             address=session.connections.service,
             on_result=collect,
+            on_fallback=lambda model, why: context.log.warning(
+                f"{model} is built by dbt: its changes could not be taken up, {why}"
+            ),
         )
         column_facts.write(connection, project.prefix, project.tables)
         column_lineage.write(connection, project.prefix, lineage, project.tables, version=project.content_hash)
@@ -337,7 +340,7 @@ def _retired(project: TenantProject, asset: str) -> list[dict[str, str]]:
     start = "case_" if asset == "case_tables" else "form_"
     return [
         {"name": table.name, "since": table.since.isoformat(), "dropped_after": table.dropped_after.isoformat()}
-        for table in project.retirements
+        for table in project.retired
         if table.name.startswith(start)
     ]
 

@@ -188,7 +188,7 @@ def _findings(model: str, tests: Iterable[NodeResult]) -> Iterator[Finding]:
 
 
 def _raw_tables(node: Mapping[str, Any], static: Mapping[str, Any]) -> frozenset[str]:
-    found: set[str] = set()
+    found: set[str] = set(node["config"]["meta"].get("reads", ()))
     for parent in node["depends_on"]["nodes"]:
         if parent in static["sources"]:
             found.add(static["sources"][parent]["name"])

@@ -27,6 +27,8 @@ from explorer_dagster.transforms.runner import SESSION, NodeResult
 Connection = psycopg.Connection[tuple[Any, ...]]
 Relation = tuple[str, str]
 Result = TypeVar("Result")
+# Of a model that could not be brought up to date, and why.
+OnFailure = Callable[[str, str], None]
 
 # By key of changes: the raw table, the mart that tells what its rows were before, and there and here what tables are cut by.
 _SOURCES = {
@@ -207,12 +209,16 @@ def _row(node: NodeResult, model: str, definition: str, raw_tables: list[str]) -
 
 
 def apply(
-    connection: Connection, database: CanConnect, prefix: str, changes: Mapping[str, Change]
+    connection: Connection,
+    database: CanConnect,
+    prefix: str,
+    changes: Mapping[str, Change],
+    on_failure: OnFailure,
 ) -> Iterator[NodeResult]:
     """Bring the tables of these models up to date, those first that others read, and tell of each.
 
-    A model that fails, and those that read it, are left as they are, and not told of. `connection` is in autocommit mode;
-    `database`: where the work is done, over some connections at a time.
+    A model that fails, and those that read it, are left as they are; `on_failure` hears of the former. `connection` is in
+    autocommit mode; `database`: where the work is done, over some connections at a time.
     """
     place = sql.Identifier(f"{prefix}_staging", _TABLE)
     query = sql.SQL("select node, parents, statement from {} where node = model and node = any(%s)").format(place)
@@ -224,7 +230,7 @@ def apply(
     sorter = TopologicalSorter({name: parents for name, (parents, _) in kept.items()})
     sorter.prepare()
     with _team(database) as team:
-        running: dict[Future[NodeResult | None], str] = {}
+        running: dict[Future[NodeResult], str] = {}
         while sorter.is_active():
             for name in sorter.get_ready():
                 if name in failed or kept[name][0] & failed:
@@ -235,10 +241,12 @@ def apply(
             # Without a time limit an interrupt would not come through.
             for future in wait(running, timeout=_WAIT_S, return_when=FIRST_COMPLETED).done:
                 name = running.pop(future)
-                if result := future.result():
+                result = future.result()
+                if result.status == "success":
                     yield result
                 else:
                     failed.add(name)
+                    on_failure(name, result.message or result.status)
                 sorter.done(name)
 
 
@@ -315,14 +323,14 @@ def _team(database: CanConnect) -> Iterator[Callable[[Callable[[Connection], Res
             connection.close()
 
 
-def _change(prefix: str, change: Change, statement: Statement, connection: Connection) -> NodeResult | None:
+def _change(prefix: str, change: Change, statement: Statement, connection: Connection) -> NodeResult:
     began = time.monotonic()
     try:
         return _result(statement, "success", _apply(connection, prefix, change, statement.sql), None, began)
-    except psycopg.Error:
+    except psycopg.Error as error:
         if connection.broken:
             raise
-        return None
+        return _result(statement, "error", None, str(error), began)
 
 
 def _test(statement: Statement, connection: Connection) -> NodeResult:

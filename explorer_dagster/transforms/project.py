@@ -36,21 +36,19 @@ class CanConnect(Protocol):
 @dataclass(frozen=True)
 class TenantProject:
     """A dbt project on disk. `tables`: what its generated models build; `retired`: generated tables of earlier builds whose
-    source is gone: kept in the marts schema, no longer refreshed. `content_hash`, `static_hash`: equal for equal files,
+    source is gone: kept for some time, no longer refreshed. `content_hash`, `static_hash`: equal for equal files,
     all of them or those of the static project. `parsed_before`: folder with dbt's parse of the static models, where the first
-    parse starts. `retirements`: the same tables with since when and until when they stay. `migrations`: the latest columns whose
-    type changed, oldest first, each with its time.
+    parse starts. `migrations`: the latest columns whose type changed, oldest first, each with its time.
     """
 
     dir: Path
     target_dir: Path
     prefix: str
     tables: tuple[GeneratedTable, ...]
-    retired: tuple[str, ...]
     content_hash: str
     static_hash: str
     parsed_before: Path | None = None
-    retirements: tuple[Retired, ...] = ()
+    retired: tuple[Retired, ...] = ()
     migrations: tuple[Migration, ...] = ()
 
 
@@ -82,8 +80,8 @@ def prepare(
         profile.write(connection, f"{prefix}_staging")
         current = taken | {table.name for table in tables}
         gone = retire(connection, f"{prefix}_marts", current=current, today=datetime.now(UTC).date())
-    project = _lay_out(work_dir, prefix, static, tables, tuple(table.name for table in gone), parsed_before)
-    return replace(project, retirements=tuple(gone), migrations=tuple(profile.migrations))
+    project = _lay_out(work_dir, prefix, static, tables, parsed_before)
+    return replace(project, retired=tuple(gone), migrations=tuple(profile.migrations))
 
 
 def example(dbt_project: Path, work_dir: Path, parsed_before: Path) -> TenantProject:
@@ -93,7 +91,7 @@ def example(dbt_project: Path, work_dir: Path, parsed_before: Path) -> TenantPro
     structure = Structure(apps=(), case_types=(CaseType("x", properties=("x",), app_ids=("x",)),), forms=(form,))
     static = _static_files(dbt_project)
     tables = generate_tables(structure, RawProfile(), taken={path.stem for path in static})
-    return _lay_out(work_dir, "example", static, tables, (), parsed_before)
+    return _lay_out(work_dir, "example", static, tables, parsed_before)
 
 
 def _lay_out(
@@ -101,7 +99,6 @@ def _lay_out(
     prefix: str,
     static: dict[Path, bytes],
     tables: list[GeneratedTable],
-    retired: tuple[str, ...],
     parsed_before: Path | None,
 ) -> TenantProject:
     project, target = work_dir / "project", work_dir / "target"
@@ -110,7 +107,7 @@ def _lay_out(
     files = static | _generated_files(tables)
     _sync(project, files)
     hashes = _content_hash(files), _content_hash(static)
-    return TenantProject(project, target, prefix, tuple(tables), retired, *hashes, parsed_before)
+    return TenantProject(project, target, prefix, tuple(tables), *hashes, parsed_before)
 
 
 def content_hash(dbt_project: Path) -> str:

@@ -26,11 +26,12 @@ def refresh(
     database: Database,
     address: Address,
     on_result: Callable[[NodeResult], None],
+    on_fallback: changes.OnFailure,
 ) -> list[NodeResult]:
     """Bring the models `wanted` up to date and record it; `by_need`: those among them that are stale, else all, by dbt alone.
 
     `connection`: to `database`, in autocommit mode; `address`: where dbt finds it. `on_result` is called in this thread as each
-    model or test ends.
+    model or test ends, `on_fallback` with a model whose changes could not be taken up, so that dbt builds it, and the reason.
 
     Raises:
         TransformBusy, TransformFailed: dbt could not run.
@@ -47,7 +48,7 @@ def refresh(
     light = {name: change for name, change in planned.changes.items() if name in select} if by_need else {}
     misfits.forget(connection, project.prefix, light)
     done = set()
-    for result in changes.apply(connection, database, project.prefix, light):
+    for result in changes.apply(connection, database, project.prefix, light, on_fallback):
         done.add(result.name)
         collect(result)
     left = select - done

@@ -67,6 +67,7 @@ def _refresh(
         results = refresh(
             connection, project, planned, planned.models, by_need=by_need,
             database=workshop.tenant.rw, address=workshop.connections.service, on_result=lambda _: None,
+            on_fallback=lambda *_: None,
         )  # fmt: skip
     return {result.name: result for result in results}
 

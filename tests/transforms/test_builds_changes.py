@@ -4,7 +4,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Tables:
 
     workshop: Workshop
     static: dict[str, Any]
+    fallbacks: dict[str, str] = field(default_factory=dict)
 
     def plan(self) -> tuple[TenantProject, Plan]:
         project = self.workshop.prepare(structure())
@@ -61,6 +62,7 @@ class Tables:
             results = refresh(
                 connection, project, planned, planned.models, by_need=by_need,
                 database=self.workshop.tenant.rw, address=self.workshop.connections.service, on_result=lambda _: None,
+                on_fallback=self.fallbacks.__setitem__,
             )  # fmt: skip
         assert [r.name for r in results if r.resource_type == "model" and r.status != "success"] == []
         return planned, results
@@ -191,7 +193,11 @@ def test_a_run_killed_in_between_is_made_good(tables: Tables) -> None:
         first = next(
             iter(
                 changes.apply(
-                    connection, tables.workshop.tenant.rw, project.prefix, {"cases": planned.changes["cases"]}
+                    connection,
+                    tables.workshop.tenant.rw,
+                    project.prefix,
+                    {"cases": planned.changes["cases"]},
+                    tables.fallbacks.__setitem__,
                 )
             )
         )
@@ -211,6 +217,27 @@ def test_a_table_that_cannot_take_up_changes_is_built_in_the_same_run(tables: Ta
     assert "case_child" in planned.changes
     assert [result.name for result in results if result.sql and result.resource_type == "model"] == ["case_child"]
     assert tables.workshop.read("select note is not null from case_child where case_id = 'c1'") == [(True,)]
+    assert list(tables.fallbacks) == ["case_child"]
+    assert 'column "note"' in tables.fallbacks["case_child"] or "more expressions" in tables.fallbacks["case_child"]
+
+
+def test_records_set_aside_are_told_though_nothing_else_changed(tables: Tables) -> None:
+    tables.execute(
+        "create table raw.raw_rejected (rejected_id text primary key, resource text, reason text, record_start text, _run_id text,"
+        " _loaded_at timestamptz, _page bigint, _content_hash text, _deleted_at timestamptz)"
+    )
+    tables.refresh()
+    assert tables.workshop.read("select count(*) from data_quality where check_name = 'rejected'") == [(0,)]
+    tables.execute(
+        "insert into raw.raw_rejected (rejected_id, resource, reason, record_start, _run_id, _loaded_at, _page, _content_hash)"
+        " values ('r1', 'cases', 'a number is beyond what Postgres can hold', '{', 'run', clock_timestamp(), 1, 'x')"
+    )
+    planned, _ = tables.refresh()
+    assert planned.stale == {"data_quality"} == planned.changes.keys()
+    assert tables.workshop.read(
+        "select table_name, rows_found from data_quality where check_name = 'rejected' and rows_found > 0"
+    ) == [("raw_cases", 1)]
+    assert tables.refresh()[0].stale == frozenset()
 
 
 def test_much_that_changed_is_built_as_a_whole(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
