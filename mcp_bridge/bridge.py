@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from explorer_dagster.catalog import Catalog, Tenant
 from explorer_dagster.postgres.connections import Connections, Login, load_connections
+from explorer_dagster.postgres.state import record_mark
 from explorer_dagster.registry import Pipeline, Semantics, load_pipelines, load_semantics
 from explorer_dagster.runtime_state import private_secret
 from explorer_dagster.settings import Settings
@@ -67,6 +68,7 @@ class Bridge:
     stopping: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _catalog: tuple[Login, Catalog] | None = None
+    _connections: tuple[tuple[int, int] | None, Connections] | None = None
     _cursors: PageCursors | None = None
 
     @classmethod
@@ -96,8 +98,12 @@ class Bridge:
 
     @property
     def connections(self) -> Connections:
-        """How to log in; read on each call, since a restarted database may have another port."""
-        return load_connections(self.settings)
+        """How to log in; read again when it changes, since a restarted database may have another port."""
+        mark = record_mark(self.settings.home)
+        kept = self._connections
+        if kept is None or mark is None or kept[0] != mark:
+            kept = self._connections = (mark, load_connections(self.settings))
+        return kept[1]
 
     @property
     def cursors(self) -> PageCursors:

@@ -4,7 +4,6 @@ A new backend costs PostgreSQL several times what the bridge's small questions d
 by the server itself, one that was ended (a restart, a teardown) is seen before it is lent again.
 """
 
-import select
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -15,7 +14,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from explorer_dagster.postgres.connections import Login
+from explorer_dagster.postgres.connections import Login, is_alive
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 # Over all tenants; of the loader's own connections (`provisioning.RW_CONNECTIONS`) one tenant's share is two.
@@ -84,7 +83,7 @@ class LoaderConnections:
                 if found is None:
                     return None
                 del self._idle[found]
-            if _alive(found):
+            if is_alive(found):
                 return found
             found.close()
 
@@ -105,12 +104,3 @@ class LoaderConnections:
                 del self._idle[other]
         for other in surplus:
             other.close()
-
-
-def _alive(connection: Connection) -> bool:
-    """A server that ends a session says so on the socket, where an idle session has nothing to say."""
-    if connection.closed:
-        return False
-    waiting = select.poll()
-    waiting.register(connection.fileno(), select.POLLIN)
-    return not waiting.poll(0)

@@ -44,7 +44,7 @@ class AuditLog:
 
     def append(self, entry: AuditEntry) -> None:
         """Add `entry`. Texts longer than 500 characters are cut."""
-        with self._database.begin() as connection:
+        with self._database.single() as connection:
             connection.execute(
                 insert(audit).values(
                     actor=_text(entry.actor),

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from explorer_dagster.catalog.errors import CatalogNotReady, CatalogUnavailable
 from explorer_dagster.catalog.migrations import HEAD
+from explorer_dagster.postgres.connections import is_alive
 
 _UNDEFINED_TABLE = "42P01"
 _INVALID_SCHEMA = "3F000"
@@ -39,10 +40,11 @@ class Database:
             pool_size=2,
             max_overflow=8,
             pool_timeout=30,
-            pool_pre_ping=True,
             hide_parameters=True,
             use_native_hstore=False,
         )
+        event.listen(self._engine, "checkout", _refuse_if_ended)
+        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         engine = weakref.ref(self._engine)
 
         def leave_connections_to_the_parent() -> None:
@@ -65,6 +67,19 @@ class Database:
                         text("SELECT set_config('lock_timeout', :value, true)"),
                         {"value": f"{int(lock_timeout_s * 1000)}ms"},
                     )
+                yield connection
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise _unavailable(error) from error
+
+    @contextmanager
+    def single(self) -> Iterator[Connection]:
+        """A connection on which each statement is a transaction of its own: for one statement, at a third of the time.
+
+        Raises:
+            CatalogUnavailable: as `begin`.
+        """
+        try:
+            with self._autocommit.connect() as connection:
                 yield connection
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise _unavailable(error) from error
@@ -97,6 +112,12 @@ class Database:
 def _connect_args(login: HasConninfo) -> dict[str, Any]:
     args = {"connect_timeout": 10, **login.conninfo(), "application_name": "explorer-catalog"}
     return {**args, "options": f"{args.get('options', '')} -c lock_timeout={int(_LOCK_TIMEOUT_S * 1000)}ms".strip()}
+
+
+def _refuse_if_ended(connection: Any, _record: object, _proxy: object) -> None:
+    """In the place of SQLAlchemy's own question to the server at each checkout."""
+    if not is_alive(connection):
+        raise InvalidatePoolError("the server has ended the session")
 
 
 def sqlstate(error: DBAPIError) -> str | None:

@@ -122,27 +122,32 @@ class PrincipalStore:
             return None
         # Written at most once a minute: a busy agent must not turn every read into a write.
         unused = or_(tokens.c.last_used_at.is_(None), tokens.c.last_used_at < func.now() - _LAST_USED_RESOLUTION)
-        with self._database.begin() as connection:
-            row = connection.execute(
-                select(tokens.c.id, principals.c.id.label("principal_id"), principals.c.name, unused.label("unused"))
-                .join(principals, principals.c.id == tokens.c.principal_id)
-                .where(
-                    tokens.c.token_hash == _hash(token),
-                    tokens.c.revoked_at.is_(None),
-                    principals.c.revoked_at.is_(None),
-                    or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > func.now()),
-                )
-            ).one_or_none()
-            if row is None:
+        granted_tenants = grants.join(
+            tenants, (tenants.c.id == grants.c.tenant_id) & (tenants.c.status == TenantStatus.ACTIVE)
+        )
+        query = (
+            select(
+                tokens.c.id, principals.c.id.label("principal_id"), principals.c.name, unused.label("unused"),
+                tenants.c.key, grants.c.scopes,
+            )
+            .join(principals, principals.c.id == tokens.c.principal_id)
+            .outerjoin(granted_tenants, grants.c.principal_id == principals.c.id)
+            .where(
+                tokens.c.token_hash == _hash(token),
+                tokens.c.revoked_at.is_(None),
+                principals.c.revoked_at.is_(None),
+                or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > func.now()),
+            )
+        )  # fmt: skip
+        with self._database.single() as connection:
+            rows = connection.execute(query).all()
+            if not rows:
                 return None
-            granted = connection.execute(
-                select(tenants.c.key, grants.c.scopes)
-                .join(tenants, tenants.c.id == grants.c.tenant_id)
-                .where(grants.c.principal_id == row.principal_id, tenants.c.status == TenantStatus.ACTIVE)
-            ).all()
+            row = rows[0]
             if row.unused:
                 connection.execute(update(tokens).where(tokens.c.id == row.id, unused).values(last_used_at=func.now()))
-        return Principal(row.principal_id, row.name, {grant.key: _scopes(grant.scopes) for grant in granted})
+        granted = {each.key: _scopes(each.scopes) for each in rows if each.key is not None}
+        return Principal(row.principal_id, row.name, granted)
 
     def revoke(self, name: str) -> None:
         """Make the tokens of principal `name` worthless from now on.

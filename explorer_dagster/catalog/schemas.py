@@ -113,12 +113,12 @@ class SchemaStore:
 
     def get(self, tenant: Tenant) -> TenantSchema:
         """State and names of the tenant's schemas."""
-        with self._database.begin() as connection:
+        with self._database.single() as connection:
             return _schema(_row(connection, tenant))
 
     def of(self, tenants: Collection[UUID]) -> dict[UUID, TenantSchema]:
         """State and names of the schemas of many tenants, by the tenant's id; those that do not exist are left out."""
-        with self._database.begin() as connection:
+        with self._database.single() as connection:
             rows = connection.execute(select(schemas).where(schemas.c.tenant_id.in_(tenants))).all()
         return {row.tenant_id: _schema(row) for row in rows}
 

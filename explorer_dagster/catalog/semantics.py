@@ -53,7 +53,7 @@ class SemanticsStore:
 
     def latest(self, tenant: Tenant) -> SemanticsVersion | None:
         """The version in force; None when the tenant has no overlay."""
-        with self._database.begin() as connection:
+        with self._database.single() as connection:
             row = connection.execute(_latest(tenant)).one_or_none()
         return SemanticsVersion(row.version, row.content, row.actor, row.created_at) if row is not None else None
 

@@ -63,7 +63,7 @@ class TenantStore:
             UnknownTenant
         """
         visible = _visible(include_removed)
-        with self._database.begin() as connection:
+        with self._database.single() as connection:
             row = connection.execute(
                 select(tenants).where(tenants.c.key == storable(key), tenants.c.status.in_(visible))
             ).one_or_none()
@@ -74,7 +74,7 @@ class TenantStore:
     def list(self, include_removed: bool = False) -> list[Tenant]:
         """All tenants, by key."""
         visible = _visible(include_removed)
-        with self._database.begin() as connection:
+        with self._database.single() as connection:
             rows = connection.execute(
                 select(tenants).where(tenants.c.status.in_(visible)).order_by(tenants.c.key)
             ).all()

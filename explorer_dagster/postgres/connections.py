@@ -3,6 +3,7 @@
 Only reads. Starting the server and making the logins is `bootstrap.ensure_database`.
 """
 
+import select
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,6 +25,16 @@ SERVICE_ROLE = "explorer_service"
 DAGSTER_ROLE = "dagster"
 SERVICE_LOGINS = (CATALOG_ROLE, SERVICE_ROLE, DAGSTER_ROLE)
 CONNECT_TIMEOUT_S = 10
+
+
+def is_alive(connection: psycopg.Connection[Any]) -> bool:
+    """Whether the server has not ended this idle session: it would have said so on the socket, where such a session has nothing
+    to say. Asks nobody."""
+    if connection.closed:
+        return False
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return not waiting.poll(0)
 
 
 @dataclass(frozen=True)

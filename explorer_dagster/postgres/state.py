@@ -98,6 +98,15 @@ def read_record(home: Path) -> ConnectionRecord | None:
         ) from None
 
 
+def record_mark(home: Path) -> tuple[int, int] | None:
+    """What differs when the record was replaced; None when there is none."""
+    try:
+        found = (home / CONNECTION_FILE).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 def update_record(home: Path, change: Callable[[ConnectionRecord], None]) -> ConnectionRecord:
     """Read, change and atomically replace the record; concurrent updates wait for each other."""
     with file_lock(home, "connection"):

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import psycopg
 from psycopg import sql
 
@@ -22,6 +23,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 ColumnFacts = Mapping[str, Mapping[str, Any]]
 
 _TABLE = "explorer_columns"
+_decode = msgspec.json.Decoder(dict[str, dict[str, Any]]).decode
 
 
 def write(connection: Connection, prefix: str, tables: "Iterable[GeneratedTable]") -> None:
@@ -50,11 +52,11 @@ def write(connection: Connection, prefix: str, tables: "Iterable[GeneratedTable]
 
 def read(connection: Connection, prefix: str, tables: Sequence[str]) -> dict[str, ColumnFacts]:
     """Facts of the named tables, as far as there are any; over a connection in autocommit mode."""
-    query = sql.SQL("select relation, columns from {} where relation = any(%s)").format(
+    query = sql.SQL("select relation, columns::text from {} where relation = any(%s)").format(
         sql.Identifier(f"{prefix}_staging", _TABLE)
     )
     try:
-        return dict(connection.execute(query, [list(tables)]).fetchall())
+        return {name: _decode(columns) for name, columns in connection.execute(query, [list(tables)])}
     except psycopg.errors.UndefinedTable:
         return {}
 

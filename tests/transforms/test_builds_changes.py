@@ -223,8 +223,8 @@ def test_a_table_that_cannot_take_up_changes_is_built_in_the_same_run(tables: Ta
 
 def test_records_set_aside_are_told_though_nothing_else_changed(tables: Tables) -> None:
     tables.execute(
-        "create table raw.raw_rejected (rejected_id text primary key, resource text, reason text, record_start text, _run_id text,"
-        " _loaded_at timestamptz, _page bigint, _content_hash text, _deleted_at timestamptz)"
+        "create table raw.raw_rejected (rejected_id text primary key, resource text, reason text, record_start text,"
+        " _run_id text, _loaded_at timestamptz, _page bigint, _content_hash text, _deleted_at timestamptz)"
     )
     tables.refresh()
     assert tables.workshop.read("select count(*) from data_quality where check_name = 'rejected'") == [(0,)]
