@@ -8,11 +8,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from explorer_dagster.commcare.structure import Option
 from explorer_dagster.transforms.sql_text import description as yaml_text
-from explorer_dagster.transforms.sql_text import literal, quoted, text_array
+from explorer_dagster.transforms.sql_text import literal, quoted, text_array, yaml_document
 
 Path = tuple[str, ...]
 
@@ -111,13 +109,7 @@ def properties_file(
         "data_tests": tests,
         "columns": [{"name": column.name, "description": yaml_text(column.description)} for column in columns],
     }
-    return yaml.dump(
-        {"models": [model]}, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10_000, default_flow_style=None
-    )
-
-
-# libyaml writes some ten times as fast.
-_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return yaml_document({"models": [model]})
 
 
 def _as_yaml(value: Any) -> Any:

@@ -4,12 +4,16 @@ dbt renders both kinds of file as Jinja, and Postgres then reads the SQL: litera
 anything to either. Nothing else may put text of an application into a generated file.
 """
 
+import json
 import re
 from collections.abc import Iterable
+from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z0-9_ ./:@,-]*\Z")
 _SAFE_CHAR = re.compile(r"[A-Za-z0-9_ ./:@,]")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
+# Characters that JSON takes as they are and YAML does not, or not as themselves.
+_NOT_OF_YAML = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
@@ -37,6 +41,12 @@ def description(text: str) -> str:
     """`text` for a description in a properties file: dbt's Jinja gives back the text itself, on one line without control
     characters."""
     return _CONTROL.sub(" ", text).replace("{", "{{ '{' }}")
+
+
+def yaml_document(value: Any) -> str:
+    """`value`, of what JSON knows, as YAML: written as JSON, which YAML is made to read, in a tenth of the time of YAML's own
+    writer."""
+    return _NOT_OF_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def _escaped(char: str) -> str:

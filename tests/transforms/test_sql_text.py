@@ -8,11 +8,11 @@ import psycopg
 import pytest
 import yaml
 from dbt.clients.jinja import get_rendered
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from explorer_dagster.postgres.connections import Connections
-from explorer_dagster.transforms.sql_text import description, literal, quoted, text_array
+from explorer_dagster.transforms.sql_text import description, literal, quoted, text_array, yaml_document
 
 NASTY = [
     "'; drop table cases; --",
@@ -56,9 +56,18 @@ def test_a_literal_is_the_text_after_jinja_and_postgres(
 @settings(deadline=None)
 @given(texts)
 def test_a_description_is_the_text_after_yaml_and_jinja(text: str) -> None:
-    written = yaml.safe_load(yaml.safe_dump({"description": description(text)}, allow_unicode=True))["description"]
+    written = yaml.safe_load(yaml_document({"description": description(text)}))["description"]
     seen = get_rendered(written, {})
     assert seen == "".join(" " if category(char) == "Cc" or char in "\u2028\u2029" else char for char in text)
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.text(max_size=60), st.lists(st.text())))
+@example({"a": ["\ufeff\ufffe\uffff\x7f\x85\u2028 \U0001f476: - #'\"\\ \t\n"]})
+def test_a_document_is_read_as_it_was_written(value: dict[str, list[str]]) -> None:
+    written = yaml_document(value)
+    for loader in (yaml.SafeLoader, yaml.CSafeLoader):
+        assert yaml.load(written, Loader=loader) == value
 
 
 def test_lone_surrogates_become_replacement_characters() -> None:
