@@ -13,6 +13,7 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
 from explorer_dagster.catalog import Scope
+from mcp_bridge.__main__ import bind
 from tests.conftest import PgServer
 from tests.mcp_bridge.dagster_fixture import free_port
 from tests.mcp_bridge.stage import Stage, ask, environment, http_bridge, on_http, refused, stdio_server
@@ -257,6 +258,14 @@ def test_a_bad_token_refuses_to_start(stage: Stage) -> None:
     assert "[token_invalid]" in ended.stderr
     assert ended.stdout == ""
     assert "dex_nonsense" not in ended.stderr
+
+
+def test_answers_are_sent_at_once() -> None:
+    """Else the end of an answer waits some 40 ms until the client has acknowledged its beginning."""
+    with bind("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
 
 
 def test_a_taken_port_is_a_named_error(stage: Stage, bridge_url: str, tmp_path: Path) -> None:
