@@ -108,16 +108,16 @@ def test_another_tenant_does_not_exist(stage: Stage, bridge_url: str, token: str
 
 
 def test_with_several_tenants_one_must_be_named(stage: Stage, bridge_url: str) -> None:
-    token = stage.token("two-tenants", "demo:one", "demo:schema")
+    token = stage.token("two-tenants", "demo:one", "demo:second")
 
     async def work(client: Client) -> None:
         error = await refused(client, "list_tables")
         assert error["code"] == "tenant_required"
-        assert error["details"]["allowed"] == ["demo:one", "demo:schema"]
-        assert (await ask(client, "list_tables", tenant="demo:schema"))["total"] == 3
+        assert error["details"]["allowed"] == ["demo:one", "demo:second"]
+        assert (await ask(client, "list_tables", tenant="demo:second"))["total"] == 3
         page = await ask(client, "list_tenants", limit=1)
         rest = await ask(client, "list_tenants", limit=1, cursor=page["next_cursor"])
-        assert [t["key"] for t in page["tenants"] + rest["tenants"]] == ["demo:one", "demo:schema"]
+        assert [t["key"] for t in page["tenants"] + rest["tenants"]] == ["demo:one", "demo:second"]
         assert rest["next_cursor"] is None
 
     on_http(bridge_url, token, work)

@@ -278,7 +278,7 @@ def test_what_is_kept_gives_way_when_a_run_has_written(stage: Stage, bridge_url:
 
 
 def test_an_overview_of_a_hundred_tables_fits_one_answer(stage: Stage, bridge_url: str, token: str) -> None:
-    tenant = stage.tenants["demo:schema"]
+    tenant = stage.tenants["demo:crowded"]
     login, marts = stage.catalog.schemas.rw_login(tenant), stage.catalog.schemas.get(tenant).marts
     columns = ", ".join(f"property_number_{i} {'date' if i % 5 else 'text'}" for i in range(30))
     connections = Bridge.open(stage.settings, Caller.operator).connections
@@ -287,8 +287,8 @@ def test_an_overview_of_a_hundred_tables_fits_one_answer(stage: Stage, bridge_ur
             connection.execute(
                 f"CREATE TABLE {marts}.form_{number:03}_गर्भ (form_id text, own_{number} text, {columns})".encode()
             )
-    stage.written("demo:schema", "run-of-a-hundred")
-    crowded = stage.token("crowded", "demo:schema")
+    stage.written("demo:crowded", "run-of-a-hundred")
+    crowded = stage.token("crowded", "demo:crowded")
 
     async def work(client: Client) -> None:
         result = await client.call_tool("get_metadata", {})
