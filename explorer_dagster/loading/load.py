@@ -32,8 +32,8 @@ from explorer_dagster.loading.warehouse import REJECTED, Connection, RawTable, W
 from explorer_dagster.registry import ForEach, Pipeline, Source
 
 APPLICATION_NAME = "explorer-load"
-# A tenant's login has 12 connections: a writer takes two, and the load's lock, dlt and others want some.
-_WRITERS = 4
+# A tenant's login has 12 connections: a writer takes two, and the load's lock, its values, dlt and the bridge want six.
+_WRITERS = 3
 _END_OF_WALK_S = 5.0
 # A thread whose statement has ended gets the interpreter after this; with Python's own 5 ms the database waits for parsing.
 _SWITCH_S = 0.001
