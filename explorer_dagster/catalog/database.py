@@ -22,6 +22,7 @@ _INVALID_SCHEMA = "3F000"
 _LOCK_NOT_AVAILABLE = "55P03"
 # Of each connection; a statement for it in each transaction would take a quarter of the transaction's time.
 _LOCK_TIMEOUT_S = 30.0
+_KEPT_S = 240
 
 
 class HasConninfo(Protocol):
@@ -40,6 +41,8 @@ class Database:
             pool_size=2,
             max_overflow=8,
             pool_timeout=30,
+            # What a firewall drops for being idle tells nobody: it is not kept for as long.
+            pool_recycle=_KEPT_S,
             hide_parameters=True,
             use_native_hstore=False,
         )
