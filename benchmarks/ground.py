@@ -186,7 +186,8 @@ class Ground:
         try:
             server = EmbeddedPostgres(self._home, fsync=self._fsync)
             self.connections = ensure_database(benchmark_settings(self._home), server=server)
-            self._use_log()
+            if self._fsync:
+                self._use_log()
         except BaseException:
             self._remove()
             raise
