@@ -259,10 +259,14 @@ class Ground:
         self.settle()
 
     def _make_like(self, tenant: Tenant, name: str, like: Tenant) -> None:
-        """A table with the columns, types and primary key of the other tenant's."""
+        """A table with the columns, types, keys, indexes and way of storing of the other tenant's."""
         place, other = sql.Identifier(*tenant.table(name)), sql.Identifier(*like.table(name))
         with self.connections.admin.connect(autocommit=True) as admin:
+            options = "SELECT unnest(reloptions) FROM pg_class WHERE oid = %s::regclass"
+            stored = [sql.SQL(option) for (option,) in admin.execute(options, [other.as_string(admin)])]
             admin.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING ALL)").format(place, other))
+            for option in stored:
+                admin.execute(sql.SQL("ALTER TABLE {} SET ({})").format(place, option))
             admin.execute(sql.SQL("ALTER TABLE {} OWNER TO {}").format(place, sql.Identifier(tenant.names.rw)))
 
     @contextlib.contextmanager

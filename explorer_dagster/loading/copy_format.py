@@ -7,8 +7,8 @@ functions.
 
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import UTC, datetime
+from functools import lru_cache, partial
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -35,7 +35,6 @@ _REJECT_KEEPS_BYTES = 10_000
 _REJECT_IDS_KEPT = 10_000
 _TEXTS_KEPT = 4096
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 _array_head = struct.Struct(">iiIii").pack
 _count = struct.Struct(">h").pack
@@ -43,6 +42,7 @@ _length = struct.Struct(">i").pack
 _eight_bytes = struct.Struct(">iq").pack
 _SHORT_LENGTHS = tuple(_length(number) for number in range(256))
 _NULL = _length(-1)
+_BOOLEANS = {None: _NULL, True: b"\x00\x00\x00\x01\x01", False: b"\x00\x00\x00\x01\x00"}
 
 
 def _text(value: str | None) -> bytes:
@@ -53,18 +53,32 @@ def _text(value: str | None) -> bytes:
     return (_SHORT_LENGTHS[size] if size < 256 else _length(size)) + data
 
 
-def _timestamp(value: datetime | None) -> bytes:
-    if value is None:
-        return _NULL
-    return _eight_bytes(8, (value - _EPOCH) // _MICROSECOND)
+def _timestamps(values: Iterable[datetime | None]) -> list[bytes]:
+    # Without a call for each, and without dividing one timedelta by another, it takes two thirds of the time.
+    return [
+        _NULL
+        if since is None
+        else _eight_bytes(8, (since.days * 86400 + since.seconds) * 1_000_000 + since.microseconds)
+        for since in [None if value is None else value - _EPOCH for value in values]
+    ]
 
 
-_CELLS: dict[str, Callable[[Any], bytes]] = {
-    "text": _text,
-    "boolean": {None: _NULL, True: b"\x00\x00\x00\x01\x01", False: b"\x00\x00\x00\x01\x00"}.__getitem__,
-    "timestamp": _timestamp,
-    "bigint": lambda value: _NULL if value is None else _eight_bytes(8, value),
-}
+def _booleans(values: Iterable[bool | None]) -> Iterable[bytes]:
+    return map(_BOOLEANS.__getitem__, values)
+
+
+def _bigints(values: Iterable[int | None]) -> list[bytes]:
+    return [_NULL if value is None else _eight_bytes(8, value) for value in values]
+
+
+def _texts(values: Iterable[str | None]) -> Iterable[bytes]:
+    return map(_text, values)
+
+
+# Cells of a column, by its kind.
+_CELLS: dict[str, Callable[[Iterable[Any]], Iterable[bytes]]] = {
+    "text": _texts, "boolean": _booleans, "timestamp": _timestamps, "bigint": _bigints,
+}  # fmt: skip
 
 
 class PackedRow(msgspec.Struct, frozen=True, gc=False):
@@ -96,7 +110,7 @@ class RowFormat:
 
     def __init__(self, keys: Mapping[str, str], primary_key: str, run_id: str, loaded_at: datetime) -> None:
         # Other texts than keys (types, owners) come again and again.
-        repeating = lru_cache(_TEXTS_KEPT)(_text)
+        repeating = partial(map, lru_cache(_TEXTS_KEPT)(_text))
         self._cells = [
             repeating if kind == "text" and column != primary_key else _CELLS[kind] for column, kind in keys.items()
         ]
@@ -112,7 +126,7 @@ class RowFormat:
         end = b"".join((self._origin, _eight_bytes(8, page), b"\x00\x00\x00\x20"))
         # Column by column, which has no frame of Python's for each cell.
         columns = zip(*[row.keys for row in rows], strict=True)
-        cells = [map(cell, column) for cell, column in zip(self._cells, columns, strict=True)]
+        cells = [made(column) for made, column in zip(self._cells, columns, strict=True)]
         packed = []
         for row, keys in zip(rows, map(b"".join, zip(*cells, strict=True)), strict=True):
             json = row.json
@@ -136,7 +150,7 @@ class PackedArray:
     def __init__(self, values: Collection[Any]) -> None:
         # One dimension, nulls allowed, the elements' type, how many, from 1.
         head = _array_head(1, 1, self.element_oid, len(values), 1)
-        self.data = head + b"".join(map(_CELLS[self.kind], values))
+        self.data = head + b"".join(_CELLS[self.kind](values))
 
 
 class TextArray(PackedArray):
@@ -212,4 +226,4 @@ class RejectFile:
 
 
 def _origin(run_id: str, loaded_at: datetime) -> bytes:
-    return _text(run_id) + _timestamp(loaded_at)
+    return b"".join((_text(run_id), *_timestamps([loaded_at])))

@@ -118,7 +118,7 @@ class Landing:
             is_all = difference.gone > 0
             rows = self.feed.kept(self.feed.hashes() if is_all else difference.ids)
             before = difference.bookmark
-            ending = replace(self._ending(), whole=is_all)
+            ending = replace(self._ending(), whole=is_all, repeated=())
             delivery = replace(delivery, chunks=[rows], ending=lambda: ending, may_be_whole=is_all, finder=None)
         self._done(self._place.warehouse.land(connection, self._place.table, delivery, before))
 
@@ -145,7 +145,7 @@ class Landing:
         report.complete = not report.rejected and (report.api_total is None or walk.seen >= report.api_total)
         if self._parent:
             report.complete = report.complete and self._parent.report.complete
-        return Ending(self._cursor(), self._reads_all and report.complete)
+        return Ending(self._cursor(), self._reads_all and report.complete, walk.repeated)
 
     @property
     def _reads_all(self) -> bool:

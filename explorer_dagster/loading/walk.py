@@ -45,9 +45,9 @@ class Walk:
     """Reads one source. `since`: only records indexed after it; `until`: none indexed after it. `values`: what a source with
     `for_each` is walked for, one walk each. Iterate `batches()` once, in one thread; others fetch ahead and end with it.
 
-    Afterwards `losses` and `pages` tell what was met, `seen` how many distinct records there were, `window_total` how many the
-    server counted at the start between `since` and `until` (None when it gave no count), and `api_total` the same when neither
-    was given: how many the resource has.
+    Afterwards `losses` and `pages` tell what was met, `seen` how many distinct records there were, `repeated` the ids of those
+    that came more than once, `window_total` how many the server counted at the start between `since` and `until` (None when it
+    gave no count), and `api_total` the same when neither was given: how many the resource has.
     """
 
     client: CommCareClient
@@ -57,6 +57,7 @@ class Walk:
     values: Sequence[str] = ()
     losses: Losses = field(default_factory=Losses)
     window_total: int | None = None
+    repeated: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._fetcher = Fetcher(self.client, self.source)
@@ -215,10 +216,11 @@ class Walk:
                 rejects.append(record)
         self.losses.repaired += page.repaired
         ids = [row.id for row in rows]
-        news = self._ids.add(ids)
+        again = self._ids.add(ids)
+        self.repeated.update(again)
         if known is not None:
-            news = known.add(ids)
-        self._raise_if_stale(page, bool(news or rejects))
+            again = known.add(ids)
+        self._raise_if_stale(page, bool(len(again) < len(ids) or rejects))
         return Batch(page.number, rows, rejects, total)
 
     def _raise_if_stale(self, page: Page, has_news: bool) -> None:

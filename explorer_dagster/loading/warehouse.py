@@ -9,7 +9,7 @@ What the next load must know (`_explorer_cursors`) changes in the very transacti
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -42,6 +42,9 @@ _SORT_MEMORY_MB = 64
 _INDEX_MEMORY_MB = 128
 _LOADS_KEPT = 100
 _VERSIONS_KEPT = 5
+# Records that fit into a page stay in the row as they are. PostgreSQL would compress what is beyond 2 kB, which takes nearly as
+# long as the rest of COPY, and undo that for each value that a query takes out of a record.
+_STORED = "toast_tuple_target = 8160"
 # Longer than a catalog lookup, shorter than anybody notices who comes after.
 _MOVE_TIMEOUT_MS = 50
 _KEY_TYPES = {"text": "text", "boolean": "boolean", "timestamp": "timestamptz", "bigint": "bigint"}
@@ -141,10 +144,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Ending:
-    """What is known once all rows came. `whole`: rows of the table that did not come are gone at the source."""
+    """What is known once all rows came. `whole`: rows of the table that did not come are gone at the source; `repeated`: ids of
+    which there are several rows."""
 
     cursor: datetime | None
     whole: bool
+    repeated: Collection[str] = ()
 
 
 @dataclass(frozen=True)
@@ -314,6 +319,7 @@ class Warehouse:
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DependentObjectsStillExist):
             # Somebody reads the empty table this very moment, or has just built a view on it.
             with connection.transaction():
+                connection.execute(sql.SQL("ALTER TABLE {table} SET ({stored})").format(**names))
                 connection.execute(
                     sql.SQL("INSERT INTO {table} ({columns}) SELECT {columns} FROM {staged}").format(**names)
                 )
@@ -327,40 +333,48 @@ class Warehouse:
         connection.execute(f"SET LOCAL work_mem = '{_SORT_MEMORY_MB}MB'")
         connection.execute(f"SET LOCAL maintenance_work_mem = '{_INDEX_MEMORY_MB}MB'")
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {staged}").format(**names))
-        connection.execute(sql.SQL("CREATE TABLE {staged} (LIKE {table})").format(**names))
+        connection.execute(sql.SQL("CREATE TABLE {staged} (LIKE {table}) WITH ({stored})").format(**names))
+        # No row will be marked: afterwards the whole table would be read to find that.
+        self._index_marks(connection, table, names["staged"])
         chunks = (b"".join([row.data for row in rows]) for rows in delivery.chunks)
         rows = _copy(connection, names["staged"], table, chunks, ", FREEZE")
-        add_key = sql.SQL("ALTER TABLE {staged} ADD PRIMARY KEY ({key})").format(**names)
-        try:
-            with connection.transaction():
-                connection.execute(add_key)
-        except psycopg.errors.UniqueViolation:
-            rows -= connection.execute(self._drop_repeats(table)).rowcount
-            connection.execute(add_key)
-        self._index(connection, table, names["staged"])
+        repeated = delivery.ending().repeated
+        if repeated:
+            rows -= connection.execute(self._drop_repeats(table), [TextArray(repeated)]).rowcount
+        connection.execute(sql.SQL("ALTER TABLE {staged} ADD PRIMARY KEY ({key})").format(**names))
+        self._index_loads(connection, table, names["staged"])
         return rows
 
-    def _index(self, connection: Connection, table: RawTable, place: sql.Composable) -> None:
-        """What finds the rows of the latest loads, and counts all rows."""
-        for column, condition in (("_loaded_at", ""), (DELETED_COLUMN, "WHERE {column} IS NOT NULL")):
-            connection.execute(
-                sql.SQL("CREATE INDEX IF NOT EXISTS {name} ON {place} ({column}) " + condition).format(
-                    name=sql.Identifier(f"{table.name}_{column}"), place=place, column=sql.Identifier(column)
-                )
+    def _index_loads(self, connection: Connection, table: RawTable, place: sql.Composable) -> None:
+        """What finds the rows of the latest loads."""
+        self._index(connection, table, place, "_loaded_at", "")
+
+    def _index_marks(self, connection: Connection, table: RawTable, place: sql.Composable) -> None:
+        """What counts rows that are marked."""
+        self._index(connection, table, place, DELETED_COLUMN, "WHERE {column} IS NOT NULL")
+
+    def _index(
+        self, connection: Connection, table: RawTable, place: sql.Composable, column: str, condition: str
+    ) -> None:
+        connection.execute(
+            sql.SQL("CREATE INDEX IF NOT EXISTS {name} ON {place} ({column}) " + condition).format(
+                name=sql.Identifier(f"{table.name}_{column}"), place=place, column=sql.Identifier(column)
             )
+        )
 
     def _drop_repeats(self, table: RawTable) -> sql.Composed:
         newest = sql.SQL("{} DESC NULLS LAST, ").format(sql.Identifier(table.cursor)) if table.cursor else sql.SQL("")
         return sql.SQL(
-            "DELETE FROM {staged} s USING (SELECT ctid AS place, row_number() OVER (PARTITION BY {key} ORDER BY {newest}"
-            "_page DESC, ctid DESC) AS version FROM {staged} WHERE {key} IN"
-            " (SELECT {key} FROM {staged} GROUP BY {key} HAVING count(*) > 1)) v WHERE s.ctid = v.place AND v.version > 1"
-        ).format(**self._names(table, newest=newest))
+            "DELETE FROM {staged} WHERE ctid = ANY (ARRAY(SELECT place FROM (SELECT ctid AS place, row_number() OVER"
+            " (PARTITION BY {key} ORDER BY {newest}_page DESC, ctid DESC) AS version FROM {staged}"
+            " WHERE {key} IN (SELECT id::{type} FROM unnest(%s::text[]) AS c (id))) v WHERE version > 1))"
+        ).format(**self._names(table, newest=newest, type=sql.SQL(_KEY_TYPES[table.columns[table.key]])))
 
     def _merge(self, connection: Connection, table: RawTable, delivery: Delivery, before: Bookmark | None) -> Landed:
         """What the rows change in the table."""
         names = self._names(table, moment=sql.Literal(delivery.moment))
-        self._index(connection, table, names["table"])
+        self._index_loads(connection, table, names["table"])
+        self._index_marks(connection, table, names["table"])
         if delivery.may_be_whole:
             connection.execute(sql.SQL("DROP TABLE IF EXISTS {staged}").format(**names))
             connection.execute(
@@ -406,7 +420,7 @@ class Warehouse:
         with delivery.finder() as finder, ThreadPoolExecutor(1) as ahead:
             for rows in delivery.chunks:
                 came = _newest(rows)
-                comes_again = met.add(came) < len(came)
+                comes_again = bool(met.add(list(came)))
                 found = None if comes_again else ahead.submit(self._find, finder, table, delivery, came)
                 if waiting:
                     yield waiting.result()
@@ -512,6 +526,7 @@ class Warehouse:
             "staged": sql.Identifier(f"{self.dataset}_staging", table.name),
             "key": sql.Identifier(table.key),
             "deleted": sql.Identifier(DELETED_COLUMN),
+            "stored": sql.SQL(_STORED),
             **more,
         }
 

@@ -39,6 +39,15 @@ def test_first_load_then_nothing_new(loader: Loader) -> None:
     assert not any(loader.work_dir.iterdir()), "files of the load stay behind"
 
 
+def test_records_that_fit_into_a_page_are_not_compressed(loader: Loader) -> None:
+    loader()
+    stored = (
+        "SELECT count(*) > 0, count(pg_column_compression(record)) FROM raw.raw_forms"
+        " WHERE length(record::text) BETWEEN 2500 AND 6000"
+    )
+    assert loader.rows(stored) == [(True, 0)]
+
+
 def test_nothing_new_writes_nothing_and_runs_no_dlt(loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
     loader()
     loader()

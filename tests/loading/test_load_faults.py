@@ -186,7 +186,8 @@ def test_of_repeats_the_newest_stays(
             chunks = [packed[start : start + rows_a_chunk] for start in range(0, len(packed), rows_a_chunk)]
             rejects = RejectFile(tmp_path, "run", moment)
             finder = partial(loader.tenant.rw.connect, autocommit=True) if looks_ahead else None
-            delivery = Delivery(chunks, lambda: Ending(None, whole=True), True, rejects, "run", moment, finder)
+            ending = Ending(None, whole=True, repeated={"a", "b", "c"})
+            delivery = Delivery(chunks, lambda: ending, True, rejects, "run", moment, finder)
             return store.land(connection, TABLE, delivery, before)
 
         landed = land(None)
