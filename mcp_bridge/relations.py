@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from psycopg import errors, sql
@@ -130,13 +131,18 @@ def loader_connection(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> I
         SchemaAbsent: the tenant has no schemas at present.
         DatabaseUnreachable, CatalogUnavailable.
     """
-
-    def login() -> Login:
-        rw = bridge.catalog.schemas.rw_login(tenant)
-        return bridge.connections.tenant(rw.user, rw.password)
-
-    with bridge.loaders.lent(f"{schema.prefix}_rw", login) as connection:
+    with bridge.loaders.lent(f"{schema.prefix}_rw", partial(_login, bridge, tenant)) as connection:
         yield connection
+
+
+def prepare_connection(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> None:
+    """Have such a connection open when the next question about the tenant comes. Does not block."""
+    bridge.loaders.prepare(f"{schema.prefix}_rw", partial(_login, bridge, tenant))
+
+
+def _login(bridge: Bridge, tenant: Tenant) -> Login:
+    rw = bridge.catalog.schemas.rw_login(tenant)
+    return bridge.connections.tenant(rw.user, rw.password)
 
 
 def live_tables(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> LiveTables:

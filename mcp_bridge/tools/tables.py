@@ -27,7 +27,7 @@ from mcp_bridge.envelope import (
 from mcp_bridge.joins import KEYS, Joinable, joins_of
 from mcp_bridge.meaning import Meaning, meaning_of, measure_sql
 from mcp_bridge.overview import overview
-from mcp_bridge.relations import Column, columns_of, loader_connection
+from mcp_bridge.relations import Column, columns_of, loader_connection, prepare_connection
 from mcp_bridge.samples import sample_of
 from mcp_bridge.statistics import SAMPLE_ROWS, ColumnStatistics, statistics_of
 from mcp_bridge.tables import TableFacts, TenantTables, all_columns, raw_layer, table_warnings, tenant_tables
@@ -76,6 +76,8 @@ class GetMetadata(TenantArguments):
 async def list_tables(call: Call, args: ListTables) -> Answer:
     tenant = call.own_tenant
     known = await tenant_tables(call.bridge, tenant)
+    # Who looks at the list looks into a table next.
+    prepare_connection(call.bridge, tenant, known.live.schema)
     meaning = await meaning_of(call.bridge, tenant, known.live)
     wanted = fold(args.search or "")
     matching = [

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
+from explorer_dagster.catalog import SchemaAbsent
 from explorer_dagster.postgres.connections import Login
 from mcp_bridge.access import Caller
 from mcp_bridge.bridge import Bridge
@@ -119,3 +120,36 @@ def test_connections_are_lent_again_until_the_server_ends_them(stage: Stage) -> 
     loaders.close()
     assert one.closed
     assert other.closed
+
+
+def test_a_connection_is_opened_ahead(stage: Stage) -> None:
+    """Who asks meanwhile gets that one; a login that cannot be had is the business of who asks."""
+    tenant = stage.tenants["demo:slow"]
+    rw = stage.catalog.schemas.rw_login(tenant)
+    bridge = Bridge.open(stage.settings, Caller.operator)
+    login = bridge.connections.tenant(rw.user, rw.password)
+    loaders, asked = LoaderConnections(statement_timeout_s=5), 0
+
+    def ask() -> Login:
+        nonlocal asked
+        asked += 1
+        return login
+
+    def refuse() -> Login:
+        raise SchemaAbsent("Gone.", next_step="Ask again.")
+
+    loaders.prepare(rw.user, ask)
+    loaders.prepare(rw.user, ask)
+    with loaders.lent(rw.user, ask) as connection:
+        assert connection.execute("SELECT current_user").fetchone() == (rw.user,)
+    loaders.prepare(rw.user, ask)
+    assert asked == 1
+    loaders.prepare("nobody", refuse)
+    with pytest.raises(SchemaAbsent), loaders.lent("nobody", refuse):
+        pass
+    loaders.close()
+    assert connection.closed
+    loaders.prepare(rw.user, ask)
+    with loaders.lent(rw.user, ask) as connection:
+        assert asked == 2
+    assert connection.closed
