@@ -24,7 +24,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 _TABLE = "explorer_lineage"
 # Kept under no relation's name: what the rows were made from.
 _VERSION = ""
-_FORMAT = 1
+# Of what is kept; another one when the same SQL tells more than before.
+FORMAT = 2
 _READ = re.compile(r"\b(form|metadata) (?:->>|#>>) '\{?([^'}]+)\}?'")
 _POSITIONS = frozenset({"repeat_id", "repeat_index", "parent_index", "parent_repeat_id"})
 
@@ -87,7 +88,7 @@ def write(
 ) -> None:
     """Keep the lineage of static models and generated tables, unless it was made from the same `version` before; other tables
     that still exist keep theirs."""
-    place, made_from = sql.Identifier(f"{prefix}_staging", _TABLE), f"{_FORMAT} {version}"
+    place, made_from = sql.Identifier(f"{prefix}_staging", _TABLE), f"{FORMAT} {version}"
     connection.execute(
         sql.SQL("create table if not exists {} (relation text primary key, columns jsonb not null)").format(place)
     )

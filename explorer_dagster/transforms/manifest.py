@@ -18,10 +18,10 @@ import msgspec
 
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.settings import Settings
-from explorer_dagster.transforms import project, runner, sql_lineage
+from explorer_dagster.transforms import column_lineage, project, runner, sql_lineage
 from explorer_dagster.transforms.column_lineage import Lineage
 
-_LINEAGE = "lineage.json"
+_LINEAGE = f"lineage-{column_lineage.FORMAT}.json"
 
 
 def static_manifest(settings: Settings) -> dict[str, Any]:
@@ -55,7 +55,7 @@ def warm_up(settings: Settings) -> None:
 
 
 def static_parse(settings: Settings) -> Path:
-    """The folder, one per content of the project, that holds dbt's manifest.json and partial_parse.msgpack, and lineage.json.
+    """The folder, one per content of the project, that holds dbt's manifest.json and partial_parse.msgpack, and the lineage.
 
     Raises:
         TransformFailed: dbt cannot read the project.

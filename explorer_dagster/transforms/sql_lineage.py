@@ -15,6 +15,8 @@ from explorer_dagster.transforms.column_lineage import ColumnLineage, Lineage, O
 _log = logging.getLogger(__name__)
 
 _MAX_EXPRESSION_CHARS = 300
+# Of a recursive query: a column's origins may be those of another that it was computed from in the step before.
+_STEPS = 3
 _RAW_SCHEMA_END = "_raw"
 _CASTS_FILE = "casts.sql"
 # Macros have names that are words of SQL too.
@@ -62,7 +64,7 @@ def lineage_of(rendered: Mapping[str, str]) -> Lineage:
     trees = {}
     for name, sql in rendered.items():
         try:
-            trees[name] = _without_lambdas(parse_one(sql, dialect="postgres"))
+            trees[name] = _followable(parse_one(sql, dialect="postgres"))
         except SqlglotError:
             _log.warning("The SQL of model %s cannot be read; its column lineage stays unknown.", name)
     parents = {name: {table.name for table in tree.find_all(exp.Table) if table.db} for name, tree in trees.items()}
@@ -86,14 +88,65 @@ def lineage_of(rendered: Mapping[str, str]) -> Lineage:
     return found
 
 
-def _without_lambdas(tree: Any) -> Any:
+def _followable(tree: Any) -> Any:
+    """The tree with columns of the same origins, in words that the library follows."""
+    _replace_lambdas(tree)
+    _replace_rows_of_functions(tree)
+    _unroll_recursion(tree)
+    return tree
+
+
+def _replace_lambdas(tree: Any) -> None:
     """Of a function's argument `record -> 'a'` the parser makes a lambda, which PostgreSQL has none of."""
     from sqlglot import exp
 
     for node in list(tree.find_all(exp.Lambda)):
         if len(node.expressions) == 1:
             node.replace(exp.JSONExtract(this=exp.column(node.expressions[0].name), expression=node.this))
-    return tree
+
+
+def _replace_rows_of_functions(tree: Any) -> None:
+    """`(select f(x) from g(y) as x)`, a value, becomes `(f(g(y)))`."""
+    from sqlglot import exp
+
+    for select in list(tree.find_all(exp.Select)):
+        holder, clause = select.parent, select.args.get("from_")
+        is_value = isinstance(holder, exp.Array) or (
+            isinstance(holder, exp.Subquery) and not isinstance(holder.parent, (exp.From, exp.Join, exp.Lateral))
+        )
+        if not is_value or clause is None or len(select.expressions) != 1 or select.args.get("joins"):
+            continue
+        source = clause.this
+        if not isinstance(source, exp.Table) or not isinstance(source.this, exp.Func):
+            continue
+        value = exp.Paren(this=select.expressions[0].unalias())
+        for column in [column for column in value.find_all(exp.Column) if column.table == source.alias]:
+            column.replace(source.this.copy())
+        (select if isinstance(holder, exp.Array) else holder).replace(value)
+
+
+def _unroll_recursion(tree: Any) -> None:
+    """In a recursive query its own rows are replaced by those of the steps before."""
+    from sqlglot import exp
+
+    for cte in list(tree.find_all(exp.CTE)):
+        union = cte.this
+        if not isinstance(union, exp.Union) or not any(_is_named(table, cte) for table in union.find_all(exp.Table)):
+            continue
+        rows = union.this
+        for _ in range(_STEPS):
+            step = union.expression.copy()
+            for table in [table for table in step.find_all(exp.Table) if _is_named(table, cte)]:
+                table.replace(
+                    exp.Subquery(this=rows.copy(), alias=exp.TableAlias(this=exp.to_identifier(table.alias_or_name)))
+                )
+            rows = exp.Union(this=union.this.copy(), expression=step, distinct=False)
+        cte.set("this", rows)
+        cte.parent.set("recursive", False)
+
+
+def _is_named(table: Any, cte: Any) -> bool:
+    return table.name == cte.alias and not table.db
 
 
 def _add_raw(known: dict[str, Any], tree: Any) -> None:

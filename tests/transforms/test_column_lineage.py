@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import yaml
 
 from explorer_dagster.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer_dagster.settings import Settings
@@ -15,6 +17,7 @@ from explorer_dagster.transforms.profile import RawProfile, SeenCaseType
 from explorer_dagster.transforms.sql_lineage import lineage_of
 from tests.transforms.conftest import Workshop
 
+MODELS = Path(__file__).parents[2] / "dbt_project" / "models"
 CHOICES = (Option("y", "Yes"), Option("metadata", "form #>> '{case}'"))
 QUESTIONS = (
     Question(("pain",), "Pain?", "Select", {}, CHOICES),
@@ -82,6 +85,32 @@ def test_static_models_are_traced_to_the_raw_tables_and_the_path_in_the_record(s
     assert static["form_cases"]["case_id"].origins == (Origin("stg_forms", "form"),)
     for columns in (static[model] for model in static if model.startswith("stg_")):
         assert all(lineage.origins for lineage in columns.values())
+
+
+def test_every_column_of_the_static_models_has_lineage(static: Lineage) -> None:
+    described = [
+        model for path in MODELS.rglob("*.yml") for model in yaml.safe_load(path.read_text()).get("models", ())
+    ]
+    assert len(described) > 20
+    for model in described:
+        assert {column["name"] for column in model["columns"]} <= set(static[model["name"]]), model["name"]
+
+
+def test_rows_of_functions_and_of_steps_before_are_followed(static: Lineage) -> None:
+    fields = (Origin("stg_lookup_tables", "fields"),)
+    assert static["lookup_tables"]["field_names"].origins == fields
+    assert static["lookup_table_items"]["fields"].origins == (Origin("stg_lookup_table_items", "fields"),)
+    above = static["locations"]
+    assert above["ancestor_ids"].origins == (Origin("stg_locations", "location_id"),)
+    assert above["ancestor_type_codes"].origins == (Origin("stg_locations", "location_type_code"),)
+    assert above["depth"].origins == ()
+    steps = (
+        "with recursive t as (select a, b, c, 1 as n from explorer.tenant_raw.raw_x"
+        " union all select t.b, t.c, y.d, t.n + 1 from explorer.tenant_raw.raw_y as y join t on t.c = y.c)"
+    )
+    told = lineage_of({"steps": f"{steps} select a, n from t"})["steps"]
+    assert [origin.column for origin in told["a"].origins] == ["a", "b", "c", "d"]
+    assert told["n"].origins == ()
 
 
 def test_sql_that_is_not_understood_tells_nothing() -> None:
