@@ -45,6 +45,11 @@ _ANALYZED = 10
 # As many as dbt uses.
 _CONNECTIONS = 4
 _WAIT_S, _CANCEL_EVERY_S = 0.2, 0.05
+# The commit of what is recorded of all tables waits for the disk, and with it for theirs.
+_SET_SESSION = sql.SQL("; ").join(
+    sql.SQL("set {} = {}").format(sql.Identifier(name), sql.Literal(value))
+    for name, value in {**SESSION, "synchronous_commit": "off"}.items()
+)
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -295,8 +300,7 @@ def _team(database: CanConnect) -> Iterator[Callable[[Callable[[Connection], Res
         except Empty:
             connection = database.connect(autocommit=True)
             opened.append(connection)
-            for name, value in SESSION.items():
-                connection.execute("select set_config(%s, %s, false)", [name, value])
+            connection.execute(_SET_SESSION)
         try:
             return work(connection)
         finally:
@@ -352,8 +356,6 @@ def _apply(connection: Connection, prefix: str, change: Change, rows: str) -> in
     table = sql.Identifier(*change.relation)
     names = {"table": table, "changed": changed(prefix, change.key or ""), "key": sql.Identifier(change.key or "")}
     with connection.transaction():
-        # The commit of what is recorded of all these waits for the disk, and with it for theirs.
-        connection.execute("set local synchronous_commit = off")
         if change.key is None:
             deleted = connection.execute(sql.SQL("delete from {table}").format(**names)).rowcount
         else:

@@ -6,12 +6,15 @@ environment is cut down to what dbt may read, since `env_var()` is open to every
 
 import contextlib
 import ctypes
+import importlib
 import os
+import re
 import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, ClassVar, Protocol
@@ -49,6 +52,11 @@ _MACROS_OF_DBT = frozenset((
     "postgres__make_relation_with_suffix", "should_store_failures", "statement", "test_relationships",
 ))
 # fmt: on
+_DBT_PACKAGES = frozenset(("dbt", "dbt_postgres"))
+_DISPATCHED = ("default", "postgres")
+_PLAIN = frozenset(("table", "view", "test"))
+_WORD = re.compile(r"\w+")
+_NODE_FINISHED = "NodeFinished"
 _running = threading.Lock()
 # What a parsed project says in place of its tenant: profiles.yml's defaults. Parsed projects name no tenant, so that one can be
 # the start of another's.
@@ -285,15 +293,49 @@ def _manifest(project: TenantProject, database: str) -> Any:
 
     parsed, marker = project.target_dir / _PARSED, project.target_dir / _PARSED_FROM
     state = f"{dbt.version.__version__} {project.content_hash}"
-    if parsed.is_file() and marker.is_file() and marker.read_text() == state:
-        manifest = Manifest.from_msgpack(parsed.read_bytes(), decoder=extended_mashumuro_decoder)
-    else:
+    if not parsed.is_file() or not marker.is_file() or marker.read_text() != state:
         _start_from(project)
         with _environment({}):
-            manifest = _parse(project.dir, project.target_dir, "--no-write-json")
+            _parse(project.dir, project.target_dir, "--no-write-json")
         marker.write_text(state)
+    manifest = Manifest.from_msgpack(parsed.read_bytes(), decoder=extended_mashumuro_decoder)
+    _leave_out_macros(manifest)
     _place(manifest, project.prefix, database)
     return manifest
+
+
+def _leave_out_macros(manifest: Any) -> None:
+    """Keep the macros whose names stand in what is run, in dbt's adapter, or in a macro kept.
+
+    For every node dbt makes an object of each macro, twice, called or not: of its own five hundred a project of tables and views
+    uses some two hundred. Other kinds of models call macros by names that are made up while they run.
+    """
+    if any(node.config.materialized not in _PLAIN for node in manifest.nodes.values()):
+        return
+    adapter = ("dbt.adapters.base.impl", "dbt.adapters.sql.impl", "dbt.adapters.postgres.impl")
+    constants = [vars(importlib.import_module(name)).items() for name in adapter]
+    named = {value for found in constants for name, value in found if name.endswith("_MACRO_NAME")}
+    for node in manifest.nodes.values():
+        named |= _words(node.raw_code) | {f"materialization_{node.config.materialized}_{of}" for of in _DISPATCHED}
+    left, kept = dict(manifest.macros), {}
+    reached = [key for key, macro in left.items() if macro.package_name not in _DBT_PACKAGES]
+    while reached:
+        for key in reached:
+            kept[key] = left.pop(key)
+            named |= _words(kept[key].macro_sql)
+        reached = [key for key, macro in left.items() if not named.isdisjoint(_names(macro.name))]
+    manifest.macros = kept
+
+
+@lru_cache(2048)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(text))
+
+
+def _names(macro: str) -> tuple[str, ...]:
+    """The names it is called by: `default__x` is called as `x`."""
+    of, _, called = macro.partition("__")
+    return (macro, called) if of in _DISPATCHED else (macro,)
 
 
 def _start_from(project: TenantProject) -> None:
@@ -357,12 +399,13 @@ def _invoke(arguments: list[str], manifest: Any, collected: _Collector) -> Any:
     outcome: list[Any] = []
 
     def on_event(event: Any) -> None:
-        if event.info.name == "NodeFinished":
+        if event.info.name == _NODE_FINISHED:
             events.put(event)
 
     def work() -> None:
         try:
-            outcome.append(dbtRunner(manifest=manifest, callbacks=[on_event]).invoke(arguments))
+            with _only_ends():
+                outcome.append(dbtRunner(manifest=manifest, callbacks=[on_event]).invoke(arguments))
         finally:
             events.put(None)
 
@@ -376,6 +419,25 @@ def _invoke(arguments: list[str], manifest: Any, collected: _Collector) -> Any:
         _end(thread)
         raise
     return outcome[0]
+
+
+@contextlib.contextmanager
+def _only_ends() -> Iterator[None]:
+    """Nobody hears of dbt's other events, some twenty for each node; to write them takes it a tenth of a run."""
+    from dbt_common.events.event_manager import EventManager
+    from dbt_common.events.event_manager_client import ctx_set_event_manager, get_event_manager
+
+    class OnlyEnds(EventManager):
+        def fire_event(self, e: Any, *arguments: Any, **named: Any) -> None:
+            if type(e).__name__ == _NODE_FINISHED or named.get("force_warn_or_error_handling"):
+                super().fire_event(e, *arguments, **named)
+
+    before = get_event_manager()
+    ctx_set_event_manager(OnlyEnds())
+    try:
+        yield
+    finally:
+        ctx_set_event_manager(before)
 
 
 def _next(events: "SimpleQueue[Any]") -> Any:

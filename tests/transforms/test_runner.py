@@ -203,3 +203,23 @@ def test_an_unchanged_structure_writes_no_file(
     again = workshop.prepare(NOTHING, dbt_project=tmp_path / "dbt_project")
     assert {path: path.stat().st_mtime_ns for path in project.dir.rglob("*") if path.is_file()} == before
     assert again.content_hash == project.content_hash
+
+
+def test_macros_of_dbt_are_there_for_who_calls_them(
+    make_project: Callable[..., tuple[Workshop, TenantProject]],
+) -> None:
+    """Also those that are called by a macro of the project, by dispatch, or in Python by a name made up while it runs."""
+    workshop, project = make_project(
+        plain="""select ({{ dbt.dateadd('day', 1, "'2024-01-01'::date") }})::date as day, {{ dbt.hash("'a'") }} as hash""",
+        typed="select {{ dbt.safe_cast(\"'7'\", api.Column.translate_type('integer')) }} as number",
+    )
+    result = workshop.run(project)
+    assert [(each.name, each.message) for each in result.failed] == []
+    assert workshop.read("select day::text, hash from plain") == [("2024-01-02", "0cc175b9c0f1b6a831c399e269772661")]
+    assert workshop.read("select number from typed") == [(7,)]
+    growing = "{{ config(materialized='incremental', incremental_strategy='delete+insert', unique_key='id') }}"
+    workshop, project = make_project(grows=f"{growing} select 1 as id, clock_timestamp() as at")
+    for _ in range(2):
+        result = workshop.run(project)
+        assert [(each.name, each.message) for each in result.failed] == []
+    assert workshop.read("select count(*) from grows") == [(1,)]
