@@ -1,5 +1,6 @@
 """Ours, as a worker does it: a transform by need or of everything. Apart from `worker`, whose other jobs need no dbt."""
 
+import gc
 import time
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ class TransformJob:
         self._login = self._connections.tenant(job["user"], job["password"])
         warm_up(self._settings)
         self._static = static_manifest(self._settings)
+        gc.collect()
+        gc.freeze()
 
     def __call__(self, run_id: str) -> dict[str, Any]:
         """Build what is stale, or all models when `run_id` says EVERYTHING."""

@@ -317,6 +317,8 @@ def _leave_out_macros(manifest: Any) -> None:
     named = {value for found in constants for name, value in found if name.endswith("_MACRO_NAME")}
     for node in manifest.nodes.values():
         named |= _words(node.raw_code) | {f"materialization_{node.config.materialized}_{of}" for of in _DISPATCHED}
+        if node.resource_type == "test":
+            named |= _words(str(getattr(node, "test_metadata", "")))
     left, kept = dict(manifest.macros), {}
     reached = [key for key, macro in left.items() if macro.package_name not in _DBT_PACKAGES]
     while reached:
