@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from graphlib import TopologicalSorter
 from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import msgspec
 import psycopg
@@ -354,13 +354,16 @@ def _test(statement: Statement, connection: Connection) -> NodeResult:
 def _apply(connection: Connection, prefix: str, change: Change, rows: str) -> int:
     """How many rows the table has then."""
     table = sql.Identifier(*change.relation)
-    names = {"table": table, "changed": changed(prefix, change.key or ""), "key": sql.Identifier(change.key or "")}
+    names: dict[str, sql.Composable] = {
+        "table": table, "changed": changed(prefix, change.key or ""), "key": sql.Identifier(change.key or "")
+    }  # fmt: skip
     with connection.transaction():
         if change.key is None:
             deleted = connection.execute(sql.SQL("delete from {table}").format(**names)).rowcount
         else:
             rows = rows.replace(_mark(change.key), _condition(connection, prefix, change.key, change.group))
-            query = "delete from {table} where {key} in (select {key} from {changed})"
+            query = "delete from {table} where {key} = any(array(select {key} from {changed}{of_group}))"
+            names["of_group"] = _of_group("{group} in (kind, was)", change.group)
             deleted = connection.execute(sql.SQL(query).format(**names)).rowcount
         statement = f"insert into {table.as_string(connection)} (\n{rows}\n)"
         inserted = connection.execute(statement.encode()).rowcount
@@ -371,11 +374,15 @@ def _apply(connection: Connection, prefix: str, change: Change, rows: str) -> in
 
 def _condition(connection: Connection, prefix: str, key: str, group: str | None) -> str:
     """The condition of `is_wanted` when only changes are. An array and no join: it is looked up by index, through every view."""
-    of_group = sql.SQL(" where kind = {}").format(group) if group is not None else sql.SQL("")
     condition = sql.SQL("{key} = any(array(select {key} from {changed}{of_group}))").format(
-        key=sql.Identifier(key), changed=changed(prefix, key), of_group=of_group
+        key=sql.Identifier(key), changed=changed(prefix, key), of_group=_of_group("kind = {group}", group)
     )
     return condition.as_string(connection)
+
+
+def _of_group(condition: LiteralString, group: str | None) -> sql.Composable:
+    """What cuts the changes down to a case type or form: all are far more than one table has."""
+    return sql.SQL(" where " + condition).format(group=group) if group is not None else sql.SQL("")
 
 
 def _mark(key: str) -> str:

@@ -5,7 +5,7 @@ table is the same, so that only tables built since are counted.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psycopg
@@ -15,6 +15,7 @@ from explorer_dagster.transforms.generate import GeneratedTable
 from explorer_dagster.transforms.model_files import UNFIT
 
 _TABLE = "explorer_misfits"
+_AT_ONCE = 100
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -40,7 +41,7 @@ def count_misfits(connection: Connection, prefix: str, tables: Iterable[Generate
     wanted = {table.name: there[table.name] for table in tables if table.counts_misfits and table.name in there}
     rows = connection.execute(sql.SQL("select model, relation::bigint, misfits from {}").format(kept_in)).fetchall()
     counts = {model: misfits for model, relation, misfits in rows if wanted.get(model) == relation}
-    new = {name: _count(connection, sql.Identifier(f"{prefix}_marts", name)) for name in wanted if name not in counts}
+    new = _count(connection, f"{prefix}_marts", [name for name in wanted if name not in counts])
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(sql.SQL("delete from {} where model <> all(%s)").format(kept_in), [list(counts)])
         cursor.executemany(
@@ -58,8 +59,11 @@ def forget(connection: Connection, prefix: str, models: Iterable[str]) -> None:
         connection.execute(query, [list(models)])
 
 
-def _count(connection: Connection, table: sql.Identifier) -> dict[str, int]:
-    query = sql.SQL(
-        "select unnest(unfit_columns), count(*) from {} where unfit_columns is not null group by 1 order by 1"
-    ).format(table)
-    return dict(connection.execute(query).fetchall())
+def _count(connection: Connection, schema: str, tables: Sequence[str]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {table: {} for table in tables}
+    for start in range(0, len(tables), _AT_ONCE):
+        each = sql.SQL("select {}, unnest(unfit_columns), count(*) from {} where unfit_columns is not null group by 2")
+        parts = (each.format(table, sql.Identifier(schema, table)) for table in tables[start : start + _AT_ONCE])
+        for table, column, count in connection.execute(sql.SQL(" union all ").join(parts) + sql.SQL(" order by 1, 2")):
+            found[table][column] = count
+    return found

@@ -57,6 +57,7 @@ _DISPATCHED = ("default", "postgres")
 _PLAIN = frozenset(("table", "view", "test"))
 _WORD = re.compile(r"\w+")
 _NODE_FINISHED = "NodeFinished"
+_BUILD = "build"
 _running = threading.Lock()
 # What a parsed project says in place of its tenant: profiles.yml's defaults. Parsed projects name no tenant, so that one can be
 # the start of another's.
@@ -145,7 +146,7 @@ def run(
     *,
     login: TenantLogin,
     address: Address,
-    command: Sequence[str] = ("build",),
+    command: Sequence[str] = (_BUILD,),
     select: Sequence[str] | None = None,
     threads: int = 4,
     on_result: Callable[[NodeResult], None] | None = None,
@@ -163,6 +164,8 @@ def run(
     started = time.monotonic()
     with _alone():
         manifest = _manifest(project, address.dbname)
+        if command[0] == _BUILD:
+            _leave_out_macros(manifest)
         collected = _Collector(manifest, on_result)
         with _environment(_variables(project.prefix, login, address)):
             outcome = _invoke(_arguments(project, command, select, threads), manifest, collected)
@@ -230,7 +233,7 @@ _GLOBAL_ARGUMENTS = (
 def _arguments(project: TenantProject, command: Sequence[str], select: Sequence[str] | None, threads: int) -> list[str]:
     paths = _paths(project.dir, project.target_dir)
     arguments = [*_GLOBAL_ARGUMENTS, "--no-write-json", *command, *paths, "--threads", str(threads)]
-    if command[0] == "build":
+    if command[0] == _BUILD:
         arguments += ["--exclude-resource-type", "unit_test"]
     return [*arguments, "--select", *select] if select else arguments
 
@@ -299,13 +302,12 @@ def _manifest(project: TenantProject, database: str) -> Any:
             _parse(project.dir, project.target_dir, "--no-write-json")
         marker.write_text(state)
     manifest = Manifest.from_msgpack(parsed.read_bytes(), decoder=extended_mashumuro_decoder)
-    _leave_out_macros(manifest)
     _place(manifest, project.prefix, database)
     return manifest
 
 
 def _leave_out_macros(manifest: Any) -> None:
-    """Keep the macros whose names stand in what is run, in dbt's adapter, or in a macro kept.
+    """Keep the macros whose names stand in what is built, in dbt's adapter, or in a macro kept.
 
     For every node dbt makes an object of each macro, twice, called or not: of its own five hundred a project of tables and views
     uses some two hundred. Other kinds of models call macros by names that are made up while they run.
