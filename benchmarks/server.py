@@ -10,7 +10,10 @@ import time
 from functools import cached_property
 from typing import Any
 
+import httpx
+
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
+from demo_commcare.clock import iso
 
 # More than the loader's overlap, so that a later change does not bring the earlier ones again.
 _BETWEEN_CHANGES_US = 2 * 3600 * 1_000_000
@@ -31,11 +34,22 @@ class Orders:
         self._server.control.set_latency(seconds)
 
     def change(self, every: int, offset: int) -> int:
-        """Change one property of the cases at `offset`, `offset + every`, ... in the order of their ids; how many they are."""
-        self._server.app.world.clock.reserve_us(_BETWEEN_CHANGES_US)
+        """Change one property of the cases at `offset`, `offset + every`, ... in the order of their ids; how many they are.
+
+        They are asked for once: the index of a real server has them ready as JSON, this one writes them when it is first asked.
+        """
+        before_us = self._server.app.world.clock.reserve_us(_BETWEEN_CHANGES_US)
         chosen = self._case_ids[offset::every]
         for case_id in chosen:
             self._server.control.update_case(MATERNAL, case_id, {"phone": f"+9199{offset:08d}"})
+        headers = {"Authorization": f"ApiKey {self._server.username}:{self._server.api_key}"}
+        with httpx.Client(headers=headers, timeout=60, trust_env=False) as client:
+            cases = f"{self._server.url}/a/{MATERNAL}/api/case/v2/"
+            answer = (
+                client.get(cases, params={"indexed_on.gt": iso(before_us), "limit": "5000"}).raise_for_status().json()
+            )
+            while answer.get("next"):
+                answer = client.get(answer["next"]).raise_for_status().json()
         return len(chosen)
 
     def requests(self) -> list[str]:

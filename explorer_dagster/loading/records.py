@@ -161,10 +161,10 @@ class RecordReader:
         places |= {column: len(self._names) + n for n, column in enumerate(given)}
         columns = list(source.keys)
         in_order = [places[column] for column in columns]
-        # Of a single place itemgetter gives no tuple.
-        self._in_order: Callable[[tuple[Any, ...]], tuple[Any, ...]] = (
-            itemgetter(*in_order) if len(in_order) > 1 else lambda keys: (keys[in_order[0]],)
-        )
+        self._in_order: Callable[[tuple[Any, ...]], tuple[Any, ...]] | None = None
+        if in_order != list(range(len(places))):
+            # Of a single place itemgetter gives no tuple.
+            self._in_order = itemgetter(*in_order) if len(in_order) > 1 else lambda keys: (keys[in_order[0]],)
         # Where a decoded value may not yet be the column's.
         self._untyped = [(columns.index(column), kind) for column, name, kind in read if len(kinds[name]) > 1]
         self._kinds = [(columns.index(column), kind) for column, _, kind in read]
@@ -200,7 +200,9 @@ class RecordReader:
             return self._reject("the record is not a JSON object", text)
         if long_numbers and may_hold_long_number(text) and _holds_long_number(text):
             return self._reject("a number is beyond what Postgres can hold", text)
-        keys = self._in_order(astuple(decoded) + self._constants)
+        keys = astuple(decoded) + self._constants
+        if self._in_order:
+            keys = self._in_order(keys)
         if not untyped:
             # A loop: `any` over a generator takes five times as long, and this is done for every record.
             for place in self._timestamps:
