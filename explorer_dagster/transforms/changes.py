@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from graphlib import TopologicalSorter
 from queue import Empty, SimpleQueue
-from typing import Any, LiteralString, TypeVar
+from typing import Any, LiteralString
 
 import msgspec
 import psycopg
@@ -26,7 +26,7 @@ from explorer_dagster.transforms.runner import SESSION, NodeResult
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Relation = tuple[str, str]
-Result = TypeVar("Result")
+Team = Callable[[Callable[[Connection], NodeResult]], Future[NodeResult]]
 # Of a model that could not be brought up to date, and why.
 OnFailure = Callable[[str, str], None]
 
@@ -215,7 +215,7 @@ def _row(node: NodeResult, model: str, definition: str, raw_tables: list[str]) -
 
 def apply(
     connection: Connection,
-    database: CanConnect,
+    team: Team,
     prefix: str,
     changes: Mapping[str, Change],
     on_failure: OnFailure,
@@ -223,7 +223,7 @@ def apply(
     """Bring the tables of these models up to date, those first that others read, and tell of each.
 
     A model that fails, and those that read it, are left as they are; `on_failure` hears of the former. `connection` is in
-    autocommit mode; `database`: where the work is done, over some connections at a time.
+    autocommit mode; `team`: who does the work.
     """
     place = sql.Identifier(f"{prefix}_staging", _TABLE)
     query = sql.SQL("select node, parents, statement from {} where node = model and node = any(%s)").format(place)
@@ -234,30 +234,29 @@ def apply(
     failed = set(changes) - set(kept)
     sorter = TopologicalSorter({name: parents for name, (parents, _) in kept.items()})
     sorter.prepare()
-    with _team(database) as team:
-        running: dict[Future[NodeResult], str] = {}
-        while sorter.is_active():
-            for name in sorter.get_ready():
-                if name in failed or kept[name][0] & failed:
-                    failed.add(name)
-                    sorter.done(name)
-                else:
-                    running[team(partial(_change, prefix, changes[name], kept[name][1]))] = name
-            # Without a time limit an interrupt would not come through.
-            for future in wait(running, timeout=_WAIT_S, return_when=FIRST_COMPLETED).done:
-                name = running.pop(future)
-                result = future.result()
-                if result.status == "success":
-                    yield result
-                else:
-                    failed.add(name)
-                    on_failure(name, result.message or result.status)
+    running: dict[Future[NodeResult], str] = {}
+    while sorter.is_active():
+        for name in sorter.get_ready():
+            if name in failed or kept[name][0] & failed:
+                failed.add(name)
                 sorter.done(name)
+            else:
+                running[team(partial(_change, prefix, changes[name], kept[name][1]))] = name
+        # Without a time limit an interrupt would not come through.
+        for future in wait(running, timeout=_WAIT_S, return_when=FIRST_COMPLETED).done:
+            name = running.pop(future)
+            result = future.result()
+            if result.status == "success":
+                yield result
+            else:
+                failed.add(name)
+                on_failure(name, result.message or result.status)
+            sorter.done(name)
 
 
 def test(
     connection: Connection,
-    database: CanConnect,
+    team: Team,
     prefix: str,
     done: Mapping[str, Change],
     left: Collection[str],
@@ -280,21 +279,20 @@ def test(
             sql_of_changes = statement.sql.replace(_mark(key), _condition(connection, prefix, key, None))
             statement = msgspec.structs.replace(statement, sql=sql_of_changes)
         statements.append(statement)
-    with _team(database) as team:
-        running = {team(partial(_test, statement)) for statement in statements}
-        while running:
-            finished, running = wait(running, timeout=_WAIT_S, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in finished)
+    running = {team(partial(_test, statement)) for statement in statements}
+    while running:
+        finished, running = wait(running, timeout=_WAIT_S, return_when=FIRST_COMPLETED)
+        yield from (future.result() for future in finished)
 
 
 @contextmanager
-def _team(database: CanConnect) -> Iterator[Callable[[Callable[[Connection], Result]], "Future[Result]"]]:
+def a_team(database: CanConnect) -> Iterator[Team]:
     """`team(work)`: `work` is done over one of a few connections, soon. An exception meanwhile ends all of it."""
     idle: SimpleQueue[Connection] = SimpleQueue()
     opened: list[Connection] = []
     begun: list[Future[Any]] = []
 
-    def do(work: Callable[[Connection], Result]) -> Result:
+    def do(work: Callable[[Connection], NodeResult]) -> NodeResult:
         try:
             connection = idle.get_nowait()
         except Empty:
@@ -306,7 +304,7 @@ def _team(database: CanConnect) -> Iterator[Callable[[Callable[[Connection], Res
         finally:
             idle.put(connection)
 
-    def team(work: Callable[[Connection], Result]) -> "Future[Result]":
+    def team(work: Callable[[Connection], NodeResult]) -> Future[NodeResult]:
         future = pool.submit(do, work)
         begun.append(future)
         return future

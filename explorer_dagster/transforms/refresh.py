@@ -48,14 +48,15 @@ def refresh(
     light = {name: change for name, change in planned.changes.items() if name in select} if by_need else {}
     misfits.forget(connection, project.prefix, light)
     done = set()
-    for result in changes.apply(connection, database, project.prefix, light, on_fallback):
-        done.add(result.name)
-        collect(result)
-    left = select - done
-    failed = {finding.test for findings in planned.findings.values() for finding in findings}
-    taken_up = {name: light[name] for name in done}
-    for result in changes.test(connection, database, project.prefix, taken_up, left, failed):
-        collect(result)
+    with changes.a_team(database) as team:
+        for result in changes.apply(connection, team, project.prefix, light, on_fallback):
+            done.add(result.name)
+            collect(result)
+        left = select - done
+        failed = {finding.test for findings in planned.findings.values() for finding in findings}
+        taken_up = {name: light[name] for name in done}
+        for result in changes.test(connection, team, project.prefix, taken_up, left, failed):
+            collect(result)
     if left:
         everything = None if len(left) == len(planned.models) else sorted(left)
         run(project, login=database, address=address, select=everything, on_result=collect)

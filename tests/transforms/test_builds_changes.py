@@ -188,19 +188,10 @@ def test_a_run_killed_in_between_is_made_good(tables: Tables) -> None:
                    " _loaded_at = clock_timestamp() where case_id = 'c3'")  # fmt: skip
     project, planned = tables.plan()
     assert {"cases", "case_child", "case_pregnancy"} <= planned.changes.keys()
-    with tables.connect() as connection:
+    with tables.connect() as connection, changes.a_team(tables.workshop.tenant.rw) as team:
         begin(connection, project, planned.stale)
-        first = next(
-            iter(
-                changes.apply(
-                    connection,
-                    tables.workshop.tenant.rw,
-                    project.prefix,
-                    {"cases": planned.changes["cases"]},
-                    tables.fallbacks.__setitem__,
-                )
-            )
-        )
+        cases = {"cases": planned.changes["cases"]}
+        first = next(iter(changes.apply(connection, team, project.prefix, cases, tables.fallbacks.__setitem__)))
     assert first.name == "cases"
     tables.refresh()
     assert tables.workshop.read("select 1 from case_child where case_id = 'c3'") == []
