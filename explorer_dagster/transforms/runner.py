@@ -318,9 +318,9 @@ def _leave_out_macros(manifest: Any) -> None:
     constants = [vars(importlib.import_module(name)).items() for name in adapter]
     named = {value for found in constants for name, value in found if name.endswith("_MACRO_NAME")}
     for node in manifest.nodes.values():
-        named |= _words(node.raw_code) | {f"materialization_{node.config.materialized}_{of}" for of in _DISPATCHED}
-        if node.resource_type == "test":
-            named |= _words(str(getattr(node, "test_metadata", "")))
+        # Hooks and conditions stand in the configuration, arguments of a test in its metadata.
+        named.update(_WORD.findall(f"{node.raw_code} {node.config} {getattr(node, 'test_metadata', '')}"))
+        named.update(f"materialization_{node.config.materialized}_{of}" for of in _DISPATCHED)
     left, kept = dict(manifest.macros), {}
     reached = [key for key, macro in left.items() if macro.package_name not in _DBT_PACKAGES]
     while reached:

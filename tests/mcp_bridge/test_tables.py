@@ -1,6 +1,7 @@
 """What is said of a table beside its rows, from what Dagster, the loader and the database know of it."""
 
 import asyncio
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import psycopg
@@ -89,33 +90,43 @@ def test_what_a_run_has_written_is_read_before_anybody_asks(stage: Stage) -> Non
     asyncio.run(work())
 
 
+@dataclass
+class _Asking:
+    """A login that counts how often it is asked for."""
+
+    login: Login
+    times: int = 0
+
+    def __call__(self) -> Login:
+        self.times += 1
+        return self.login
+
+
+def _asking(stage: Stage, bridge: Bridge) -> _Asking:
+    rw = stage.catalog.schemas.rw_login(stage.tenants["demo:slow"])
+    return _Asking(bridge.connections.tenant(rw.user, rw.password))
+
+
 def test_connections_are_lent_again_until_the_server_ends_them(stage: Stage) -> None:
     """A session that a teardown or a restart has ended is not lent; one that failed is not kept."""
-    tenant = stage.tenants["demo:slow"]
-    rw = stage.catalog.schemas.rw_login(tenant)
     bridge = Bridge.open(stage.settings, Caller.operator)
-    login = bridge.connections.tenant(rw.user, rw.password)
-    loaders, asked = LoaderConnections(statement_timeout_s=5), 0
-
-    def ask() -> Login:
-        nonlocal asked
-        asked += 1
-        return login
+    ask, loaders = _asking(stage, bridge), LoaderConnections(statement_timeout_s=5)
+    role = ask.login.user
 
     def backend() -> int:
-        with loaders.lent(rw.user, ask) as connection:
+        with loaders.lent(role, ask) as connection:
             return connection.info.backend_pid
 
     first = backend()
-    assert (backend(), asked) == (first, 1)
+    assert (backend(), ask.times) == (first, 1)
     with bridge.connections.admin.connect(autocommit=True) as admin:
         admin.execute("SELECT pg_terminate_backend(%s, 5000)", [first])
     second = backend()
-    assert (second != first, asked) == (True, 2)
-    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), loaders.lent(rw.user, ask) as connection:
+    assert (second != first, ask.times) == (True, 2)
+    with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), loaders.lent(role, ask) as connection:
         connection.execute("CREATE TABLE nobody (a int)")
     assert backend() != second
-    with loaders.lent(rw.user, ask) as one, loaders.lent(rw.user, ask) as other:
+    with loaders.lent(role, ask) as one, loaders.lent(role, ask) as other:
         assert one is not other
     loaders.close()
     assert one.closed
@@ -124,32 +135,25 @@ def test_connections_are_lent_again_until_the_server_ends_them(stage: Stage) -> 
 
 def test_a_connection_is_opened_ahead(stage: Stage) -> None:
     """Who asks meanwhile gets that one; a login that cannot be had is the business of who asks."""
-    tenant = stage.tenants["demo:slow"]
-    rw = stage.catalog.schemas.rw_login(tenant)
     bridge = Bridge.open(stage.settings, Caller.operator)
-    login = bridge.connections.tenant(rw.user, rw.password)
-    loaders, asked = LoaderConnections(statement_timeout_s=5), 0
-
-    def ask() -> Login:
-        nonlocal asked
-        asked += 1
-        return login
+    ask, loaders = _asking(stage, bridge), LoaderConnections(statement_timeout_s=5)
+    role = ask.login.user
 
     def refuse() -> Login:
         raise SchemaAbsent("Gone.", next_step="Ask again.")
 
-    loaders.prepare(rw.user, ask)
-    loaders.prepare(rw.user, ask)
-    with loaders.lent(rw.user, ask) as connection:
-        assert connection.execute("SELECT current_user").fetchone() == (rw.user,)
-    loaders.prepare(rw.user, ask)
-    assert asked == 1
+    loaders.prepare(role, ask)
+    loaders.prepare(role, ask)
+    with loaders.lent(role, ask) as connection:
+        assert connection.execute("SELECT current_user").fetchone() == (role,)
+    loaders.prepare(role, ask)
+    assert ask.times == 1
     loaders.prepare("nobody", refuse)
     with pytest.raises(SchemaAbsent), loaders.lent("nobody", refuse):
         pass
     loaders.close()
     assert connection.closed
-    loaders.prepare(rw.user, ask)
-    with loaders.lent(rw.user, ask) as connection:
-        assert asked == 2
+    loaders.prepare(role, ask)
+    with loaders.lent(role, ask) as connection:
+        assert ask.times == 2
     assert connection.closed
