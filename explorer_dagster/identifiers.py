@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
+from functools import lru_cache
 
 from text_unidecode import unidecode
 
@@ -76,6 +77,7 @@ def short_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_CHARS]
 
 
+@lru_cache(10_000)
 def _words(text: str) -> str:
     return _NOT_WORD.sub("_", unidecode(_without_surrogates(text)).lower()).strip("_")
 

@@ -1,8 +1,9 @@
 {#-
   A condition for models whose rows all come from one case or submission each: where it stands, their SQL is cut down to what
-  changed when only that is built (transforms/changes.py). `key`: case_id or form_id. The mark in it is what no literal can hold,
-  since quotes in literals are doubled or escaped.
+  changed when only that is built (transforms/changes.py). `key`: case_id or form_id. Tests of such models use it too; with
+  `column` it stands for the cases or submissions that a column of another table points to. The mark in it is what no literal can
+  hold, since quotes in literals are doubled or escaped.
 -#}
-{% macro is_wanted(key) -%}
-  true /*'{{ key }}'*/
+{% macro is_wanted(key, column=none) -%}
+  true /*'{{ key }}'{{ ' ' ~ column if column }}*/
 {%- endmacro %}

@@ -21,6 +21,9 @@
     {% for index in config.get('indexes', []) -%}
     {{ get_create_index_sql(intermediate, index) }};
     {% endfor -%}
+    {% if 'unfit_columns' in model.columns -%}
+    create index on {{ intermediate }} ({{ adapter.quote((model.columns.values() | first).name) }}) where unfit_columns is not null;
+    {% endif -%}
     {{ comments(intermediate, 'table') }}
     analyze {{ intermediate }};
     {% if existing is not none -%}

@@ -7,6 +7,7 @@ rows before or after and wait for nothing. The tests of these tables, and those 
 Which models this can be done for is decided by `builds`; a definition that changed is dbt's again.
 """
 
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -14,8 +15,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from graphlib import TopologicalSorter
+from itertools import chain
 from queue import Empty, SimpleQueue
-from typing import Any, LiteralString
+from typing import Any, LiteralString, Protocol, TypeVar
 
 import msgspec
 import psycopg
@@ -26,7 +28,7 @@ from explorer_dagster.transforms.runner import SESSION, NodeResult
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Relation = tuple[str, str]
-Team = Callable[[Callable[[Connection], NodeResult]], Future[NodeResult]]
+T = TypeVar("T")
 # Of a model that could not be brought up to date, and why.
 OnFailure = Callable[[str, str], None]
 
@@ -42,6 +44,10 @@ _SHARE, _FEW = 5, 200
 _SMALL = 50_000
 # Statistics are renewed at once when a tenth of the rows is new; else it is left to autovacuum.
 _ANALYZED = 10
+# What the macro `is_wanted` writes: a key, and where it stands in another table the column.
+_MARK = re.compile(r"""true /\*'(\w+)'(?: (\w+))?\*/""")
+# Tests of small tables are asked so many at once.
+_AT_ONCE = 20
 # As many as dbt uses.
 _CONNECTIONS = 4
 _WAIT_S, _CANCEL_EVERY_S = 0.2, 0.05
@@ -50,6 +56,12 @@ _SET_SESSION = sql.SQL("; ").join(
     sql.SQL("set {} = {}").format(sql.Identifier(name), sql.Literal(value))
     for name, value in {**SESSION, "synchronous_commit": "off"}.items()
 )
+
+
+class Team(Protocol):
+    """Does work over one of a few connections, soon."""
+
+    def __call__(self, work: Callable[[Connection], T]) -> Future[T]: ...
 
 
 class Statement(msgspec.Struct, frozen=True):
@@ -264,35 +276,37 @@ def test(
 ) -> Iterator[NodeResult]:
     """Run the tests that look into the models `done`, but for those that look into `left` too: dbt will run these.
 
-    A test that can look at single cases or submissions (`is_wanted`) looks at those that changed, unless it is among `failed`:
-    those that found something before.
+    A test that can tell by single cases or submissions (`is_wanted`) what may have changed for it looks at these alone, unless it
+    is among `failed`: those that found something before.
     """
     place = sql.Identifier(f"{prefix}_staging", _TABLE)
     query = sql.SQL(
-        "select model, statement from {} where node <> model and parents && %s and not parents && %s order by node"
+        "select model, parents, statement from {} where node <> model and parents && %s and not parents && %s order by node"
     ).format(place)
-    statements = []
-    for model, kept in connection.execute(query, [list(done), list(left)]):
+    long: list[Statement] = []
+    short: list[Statement] = []
+    for model, parents, kept in connection.execute(query, [list(done), list(left)]):
         statement = msgspec.json.decode(kept, type=Statement)
-        key = done[model].key if model in done and statement.name not in failed else None
-        if key:
-            sql_of_changes = statement.sql.replace(_mark(key), _condition(connection, prefix, key, None))
-            statement = msgspec.structs.replace(statement, sql=sql_of_changes)
-        statements.append(statement)
-    running = {team(partial(_test, statement)) for statement in statements}
+        if statement.name not in failed:
+            of_changes = _cut_down(connection, prefix, statement.sql, model, {p: done[p] for p in parents if p in done})
+            statement = msgspec.structs.replace(statement, sql=of_changes)
+        is_long = model in done and not is_small(done[model].rows)
+        (long if is_long else short).append(statement)
+    running = {team(partial(_test, [statement])) for statement in long}
+    running |= {team(partial(_test, short[start : start + _AT_ONCE])) for start in range(0, len(short), _AT_ONCE)}
     while running:
         finished, running = wait(running, timeout=_WAIT_S, return_when=FIRST_COMPLETED)
-        yield from (future.result() for future in finished)
+        yield from chain.from_iterable(future.result() for future in finished)
 
 
 @contextmanager
 def a_team(database: CanConnect) -> Iterator[Team]:
-    """`team(work)`: `work` is done over one of a few connections, soon. An exception meanwhile ends all of it."""
+    """Connections to `database`; an exception meanwhile ends what they do."""
     idle: SimpleQueue[Connection] = SimpleQueue()
     opened: list[Connection] = []
     begun: list[Future[Any]] = []
 
-    def do(work: Callable[[Connection], NodeResult]) -> NodeResult:
+    def do(work: Callable[[Connection], T]) -> T:
         try:
             connection = idle.get_nowait()
         except Empty:
@@ -304,7 +318,7 @@ def a_team(database: CanConnect) -> Iterator[Team]:
         finally:
             idle.put(connection)
 
-    def team(work: Callable[[Connection], NodeResult]) -> Future[NodeResult]:
+    def team(work: Callable[[Connection], T]) -> Future[T]:
         future = pool.submit(do, work)
         begun.append(future)
         return future
@@ -328,25 +342,34 @@ def a_team(database: CanConnect) -> Iterator[Team]:
 def _change(prefix: str, change: Change, statement: Statement, connection: Connection) -> NodeResult:
     began = time.monotonic()
     try:
-        return _result(statement, "success", _apply(connection, prefix, change, statement.sql), None, began)
+        rows = _apply(connection, prefix, change, statement.sql)
     except psycopg.Error as error:
         if connection.broken:
             raise
-        return _result(statement, "error", None, str(error), began)
+        return _result(statement, "error", None, str(error), time.monotonic() - began)
+    return _result(statement, "success", rows, None, time.monotonic() - began)
 
 
-def _test(statement: Statement, connection: Connection) -> NodeResult:
+def _test(statements: Sequence[Statement], connection: Connection) -> list[NodeResult]:
+    """The results of these tests, asked at once: to ask takes longer than most answers."""
     began = time.monotonic()
     try:
-        row = connection.execute(statement.sql.encode()).fetchone()
+        query = ", ".join(f"(\n{statement.sql}\n)" for statement in statements)
+        [counts] = connection.execute(f"select {query}".encode()).fetchall()
     except psycopg.Error as error:
         if connection.broken:
             raise
-        return _result(statement, "error", None, str(error), began)
-    found = int(row[0]) if row else 0
+        if len(statements) > 1:
+            return [_test([statement], connection)[0] for statement in statements]
+        return [_result(statements[0], "error", None, str(error), time.monotonic() - began)]
+    each_s = (time.monotonic() - began) / len(statements)
+    return [_found(statement, int(count), each_s) for statement, count in zip(statements, counts, strict=True)]
+
+
+def _found(statement: Statement, found: int, duration_s: float) -> NodeResult:
     level = "warn" if statement.severity == "warn" else "fail"
     message = f"Got {found} result{'s' if found != 1 else ''}, configured to {level} if != 0" if found else None
-    return _result(statement, level if found else "pass", found, message, began)
+    return _result(statement, level if found else "pass", found, message, duration_s)
 
 
 def _apply(connection: Connection, prefix: str, change: Change, rows: str) -> int:
@@ -355,25 +378,49 @@ def _apply(connection: Connection, prefix: str, change: Change, rows: str) -> in
     names: dict[str, sql.Composable] = {
         "table": table, "changed": changed(prefix, change.key or ""), "key": sql.Identifier(change.key or "")
     }  # fmt: skip
-    with connection.transaction():
-        if change.key is None:
-            deleted = connection.execute(sql.SQL("delete from {table}").format(**names)).rowcount
-        else:
-            rows = rows.replace(_mark(change.key), _condition(connection, prefix, change.key, change.group))
-            query = "delete from {table} where {key} = any(array(select {key} from {changed}{of_group}))"
-            names["of_group"] = _of_group("{group} in (kind, was)", change.group)
-            deleted = connection.execute(sql.SQL(query).format(**names)).rowcount
-        statement = f"insert into {table.as_string(connection)} (\n{rows}\n)"
-        inserted = connection.execute(statement.encode()).rowcount
-        if max(deleted, inserted) * _ANALYZED > change.rows:
-            connection.execute(sql.SQL("analyze {table}").format(**names))
+    delete: LiteralString = "delete from {table}"
+    if change.key is not None:
+        rows = rows.replace(_mark(change.key), _condition(connection, prefix, change.key, change.group))
+        delete = "delete from {table} where {key} = any(array(select {key} from {changed}{of_group}))"
+        names["of_group"] = _of_group("{group} in (kind, was)", change.group)
+    # Sent as one, they are one transaction.
+    both = sql.SQL(delete + "; insert into {table} (\n").format(**names).as_string(connection) + f"{rows}\n)"
+    cursor = connection.execute(both.encode())
+    deleted = cursor.rowcount
+    cursor.nextset()
+    inserted = cursor.rowcount
+    if max(deleted, inserted) * _ANALYZED > change.rows:
+        connection.execute(sql.SQL("analyze {table}").format(**names))
     return inserted if change.key is None else change.rows - deleted + inserted
 
 
-def _condition(connection: Connection, prefix: str, key: str, group: str | None) -> str:
+def _cut_down(connection: Connection, prefix: str, statement: str, model: str, done: Mapping[str, Change]) -> str:
+    """The SQL of a test of `model` for what may come out otherwise now; `done`: what changed of the models it reads.
+
+    Marks of a column stand for what that points to: another table's cases or submissions.
+    """
+    marks = _MARK.findall(statement)
+    if not all(change.key in {key for key, _ in marks} for change in done.values()):
+        return statement
+
+    def condition(mark: re.Match[str]) -> str:
+        key, column = mark.groups()
+        changed_so = {name for name, change in done.items() if change.key == key}
+        if column:
+            return _condition(connection, prefix, key, None, column) if changed_so - {model} else "false"
+        group = done[model].group if model in done else None
+        return _condition(connection, prefix, key, group) if changed_so else "false"
+
+    return _MARK.sub(condition, statement)
+
+
+def _condition(connection: Connection, prefix: str, key: str, group: str | None, column: str | None = None) -> str:
     """The condition of `is_wanted` when only changes are. An array and no join: it is looked up by index, through every view."""
-    condition = sql.SQL("{key} = any(array(select {key} from {changed}{of_group}))").format(
-        key=sql.Identifier(key), changed=changed(prefix, key), of_group=_of_group("kind = {group}", group)
+    condition = sql.SQL("{column} = any(array(select {key} from {changed}{of_group}))").format(
+        column=sql.Identifier(column or key),
+        key=sql.Identifier(key),
+        changed=changed(prefix, key),
+        of_group=_of_group("kind = {group}", group),
     )
     return condition.as_string(connection)
 
@@ -392,7 +439,7 @@ def _name(unique_id: str) -> str:
     return unique_id.rpartition(".")[2]
 
 
-def _result(statement: Statement, status: str, rows: int | None, message: str | None, began: float) -> NodeResult:
+def _result(statement: Statement, status: str, rows: int | None, message: str | None, duration_s: float) -> NodeResult:
     return NodeResult(
         unique_id=statement.unique_id,
         name=statement.name,
@@ -401,7 +448,7 @@ def _result(statement: Statement, status: str, rows: int | None, message: str | 
         message=message,
         relation=None,
         rows=rows,
-        duration_s=time.monotonic() - began,
+        duration_s=duration_s,
         attached_node=statement.attached_node,
         severity=statement.severity,
     )

@@ -23,13 +23,14 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 ColumnFacts = Mapping[str, Mapping[str, Any]]
 
 _TABLE = "explorer_columns"
+_NUL = "\\u0000"
 _decode = msgspec.json.Decoder(dict[str, dict[str, Any]]).decode
 
 
 def write(connection: Connection, prefix: str, tables: "Iterable[GeneratedTable]") -> None:
     """Keep the facts of `tables`; those of other tables that still exist stay, as a retired table keeps its rows."""
     place = sql.Identifier(f"{prefix}_staging", _TABLE)
-    rows = [(table.name, json.dumps(_facts(table), ensure_ascii=True)) for table in tables]
+    rows = [(table.name, _as_json(_facts(table))) for table in tables]
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(
             sql.SQL("create table if not exists {} (relation text primary key, columns jsonb not null)").format(place)
@@ -68,8 +69,17 @@ def _facts(table: "GeneratedTable") -> dict[str, dict[str, Any]]:
             options = [_filled(option.to_dict()) for option in column.options]
             facts = {"path": list(column.path), "question_type": column.question_type, "label": column.label}
             words = {"translations": dict(column.translations), "options": options}
-            found[column.name] = storable(_filled({**facts, **words}))
+            found[column.name] = _filled({**facts, **words})
     return found
+
+
+def _as_json(facts: dict[str, Any]) -> str:
+    """As PostgreSQL takes it. To look into every text takes ten times as long as to write them, and hardly any is unusual."""
+    try:
+        text = msgspec.json.encode(facts).decode()
+    except UnicodeEncodeError:
+        text = _NUL
+    return json.dumps(storable(facts), ensure_ascii=True) if _NUL in text else text
 
 
 def _filled(facts: dict[str, Any]) -> dict[str, Any]:

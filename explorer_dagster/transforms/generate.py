@@ -8,12 +8,13 @@ keeps it when another that would like it comes along. Blank answers are NULL. A 
 database is continued in another one with the same key.
 """
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count as count_from
 from typing import Literal
+
+from msgspec.structs import replace
 
 from explorer_dagster.commcare.structure import Form, Option, Question, Structure
 from explorer_dagster.identifiers import identifier, short_hash, unique_identifiers
@@ -45,7 +46,6 @@ _TEXT_BYTES = 24
 _BYTES = {"bigint": 12, "double precision": 12, "timestamptz": 12, "time": 12, "date": 6, "boolean": 1}
 _MAX_DESCRIPTION = 900
 _MAX_OPTIONS = 25
-_SPACE = re.compile(r"\s+")
 
 _TYPES: Mapping[Kind, tuple[str, str]] = {
     "integer": ("bigint", "safe_bigint"),
@@ -350,13 +350,13 @@ def _repeat_table(
         **_FORM_KEYS,
     }
     keys["repeat_index"] = ("bigint", "Position of the repetition, from 1.")
-    around, parent = "", (["form_id"], f"ref('{form_table}')", "form_id")
+    around, parent = "", (["form_id"], form_table, "form_id")
     if len(chain) > 1:
         outer = names["/".join(chain[-2])]
         keys["parent_index"] = ("bigint", "Position of the repetition around this one.")
         keys["parent_repeat_id"] = ("text", f"repeat_id of the repetition around this one, in {outer}.")
         around = f" It lies in the repeat group {_one_line('/'.join(chain[-2]))} ({outer}, by parent_repeat_id)."
-        parent = (["parent_repeat_id"], f"ref('{outer}')", "repeat_id")
+        parent = (["parent_repeat_id"], outer, "repeat_id")
     memory = profile.memory("repeat", source)
     fields = _answer_fields(form, path, name, profile, memory)
     key_columns = [GeneratedColumn(key, kind, about) for key, (kind, about) in keys.items()]
@@ -515,7 +515,7 @@ def _about(question: Question) -> str:
 
 
 def _one_line(text: str) -> str:
-    return _SPACE.sub(" ", text).strip()
+    return " ".join(text.split())
 
 
 # Names and parts
@@ -665,7 +665,7 @@ def _table(
         _one_line(about),
         columns,
         key=key,
-        indexes=["repeat_id", "form_id"] if kind == "repeat" else [key],
+        rows_of="case_id" if kind == "case_type" else "form_id",
         meta={**origin, "app_ids": app_ids},
         parent=parent,
     )

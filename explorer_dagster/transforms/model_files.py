@@ -5,8 +5,9 @@ computes what depends on typed values. Names that begin with `_` are its own: no
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from explorer_dagster.commcare.structure import Option
 from explorer_dagster.transforms.sql_text import description as yaml_text
@@ -21,8 +22,7 @@ _ABOUT_UNFIT = (
 )
 
 
-@dataclass(frozen=True)
-class GeneratedColumn:
+class GeneratedColumn(msgspec.Struct, frozen=True):
     """One column. `path`: keys below the form's root, or the case property; None for key columns. `label`, `translations`,
     `options`: the question's own words, as upstream wrote them. `question_type`: CommCare's name of it, None when no question
     stands behind the column. The rest is SQL, empty where it does not apply."""
@@ -32,16 +32,16 @@ class GeneratedColumn:
     description: str
     path: Path | None = None
     label: str | None = None
-    translations: dict[str, str] = field(default_factory=dict)
+    translations: dict[str, str] = {}
     options: tuple[Option, ...] = ()
     question_type: str | None = None
-    text: str = field(default="", repr=False)
+    text: str = ""
     """The text value, of the row's JSON. Without it, and without `value`, the column is taken as it is."""
-    cast: str = field(default="", repr=False)
+    cast: str = ""
     """The typed value, with macro calls; `{text}` stands for the text value."""
-    value: str = field(default="", repr=False)
+    value: str = ""
     """The value, of the typed columns of the row."""
-    misfit: str = field(default="", repr=False)
+    misfit: str = ""
     """Whether the value does not fit; of the typed columns, `{text}` stands for the text value."""
 
 
@@ -84,26 +84,29 @@ def properties_file(
     columns: Sequence[GeneratedColumn],
     *,
     key: str,
-    indexes: Sequence[str],
+    rows_of: str,
     meta: Mapping[str, Any],
     parent: tuple[Sequence[str], str, str] | None,
 ) -> str:
-    """The dbt properties of a model, YAML. `parent`: columns that point to another table, that table (a name, or a call of
-    `ref` where it is not built before this one anyway), and its key."""
+    """The dbt properties of a model, YAML. `rows_of`: column with the case or submission that a row comes from. `parent`: columns
+    that point to another table, that model, and its key."""
     # The origin of the columns stands once per model: dbt takes twice as long over `meta` of each column.
     origin = {column.name: "/".join(column.path) for column in columns if column.path is not None}
-    tests: list[dict[str, Any]] = [{"primary_key": {"arguments": {"columns": [key]}}}]
+    origin_of_row = {"rows_of": rows_of} if rows_of != key else {}
+    tests: list[dict[str, Any]] = [{"primary_key": {"arguments": {"columns": [key], **origin_of_row}}}]
     counts_misfits = any(column.name == UNFIT for column in columns)
     if counts_misfits or parent:
-        arguments: dict[str, Any] = {"misfits": counts_misfits}
+        arguments: dict[str, Any] = {"misfits": counts_misfits, "rows_of": rows_of}
         if parent:
-            arguments |= {"columns": list(parent[0]), "parent": parent[1], "parent_key": parent[2]}
+            arguments |= {"columns": list(parent[0]), "parent": f"ref('{parent[1]}')", "parent_key": parent[2]}
         tests.append({"values_fit": {"arguments": arguments}})
     model = {
         "name": name,
         "description": yaml_text(about),
         "config": {
-            "indexes": [{"columns": [column]} for column in indexes],
+            "indexes": [
+                {"columns": [column]} for column in dict.fromkeys((key, rows_of, *(parent[0] if parent else ())))
+            ],
             "meta": _as_yaml({**meta, "columns": origin}),
         },
         "data_tests": tests,

@@ -23,9 +23,9 @@ closed as (
 
 ),
 
-acted as (
+acted as materialized (
 
-    select distinct
+    select
         cases.case_type,
         (forms.received_on at time zone 'UTC')::date as day,
         form_cases.case_id,
