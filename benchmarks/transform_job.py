@@ -1,6 +1,5 @@
 """Ours, as a worker does it: a transform by need or of everything. Apart from `worker`, whose other jobs need no dbt."""
 
-import gc
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from explorer_dagster.transforms.misfits import count_misfits
 from explorer_dagster.transforms.project import prepare
 from explorer_dagster.transforms.refresh import refresh
 from explorer_dagster.transforms.runner import NodeResult
+from explorer_dagster.warm_pool import settle
 
 EVERYTHING = "everything"
 
@@ -30,8 +30,7 @@ class TransformJob:
         self._login = self._connections.tenant(job["user"], job["password"])
         warm_up(self._settings)
         self._static = static_manifest(self._settings)
-        gc.collect()
-        gc.freeze()
+        settle()
 
     def __call__(self, run_id: str) -> dict[str, Any]:
         """Build what is stale, or all models when `run_id` says EVERYTHING."""

@@ -42,6 +42,7 @@ MODULES = (
     "dbt.adapters.postgres",
 )
 STALE = b"stale"
+_GC_THRESHOLDS = (10_000, 20, 20)
 _REQUEST_TIMEOUT_S = 5.0
 _END_GRACE_S = 15.0
 _MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
@@ -69,6 +70,14 @@ def fingerprint(settings: Settings) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def settle() -> None:
+    """What is there now stays, and is not looked through for garbage any more; what comes is looked through seldom: a run's
+    process ends with it."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+
+
 def serve(settings: Settings) -> None:
     """Import, listen, fork per request, until the code on disk has changed or until SIGTERM, which ends the workers too."""
     path = socket_path(settings.home)
@@ -83,8 +92,7 @@ def serve(settings: Settings) -> None:
     tls_context()
     if (threads := _threads()) > 1:
         raise SystemExit(f"{threads} threads after the imports: a process with threads must not fork workers.")
-    gc.collect()
-    gc.freeze()
+    settle()
     workers: set[int] = set()
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(_listen(path))

@@ -1,25 +1,25 @@
 {#-
   Tables are built beside the old one, with indexes, comments and statistics, and put in its place in one transaction:
   readers see the old rows or the new ones. Dependents of the old table are never dropped along with it: the model then fails and the
-  old table stays. Few statements and macro calls, since dbt's own overhead is most of a small tenant's build.
+  old table stays. Few statements and macro calls, since dbt's own overhead is most of a small tenant's build: each transaction begins by
+  itself and ends with its last statement.
 -#}
 {% materialization table, adapter='postgres' %}
   {%- set existing = load_cached_relation(this) -%}
   {%- set target_relation = this.incorporate(type='table') -%}
-  {%- set intermediate = make_intermediate_relation(target_relation) -%}
-  {%- set left_over = load_cached_relation(intermediate) -%}
-  {%- if left_over is not none -%}
-    {% do adapter.drop_relation(left_over) %}
-  {%- endif -%}
-
-  {% call statement('main') -%}
+  {%- set intermediate = target_relation.incorporate(path={'identifier': this.identifier ~ '__dbt_tmp'}) -%}
+  {%- set rows -%}
+    drop table if exists {{ intermediate }};
     create table {{ intermediate }} as (
     {{ sql }}
     )
-  {%- endcall %}
-  {% call statement('swap') -%}
+  {%- endset -%}
+  {%- set response, nothing = adapter.execute(rows) -%}
+  {%- do store_result('main', response=response, agate_table=nothing) -%}
+  {%- set swap -%}
     {% for index in config.get('indexes', []) -%}
-    {{ get_create_index_sql(intermediate, index) }};
+    {%- set index = adapter.parse_index(index) -%}
+    create {{ 'unique' if index.unique }} index on {{ intermediate }} {{ 'using ' ~ index.type if index.type }} ({{ index.columns | join(', ') }});
     {% endfor -%}
     {% if 'unfit_columns' in model.columns -%}
     create index on {{ intermediate }} ({{ adapter.quote((model.columns.values() | first).name) }}) where unfit_columns is not null;
@@ -29,10 +29,11 @@
     {% if existing is not none -%}
     {{ lock_without_blocking_readers(existing) }}
     drop {{ existing.type }} {{ existing }};
-    {%- endif %}
+    {% endif -%}
     alter table {{ intermediate }} rename to {{ adapter.quote(target_relation.identifier) }};
-  {%- endcall %}
-  {{ adapter.commit() }}
+    commit
+  {%- endset -%}
+  {%- do adapter.add_query(swap, auto_begin=False) -%}
   {{ return({'relations': [target_relation]}) }}
 {% endmaterialization %}
 
@@ -40,7 +41,7 @@
 {% materialization view, adapter='postgres' %}
   {%- set existing = load_cached_relation(this) -%}
   {%- set target_relation = this.incorporate(type='view') -%}
-  {% call statement('main') -%}
+  {%- set replacement -%}
     {% if existing is not none -%}
     drop {{ existing.type }} {{ existing }};
     {% endif -%}
@@ -48,9 +49,28 @@
     {{ sql }}
     );
     {{ comments(target_relation, 'view') }}
-  {%- endcall %}
-  {{ adapter.commit() }}
+    commit
+  {%- endset -%}
+  {%- set response, nothing = adapter.execute(replacement) -%}
+  {%- do store_result('main', response=response, agate_table=nothing) -%}
   {{ return({'relations': [target_relation]}) }}
+{% endmaterialization %}
+
+{#- Tests that keep nothing and are not limited, asked without the steps that would need; dbt's own way for the others. -#}
+{% materialization test, adapter='postgres' %}
+  {%- if should_store_failures() or config.get('limit') is not none or config.get('sql_header') -%}
+    {{ return(materialization_test_default()) }}
+  {%- endif -%}
+  {%- set failures = config.get('fail_calc') -%}
+  {%- set query -%}
+    select {{ failures }} as failures, {{ failures }} {{ config.get('warn_if') }} as should_warn, {{ failures }} {{ config.get('error_if') }} as should_error
+    from (
+    {{ sql }}
+    ) as found
+  {%- endset -%}
+  {%- set response, found = adapter.execute(query, fetch=True) -%}
+  {%- do store_result('main', response=response, agate_table=found) -%}
+  {{ return({'relations': []}) }}
 {% endmaterialization %}
 
 {#- The descriptions of the model and its columns as comments in the database. -#}

@@ -45,8 +45,8 @@ _PACKAGE = "explorer"
 # fmt: off
 _MACROS_OF_DBT = frozenset((
     "default__get_limit_sql", "default__get_test_sql", "default__get_where_subquery",
-    "get_create_index_sql", "get_limit_subquery_sql", "get_test_sql", "get_where_subquery",
-    "list_relations_without_caching", "list_schemas", "load_cached_relation", "make_intermediate_relation",
+    "get_limit_subquery_sql", "get_test_sql", "get_where_subquery",
+    "list_relations_without_caching", "list_schemas", "load_cached_relation",
     "materialization_test_default", "postgres__get_create_index_sql", "postgres__get_relations",
     "postgres__list_relations_without_caching", "postgres__list_schemas", "postgres__make_intermediate_relation",
     "postgres__make_relation_with_suffix", "should_store_failures", "statement",
@@ -317,12 +317,15 @@ def _leave_out_macros(manifest: Any) -> None:
     adapter = ("dbt.adapters.base.impl", "dbt.adapters.sql.impl", "dbt.adapters.postgres.impl")
     constants = [vars(importlib.import_module(name)).items() for name in adapter]
     named = {value for found in constants for name, value in found if name.endswith("_MACRO_NAME")}
+    left, kept = dict(manifest.macros), {}
+    reached = [key for key, macro in left.items() if macro.package_name not in _DBT_PACKAGES]
+    own = {left[key].name for key in reached}
     for node in manifest.nodes.values():
         # Hooks and conditions stand in the configuration, arguments of a test in its metadata.
         named.update(_WORD.findall(f"{node.raw_code} {node.config} {getattr(node, 'test_metadata', '')}"))
-        named.update(f"materialization_{node.config.materialized}_{of}" for of in _DISPATCHED)
-    left, kept = dict(manifest.macros), {}
-    reached = [key for key, macro in left.items() if macro.package_name not in _DBT_PACKAGES]
+        materializations = {f"materialization_{node.config.materialized}_{of}" for of in _DISPATCHED}
+        # The project's own goes before dbt's.
+        named.update(materializations if own.isdisjoint(materializations) else ())
     while reached:
         for key in reached:
             kept[key] = left.pop(key)
@@ -427,20 +430,32 @@ def _invoke(arguments: list[str], manifest: Any, collected: _Collector) -> Any:
 
 @contextlib.contextmanager
 def _only_ends() -> Iterator[None]:
-    """Nobody hears of dbt's other events, some twenty for each node; to write them takes it a tenth of a run."""
+    """Nobody hears of dbt's other events, some twenty for each node: to fill them in and write them takes a quarter of a run."""
+    from dbt_common.events.base_types import BaseEvent, ErrorLevel, WarnLevel
     from dbt_common.events.event_manager import EventManager
     from dbt_common.events.event_manager_client import ctx_set_event_manager, get_event_manager
 
+    def is_end(event: BaseEvent) -> bool:
+        return type(event).__name__ == _NODE_FINISHED
+
+    def fill_in(self: BaseEvent, *arguments: Any, **named: Any) -> None:
+        if is_end(self) or isinstance(self, (WarnLevel, ErrorLevel)):
+            as_ever(self, *arguments, **named)
+        else:
+            self.pb_msg = getattr(self.PROTO_TYPES_MODULE, type(self).__name__)()
+
     class OnlyEnds(EventManager):
         def fire_event(self, e: Any, *arguments: Any, **named: Any) -> None:
-            if type(e).__name__ == _NODE_FINISHED or named.get("force_warn_or_error_handling"):
+            if is_end(e) or named.get("force_warn_or_error_handling"):
                 super().fire_event(e, *arguments, **named)
 
-    before = get_event_manager()
+    as_ever, before = BaseEvent.__init__, get_event_manager()
     ctx_set_event_manager(OnlyEnds())
+    BaseEvent.__init__ = fill_in  # type: ignore[method-assign]
     try:
         yield
     finally:
+        BaseEvent.__init__ = as_ever  # type: ignore[method-assign]
         ctx_set_event_manager(before)
 
 

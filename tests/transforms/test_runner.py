@@ -84,6 +84,23 @@ def test_one_failing_model_fails_alone(make_project: Callable[..., tuple[Worksho
     assert {node.name for node in result.failed} == {"bad", "below"}
 
 
+def test_dbt_is_afterwards_as_it_was(make_project: Callable[..., tuple[Workshop, TenantProject]]) -> None:
+    from dbt.adapters.events.types import SQLQuery
+    from dbt_common.events.event_manager_client import get_event_manager
+
+    before = get_event_manager()
+    workshop, project = make_project(good="select 1 as id", bad="select 1 / 0 as id")
+
+    def interrupt(_: NodeResult) -> None:
+        raise Interrupt
+
+    assert workshop.run(project).results
+    with pytest.raises(Interrupt):
+        workshop.run(project, on_result=interrupt)
+    assert get_event_manager() is before
+    assert SQLQuery(conn_name="x", sql="select 1").sql == "select 1"
+
+
 def test_dbt_sees_its_own_login_and_nothing_else(
     make_project: Callable[..., tuple[Workshop, TenantProject]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
