@@ -1,8 +1,9 @@
 """How are tables brought up to date without dbt? By the SQL that dbt compiled when it built them, run for what changed.
 
-A model whose rows all come from one case or submission each says so (macro `is_wanted`): the rows of changed ones are taken out
-and put in again. A small table of any other kind is written anew. Either is one transaction that keeps the table: readers see the
-rows before or after and wait for nothing. The tests of these tables, and those that look into them, run as dbt compiled them.
+A model whose rows all come from one case, one submission or the submissions of one day each says so (macro `is_wanted`): the rows
+of changed ones are taken out and put in again. A small table of any other kind is written anew. Either is one transaction that
+keeps the table: readers see the rows before or after and wait for nothing. The tests of these tables, and those that look into
+them, run as dbt compiled them.
 
 Which models this can be done for is decided by `builds`; a definition that changed is dbt's again.
 """
@@ -32,11 +33,22 @@ T = TypeVar("T")
 # Of a model that could not be brought up to date, and why.
 OnFailure = Callable[[str, str], None]
 
-# By key of changes: the raw table, the mart that tells what its rows were before, and there and here what tables are cut by.
-_SOURCES = {
-    "case_id": ("raw_cases", "cases", "case_type", "r.case_type"),
-    "form_id": ("raw_forms", "forms", "xmlns", "r.record #>> '{form,@xmlns}'"),
+# By key of changes: the raw table, and the mart that tells what its rows were before.
+_SOURCES = {"case_id": ("raw_cases", "cases"), "form_id": ("raw_forms", "forms"), "day": ("raw_forms", "forms")}
+# Which case types or forms the cases and submissions that changed have and had; and the days that such submissions have and had.
+_GATHER: Mapping[str, LiteralString] = {
+    "case_id": "select r.case_id, r.case_type as kind, m.case_type as was from {raw} r left join {mart} m using (case_id)",
+    "form_id": "select r.form_id, r.record #>> '{{form,@xmlns}}' as kind, m.xmlns as was"
+    " from {raw} r left join {mart} m using (form_id)",
+    "day": "select distinct coalesce((moment at time zone 'UTC')::date, '-infinity') as day, null as kind, null as was"
+    " from {raw} r left join {mart} m using (form_id) cross join unnest(array[r.received_on, m.received_on]) as moment",
 }
+_NO_MART = sql.SQL(
+    "(select null::text as case_id, null::text as case_type, null::text as form_id, null::text as xmlns,"
+    " null::timestamptz as received_on where false)"
+)
+# How a table says it, where not as the changes do: submissions without a day are of none there.
+_IN_TABLE: Mapping[str, LiteralString] = {"day": "coalesce(day, '-infinity')"}
 _TABLE = "explorer_statements"
 _CHANGED = "explorer_changed_"
 # Where more has changed, the table is built as a whole: it costs less, and leaves no dead rows behind.
@@ -107,26 +119,22 @@ class Changes:
 
     def gather(self, key: str, since: Iterable[str]) -> None:
         """Those since the earliest of these moments, by the loader's clock."""
-        raw, mart, column, group = _SOURCES[key]
-        was: sql.Composable = sql.SQL("null::text")
-        if mart in self._marts:
-            was = sql.SQL("(select m.{} from {} m where m.{key} = r.{key} limit 1)").format(
-                sql.Identifier(column), sql.Identifier(f"{self._prefix}_marts", mart), key=sql.Identifier(key)
-            )
+        raw, mart = _SOURCES[key]
         names = {
             "table": changed(self._prefix, key),
-            "key": sql.Identifier(key),
             "raw": sql.Identifier(f"{self._prefix}_raw", raw),
-            "group": sql.SQL(group),
-            "was": was,
+            "mart": sql.Identifier(f"{self._prefix}_marts", mart) if mart in self._marts else _NO_MART,
             "since": sql.SQL("least({})").format(
                 sql.SQL(", ").join(sql.SQL("{}::timestamptz").format(sql.Literal(moment)) for moment in since)
             ),
         }
         for statement in (
             "drop table if exists {table}",
-            "create unlogged table {table} as select r.{key}, {group} as kind, {was} as was from {raw} r"
-            " where _loaded_at > {since} or _deleted_at > {since}",
+            "create unlogged table {table} as "
+            + _GATHER[key]
+            + " where r._loaded_at > {since} or r._deleted_at > {since}",
+            "create index on {table} (kind)",
+            "create index on {table} (was)",
             "analyze {table}",
         ):
             self._connection.execute(sql.SQL(statement).format(**names))
@@ -375,22 +383,20 @@ def _found(statement: Statement, found: int, duration_s: float) -> NodeResult:
 def _apply(connection: Connection, prefix: str, change: Change, rows: str) -> int:
     """How many rows the table has then."""
     table = sql.Identifier(*change.relation)
-    names: dict[str, sql.Composable] = {
-        "table": table, "changed": changed(prefix, change.key or ""), "key": sql.Identifier(change.key or "")
-    }  # fmt: skip
-    delete: LiteralString = "delete from {table}"
+    those: sql.Composable = sql.SQL("")
     if change.key is not None:
         rows = rows.replace(_mark(change.key), _condition(connection, prefix, change.key, change.group))
-        delete = "delete from {table} where {key} = any(array(select {key} from {changed}{of_group}))"
-        names["of_group"] = _of_group("{group} in (kind, was)", change.group)
+        of_group = _of_group("{group} in (kind, was)", change.group)
+        column = sql.SQL(_IN_TABLE[change.key]) if change.key in _IN_TABLE else sql.Identifier(change.key)
+        those = sql.SQL(" where ") + _among(prefix, change.key, column, of_group)
     # Sent as one, they are one transaction.
-    both = sql.SQL(delete + "; insert into {table} (\n").format(**names).as_string(connection) + f"{rows}\n)"
-    cursor = connection.execute(both.encode())
+    delete = sql.SQL("delete from {table}{those}; insert into {table}").format(table=table, those=those)
+    cursor = connection.execute(f"{delete.as_string(connection)} (\n{rows}\n)".encode())
     deleted = cursor.rowcount
     cursor.nextset()
     inserted = cursor.rowcount
     if max(deleted, inserted) * _ANALYZED > change.rows:
-        connection.execute(sql.SQL("analyze {table}").format(**names))
+        connection.execute(sql.SQL("analyze {}").format(table))
     return inserted if change.key is None else change.rows - deleted + inserted
 
 
@@ -415,14 +421,19 @@ def _cut_down(connection: Connection, prefix: str, statement: str, model: str, d
 
 
 def _condition(connection: Connection, prefix: str, key: str, group: str | None, column: str | None = None) -> str:
-    """The condition of `is_wanted` when only changes are. An array and no join: it is looked up by index, through every view."""
-    condition = sql.SQL("{column} = any(array(select {key} from {changed}{of_group}))").format(
-        column=sql.Identifier(column or key),
-        key=sql.Identifier(key),
-        changed=changed(prefix, key),
-        of_group=_of_group("kind = {group}", group),
-    )
-    return condition.as_string(connection)
+    """The condition of `is_wanted` when only changes are."""
+    of_group = _of_group("kind = {group}", group)
+    return _among(prefix, key, sql.Identifier(column or key), of_group).as_string(connection)
+
+
+def _among(prefix: str, key: str, column: sql.Composable, of_group: sql.Composable) -> sql.Composable:
+    """Whether `column` is among the changes. An array and no join: it is looked up by index, through every view; days have no
+    index."""
+    condition: LiteralString = "{column} = any(array(select {key} from {changed}{of_group}))"
+    if key == "day":
+        condition = "{column} in (select {key} from {changed}{of_group})"
+    names = {"column": column, "key": sql.Identifier(key), "changed": changed(prefix, key), "of_group": of_group}
+    return sql.SQL(condition).format(**names)
 
 
 def _of_group(condition: LiteralString, group: str | None) -> sql.Composable:

@@ -24,7 +24,7 @@ from tests.transforms.conftest import DBT_PROJECT, RAW_TABLES, Workshop
 
 XMLNS = ("http://openrosa.org/formdesigner/visit", "http://openrosa.org/formdesigner/it's a \"survey\" /*'form_id'*/")
 CASE_TYPES = ("child", "pregnancy")
-STATIC = ("cases", "forms", "form_cases")
+STATIC = ("cases", "forms", "form_cases", "form_activity", "case_activity")
 
 
 def structure() -> Structure:
@@ -111,7 +111,8 @@ class Tables:
             "sex": chosen.choice("fmx"), "child": children, "case": {"@case_id": f"c{chosen.randrange(12)}"},
         }  # fmt: skip
         record = {"id": form_id, "form": form, "metadata": {"userID": f"u{chosen.randrange(2)}"}}
-        self._put("raw_forms", "form_id", form_id, record, received_on="2024-01-01T08:30:00Z")
+        day = chosen.choice(["2024-01-01T08:30:00Z", "2024-01-02T23:59:59-05:00", "2024-02-01T00:00:00Z", None])
+        self._put("raw_forms", "form_id", form_id, record, received_on=day)
 
     def edit(self, chosen: random.Random) -> None:
         """One change as a load makes it: a record that came, changed (its type, too), went or came back."""
@@ -172,6 +173,9 @@ def test_changes_give_what_a_whole_build_gives(tables: Tables, seed: int) -> Non
         planned, results = tables.refresh()
         assert {name for name in planned.stale if planned.models[name].kind != "view"} == planned.changes.keys()
         assert not any(result.sql for result in results)
+        keys = {name: change.key for name, change in planned.changes.items()}
+        assert keys.get("form_activity", "day") == "day"
+        assert keys.get("form_cases", "form_id") == "form_id"
     changed = tables.all()
     assert changed["findings"]
     assert changed["misfits"]

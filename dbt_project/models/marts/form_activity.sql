@@ -1,12 +1,29 @@
 with
 
--- Texts instead of NULL in the keys: two sets of groups are joined below.
-submitted as (
+-- Values instead of NULL in the keys: two sets of groups are joined below.
+keyed as not materialized (
 
     select
+        form_id,
         coalesce((received_on at time zone 'UTC')::date, '-infinity') as day,
         coalesce(xmlns, '') as xmlns,
         coalesce(user_id, '') as user_id,
+        form_name,
+        username,
+        archived,
+        time_start,
+        time_end,
+        received_on
+    from {{ ref('forms') }}
+
+),
+
+submitted as (
+
+    select
+        day,
+        xmlns,
+        user_id,
         max(form_name) as form_name,
         max(username) as username,
         count(*) filter (where not archived) as submissions,
@@ -17,7 +34,8 @@ submitted as (
         filter (where not archived) as median_delay_s,
         count(*) filter (where not archived and received_on > time_end + interval '24 hours') as late_submissions,
         max(received_on) as last_received_on
-    from {{ ref('forms') }}
+    from keyed
+    where {{ is_wanted('day') }}
     group by 1, 2, 3
 
 ),
@@ -32,13 +50,13 @@ touched as (
         count(*) as cases_touched
     from (
         select distinct
-            coalesce((forms.received_on at time zone 'UTC')::date, '-infinity') as day,
-            coalesce(forms.xmlns, '') as xmlns,
-            coalesce(forms.user_id, '') as user_id,
+            keyed.day,
+            keyed.xmlns,
+            keyed.user_id,
             form_cases.case_id
         from {{ ref('form_cases') }} as form_cases
-        inner join {{ ref('forms') }} as forms on form_cases.form_id = forms.form_id
-        where not forms.archived
+        inner join keyed on form_cases.form_id = keyed.form_id
+        where not keyed.archived and {{ is_wanted('day') }}
     ) as touched_once
     group by 1, 2, 3
 
