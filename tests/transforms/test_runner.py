@@ -84,6 +84,19 @@ def test_one_failing_model_fails_alone(make_project: Callable[..., tuple[Worksho
     assert {node.name for node in result.failed} == {"bad", "below"}
 
 
+def test_tests_that_are_limited_or_keep_what_they_find_do(
+    make_project: Callable[..., tuple[Workshop, TenantProject]],
+) -> None:
+    workshop, project = make_project(numbers="select generate_series(1, 3) as number")
+    found = "select number from {{ ref('numbers') }}"
+    for name, config in {"plain": "severity='error'", "limited": "limit=2", "kept": "store_failures=true, schema='marts'"}.items():
+        _write(project.dir / "tests" / f"{name}.sql", f"{{{{ config({config}) }}}} {found}")
+    again = TenantProject(project.dir, project.target_dir, project.prefix, (), "changed", "static")
+    result = workshop.run(again)
+    assert {each.name: each.rows for each in result.failed} == {"plain": 3, "limited": 2, "kept": 3}
+    assert workshop.read("select sum(number) from kept") == [(6,)]
+
+
 def test_dbt_is_afterwards_as_it_was(make_project: Callable[..., tuple[Workshop, TenantProject]]) -> None:
     from dbt.adapters.events.types import SQLQuery
     from dbt_common.events.event_manager_client import get_event_manager
@@ -122,7 +135,7 @@ def test_an_interrupt_leaves_no_query_and_the_old_table(
     workshop, project = make_project(slow=SLOW.format(seconds=0), then="select 1 as id from {{ ref('slow') }}")
     assert workshop.run(project).success
     _write(project.dir / "models" / "marts" / "slow.sql", SLOW.format(seconds=600))
-    again = TenantProject(project.dir, project.target_dir, project.prefix, (), (), "changed", "static")
+    again = TenantProject(project.dir, project.target_dir, project.prefix, (), "changed", "static")
     caller = threading.get_ident()
 
     def interrupt() -> None:
