@@ -2,6 +2,7 @@
 
 import secrets
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,10 @@ from explorer_dagster.postgres.connections import Connections, Login
 from explorer_dagster.postgres.embedded import EmbeddedPostgres
 from explorer_dagster.postgres.provisioning import TenantNames, deprovision, new_prefix, provision
 from explorer_dagster.settings import Settings
+
+# Whoever is started in the background of a shell ignores Ctrl-C, and so would all that is started and interrupted here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
