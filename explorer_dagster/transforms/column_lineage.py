@@ -63,10 +63,8 @@ def _origins(
 ) -> Iterator[Origin]:
     mart, document = ("cases", "properties") if table.kind == "case_type" else ("forms", "form")
     if column.path is not None:
-        if column.text.startswith("nullif(indices "):
-            document = "indices"
-        yield Origin(mart, document, column.path)
-        if column.value.startswith("_attachments "):
+        yield Origin(mart, column.document or document, column.path)
+        if column.reads_attachments:
             yield Origin(mart, "attachments")
     elif column.name == "unfit_columns":
         yield Origin(mart, document)

@@ -231,6 +231,7 @@ def _index_fields(case_type: str, profile: RawProfile) -> Iterator[_Field]:
                 f"{about} of the case that index {_one_line(index)} points to.",
                 (index, part),
                 label=index,
+                document="indices",
                 text=f"nullif(indices #>> {text_array((index, part))}, '')",
             )
             columns.append((f"@{index}/{part}", f"{identifier(index, max_bytes=50)}_{part}", column))
@@ -473,6 +474,7 @@ def _url_of(column: GeneratedColumn) -> GeneratedColumn:
         description=f"Where the server keeps the file; NULL when it was not submitted. {column.description}"[
             :_MAX_DESCRIPTION
         ],
+        reads_attachments=True,
         text="",
         value="_attachments -> {of} ->> 'url'",
     )

@@ -35,6 +35,9 @@ class GeneratedColumn(msgspec.Struct, frozen=True):
     translations: dict[str, str] = {}
     options: tuple[Option, ...] = ()
     question_type: str | None = None
+    document: str = ""
+    """The JSON column of the mart that `path` leads through, where that is not the answers or properties."""
+    reads_attachments: bool = False
     text: str = ""
     """The text value, of the row's JSON. Without it, and without `value`, the column is taken as it is."""
     cast: str = ""
@@ -126,8 +129,7 @@ def _as_yaml(value: Any) -> Any:
 def _select(head: str, source: str, columns: Sequence[GeneratedColumn]) -> str:
     own = {column.name: f"_{position}" for position, column in enumerate(columns) if column.cast}
     plain = [quoted(column.name) for column in columns if not column.text and not column.value and column.name != UNFIT]
-    needs_attachments = any("_attachments" in column.value for column in columns)
-    passed = [*plain, *(["_attachments"] if needs_attachments else [])]
+    passed = [*plain, *(["_attachments"] if any(column.reads_attachments for column in columns) else [])]
     texts = [f"{column.text} as {own.get(column.name) or quoted(column.name)}" for column in columns if column.text]
     untyped = [quoted(column.name) for column in columns if column.text and not column.cast]
     casts = [

@@ -7,9 +7,11 @@ environment is cut down to what dbt may read, since `env_var()` is open to every
 import contextlib
 import ctypes
 import importlib
+import multiprocessing
 import os
 import re
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -58,6 +60,7 @@ _PLAIN = frozenset(("table", "view", "test"))
 _WORD = re.compile(r"\w+")
 _NODE_FINISHED = "NodeFinished"
 _BUILD = "build"
+_MULTIPROCESSING = str(Path(multiprocessing.__file__).parent)
 _running = threading.Lock()
 # What a parsed project says in place of its tenant: profiles.yml's defaults. Parsed projects name no tenant, so that one can be
 # the start of another's.
@@ -469,13 +472,27 @@ def _next(events: "SimpleQueue[Any]") -> Any:
 def _end(thread: threading.Thread) -> None:
     """Make dbt stop as on Ctrl-C, and cancel its queries until it has."""
     deadline = time.monotonic() + _CANCEL_LIMIT_S
-    if thread.ident is not None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(KeyboardInterrupt))
+    is_told = False
     while thread.is_alive() and time.monotonic() < deadline:
         # A second interrupt must not leave queries behind.
         with contextlib.suppress(BaseException):
+            if not is_told and not _is_in_pool(thread):
+                is_told = True
+                kind = ctypes.py_object(KeyboardInterrupt)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), kind)
             _cancel_queries()
             thread.join(timeout=0.05)
+
+
+def _is_in_pool(thread: threading.Thread) -> bool:
+    """Whether dbt is about its pool of threads, whose locks an interrupt could leave taken for ever: whoever collects that pool
+    as garbage later waits for them. It is there for moments, or when all is over but for what queries end."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(_MULTIPROCESSING):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _cancel_queries() -> None:

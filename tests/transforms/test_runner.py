@@ -89,7 +89,8 @@ def test_tests_that_are_limited_or_keep_what_they_find_do(
 ) -> None:
     workshop, project = make_project(numbers="select generate_series(1, 3) as number")
     found = "select number from {{ ref('numbers') }}"
-    for name, config in {"plain": "severity='error'", "limited": "limit=2", "kept": "store_failures=true, schema='marts'"}.items():
+    configs = {"plain": "severity='error'", "limited": "limit=2", "kept": "store_failures=true, schema='marts'"}
+    for name, config in configs.items():
         _write(project.dir / "tests" / f"{name}.sql", f"{{{{ config({config}) }}}} {found}")
     again = TenantProject(project.dir, project.target_dir, project.prefix, (), "changed", "static")
     result = workshop.run(again)
