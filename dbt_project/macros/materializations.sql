@@ -1,7 +1,8 @@
 {#-
   Tables are built beside the old one, with indexes, comments and statistics, and put in its place in one transaction:
   readers see the old rows or the new ones. Dependents of the old table are never dropped along with it: the model then fails and the
-  old table stays. Few statements and macro calls, since dbt's own overhead is most of a small tenant's build: each transaction begins by
+  old table stays. Indexes get names of their own: the ones that PostgreSQL makes up are cut, and tables built at the same time could get
+  the same. Few statements and macro calls, since dbt's own overhead is most of a small tenant's build: each transaction begins by
   itself and ends with its last statement.
 -#}
 {% materialization table, adapter='postgres' %}
@@ -19,10 +20,10 @@
   {%- set swap -%}
     {% for index in config.get('indexes', []) -%}
     {%- set index = adapter.parse_index(index) -%}
-    create {{ 'unique' if index.unique }} index on {{ intermediate }} {{ 'using ' ~ index.type if index.type }} ({{ index.columns | join(', ') }});
+    create {{ 'unique' if index.unique }} index "{{ index.render(intermediate) }}" on {{ intermediate }} {{ 'using ' ~ index.type if index.type }} ({{ index.columns | join(', ') }});
     {% endfor -%}
     {% if 'unfit_columns' in model.columns -%}
-    create index on {{ intermediate }} ({{ adapter.quote((model.columns.values() | first).name) }}) where unfit_columns is not null;
+    create index "{{ local_md5(intermediate ~ ' unfit ' ~ invocation_id) }}" on {{ intermediate }} ({{ adapter.quote((model.columns.values() | first).name) }}) where unfit_columns is not null;
     {% endif -%}
     {{ comments(intermediate, 'table') }}
     analyze {{ intermediate }};

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -181,6 +182,16 @@ def test_changes_give_what_a_whole_build_gives(tables: Tables, seed: int) -> Non
     assert changed["misfits"]
     tables.refresh(by_need=False)
     assert tables.all() == changed
+
+
+def test_no_index_has_a_name_that_postgres_made_up(tables: Tables) -> None:
+    """It cuts them: nested repeats of a form with a long name, built at the same time, would get the same."""
+    schema = tables.workshop.tenant.names.schema("marts")
+    with tables.workshop.connections.admin.connect() as connection:
+        query = "select indexname, indexdef from pg_indexes where schemaname = %s"
+        names = connection.execute(query, [schema]).fetchall()
+    assert any("WHERE (unfit_columns IS NOT NULL)" in definition for _, definition in names)
+    assert [name for name, _ in names if not re.fullmatch("[0-9a-f]{32}", name)] == []
 
 
 def test_a_run_killed_in_between_is_made_good(tables: Tables) -> None:
