@@ -229,7 +229,8 @@ def keep(
 def _row(node: NodeResult, model: str, definition: str, raw_tables: list[str]) -> tuple[Any, ...]:
     statement = Statement(node.unique_id, node.name, node.resource_type, node.sql, node.attached_node, node.severity)
     parents = sorted({_name(parent) for parent in node.depends_on if parent.startswith("model.")})
-    key = next((key for key in _SOURCES if _mark(key) in node.sql), None) if node.name == model else None
+    marks = _MARK.findall(node.sql) if node.name == model else ()
+    key = next((key for key in _SOURCES if (key, "") in marks), None)
     return (node.name, model, definition, raw_tables, parents, key, msgspec.json.encode(statement).decode())
 
 
@@ -385,7 +386,8 @@ def _apply(connection: Connection, prefix: str, change: Change, rows: str) -> in
     table = sql.Identifier(*change.relation)
     those: sql.Composable = sql.SQL("")
     if change.key is not None:
-        rows = rows.replace(_mark(change.key), _condition(connection, prefix, change.key, change.group))
+        condition = _condition(connection, prefix, change.key, change.group)
+        rows = _MARK.sub(lambda mark: condition if mark.groups() == (change.key, None) else mark[0], rows)
         of_group = _of_group("{group} in (kind, was)", change.group)
         column = sql.SQL(_IN_TABLE[change.key]) if change.key in _IN_TABLE else sql.Identifier(change.key)
         those = sql.SQL(" where ") + _among(prefix, change.key, column, of_group)
@@ -439,11 +441,6 @@ def _among(prefix: str, key: str, column: sql.Composable, of_group: sql.Composab
 def _of_group(condition: LiteralString, group: str | None) -> sql.Composable:
     """What cuts the changes down to a case type or form: all are far more than one table has."""
     return sql.SQL(" where " + condition).format(group=group) if group is not None else sql.SQL("")
-
-
-def _mark(key: str) -> str:
-    """What the macro `is_wanted` writes."""
-    return f"true /*'{key}'*/"
 
 
 def _name(unique_id: str) -> str:

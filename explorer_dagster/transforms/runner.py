@@ -46,12 +46,9 @@ _CANCEL_LIMIT_S = 20.0
 _PACKAGE = "explorer"
 # fmt: off
 _MACROS_OF_DBT = frozenset((
-    "default__get_limit_sql", "default__get_test_sql", "default__get_where_subquery",
-    "get_limit_subquery_sql", "get_test_sql", "get_where_subquery",
-    "list_relations_without_caching", "list_schemas", "load_cached_relation",
-    "materialization_test_default", "postgres__get_create_index_sql", "postgres__get_relations",
-    "postgres__list_relations_without_caching", "postgres__list_schemas", "postgres__make_intermediate_relation",
-    "postgres__make_relation_with_suffix", "should_store_failures", "statement",
+    "default__get_where_subquery", "get_where_subquery", "list_relations_without_caching", "list_schemas",
+    "load_cached_relation", "postgres__get_relations", "postgres__list_relations_without_caching",
+    "postgres__list_schemas", "should_store_failures", "statement",
 ))
 # fmt: on
 _DBT_PACKAGES = frozenset(("dbt", "dbt_postgres"))
