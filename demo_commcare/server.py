@@ -57,10 +57,11 @@ def serve_in_thread(
     control_token: str | None = None,
     access_token_lifetime_s: float = 900.0,
     host: str = "127.0.0.1",
+    port: int = 0,
 ) -> Iterator[RunningServer]:
-    """Run a server on a free port in a thread of this process."""
+    """Run a server in a thread of this process, on a free port unless one is named. Raises OSError when that cannot be had."""
     app = DemoCommCare(api_key, control_token, seed, cases, access_token_lifetime_s)
-    listener = _listen(host, 0)
+    listener = _listen(host, port)
     server = _uvicorn(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="demo-commcare", daemon=True)
     thread.start()
