@@ -21,6 +21,7 @@ from typing import Any, Self
 from psycopg import sql
 
 from benchmarks.worker import benchmark_settings
+from explorer_dagster.catalog import Keyring
 from explorer_dagster.postgres.bootstrap import Connections, ensure_database
 from explorer_dagster.postgres.embedded import EmbeddedPostgres
 from explorer_dagster.postgres.provisioning import TenantNames, deprovision, new_prefix, provision
@@ -185,7 +186,9 @@ class Ground:
     def __enter__(self) -> Self:
         try:
             server = EmbeddedPostgres(self._home, fsync=self._fsync)
-            self.connections = ensure_database(benchmark_settings(self._home), server=server)
+            settings = benchmark_settings(self._home)
+            self.connections = ensure_database(settings, server=server)
+            Keyring.make(settings)
             if self._fsync:
                 self._use_log()
         except BaseException:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import logging.handlers
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,13 +45,16 @@ def open_settings() -> Settings:
 
 
 @contextlib.contextmanager
-def open_store(settings: Settings) -> Iterator[Store]:
-    """The catalog; where the platform is stopped, the embedded database runs for the length of the block."""
-    from explorer_dagster.bootstrap import prepare
+def open_store(settings: Settings, prepare: "Callable[[Settings], Connections] | None" = None) -> Iterator[Store]:
+    """The catalog; where the platform is stopped, the embedded database runs for the length of the block.
+
+    `prepare` makes sure that the database is there; by default it makes nothing. Raises DatabaseNotReady and what it raises.
+    """
+    from explorer_dagster import bootstrap
     from explorer_dagster.catalog import Catalog
 
     with _database_for_a_while(settings):
-        connections = prepare(settings)
+        connections = (prepare or bootstrap.prepare)(settings)
         catalog = Catalog.open(settings)
         try:
             yield Store(settings, catalog, connections)

@@ -232,11 +232,21 @@ def semantics_set(
 
 
 @db_app.command("upgrade")
-def db_upgrade(as_json: Json = False) -> None:
+def db_upgrade(
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over",
+            help="Also when another HOME set it up or the keys are lost: new passwords, and a new key if there is none. "
+            "Whoever holds the old ones is locked out.",
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Set up the database server and bring the catalog to the current version."""
     from explorer_cli.maintenance import upgrade_database
 
-    raise typer.Exit(upgrade_database(as_json=as_json))
+    raise typer.Exit(upgrade_database(take_over=take_over, as_json=as_json))
 
 
 @secrets_app.command("rotate")

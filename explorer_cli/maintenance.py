@@ -1,15 +1,21 @@
 """What `explorer db upgrade` and `explorer secrets rotate` do: the rare chores of an operator."""
 
+from functools import partial
+
 from explorer_cli.context import open_settings, open_store
 from explorer_cli.output import answer_json, say
 from explorer_cli.parts import database_facts
+from explorer_dagster.bootstrap import set_up
 from explorer_dagster.catalog.keyring import rotate
 
 
-def upgrade_database(*, as_json: bool) -> int:
-    """Bootstrap the server and migrate the catalog; does nothing when all is current."""
+def upgrade_database(*, take_over: bool, as_json: bool) -> int:
+    """Bootstrap the server and migrate the catalog; does nothing when all is current.
+
+    `take_over`: also of an installation that another HOME set up, which is locked out by it.
+    """
     settings = open_settings()
-    with open_store(settings):
+    with open_store(settings, partial(set_up, take_over=take_over)):
         facts = database_facts(settings)
     if as_json:
         answer_json({"database": facts, "current": True})

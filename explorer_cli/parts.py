@@ -181,10 +181,10 @@ async def _health(url: str) -> Any:
 
 def _database(settings: Settings) -> Step:
     def start() -> Mapping[str, Any]:
-        from explorer_dagster.bootstrap import prepare
+        from explorer_dagster.bootstrap import set_up
         from explorer_dagster.postgres.provisioning import align_raw_exposure
 
-        with closing(prepare(settings).admin.connect(autocommit=True)) as admin:
+        with closing(set_up(settings).admin.connect(autocommit=True)) as admin:
             align_raw_exposure(admin, settings.expose_raw)
         return {"database": database_facts(settings)}
 

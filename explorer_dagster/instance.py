@@ -24,7 +24,9 @@ POOL_OVERFLOW = 20
 class ExplorerStorage(DagsterPostgresStorage):
     """Dagster's Postgres storage in the platform's own `dagster` database.
 
-    The first process that finds no database starts and prepares it. Connections are pooled: Dagster's default opens one for
+    A database that is set up but does not run is started; none is set up here, that is for `explorer up`.
+
+    Connections are pooled: Dagster's default opens one for
     every stored event, which costs 7 ms each and dominates short runs. For the same reason the event log does not wait for the
     disk at each of its commits: a server that crashes may lose the last half second of events, never a run or its status.
     """

@@ -38,6 +38,14 @@ def webserver_token(home: Path) -> str:
     return private_secret(home / TOKEN_FILE)
 
 
+def known_webserver_token(home: Path) -> str:
+    """The same for whoever only sends it: empty when there is none. Makes nothing."""
+    try:
+        return (home / TOKEN_FILE).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
 def private_secret(path: Path) -> str:
     """The secret kept in `path`; of several processes that find it missing at once, one creates it and all read that one."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import httpx
 
 from explorer_dagster.errors import ExplorerError, TransientError
-from explorer_dagster.runtime_state import read_state, webserver_token
+from explorer_dagster.runtime_state import known_webserver_token, read_state
 from explorer_dagster.settings import Settings
 
 LOCATION = "explorer"
@@ -201,7 +201,7 @@ class DagsterClient:
 
         def token() -> str:
             secret = settings.dagster_token
-            return secret.get_secret_value() if secret else webserver_token(settings.home)
+            return secret.get_secret_value() if secret else known_webserver_token(settings.home)
 
         return cls(locate, token)
 

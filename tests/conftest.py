@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from explorer_dagster.catalog import Keyring
 from explorer_dagster.postgres.bootstrap import ensure_database
 from explorer_dagster.postgres.connections import Connections, Login
 from explorer_dagster.postgres.embedded import EmbeddedPostgres
@@ -49,7 +50,9 @@ def pg_server() -> Iterator[PgServer]:
     """The embedded server in a HOME of its own, without fsync; gone with its data at the end of the run."""
     with throwaway_home() as home:
         settings = Settings(_env_file=None, home=home, database_url=None)
-        yield PgServer(home, settings, ensure_database(settings, server=EmbeddedPostgres(home, fsync=False)))
+        connections = ensure_database(settings, server=EmbeddedPostgres(home, fsync=False))
+        Keyring.make(settings)
+        yield PgServer(home, settings, connections)
 
 
 @pytest.fixture(scope="session")

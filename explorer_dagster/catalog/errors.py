@@ -21,6 +21,12 @@ class KeyringInvalid(ExplorerError):
     code = "keyring_invalid"
 
 
+class KeyringMissing(KeyringInvalid):
+    """There are no encryption keys: neither in the settings nor under HOME."""
+
+    code = "keyring_missing"
+
+
 class KeyringMismatch(ExplorerError):
     """Something in the catalog was encrypted with a key that is not in the keyring, or for another place."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from explorer_dagster.catalog.errors import KeyringInvalid, KeyringMismatch
+from explorer_dagster.catalog.errors import KeyringInvalid, KeyringMismatch, KeyringMissing
 from explorer_dagster.runtime_state import private_secret, write_private
 from explorer_dagster.settings import Settings
 
@@ -33,23 +33,32 @@ class Keyring:
 
     @classmethod
     def load(cls, settings: Settings) -> Keyring:
-        """The keyring of the settings; a key file is made, mode 0600, when there is none.
+        """The keyring of the settings. Makes nothing.
 
         Raises:
+            KeyringMissing: there are no keys.
             KeyringInvalid: the keys are not Fernet keys, or the file cannot be read.
         """
         if settings.secret_keys is not None:
             return cls(settings.secret_keys.get_secret_value())
+        keyring = cls(path=settings.home / KEY_FILE)
+        keyring._current()
+        return keyring
+
+    @classmethod
+    def make(cls, settings: Settings) -> None:
+        """Make a key file, mode 0600, unless there are keys already.
+
+        Raises:
+            KeyringInvalid: the file cannot be made.
+        """
         path = settings.home / KEY_FILE
         try:
-            if not path.exists():
+            if settings.secret_keys is None and not path.exists():
                 private_secret(path)
                 _settle(path)
         except OSError as error:
             raise _unreadable(path, error) from None
-        keyring = cls(path=path)
-        keyring._current()
-        return keyring
 
     def encrypt(self, purpose: str, plaintext: bytes) -> bytes:
         """Ciphertext that only `decrypt` with the same purpose turns back."""
@@ -105,6 +114,8 @@ class Keyring:
             if stamp == self._stamp:
                 return
             keys = _parse(path.read_text(encoding="ascii"))
+        except FileNotFoundError:
+            raise _missing(path) from None
         except (OSError, UnicodeDecodeError) as error:
             raise _unreadable(path, error) from None
         self._keys, self._fernet, self._stamp = keys, MultiFernet([Fernet(key) for key in keys]), stamp
@@ -140,6 +151,15 @@ def _unreadable(path: Path, error: Exception) -> KeyringInvalid:
     return KeyringInvalid(
         f"The key file {path} cannot be read or made ({type(error).__name__}).",
         next_step="Restore it from a backup and run as the account that owns it.",
+    )
+
+
+def _missing(path: Path) -> KeyringMissing:
+    return KeyringMissing(
+        f"There is no {path}, and EXPLORER_SECRET_KEYS is not set: what is stored encrypted cannot be read.",
+        next_step="Bring secret.keys from the HOME or the backup of the installation, or set EXPLORER_SECRET_KEYS. "
+        "If the keys are lost for good, `explorer db upgrade --take-over` makes a new one; then remove each tenant without "
+        "--purge and add it again.",
     )
 
 

@@ -14,6 +14,7 @@ Tables are the migrations' business, tenants `provisioning`'s.
 import hashlib
 import logging
 import secrets
+from collections.abc import Iterable
 from contextlib import closing
 from importlib.resources import files
 from typing import Any
@@ -33,11 +34,12 @@ from explorer_dagster.postgres.connections import (
     admin_login,
     connections_from,
     load_connections,
+    parse_admin_url,
 )
 from explorer_dagster.postgres.embedded import EmbeddedPostgres
-from explorer_dagster.postgres.errors import DatabaseSetupFailed
+from explorer_dagster.postgres.errors import DatabaseOwnedElsewhere, DatabaseSetupFailed, DatabaseUnreachable
 from explorer_dagster.postgres.hardening import CATALOG_GROUP, HardeningReport, check_hardening, ensure_group, harden
-from explorer_dagster.postgres.state import ConnectionRecord, make_home, update_record
+from explorer_dagster.postgres.state import ConnectionRecord, make_home, read_record, update_record
 from explorer_dagster.settings import Settings
 
 __all__ = ["Connections", "Login", "bootstrap", "embedded_from", "ensure_database", "load_connections"]
@@ -45,7 +47,7 @@ __all__ = ["Connections", "Login", "bootstrap", "embedded_from", "ensure_databas
 CATALOG_SCHEMA = "catalog"
 OLDEST_SERVER = 150000
 # Raised when this module makes something new, so that servers set up by an older version are brought up to date.
-VERSION = 1
+VERSION = 2
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 log = logging.getLogger(__name__)
@@ -63,17 +65,23 @@ def embedded_from(settings: Settings) -> EmbeddedPostgres:
     )
 
 
-def ensure_database(settings: Settings, *, server: EmbeddedPostgres | None = None) -> Connections:
+def ensure_database(
+    settings: Settings, *, server: EmbeddedPostgres | None = None, take_over: bool = False
+) -> Connections:
     """Start the embedded server unless an external one is configured or it runs already, and set it up unless that is done.
 
-    `server` replaces the one that the settings describe. Safe to call from several processes at once.
+    `server` replaces the one that the settings describe. An external server that another HOME set up is refused unless
+    `take_over`; the embedded one is its HOME's own. Safe to call from several processes at once.
 
     Raises:
-        PostgresNotStartable, DatabaseNotReady, DatabaseUnreachable, DatabaseSetupFailed, SettingsInvalid.
+        DatabaseOwnedElsewhere, PostgresNotStartable, DatabaseNotReady, DatabaseUnreachable, DatabaseSetupFailed, SettingsInvalid.
     """
     make_home(settings.home)
     if settings.database_url is None:
         (server or embedded_from(settings)).start()
+        take_over = True
+    elif not take_over:
+        _refuse_without_passwords(settings)
 
     def add_passwords(record: ConnectionRecord) -> None:
         if settings.database_url is not None:
@@ -84,20 +92,21 @@ def ensure_database(settings: Settings, *, server: EmbeddedPostgres | None = Non
     # Written before the server learns them: a crash in between is mended by the next call.
     record = update_record(settings.home, add_passwords)
     admin = admin_login(settings, record)
-    report = bootstrap(admin, record.roles)
+    report = bootstrap(admin, record.roles, take_over=take_over)
     if report is not None and not report.complete:
         log.warning(report.summary())
     return connections_from(admin, record)
 
 
-def bootstrap(admin: Login, passwords: dict[str, str]) -> HardeningReport | None:
+def bootstrap(admin: Login, passwords: dict[str, str], *, take_over: bool = False) -> HardeningReport | None:
     """Set up the server of `admin`; None when it was set up already (one connection, a few milliseconds).
 
-    `passwords` holds one per name in SERVICE_LOGINS; the server is made to agree with them. `admin` is a superuser, or on
+    `passwords` holds one per name in SERVICE_LOGINS; logins that are there with others are left alone, unless `take_over`
+    makes the server agree. `admin` is a superuser, or on
     PostgreSQL 16 and newer a login with CREATEROLE and CREATEDB: then the returned report says what stays exposed.
 
     Raises:
-        DatabaseUnreachable, DatabaseSetupFailed.
+        DatabaseOwnedElsewhere, DatabaseUnreachable, DatabaseSetupFailed.
     """
     stamp = _stamp(passwords)
     with closing(admin.connect(autocommit=True)) as conn:
@@ -109,6 +118,8 @@ def bootstrap(admin: Login, passwords: dict[str, str]) -> HardeningReport | None
             conn.execute("SELECT pg_advisory_lock(hashtext('explorer.bootstrap'))")
             if _is_stamped(conn, stamp):
                 return None
+            if not take_over:
+                _refuse_strangers(conn, admin, passwords)
             with conn.transaction():
                 _make_roles(conn, passwords)
             _make_databases(conn)
@@ -123,6 +134,55 @@ def bootstrap(admin: Login, passwords: dict[str, str]) -> HardeningReport | None
                 next_step="Use a superuser's login, or on PostgreSQL 16 or newer one with CREATEROLE and CREATEDB.",
                 details={"sqlstate": error.sqlstate},
             ) from error
+
+
+def _refuse_without_passwords(settings: Settings) -> None:
+    """A HOME without passwords has no business on a server that has the logins."""
+    database_url = settings.database_url
+    assert database_url is not None  # noqa: S101
+    admin = parse_admin_url(database_url.get_secret_value())
+    with closing(admin.connect(autocommit=True)) as conn:
+        logins = _logins(conn)
+    # Read after the server was asked: whoever made the logins had written their passwords before.
+    record = read_record(settings.home) or ConnectionRecord()
+    if logins and not all(record.roles.get(role) for role in SERVICE_LOGINS):
+        raise _owned_elsewhere(admin, logins)
+
+
+def _refuse_strangers(conn: Connection, admin: Login, passwords: dict[str, str]) -> None:
+    """Logins of our names whose passwords are not ours belong to another HOME, or to another program."""
+    logins = _logins(conn)
+    if all(mark == _mark(role, passwords[role]) for role, mark in logins.items()):
+        return
+    # Logins made before there were marks: whoever can use them knows their passwords.
+    service = admin.to(user=SERVICE_ROLE, password=passwords[SERVICE_ROLE], dbname=EXPLORER_DB)
+    try:
+        service.connect().close()
+    except DatabaseUnreachable:
+        raise _owned_elsewhere(admin, logins) from None
+
+
+def _logins(conn: Connection) -> dict[str, str | None]:
+    """The service logins that are there, each with the mark of its password."""
+    rows = conn.execute(
+        "SELECT rolname, shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = ANY(%s)",
+        [list(SERVICE_LOGINS)],
+    ).fetchall()
+    return dict(rows)
+
+
+def _mark(role: str, password: str) -> str:
+    """Tells whether two know the same password; it is 192 random bits, so a hash of it gives nothing away."""
+    return f"explorer {hashlib.sha256(f'{role} {password}'.encode()).hexdigest()[:32]}"
+
+
+def _owned_elsewhere(admin: Login, logins: Iterable[str]) -> DatabaseOwnedElsewhere:
+    return DatabaseOwnedElsewhere(
+        f"The server {admin.host}:{admin.port} has the logins {', '.join(sorted(logins))} already, and this HOME does not know "
+        "their passwords: another HOME set it up. Nothing was changed.",
+        next_step="Bring connection.json and secret.keys (or EXPLORER_SECRET_KEYS) from that HOME. Only if it is gone for good, "
+        "`explorer db upgrade --take-over` gives the logins new passwords; whoever holds the old ones is locked out then.",
+    )
 
 
 def _stamp(passwords: dict[str, str]) -> str:
@@ -168,6 +228,8 @@ def _make_roles(conn: Connection, passwords: dict[str, str]) -> None:
         set_password(conn, role, passwords[role])
         grant_membership(conn, CATALOG_GROUP, role)
         own_role(conn, role)
+        conn.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(
+            sql.Identifier(role), sql.Literal(_mark(role, passwords[role]))))  # fmt: skip
     if _may_grant(conn, "pg_use_reserved_connections"):
         for role in SERVICE_LOGINS:
             grant_membership(conn, "pg_use_reserved_connections", role)

@@ -119,8 +119,22 @@ def load_connections(settings: Settings) -> Connections:
     """
     record = read_record(settings.home)
     if record is None or not all(record.roles.get(role) for role in SERVICE_LOGINS):
-        raise DatabaseNotReady(f"No database is set up under {settings.home}.", next_step="Run `explorer up` first.")
+        raise _not_set_up(settings)
     return connections_from(admin_login(settings, record), record)
+
+
+def _not_set_up(settings: Settings) -> DatabaseNotReady:
+    if settings.database_url is None:
+        return DatabaseNotReady(
+            f"No database is set up under {settings.home}.",
+            next_step="Run `explorer up` or `explorer db upgrade` first, or set EXPLORER_HOME to the folder of the installation.",
+        )
+    return DatabaseNotReady(
+        f"{settings.home} lacks connection.json with the logins to the database of EXPLORER_DATABASE_URL, and only "
+        "`explorer up` and `explorer db upgrade` make logins.",
+        next_step="Bring connection.json and secret.keys (or EXPLORER_SECRET_KEYS) from the HOME that set the database up; "
+        "if none has yet, run `explorer db upgrade`.",
+    )
 
 
 def connections_from(admin: Login, record: ConnectionRecord) -> Connections:

@@ -39,6 +39,12 @@ class DatabaseUnreachable(ExplorerError):
     code = "database_unreachable"
 
 
+class DatabaseOwnedElsewhere(ExplorerError):
+    """The server was set up by another HOME, whose secrets this one does not have; nothing was changed."""
+
+    code = "database_owned_elsewhere"
+
+
 class DatabaseSetupFailed(ExplorerError):
     """The server answers, but databases and roles cannot be made with the login it was given."""
 

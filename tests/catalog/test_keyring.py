@@ -7,7 +7,7 @@ import pytest
 from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
-from explorer_dagster.catalog import Catalog, Keyring, KeyringInvalid, KeyringMismatch, Tenant
+from explorer_dagster.catalog import Catalog, Keyring, KeyringInvalid, KeyringMismatch, KeyringMissing, Tenant
 from explorer_dagster.catalog.keyring import rotate
 from explorer_dagster.postgres.connections import Connections
 from explorer_dagster.settings import Settings
@@ -29,9 +29,20 @@ def stored(connections: Connections, tenant: Tenant) -> tuple[bytes, bytes]:
     return row
 
 
+def test_loading_keys_makes_none(tmp_path: Path) -> None:
+    with pytest.raises(KeyringMissing, match=r"no .*secret\.keys") as refused:
+        Keyring.load(settings(tmp_path))
+    assert "EXPLORER_SECRET_KEYS" in refused.value.next_step
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_key_file_is_made_once_and_private(tmp_path: Path) -> None:
+    def made(_: int) -> Keyring:
+        Keyring.make(settings(tmp_path))
+        return Keyring.load(settings(tmp_path))
+
     with ThreadPoolExecutor(4) as pool:
-        keyrings = list(pool.map(lambda _: Keyring.load(settings(tmp_path)), range(4)))
+        keyrings = list(pool.map(made, range(4)))
     sealed = keyrings[0].encrypt("test", b"text")
     assert [keyring.decrypt("test", sealed) for keyring in keyrings] == [b"text"] * 4
     assert stat.S_IMODE((tmp_path / "secret.keys").stat().st_mode) == 0o600
@@ -40,6 +51,7 @@ def test_the_key_file_is_made_once_and_private(tmp_path: Path) -> None:
 
 def test_keys_from_the_settings_leave_no_file(tmp_path: Path) -> None:
     new, old = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    Keyring.make(settings(tmp_path, old))
     sealed = Keyring.load(settings(tmp_path, old)).encrypt("test", b"text")
     keyring = Keyring.load(settings(tmp_path, f"{new}, {old}"))
     assert keyring.decrypt("test", sealed) == b"text"
@@ -59,11 +71,13 @@ def test_a_damaged_or_unreadable_key_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyringInvalid, match="cannot be read"):
         Keyring.load(settings(tmp_path))
     (tmp_path / "file").touch()
-    with pytest.raises(KeyringInvalid, match="cannot be read"):
-        Keyring.load(settings(tmp_path / "file"))
+    for refuse in (Keyring.load, Keyring.make):
+        with pytest.raises(KeyringInvalid, match="cannot be read"):
+            refuse(settings(tmp_path / "file"))
 
 
 def test_a_keyring_does_not_show_its_keys(tmp_path: Path) -> None:
+    Keyring.make(settings(tmp_path))
     keyring = Keyring.load(settings(tmp_path))
     assert (tmp_path / "secret.keys").read_text().strip() not in repr(keyring)
 

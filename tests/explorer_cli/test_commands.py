@@ -12,6 +12,7 @@ import pytest
 
 from demo_commcare import RunningServer
 from explorer_cli.supervisor import Lock
+from explorer_dagster.catalog import migrate
 from tests.conftest import PgServer
 from tests.explorer_cli.conftest import ROOT, Answer, Explorer
 
@@ -150,6 +151,8 @@ class TestTenantsAndTokens:
 
     @pytest.fixture
     def operator(self, explorer: Explorer, pg_server: PgServer, commcare: RunningServer) -> Explorer:
+        migrate(pg_server.connections)
+
         def run(*args: str, **variables: str) -> Answer:
             common = {"EXPLORER_HOME": str(pg_server.home), "COMMCARE_KEY": commcare.api_key}
             return explorer(*args, **common | variables)

@@ -12,11 +12,17 @@ from pydantic import SecretStr
 
 from explorer_dagster.errors import SettingsInvalid
 from explorer_dagster.postgres.bootstrap import bootstrap, ensure_database
-from explorer_dagster.postgres.connections import SERVICE_LOGINS, Login, load_connections, parse_admin_url
+from explorer_dagster.postgres.connections import SERVICE_LOGINS, Connections, Login, load_connections, parse_admin_url
 from explorer_dagster.postgres.embedded import EmbeddedPostgres, read_connection
-from explorer_dagster.postgres.errors import DatabaseNotReady, DatabaseSetupFailed, DatabaseUnreachable
+from explorer_dagster.postgres.errors import (
+    DatabaseNotReady,
+    DatabaseOwnedElsewhere,
+    DatabaseSetupFailed,
+    DatabaseUnreachable,
+)
 from explorer_dagster.postgres.hardening import check_hardening
 from explorer_dagster.postgres.provisioning import TenantNames, deprovision, exists, new_prefix, provision
+from explorer_dagster.postgres.state import ConnectionRecord
 from explorer_dagster.settings import Settings
 from tests.conftest import PgServer, throwaway_home
 
@@ -103,22 +109,102 @@ def test_external_server(bare: Login, tmp_path: Path) -> None:
         load_connections(without_url)
 
 
-def test_lost_passwords_are_replaced(bare: Login, tmp_path: Path) -> None:
+def works(*connections: Connections) -> list[bool]:
+    """Whether all logins of each HOME get in."""
+    found = []
+    for each in connections:
+        try:
+            for login in (each.catalog, each.service, each.dagster):
+                login.connect().close()
+            found.append(True)
+        except DatabaseUnreachable:
+            found.append(False)
+    return found
+
+
+def without_marks(bare: Login) -> None:
+    """The server as older versions set it up."""
+    with bare.connect(autocommit=True) as conn:
+        for role in SERVICE_LOGINS:
+            conn.execute(sql.SQL("COMMENT ON ROLE {} IS NULL").format(sql.Identifier(role)))
+        conn.execute("COMMENT ON DATABASE explorer IS 'explorer setup 1 abc on 18'")
+
+
+def forget(bare: Login) -> None:
+    with bare.connect(autocommit=True) as conn:
+        for name in ("explorer", "dagster"):
+            conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        for role in (*SERVICE_LOGINS, "dp_catalog"):
+            conn.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_another_home_changes_nothing_unless_told_to_take_over(bare: Login, tmp_path: Path, older: bool) -> None:
+    forget(bare)
     first = ensure_database(external(tmp_path / "a", bare))
-    second = ensure_database(external(tmp_path / "b", bare))
-    assert first.service.password != second.service.password
-    second.service.connect().close()
-    with pytest.raises(DatabaseUnreachable):
-        first.service.connect()
+    if older:
+        without_marks(bare)
+    second = external(tmp_path / "b", bare)
+    with pytest.raises(DatabaseOwnedElsewhere, match="another HOME set it up") as refused:
+        ensure_database(second)
+    assert "connection.json and secret.keys" in refused.value.next_step
+    assert "--take-over" in refused.value.next_step
+    assert not (tmp_path / "b" / "connection.json").exists()
+    assert works(first) == [True]
+
+    # Passwords of its own do not help: they are not the server's.
+    (tmp_path / "b" / "connection.json").write_text(
+        ConnectionRecord(mode="external", roles=dict.fromkeys(SERVICE_LOGINS, "x" * 32)).model_dump_json()
+    )
+    with pytest.raises(DatabaseOwnedElsewhere):
+        ensure_database(second)
+    assert works(first, ensure_database(external(tmp_path / "a", bare))) == [True, True]
+
+    assert works(ensure_database(second, take_over=True), first) == [True, False]
+
+
+def test_of_two_homes_at_once_one_gets_the_server(bare: Login, tmp_path: Path) -> None:
+    forget(bare)
+    homes = [external(tmp_path / name, bare) for name in "abcd"]
+
+    def attempt(settings: Settings) -> Connections | None:
+        try:
+            return ensure_database(settings)
+        except DatabaseOwnedElsewhere:
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        made = [each for each in pool.map(attempt, homes) if each]
+    assert works(*made) == [True]
+
+
+def test_logins_of_another_program_are_left_alone(bare: Login, tmp_path: Path) -> None:
+    """`dagster` is a name that a Dagster set up by hand may well have taken."""
+    forget(bare)
+    with bare.connect(autocommit=True) as conn:
+        conn.execute("CREATE ROLE dagster LOGIN PASSWORD 'theirs'")
+        conn.execute("GRANT CONNECT ON DATABASE postgres TO dagster")
+    with pytest.raises(DatabaseOwnedElsewhere, match="has the logins dagster"):
+        ensure_database(external(tmp_path, bare))
+    bare.to(user="dagster", password="theirs").connect().close()
+    with bare.connect(autocommit=True) as conn:
+        conn.execute("REVOKE ALL ON DATABASE postgres FROM dagster")
+
+
+def test_a_set_up_that_broke_off_goes_on(bare: Login, tmp_path: Path) -> None:
+    """Logins, but no databases: what a crash between the two leaves."""
+    forget(bare)
+    ensure_database(external(tmp_path, bare))
+    with bare.connect(autocommit=True) as conn:
+        for name in ("explorer", "dagster"):
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    assert works(ensure_database(external(tmp_path, bare))) == [True]
 
 
 def test_administrator_without_superuser(bare: Login, tmp_path: Path) -> None:
     """What a managed server offers: tenants work and are apart, and the report says what stays readable."""
+    forget(bare)
     with bare.connect(autocommit=True) as conn:
-        for name in ("explorer", "dagster"):
-            conn.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
-        for role in (*SERVICE_LOGINS, "dp_catalog"):
-            conn.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
         conn.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
         conn.execute("CREATE ROLE manager LOGIN PASSWORD 'manager' CREATEROLE CREATEDB")
         conn.execute("GRANT SET ON PARAMETER temp_file_limit TO manager")
@@ -143,6 +229,7 @@ def test_administrator_without_superuser(bare: Login, tmp_path: Path) -> None:
 
 
 def test_administrator_without_rights(bare: Login, tmp_path: Path) -> None:
+    forget(bare)
     with bare.connect(autocommit=True) as conn:
         conn.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
         conn.execute("CREATE ROLE powerless LOGIN PASSWORD 'powerless'")
