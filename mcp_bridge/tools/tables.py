@@ -33,6 +33,8 @@ from mcp_bridge.statistics import SAMPLE_ROWS, ColumnStatistics, statistics_of
 from mcp_bridge.tables import TableFacts, TenantTables, all_columns, raw_layer, table_warnings, tenant_tables
 from mcp_bridge.tool import Call, Format, TenantArguments, Tool
 
+_MAX_NOT_BUILT = 40
+_MAX_CAUSE_CHARS = 200
 _MAX_TABLE_CHARS = 8_000
 _MAX_LABEL_CHARS = 160
 _MAX_OPTIONS = {True: 100, False: 12}
@@ -99,7 +101,9 @@ async def list_tables(call: Call, args: ListTables) -> Answer:
     if args.cursor is None and (raw := raw_layer(known)):
         data["raw_layer"] = raw if detailed or args.kind == "raw" else _RAW_LAYER.format(", ".join(raw))
     if known.not_built:
-        data["not_built"] = [{"name": n, "error": e[:200]} for n, e in sorted(known.not_built.items())[:10]]
+        missing = sorted(known.not_built.items())[:_MAX_NOT_BUILT]
+        data["not_built"] = [{"name": name, "error": error[:_MAX_CAUSE_CHARS]} for name, error in missing]
+        data["not_built_total"] = len(known.not_built)
     return Answer(data, _warnings(known, page), known.live.schema.marts)
 
 
@@ -112,7 +116,11 @@ def _warnings(known: TenantTables, facts: list[TableFacts]) -> list[str]:
     if not known.tables:
         warnings.append("There are no tables yet: run_materialization brings the data.")
     if known.not_built:
-        warnings.append(f"{len(known.not_built)} generated tables could not be built; list_tables names them.")
+        count = len(known.not_built)
+        warnings.append(
+            f"{count} generated table{'s' if count > 1 else ''} could not be built; list_tables names "
+            f"{'them' if count <= _MAX_NOT_BUILT else f'{_MAX_NOT_BUILT} of them'} with the cause."
+        )
     return warnings
 
 
