@@ -11,6 +11,7 @@ from mcp_bridge.envelope import age_s, iso, without_nulls
 
 _MAX_LISTED = 60
 _MAX_ERROR_CHARS = 1000
+_CLASS = re.compile(r"^(?:\w+\.)+\w+: ")
 # Source: dagster._daemon.monitoring, which puts the launcher's message between these.
 _OF_THE_MONITOR = re.compile(r"Detected run worker status \w+: '(.+)'\. Marking run ", re.DOTALL)
 
@@ -109,14 +110,14 @@ def first_cause(events: list[RunEvent]) -> str | None:
 
 
 def _without_frame(message: str) -> str:
-    """The launcher's own words out of what Dagster's monitor says of a worker that is gone."""
+    """The words for people out of what Dagster puts around them: the error's class, the monitor's remark on a lost worker."""
     found = _OF_THE_MONITOR.search(message)
-    return f"{found.group(1)}." if found else message
+    return f"{found.group(1)}." if found else _CLASS.sub("", message)
 
 
 def _errors(events: list[RunEvent]) -> list[dict[str, str]]:
     errors = [
-        {"step": event.step_key or "run", "cause": event.error[:_MAX_ERROR_CHARS]}
+        {"step": event.step_key or "run", "cause": _without_frame(event.error)[:_MAX_ERROR_CHARS]}
         for event in events
         if event.kind == "ExecutionStepFailureEvent" and event.error
     ]

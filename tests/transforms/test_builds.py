@@ -10,6 +10,7 @@ import pytest
 
 from explorer_dagster.commcare.structure import CaseType, Form, Question, Structure
 from explorer_dagster.transforms.builds import Finding, Plan, models_of, plan
+from explorer_dagster.transforms.causes import causes, summary
 from explorer_dagster.transforms.project import TenantProject
 from explorer_dagster.transforms.refresh import refresh
 from explorer_dagster.transforms.runner import NodeResult, write_manifest
@@ -153,6 +154,26 @@ def test_a_model_that_failed_is_built_again(workshop: Workshop, static: dict[str
     assert workshop.read("select count(*) from case_child where case_id = 'c6'") == [(0,)]
     assert _build(workshop, static) == {"case_child"}
     assert workshop.read("select count(*) from case_child where case_id = 'c6'") == [(1,)]
+
+
+def test_what_dbt_skips_names_the_table_that_failed_and_the_databases_words(
+    workshop: Workshop, static: dict[str, Any]
+) -> None:
+    project = workshop.prepare(structure())
+    [broken] = (project.dir / "models").rglob("cases.sql")
+    text = broken.read_text()
+    planned = _plan(workshop, static, project)
+    broken.write_text("select 1 / 0 as case_id")
+    results = _refresh(workshop, replace(project, content_hash="broken"), replace(planned, changes={}), by_need=False)
+    broken.write_text(text)
+    found = causes(results.values())
+    assert found["cases"] == "division by zero"
+    assert found["case_child"] == found["case_pregnancy"] == "not built, because cases failed: division by zero"
+    said = str(summary(list(results.values())))
+    assert said.startswith("1 model failed: cases: division by zero. ")
+    assert f"{len(found) - 1} more were not built because of that: " in said
+    assert {"cases", *OF_CASES} - {"cases"} <= set(said.replace(".", "").replace(",", "").split())
+    _build(workshop, static)
 
 
 def test_a_raw_table_that_comes_is_read(workshop: Workshop, static: dict[str, Any]) -> None:
