@@ -123,15 +123,19 @@ class UnitStatus:
 
 def stop_leftovers(home: Path, grace_s: float = LEFTOVERS_GRACE_S) -> list[str]:
     """End what a supervisor that is gone left running under `home`; the names of the parts that were found."""
+    state = read_state(home)
     known = {
         name: Identity(int(process["pid"]), str(process["started"]))
-        for name, process in (read_state(home).get("processes") or {}).items()
+        for name, process in (state.get("processes") or {}).items()
         if process.get("pid") and process.get("started")
     }
     stopped = stop_strangers(list(known.values()), grace_s)
     found = [name for name, there in zip(known, stopped, strict=True) if there]
-    # The state may be lost or damaged: whatever was started under this HOME carries its mark.
-    if stop_marked(_mark_of(home), STRAY_GRACE_S) and not found:
+    # The state may be lost or damaged: whatever was started under this HOME carries its mark. Older versions' marks did not tell.
+    strays = [
+        pid for mark in {_mark_of(home), state.get("instance")} if mark for pid in stop_marked(mark, STRAY_GRACE_S)
+    ]
+    if strays and not found:
         found.append("runs")
     clear_state(home)
     return found
