@@ -123,7 +123,7 @@ def _macros() -> dict[str, Any]:
     def macro(*arguments: Any) -> str:
         return str(arguments[0])
 
-    casts = ("safe_bigint", "safe_double", "safe_date", "safe_time", "safe_timestamptz", "choices")
+    casts = ("safe_bigint", "safe_numeric", "safe_date", "safe_time", "safe_timestamptz", "choices")
     return {**dict.fromkeys(casts, macro), "is_wanted": lambda key: f"true /*'{key}'*/"}
 
 
@@ -261,7 +261,7 @@ def test_a_changed_type_is_a_migration_and_never_goes_back() -> None:
     for kind in ("Int", "Int", "Double", "Int", "Text", "Int"):
         [table] = generate(structure(kind), profile)
         types.append(table.columns[-2].type if table.counts_misfits else table.columns[-1].type)
-    assert types == ["bigint", "bigint", "double precision", "double precision", "text", "text"]
+    assert types == ["bigint", "bigint", "numeric", "numeric", "text", "text"]
     changes = [(change.table, change.column, change.before, change.after) for change in profile.migrations]
     assert changes == [("form_f", "age", "integer", "decimal"), ("form_f", "age", "decimal", "text")]
     assert profile.migrations[0].reason == "The application declares decimal now."
