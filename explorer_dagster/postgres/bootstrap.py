@@ -44,7 +44,6 @@ from explorer_dagster.settings import Settings
 __all__ = ["Connections", "Login", "bootstrap", "embedded_from", "ensure_database", "load_connections"]
 
 CATALOG_SCHEMA = "catalog"
-CASTS_SCHEMA = "casts"
 _CASTS = "casts.sql"
 OLDEST_SERVER = 150000
 # Raised when this module makes something new, so that servers set up by an older version are brought up to date.

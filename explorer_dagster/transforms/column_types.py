@@ -2,16 +2,17 @@
 
 A typed column is a promise. Rules, in this order:
 
-- **Declared.** A column whose question declares a type has that one. A value fits that is mathematically such a thing (`12.0` is a
-  whole number). One that does not is NULL in its column, and counted. When none of the values fit, more than one in ten of at least a
-  hundred, or more than half of at least twenty that came with the last load, the column becomes wider: whole numbers decimal and
-  dates instants where that helps, else text. It also becomes wider when the application declares another type.
-- **Inferred.** Others (case properties without a question of the same name, hidden values, answers that no application describes) are
-  typed by their values: dates and times by the first, numbers by the first twenty. A value fits only if the typed value, printed
-  back, is the text that came: no other number, no other code. The first that does not, whatever its share, makes the column text
-  for good. Numbers that were written differently stay different: `1.10` is no decimal here, as `1.1` is, and a column has either `3.0`
-  or `3`, not both. Of instants, printing back means an equal instant in UTC that said so (`Z` or `+00:00`); of times of day, an equal
-  clock without a zone.
+- Declared. A column whose question declares a type has that one. A value fits that is mathematically such a thing (`12.0`
+  is a whole number). One that does not is NULL in its column, and counted. When none of the values fit, more than one in
+  ten of at least a hundred, or more than half of at least twenty that came with the last load, the column becomes wider:
+  whole numbers decimal and dates instants where that helps, else text. It also becomes wider when the application declares
+  another type.
+- Inferred. Others (case properties without a question of the same name, hidden values, answers that no application
+  describes) are typed by their values: dates and times by the first, numbers by the first twenty. A value fits only if the
+  typed value, printed back, is the text that came: no other number, no other code. The first that does not, whatever its
+  share, makes the column text for good. Numbers that were written differently stay different: `1.10` is no decimal here, as
+  `1.1` is, and a column has either `3.0` or `3`, not both. Of instants, printing back means an equal instant in UTC that
+  said so (`Z` or `+00:00`); of times of day, an equal clock without a zone.
 
 Which values fit is the same here and in the casts of postgres/casts.sql.
 """
@@ -97,9 +98,9 @@ _BIGINT = range(-(2**63), 2**63)
 def classify(value: str) -> str:
     """The class of a value; an empty one is `empty`.
 
-    `integer`, `decimal` (`point_zero` where it ends so), `date`, `instant` (`midnight_utc` where it is one that may stand for a date) and `clock` can be given back
-    as they came. `whole`, `number`, `midnight`, `datetime` and `time` are such things in another way of writing, as the casts take
-    them; `space` is white space alone, `text` all else.
+    `integer`, `decimal` (`point_zero` where it ends so), `date`, `instant` (`midnight_utc` where it is one that may stand
+    for a date) and `clock` can be given back as they came. `whole`, `number`, `midnight`, `datetime` and `time` are such
+    things in another way of writing, as the casts take them; `space` is white space alone, `text` all else.
     """
     if value[:1] not in _STARTS:
         return "text" if value else "empty"
@@ -132,7 +133,7 @@ def settle(declared: Kind | None, before: Kind | None, seen: Counts, latest: Cou
 
 
 class Likeness(NamedTuple):
-    """What nearly all values of a text column are: `fitting` of `total` are such; `others`: classes of values that keep it text."""
+    """What most values of a text column are: `fitting` of `total` are such; `others`: classes of those that keep it text."""
 
     kind: Kind
     fitting: int

@@ -47,7 +47,7 @@ _USUAL_BYTES = {"numeric": 12}
 # What is not here takes up to as much as a text: so do numbers that are as long as they may be.
 _BYTES = {"bigint": 12, "double precision": 12, "timestamptz": 12, "time": 12, "date": 6, "boolean": 1}
 _MAX_DESCRIPTION = 900
-# The options of a question are said not to fit the data when none of so many answers is one of them, or of many more than half is none.
+# Options are said not to fit the data when none of so many answers is one of them, or of many answers more than half is none.
 _FEW_ANSWERS, _MANY_ANSWERS = 5, 20
 _MAX_STRANGE = 3
 _OPTIONS_UNFIT = "The options of the application do not fit the data: most answers are none of them."
@@ -462,7 +462,9 @@ def _answer_field(
             (derived, identifier(*path, option.value), _option_column(column, option, kind))
             for option in question.options
             # Where the options do not fit the data, a column of one that nobody chose would be false for ever.
-            if (derived := f"{key}{_DERIVED}={option.value}") in named or not misfits or values.answers.get(option.value)
+            if (derived := f"{key}{_DERIVED}={option.value}") in named
+            or not misfits
+            or values.answers.get(option.value)
         ]
     return _Field(key, tuple(columns))
 
@@ -481,12 +483,12 @@ def _likeness(kind: Kind, seen: SeenValues) -> dict[str, Any]:
     if found is None:
         return {}
     example = next((seen.examples[name] for name in sorted(found.others) if name in seen.examples), None)
-    facts = {"are": found.kind, "fitting": found.fitting, "of": found.total}
+    facts: dict[str, Any] = {"are": found.kind, "fitting": found.fitting, "of": found.total}
     return facts if example is None else facts | {"not": example}
 
 
 def _options_unfit(question: Question, seen: SeenValues) -> dict[str, Any]:
-    """Whether the options of the question are not those of the data, and by how much; empty when they are, or too few answers tell."""
+    """Whether the question's options are not those of the data, and by how much; empty when they are, or too few answers tell."""
     options = {option.value for option in question.options}
     total = sum(seen.answers.values())
     strange = {answer: count for answer, count in seen.answers.items() if answer not in options}

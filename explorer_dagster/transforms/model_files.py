@@ -18,7 +18,8 @@ Path = tuple[str, ...]
 UNFIT = "unfit_columns"
 _ABOUT_UNFIT = (
     "Columns of this row whose value did not fit: NULL here because it is no such number, date or time, or kept although it is"
-    " none of the question's choices. Of a place that is none, the latitude stands for all its parts. NULL when all fit. The value as it came is in {document}."
+    " none of the question's choices. Of a place that is none, the latitude stands for all its parts. NULL when all fit. The"
+    " value as it came is in {document}."
 )
 
 

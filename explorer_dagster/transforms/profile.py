@@ -4,8 +4,8 @@ Case types, properties, indices, forms, answers and repeats, with the kinds of v
 only rows loaded since the last look are read, and a column does not vanish because its values did. Questions that left an
 application stay known too, and so do names and types of columns, which is what makes them stable.
 
-It is kept in the tenant's staging schema, beside the tables it speaks of. One that was made by older rules keeps what it knows of names,
-places and questions; values are looked at anew, all of them.
+It is kept in the tenant's staging schema, beside the tables it speaks of. One that was made by older rules keeps what it knows of
+names, places and questions; values are looked at anew, all of them.
 """
 
 from collections.abc import Collection, Iterable, Iterator
@@ -51,8 +51,8 @@ Path = tuple[str, ...]
 class SeenValues(msgspec.Struct):
     """Values of one property or answer by class (`column_types.classify`), empty ones left out. `latest`: of the last look.
 
-    `examples`: the first value of each class, cut short. `answers`: how often each choice was given, where the question has options;
-    under the empty text those of which there are too many to tell apart.
+    `examples`: the first value of each class, cut short. `answers`: how often each choice was given, where the question has
+    options; under the empty text those of which there are too many to tell apart.
     """
 
     all: dict[str, int] = {}
@@ -207,13 +207,13 @@ class RawProfile(msgspec.Struct):
         is_new = column not in memory.columns
         remembered = memory.columns.setdefault(column, ColumnMemory())
         before, after = remembered.kind, settle(declared, remembered.kind, seen.all, seen.latest)
-        told = remembered.was or before or "text", after or "text"
-        if remembered.was and before == after:
-            told = remembered.was, "numeric"
-        if told[0] != told[1] and not is_new:
-            reason = _EXACT if told[1] == "numeric" else _reason(before, declared, seen.all)
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            self.migrations.append(Migration(table, column, *told, now, reason))
+        was, now = remembered.was or before or "text", after or "text"
+        # Older rules had another SQL type for the same.
+        is_exact_now = bool(remembered.was) and before == after
+        if (was != now or is_exact_now) and not is_new:
+            reason = _EXACT if is_exact_now else _reason(before, declared, seen.all)
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            self.migrations.append(Migration(table, column, was, "numeric" if is_exact_now else now, at, reason))
         remembered.kind, remembered.was = after, ""
         return after or "text"
 

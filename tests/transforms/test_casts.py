@@ -128,7 +128,8 @@ def test_readers_may_call_them_and_they_cost_no_call(make_tenant: Any) -> None:
         row = reader.execute(f"select {', '.join(CALLS)} from (values ('12')) as t (value)".encode()).fetchone()
         assert row is not None
         assert row[:2] == (12, 12)
-        query = f"explain verbose select {', '.join(CALLS)} from (select n::text as value from generate_series(1, 9) n offset 0) t"
+        texts = "(select n::text as value from generate_series(1, 9) n offset 0) as t"
+        query = f"explain verbose select {', '.join(CALLS)} from {texts}"
         plan = "\n".join(line for (line,) in reader.execute(query.encode()))
         assert "casts." not in plan
         assert "CASE" in plan
@@ -167,9 +168,7 @@ def test_no_value_raises(connection: Connection, value: str) -> None:
     st.integers(-(2**63), 2**63 - 1),
     st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**40), max_value=10**40, places=20),
 )
-def test_every_fitting_value_arrives(
-    connection: Connection, day: date, clock: time, whole: int, real: Decimal
-) -> None:
+def test_every_fitting_value_arrives(connection: Connection, day: date, clock: time, whole: int, real: Decimal) -> None:
     assert cast(connection, "safe_date", day.isoformat()) == day
     assert cast(connection, "safe_time", clock.isoformat()) == clock
     assert cast(connection, "safe_bigint", str(whole)) == whole

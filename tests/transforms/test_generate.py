@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from explorer_dagster.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer_dagster.identifiers import RESERVED
 from explorer_dagster.transforms.generate import MAX_COLUMNS, TABLE_MAX_BYTES, GeneratedTable, generate_tables
+from explorer_dagster.transforms.model_files import GeneratedColumn
 from explorer_dagster.transforms.profile import RawProfile, SeenCaseType, SeenForm, SeenValues
 
 VALID = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
@@ -229,6 +230,36 @@ def test_options_are_columns_where_they_are_few_and_questions_choose_first() -> 
     assert re.fullmatch("signs__fever_[0-9a-f]{8}", options[0].name)
     assert options[1].name == "signs__nhiin"
     assert not [name for name in columns if name.startswith("many__")]
+
+
+def test_options_that_do_not_fit_the_data_are_said_once_and_make_no_columns() -> None:
+    options = (Option("1", "Female"), Option("2", "Male"))
+    asked = (
+        Question(("sex",), label="Sex", type="Select", options=options),
+        Question(("signs",), label="Signs", type="MSelect", options=options),
+    )
+    structure = Structure((), (), (Form("x", {}, "F", "a", "A", "m", None, asked),))
+
+    def of(sex: dict[str, int], signs: dict[str, int], profile: RawProfile) -> dict[str, GeneratedColumn]:
+        seen = {"sex": SeenValues({"text": 1}, answers=sex), "signs": SeenValues({"text": 1}, answers=signs)}
+        profile.forms["x"] = SeenForm("F", seen)
+        [table] = generate(structure, profile)
+        return {column.name: column for column in table.columns if column.path}
+
+    # All of a few, or most of many, are none of the options; of those only what somebody chose has a column.
+    columns = of({"m": 3, "f": 2}, {"a": 30, "1": 10}, RawProfile())
+    assert set(columns) == {"sex", "signs", "signs__1"}
+    assert columns["sex"].values == {"options_unfit": 5, "of": 5, "such_as": ["m", "f"]}
+    assert columns["signs"].values == {"options_unfit": 30, "of": 40, "such_as": ["a"]}
+    assert [columns[name].misfit for name in ("sex", "signs")] == ["", ""]
+    assert columns["sex"].description.startswith("The options of the application do not fit the data")
+    # Strays stay what they are.
+    profile = RawProfile()
+    columns = of({"m": 3}, {"a": 10, "1": 10}, profile)
+    assert set(columns) == {"sex", "signs", "signs__1", "signs__2"}
+    assert all(columns[name].misfit and not columns[name].values for name in ("sex", "signs"))
+    # What had a column keeps it.
+    assert set(of({"m": 5}, {"a": 30}, profile)) == {"sex", "signs", "signs__1", "signs__2"}
 
 
 def test_properties_are_told_by_questions_of_the_same_name() -> None:
