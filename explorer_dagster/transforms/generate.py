@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count as count_from
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
 from explorer_dagster.commcare.structure import Form, Option, Question, Structure
 from explorer_dagster.identifiers import identifier, short_hash, unique_identifiers
-from explorer_dagster.transforms.column_types import KINDS, Kind, wider
+from explorer_dagster.transforms.column_types import KINDS, Kind, likeness, wider
 from explorer_dagster.transforms.model_files import (
     UNFIT,
     GeneratedColumn,
@@ -43,17 +43,23 @@ MAX_ROW_BYTES = 7_500
 # Multiple-select questions with more options than this get no column per option.
 MAX_OPTION_COLUMNS = 12
 _TEXT_BYTES = 24
+_USUAL_BYTES = {"numeric": 12}
+# What is not here takes up to as much as a text: so do numbers that are as long as they may be.
 _BYTES = {"bigint": 12, "double precision": 12, "timestamptz": 12, "time": 12, "date": 6, "boolean": 1}
 _MAX_DESCRIPTION = 900
+# Options are said not to fit the data when none of so many answers is one of them, or of many answers more than half is none.
+_FEW_ANSWERS, _MANY_ANSWERS = 5, 20
+_MAX_STRANGE = 3
+_OPTIONS_UNFIT = "The options of the application do not fit the data: most answers are none of them."
 _MAX_OPTIONS = 25
 
 _TYPES: Mapping[Kind, tuple[str, str]] = {
-    "integer": ("bigint", "safe_bigint"),
-    "decimal": ("double precision", "safe_double"),
-    "date": ("date", "safe_date"),
-    "datetime": ("timestamptz", "safe_timestamptz"),
-    "time": ("time", "safe_time"),
-    "choices": ("text[]", "choices"),
+    "integer": ("bigint", "casts.safe_bigint"),
+    "decimal": ("numeric", "casts.safe_numeric"),
+    "date": ("date", "casts.safe_date"),
+    "datetime": ("timestamptz", "casts.safe_timestamptz"),
+    "time": ("time", "casts.safe_time"),
+    "choices": ("text[]", "casts.choices"),
 }
 _GEOPOINT = (("latitude", "degrees"), ("longitude", "degrees"), ("altitude", "metres"), ("accuracy", "metres"))
 _NO_ANSWER = frozenset({"Group", "Repeat", "FieldList", "SaveToCase"})
@@ -92,13 +98,13 @@ _FORM_FACTS = (
         "time_start",
         "timestamptz",
         "When the user opened the form, by the clock of the device.",
-        text="""{{ safe_timestamptz("metadata ->> 'timeStart'") }}""",
+        text="casts.safe_timestamptz(metadata ->> 'timeStart')",
     ),
     GeneratedColumn(
         "time_end",
         "timestamptz",
         "When the user finished the form, by the clock of the device.",
-        text="""{{ safe_timestamptz("metadata ->> 'timeEnd'") }}""",
+        text="casts.safe_timestamptz(metadata ->> 'timeEnd')",
     ),
     GeneratedColumn(
         "duration_s",
@@ -146,6 +152,11 @@ class _Field:
     @property
     def width(self) -> int:
         return sum(_width(column) for _, _, column in self.columns)
+
+    @property
+    def usual_width(self) -> int:
+        """The width with numbers of the usual length."""
+        return sum(_USUAL_BYTES.get(column.type) or _width(column) for _, _, column in self.columns)
 
 
 def generate_tables(structure: Structure, profile: RawProfile, *, taken: Collection[str]) -> list[GeneratedTable]:
@@ -247,8 +258,9 @@ def _property_field(
     asked: Mapping[str, tuple[Kind | None, Question, Form]],
 ) -> _Field:
     declared, question, form = asked.get(name, (None, None, None))
-    seen = profile.case_types[case_type].properties.get(name) if case_type in profile.case_types else None
-    kind = profile.settle(table, memory, name, declared, seen or SeenValues())
+    known = profile.case_types[case_type].properties.get(name) if case_type in profile.case_types else None
+    seen = known or SeenValues()
+    kind = profile.settle(table, memory, name, declared, seen)
     about = f"Case property {_one_line(name)}."
     if question is not None and form is not None:
         about = f"{about} Asked by the question of that name in {_one_line(form.title)}: {_about(question)}"
@@ -262,6 +274,7 @@ def _property_field(
         options=question.options if question else (),
         question_type=question.type if question else None,
         text=f"nullif(unpacked ->> {literal(name)}, '')",
+        values=_likeness(kind, seen),
     )
     return _Field(name, ((name, identifier(name), _typed(column, kind)),))
 
@@ -393,17 +406,29 @@ def _answer_fields(
     for question in form.questions:
         if question.repeat == repeat and not question.is_group and question.type not in _NO_ANSWER:
             key = "/".join(question.path)
-            values = seen.answers.get(key) if seen else None
-            kind = profile.settle(table, memory, key, _declared(question), values or SeenValues())
-            yield _answer_field(key, question, kind, repeat, is_container=question.path in containers)
+            values = (seen.answers.get(key) if seen else None) or SeenValues()
+            kind = profile.settle(table, memory, key, _declared(question), values)
+            yield _answer_field(
+                key, question, kind, repeat, values, memory.names, is_container=question.path in containers
+            )
 
 
 def _declared(question: Question) -> Kind | None:
     return KINDS.get(question.type, "text")
 
 
-def _answer_field(key: str, question: Question, kind: Kind, repeat: Path | None, *, is_container: bool) -> _Field:
-    """`is_container`: in some submissions there is a group or a repeat in the place of the answer."""
+def _answer_field(
+    key: str,
+    question: Question,
+    kind: Kind,
+    repeat: Path | None,
+    values: SeenValues,
+    named: Collection[str],
+    *,
+    is_container: bool,
+) -> _Field:
+    """`values`: those seen; `named`: keys of columns there were before; `is_container`: in some submissions there is a group or a
+    repeat in the place of the answer."""
     path, document = question.path[len(repeat or ()) :], "repetition" if repeat else "form"
     place = f"{document} #> {text_array(path)}"
     # An answer with attributes is an object that holds its text under #text.
@@ -423,13 +448,23 @@ def _answer_field(key: str, question: Question, kind: Kind, repeat: Path | None,
     )
     if kind == "geopoint":
         return _Field(key, tuple(_place_columns(key, path, column)))
-    columns = [(key, identifier(*path), _among_options(_typed(column, kind)))]
+    misfits = _options_unfit(question, values)
+    if misfits:
+        about = f"{_OPTIONS_UNFIT} {column.description}"[:_MAX_DESCRIPTION]
+        columns = [(key, identifier(*path), replace(_typed(column, kind), description=about, values=misfits))]
+    else:
+        column = replace(column, values=_likeness(kind, values))
+        columns = [(key, identifier(*path), _among_options(_typed(column, kind)))]
     if question.type in _FILES:
         columns.append((f"{key}{_DERIVED}url", f"{identifier(*path, max_bytes=59)}_url", _url_of(column)))
     if question.type == "MSelect" and len(question.options) <= MAX_OPTION_COLUMNS:
         columns += [
-            (f"{key}{_DERIVED}={option.value}", identifier(*path, option.value), _option_column(column, option, kind))
+            (derived, identifier(*path, option.value), _option_column(column, option, kind))
             for option in question.options
+            # Where the options do not fit the data, a column of one that nobody chose would be false for ever.
+            if (derived := f"{key}{_DERIVED}={option.value}") in named
+            or not misfits
+            or values.answers.get(option.value)
         ]
     return _Field(key, tuple(columns))
 
@@ -437,9 +472,31 @@ def _answer_field(key: str, question: Question, kind: Kind, repeat: Path | None,
 def _typed(column: GeneratedColumn, kind: Kind) -> GeneratedColumn:
     if kind not in _TYPES:
         return column
-    sql_type, macro = _TYPES[kind]
+    sql_type, cast = _TYPES[kind]
     lost = "" if kind == "choices" else r"{column} is null and {text} ~ '[^ \t\n\r\f\v]'"
-    return replace(column, type=sql_type, cast="{{{{ " + macro + "('{text}') }}}}", misfit=lost)
+    return replace(column, type=sql_type, cast=f"{cast}({{text}})", misfit=lost)
+
+
+def _likeness(kind: Kind, seen: SeenValues) -> dict[str, Any]:
+    """Why the column is text, as far as its values tell: what most of them are, and one that is not."""
+    found = likeness(seen.all) if kind == "text" else None
+    if found is None:
+        return {}
+    example = next((seen.examples[name] for name in sorted(found.others) if name in seen.examples), None)
+    facts: dict[str, Any] = {"are": found.kind, "fitting": found.fitting, "of": found.total}
+    return facts if example is None else facts | {"not": example}
+
+
+def _options_unfit(question: Question, seen: SeenValues) -> dict[str, Any]:
+    """Whether the question's options are not those of the data, and by how much; empty when they are, or too few answers tell."""
+    options = {option.value for option in question.options}
+    total = sum(seen.answers.values())
+    strange = {answer: count for answer, count in seen.answers.items() if answer not in options}
+    lost = sum(strange.values())
+    if not options or total < _FEW_ANSWERS or not (lost == total or (total >= _MANY_ANSWERS and lost * 2 > total)):
+        return {}
+    most = sorted((answer for answer in strange if answer), key=lambda answer: (-strange[answer], answer))
+    return {"options_unfit": lost, "of": total, "such_as": most[:_MAX_STRANGE]}
 
 
 def _among_options(column: GeneratedColumn) -> GeneratedColumn:
@@ -453,17 +510,18 @@ def _among_options(column: GeneratedColumn) -> GeneratedColumn:
 
 
 def _place_columns(key: str, path: Path, column: GeneratedColumn) -> Iterator[tuple[str, str, GeneratedColumn]]:
+    """Four numbers of one answer; where it is no place, none is taken, and the first column is named for it."""
+    lost = r"{column} is null and {text} ~ '[^ \t\n\r\f\v]'"
     for position, (part, unit) in enumerate(_GEOPOINT, start=1):
         yield (
             f"{key}/{part}",
             f"{identifier(*path, max_bytes=50)}_{part}",
             replace(
                 column,
-                type="double precision",
+                type="numeric",
                 description=f"{part.capitalize()} in {unit}. {column.description}"[:_MAX_DESCRIPTION],
-                text=f"nullif(split_part(btrim({column.text}), ' ', {position}), '')",
-                cast="{{{{ safe_double('{text}') }}}}",
-                misfit="{column} is null and {text} is not null",
+                cast=f"casts.place_part({{text}}, {position})",
+                misfit=lost if position == 1 else "",
             ),
         )
 
@@ -605,19 +663,19 @@ def _parts(
 def _place(fields: Sequence[_Field], memory: TableMemory, key_bytes: int) -> dict[str, int]:
     """The part of the table that each field is in: where it was before, else the first one with room."""
     placed: dict[str, int] = {}
-    filled: dict[int, tuple[int, int]] = {}
+    filled: dict[int, tuple[int, int, int]] = {}
 
-    def put(field: _Field, part: int, room: float) -> bool:
-        width, count = filled.get(part, (key_bytes, 24))
-        width, count = width + field.width, count + len(field.columns)
-        if width > MAX_ROW_BYTES * room or count > MAX_COLUMNS * room:
+    def put(field: _Field, part: int, room: float, *, usual: bool = False) -> bool:
+        width, usually, count = filled.get(part, (key_bytes, key_bytes, 24))
+        width, usually, count = width + field.width, usually + field.usual_width, count + len(field.columns)
+        if (usually if usual else width) > MAX_ROW_BYTES * room or count > MAX_COLUMNS * room:
             return False
-        filled[part], placed[field.key] = (width, count), part
+        filled[part], placed[field.key] = (width, usually, count), part
         return True
 
     remembered = [(each, memory.columns.setdefault(each.key, ColumnMemory())) for each in fields]
-    # A column that became wider stays where it is as long as that is possible at all.
-    new = [(each, kept) for each, kept in remembered if not kept.part or not put(each, kept.part, 1.04)]
+    # A column that became wider stays where it is as long as that is possible at all: numbers count as they usually are then.
+    new = [(each, kept) for each, kept in remembered if not kept.part or not put(each, kept.part, 1.04, usual=True)]
     for each, kept in new:
         kept.part = next(part for part in count_from(1) if put(each, part, 1))
     return placed

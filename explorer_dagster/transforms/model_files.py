@@ -18,7 +18,8 @@ Path = tuple[str, ...]
 UNFIT = "unfit_columns"
 _ABOUT_UNFIT = (
     "Columns of this row whose value did not fit: NULL here because it is no such number, date or time, or kept although it is"
-    " none of the question's choices. NULL when all fit. The value as it came is in {document}."
+    " none of the question's choices. Of a place that is none, the latitude stands for all its parts. NULL when all fit. The"
+    " value as it came is in {document}."
 )
 
 
@@ -37,11 +38,13 @@ class GeneratedColumn(msgspec.Struct, frozen=True):
     question_type: str | None = None
     document: str = ""
     """The JSON column of the mart that `path` leads through, where that is not the answers or properties."""
+    values: dict[str, Any] = {}
+    """What the values seen tell of the column, for `describe_table`; no part of the model, since it changes with each load."""
     reads_attachments: bool = False
     text: str = ""
     """The text value, of the row's JSON. Without it, and without `value`, the column is taken as it is."""
     cast: str = ""
-    """The typed value, with macro calls; `{text}` stands for the text value."""
+    """The typed value; `{text}` stands for the text value."""
     value: str = ""
     """The value, of the typed columns of the row."""
     misfit: str = ""

@@ -4,10 +4,11 @@ Case types, properties, indices, forms, answers and repeats, with the kinds of v
 only rows loaded since the last look are read, and a column does not vanish because its values did. Questions that left an
 application stay known too, and so do names and types of columns, which is what makes them stable.
 
-It is kept in the tenant's staging schema, beside the tables it speaks of.
+It is kept in the tenant's staging schema, beside the tables it speaks of. One that was made by older rules keeps what it knows of
+names, places and questions; values are looked at anew, all of them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -20,6 +21,8 @@ from explorer_dagster.transforms.column_types import KINDS, Counts, Kind, classi
 
 _TABLE = "explorer_profile"
 _BATCH = 2_000
+# Raised when values are classed by other rules.
+_VERSION = 2
 _NOT_ANSWERS = frozenset({"case", "meta", "commcare_usercase", "#type", "#text"})
 # Attributes that say what an entry is about: those of repeats over a list of cases, and of blocks that change stocks (ledgers).
 _ATTRIBUTES = {
@@ -33,20 +36,45 @@ _ATTRIBUTES = {
 }
 _NO_APP = "no application"
 _MAX_MIGRATIONS = 200
+_EXACT = "Numbers are kept exactly now, as they came."
+_MAX_EXAMPLE_CHARS = 60
+# Different answers to one question with options that are counted by themselves, beside the options.
+_MAX_ANSWERS = 200
+_OTHER = ""
+# Numbers keep the text that came.
+_decode = msgspec.json.Decoder(float_hook=str).decode
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Path = tuple[str, ...]
 
 
 class SeenValues(msgspec.Struct):
-    """Values of one property or answer by class (`column_types.classify`), blank ones left out. `latest`: of the last look."""
+    """Values of one property or answer by class (`column_types.classify`), empty ones left out. `latest`: of the last look.
+
+    `examples`: the first value of each class, cut short. `answers`: how often each choice was given, where the question has
+    options; under the empty text those of which there are too many to tell apart.
+    """
 
     all: dict[str, int] = {}
     latest: dict[str, int] = {}
+    examples: dict[str, str] = {}
+    answers: dict[str, int] = {}
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, value: str = "") -> None:
+        if name not in self.all and value:
+            self.examples[name] = value[:_MAX_EXAMPLE_CHARS]
         self.all[name] = self.all.get(name, 0) + 1
         self.latest[name] = self.latest.get(name, 0) + 1
+
+    def choose(self, answer: str, options: Collection[str]) -> None:
+        """Count an answer to a question with these options."""
+        if answer not in self.answers and answer not in options and len(self.answers) >= _MAX_ANSWERS:
+            answer = _OTHER
+        self.answers[answer] = self.answers.get(answer, 0) + 1
+
+    def forget(self) -> None:
+        """As if none had been seen."""
+        self.all, self.latest, self.examples, self.answers = {}, {}, {}, {}
 
 
 class SeenCaseType(msgspec.Struct):
@@ -65,10 +93,14 @@ class SeenForm(msgspec.Struct):
 
 
 class ColumnMemory(msgspec.Struct):
-    """How one question or property was stored: its type (None: nothing told it yet) and in which part of its table (0: none)."""
+    """How one question or property was stored: its type (None: nothing told it yet) and in which part of its table (0: none).
+
+    `was`: the SQL type that older rules gave it, where it is another one now; until that is told.
+    """
 
     kind: Kind | None = None
     part: int = 0
+    was: str = ""
 
 
 class TableMemory(msgspec.Struct):
@@ -91,13 +123,20 @@ class Migration(msgspec.Struct, frozen=True):
     reason: str
 
 
+class _MadeBy(msgspec.Struct):
+    """Which rules a kept profile was made by; the first ones did not say."""
+
+    version: int = 1
+
+
 class RawProfile(msgspec.Struct):
     """Everything seen in the raw tables up to `cases_until` and `forms_until` (ISO times of loading).
 
     `forms_known`: every form that an application ever had, with all questions it ever had. `tables`: by kind and source.
-    `migrations`: the latest ones, oldest first.
+    `migrations`: the latest ones, oldest first. `version`: of the rules that values were classed by.
     """
 
+    version: int = _VERSION
     cases_until: str = "-infinity"
     forms_until: str = "-infinity"
     case_types: dict[str, SeenCaseType] = {}
@@ -118,16 +157,21 @@ class RawProfile(msgspec.Struct):
             sql.SQL("select profile from {}").format(sql.Identifier(staging_schema, _TABLE))
         ).fetchone()
         try:
-            return msgspec.json.decode(row[0], type=cls) if row else cls()
+            profile = msgspec.json.decode(row[0], type=cls) if row else cls()
+            made_by = msgspec.json.decode(row[0], type=_MadeBy).version if row else _VERSION
         except msgspec.DecodeError:
             return cls()
+        if made_by < _VERSION:
+            profile._begin_anew()
+        return profile
 
     def write(self, connection: Connection, staging_schema: str) -> None:
         """Keep the profile in the schema."""
         table = sql.Identifier(staging_schema, _TABLE)
+        kept = msgspec.structs.replace(self, migrations=self.migrations[-_MAX_MIGRATIONS:])
         connection.execute(sql.SQL("delete from {}").format(table))
         connection.execute(
-            sql.SQL("insert into {} values (%s)").format(table), [msgspec.json.encode(self).decode("utf-8")]
+            sql.SQL("insert into {} values (%s)").format(table), [msgspec.json.encode(kept).decode("utf-8")]
         )
 
     def look(self, connection: Connection, raw_schema: str, forms: Iterable[Form]) -> None:
@@ -163,17 +207,29 @@ class RawProfile(msgspec.Struct):
         is_new = column not in memory.columns
         remembered = memory.columns.setdefault(column, ColumnMemory())
         before, after = remembered.kind, settle(declared, remembered.kind, seen.all, seen.latest)
-        if (before or "text") != (after or "text") and not is_new:
-            reason = _reason(before, declared, seen.all)
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            self.migrations.append(Migration(table, column, before or "text", after or "text", now, reason))
-            del self.migrations[:-_MAX_MIGRATIONS]
-        remembered.kind = after
+        was, now = remembered.was or before or "text", after or "text"
+        # Older rules had another SQL type for the same.
+        is_exact_now = bool(remembered.was) and before == after
+        if (was != now or is_exact_now) and not is_new:
+            reason = _EXACT if is_exact_now else _reason(before, declared, seen.all)
+            at = datetime.now(UTC).isoformat(timespec="seconds")
+            self.migrations.append(Migration(table, column, was, "numeric" if is_exact_now else now, at, reason))
+        remembered.kind, remembered.was = after, ""
         return after or "text"
 
     def memory(self, kind: str, source: str) -> TableMemory:
         """What is remembered of the table of this kind and source; to be changed in place."""
         return self.tables.setdefault(f"{kind} {source}", TableMemory())
+
+    def _begin_anew(self) -> None:
+        """Look at all rows again, by the rules of now. What there is, how it is called and where it stands stays known."""
+        self.version = _VERSION
+        self.cases_until = self.forms_until = "-infinity"
+        for values in self._values():
+            values.forget()
+        for table in self.tables.values():
+            for column in table.columns.values():
+                column.was = "double precision" if column.kind in ("decimal", "geopoint") else ""
 
     def _values(self) -> Iterator[SeenValues]:
         for case_type in self.case_types.values():
@@ -194,8 +250,9 @@ class RawProfile(msgspec.Struct):
                 values = seen.properties.get(name)
                 if values is None:
                     values = seen.properties[name] = SeenValues()
-                if value not in ("", None) and (found := classify(_text(value))) != "blank":
-                    values.add(found)
+                if value not in ("", None):
+                    text = _text(value)
+                    values.add(classify(text), text)
         self.cases_until = until
 
     def _look_at_forms(self, connection: Connection, table: sql.Identifier) -> None:
@@ -265,13 +322,15 @@ class RawProfile(msgspec.Struct):
 class _Spot:
     """One node of a form's answers during a look."""
 
-    __slots__ = ("children", "is_counted", "path", "values")
+    __slots__ = ("children", "is_counted", "is_multiple", "options", "path", "values")
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.children: dict[str, _Spot | None] = {}
         self.values: SeenValues | None = None
         self.is_counted = True
+        self.options: frozenset[str] = frozenset()
+        self.is_multiple = False
 
 
 class _Walk:
@@ -287,6 +346,9 @@ class _Walk:
                 child = spot.children.setdefault(question.path[length], _Spot(question.path[: length + 1]))
                 spot = child or spot
             spot.is_counted = KINDS.get(question.type, "text") not in ("text", "choices", "geopoint")
+            spot.is_multiple = question.type == "MSelect"
+            if spot.is_multiple or question.type == "Select":
+                spot.options = frozenset(option.value for option in question.options)
 
     def take(self, form: dict[str, Any], received_on: datetime | None) -> None:
         name = form.get("@name")
@@ -319,13 +381,16 @@ class _Walk:
             return
         elif isinstance(value, list) and not any(value):
             return
-        found = classify(_text(value)) if spot.is_counted else "text"
-        if found == "blank":
-            return
+        text = _text(value)
         if spot.values is None:
             spot.values = self._seen.answers.setdefault("/".join(spot.path), SeenValues())
-        if spot.is_counted or not spot.values.all:
-            spot.values.add(found)
+        if spot.is_counted:
+            spot.values.add(classify(text), text)
+        elif not spot.values.all:
+            spot.values.add("text")
+        if spot.options:
+            for answer in filter(None, text.split(" ")) if spot.is_multiple else (text,):
+                spot.values.choose(answer, spot.options)
 
 
 def _stream(connection: Connection, query: sql.Composed) -> Iterator[tuple[Any, ...]]:
@@ -336,7 +401,7 @@ def _stream(connection: Connection, query: sql.Composed) -> Iterator[tuple[Any, 
 
 
 def _object(text: str | None) -> dict[str, Any]:
-    value = msgspec.json.decode(text) if text else None
+    value = _decode(text) if text else None
     return value if isinstance(value, dict) else {}
 
 
@@ -367,4 +432,6 @@ def _reason(before: Kind | None, declared: Kind | None, seen: Counts) -> str:
     if declared not in (None, before):
         return f"The application declares {declared} now."
     listed = ", ".join(f"{count} {name}" for name, count in sorted(seen.items()))
+    if declared is None:
+        return f"No application declares a type, and not every value is a {before} that is given back as it came; seen: {listed}."
     return f"Too many values did not fit {before}; seen: {listed}."

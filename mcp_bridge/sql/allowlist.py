@@ -3,7 +3,8 @@
 An allow-list, because a deny-list always misses one: PostgreSQL 18 has some 3,300 built-in functions, among them ones
 that run a string as SQL (`ts_stat`, `query_to_xml`), read files, change settings, take locks shared by all tenants, or
 print any object's name. A name is listed when all its overloads compute only from their arguments (or from the clock,
-or a random source), reach no catalog, setting, file, session or lock, and are of use to somebody who analyses data.
+or a random source), reach no catalog, setting, file, session or lock, and are of use to somebody who analyses data. The
+platform's own casts are the only ones that are not built in.
 
 Names only: how they are found in a statement is the validator's business, and what a role may execute is the
 database's.
@@ -101,6 +102,12 @@ OTHER = frozenset(
     uuid_extract_version
     """.split()  # noqa: SIM905
 )
+# Functions of schema `casts` (explorer_dagster/postgres/casts.sql): NULL for a text that is no such thing.
+SAFE_CASTS = frozenset(
+    """
+    safe_bigint safe_numeric safe_boolean safe_date safe_time safe_timestamptz place_part
+    """.split()  # noqa: SIM905
+)
 # A type's name in front of parentheses is a cast: `date('2024-01-01')`.
 CAST_CALLS = frozenset(
     """
@@ -122,6 +129,7 @@ FUNCTIONS = (
     | RANGES
     | GEOMETRY
     | OTHER
+    | SAFE_CASTS
     | CAST_CALLS
 )
 

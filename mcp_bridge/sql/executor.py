@@ -18,7 +18,7 @@ import psycopg
 import psycopg.errors
 from psycopg import AsyncConnection, IsolationLevel
 
-from explorer_dagster.postgres.connections import Login
+from explorer_dagster.postgres.connections import CASTS_SCHEMA, Login
 from mcp_bridge.sql.failures import failure, out_of_time
 from mcp_bridge.sql.validator import ValidatedQuery
 from mcp_bridge.sql.values import JsonValue, document, reader
@@ -94,9 +94,11 @@ class Executor:
     def __init__(
         self, login: Login, search_path: tuple[str, ...], limits: QueryLimits | None = None, *, max_concurrent: int = 3
     ) -> None:
-        """`login` is the tenant's read-only LOGIN role, a member of nothing; `search_path` its readable schemas."""
+        """`login` is the tenant's read-only LOGIN role, a member of nothing; `search_path` its readable schemas. The platform's
+        casts are found behind them.
+        """
         self._login = login
-        self._search_path = search_path
+        self._search_path = (*search_path, CASTS_SCHEMA)
         self._limits = limits or QueryLimits()
         self._slots = asyncio.Semaphore(max_concurrent)
 

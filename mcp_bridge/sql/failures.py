@@ -81,6 +81,10 @@ def _told(error: psycopg.Error, state: str, text: str, shift: int) -> QueryFaile
     return QueryFailed(code, f"PostgreSQL refused the statement: {message}.", next_step=next_step, details=details)
 
 
+_NO_SUCH_VALUE = (
+    "Some value does not read as that type, or has no place in it. Use safe_date(x) in place of the cast, or safe_bigint, "
+    "safe_numeric, safe_time or safe_timestamptz: they give NULL for a text that is no such thing."
+)
 _ADVICE = {
     "42601": ("syntax_error", "Correct the statement at the position given and send it again."),
     "42703": ("unknown_column", "Describe the table to see its columns."),
@@ -88,10 +92,10 @@ _ADVICE = {
     "42803": ("query_failed", "Add the column to GROUP BY or put it into an aggregate."),
     "42702": ("query_failed", "Write the table's name or alias before the column."),
     "22012": ("query_failed", "Guard the divisor with nullif(x, 0)."),
-    "22P02": (
-        "query_failed",
-        "Some value does not read as that type: filter such rows, or test the text by a pattern before the cast.",
-    ),
+    "22P02": ("query_failed", _NO_SUCH_VALUE),
+    "22003": ("query_failed", _NO_SUCH_VALUE),
+    "22007": ("query_failed", _NO_SUCH_VALUE),
+    "22008": ("query_failed", _NO_SUCH_VALUE),
 }
 
 

@@ -29,6 +29,7 @@ from mcp_bridge.meaning import Meaning, meaning_of, measure_sql
 from mcp_bridge.overview import overview
 from mcp_bridge.relations import Column, columns_of, loader_connection, prepare_connection
 from mcp_bridge.samples import sample_of
+from mcp_bridge.seen_values import told_of_values
 from mcp_bridge.statistics import SAMPLE_ROWS, ColumnStatistics, statistics_of
 from mcp_bridge.tables import TableFacts, TenantTables, all_columns, raw_layer, table_warnings, tenant_tables
 from mcp_bridge.tool import Call, Format, TenantArguments, Tool
@@ -241,6 +242,7 @@ def _column_row(
     if detailed or not column.nullable:
         row["nullable"] = column.nullable
     row |= _words_of_column(column, detailed=detailed)
+    row["values"] = told_of_values(column, examples=pii is None)
     if statistics is not None:
         row |= {"null_share": statistics.null_share, "distinct": statistics.distinct}
     if statistics is not None and pii is None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -249,7 +250,7 @@ def test_answers_have_the_type_of_their_question(built: Built) -> None:
     ]
     place = "details__place_latitude, details__place_longitude, details__place_altitude, details__place_accuracy"
     assert built.workshop.read(f"select {place} from form_home_visit where form_id = 'f1'") == [
-        (-12.5, 30.25, 1100.0, 4.8)
+        (Decimal("-12.5"), Decimal("30.25"), Decimal(1100), Decimal("4.8"))
     ]
     assert built.workshop.read(
         "select details__age, details__seen, archived from form_home_visit where form_id = 'f2'"
