@@ -136,8 +136,9 @@ class FaultyApp:
     async def _send_status(self, rule: FaultRule, send: Send) -> None:
         body = (ERROR_PAGE.format(status=rule.status) if rule.body is None else rule.body).encode()
         kind = "application/json" if body[:1] in (b"{", b"[") else "text/html; charset=utf-8"
-        headers = {"content-type": kind, "content-length": str(len(body)), **rule.headers}
-        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        own = {name.lower(): value for name, value in rule.headers.items()}
+        headers = {"content-type": kind, "content-length": str(len(body)), **own}
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": rule.status, "headers": raw})
         await send({"type": "http.response.body", "body": body})
 

@@ -162,6 +162,8 @@ class Fetcher:
 
     def may_go_smaller(self, asked: int, error: CommCareError) -> bool:
         """Whether a page of `asked` records that failed for good should be tried once more as a smaller one."""
+        if error.is_final:
+            return False
         with self._lock:
             if asked > self.size.current:
                 return True
