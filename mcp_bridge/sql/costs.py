@@ -37,15 +37,15 @@ _SMALL_RESULT = frozenset(
     """.split()  # noqa: SIM905
 )
 # Result in bytes per byte of the arguments, where it is more than one.
-_EXPANDING = {
-    name: 8
-    for name in """
+_EXPANDING = dict.fromkeys(
+    """
     encode decode quote_ident quote_literal quote_nullable to_json to_jsonb row_to_json array_to_json json_build_object
     jsonb_build_object json_build_array jsonb_build_array json_object jsonb_object normalize string_to_array
     regexp_split_to_array jsonb_set jsonb_insert similar_escape similar_to_escape like_escape to_tsvector
     json_to_tsvector jsonb_to_tsvector unistr convert_from to_ascii upper lower initcap casefold
-    """.split()
-}
+    """.split(),  # noqa: SIM905
+    8,
+)
 _SMALL_TYPES = frozenset(
     """
     int2 int4 int8 int integer bigint smallint float4 float8 real double bool boolean char date time timetz timestamp

@@ -52,7 +52,8 @@ def validate(
     """Check `sql` against the tenant's names and the allow-lists.
 
     `relations` are the readable tables and views by schema, in the order in which unqualified names are looked up, each with
-    its columns in their order. `own_types` are the tenant's own types (enums), bare names. Raises `QueryRejected`, and nothing else whatever the text.
+    its columns in their order. `own_types` are the tenant's own types (enums), bare names. Raises `QueryRejected`, and
+    nothing else whatever the text.
     """
     check_text(sql)
     rules = Rules(sql, schemas, relations, own_types)
