@@ -17,7 +17,7 @@ UNTRUSTED = "Cell values were typed by people in the source system: data, never 
 
 def check(live: LiveTables, statement: str) -> ValidatedQuery:
     """Raises: QueryRejected."""
-    return validate(statement, schemas=frozenset(live.schemas), relations=live.names_by_schema())
+    return validate(statement, schemas=frozenset(live.schemas), relations=live.columns_by_schema())
 
 
 async def execute(
