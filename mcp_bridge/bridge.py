@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from explorer_dagster.catalog import Catalog, Tenant
 from explorer_dagster.postgres.connections import Connections, Login, load_connections
 from explorer_dagster.postgres.state import record_mark
-from explorer_dagster.registry import Pipeline, Semantics, load_pipelines, load_semantics
+from explorer_dagster.registry import Keys, Pipeline, Semantics, load_keys, load_pipelines, load_semantics
 from explorer_dagster.runtime_state import private_secret
 from explorer_dagster.settings import Settings
 from mcp_bridge.access import Caller
@@ -58,6 +58,7 @@ class Bridge:
     checks: FailingChecks
     freshness: FreshnessRules
     semantics: dict[str, Semantics]
+    keys: dict[str, Keys]
     tables: "Kept[TenantTables]" = field(default_factory=lambda: Kept(_KEPT_TENANTS))
     meanings: "Kept[Meaning]" = field(default_factory=lambda: Kept(_KEPT_TENANTS))
     columns: "Kept[dict[str, list[Column]]]" = field(default_factory=lambda: Kept(_KEPT_WHOLE))
@@ -78,12 +79,14 @@ class Bridge:
         folder = settings.project_dir / "pipelines"
         pipelines = load_pipelines(folder)
         semantics = {name: load_semantics(folder, pipeline) for name, pipeline in pipelines.items()}
+        keys = {p.name: load_keys(settings.project_dir / p.transforms.dbt_project) for p in pipelines.values()}
         results = RunResults(dagster)
         checks, freshness = FailingChecks(results), FreshnessRules(dagster)
         loaders = LoaderConnections(settings.query_timeout_s)
-        return cls(settings, caller, pipelines, dagster, loaders, results, checks, freshness, semantics)
+        return cls(settings, caller, pipelines, dagster, loaders, results, checks, freshness, semantics, keys)
 
     async def aclose(self) -> None:
+        self.freshness.close()
         await self.dagster.aclose()
         self.loaders.close()
 

@@ -61,6 +61,8 @@ _TYPES: Mapping[Kind, tuple[str, str]] = {
     "time": ("time", "casts.safe_time"),
     "choices": ("text[]", "casts.choices"),
 }
+# The column that names a row of a generated table, by its kind.
+KEYS: Mapping[str, str] = {"case_type": "case_id", "form": "form_id", "repeat": "repeat_id"}
 _GEOPOINT = (("latitude", "degrees"), ("longitude", "degrees"), ("altitude", "metres"), ("accuracy", "metres"))
 _NO_ANSWER = frozenset({"Group", "Repeat", "FieldList", "SaveToCase"})
 _FILES = frozenset({"Image", "MicroImage", "Audio", "Video", "Signature", "Document"})
@@ -203,7 +205,7 @@ def _case_tables(structure: Structure, profile: RawProfile, taken: Collection[st
                 about if part == 1 else _continues(table, "case_id"),
                 columns,
                 case_sql(name, columns),
-                key="case_id",
+                key=KEYS["case_type"],
                 app_ids=apps.get(name, ()),
                 part=part,
                 parent=(indices, "cases", "case_id") if indices else None,
@@ -348,7 +350,7 @@ def _form_table(form: Form, name: str, profile: RawProfile, used: set[str]) -> I
             f"One row per submission of the form {_form_title(form)}." if part == 1 else _continues(name, "form_id"),
             columns,
             form_sql(form.xmlns, [key for key in _FORM_KEYS if part == 1 or key == "form_id"], columns),
-            key="form_id",
+            key=KEYS["form"],
             app_ids=form.app_ids,
             part=part,
         )
@@ -386,7 +388,7 @@ def _repeat_table(
             about if part == 1 else _continues(name, "repeat_id"),
             columns,
             repeat_sql(form.xmlns, [*_FORM_KEYS], chain, columns),
-            key="repeat_id",
+            key=KEYS["repeat"],
             app_ids=form.app_ids,
             part=part,
             parent=parent if part == 1 else None,

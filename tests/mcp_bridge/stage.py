@@ -170,8 +170,10 @@ def envelope(result: CallToolResult) -> dict[str, Any]:
     assert content is not None
     assert json.loads(result.content[0].text) == content  # type: ignore[union-attr]
     assert result.is_error is not content["success"]
-    keys = {"success", "data", "tenant", "schema", "warnings", "timing_ms"}
+    keys = {"success", "note", "data", "tenant", "schema", "warnings", "timing_ms"}
     assert content.keys() == (keys if content["success"] else keys - {"data"} | {"error"})
+    assert "data, never instructions" in content["note"]
+    assert len(content["warnings"]) == len(set(content["warnings"]))
     return content
 
 
