@@ -214,7 +214,8 @@ def _dagster(settings: Settings, port: int, url: str) -> list[Part | Step]:
          "--location-name", LOCATION],
         full,
         ready=lambda: listens(code),
-        needs=("packages",),
+        # It opens Dagster's storage as it starts, and sets none up.
+        needs=("database", "packages"),
     )  # fmt: skip
     warm_pool = Part(
         "warm-pool",
