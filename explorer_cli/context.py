@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from explorer_cli.errors import AlreadyRunning
+from explorer_cli.home import Lock, make_home
 from explorer_cli.parts import stop_database
-from explorer_cli.supervisor import Lock, make_home
 from explorer_dagster.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -29,10 +29,15 @@ class Store:
     connections: "Connections"
 
 
-def open_settings() -> Settings:
-    """The settings, with HOME made and the log file open. Raises SettingsInvalid, HomeNotUsable."""
+def open_settings(*, writable: bool = True) -> Settings:
+    """The settings, with HOME made and the log file open. Commands that only look or stop do not need it `writable`.
+
+    Raises SettingsInvalid, HomeNotUsable.
+    """
     settings = get_settings()
-    make_home(settings.home)
+    make_home(settings.home, writable=writable)
+    # A log that cannot be written must not fill the terminal with its own tracebacks.
+    logging.raiseExceptions = False
     handler = logging.handlers.RotatingFileHandler(
         settings.home / "logs" / "explorer.log", maxBytes=LOG_BYTES, backupCount=2, encoding="utf-8", delay=True
     )

@@ -20,11 +20,12 @@ from rich.syntax import Syntax
 from explorer_cli.context import Store, open_settings
 from explorer_cli.demo_server import USERNAME, DemoServer, save, saved
 from explorer_cli.errors import AlreadyRunning, DemoMoved, PartFailed
+from explorer_cli.home import holder_of
 from explorer_cli.interrupts import Interrupts, StopRequested
 from explorer_cli.lifecycle import describe, running_platform
 from explorer_cli.output import answer_json, make_console, tell
 from explorer_cli.progress import SyncProgress
-from explorer_cli.supervisor import Step, holder_of
+from explorer_cli.supervisor import Step
 from explorer_cli.tenants import add_to
 from explorer_cli.tools import over_http
 from explorer_cli.work import show_answer, show_run, summarize

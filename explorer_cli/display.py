@@ -1,5 +1,6 @@
 """How the start of the platform looks: a table that lives in a terminal, lines elsewhere."""
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
@@ -54,12 +55,18 @@ def watch_start(supervisor: Supervisor, console: Console) -> None:
 def watch_stop(supervisor: Supervisor, console: Console) -> None:
     """Stop everything and say so, naming the part that is waited for."""
     began = time.monotonic()
-    with console.status(Text("Stopping ...")) as status:
-        supervisor.on_change = lambda unit: status.update(Text(f"Stopping: {unit.title} ..."))
-        if not console.is_terminal:
-            tell(console, "Stopping ...")
+    # What cannot be told, because the disk is full or the terminal gone, is done all the same.
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            if console.is_terminal:
+                status = stack.enter_context(console.status(Text("Stopping ...")))
+                supervisor.on_change = lambda unit: status.update(Text(f"Stopping: {unit.title} ..."))
+            else:
+                supervisor.on_change = lambda unit: None
+                tell(console, "Stopping ...")
         supervisor.stop()
-    tell(console, f"Stopped in {time.monotonic() - began:.1f} s. All data are kept.", style="dim")
+    with contextlib.suppress(OSError):
+        tell(console, f"Stopped in {time.monotonic() - began:.1f} s. All data are kept.", style="dim")
 
 
 def line(unit: UnitStatus) -> list[Piece]:

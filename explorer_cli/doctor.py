@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 from explorer_cli import parts
 from explorer_cli.context import open_settings
+from explorer_cli.home import holder_of, no_room, problem_of
 from explorer_cli.output import answer_json, make_console, tell
 from explorer_cli.processes import port_free, port_user
-from explorer_cli.supervisor import holder_of
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.runtime_state import read_state
 from explorer_dagster.settings import Settings
@@ -131,6 +131,9 @@ class Doctor:
         return [Finding("state folder", "ok", str(home))]
 
     def disk(self) -> list[Finding]:
+        full = no_room(self._settings.home)
+        if full:
+            return [Finding("disk space", "wrong", f"{full}.", "Make room, or set EXPLORER_HOME to a larger disk.")]
         free = shutil.disk_usage(self._settings.home).free
         detail = f"{free / 1024**3:.1f} GB free"
         if free >= MIN_FREE_BYTES:
@@ -191,6 +194,16 @@ class Doctor:
     def platform(self) -> list[Finding]:
         if not self._running:
             return [Finding("platform", "warning", "It is not running.", "Start it with `explorer up`.")]
+        problem = problem_of(self._settings.home)
+        if problem:
+            return [
+                Finding(
+                    "platform",
+                    "wrong",
+                    f"Its supervisor cannot do its work: {problem}.",
+                    "Mend that, and all comes back by itself; else `explorer down`, then `explorer up`.",
+                )
+            ]
         sick = [process for process in self._state.get("processes", {}).values() if not process["healthy"]]
         if not sick:
             return [Finding("platform", "ok", f"{len(self._state['processes'])} parts are healthy")]
@@ -346,7 +359,7 @@ class Doctor:
 
 def run_doctor(*, online: bool, as_json: bool) -> int:
     """Show all findings; 1 when something is wrong."""
-    settings = open_settings()
+    settings = open_settings(writable=False)
     findings = Doctor(settings, online=online).examine()
     wrong = [finding for finding in findings if finding.outcome == "wrong"]
     if as_json:

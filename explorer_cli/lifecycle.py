@@ -15,16 +15,30 @@ from rich.text import Text
 
 from explorer_cli import display
 from explorer_cli.context import open_settings
-from explorer_cli.errors import PartFailed
+from explorer_cli.errors import HomeNotUsable, PartFailed
+from explorer_cli.home import Lock, hindrance, holder_of, problem_of
 from explorer_cli.interrupts import Interrupts, StopRequested
 from explorer_cli.output import answer_json, make_console, show_table, tell
-from explorer_cli.parts import platform_units, stop_database
+from explorer_cli.parts import database_answers, database_recovers, platform_units, stop_database
 from explorer_cli.processes import Identity, stop_stranger, tail
-from explorer_cli.supervisor import Lock, Step, Supervisor, UnitStatus, holder_of, stop_leftovers
+from explorer_cli.supervisor import (
+    LEFTOVERS_GRACE_S,
+    STRAY_GRACE_S,
+    Step,
+    Supervisor,
+    UnitStatus,
+    stop_leftovers,
+)
+from explorer_dagster.errors import ExplorerError
+from explorer_dagster.private import keep_private
 from explorer_dagster.runtime_state import read_state
 from explorer_dagster.settings import Settings
 
-STOP_TIMEOUT_S = 120.0
+# `explorer down` ends within 15 s: so long the supervisor may take to stop everything itself, so long all of it may take.
+SUPERVISOR_STOPS_S = 11.0
+DOWN_S = 14.0
+# What ending the database against its will takes.
+FORCED_STOP_S = 1.5
 POLL_S = 0.2
 
 
@@ -42,6 +56,7 @@ def running_platform(
     lock = Lock(settings.home)
     with Interrupts() as interrupts:
         lock.acquire()
+        keep_private(settings.home)
         leftovers = stop_leftovers(settings.home)
         try:
             platform = platform_units(settings, demo=demo)
@@ -98,33 +113,40 @@ def up_detached(*, demo: bool, as_json: bool) -> int:
 
 
 def down(*, as_json: bool) -> int:
-    """Stop the supervisor and its parts, or what is left of them, and the embedded database."""
-    settings = open_settings()
+    """Stop the supervisor and its parts, or what is left of them, and the embedded database; within 15 s, whatever they do."""
+    settings = open_settings(writable=False)
     console = make_console(stderr=True)
+    deadline = time.monotonic() + DOWN_S
     stopped: list[str] = []
     holder = holder_of(settings.home)
+    hung = False
     if holder is not None:
         with _busy(console, f"Stopping process {holder.pid} and its parts ..."):
-            stop_stranger(holder, STOP_TIMEOUT_S, group=False)
+            stop_stranger(holder, SUPERVISOR_STOPS_S, group=False)
+        hung = time.monotonic() > deadline - DOWN_S + SUPERVISOR_STOPS_S
         stopped.append("supervisor")
     lock = Lock(settings.home)
     lock.acquire()
     try:
-        stopped += stop_leftovers(settings.home)
-        if stop_database(settings, force=True):
+        stopped += stop_leftovers(settings.home, STRAY_GRACE_S if hung else LEFTOVERS_GRACE_S)
+        if stop_database(settings, force=True, patience_s=max(0.0, deadline - time.monotonic() - FORCED_STOP_S)):
             stopped.append("database")
+        forced = bool(stopped) and database_recovers(settings)
     finally:
         lock.release()
     if as_json:
-        answer_json({"stopped": stopped})
-    else:
-        tell(console, f"Stopped: {', '.join(stopped)}. All data are kept." if stopped else "Nothing was running.")
+        answer_json({"stopped": stopped, "database_recovers": forced})
+        return 0
+    tell(console, f"Stopped: {', '.join(stopped)}. All data are kept." if stopped else "Nothing was running.")
+    if forced:
+        tell(console, "The database was at work on something that could not be interrupted and was ended in the middle of it. ",
+             "Nothing committed is lost: it recovers by itself at the next start.", style="yellow")  # fmt: skip
     return 0
 
 
 def status(*, as_json: bool) -> int:
     """Show what runs; 0 only when everything is healthy."""
-    settings = open_settings()
+    settings = open_settings(writable=False)
     facts = describe(settings)
     if as_json:
         answer_json(facts)
@@ -136,22 +158,29 @@ def status(*, as_json: bool) -> int:
             (part["title"], part["state"], part["pid"], part["address"], _remark(part))
             for part in facts["processes"].values()
         ]
+        if facts["problem"]:
+            tell(make_console(stderr=False), ("All is not well: ", "bold red"), f"{facts['problem']}.")
         show_table(["Part", "State", "Process", "Address", "Note"], rows)
     return 0 if facts["healthy"] else 1
 
 
 def describe(settings: Settings) -> dict[str, Any]:
     """What `status --json` says: addresses, database, processes with pid and health, whether all is well (`healthy`) and
-    whether all that is needed is (`usable`)."""
+    whether all that is needed is (`usable`), and a `problem` that the supervisor cannot tell of itself."""
     state = read_state(settings.home)
     holder = holder_of(settings.home)
     processes = {name: _present(process) for name, process in (state.get("processes") or {}).items()} if holder else {}
-    healthy = bool(processes) and all(process["healthy"] for process in processes.values())
+    problem = problem_of(settings.home) if holder else None
+    if problem and "database" in processes:
+        # The state is of when it could be written last.
+        processes["database"] |= _database_now(settings)
+    healthy = problem is None and bool(processes) and all(process["healthy"] for process in processes.values())
     usable = bool(processes) and all(process["healthy"] or process.get("optional") for process in processes.values())
     return {
         "running": holder is not None,
         "healthy": healthy,
         "usable": usable,
+        "problem": problem,
         "home": str(settings.home),
         "dagster_url": state.get("dagster_url") if holder else settings.dagster_url,
         "bridge_url": state.get("bridge_url") if holder else None,
@@ -161,6 +190,19 @@ def describe(settings: Settings) -> dict[str, Any]:
         "started_at": state.get("started_at") if holder else None,
         "processes": processes,
     }
+
+
+def _database_now(settings: Settings) -> dict[str, Any]:
+    """State of the database, asked for here."""
+    try:
+        well, note = database_answers(settings), ""
+    except ExplorerError as error:
+        well, note = False, error.message.rstrip(".")
+    return (
+        {"state": "ready", "healthy": True, "note": ""}
+        if well
+        else {"state": "unhealthy", "healthy": False, "note": note}
+    )
 
 
 def _present(process: dict[str, Any]) -> dict[str, Any]:
@@ -183,6 +225,14 @@ def _await_detached(settings: Settings, supervisor: "subprocess.Popen[bytes]", a
     began = time.monotonic()
     with _busy(console, "Starting in the background ...") as tell:
         while supervisor.poll() is None:
+            hindered = hindrance(settings.home / "run")
+            if hindered:
+                supervisor.send_signal(signal.SIGTERM)
+                supervisor.wait()
+                raise HomeNotUsable(
+                    f"The state folder {settings.home} cannot be written: {hindered}.",
+                    next_step="Make room there and start again, or set EXPLORER_HOME to another folder.",
+                )
             state = read_state(settings.home)
             if (state.get("supervisor") or {}).get("pid") == supervisor.pid:
                 if state.get("ready"):

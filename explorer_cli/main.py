@@ -3,6 +3,7 @@
 Those are imported by the command that needs them: `explorer --help` must not wait for Dagster or a database driver.
 """
 
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from explorer_cli.errors import InternalError, UsageInvalid
+from explorer_cli.errors import HomeNotUsable, InternalError, UsageInvalid
 from explorer_cli.output import show_error
 from explorer_dagster.errors import ExplorerError
+from explorer_dagster.private import write_privately
 
 app = typer.Typer(
     help="CommCare project spaces as queryable tables, for agents and people. `explorer demo` shows all of it on invented data.",
@@ -32,6 +34,8 @@ app.add_typer(tokens_app, name="tokens")
 app.add_typer(semantics_app, name="semantics")
 app.add_typer(db_app, name="db")
 app.add_typer(secrets_app, name="secrets")
+
+_NOT_WRITABLE = frozenset({errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC, errno.EPERM, errno.EROFS})
 
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON document.")]
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The tenant's key, such as www:my-domain.", show_default=False)]
@@ -276,6 +280,9 @@ def run(arguments: Sequence[str]) -> int:
         # The reader of our output went away (`explorer ... | head`): nothing is left to be said.
         sys.stderr.close()
         return 1
+    except OSError as error:
+        show_error(_of_the_system(error), as_json=as_json)
+        return 1
     except Exception as error:
         show_error(_unforeseen(error), as_json=as_json)
         return 1
@@ -283,12 +290,24 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Console script `explorer`."""
+    write_privately()
     sys.exit(run(sys.argv[1:]))
 
 
 def _help_of(error: TyperException) -> str:
     context = getattr(error, "ctx", None)
     return f"{context.command_path if context else 'explorer'} --help"
+
+
+def _of_the_system(error: OSError) -> ExplorerError:
+    """No room, no rights: what the system says is the cause; everything else is unforeseen."""
+    if error.errno not in _NOT_WRITABLE:
+        return _unforeseen(error)
+    where = f" ({error.filename})" if error.filename else ""
+    return HomeNotUsable(
+        f"A file cannot be written: {error.strerror}{where}.",
+        next_step="Make room or give the account the right to write, then try again; EXPLORER_HOME chooses another folder.",
+    )
 
 
 def _unforeseen(error: Exception) -> InternalError:

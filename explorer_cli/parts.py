@@ -21,15 +21,18 @@ from pydantic import SecretStr
 
 from explorer_cli.bytecode import compile_packages
 from explorer_cli.demo_server import DemoServer
+from explorer_cli.home import no_room
 from explorer_cli.processes import choose_port
-from explorer_cli.supervisor import Part, Step
+from explorer_cli.supervisor import Hindered, Part, Step
+from explorer_dagster.errors import ExplorerError
 from explorer_dagster.runtime_state import webserver_token, write_private
 from explorer_dagster.settings import PREFIX, Settings
 from explorer_dagster.warm_pool import socket_path
 
 LOCATION = "explorer"
 PROBE_TIMEOUT_S = 3.0
-POOL_GRACE_S = 20.0
+# A segment of the write-ahead log is 16 MB: with less than two the server cannot be relied on to write.
+DATABASE_ROOM_BYTES = 32 * 1024**2
 # Everything stands still without the database, and asking it costs some ten milliseconds.
 DATABASE_INTERVAL_S = 2.0
 
@@ -106,25 +109,57 @@ def database_facts(settings: Settings) -> dict[str, Any]:
     return {"host": login["host"], "port": login["port"], "name": login["dbname"]}
 
 
-def stop_database(settings: Settings, *, force: bool) -> bool:
-    """Stop the embedded server; False when there was none, or when it belongs to another process and `force` is not set."""
+def stop_database(settings: Settings, *, force: bool, patience_s: float | None = None) -> bool:
+    """Stop the embedded server; False when there was none, or when it belongs to another process and `force` is not set.
+
+    `patience_s`: as in `EmbeddedPostgres.stop`.
+    """
     from explorer_dagster.postgres.bootstrap import embedded_from
+    from explorer_dagster.postgres.embedded import STOP_PATIENCE_S
     from explorer_dagster.postgres.errors import PostgresNotOwner
 
     if settings.database_url is not None:
         return False
     try:
-        return embedded_from(settings).stop(force=force)
+        return embedded_from(settings).stop(
+            force=force, patience_s=STOP_PATIENCE_S if patience_s is None else patience_s
+        )
     except PostgresNotOwner:
         return False
 
 
+def database_recovers(settings: Settings) -> bool:
+    """Whether the embedded server, which is stopped, has its log to replay at the next start."""
+    from explorer_dagster.postgres.bootstrap import embedded_from
+
+    return settings.database_url is None and embedded_from(settings).needs_recovery()
+
+
 def database_answers(settings: Settings) -> bool:
-    """Whether the service login can ask the database something."""
+    """Whether the service login can ask the database something.
+
+    Raises:
+        Hindered: it can, but the embedded server has no room to write.
+        DatabaseUnreachable, DatabaseNotReady.
+    """
     from explorer_dagster.postgres.connections import load_connections
 
     with closing(load_connections(settings).service.connect()) as connection:
-        return connection.execute("SELECT 1").fetchone() == (1,)
+        answered = connection.execute("SELECT 1").fetchone() == (1,)
+    full = database_room(settings)
+    if full:
+        raise full
+    return answered
+
+
+def database_room(settings: Settings) -> Hindered | None:
+    """Says that the embedded server has no room to write; None when it has, and for a server elsewhere."""
+    from explorer_dagster.postgres.embedded import read_connection
+
+    record = read_connection(settings.home) if settings.database_url is None else None
+    folder = record.cluster_dir if record and record.cluster_dir else settings.home
+    why = no_room(folder, DATABASE_ROOM_BYTES) if settings.database_url is None else None
+    return Hindered(f"cannot write: {why}", next_step=f"Make room at {folder}; it goes on by itself.") if why else None
 
 
 def dagster_problem(url: str) -> str | None:
@@ -181,11 +216,17 @@ async def _health(url: str) -> Any:
 
 def _database(settings: Settings) -> Step:
     def start() -> Mapping[str, Any]:
+        import psycopg
+
         from explorer_dagster.bootstrap import set_up
         from explorer_dagster.postgres.provisioning import align_raw_exposure
 
-        with closing(set_up(settings).admin.connect(autocommit=True)) as admin:
-            align_raw_exposure(admin, settings.expose_raw)
+        try:
+            with closing(set_up(settings).admin.connect(autocommit=True)) as admin:
+                align_raw_exposure(admin, settings.expose_raw)
+        except (ExplorerError, psycopg.Error) as error:
+            # What the server says when it has no room to start is a consequence.
+            raise database_room(settings) or error from error
         return {"database": database_facts(settings)}
 
     return Step(
@@ -214,8 +255,8 @@ def _dagster(settings: Settings, port: int, url: str) -> list[Part | Step]:
          "--location-name", LOCATION],
         full,
         ready=lambda: listens(code),
-        # It opens Dagster's storage as it starts, and sets none up.
-        needs=("database", "packages"),
+        # It loads the instance, whose storage sets nothing up.
+        needs=("packages", "database"),
     )  # fmt: skip
     warm_pool = Part(
         "warm-pool",
@@ -225,7 +266,6 @@ def _dagster(settings: Settings, port: int, url: str) -> list[Part | Step]:
         # Not by connecting: the pool takes a connection for a request, and one that it finds stale ends it.
         ready=pool.is_socket,
         needs=("packages",),
-        stop_grace_s=POOL_GRACE_S,
         # Without it the launcher has Dagster start every run in a process of its own: slower, but it runs.
         optional=True,
     )
@@ -267,6 +307,8 @@ def _bridge(settings: Settings, port: int, url: str) -> Part:
         ready=lambda: answers(f"{url.removesuffix('/mcp')}/healthz"),
         needs=("database",),
         address=url,
+        # A call that is broken off may have a run to cancel, which Dagster has to hear of.
+        stops_first=True,
     )
 
 

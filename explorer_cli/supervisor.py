@@ -6,7 +6,7 @@ start time, so that a supervisor that was killed leaves nothing behind that the 
 """
 
 import contextlib
-import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -16,18 +16,28 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from explorer_cli.errors import AlreadyRunning, HomeNotUsable, PartFailed
-from explorer_cli.processes import MARK, Identity, rotate, spawn, stop_child, stop_marked, stop_stranger, tail
+from explorer_cli.errors import HomeNotUsable, PartFailed
+from explorer_cli.home import BEAT_S, LOCK_FILE, Lock
+from explorer_cli.processes import (
+    MARK,
+    Identity,
+    rotate,
+    spawn,
+    stop_child,
+    stop_children,
+    stop_marked,
+    stop_strangers,
+    tail,
+)
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.runtime_state import clear_state, read_state, write_state
 
-LOCK_FILE = Path("run") / "up.lock"
 TICK_S = 0.1
 HEALTH_INTERVAL_S = 10.0
 START_INTERVAL_S = 0.5
@@ -35,19 +45,33 @@ UNHEALTHY_INTERVAL_S = 2.0
 ROTATE_INTERVAL_S = 60.0
 RESTART_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STABLE_AFTER_S = 60.0
-ORPHAN_GRACE_S = 10.0
+# To stop everything takes seconds, whatever hangs: the parts that answer clients first, the others together, then what is left.
+FIRST_GRACE_S = 1.5
+STOP_GRACE_S = 4.0
+STRAY_GRACE_S = 0.5
+LEFTOVERS_GRACE_S = 2.0
+THREAD_GRACE_S = 1.0
+# A probe that has said nothing for so long has failed.
+PROBE_TIMEOUT_S = 15.0
 # The loop that watches all parts waits this long for one that hangs while it starts.
 HANGING_GRACE_S = 2.0
 
 State = Literal["waiting", "starting", "ready", "unhealthy", "restarting", "failed", "stopping", "stopped"]
-Probe = Callable[[], bool]
+Probe = Callable[[], object]
 
 log = logging.getLogger(__name__)
 
 
+class Hindered(ExplorerError):
+    """A part is there, but something keeps it from its work that no restart mends; raised by its probe, with the reason."""
+
+    code = "part_hindered"
+
+
 @dataclass(frozen=True)
 class Part:
-    """A process to keep running. `ready` answers within a few seconds and may raise nothing; it also tells health later.
+    """A process to keep running. `ready` answers within a few seconds; it also tells health later. An ExplorerError that it
+    raises says why not.
 
     What is `optional` has a fallback: that it does not come up is shown and tried again, and keeps nobody waiting.
     """
@@ -61,9 +85,10 @@ class Part:
     address: str | None = None
     start_timeout_s: float = 120.0
     stop_signal: int = signal.SIGTERM
-    stop_grace_s: float = 10.0
     health_interval_s: float = HEALTH_INTERVAL_S
     optional: bool = False
+    # What others are to be asked for while it stops.
+    stops_first: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,90 +121,25 @@ class UnitStatus:
     note: str
 
 
-class Lock:
-    """`HOME/run/up.lock`: held by the supervisor for its life and released by the kernel when it dies."""
-
-    def __init__(self, home: Path) -> None:
-        self._path = home / LOCK_FILE
-        self._fd: int | None = None
-
-    def acquire(self) -> None:
-        """Become the owner of HOME.
-
-        Raises:
-            AlreadyRunning: with the pid of the one who is.
-        """
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            raise self._taken() from None
-        me = Identity.of(os.getpid())
-        os.ftruncate(fd, 0)
-        os.write(fd, json.dumps({"pid": me.pid, "started": me.started}).encode())
-        self._fd = fd
-
-    def release(self) -> None:
-        if self._fd is not None:
-            os.ftruncate(self._fd, 0)
-            os.close(self._fd)
-            self._fd = None
-
-    def _taken(self) -> AlreadyRunning:
-        holder = holder_of(self._path.parent.parent)
-        state = read_state(self._path.parent.parent)
-        where = f" and serves {state['dagster_url']}" if state.get("dagster_url") else ""
-        return AlreadyRunning(
-            f"The platform already runs under {self._path.parent.parent}: process {holder.pid if holder else 'unknown'}{where}.",
-            next_step="`explorer status` shows it, `explorer down` stops it; EXPLORER_HOME chooses another one.",
-            details={"pid": holder.pid if holder else None, "dagster_url": state.get("dagster_url")},
-        )
-
-
-def holder_of(home: Path) -> Identity | None:
-    """The supervisor that runs under `home`, None when there is none."""
-    try:
-        record = json.loads((home / LOCK_FILE).read_text())
-        holder = Identity(int(record["pid"]), str(record["started"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return holder if holder.alive() else None
-
-
-def make_home(home: Path) -> None:
-    """HOME with its `run` and `logs` folders.
-
-    Raises:
-        HomeNotUsable: one of them cannot be made or written.
-    """
-    try:
-        # As root the database's own account must get through to its folder; nobody may list the rest.
-        home.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
-        for name in ("run", "logs"):
-            (home / name).mkdir(exist_ok=True, mode=0o700)
-            if not os.access(home / name, os.W_OK | os.X_OK):
-                raise PermissionError(13, "Permission denied", str(home / name))
-    except OSError as error:
-        raise HomeNotUsable(
-            f"The state folder {home} cannot be used: {error.strerror} ({error.filename}).",
-            next_step="Set EXPLORER_HOME to a folder that this account can write.",
-        ) from error
-
-
-def stop_leftovers(home: Path) -> list[str]:
+def stop_leftovers(home: Path, grace_s: float = LEFTOVERS_GRACE_S) -> list[str]:
     """End what a supervisor that is gone left running under `home`; the names of the parts that were found."""
-    state = read_state(home)
-    found = []
-    for name, process in (state.get("processes") or {}).items():
-        if process.get("pid") and process.get("started"):
-            identity = Identity(int(process["pid"]), str(process["started"]))
-            if stop_stranger(identity, ORPHAN_GRACE_S):
-                found.append(name)
-    if state.get("instance") and stop_marked(str(state["instance"]), ORPHAN_GRACE_S) and not found:
+    known = {
+        name: Identity(int(process["pid"]), str(process["started"]))
+        for name, process in (read_state(home).get("processes") or {}).items()
+        if process.get("pid") and process.get("started")
+    }
+    stopped = stop_strangers(list(known.values()), grace_s)
+    found = [name for name, there in zip(known, stopped, strict=True) if there]
+    # The state may be lost or damaged: whatever was started under this HOME carries its mark.
+    if stop_marked(_mark_of(home), STRAY_GRACE_S) and not found:
         found.append("runs")
     clear_state(home)
     return found
+
+
+def _mark_of(home: Path) -> str:
+    """What the marks of all supervisors of this HOME begin with."""
+    return f"{hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:16]}-"
 
 
 class _Unit:
@@ -191,6 +151,7 @@ class _Unit:
         self.process: subprocess.Popen[bytes] | None = None
         self.identity: Identity | None = None
         self.job: Future[Any] | None = None
+        self.asked_at = 0.0
         self.began = self.ready_at = self.next_check = self.restart_at = 0.0
         self.restarts = 0
         self.failures_in_row = 0
@@ -240,20 +201,29 @@ class Supervisor:
         self._home = home
         self._units = {unit.name: _Unit(unit) for unit in units}
         self._facts: dict[str, Any] = dict(facts or {})
-        self._instance = secrets.token_hex(8)
+        self._instance = _mark_of(home) + secrets.token_hex(8)
         self._lock = lock
         self._stopping = threading.Event()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._pool: ThreadPoolExecutor | None = None
+        self._unwritten: str | None = None
+        self._written: dict[str, Any] = {}
         self._failure: ExplorerError | None = None
         self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
 
     def start(self) -> None:
-        """Begin to start units; returns at once."""
-        self._pool = ThreadPoolExecutor(max_workers=max(4, len(self._units)), thread_name_prefix="probe")
-        self._thread = threading.Thread(target=self._loop, name="supervisor", daemon=True)
+        """Begin to start units; returns at once.
+
+        Raises:
+            HomeNotUsable: the state cannot be written.
+        """
         self._write_state()
+        if self._unwritten:
+            raise HomeNotUsable(
+                f"The state folder {self._home} cannot be written: {self._unwritten}.",
+                next_step="Make room there, or set EXPLORER_HOME to a folder that this account can write.",
+            )
+        self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._thread.start()
 
     def wait_ready(self, names: Sequence[str] | None = None, timeout_s: float | None = None) -> bool:
@@ -289,27 +259,73 @@ class Supervisor:
         """Stop all parts and undo all steps, last ones first; returns when nothing runs any more. May be called twice."""
         self._stopping.set()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(THREAD_GRACE_S)
             self._thread = None
+            parts = [(unit, unit.spec) for unit in self._units.values() if isinstance(unit.spec, Part)]
+            self._stop_parts([unit for unit, part in parts if part.stops_first], FIRST_GRACE_S)
+            self._stop_parts([unit for unit, part in parts if not part.stops_first], STOP_GRACE_S)
+            stop_marked(self._instance, STRAY_GRACE_S)
             for unit in reversed(self._units.values()):
-                self._stop_unit(unit)
-            stop_marked(self._instance, ORPHAN_GRACE_S)
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            self._pool = None
+                if isinstance(unit.spec, Step):
+                    self._undo(unit, unit.spec)
             clear_state(self._home)
         self._lock.release()
 
+    def _watch(self) -> None:
+        """The supervisor's thread. That it ends by itself is a failure like that of a part: everything is stopped and said."""
+        try:
+            self._loop()
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                log.critical("The supervision ended", exc_info=error)
+            self._give_up(
+                PartFailed(
+                    f"The supervision of the parts ended: {_words(error)}.",
+                    next_step=f"Read {self._home / 'logs' / 'explorer.log'} and start again; report it if you find no cause.",
+                )
+            )
+
     def _loop(self) -> None:
-        next_rotation = 0.0
+        next_beat = next_rotation = 0.0
         while not self._stopping.wait(TICK_S):
+            if not self._lock.intact():
+                # Not to be begun anew: that would be an empty HOME in the place of the one that was taken away.
+                self._give_up(
+                    HomeNotUsable(
+                        f"{self._home / LOCK_FILE} was removed or replaced while the platform ran.",
+                        next_step="Bring the folder back, or start anew with `explorer up`.",
+                    )
+                )
+                return
+            now = time.monotonic()
+            if now > next_beat:
+                next_beat = now + BEAT_S
+                self._lock.beat()
+                if self._unwritten or read_state(self._home) != self._written:
+                    self._write_state()
             for unit in self._units.values():
                 if self._failure is None or unit.state != "waiting":
-                    self._advance(unit)
-            if time.monotonic() > next_rotation:
-                next_rotation = time.monotonic() + ROTATE_INTERVAL_S
+                    self._attend(unit)
+            if now > next_rotation:
+                next_rotation = now + ROTATE_INTERVAL_S
                 for unit in self._units.values():
-                    rotate(self._log(unit))
+                    with contextlib.suppress(OSError):
+                        rotate(self._log(unit))
+
+    def _attend(self, unit: _Unit) -> None:
+        """Nothing that goes wrong with one unit keeps the supervisor from the others, or from trying again."""
+        try:
+            self._advance(unit)
+        except Exception as error:
+            note = f"cannot be looked after: {_words(error)}"
+            if unit.note != note:
+                unit.note = note
+                log.exception("%s cannot be looked after", unit.spec.name)
+
+    def _give_up(self, error: ExplorerError) -> None:
+        with self._changed:
+            self._failure = self._failure or error
+            self._changed.notify_all()
 
     def _advance(self, unit: _Unit) -> None:
         now = time.monotonic()
@@ -328,27 +344,29 @@ class Supervisor:
         unit.began = time.monotonic()
         unit.next_check = unit.began
         if isinstance(unit.spec, Step):
-            assert self._pool is not None  # noqa: S101
-            unit.job = self._pool.submit(unit.spec.run)
+            unit.job = _in_background(unit.spec.run)
         else:
             env = {**unit.spec.env, MARK: self._instance}
-            unit.process = spawn(unit.spec.argv, env=env, cwd=self._home / "run", log=self._log(unit))
+            try:
+                unit.process = spawn(unit.spec.argv, env=env, cwd=self._home / "run", log=self._log(unit))
+            except OSError as error:
+                self._lost(unit, f"could not be started ({_words(error)})")
+                return
             unit.identity = Identity.of(unit.process.pid)
         self._set(unit, "starting")
 
     def _check(self, unit: _Unit, now: float) -> None:
         if unit.job is None:
             if now >= unit.next_check:
-                assert self._pool is not None  # noqa: S101
-                unit.job = self._pool.submit(unit.spec.ready)
+                unit.job, unit.asked_at = _in_background(unit.spec.ready), now
             return
-        if unit.job.done():
+        runs_step = unit.state == "starting" and isinstance(unit.spec, Step)
+        if unit.job.done() or (now - unit.asked_at > PROBE_TIMEOUT_S and not runs_step):
             job, unit.job = unit.job, None
-            starting = unit.state == "starting"
-            if starting and isinstance(unit.spec, Step):
+            if runs_step:
                 self._step_done(unit, job)
             else:
-                self._probed(unit, job.exception() is None and bool(job.result()), now)
+                self._probed(unit, job, now)
             unit.next_check = now + {"starting": START_INTERVAL_S, "unhealthy": UNHEALTHY_INTERVAL_S}.get(
                 unit.state, unit.spec.health_interval_s
             )
@@ -363,7 +381,7 @@ class Supervisor:
             unit.note = ""
             self._set(unit, "ready")
         elif unit.restarts:
-            self._restart(unit, f"failed again ({type(error).__name__})")
+            self._restart(unit, f"failed again: {_words(error)}")
         elif isinstance(error, ExplorerError):
             self._fail(unit, error)
         else:
@@ -376,16 +394,22 @@ class Supervisor:
                 ),
             )
 
-    def _probed(self, unit: _Unit, healthy: bool, now: float) -> None:
+    def _probed(self, unit: _Unit, job: "Future[Any]", now: float) -> None:
+        """`job`: the probe, which has answered, or did not in time."""
+        error = job.exception() if job.done() else None
+        healthy = job.done() and error is None and bool(job.result())
         if healthy and unit.state != "ready":
             unit.ready_at = now if unit.state == "starting" else unit.ready_at
             unit.note = ""
             self._set(unit, "ready")
-        elif not healthy and unit.state == "ready":
-            unit.note = "does not answer"
-            self._set(unit, "unhealthy")
-            if isinstance(unit.spec, Step):
-                self._restart(unit, "does not answer")
+        elif not healthy and unit.state in ("ready", "unhealthy"):
+            why = _words(error) if isinstance(error, ExplorerError) else "does not answer"
+            if (unit.state, unit.note) != ("unhealthy", why):
+                unit.note = why
+                log.warning("%s: %s", unit.spec.name, why)
+                self._set(unit, "unhealthy")
+            if isinstance(unit.spec, Step) and not isinstance(error, Hindered):
+                self._restart(unit, why)
         elif unit.state == "starting":
             self._check_deadline(unit, now)
         if unit.state == "ready" and now - unit.ready_at > STABLE_AFTER_S:
@@ -395,13 +419,10 @@ class Supervisor:
         if not isinstance(unit.spec, Part) or now - unit.began <= unit.spec.start_timeout_s:
             return
         how = f"was not ready after {unit.spec.start_timeout_s:g} s"
-        if not unit.restarts and not unit.optional:
-            self._fail(unit, self._part_failed(unit, how))
-            return
-        if unit.process is not None:
+        if unit.process is not None and (unit.restarts or unit.optional):
             stop_child(unit.process, unit.spec.stop_signal, HANGING_GRACE_S)
-        unit.process, unit.identity, unit.job = None, None, None
-        self._restart(unit, how)
+            unit.process, unit.identity, unit.job = None, None, None
+        self._lost(unit, how)
 
     def _died(self, unit: _Unit) -> None:
         assert unit.process is not None  # noqa: S101
@@ -410,10 +431,17 @@ class Supervisor:
         stop_child(unit.process, unit.spec.stop_signal, 0.0)
         unit.process, unit.identity, unit.job = None, None, None
         how = f"ended by signal {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        if unit.state == "starting" and not unit.restarts and not unit.optional:
+        if unit.state == "starting":
+            self._lost(unit, how)
+        else:
+            self._restart(unit, how)
+
+    def _lost(self, unit: _Unit, how: str) -> None:
+        """A part that did not come up: what has never run fails the start, the rest is tried again."""
+        if not unit.restarts and not unit.optional:
             self._fail(unit, self._part_failed(unit, how))
-            return
-        self._restart(unit, how)
+        else:
+            self._restart(unit, how)
 
     def _restart(self, unit: _Unit, why: str) -> None:
         delay_s = RESTART_DELAYS_S[min(unit.failures_in_row, len(RESTART_DELAYS_S) - 1)]
@@ -437,21 +465,26 @@ class Supervisor:
         self._failure = self._failure or error
         self._set(unit, "failed")
 
-    def _stop_unit(self, unit: _Unit) -> None:
-        if isinstance(unit.spec, Part):
-            if unit.process is not None:
+    def _stop_parts(self, units: Sequence[_Unit], grace_s: float) -> None:
+        running = []
+        for unit in units:
+            if unit.process is not None and isinstance(unit.spec, Part):
+                running.append((unit.process, unit.spec.stop_signal))
                 self._set(unit, "stopping")
-                stop_child(unit.process, unit.spec.stop_signal, unit.spec.stop_grace_s)
-        elif unit.state != "waiting":
+        for pid in stop_children(running, grace_s):
+            log.warning("process %s did not end within %g s and was killed", pid, grace_s)
+        for unit in units:
+            unit.process, unit.identity, unit.job = None, None, None
+            self._set(unit, "stopped")
+
+    def _undo(self, unit: _Unit, step: Step) -> None:
+        if unit.state != "waiting":
             self._set(unit, "stopping")
-            with contextlib.suppress(Exception):
-                if unit.job is not None:
-                    unit.job.result()
             try:
-                unit.spec.undo()
+                step.undo()
             except Exception:
-                log.exception("%s could not be undone", unit.spec.name)
-        unit.process, unit.identity, unit.job = None, None, None
+                log.exception("%s could not be undone", step.name)
+        unit.job = None
         self._set(unit, "stopped")
 
     def _set(self, unit: _Unit, state: State) -> None:
@@ -459,12 +492,30 @@ class Supervisor:
             unit.state = state
             self._write_state()
             self._changed.notify_all()
-        self.on_change(unit.status(time.monotonic()))
+        try:
+            self.on_change(unit.status(time.monotonic()))
+        except Exception as error:
+            # Whoever listens may write to a full disk or to a terminal that is gone.
+            log.warning("A change of %s could not be told: %s", unit.spec.name, _words(error))
 
     def _write_state(self) -> None:
+        """Also when it fails everything goes on: it is tried again at the next beat."""
+        if not self._lock.intact():
+            return
+        state = json.loads(json.dumps(self._state()))
+        try:
+            write_state(self._home, state)
+        except OSError as error:
+            if self._unwritten is None:
+                log.warning("The state cannot be written: %s", _words(error))
+            self._unwritten = _words(error)
+        else:
+            self._unwritten, self._written = None, state
+
+    def _state(self) -> dict[str, Any]:
         me = Identity.of(os.getpid())
         units = list(self._units.values())
-        state: dict[str, Any] = {
+        return {
             **self._facts,
             "instance": self._instance,
             "supervisor": {"pid": me.pid, "started": me.started},
@@ -473,7 +524,6 @@ class Supervisor:
             "pids": {unit.spec.name: unit.identity.pid for unit in units if unit.identity},
             "processes": {unit.spec.name: self._describe(unit) for unit in units},
         }
-        write_state(self._home, state)
 
     def _describe(self, unit: _Unit) -> dict[str, Any]:
         status = unit.status(time.monotonic())
@@ -491,3 +541,28 @@ class Supervisor:
 
     def _log(self, unit: _Unit) -> Path:
         return self._home / "logs" / f"{unit.spec.name}.log"
+
+
+def _in_background(work: Callable[[], Any]) -> "Future[Any]":
+    """Run `work` in a thread of its own, which keeps no process from ending: what it asks may never answer."""
+    future: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            result = work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=run, name="probe", daemon=True).start()
+    return future
+
+
+def _words(error: BaseException) -> str:
+    """An error in one line: what it says of itself where that is for people."""
+    if isinstance(error, ExplorerError):
+        return error.message.rstrip(".")
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {error}".rstrip(": ")

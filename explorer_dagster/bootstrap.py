@@ -8,6 +8,8 @@ from explorer_dagster.catalog import Catalog, CatalogUnavailable, Keyring, migra
 from explorer_dagster.postgres.bootstrap import embedded_from, ensure_database
 from explorer_dagster.postgres.connections import Connections, load_connections
 from explorer_dagster.postgres.embedded import EmbeddedPostgres
+from explorer_dagster.postgres.state import make_home
+from explorer_dagster.private import keep_private
 from explorer_dagster.settings import Settings
 
 
@@ -22,6 +24,8 @@ def set_up(settings: Settings, *, server: EmbeddedPostgres | None = None, take_o
         KeyringMissing: the catalog holds secrets, but this HOME has no key.
         The other typed errors of `postgres` and `catalog`.
     """
+    make_home(settings.home)
+    keep_private(settings.home)
     connections = ensure_database(settings, server=server, take_over=take_over)
     migrate(connections)
     if take_over or not _holds_secrets(connections):

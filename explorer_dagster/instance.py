@@ -15,6 +15,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 
 from explorer_dagster.bootstrap import prepare
+from explorer_dagster.private import write_privately
 from explorer_dagster.settings import get_settings
 
 POOL_RECYCLE_S = 3600
@@ -37,6 +38,8 @@ class ExplorerStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
+        # Dagster's processes, those of `dagster dev` too, all come by here before they write anything.
+        write_privately()
         storage = cls(postgres_url=prepare(get_settings()).dagster.sqlalchemy_url(), inst_data=inst_data)
         for part in (storage._run_storage, storage._event_log_storage, storage._schedule_storage):
             part.optimize_for_webserver(statement_timeout=0, pool_recycle=POOL_RECYCLE_S, max_overflow=POOL_OVERFLOW)

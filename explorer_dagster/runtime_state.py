@@ -16,12 +16,26 @@ TOKEN_FILE = Path("webserver.token")
 
 
 def read_state(home: Path) -> dict[str, Any]:
-    """What `explorer up` wrote: `{dagster_url, bridge_url, demo_url, ...}`; empty when nothing was started."""
+    """What `explorer up` wrote: `{dagster_url, bridge_url, demo_url, ...}`; empty when nothing was started, and when the file
+    cannot be read or is not what `write_state` writes."""
     try:
         state = json.loads((home / STATE_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return state if isinstance(state, dict) else {}
+    return state if isinstance(state, dict) and _is_sound(state) else {}
+
+
+def _is_sound(state: dict[str, Any]) -> bool:
+    """Whether the parts that programs work with have the shape in which they are written."""
+    processes = state.get("processes", {})
+    return (
+        isinstance(processes, dict)
+        and all(isinstance(each, dict) and isinstance(each.get("pid") or 0, int) for each in processes.values())
+        and all(isinstance(state.get(name) or {}, dict) for name in ("supervisor", "pids", "database"))
+        and all(
+            isinstance(state.get(name) or "", str) for name in ("instance", "dagster_url", "bridge_url", "demo_url")
+        )
+    )
 
 
 def write_state(home: Path, state: dict[str, Any]) -> None:
@@ -30,7 +44,9 @@ def write_state(home: Path, state: dict[str, Any]) -> None:
 
 
 def clear_state(home: Path) -> None:
-    (home / STATE_FILE).unlink(missing_ok=True)
+    """Forget the state; where nothing can be written it stays, and names processes that are gone."""
+    with contextlib.suppress(OSError):
+        (home / STATE_FILE).unlink(missing_ok=True)
 
 
 def webserver_token(home: Path) -> str:
@@ -64,6 +80,11 @@ def write_private(path: Path, text: str) -> None:
     """Write a 0600 file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(fd, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(temporary).replace(path)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(temporary).replace(path)
+    except BaseException:
+        # On a full disk half of it would take the room that others wait for.
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from explorer_dagster.commcare.wire import tls_context
+from explorer_dagster.private import write_privately
 from explorer_dagster.settings import Settings, get_settings
 from explorer_dagster.transforms.manifest import warm_up
 
@@ -44,7 +45,8 @@ MODULES = (
 STALE = b"stale"
 _GC_THRESHOLDS = (10_000, 20, 20)
 _REQUEST_TIMEOUT_S = 5.0
-_END_GRACE_S = 15.0
+# Less than the supervisor gives the pool itself.
+_END_GRACE_S = 3.0
 _MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
 
 
@@ -81,6 +83,7 @@ def settle() -> None:
 def serve(settings: Settings) -> None:
     """Import, listen, fork per request, until the code on disk has changed or until SIGTERM, which ends the workers too."""
     path = socket_path(settings.home)
+    write_privately()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.parent.stat().st_uid != os.getuid():
         raise SystemExit(f"{path.parent} belongs to somebody else; remove it or choose another EXPLORER_HOME.")

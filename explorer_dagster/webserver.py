@@ -27,6 +27,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from explorer_dagster.private import write_privately
 from explorer_dagster.runtime_state import webserver_token, write_private
 from explorer_dagster.settings import Settings, get_settings
 
@@ -194,6 +195,7 @@ def accepted_hosts(host: str, port: int) -> set[str]:
 
 
 def main() -> None:
+    write_privately()
     settings = get_settings()
     parser = argparse.ArgumentParser(prog="python -m explorer_dagster.webserver", description="The guarded Dagster UI.")
     parser.add_argument("--host", default=settings.dagster_host)

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from explorer_dagster.errors import ExplorerError
+from explorer_dagster.private import write_privately
 from explorer_dagster.runtime_state import write_private
 from explorer_dagster.settings import Settings, get_settings
 from mcp_bridge.server import PATH, http_app, http_bridge, serve_http, serve_stdio
@@ -41,6 +42,7 @@ _GC_THRESHOLDS = (50_000, 50, 1000)
 def main(argv: list[str] | None = None) -> int:
     """Run the bridge; the exit status is 0 only after an orderly stop."""
     args = _arguments(argv)
+    write_privately()
     try:
         settings = get_settings()
         logging.basicConfig(

@@ -104,7 +104,8 @@ class Database:
             found = f"is at version {version}" if version else "has no tables yet"
             raise CatalogNotReady(
                 f"The catalog {found}; this program needs version {HEAD}.",
-                next_step="Run `explorer up` or `explorer db upgrade`, which bring it up to date; if the catalog is newer, upgrade this program.",
+                next_step="Run `explorer up` or `explorer db upgrade`, which bring it up to date; if the catalog is newer, "
+                "upgrade this program.",
             )
 
     def close(self) -> None:

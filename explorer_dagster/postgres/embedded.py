@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import os
 import pwd
+import re
 import secrets
 import shlex
 import shutil
@@ -22,6 +23,7 @@ import socket
 import stat
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,6 +46,8 @@ HOST = "127.0.0.1"
 START_TIMEOUT_S = 120
 LOG_ROTATE_BYTES = 10 * 1024 * 1024
 LOG_TAIL_LINES = 15
+STOP_PATIENCE_S = 60.0
+HANGING_S = 2.0
 
 SERVER_SETTINGS = {
     "listen_addresses": HOST,
@@ -152,18 +156,24 @@ class EmbeddedPostgres:
                 next_step="Set EXPLORER_HOME to a folder with space, of the account you run as.",
             ) from error
 
-    def stop(self, *, force: bool = False) -> bool:
-        """Stop the server; True when one was running. Sessions are ended, committed data are on disk.
+    def stop(self, *, force: bool = False, patience_s: float = STOP_PATIENCE_S) -> bool:
+        """Stop the server, whatever it does; True when one was running. Sessions are ended, committed data are on disk.
+
+        Politely for as long as it gets on: it writes what it holds in memory. Sessions that do not end (PostgreSQL cannot
+        interrupt some functions) are given `HANGING_S`, all together `patience_s`; then it is shut down immediately, and what
+        is left is killed. Data are safe either way: `needs_recovery` says whether the next start replays the log.
 
         Raises:
             PostgresNotOwner: another process started it and `force` was not given.
         """
         if not self.home.is_dir() or read_record(self.home) is None:
             return False
-        with file_lock(self.home, "postgres"):
+        with contextlib.ExitStack() as stack:
+            # Whoever starts it holds the lock until it is ready, which may be long: then it is ended in the middle of that.
+            with contextlib.suppress(PostgresNotStartable):
+                stack.enter_context(file_lock(self.home, "postgres", HANGING_S))
             cluster = self._cluster()
-            address = cluster.running() if cluster else None
-            if cluster is None or address is None:
+            if cluster is None or not cluster.processes():
                 return False
             owner = (read_record(self.home) or ConnectionRecord()).owner
             if not force and owner != ProcessIdentity.current():
@@ -171,9 +181,16 @@ class EmbeddedPostgres:
                     f"The database was started by process {owner.pid if owner else 'unknown'}, not by this one.",
                     next_step="Stop that process, or run `explorer down`.",
                 )
-            cluster.stop(address)
-            update_record(self.home, lambda record: setattr(record, "owner", None))
+            cluster.stop(patience_s)
+            # On a full disk it stays: it names a process that will be gone.
+            with contextlib.suppress(OSError):
+                update_record(self.home, lambda record: setattr(record, "owner", None))
             return True
+
+    def needs_recovery(self) -> bool:
+        """Whether a server that is stopped now did not come to write everything, so that the next start replays its log."""
+        cluster = self._cluster()
+        return cluster is not None and cluster.has_data() and not cluster.processes() and not cluster.is_shut_down()
 
     def is_running(self) -> bool:
         """Whether the server of this HOME accepts connections."""
@@ -268,8 +285,6 @@ class EmbeddedPostgres:
         if not root.is_dir():
             try:
                 root.mkdir(mode=0o700)
-                if account:
-                    root.chmod(0o711)  # not by mkdir, whose mode the umask narrows
             except OSError as error:
                 raise PostgresNotStartable(
                     f"{root} cannot be made: {error.strerror}.",
@@ -304,6 +319,11 @@ class _Account:
         return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
 
+_END_STEPS = ((signal.SIGTERM, 5.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+# `postgres: user database 127.0.0.1(41234) SELECT`, or a parallel worker of such a session.
+_SESSION_TITLE = re.compile(rb"postgres: (?:.*\(\d+\) |parallel worker)")
+
+
 class _Cluster:
     """Files and processes of one data folder: `root/data` belongs to the server's account, `root/bin` to whoever starts it."""
 
@@ -324,7 +344,9 @@ class _Cluster:
         found = find_binaries(self._bin_dir, major)
         if self._account is None or _can_run(self._account, found.postgres):
             return found
-        return copy_binaries(found, self.root / "bin")
+        copied = copy_binaries(found, self.root / "bin")
+        self.keep_private()
+        return copied
 
     def has_data(self) -> bool:
         return (self.data / "PG_VERSION").is_file()
@@ -332,7 +354,7 @@ class _Cluster:
     def running(self) -> ServerAddress | None:
         """The live server on this data folder, from its own pid file (source: PostgreSQL's pidfile.h)."""
         lines = self._pid_file()
-        if len(lines) < 8 or lines[7].strip() != "ready" or int(lines[0]) not in self._server_processes():
+        if len(lines) < 8 or lines[7].strip() != "ready" or int(lines[0]) not in self.processes():
             return None
         return ServerAddress(HOST, int(lines[3]), int(lines[0]))
 
@@ -342,7 +364,7 @@ class _Cluster:
         while time.monotonic() < deadline:
             address = self.running()
             lines = self._pid_file()
-            if address or not lines or int(lines[0]) not in self._server_processes():
+            if address or not lines or int(lines[0]) not in self.processes():
                 return address
             time.sleep(0.1)
         raise PostgresNotStartable(
@@ -351,7 +373,20 @@ class _Cluster:
             details={"log": self.log_tail()},
         )
 
+    def keep_private(self) -> None:
+        """Only the server's account gets through to the data, and to a copy of the programs; it may change neither folder."""
+        if self._account is None:
+            self.root.chmod(0o700)
+            return
+        programs = self.root / "bin"
+        for path in (self.root, *((programs, *programs.rglob("*")) if programs.is_dir() else ())):
+            if not path.is_symlink():
+                mode = 0o710 if path == self.root else 0o750 if path.is_dir() or path.stat().st_mode & 0o100 else 0o640
+                os.chown(path, -1, self._account.gid)
+                path.chmod(mode)
+
     def initdb(self, password: str) -> None:
+        self.keep_private()
         partial = self.root / "data.partial"
         shutil.rmtree(partial, ignore_errors=True)
         password_file = self._own_folder(self.root / "log") / "password"
@@ -386,6 +421,7 @@ class _Cluster:
 
     def start(self, port: int) -> bool:
         self._own_folder(self.log.parent)
+        self.keep_private()
         if self.log.exists() and self.log.lstat().st_size > LOG_ROTATE_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
         settings = SERVER_SETTINGS | {"port": str(port), "shared_buffers": f"{shared_buffers_mb()}MB"}
@@ -396,14 +432,33 @@ class _Cluster:
                                "-o", options, "start", limited=True)  # fmt: skip
         return answer.returncode == 0
 
-    def stop(self, address: ServerAddress) -> None:
-        answer = self._program("pg_ctl", "-D", str(self.data), "-m", "fast", "-w", "-t", "60", "stop")
-        if answer.returncode and address.pid in self._server_processes():
-            self._program("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "-t", "30", "stop")
+    def stop(self, patience_s: float) -> None:
+        """See `EmbeddedPostgres.stop`."""
+        began = time.monotonic()
+        self._program("pg_ctl", "-D", str(self.data), "-m", "fast", "-W", "stop")
+        while self.processes():
+            waited_s = time.monotonic() - began
+            if waited_s > patience_s or (waited_s > HANGING_S and self._sessions()):
+                break
+            time.sleep(0.02)
+        else:
+            return
+        self._program("pg_ctl", "-D", str(self.data), "-m", "immediate", "-W", "stop")
+        self._end(self.processes(), ((None, 1.0), (signal.SIGKILL, 5.0)))
+
+    def is_shut_down(self) -> bool:
+        """Whether the data folder says that its server wrote everything (source: pg_controldata); True where nothing can tell."""
+        if not (self._binaries.bin_dir / "pg_controldata").is_file():
+            return True
+        answer = self._program("pg_controldata", str(self.data))
+        return (
+            bool(answer.returncode)
+            or re.search(r"^Database cluster state: +shut down$", answer.stdout, re.M) is not None
+        )
 
     def clear_leftovers(self) -> None:
         """End sessions whose main process was killed and forget its pid file, so that a new server may recover the data."""
-        self._end(self._server_processes())
+        self._end(self.processes())
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             (self.data / "postmaster.pid").unlink()
 
@@ -427,20 +482,31 @@ class _Cluster:
             return []
         return lines if lines and lines[0].isdigit() else []
 
-    def _end(self, pids: set[int]) -> None:
-        for sign, patience_s in ((signal.SIGTERM, 5.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0)):
-            for pid in pids & self._server_processes():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, sign)
+    def _end(self, pids: set[int], steps: Sequence[tuple[signal.Signals | None, float]] = _END_STEPS) -> None:
+        """Give each signal (None: none) and wait so many seconds for the processes to be gone."""
+        for sign, patience_s in steps:
+            for pid in pids & self.processes():
+                if sign is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, sign)
             deadline = time.monotonic() + patience_s
-            while pids & self._server_processes():
+            while pids & self.processes():
                 if time.monotonic() > deadline:
                     break
                 time.sleep(0.02)
             else:
                 return
 
-    def _server_processes(self) -> set[int]:
+    def _sessions(self) -> list[int]:
+        """Pids of processes that serve a client: their titles name its address (source: PostgreSQL's ps display)."""
+        found = []
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                if _SESSION_TITLE.match(Path(f"/proc/{pid}/cmdline").read_bytes()):
+                    found.append(pid)
+        return found
+
+    def processes(self) -> set[int]:
         """Pids of the server's processes: they, and nothing else, work in the data folder."""
         if LINUX:
             return {

@@ -4,6 +4,7 @@ Only files; what the values mean is the business of `embedded` and `bootstrap`.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import platform
@@ -126,9 +127,10 @@ def file_lock(home: Path, name: str, timeout_s: float = LOCK_TIMEOUT_S) -> Itera
         PostgresNotStartable: somebody else has held it for `timeout_s`.
     """
     path = home / f".{name}.lock"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = _open_lock(path)
     try:
-        _own_like_home(fd, home)
+        with contextlib.suppress(OSError):
+            _own_like_home(fd, home)
         deadline = time.monotonic() + timeout_s
         while not _try_lock(fd):
             if time.monotonic() > deadline:
@@ -140,6 +142,16 @@ def file_lock(home: Path, name: str, timeout_s: float = LOCK_TIMEOUT_S) -> Itera
         yield
     finally:
         os.close(fd)
+
+
+def _open_lock(path: Path) -> int:
+    """Also where nothing can be written any more: to stop a server, of all things, must still be possible then."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
 def _try_lock(fd: int) -> bool:

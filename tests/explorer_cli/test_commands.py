@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from demo_commcare import RunningServer
-from explorer_cli.supervisor import Lock
+from explorer_cli.home import Lock
 from explorer_dagster.catalog import migrate
 from tests.conftest import PgServer
 from tests.explorer_cli.conftest import ROOT, Answer, Explorer
@@ -73,7 +73,7 @@ def test_status_and_down_of_a_platform_that_never_ran(explorer: Explorer) -> Non
     assert (status.json["running"], status.json["healthy"], status.json["processes"]) == (False, False, {})
     for _ in range(2):
         down = explorer("down", "--json")
-        assert (down.code, down.json) == (0, {"stopped": []})
+        assert (down.code, down.json["stopped"]) == (0, [])
 
 
 def test_a_second_up_is_refused_with_the_pid_of_the_first(explorer: Explorer, home: Path) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from explorer_cli.errors import AlreadyRunning, PartFailed
+from explorer_cli.home import Lock, holder_of
 from explorer_cli.lifecycle import describe
 from explorer_cli.processes import Identity, marked, stop_stranger, wait_until
-from explorer_cli.supervisor import Lock, Part, Step, Supervisor, holder_of, stop_leftovers
+from explorer_cli.supervisor import Part, Step, Supervisor, stop_leftovers
 from explorer_dagster.errors import TransientError
 from explorer_dagster.runtime_state import read_state
 from explorer_dagster.settings import Settings
@@ -177,7 +178,7 @@ def test_a_part_that_ignores_sigterm_is_killed_with_its_group(home: Path) -> Non
     stubborn = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
     )
-    with supervised(home, part("stubborn", stubborn, stop_grace_s=0.2)) as supervisor:
+    with supervised(home, part("stubborn", stubborn)) as supervisor:
         supervisor.wait_ready(timeout_s=20)
         assert wait_until(lambda: "deaf" in (home / "logs" / "stubborn.log").read_text(), 10)
         identity = Identity.of(pid_of(home, "stubborn"))
@@ -194,8 +195,8 @@ def test_a_second_supervisor_is_refused_and_told_who_is_there(home: Path) -> Non
     Lock(home).acquire()
 
 
-def test_what_a_killed_supervisor_left_is_ended_by_the_next_one(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("explorer_cli.supervisor.ORPHAN_GRACE_S", 0.5)
+@pytest.mark.parametrize("state", ["as it was", "gone", "truncated", "of another shape"])
+def test_what_a_killed_supervisor_left_is_ended_by_the_next_one(home: Path, state: str) -> None:
     code = SUPERVISOR.format(root=ROOT, home=str(home))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=ROOT) as supervisor:
         assert supervisor.stdout is not None
@@ -210,7 +211,15 @@ def test_what_a_killed_supervisor_left_is_ended_by_the_next_one(home: Path, monk
     assert set(marked(instance)) == {child.pid, grandchild.pid}
     lock = Lock(home)
     lock.acquire()
-    assert stop_leftovers(home) == ["forker"]
+    file = home / "run" / "state.json"
+    if state == "gone":
+        file.unlink()
+    elif state != "as it was":
+        file.write_bytes(
+            file.read_bytes()[:-40] if state == "truncated" else b'{"processes": {"forker": 7}, "pids": [1]}'
+        )
+    # Without the names that it holds, what runs is known by its mark.
+    assert stop_leftovers(home) == (["forker"] if state == "as it was" else ["runs"])
     assert not child.alive()
     assert not grandchild.alive()
     lock.release()

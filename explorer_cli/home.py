@@ -1,0 +1,199 @@
+"""The state folder as commands see it: made, owned by one supervisor at a time, and whether anything can be written there.
+
+One supervisor per HOME holds `HOME/run/up.lock` and touches it as long as it looks after its parts: that needs no room on the
+disk, so that a supervisor that lives but does nothing is known even when nothing else can be written.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import NoReturn
+
+from explorer_cli.errors import AlreadyRunning, HomeNotUsable
+from explorer_cli.processes import Identity
+from explorer_dagster.runtime_state import read_state
+
+LOCK_FILE = Path("run") / "up.lock"
+BEAT_S = 1.0
+# The supervisor's loop waits some seconds at most for a part that hangs.
+SILENT_AFTER_S = 20.0
+_TRIED_BYTES = 64 * 1024
+
+
+class Lock:
+    """`HOME/run/up.lock`: held by the supervisor for its life and released by the kernel when it dies."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._path = home / LOCK_FILE
+        self._fd: int | None = None
+
+    def acquire(self) -> None:
+        """Become the owner of HOME. Where nothing can be written the lock is held, but nobody can read by whom.
+
+        Raises:
+            AlreadyRunning: with the pid of the one who is, and what is wrong with it.
+            HomeNotUsable: the lock file cannot be opened.
+        """
+        fd = self._open()
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            raise self._taken() from None
+        me = Identity.of(os.getpid())
+        with contextlib.suppress(OSError):
+            os.ftruncate(fd, 0)
+            os.write(fd, json.dumps({"pid": me.pid, "started": me.started}).encode())
+        self._fd = fd
+
+    def beat(self) -> None:
+        """Show that the owner does its work."""
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.utime(self._fd)
+
+    def intact(self) -> bool:
+        """Whether the file that is held is still the one that everybody else would find."""
+        if self._fd is None:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._fd), self._path.stat())
+        except OSError:
+            return False
+
+    def release(self) -> None:
+        if self._fd is not None:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, 0)
+            os.close(self._fd)
+            self._fd = None
+
+    def _open(self) -> int:
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                # To stop things must be possible also where nothing can be written any more.
+                if error.errno == errno.EROFS:
+                    lockable = self._path if self._path.exists() else self._path.parent
+                    return os.open(lockable, os.O_RDONLY | os.O_CLOEXEC)
+            refuse(self._home, error)
+
+    def _taken(self) -> AlreadyRunning:
+        holder = holder_of(self._home)
+        state = read_state(self._home)
+        where = f" and serves {state['dagster_url']}" if state.get("dagster_url") else ""
+        who = f"process {holder.pid}" if holder else "a process that did not say which"
+        problem = problem_of(self._home)
+        if problem:
+            return AlreadyRunning(
+                f"The platform already runs under {self._home}: {who}. But all is not well: {problem}.",
+                next_step="Mend that, and it comes back by itself; or stop it with `explorer down` and start again.",
+                details={"pid": holder.pid if holder else None, "problem": problem},
+            )
+        return AlreadyRunning(
+            f"The platform already runs under {self._home}: {who}{where}.",
+            next_step="`explorer status` shows it, `explorer down` stops it; EXPLORER_HOME chooses another one.",
+            details={"pid": holder.pid if holder else None, "dagster_url": state.get("dagster_url")},
+        )
+
+
+def holder_of(home: Path) -> Identity | None:
+    """The process that holds HOME's lock, None when there is none."""
+    try:
+        record = json.loads((home / LOCK_FILE).read_text())
+        holder = Identity(int(record["pid"]), str(record["started"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return _locker_of(home / LOCK_FILE)
+    return holder if holder.alive() else _locker_of(home / LOCK_FILE)
+
+
+def problem_of(home: Path) -> str | None:
+    """Why the supervisor that runs under `home` cannot do its work, in words without a full stop; None when it can."""
+    hindered = hindrance(home / "run")
+    if hindered:
+        return f"{home} cannot be written: {hindered}"
+    holder = holder_of(home)
+    supervisor = read_state(home).get("supervisor") or {}
+    if holder is None or supervisor.get("pid") != holder.pid:
+        return None
+    with contextlib.suppress(OSError):
+        silent_s = time.time() - (home / LOCK_FILE).stat().st_mtime
+        if silent_s > SILENT_AFTER_S:
+            return f"process {holder.pid} has not looked after its parts for {silent_s:.0f} s"
+    return None
+
+
+def hindrance(folder: Path) -> str | None:
+    """Why nothing can be written in `folder`, in the system's words, found out by trying; None when something can."""
+    try:
+        fd, name = tempfile.mkstemp(dir=folder, prefix=".room.")
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(bytes(_TRIED_BYTES))
+        finally:
+            Path(name).unlink()
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return no_room(folder)
+
+
+def no_room(folder: Path, needed_bytes: int = 1) -> str | None:
+    """Says that the file system has less than `needed_bytes`, or no file, left for ordinary accounts; None when it has enough."""
+    room = os.statvfs(folder)
+    free = room.f_bavail * room.f_frsize
+    full = os.strerror(errno.ENOSPC)
+    if room.f_blocks and free < needed_bytes:
+        return f"{full} ({free / 1024**2:.0f} MB free at {folder})"
+    if room.f_files and not room.f_favail:
+        return f"{full} (no file more can be made at {folder})"
+    return None
+
+
+def make_home(home: Path, *, writable: bool = True) -> None:
+    """HOME with its `run` and `logs` folders; with `writable` they must be so.
+
+    Raises:
+        HomeNotUsable: one of them cannot be made or written.
+    """
+    try:
+        # As root the database's own account must get through to its folder; nobody may list the rest.
+        home.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+        for name in ("run", "logs"):
+            (home / name).mkdir(exist_ok=True, mode=0o700)
+            if writable and not os.access(home / name, os.W_OK | os.X_OK):
+                raise OSError(errno.EACCES, hindrance(home / name) or os.strerror(errno.EACCES), str(home / name))
+    except OSError as error:
+        refuse(home, error)
+
+
+def refuse(home: Path, error: OSError) -> NoReturn:
+    """Raises HomeNotUsable for what the system said."""
+    where = f" ({error.filename})" if error.filename else ""
+    step = (
+        "Make room, then try again; what runs meanwhile comes back by itself."
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else "Set EXPLORER_HOME to a folder that this account can write."
+    )
+    raise HomeNotUsable(
+        f"The state folder {home} cannot be used: {error.strerror or error}{where}.", next_step=step
+    ) from error
+
+
+def _locker_of(lock: Path) -> Identity | None:
+    """Who holds the lock according to the kernel (Linux, proc(5) `locks`): the file itself may be damaged."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        status = lock.stat()
+        wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[5] == wanted:
+                holder = Identity.of(int(fields[4]))
+                return holder if holder.alive() else None
+    return None

@@ -1,0 +1,39 @@
+"""Everything below HOME is for its owner alone: compiled SQL holds labels, logs hold names, runs keep what programs print."""
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+UMASK = 0o077
+# What programs of ours write below HOME. The database's folder has rules of its own: its server may run as another account.
+FOLDERS = ("dagster", "dbt", "dlt", "logs", "run")
+
+
+def write_privately() -> None:
+    """From now on what this process and its children make is their account's alone. For programs, at their start."""
+    os.umask(UMASK)
+
+
+def keep_private(home: Path) -> None:
+    """Take away from others what older versions, libraries or a hand left open: below HOME folders 0700, files 0600. HOME itself
+    nobody else may list or change; its server's account may have to pass."""
+    with contextlib.suppress(OSError):
+        home.chmod(stat.S_IMODE(home.stat().st_mode) & 0o711)
+        for path in home.iterdir():
+            if path.is_file():
+                _close(path)
+    for path in map(home.joinpath, FOLDERS):
+        if path.is_dir() and not path.is_symlink():
+            _close(path)
+            for folder, folders, files in os.walk(path):
+                for name in (*folders, *files):
+                    _close(Path(folder, name))
+
+
+def _close(path: Path) -> None:
+    # Of others, or gone meanwhile: `explorer doctor` tells what stays open.
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        if status.st_mode & 0o077 and not stat.S_ISLNK(status.st_mode):
+            path.chmod(stat.S_IMODE(status.st_mode) & 0o700)
