@@ -101,6 +101,13 @@ class Settings(BaseSettings):
         description="Longest Retry-After that a run waits for; a longer one ends the run, and Dagster starts it again later.",
     )
     http_max_response_mb: int = Field(256, ge=1, le=4096, description="Largest decoded response body accepted, in MB.")
+    proof_max_requests: int = Field(
+        200,
+        ge=0,
+        le=100_000,
+        description="Requests that a load may spend on one resource to ask for records that did not come; when more are missing, "
+        "none is marked as gone.",
+    )
     requests_per_second: float = Field(
         20.0, gt=0, le=1000, description="Own ceiling of requests per second to one domain."
     )

@@ -9,7 +9,7 @@ from mcp_bridge.dagster_client import FULL_REFRESH_TAG, REQUESTED_BY_TAG, Dagste
 from mcp_bridge.envelope import age_s, iso, without_nulls
 
 _MAX_LISTED = 60
-_MAX_ERROR_CHARS = 600
+_MAX_ERROR_CHARS = 2000
 
 
 def asset_name(key: tuple[str, ...]) -> str:

@@ -273,6 +273,11 @@ async def _run_answer(call: Call, run: Run, events: list[RunEvent], extra: dict[
             warnings += await _why_it_waits(call)
     if data["failing_checks"]:
         warnings.append(f"{len(data['failing_checks'])} checks failed; the tables were built all the same.")
+        warnings += [
+            f"{check['asset']}: {check['description']}"
+            for check in data["failing_checks"][:5]
+            if check.get("description")
+        ]
     return Answer(data, warnings)
 
 
