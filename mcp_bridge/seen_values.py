@@ -35,4 +35,4 @@ def told_of_values(column: Column, *, examples: bool) -> str | None:
         )
     if "not" in seen:
         return f"Text: all {seen['of']} values seen are {what}, not all of them written so{example}. {reads}"
-    return f"Text so far: the {seen['of']} values seen are {what}, too few to tell. {reads}"
+    return f"Text, though the {seen['of']} values seen are {what}: they are too few to tell, or others came before. {reads}"

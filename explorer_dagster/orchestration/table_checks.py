@@ -87,7 +87,7 @@ def _failures(tested: TestedTable) -> Iterator[tuple[Kind, dict[str, Any]]]:
                 yield kind, _row(tested, finding, None)
         else:
             yield from _values(tested, finding, finding.rows)
-    for column in filter(_options_unfit, tested.table.columns):
+    for column in _options_unfit(tested.table):
         yield "accepted_values", _options_row(tested.table.name, column)
 
 
@@ -137,7 +137,7 @@ def _kinds_of(table: GeneratedTable) -> set[Kind]:
     if _points_elsewhere(table):
         kinds.add("relationships")
     kinds |= {"accepted_values" if _has_choices(column) else "values_fit" for column in table.columns if column.misfit}
-    if any(map(_options_unfit, table.columns)):
+    if _options_unfit(table):
         kinds.add("accepted_values")
     return kinds
 
@@ -154,9 +154,10 @@ def _has_choices(column: GeneratedColumn) -> bool:
     return bool(column.misfit and column.options) and column.type in ("text", "text[]")
 
 
-def _options_unfit(column: GeneratedColumn) -> bool:
-    """Whether most answers are none of the question's choices, so that single ones are not counted."""
-    return "options_unfit" in column.values
+def _options_unfit(table: GeneratedTable) -> list[GeneratedColumn]:
+    """Questions whose answers are mostly none of the choices, so that single ones are not counted. Of case properties it is told
+    with the question that they are named after."""
+    return [column for column in table.columns if "options_unfit" in column.values and table.kind != "case_type"]
 
 
 def _sentence(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -263,9 +263,11 @@ def _property_field(
     known = profile.case_types[case_type].properties.get(name) if case_type in profile.case_types else None
     seen = known or SeenValues()
     kind = profile.settle(table, memory, name, declared, seen)
-    about = f"Case property {_one_line(name)}."
+    about, misfits = f"Case property {_one_line(name)}.", dict[str, Any]()
     if question is not None and form is not None:
         about = f"{about} Asked by the question of that name in {_one_line(form.title)}: {_about(question)}"
+        answers = profile.forms[form.xmlns].answers if form.xmlns in profile.forms else {}
+        misfits = _options_unfit(question, answers.get("/".join(question.path), SeenValues()))
     column = GeneratedColumn(
         name="",
         type="text",
@@ -276,7 +278,7 @@ def _property_field(
         options=question.options if question else (),
         question_type=question.type if question else None,
         text=f"nullif(unpacked ->> {literal(name)}, '')",
-        values=_likeness(kind, seen),
+        values=misfits or _likeness(kind, seen),
     )
     return _Field(name, ((name, identifier(name), _typed(column, kind)),))
 
