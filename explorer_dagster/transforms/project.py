@@ -14,6 +14,7 @@ import psycopg
 
 from explorer_dagster.commcare.structure import CaseType, Form, Question, Structure
 from explorer_dagster.errors import ExplorerError
+from explorer_dagster.transforms import repeats
 from explorer_dagster.transforms.generate import GeneratedTable, generate_tables
 from explorer_dagster.transforms.profile import Migration, RawProfile
 from explorer_dagster.transforms.retirement import Retired, retire
@@ -78,6 +79,7 @@ def prepare(
         profile.look(connection, f"{prefix}_raw", structure.forms)
         tables = generate_tables(structure, profile, taken=taken)
         profile.write(connection, f"{prefix}_staging")
+        repeats.write(connection, f"{prefix}_staging", tables)
         current = taken | {table.name for table in tables}
         gone = retire(connection, f"{prefix}_marts", current=current, today=datetime.now(UTC).date())
     project = _lay_out(work_dir, prefix, static, tables, parsed_before)

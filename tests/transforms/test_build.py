@@ -214,7 +214,12 @@ def test_forms_and_the_cases_they_touched(built: Built) -> None:
         ("f1", "amina", "Name at the time", False, "app"),
         ("f2", "amina", "Name at the time", True, None),
     ]
-    assert sorted(built.workshop.read("select * from form_cases")) == [("f1", "c1", "update"), ("f4", "c9", "close")]
+    assert built.workshop.read(
+        "select form_id, case_id, action, block_index, path, repeat_id from form_cases order by 1"
+    ) == [
+        ("f1", "c1", "update", 1, "case", None),
+        ("f4", "c9", "close", 1, "case", None),
+    ]
 
 
 def test_users_locations_and_lookup_tables(built: Built) -> None:

@@ -14,6 +14,7 @@ from explorer_dagster.identifiers import RESERVED
 from explorer_dagster.transforms.generate import MAX_COLUMNS, TABLE_MAX_BYTES, GeneratedTable, generate_tables
 from explorer_dagster.transforms.model_files import GeneratedColumn
 from explorer_dagster.transforms.profile import RawProfile, SeenCaseType, SeenForm, SeenValues
+from explorer_dagster.transforms.sql_text import shown
 
 VALID = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 NASTY = st.sampled_from(
@@ -116,8 +117,8 @@ def test_every_name_is_valid_unique_and_every_file_can_be_read(structure: Struct
             assert get_rendered(entry["description"], {}) == _as_shown(column.description)
             if column.path:
                 path = get_rendered(model["config"]["meta"]["columns"][column.name], {})
-                assert path == _as_shown("/".join(column.path))
-                assert column.path[-1].split() == [] or " ".join(column.path[-1].split()) in column.description
+                assert path == shown("/".join(column.path))
+                assert shown(column.path[-1]) in column.description
 
 
 def _macros() -> dict[str, Any]:
@@ -298,7 +299,7 @@ def test_a_changed_type_is_a_migration_and_never_goes_back() -> None:
     assert profile.migrations[0].reason == "The application declares decimal now."
 
 
-def test_questions_that_left_the_form_stay_while_they_are_answered() -> None:
+def test_questions_that_left_the_form_stay() -> None:
     asked = (
         Question(("new",), label="New", type="Text"),
         Question(("old",), label="Old?", type="Date", translations={"hi": "पुराना"}),
@@ -313,13 +314,16 @@ def test_questions_that_left_the_form_stay_while_they_are_answered() -> None:
     later = Structure((), (), (msgspec.structs.replace(form, questions=asked[:1]),))
     tables = {table.name: table for table in generate(later, profile)}
     columns = {column.name: column for column in tables["form_f"].columns if column.path}
-    assert set(columns) == {"new", "old"}
+    assert set(columns) == {"new", "old", "never"}
+    assert columns["old"].description.startswith(
+        "Old? (Question of type Date old.) No longer asked since application A (seen on "
+    )
     assert (columns["old"].type, columns["old"].label, columns["old"].translations) == ("date", "Old?", {"hi": "पुराना"})
     assert [column.name for column in tables["form_f__rows"].columns if column.path] == ["in__data"]
     gone = {table.name: table for table in generate(Structure((), (), ()), profile)}
     assert "in no application" not in gone["form_f"].description
     assert gone["form_f"].app_ids == ()
-    assert {column.name for column in gone["form_f"].columns if column.path} == {"old"}
+    assert {column.name for column in gone["form_f"].columns if column.path} == {"new", "old", "never"}
 
 
 def test_what_is_spelt_like_its_table_or_column_has_the_plain_name() -> None:
