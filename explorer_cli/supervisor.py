@@ -46,8 +46,8 @@ ROTATE_INTERVAL_S = 60.0
 RESTART_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STABLE_AFTER_S = 60.0
 # To stop everything takes seconds, whatever hangs: the parts that answer clients first, the others together, then what is left.
-FIRST_GRACE_S = 1.5
-STOP_GRACE_S = 4.0
+FIRST_GRACE_S = 1.0
+STOP_GRACE_S = 3.0
 STRAY_GRACE_S = 0.5
 LEFTOVERS_GRACE_S = 2.0
 THREAD_GRACE_S = 1.0

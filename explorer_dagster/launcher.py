@@ -65,10 +65,17 @@ class WarmRunLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         identity = run.tags.get(WORKER_TAG)
-        if identity is not None:
+        if identity is None:
+            status = self._default_worker_status(run)
+        else:
             status = WorkerStatus.RUNNING if _is_alive(identity) else WorkerStatus.NOT_FOUND
-            return CheckRunHealthResult(status, run_worker_id=identity)
-        return CheckRunHealthResult(self._default_worker_status(run))
+        words = None if status is WorkerStatus.RUNNING else _ended_without_a_word(identity)
+        return CheckRunHealthResult(status, words, run_worker_id=identity)
+
+    def get_run_worker_debug_info(self, run: DagsterRun, include_container_logs: bool | None = True) -> str | None:
+        """What Dagster adds when a run did not start or did not end in time: whether there is somebody still at it."""
+        identity = run.tags.get(WORKER_TAG)
+        return None if identity is None or _is_alive(identity) else _ended_without_a_word(identity)
 
     def _default_worker_status(self, run: DagsterRun) -> WorkerStatus:
         """The default launcher's workers are known only to the code server that spawned them."""
@@ -104,6 +111,15 @@ class WarmRunLauncher(DefaultRunLauncher):
             except (BrokenPipeError, ConnectionResetError):
                 answer = STALE
         return None if answer in (b"", STALE) else int(answer)
+
+
+def _ended_without_a_word(identity: str | None) -> str:
+    who = f" (process {identity.split(':')[0]})" if identity else ""
+    return (
+        f"The run's worker{who} ended without a word: it was killed, by somebody, by the system because memory ran out, or with "
+        "the machine or the platform. No table is half changed. Look at the machine's memory (`dmesg` tells of processes "
+        "killed for it), then run it again"
+    )
 
 
 def _is_alive(identity: str) -> bool:

@@ -31,6 +31,15 @@ def keep_private(home: Path) -> None:
                     _close(Path(folder, name))
 
 
+def open_to_others(home: Path) -> list[Path]:
+    """What below HOME others than its owner may do anything with."""
+    found = [path for path in home.iterdir() if path.is_file()]
+    for name in FOLDERS:
+        for folder, folders, files in os.walk(home / name):
+            found += [Path(folder), *(Path(folder, each) for each in (*folders, *files))]
+    return sorted({path for path in found if not path.is_symlink() and path.lstat().st_mode & 0o077})
+
+
 def _close(path: Path) -> None:
     # Of others, or gone meanwhile: `explorer doctor` tells what stays open.
     with contextlib.suppress(OSError):

@@ -46,7 +46,7 @@ STALE = b"stale"
 _GC_THRESHOLDS = (10_000, 20, 20)
 _REQUEST_TIMEOUT_S = 5.0
 # Less than the supervisor gives the pool itself.
-_END_GRACE_S = 3.0
+_END_GRACE_S = 2.0
 _MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
 
 

@@ -337,7 +337,7 @@ class DagsterClient:
                 return events
 
     async def results(self, run_id: str) -> tuple[Run, list[RunEvent]]:
-        """The run, and of its log so far what it materialized and which checks it evaluated.
+        """The run, and of its log so far what it materialized, which checks it evaluated and what failed.
 
         Raises:
             UnknownRun: no such run.
@@ -724,7 +724,8 @@ _RESULTS = _LOG_OF.format(
     run=_RUN_FIELDS,
     metadata=_METADATA,
     events=f"""... on MaterializationEvent {{ {_MESSAGE} {_MATERIALIZED} }}
-    ... on AssetCheckEvaluationEvent {{ {_MESSAGE} {_EVALUATED} }}""",
+    ... on AssetCheckEvaluationEvent {{ {_MESSAGE} {_EVALUATED} }}
+    ... on ExecutionStepFailureEvent {{ {_MESSAGE} {_ERROR} }} ... on RunFailureEvent {{ {_MESSAGE} {_ERROR} }}""",
 )
 _ASSETS = f"""query($p: PipelineSelector!, $a: [AssetKeyInput!], $k: [String!], $m: Boolean!) {{
   assetNodes(pipeline: $p, assetKeys: $a) {{

@@ -4,12 +4,12 @@ Kept for runs that have ended. A run that the bridge has followed to its end cos
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from mcp_bridge.dagster_client import CheckResult, DagsterClient, Run, RunEvent, UnknownRun
+from mcp_bridge.runs import first_cause
 
 AssetKey = tuple[str, ...]
 # What answers are made of; the rest of an asset's metadata is for people and long.
@@ -34,11 +34,13 @@ class Materialization:
 
 @dataclass(frozen=True)
 class RunResult:
-    """`finished`: the run has ended, so that nothing will be added; `failed`: it ended before it had done everything."""
+    """`finished`: the run has ended, so that nothing will be added; `failed`: it ended before it had done everything, for the
+    `cause`, where the log tells one."""
 
     finished: bool
     failed: bool = False
     failing: tuple[CheckResult, ...] = ()
+    cause: str | None = None
     materialized: dict[AssetKey, Materialization] = field(default_factory=dict)
 
 
@@ -60,7 +62,7 @@ class RunResults:
         except UnknownRun:
             return RunResult(finished=True)
 
-    def remember(self, run: Run, events: Iterable[RunEvent]) -> RunResult:
+    def remember(self, run: Run, events: list[RunEvent]) -> RunResult:
         """The result that a run's log tells."""
         failing: list[CheckResult] = []
         materialized: dict[AssetKey, Materialization] = {}
@@ -69,7 +71,8 @@ class RunResults:
                 failing.append(event.check)
             elif event.kind == "MaterializationEvent" and event.asset_key and event.partition == run.tenant:
                 materialized[event.asset_key] = Materialization(run.run_id, event.at, _without_rest(event.metadata))
-        result = RunResult(run.finished, run.finished and run.status != "SUCCESS", tuple(failing), materialized)
+        failed = run.finished and run.status != "SUCCESS"
+        result = RunResult(run.finished, failed, tuple(failing), first_cause(events), materialized)
         if run.finished:
             self._kept[run.run_id] = result
             if len(self._kept) > _KEPT_RUNS:

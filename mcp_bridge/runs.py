@@ -3,6 +3,7 @@
 Pure functions over runs and events; reading them is the Dagster client's business, waiting the tools'.
 """
 
+import re
 from typing import Any
 
 from mcp_bridge.dagster_client import FULL_REFRESH_TAG, REQUESTED_BY_TAG, DagsterClient, Run, RunEvent
@@ -10,6 +11,8 @@ from mcp_bridge.envelope import age_s, iso, without_nulls
 
 _MAX_LISTED = 60
 _MAX_ERROR_CHARS = 2000
+# Source: dagster._daemon.monitoring, which puts the launcher's message between these.
+_OF_THE_MONITOR = re.compile(r"Detected run worker status \w+: '(.+)'\. Marking run ", re.DOTALL)
 
 
 def asset_name(key: tuple[str, ...]) -> str:
@@ -100,6 +103,17 @@ def _failing(events: list[RunEvent]) -> list[dict[str, Any]]:
     ]
 
 
+def first_cause(events: list[RunEvent]) -> str | None:
+    """Why a run failed, in the words of the first step that did; None when its log says nothing of it."""
+    return next((error["cause"] for error in _errors(events)), None)
+
+
+def _without_frame(message: str) -> str:
+    """The launcher's own words out of what Dagster's monitor says of a worker that is gone."""
+    found = _OF_THE_MONITOR.search(message)
+    return f"{found.group(1)}." if found else message
+
+
 def _errors(events: list[RunEvent]) -> list[dict[str, str]]:
     errors = [
         {"step": event.step_key or "run", "cause": event.error[:_MAX_ERROR_CHARS]}
@@ -108,7 +122,7 @@ def _errors(events: list[RunEvent]) -> list[dict[str, str]]:
     ]
     if not errors:
         errors = [
-            {"step": "run", "cause": (event.error or event.message)[:_MAX_ERROR_CHARS]}
+            {"step": "run", "cause": _without_frame(event.error or event.message)[:_MAX_ERROR_CHARS]}
             for event in events
             if event.kind == "RunFailureEvent"
         ]

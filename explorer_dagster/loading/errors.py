@@ -4,6 +4,8 @@ from typing import Self
 
 from explorer_dagster.errors import ExplorerError, TransientError
 
+_DISK_FULL = "53100"
+
 
 class LoadInProgress(TransientError):
     """Another process is loading the same tenant."""
@@ -26,7 +28,12 @@ class LoadFailed(TransientError):
         first_line = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
         return cls(
             f"The data could not be written: {first_line[:300]}",
-            next_step="No table is half changed. Try again; the database's log tells more.",
+            next_step="No table is half changed. "
+            + (
+                "Make room on the database's disk, then try again."
+                if sqlstate == _DISK_FULL or "No space left" in first_line
+                else "Try again; the database's log tells more."
+            ),
             details={"sqlstate": sqlstate} if sqlstate else {},
         )
 

@@ -11,6 +11,7 @@ from explorer_dagster.commcare.discovery import discover
 from explorer_dagster.commcare.errors import PermissionMissing
 from explorer_dagster.commcare.structure import Structure
 from explorer_dagster.errors import ExplorerError
+from explorer_dagster.orchestration import causes
 from explorer_dagster.orchestration.partitions import tenants
 from explorer_dagster.orchestration.retries import postpone
 from explorer_dagster.orchestration.session import Platform, failure
@@ -33,6 +34,10 @@ def discovery_asset(pipeline: Pipeline) -> dg.AssetsDefinition:
         code_version="1",
     )
     def app_structure(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        with causes.told():
+            return looked_at(context, platform)
+
+    def looked_at(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]
         session = platform.session(context)
         try:
             with session.client() as client:

@@ -8,6 +8,7 @@ from psycopg import sql
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.loading import LoadProgress, LoadTarget, ResourceReport, load, name_failures
 from explorer_dagster.loading.warehouse import DELETED_COLUMN
+from explorer_dagster.orchestration import causes
 from explorer_dagster.orchestration.partitions import tenants
 from explorer_dagster.orchestration.progress import Progress
 from explorer_dagster.orchestration.retries import postpone
@@ -33,6 +34,12 @@ def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         can_subset=True,
     )
     def raw(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
+        with causes.told():
+            yield from loaded(context, platform)
+
+    def loaded(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> Iterator[dg.MaterializeResult | dg.AssetCheckResult]:  # type: ignore[type-arg]
         session = platform.session(context)

@@ -7,6 +7,7 @@ Static models are assets of their own. Generated models differ from tenant to te
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from graphlib import TopologicalSorter
 from itertools import chain
 from typing import Any
@@ -17,13 +18,13 @@ import psycopg
 from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 
 from explorer_dagster.commcare.structure import Structure
-from explorer_dagster.errors import ExplorerError
-from explorer_dagster.orchestration import column_metadata, table_checks
+from explorer_dagster.orchestration import causes, column_metadata, table_checks
 from explorer_dagster.orchestration.partitions import tenants
 from explorer_dagster.orchestration.progress import Progress
-from explorer_dagster.orchestration.session import Platform, TenantSession, failure
+from explorer_dagster.orchestration.session import Platform, TenantSession
 from explorer_dagster.registry import Pipeline
 from explorer_dagster.settings import get_settings
+from explorer_dagster.transforms import causes as model_causes
 from explorer_dagster.transforms import column_facts, column_lineage
 from explorer_dagster.transforms.builds import Finding, Plan, models_of, plan
 from explorer_dagster.transforms.column_lineage import Lineage
@@ -107,11 +108,8 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         everything = models | generated
         selected = {name: key for name, key in everything.items() if key in context.selected_asset_keys}
         by_need = len(selected) == len(everything) and not session.full_refresh
-        try:
-            with session.materializing():
-                built = _build(context, session, pipeline, manifest, lineage, selected, everything, by_need=by_need)
-        except ExplorerError as error:
-            raise failure(error) from error
+        with causes.told(), session.materializing():
+            built = _build(context, session, pipeline, manifest, lineage, selected, everything, by_need=by_need)
         keys = raw | models
         yield from _model_events(built, {n: k for n, k in selected.items() if n in models}, manifest, keys)
         listed = {name: key for name, key in generated.items() if name in selected}
@@ -160,6 +158,11 @@ class _Built:
     migrations: Sequence[Migration]
     lineage: Lineage
     structure: Structure
+
+    @cached_property
+    def causes(self) -> Mapping[str, str]:
+        """Why models were not built, by model."""
+        return model_causes.causes(self.results)
 
 
 def _build(
@@ -323,7 +326,7 @@ def _generated_events(
                 "overview": dg.MetadataValue.md(_overview(listed)),
                 "table_count": len(listed),
                 "rebuilt": len(own & by_name.keys()),
-                "failed": len([entry for entry in listed if entry["status"] in _FAILED]),
+                "failed": len([entry for entry in listed if entry["status"] in model_causes.FAILED]),
                 "unfit_values": sum(sum(entry.get("unfit_values", {}).values()) for entry in listed),
                 "migrations": dg.MetadataValue.json(
                     [msgspec.to_builtins(m) for m in built.migrations if m.table in own]
@@ -359,7 +362,7 @@ def _listed(table: GeneratedTable, result: NodeResult | None, built: _Built) -> 
     if result is None:
         status = "success" if table.name in built.unchanged else "not built"
         return entry | {"row_count": built.unchanged.get(table.name), "status": status}
-    cause = {"error": result.message or "unknown"} if result.status in _FAILED else {}
+    cause = {"error": built.causes[table.name]} if table.name in built.causes else {}
     return entry | {"row_count": result.rows, "status": result.status, **cause}
 
 
@@ -435,15 +438,12 @@ def _check_events(
             )
 
 
-_FAILED = frozenset({"error", "fail", "runtime error"})
-
-
-def _raise_failures(results: Iterable[NodeResult]) -> None:
+def _raise_failures(results: Sequence[NodeResult]) -> None:
     """Models that failed fail the step, after everything that was built has been recorded."""
-    broken = [result for result in results if result.resource_type == "model" and result.status in _FAILED]
-    if broken:
+    said = model_causes.summary(results)
+    if said:
         raise dg.Failure(
-            description=f"{len(broken)} of the models failed: {', '.join(result.name for result in broken)}.",
-            metadata={result.name: result.message or "unknown" for result in broken},
+            description=f"{said} {causes.next_step_of(said)}",
+            metadata=dict(model_causes.causes(results)),
             allow_retries=False,
         )

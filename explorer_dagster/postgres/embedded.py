@@ -5,9 +5,9 @@ it: only the owner, or an explicit `force`, stops it. Databases, roles and tenan
 `provisioning`.
 
 Started by root, the server runs as an unprivileged account (configured, else `postgres`, else `nobody`; or whoever already
-owns the data). No account is made and no existing folder's mode is changed. Where HOME cannot be reached by that account, for
-instance under a /root of mode 700, the data live in /var/lib/explorer-<hash of HOME>, a folder of root's own;
-`connection.json` records which.
+owns the data), whose group gets it through to its own folder. No account is made, and no folder around HOME is changed. Where
+HOME cannot be reached by that account, for instance under a /root of mode 700, the data live in /var/lib/explorer-<hash of
+HOME>; `connection.json` records which.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ START_TIMEOUT_S = 120
 LOG_ROTATE_BYTES = 10 * 1024 * 1024
 LOG_TAIL_LINES = 15
 STOP_PATIENCE_S = 60.0
-HANGING_S = 2.0
+HANGING_S = 1.5
 
 SERVER_SETTINGS = {
     "listen_addresses": HOST,

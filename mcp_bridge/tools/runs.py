@@ -43,6 +43,10 @@ _HEARTBEAT_S = 10.0
 _MAX_WAIT_S = 45
 # The cursor, and what stands around a list.
 _PAGING_TOKENS = 250
+# Of failed runs in a list: so many say why, in so many characters, if Dagster tells within that time.
+_MAX_CAUSES = 10
+_MAX_CAUSE_CHARS = 300
+_CAUSES_TIMEOUT_S = 2.0
 
 
 class UnknownPipeline(ExplorerError):
@@ -324,9 +328,24 @@ async def list_runs(call: Call, args: ListRuns) -> Answer:
         limit=args.limit + 1,
         cursor=args.cursor,
     )
-    rows = fit((run_row(call.bridge.dagster, run) for run in runs[: args.limit]), room_left({}, ()) - _PAGING_TOKENS)
+    page = runs[: args.limit]
+    causes = await _causes(call, [run for run in page if run.status == "FAILURE"])
+    listed = (run_row(call.bridge.dagster, run) | causes.get(run.run_id, {}) for run in page)
+    rows = fit(listed, room_left({}, ()) - _PAGING_TOKENS)
     cursor = rows[-1]["run_id"] if len(runs) > len(rows) else None
     return Answer({"runs": rows, "next_cursor": cursor})
+
+
+async def _causes(call: Call, failed: list[Run]) -> dict[str, dict[str, str]]:
+    """Run id to `{"error": cause}`, for the newest runs that failed; ended runs are read once and kept."""
+    found = {}
+    with suppress(TimeoutError, ExplorerError):
+        async with asyncio.timeout(_CAUSES_TIMEOUT_S):
+            for run in failed[:_MAX_CAUSES]:
+                cause = (await call.bridge.results.of(run.run_id)).cause
+                if cause:
+                    found[run.run_id] = {"error": cause[:_MAX_CAUSE_CHARS]}
+    return found
 
 
 async def cancel_materialization(call: Call, args: CancelMaterialization) -> Answer:

@@ -52,6 +52,8 @@ _HEAD_TOKENS, _STRUCTURE_TOKENS, _RELATIONSHIPS_TOKENS, _MEANING_TOKENS = 1_000,
 _RAW_TOKENS, _NOT_BUILT_TOKENS = 900, 600
 # The cursor and how to use it.
 _PAGING_TOKENS = 250
+_MAX_NOT_BUILT = 40
+_MAX_CAUSE_CHARS = 200
 _MAX_LABEL_CHARS = 160
 _MAX_OPTIONS = {True: 100, False: 12}
 _MAX_COMMON = {True: 10, False: 3}
@@ -114,8 +116,10 @@ async def list_tables(call: Call, args: ListTables) -> Answer:
         told = detailed or args.kind == "raw"
         data["raw_layer"] = shrunk(raw, _RAW_TOKENS) if told else _RAW_LAYER.format(", ".join(raw))
     if known.not_built:
-        failed = ({"name": n, "error": e[:200]} for n, e in sorted(known.not_built.items())[:10])
-        data["not_built"] = fit(failed, _NOT_BUILT_TOKENS)
+        failed = sorted(known.not_built.items())[:_MAX_NOT_BUILT]
+        causes = ({"name": name, "error": cause[:_MAX_CAUSE_CHARS]} for name, cause in failed)
+        data["not_built"] = fit(causes, _NOT_BUILT_TOKENS)
+        data["not_built_total"] = len(known.not_built)
     warnings = _warnings(known, page)
     entities = {entity.table: entity.name for entity in meaning.semantics.entities}
     listed = (facts.row(detailed=detailed) | _entity(entities.get(facts.name)) for facts in page)
@@ -136,7 +140,11 @@ def _warnings(known: TenantTables, facts: list[TableFacts]) -> list[str]:
     if not known.tables:
         warnings.append("There are no tables yet: run_materialization brings the data.")
     if known.not_built:
-        warnings.append(f"{len(known.not_built)} generated tables could not be built; list_tables names them.")
+        count = len(known.not_built)
+        warnings.append(
+            f"{count} generated table{'s' if count > 1 else ''} could not be built; list_tables names "
+            f"{'them' if count <= _MAX_NOT_BUILT else f'{_MAX_NOT_BUILT} of them'} with the cause."
+        )
     return warnings
 
 

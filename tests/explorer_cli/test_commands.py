@@ -127,7 +127,7 @@ def test_doctor_finds_what_is_wrong_and_says_how_to_mend_it(explorer: Explorer, 
     wrong = {check["check"]: check["next_step"] for check in answer.json["checks"] if check["outcome"] == "wrong"}
     assert set(wrong) == {"state folder", "private files", "ports"}
     assert wrong["state folder"] == f"Run `chmod go-w {home}`."
-    assert "chmod 600" in wrong["private files"]
+    assert "chmod -R go-rwx" in wrong["private files"]
     home.chmod(0o700)
     (home / "secret.keys").unlink()
     assert explorer("doctor", "--json", EXPLORER_BRIDGE_PORT="0", EXPLORER_DAGSTER_PORT="0").code == 0
