@@ -208,7 +208,8 @@ class RawProfile(msgspec.Struct):
     """Everything seen in the raw tables up to `cases_until` and `forms_until` (ISO times of loading).
 
     `forms_known`: every form that an application ever had, with all questions it ever had. `tables`: by kind and source.
-    `migrations`: the latest ones, oldest first. `version`: of the rules that values were classed by.
+    `migrations`: the latest ones, oldest first; `untold`: how many of them no run has reported so far. `version`: of the
+    rules that values were classed by.
     """
 
     version: int = _VERSION
@@ -219,6 +220,7 @@ class RawProfile(msgspec.Struct):
     forms_known: dict[str, Form] = {}
     tables: dict[str, TableMemory] = {}
     migrations: list[Migration] = []
+    untold: int = 0
 
     @classmethod
     def read(cls, connection: Connection, staging_schema: str) -> Self:
@@ -243,11 +245,24 @@ class RawProfile(msgspec.Struct):
     def write(self, connection: Connection, staging_schema: str) -> None:
         """Keep the profile in the schema."""
         table = sql.Identifier(staging_schema, _TABLE)
-        kept = msgspec.structs.replace(self, migrations=self.migrations[-_MAX_MIGRATIONS:])
+        kept = msgspec.structs.replace(self, migrations=self.migrations[-max(_MAX_MIGRATIONS, self.untold) :])
         connection.execute(sql.SQL("delete from {}").format(table))
         connection.execute(
             sql.SQL("insert into {} values (%s)").format(table), [msgspec.json.encode(kept).decode("utf-8")]
         )
+
+    @property
+    def news(self) -> tuple[Migration, ...]:
+        """Changes of types that no run has reported so far, those of runs that were killed included."""
+        return tuple(self.migrations[len(self.migrations) - self.untold :])
+
+    @classmethod
+    def mark_told(cls, connection: Connection, staging_schema: str) -> None:
+        """The changes of types so far were reported."""
+        profile = cls.read(connection, staging_schema)
+        profile.untold = 0
+        with connection.transaction():
+            profile.write(connection, staging_schema)
 
     def look(self, connection: Connection, raw_schema: str, forms: Iterable[Form]) -> None:
         """Take in what was loaded since the last look, and the `forms` of the applications."""
@@ -289,6 +304,7 @@ class RawProfile(msgspec.Struct):
             reason = _EXACT if is_exact_now else _reason(before, declared, seen.all)
             at = datetime.now(UTC).isoformat(timespec="seconds")
             self.migrations.append(Migration(table, column, was, "numeric" if is_exact_now else now, at, reason))
+            self.untold += 1
         remembered.kind, remembered.was = after, ""
         return after or "text"
 

@@ -379,4 +379,10 @@ def test_values_classed_by_older_rules_are_looked_at_anew_once(place: Place) -> 
     assert again.cases_until == "2026-01-01 01:00:00+00"
     place.build(again, structure)
     assert again.migrations == profile.migrations
+    # A run that was killed before it could report them leaves that to the next one.
+    again.write(place.connection, staging)
+    assert RawProfile.read(place.connection, staging).news == tuple(profile.migrations)
+    RawProfile.mark_told(place.connection, staging)
+    told = RawProfile.read(place.connection, staging)
+    assert (told.news, told.migrations) == ((), profile.migrations)
     place.connection.execute(f"drop table {staging}.explorer_profile".encode())
