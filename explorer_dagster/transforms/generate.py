@@ -219,25 +219,15 @@ def _case_tables(
             else " No application describes this case type; its properties are those seen in the data."
         )
         about = f"One row per case of type {name}, open or closed.{origin}"
-        indices = list(_index_fields(name, profile))
-        of_indices = {key for each in indices for key in (each.key, *(key for key, *_ in each.columns))}
         of_data = profile.case_types.get(name)
-        given = {key.removeprefix(_DERIVED) for key in memories[name].columns if key not in of_indices}
+        given = {key.removeprefix(_DERIVED) for key in memories[name].columns if not key.startswith("@")}
         own = (properties[name] | given) - (
             PROPERTIES_OF_HEAD.keys() - (of_data.differing if of_data else set()) - given
         )
         fields = [
-            *indices,
+            *_index_fields(name, profile),
             *(
-                _property_field(
-                    f"{_DERIVED}{part}" if part in of_indices else part,
-                    (name, part),
-                    table,
-                    profile,
-                    memories[name],
-                    asked.get(name, {}),
-                    now,
-                )
+                _property_field((name, part), table, profile, memories[name], asked.get(name, {}), now)
                 for part in sorted(own)
             ),
         ]
@@ -305,7 +295,6 @@ def _index_fields(case_type: str, profile: RawProfile) -> Iterator[_Field]:
 
 
 def _property_field(
-    key: str,
     property_of: tuple[str, str],
     table: str,
     profile: RawProfile,
@@ -315,6 +304,8 @@ def _property_field(
 ) -> _Field:
     """`property_of`: case type and name of the property; `asked`: questions by the property named like them."""
     case_type, name = property_of
+    # Keys with an @ are those of indices.
+    key = f"{_DERIVED}{name}" if name.startswith("@") else name
     declared, question, form = asked.get(name, (None, None, None))
     kept = profile.case_types[case_type].properties.get(name) if case_type in profile.case_types else None
     seen = kept or SeenValues()
@@ -579,13 +570,14 @@ def _answer_field(
     )
     misfits = _options_unfit(question, values)
     columns: list[tuple[str, str, GeneratedColumn]] = []
-    if kind != "geopoint":
+    is_place = kind == "geopoint" and key not in memory.names
+    if not is_place:
         typed = replace(_typed(column, kind), values=misfits or _likeness(kind, values))
         if misfits:
             typed = replace(typed, description=f"{_OPTIONS_UNFIT} {column.description}"[:_MAX_DESCRIPTION])
         columns.append((key, identifier(*path), typed if misfits else _watched(typed, known)))
     if kind == "geopoint" or "Geopoint" in known.types:
-        columns += _places(key, path, column, memory, is_alone=kind == "geopoint")
+        columns += _places(key, path, column, memory, is_alone=is_place)
     if file_type := next((known_type for known_type in reversed(known.types) if known_type in _FILES), None):
         url = _url_of(replace(column, question_type=file_type))
         columns.append((f"{key}{_DERIVED}url", f"{identifier(*path, max_bytes=59)}_url", url))
@@ -804,9 +796,8 @@ def _parts(
 ) -> Iterator[tuple[int, str, list[GeneratedColumn]]]:
     """The table and those that continue it: part, name and columns. `joined_by`: how many of the keys the others repeat;
     `document`: where the values are as they came."""
-    fields = list(fields)
+    fields, placed = _place(list(fields), memory, sum(map(_width, keys)))
     names = _column_names(fields, memory, {UNFIT, *(key.name for key in keys)})
-    placed = _place(fields, memory, sum(map(_width, keys)))
     for part in sorted({1, *placed.values()}):
         columns = [
             _named(column, names[key], names.get(field.key, ""))
@@ -814,7 +805,8 @@ def _parts(
             if placed[field.key] == part
             for key, _, column in field.columns
         ]
-        if any(column.misfit for column in columns):
+        if part in memory.watched or any(column.misfit for column in columns):
+            memory.watched.add(part)
             columns.append(unfit_column(document))
         name = table if part == 1 else _part_name(table, part, memory, used)
         yield part, name, [*(keys if part == 1 else keys[:joined_by]), *columns]
@@ -829,8 +821,9 @@ def _part_name(table: str, part: int, memory: TableMemory, used: set[str]) -> st
     return name
 
 
-def _place(fields: Sequence[_Field], memory: TableMemory, key_bytes: int) -> dict[str, int]:
-    """The part of the table that each field is in: where it was before, else the first one with room."""
+def _place(fields: Sequence[_Field], memory: TableMemory, key_bytes: int) -> tuple[list[_Field], dict[str, int]]:
+    """The part of the table that each field is in: where it was before, else the first one with room. What a field is given
+    beyond what it had is left out where its part has no room for it, if it is derived from columns that are there."""
     placed: dict[str, int] = {}
     filled: dict[int, tuple[int, int, int]] = {}
 
@@ -842,12 +835,26 @@ def _place(fields: Sequence[_Field], memory: TableMemory, key_bytes: int) -> dic
         filled[part], placed[field.key] = (width, usually, count), part
         return True
 
-    remembered = [(each, memory.columns.setdefault(each.key, ColumnMemory())) for each in fields]
-    # A column that became wider stays where it is as long as that is possible at all: numbers count as they usually are then.
-    new = [(each, kept) for each, kept in remembered if not kept.part or not put(each, kept.part, 1.04, usual=True)]
-    for each, kept in new:
-        kept.part = next(part for part in count_from(1) if put(each, part, 1))
-    return placed
+    fitting: dict[str, _Field] = {}
+    for each in fields:
+        part = memory.columns.setdefault(each.key, ColumnMemory()).part
+        had = _Field(each.key, tuple(column for column in each.columns if column[0] in memory.names))
+        # A column that became wider stays where it is as long as that is possible at all: numbers count as they usually are then.
+        if part and had.columns and put(had, part, 1.04, usual=True):
+            fitting[each.key] = had
+    for each in fields:
+        if (known := fitting.get(each.key)) is None or len(known.columns) == len(each.columns):
+            continue
+        more = _Field(each.key, tuple(column for column in each.columns if column not in known.columns))
+        if put(more, placed[each.key], 1.04, usual=True):
+            fitting[each.key] = each
+        elif not all(_DERIVED in key for key, *_ in more.columns):
+            del fitting[each.key]
+    for each in fields:
+        if each.key not in fitting:
+            fitting[each.key] = each
+            memory.columns[each.key].part = next(part for part in count_from(1) if put(each, part, 1))
+    return [fitting[each.key] for each in fields], placed
 
 
 def _width(column: GeneratedColumn) -> int:

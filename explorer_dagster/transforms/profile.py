@@ -168,14 +168,16 @@ class ColumnMemory(msgspec.Struct):
 
 class TableMemory(msgspec.Struct):
     """How one source was stored. `columns`: by question or property; `names`: column key to the name wished for and given;
-    `parts`: names of the tables that continue it; `former`: names that it had before; `main_case`: where the block stands whose
-    case is its `case_id`, if that is not the root; `cases`: places of case blocks that have a column."""
+    `parts`: names of the tables that continue it; `watched`: parts that tell what does not fit; `former`: names that it had
+    before; `main_case`: where the block stands whose case is its `case_id`, if that is not the root; `cases`: places of case
+    blocks that have a column."""
 
     wish: str = ""
     name: str = ""
     columns: dict[str, ColumnMemory] = {}
     names: dict[str, tuple[str, str]] = {}
     parts: dict[int, str] = {}
+    watched: set[int] = set()
     former: list[str] = []
     main_case: str = ""
     cases: set[str] = set()
