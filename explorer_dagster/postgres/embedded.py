@@ -42,6 +42,7 @@ from explorer_dagster.postgres.state import (
 SUPERUSER = "postgres"
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 120
+FAST_STOP_S = 8
 LOG_ROTATE_BYTES = 10 * 1024 * 1024
 LOG_TAIL_LINES = 15
 
@@ -174,6 +175,18 @@ class EmbeddedPostgres:
             cluster.stop(address)
             update_record(self.home, lambda record: setattr(record, "owner", None))
             return True
+
+    def end_session(self, pid: int) -> None:
+        """Kill one session's process that heeds no signal of the server's own. The server then ends all sessions and recovers, a
+        matter of seconds: whatever runs in it fails.
+
+        Raises:
+            PermissionError: the server runs as another account.
+        """
+        cluster = self._cluster()
+        address = cluster.running() if cluster else None
+        if cluster is not None and address is not None and pid != address.pid:
+            cluster.kill(pid)
 
     def is_running(self) -> bool:
         """Whether the server of this HOME accepts connections."""
@@ -396,8 +409,15 @@ class _Cluster:
                                "-o", options, "start", limited=True)  # fmt: skip
         return answer.returncode == 0
 
+    def kill(self, pid: int) -> None:
+        if pid in self._server_processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def stop(self, address: ServerAddress) -> None:
-        answer = self._program("pg_ctl", "-D", str(self.data), "-m", "fast", "-w", "-t", "60", "stop")
+        # A session in a loop that looks for no signal keeps a fast stop waiting; an immediate one ends it, and the next start
+        # replays the log.
+        answer = self._program("pg_ctl", "-D", str(self.data), "-m", "fast", "-w", "-t", str(FAST_STOP_S), "stop")
         if answer.returncode and address.pid in self._server_processes():
             self._program("pg_ctl", "-D", str(self.data), "-m", "immediate", "-w", "-t", "30", "stop")
 

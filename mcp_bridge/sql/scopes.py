@@ -523,7 +523,8 @@ def _renamed(columns: Columns, names: list[str]) -> Columns:
 
 def _by_need(queries: list[_Json]) -> list[_Json]:
     """Queries of one WITH RECURSIVE, those that others read first."""
-    left, done = list(queries), []
+    left = list(queries)
+    done: list[_Json] = []
     names = {query["ctename"] for query in queries}
     while left:
         ready = [
