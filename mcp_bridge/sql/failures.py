@@ -24,6 +24,8 @@ _TOO_EXPENSIVE = ("53100", "53200", "53400", "54")
 _BUSY = frozenset({"53300", "57P03", "55P03", "40001", "40P01"})
 _LIKELY_COLUMNS = re.compile(r'the column "((?:[^"]|"")+)"(?: or the column "((?:[^"]|"")+)")?')
 _MISSING_COLUMN = re.compile(r"column \"?([^\"]+?)\"? does not exist")
+# A function or operator of a schema that the caller wrote before it.
+_OF_A_SCHEMA = re.compile(r'(?:function|operator does not exist:) "?(?!pg_catalog\.)\w+"?\.')
 # libpq gives no SQLSTATE for what the server says while a session begins.
 _FULL = ("too many connections for role", "too many clients already", "remaining connection slots are reserved")
 
@@ -51,7 +53,7 @@ def failure(error: Exception, query: ValidatedQuery, shift: int) -> QueryFailed:
     state = error.sqlstate
     if state is None:
         return _generic(None) if isinstance(error, psycopg.DataError) else _unavailable()
-    if state in _UNKNOWN:
+    if state in _UNKNOWN or (state == "42883" and _OF_A_SCHEMA.search(error.diag.message_primary or "")):
         return QueryFailed(
             "unknown_relation",
             "The statement names a table, view, function, type or other object that does not exist here.",

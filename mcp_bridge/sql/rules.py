@@ -154,12 +154,13 @@ class Rules:
         if len(names) == 1 and names[0] in FUNCTIONS:
             return
         shown = ".".join(parts)
-        likely = closest(names[-1] if names else "", FUNCTIONS)
+        # A name behind a schema is no misspelling of one of PostgreSQL's own.
+        likely = closest(names[0], FUNCTIONS) if len(names) == 1 else []
         self.reject(
             "function_not_allowed",
             self._typed(shown, "The function {} cannot be used", "The function cannot be used")
             + ": it is unknown, or not one that only computes from its arguments.",
-            next_step=hints.function(names[-1] if names else "", likely),
+            next_step=hints.function(names[-1] if len(names) == 1 else "", likely),
             at=at,
             did_you_mean=likely,
         )

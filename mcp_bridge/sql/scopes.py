@@ -382,8 +382,9 @@ class Scopes:
     def _value_TypeCast(self, node: _Json, sight: _Sight) -> Value:
         value = self._value(node["arg"], sight)
         type_ = node["typeName"]
-        self._add(value.size)
-        return Value(costs.of_type((_strings(type_.get("names")) or [""])[-1], "arrayBounds" in type_, value.size))
+        name = (_strings(type_.get("names")) or [""])[-1]
+        self._add(costs.work_of_cast(name, value.size))
+        return Value(costs.of_type(name, "arrayBounds" in type_, value.size))
 
     def _value_RowExpr(self, node: _Json, sight: _Sight) -> Value:
         values = [self._value(part, sight) for part in node.get("args", ())]
