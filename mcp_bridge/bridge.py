@@ -23,7 +23,7 @@ from mcp_bridge.freshness import FreshnessRules
 from mcp_bridge.kept import Kept
 from mcp_bridge.loaders import LoaderConnections
 from mcp_bridge.run_results import RunResults
-from mcp_bridge.sql import Executor, PageCursors
+from mcp_bridge.sql import Conduct, Executor, PageCursors
 
 if TYPE_CHECKING:
     from mcp_bridge.meaning import Meaning
@@ -44,9 +44,10 @@ _DEFINITIONS_S = 60.0
 class Bridge:
     """`caller` tells who makes the call being served; `stopping` that calls are cancelled because the bridge shuts down.
 
-    `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes. `semantics`: of
-    each pipeline. `tables` and `meanings`: what was last found out of each tenant, until its tables change; `columns` and
-    `indexes`: of tenants asked about as a whole. `definitions`: the assets of each pipeline without what was materialized.
+    `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes; `conduct`: whose
+    statements overrun. `semantics`: of each pipeline. `tables` and `meanings`: what was last found out of each tenant, until its
+    tables change; `columns` and `indexes`: of tenants asked about as a whole. `definitions`: the assets of each pipeline without
+    what was materialized.
     """
 
     settings: Settings
@@ -66,6 +67,7 @@ class Bridge:
     definitions: Kept[list[AssetState]] = field(default_factory=lambda: Kept(_KEPT_PIPELINES, _DEFINITIONS_S, 0.0))
     launch_locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = field(default_factory=dict)
+    conduct: Conduct = field(default_factory=Conduct)
     stopping: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _catalog: tuple[Login, Catalog] | None = None

@@ -67,6 +67,11 @@ def of_type(type_name: str, is_array: bool, size: int) -> int:
     return min(size, NUMERIC) if type_name == "numeric" else size
 
 
+def work_of_cast(type_name: str, size: int) -> float:
+    """Units of reading a value of `size` bytes as the type."""
+    return size + (size**2 / 64 if type_name in ("tsquery", "tsvector") else 0)
+
+
 def of_call(name: str, sizes: Sequence[int], counts: Sequence[int | None], texts: Sequence[str | None]) -> int:
     """Size of a function's result. `counts` and `texts` hold the arguments that are literal numbers and strings."""
     total = sum(sizes)
@@ -124,7 +129,19 @@ _SUPERLINEAR: dict[str, _Work] = {
     **dict.fromkeys(("normalize", "is_normalized"), _square(1)),
     **dict.fromkeys(("to_date", "to_timestamp", "to_char", "to_number"), _pairs(1 / 16)),
     **dict.fromkeys(
-        ("ts_headline", "ts_rank", "ts_rank_cd", "ts_delete", "ts_filter", "tsquery_phrase"), _square(1 / 64)
+        (
+            "ts_headline",
+            "ts_rank",
+            "ts_rank_cd",
+            "ts_delete",
+            "ts_filter",
+            "tsquery_phrase",
+            "to_tsquery",
+            "plainto_tsquery",
+            "phraseto_tsquery",
+            "websearch_to_tsquery",
+        ),
+        _square(1 / 64),
     ),
     **dict.fromkeys(
         """jsonb_path_exists jsonb_path_match jsonb_path_query jsonb_path_query_array jsonb_path_query_first

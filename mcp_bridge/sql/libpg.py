@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pgparse
 
+from mcp_bridge.sql import hints
 from mcp_bridge.sql.allowlist import TEXT_SEARCH_CALLS, TEXT_SEARCH_CONFIGURATIONS, TYPE_NAME_FUNCTION
 from mcp_bridge.sql.rules import Rules
 from mcp_bridge.sql.scopes import Scopes
@@ -110,7 +111,8 @@ def _parse(sql: str, rules: Rules) -> list[_Json]:
         rules.reject(
             "syntax_error",
             f"PostgreSQL cannot read the statement: {message}.",
-            next_step="Correct the statement at the position given and send it again.",
+            next_step=hints.syntax(sql, max(int(error.position) - 1, 0))
+            or "Correct the statement at the position given and send it again.",
             at=max(int(error.position) - 1, 0),
         )
     except RecursionError:

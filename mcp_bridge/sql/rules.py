@@ -4,15 +4,16 @@ Knows names and positions, no parse tree. Every refusal reads the same whether a
 the answer must not tell one from another.
 """
 
-import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, NoReturn
 
+from mcp_bridge.sql import hints
 from mcp_bridge.sql.allowlist import FUNCTIONS, OPERATORS, SYSTEM_COLUMNS, TEXT_SEARCH_CONFIGURATIONS, TYPES
 from mcp_bridge.sql.errors import QueryRejected, place
+from mcp_bridge.sql.hints import closest
 
 # Before any parser: chains of 25,000 terms overflow parsers' stacks, and a megabyte of IN list takes them seconds.
 MAX_STATEMENT_BYTES = 16 * 1024
@@ -133,7 +134,7 @@ class Rules:
 
     def _unknown_relation(self, shown: str, name: str, at: int | None) -> NoReturn:
         likely = closest(name, self.relation_names())
-        hint = f"Did you mean {', '.join(likely)}?" if likely else "List the tables of this tenant to see their names."
+        hint = hints.relation(name, likely)
         what = self._typed(shown, "There is no table or view {}.", "The table or view does not exist.")
         self.reject("unknown_relation", what, next_step=hint, at=at, did_you_mean=likely)
 
@@ -153,14 +154,13 @@ class Rules:
         if len(names) == 1 and names[0] in FUNCTIONS:
             return
         shown = ".".join(parts)
-        likely = closest(names[-1] if names else "", FUNCTIONS)
+        # A name behind a schema is no misspelling of one of PostgreSQL's own.
+        likely = closest(names[0], FUNCTIONS) if len(names) == 1 else []
         self.reject(
             "function_not_allowed",
             self._typed(shown, "The function {} cannot be used", "The function cannot be used")
             + ": it is unknown, or not one that only computes from its arguments.",
-            next_step=f"Did you mean {', '.join(likely)}?"
-            if likely
-            else "Use the built-in functions for numbers, text, dates, arrays and JSON.",
+            next_step=hints.function(names[-1] if len(names) == 1 else "", likely),
             at=at,
             did_you_mean=likely,
         )
@@ -268,8 +268,3 @@ class Rules:
 
 def _without_catalog(parts: list[str]) -> list[str]:
     return parts[1:] if len(parts) == 2 and parts[0] == _CATALOG_SCHEMA else parts
-
-
-def closest(name: str, names: Collection[str]) -> list[str]:
-    """At most three likely spellings among `names`, best first."""
-    return difflib.get_close_matches(name.lower(), sorted(names), n=3, cutoff=0.6)

@@ -382,8 +382,9 @@ class Scopes:
     def _value_TypeCast(self, node: _Json, sight: _Sight) -> Value:
         value = self._value(node["arg"], sight)
         type_ = node["typeName"]
-        self._add(value.size)
-        return Value(costs.of_type((_strings(type_.get("names")) or [""])[-1], "arrayBounds" in type_, value.size))
+        name = (_strings(type_.get("names")) or [""])[-1]
+        self._add(costs.work_of_cast(name, value.size))
+        return Value(costs.of_type(name, "arrayBounds" in type_, value.size))
 
     def _value_RowExpr(self, node: _Json, sight: _Sight) -> Value:
         values = [self._value(part, sight) for part in node.get("args", ())]
@@ -523,7 +524,8 @@ def _renamed(columns: Columns, names: list[str]) -> Columns:
 
 def _by_need(queries: list[_Json]) -> list[_Json]:
     """Queries of one WITH RECURSIVE, those that others read first."""
-    left, done = list(queries), []
+    left = list(queries)
+    done: list[_Json] = []
     names = {query["ctename"] for query in queries}
     while left:
         ready = [

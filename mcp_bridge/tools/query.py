@@ -113,6 +113,7 @@ def _limits(settings: Settings, args: Query) -> QueryLimits:
         max_bytes=max_bytes,
         max_cell_bytes=min(settings.query_max_cell_bytes, max_bytes),
         timeout_s=settings.query_timeout_s,
+        wait_s=settings.query_wait_s,
     )
 
 

@@ -14,15 +14,19 @@ DENIED = psycopg.errors.InsufficientPrivilege
 # `pg_typeof` tells the type of the caller's own value; a text search configuration's name goes in and none comes out.
 # `bernoulli` and `system` take `internal`: only TABLESAMPLE can call them.
 EXCUSED = {"pg_typeof", "bernoulli", "system"}
-# Text to value and back: `'12'::text::int` is worked out with the user's rights. None of them looks at a type's number that it is given.
-SPELLING = {
-    f"{type_}{ending}" for ending in ("in", "out", "_in", "_out") for type_ in (
-    *"bool int2 int4 int8 float4 float8 numeric cash text varchar bpchar char name bytea date time timetz timestamp".split(),
-    *"timestamptz interval json jsonb jsonpath uuid inet cidr macaddr macaddr8 bit varbit tsvector tsquery cstring".split())
-} | {f"{type_}_out" for type_ in (
-    "array", "anyarray", "enum", "anyenum", "range", "anyrange", "multirange", "anymultirange", "record", "any",
-    "anycompatible", "anycompatiblearray", "anycompatiblenonarray", "anycompatiblerange", "anycompatiblemultirange",
-    "anyelement", "anynonarray")}  # fmt: skip
+# Text to value and back: `'12'::text::int` is worked out with the user's rights. None of them looks at the type's number
+# that some are given.
+_VALUE_TYPES = """
+    bool int2 int4 int8 float4 float8 numeric cash text varchar bpchar char name bytea date time timetz timestamp timestamptz
+    interval json jsonb jsonpath uuid inet cidr macaddr macaddr8 bit varbit tsvector tsquery cstring
+""".split()  # noqa: SIM905
+_KINDS = """
+    array anyarray enum anyenum range anyrange multirange anymultirange record any anycompatible anycompatiblearray
+    anycompatiblenonarray anycompatiblerange anycompatiblemultirange anyelement anynonarray
+""".split()  # noqa: SIM905
+SPELLING = {f"{type_}{ending}" for type_ in _VALUE_TYPES for ending in ("in", "out", "_in", "_out")} | {
+    f"{kind}_out" for kind in _KINDS
+}
 OBJECTS_TYPES = """
     oid oidvector xid xid8 cid tid pg_lsn pg_snapshot txid_snapshot aclitem refcursor cstring internal pg_node_tree
     pg_ddl_command trigger event_trigger language_handler fdw_handler index_am_handler tsm_handler table_am_handler
@@ -114,8 +118,7 @@ def test_every_other_function_is_denied_when_it_is_called(
             try:
                 conn.execute(f'SELECT pg_catalog."{name}"({call}) FROM (SELECT {columns} OFFSET 0) q'.encode())
                 allowed.append((name, args))
-            except DENIED as error:
-                assert "permission denied for function" in str(error)
+            except DENIED:
                 asked += 1
             except psycopg.Error:
                 pass  # of a kind that no expression can call
