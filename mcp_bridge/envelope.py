@@ -1,8 +1,8 @@
 """What every answer of the bridge looks like: one envelope, as structured content and, with the same facts, as compact text.
 
-Success is `success, note, data, tenant, schema, warnings, timing_ms`; failure has `error{code, message, next_step}` in place of the
-data. The note stands in each: no tool has to think of it. Also the few ways of writing that all answers share: instants with their
-age, pages within the budget of tokens and their cursors, likely names.
+Success is `success, note, data, tenant, schema, warnings, timing_ms`; failure has `error{code, message, next_step}` instead of
+the data. The note stands in each: no tool has to think of it. Also the few ways of writing that all answers share: instants with
+their age, pages within the budget of tokens and their cursors, likely names.
 """
 
 import difflib

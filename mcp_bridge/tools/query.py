@@ -49,7 +49,7 @@ async def query(call: Call, args: Query) -> Answer:
     live = known.live
     statement = check(live, args.sql)
     binding = _binding(call, tenant, live, args.sql)
-    offset = call.bridge.cursors.offset(args.cursor, binding) if args.cursor else 0
+    offset = call.bridge.cursors.offset(args.cursor, binding) if args.cursor is not None else 0
     result = await execute(call.bridge, tenant, live, statement, _limits(call.bridge.settings, args), offset)
     call.audit |= {"tables": sorted(statement.tables), "rows": result.row_count}
     tables, concise = sorted(statement.tables), args.response_format == "concise"

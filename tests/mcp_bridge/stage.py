@@ -64,7 +64,16 @@ COMMENT ON TABLE cases IS 'One row per case.';
 COMMENT ON COLUMN cases.case_name IS 'Name of the case.';
 """
 # What a test changes lastingly is its own tenant's: files come in any order.
-KEYS = ("demo:one", "demo:second", "demo:slow", "demo:broken", "demo:schema", "demo:words", "demo:crowded")
+KEYS = (
+    "demo:one",
+    "demo:second",
+    "demo:slow",
+    "demo:broken",
+    "demo:schema",
+    "demo:words",
+    "demo:crowded",
+    "demo:hostile",
+)
 
 
 def make_stage(pg: PgServer, dagster_url: str) -> Stage:
