@@ -125,8 +125,14 @@ class DemoCommCare:
             "location_type": small.location_types,
             "lookup_table": small.lookup_tables,
         }
+        rooted_details = {
+            "location": small.location_detail_v1,
+            "location_type": small.location_type_detail,
+            "lookup_table": small.lookup_table_detail,
+        }
         details = {
             "application": small.application_detail,
+            "lookup_table_item": small.lookup_table_item_detail,
             "user": small.user_detail,
             "web-user": small.web_user_detail,
             "group": small.group_detail,
@@ -139,10 +145,9 @@ class DemoCommCare:
             routes += self._both(name, self._rooted(placed))
         for name, detail in details.items():
             routes += self._both(name, detail, "{doc_id}/")
+        for name, shown in rooted_details.items():
+            routes += self._both(name, self._rooted_detail(shown), "{doc_id}/")
         routes += self._both("ucr", self._rooted(ucr_api.rows), style="view")
-        routes += self._both(
-            "location", lambda request, project: small.location_detail_v1(request, project, root(request)), "{doc_id}/"
-        )
         return [*routes, *self._second_versions()]
 
     def _switched(self, listing: Callable[[Request, Project, AnswerSwitches], Response]) -> Answer:
@@ -150,6 +155,9 @@ class DemoCommCare:
 
     def _rooted(self, listing: Callable[[Request, Project, AnswerSwitches, str], Response]) -> Answer:
         return lambda request, project: listing(request, project, self._switches, root(request))
+
+    def _rooted_detail(self, shown: Callable[[Request, Project, str], Response]) -> Answer:
+        return lambda request, project: shown(request, project, root(request))
 
     def _second_versions(self) -> list[Route]:
         locations = self._guard(
@@ -159,6 +167,7 @@ class DemoCommCare:
         items = self._guard(
             "lookup_table_item", lambda request, project: small.lookup_table_items(request, project, self._switches)
         )
+        item = self._guard("lookup_table_item", small.lookup_table_item_detail)
         return [
             Route("/a/{domain}/api/location/v2/", locations, methods=["GET"]),
             Route("/a/{domain}/api/v0.6/location/", locations, methods=["GET"]),
@@ -166,6 +175,8 @@ class DemoCommCare:
             Route("/a/{domain}/api/v0.6/location/{doc_id}/", detail, methods=["GET"]),
             Route("/a/{domain}/api/lookup_table_item/v2/", items, methods=["GET"]),
             Route("/a/{domain}/api/v0.6/lookup_table_item/", items, methods=["GET"]),
+            Route("/a/{domain}/api/lookup_table_item/v2/{doc_id}/", item, methods=["GET"]),
+            Route("/a/{domain}/api/v0.6/lookup_table_item/{doc_id}/", item, methods=["GET"]),
         ]
 
     def _global_routes(self) -> list[Route]:

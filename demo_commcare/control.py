@@ -24,8 +24,8 @@ ACTIONS = (
     "fail", "before", "clear_faults", "set_latency", "throttle", "throttle_like_hq", "no_throttle", "expire_access_tokens",
     "revoke_refresh_tokens", "issue_refresh_token", "set_access_token_lifetime", "deny", "allow", "cut_off", "restore",
     "set_subscription", "set_feature", "set_switches", "create_case", "update_case", "update_every_nth_case", "close_case",
-    "delete_case", "archive_form", "unarchive_form", "edit_form", "delete_form", "deactivate_user", "reactivate_user",
-    "add_question", "set_index_lag", "settle_index", "reindex",
+    "delete_case", "archive_form", "unarchive_form", "edit_form", "delete_form", "delete_record", "deactivate_user",
+    "reactivate_user", "add_question", "set_index_lag", "settle_index", "reindex",
 )  # fmt: skip
 
 
@@ -57,9 +57,10 @@ class Control:
         headers: Mapping[str, str] | None = None,
         seconds: float = 1.0,
         megabytes: int = 256,
+        rows: int = 1,
     ) -> None:
         """Break the next `times` requests whose path and query match the regular expression; see `FaultRule`."""
-        rule = FaultRule(pattern, kind, times, skip, status, body, dict(headers or {}), seconds, megabytes)
+        rule = FaultRule(pattern, kind, times, skip, status, body, dict(headers or {}), seconds, megabytes, rows)
         self._faults.rules.append(rule)
 
     def before(self, pattern: str, order: Mapping[str, Any], times: int = 1, skip: int = 0) -> None:
@@ -191,6 +192,11 @@ class Control:
     def delete_form(self, domain: str, form_id: str) -> None:
         with self._world.lock:
             self._world.projects[domain].delete_form(form_id)
+
+    def delete_record(self, domain: str, resource: str, record_id: str) -> None:
+        """Take one record of a small resource away: `users`, `groups`, `locations` or another list of `People`."""
+        with self._world.lock:
+            self._world.projects[domain].delete_record(resource, record_id)
 
     def deactivate_user(self, domain: str, user_id: str) -> None:
         with self._world.lock:

@@ -6,6 +6,7 @@ like) are `AnswerSwitches`. `EventRule` lets the world change between two pages 
 """
 
 import asyncio
+import json
 import re
 import zlib
 from collections import deque
@@ -17,7 +18,9 @@ from typing import Literal
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-Kind = Literal["status", "truncated", "cut", "slow", "bomb"]
+from demo_commcare.records import json_bytes
+
+Kind = Literal["status", "truncated", "cut", "slow", "bomb", "lacking"]
 ERROR_PAGE = (
     "<html><head><title>{status}</title></head>"
     "<body><center><h1>{status}</h1></center><hr><center>nginx</center></body></html>"
@@ -45,6 +48,7 @@ class FaultRule:
 
     status: answer `status` with `body` (an nginx-like page if None) and `headers`; truncated: the true answer's first half,
     complete as HTTP; cut: half of it, then the connection breaks; slow: the true answer in 20 pieces within `seconds`;
+    lacking: the true answer of a list without its last `rows` records, everything else as it was;
     bomb: a gzip body of about `megabytes` / 1000 that unpacks to `megabytes` of JSON.
     """
 
@@ -57,6 +61,7 @@ class FaultRule:
     headers: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 1.0
     megabytes: int = 256
+    rows: int = 1
 
 
 @dataclass
@@ -136,8 +141,9 @@ class FaultyApp:
     async def _send_status(self, rule: FaultRule, send: Send) -> None:
         body = (ERROR_PAGE.format(status=rule.status) if rule.body is None else rule.body).encode()
         kind = "application/json" if body[:1] in (b"{", b"[") else "text/html; charset=utf-8"
-        headers = {"content-type": kind, "content-length": str(len(body)), **rule.headers}
-        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        own = {name.lower(): value for name, value in rule.headers.items()}
+        headers = {"content-type": kind, "content-length": str(len(body)), **own}
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         await send({"type": "http.response.start", "status": rule.status, "headers": raw})
         await send({"type": "http.response.body", "body": body})
 
@@ -155,8 +161,8 @@ def _is_due(rule: FaultRule | EventRule, target: str) -> bool:
 
 async def _send_broken(rule: FaultRule, answer: list[Message], send: Send) -> None:
     start, body = answer[0], b"".join(message["body"] for message in answer[1:])
-    if rule.kind == "truncated":
-        body = body[: len(body) // 2]
+    if rule.kind in ("truncated", "lacking"):
+        body = body[: len(body) // 2] if rule.kind == "truncated" else _lacking(body, rule.rows)
         other = [(name, value) for name, value in start["headers"] if name != b"content-length"]
         start = {**start, "headers": [*other, (b"content-length", str(len(body)).encode())]}
     await send(start)
@@ -170,6 +176,14 @@ async def _send_broken(rule: FaultRule, answer: list[Message], send: Send) -> No
             await asyncio.sleep(rule.seconds / CHUNKS)
         body = b""
     await send({"type": "http.response.body", "body": body})
+
+
+def _lacking(body: bytes, rows: int) -> bytes:
+    answer = json.loads(body)
+    for name in ("objects", "cases"):
+        if name in answer:
+            answer[name] = answer[name][: max(0, len(answer[name]) - rows)]
+    return json_bytes(answer)
 
 
 async def _send_bomb(megabytes: int, send: Send) -> None:

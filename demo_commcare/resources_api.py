@@ -148,26 +148,41 @@ def _location_v2(project: Project, location: Json) -> Json:
 
 
 def location_types(request: Request, project: Project, switches: AnswerSwitches, root: str) -> Response:
+    return paged(request, switches, [_location_type(project, kind, root) for kind in project.people.location_types])
+
+
+def location_type_detail(request: Request, project: Project, root: str) -> Response:
+    wanted = request.path_params["doc_id"]
+    kind = next((kind for kind in project.people.location_types if str(kind["id"]) == wanted), None)
+    return _object(None if kind is None else _location_type(project, kind, root))
+
+
+def _location_type(project: Project, kind: Json, root: str) -> Json:
     base = f"{root}/a/{project.name}/api/location_type/v1"
-    objects = []
-    for kind in project.people.location_types:
-        shown = {key: value for key, value in kind.items() if key != "parent_id"}
-        parent = None if kind["parent_id"] is None else f"{base}/{kind['parent_id']}/"
-        objects.append({**shown, "domain": project.name, "parent": parent, "resource_uri": f"{base}/{kind['id']}/"})
-    return paged(request, switches, objects)
+    shown = {key: value for key, value in kind.items() if key != "parent_id"}
+    parent = None if kind["parent_id"] is None else f"{base}/{kind['parent_id']}/"
+    return {**shown, "domain": project.name, "parent": parent, "resource_uri": f"{base}/{kind['id']}/"}
 
 
 def lookup_tables(request: Request, project: Project, switches: AnswerSwitches, root: str) -> Response:
-    base = f"{root}/a/{project.name}/api/lookup_table/v1"
-    return paged(
-        request,
-        switches,
-        [{**table, "resource_uri": f"{base}/{table['id']}/"} for table in project.people.lookup_tables],
-    )
+    return paged(request, switches, [_lookup_table(project, table, root) for table in project.people.lookup_tables])
+
+
+def lookup_table_detail(request: Request, project: Project, root: str) -> Response:
+    table = _find(project.people.lookup_tables, request.path_params["doc_id"])
+    return _object(None if table is None else _lookup_table(project, table, root))
+
+
+def _lookup_table(project: Project, table: Json, root: str) -> Json:
+    return {**table, "resource_uri": f"{root}/a/{project.name}/api/lookup_table/v1/{table['id']}/"}
 
 
 def lookup_table_items(request: Request, project: Project, switches: AnswerSwitches) -> Response:
     return paged(request, switches, project.people.lookup_table_items)
+
+
+def lookup_table_item_detail(request: Request, project: Project) -> Response:
+    return _object(_find(project.people.lookup_table_items, request.path_params["doc_id"]))
 
 
 def fixtures(request: Request, project: Project, switches: AnswerSwitches) -> Response:

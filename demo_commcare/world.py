@@ -264,6 +264,14 @@ class Project:
         for case_id in form.case_ids():
             self._rebuild(case_id)
 
+    def delete_record(self, resource: str, record_id: str) -> None:
+        """A record of one of the lists of `people`, by `id` or `location_id`."""
+        records = getattr(self.people, resource)
+        left = [one for one in records if record_id not in (str(one.get("id")), one.get("location_id"))]
+        if len(left) == len(records):
+            raise UnknownDocument(f"No {resource} {record_id}")
+        records[:] = left
+
     def set_user_active(self, user_id: str, active: bool) -> None:
         """Deactivate or reactivate a mobile worker; groups list only active ones."""
         user = next((user for user in self.people.users if user["id"] == user_id), None)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from explorer_cli import parts
@@ -70,6 +71,7 @@ class Doctor:
             ("Dagster", self.dagster),
             ("warm pool", self.warm_pool),
             ("bridge", self.bridge),
+            ("request limits", self.request_limits),
             ("credentials", self.credentials),
         ]
 
@@ -315,6 +317,32 @@ class Doctor:
                 "bridge", "wrong", f"{url} does not answer.", f"Read {self._settings.home / 'logs' / 'bridge.log'}."
             )
         ]
+
+    def request_limits(self) -> list[Finding]:
+        from explorer_dagster.catalog import Catalog
+        from explorer_dagster.catalog.request_slots import RequestSlots
+        from explorer_dagster.postgres.connections import load_connections
+
+        if not self._database_there():
+            return [self._skip("request limits")]
+        findings = []
+        service = load_connections(self._settings).service
+        with Catalog.open(self._settings) as catalog:
+            for tenant in catalog.tenants.list():
+                with closing(RequestSlots(service, tenant.server, tenant.domain)) as slots:
+                    paused_s = slots.paused_s()
+                if paused_s:
+                    until = datetime.now(UTC) + timedelta(seconds=paused_s)
+                    findings.append(
+                        Finding(
+                            "request limits",
+                            "warning",
+                            f"{tenant.key}: {tenant.server} has asked for no requests to {tenant.domain}; none are sent until"
+                            f" {until:%Y-%m-%d %H:%M:%S} UTC.",
+                            f"Wait, or run `explorer tenants unblock {tenant.key}` when the limit was raised.",
+                        )
+                    )
+        return findings or [Finding("request limits", "ok", "no server has asked for a pause")]
 
     def credentials(self) -> list[Finding]:
         if not self._online:

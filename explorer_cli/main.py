@@ -173,6 +173,14 @@ def tenants_remove(
     raise typer.Exit(remove(key, purge=purge, yes=yes, as_json=as_json))
 
 
+@tenants_app.command("unblock")
+def tenants_unblock(key: Key, as_json: Json = False) -> None:
+    """Send requests again at once to a project space whose server has asked for none for a while (HTTP 429)."""
+    from explorer_cli.tenants import unblock
+
+    raise typer.Exit(unblock(key, as_json=as_json))
+
+
 @tokens_app.command("create")
 def tokens_create(
     name: Annotated[str, typer.Option(help="Who will use it; shown in the audit.")],

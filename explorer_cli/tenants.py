@@ -4,12 +4,15 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 from explorer_cli.context import Store, open_settings, open_store
 from explorer_cli.errors import ConfirmationNeeded, SecretMissing, UsageInvalid
 from explorer_cli.output import answer_json, say, show_table
 from explorer_dagster.catalog import ApiKeyCredential, Credential, OAuthCredential, Tenant, normalize_server
+from explorer_dagster.catalog.audit import AuditEntry
+from explorer_dagster.catalog.request_slots import RequestSlots
 from explorer_dagster.commcare.access import verify_access
 from explorer_dagster.settings import Settings
 from explorer_dagster.tenants import add_tenant, remove_tenant
@@ -112,6 +115,31 @@ def remove(key: str, *, purge: bool, yes: bool, as_json: bool) -> int:
             f"Removed {tenant.key}."
             + (" Its data are deleted." if purge else " Its data stay; add it again to use them.")
         )
+    return 0
+
+
+def unblock(key: str, *, as_json: bool) -> int:
+    """End the pause that a server asked for; audited, because the server may cut off who does not listen."""
+    settings = open_settings()
+    with open_store(settings) as store:
+        tenant = store.catalog.tenants.get(key)
+        with closing(RequestSlots(store.connections.service, tenant.server, tenant.domain)) as slots:
+            lifted_s = slots.lift()
+        store.catalog.audit.append(
+            AuditEntry("operator", "unblock", tenant.key, "ok", detail={"lifted_s": round(lifted_s)})
+        )
+    if as_json:
+        answer_json({"tenant": tenant.key, "lifted": lifted_s > 0, "remaining_s": round(lifted_s)})
+    elif lifted_s:
+        say(
+            ("Unblocked", "green"),
+            f" {tenant.key}: {tenant.server} had asked for no requests for {lifted_s:.0f} s more.",
+        )
+        say(
+            f"If its limit is still used up, it says so again at the next request: `explorer sync {tenant.key} --wait`."
+        )
+    else:
+        say(f"Nothing was blocked: requests for {tenant.key} go out.")
     return 0
 
 

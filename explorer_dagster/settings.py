@@ -101,10 +101,26 @@ class Settings(BaseSettings):
         description="Longest Retry-After that a run waits for; a longer one ends the run, and Dagster starts it again later.",
     )
     http_max_response_mb: int = Field(256, ge=1, le=4096, description="Largest decoded response body accepted, in MB.")
+    proof_max_requests: int = Field(
+        200,
+        ge=0,
+        le=100_000,
+        description="Requests that a load may spend on one resource to ask for records that did not come; when more are missing, "
+        "none is marked as gone.",
+    )
     requests_per_second: float = Field(
         20.0, gt=0, le=1000, description="Own ceiling of requests per second to one domain."
     )
     query_timeout_s: float = Field(15.0, gt=0, le=300, description="Time limit of one agent query, in seconds.")
+    query_wait_s: float = Field(
+        20.0, gt=0, le=300, description="How long a query waits for its turn among those of its tenant, in seconds."
+    )
+    query_last_resort_s: float = Field(
+        60.0,
+        ge=0,
+        le=3600,
+        description="Seconds until a query that cannot be interrupted makes the embedded server restart its sessions; 0: never.",
+    )
     query_max_rows: int = Field(500, ge=1, le=100_000, description="Rows in one answer of `query` at most.")
     query_max_bytes: int = Field(
         200_000, ge=1_000, le=50_000_000, description="Bytes of row data in one answer of `query` at most."

@@ -3,6 +3,7 @@
 Names of tables and columns are made by `identifiers`; here texts are only compared.
 """
 
+import html
 import re
 import unicodedata
 
@@ -26,3 +27,28 @@ def fold(text: str) -> str:
 def words(text: str) -> list[str]:
     """The folded words of `text`, in order; parts of an identifier are words too."""
     return [word for word in _BETWEEN.sub(" ", fold(text)).replace("_", " ").split() if word]
+
+
+# What labels are formatted with: HTML, links and pictures of Markdown, signs of emphasis, headings and lists.
+_TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
+_LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
+_EMPHASIS = re.compile(r"[*_`~#]+")
+_START = re.compile(r"^(?:[-+>]|\d+[.)])\s+", re.MULTILINE)
+_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069\u200e\u200f]")
+_END = " :;*?!.…"
+_PARTS = re.compile(
+    r"\d+|[^\W\d_]+(?:[^\W\d_]|[\u0300-\u036f\u0900-\u0dff\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u200c\u200d\0])*|\0"
+)
+
+
+def plain(label: str) -> str:
+    """A label as it is read on the screen, folded: without HTML, Markdown, its number in a list, and the colon at its end."""
+    text = html.unescape(label)
+    text = _LINK.sub(r"\1", _TAG.sub(" ", text))
+    text = _EMPHASIS.sub(" ", _INVISIBLE.sub("", _START.sub("", text.strip())))
+    return " ".join(fold(_START.sub("", text.strip())).split()).strip(_END)
+
+
+def spoken(text: str) -> list[str]:
+    """The folded words of a text or an identifier; unlike for `words`, letters and digits that follow each other are two."""
+    return _PARTS.findall(fold(text))

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from explorer_dagster.catalog import Catalog, Tenant
 from explorer_dagster.postgres.connections import Connections, Login, load_connections
 from explorer_dagster.postgres.state import record_mark
-from explorer_dagster.registry import Pipeline, Semantics, load_pipelines, load_semantics
+from explorer_dagster.registry import Keys, Pipeline, Semantics, load_keys, load_pipelines, load_semantics
 from explorer_dagster.runtime_state import private_secret
 from explorer_dagster.settings import Settings
 from mcp_bridge.access import Caller
@@ -23,7 +23,7 @@ from mcp_bridge.freshness import FreshnessRules
 from mcp_bridge.kept import Kept
 from mcp_bridge.loaders import LoaderConnections
 from mcp_bridge.run_results import RunResults
-from mcp_bridge.sql import Executor, PageCursors
+from mcp_bridge.sql import Conduct, Executor, PageCursors
 
 if TYPE_CHECKING:
     from mcp_bridge.meaning import Meaning
@@ -44,9 +44,10 @@ _DEFINITIONS_S = 60.0
 class Bridge:
     """`caller` tells who makes the call being served; `stopping` that calls are cancelled because the bridge shuts down.
 
-    `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes. `semantics`: of
-    each pipeline. `tables` and `meanings`: what was last found out of each tenant, until its tables change; `columns` and
-    `indexes`: of tenants asked about as a whole. `definitions`: the assets of each pipeline without what was materialized.
+    `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes; `conduct`: whose
+    statements overrun. `semantics`: of each pipeline. `tables` and `meanings`: what was last found out of each tenant, until its
+    tables change; `columns` and `indexes`: of tenants asked about as a whole. `definitions`: the assets of each pipeline without
+    what was materialized.
     """
 
     settings: Settings
@@ -58,6 +59,7 @@ class Bridge:
     checks: FailingChecks
     freshness: FreshnessRules
     semantics: dict[str, Semantics]
+    keys: dict[str, Keys]
     tables: "Kept[TenantTables]" = field(default_factory=lambda: Kept(_KEPT_TENANTS))
     meanings: "Kept[Meaning]" = field(default_factory=lambda: Kept(_KEPT_TENANTS))
     columns: "Kept[dict[str, list[Column]]]" = field(default_factory=lambda: Kept(_KEPT_WHOLE))
@@ -65,6 +67,7 @@ class Bridge:
     definitions: Kept[list[AssetState]] = field(default_factory=lambda: Kept(_KEPT_PIPELINES, _DEFINITIONS_S, 0.0))
     launch_locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = field(default_factory=dict)
+    conduct: Conduct = field(default_factory=Conduct)
     stopping: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _catalog: tuple[Login, Catalog] | None = None
@@ -78,12 +81,14 @@ class Bridge:
         folder = settings.project_dir / "pipelines"
         pipelines = load_pipelines(folder)
         semantics = {name: load_semantics(folder, pipeline) for name, pipeline in pipelines.items()}
+        keys = {p.name: load_keys(settings.project_dir / p.transforms.dbt_project) for p in pipelines.values()}
         results = RunResults(dagster)
         checks, freshness = FailingChecks(results), FreshnessRules(dagster)
         loaders = LoaderConnections(settings.query_timeout_s)
-        return cls(settings, caller, pipelines, dagster, loaders, results, checks, freshness, semantics)
+        return cls(settings, caller, pipelines, dagster, loaders, results, checks, freshness, semantics, keys)
 
     async def aclose(self) -> None:
+        self.freshness.close()
         await self.dagster.aclose()
         self.loaders.close()
 

@@ -65,9 +65,10 @@ class FailingChecks:
 
 
 def _tables(rows: list[Any]) -> dict[str, int | None]:
-    """`failing` in the metadata of a check over generated tables: one row per table and test."""
-    return {
-        row["table"]: row.get("failing_rows")
-        for row in rows
-        if isinstance(row, dict) and isinstance(row.get("table"), str)
-    }
+    """`failing` in the metadata of a check over generated tables: one row per table and test, which are counted together."""
+    found: dict[str, int | None] = {}
+    for row in rows:
+        if isinstance(row, dict) and isinstance(row.get("table"), str):
+            before, count = found.get(row["table"], 0), row.get("failing_rows")
+            found[row["table"]] = before + count if isinstance(before, int) and isinstance(count, int) else None
+    return found

@@ -12,7 +12,6 @@ from mcp_bridge.envelope import without_nulls
 
 _MAX_DEPTH = 8
 _MAX_PARENTS = 12
-_MAX_TABLES = 40
 _MAX_COLUMNS = 15
 _MAX_FORMS = 10
 _MAX_OPTIONS = 25
@@ -57,7 +56,7 @@ def _above(
 def used_by(lineage: Lineage, table: str, column: str) -> list[dict[str, Any]]:
     """Columns computed from this one, nearest tables first: `[{table, column_count, columns: [{column, path?}]}]`.
 
-    `path`: which part of this column, where it holds JSON. The last row counts the tables beyond the first 40.
+    `path`: which part of this column, where it holds JSON.
     """
     below = _readers(lineage)
     found: dict[str, dict[str, str]] = {}
@@ -69,7 +68,7 @@ def used_by(lineage: Lineage, table: str, column: str) -> list[dict[str, Any]]:
                 seen.add((name, reader))
                 found.setdefault(name, {})[reader] = "/".join((*path, *inner))
                 ahead.append((name, reader, (*path, *inner)))
-    rows: list[dict[str, Any]] = [
+    return [
         {
             "table": name,
             "column_count": len(columns),
@@ -78,9 +77,8 @@ def used_by(lineage: Lineage, table: str, column: str) -> list[dict[str, Any]]:
                 for reader, path in list(columns.items())[:_MAX_COLUMNS]
             ],
         }
-        for name, columns in list(found.items())[:_MAX_TABLES]
+        for name, columns in found.items()
     ]
-    return rows + ([{"more_tables": len(found) - _MAX_TABLES}] if len(found) > _MAX_TABLES else [])
 
 
 def _readers(lineage: Lineage) -> dict[tuple[str, str], list[tuple[str, str, Path]]]:

@@ -46,6 +46,8 @@ def render() -> str:
         "|---|---|",
         "| `failing_checks` | asset checks that fail on the table or on what it is made from |",
         "| `unfit_values` | values that are no such number, date or choice; `describe_table` counts them per column (`unfit`) |",
+        "| `values` | of a column in `describe_table`: why it is text though most values are dates or numbers, with the "
+        "cast that reads them; or that a question's options do not fit the data |",
         "| `records_set_aside` | records of its source that could not be loaded, with the reason in the warning |",
         "| `last_build_failed` | the cause; the rows are from an earlier run. Tables that are not there stand in `not_built` |",
         "| `type_changes` | columns that the last sync gave another type |",

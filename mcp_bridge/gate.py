@@ -169,8 +169,21 @@ def parse(tool: Tool, raw: dict[str, Any]) -> Arguments:
         raise InvalidArgument(
             f"{tool.name}: {'; '.join(faults)}.",
             next_step="Correct the arguments and call again.",
-            details={"arguments": known[:10]},
+            details=_allowed(tool, error) or {"arguments": known[:10]},
         ) from None
+
+
+def _allowed(tool: Tool, error: ValidationError) -> dict[str, Any]:
+    """The values there are for the first argument that is none of them."""
+    for fault in error.errors(include_url=False, include_input=False):
+        if fault["type"] == "literal_error":
+            name = str(fault["loc"][0])
+            return {"argument": name, "allowed": _values(tool.definition().input_schema["properties"][name])}
+    return {}
+
+
+def _values(prop: dict[str, Any]) -> list[Any]:
+    return list(prop.get("enum") or prop.get("items", {}).get("enum") or ())
 
 
 def _fault(fault: Any, known: list[str]) -> str:

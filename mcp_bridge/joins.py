@@ -10,7 +10,6 @@ from typing import Any
 # What the rows of a generated table are cut from, by its kind; it carries the key of that mart, and columns of it.
 _MART = {"case_type": "cases", "form": "forms", "repeat": "forms"}
 _MART_KEY = {"cases": "case_id", "forms": "form_id"}
-KEYS = {"case_type": "case_id", "form": "form_id", "repeat": "repeat_id"}
 _INDEX = "_case_id"
 
 Join = tuple[str, str, str]

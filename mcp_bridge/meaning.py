@@ -4,7 +4,7 @@ Entities and measures of tables that the tenant has not, and SQL that its tables
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from anyio import to_thread
 
@@ -22,11 +22,15 @@ class Meaning:
 
     semantics: Semantics
     read_by: dict[str, frozenset[str]]
+    _masked: dict[tuple[str, str, str], str | None] = field(default_factory=dict)
 
     def pii(self, column: Column) -> str | None:
         """Why the column is masked in samples and statistics; None when it is not."""
-        question_type = column.facts.get("question_type")
-        return self.semantics.personal(column.table, column.name, column.type, column.labels, question_type)
+        place = (column.table, column.name, column.type)
+        if place not in self._masked:
+            question_type = column.facts.get("question_type")
+            self._masked[place] = self.semantics.personal(*place, column.labels, question_type)
+        return self._masked[place]
 
     def examples_of(self, table: str) -> list[Example]:
         """Examples that read the table."""

@@ -7,36 +7,36 @@ from collections.abc import Sequence
 from typing import Any
 
 from explorer_dagster.words import words
-from mcp_bridge.envelope import fit, weight
+from mcp_bridge.envelope import clipped, weight
 from mcp_bridge.relations import Column
 from mcp_bridge.tables import TableFacts
 
 # Kinds of which a tenant has many tables with the same key columns.
 _FAMILIES = ("case_type", "form", "repeat")
 _MIN_FAMILY = 2
-_MAX_ABOUT_CHARS = 80
+_MAX_ABOUT_TOKENS = 30
+_MAX_SHARED_TOKENS = 500
 # A table whose columns get less room than this is told on another page.
-_MIN_COLUMNS_CHARS = 90
+_MIN_COLUMNS_TOKENS = 30
 
 
 def overview(
     page: Sequence[TableFacts], tables: Sequence[TableFacts], columns: dict[str, list[Column]], room: int
 ) -> dict[str, Any]:
-    """`{tables: [{name, kind, rows, about?, columns}], columns_of_every?: {kind: columns}}` within `room` characters; it may hold
+    """`{tables: [{name, kind, rows, about?, columns}], columns_of_every?: {kind: columns}}` within `room` tokens; it may hold
     fewer tables than the page. `tables`: all of the tenant's. A column is its name, with its type unless that is text."""
     shared = {kind: found for kind in _FAMILIES if (found := _shared(kind, tables, columns))}
     told: dict[str, Any] = {}
     if shared:
-        told["columns_of_every"] = {kind: ", ".join(found) for kind, found in shared.items()}
+        told["columns_of_every"] = {kind: _within(found, _MAX_SHARED_TOKENS) for kind, found in shared.items()}
     heads = [_head(facts) for facts in page]
     own = [[c for c in _told(columns[f.name]) if c not in shared.get(f.kind, ())] for f in page]
     room -= weight(told)
-    lines = [{**head, "columns": ""} for head in heads]
-    fitting = len(fit(lines, room - _MIN_COLUMNS_CHARS * len(lines))) if lines else 0
-    if fitting < len(lines):
-        lines = fit(({**head, "columns": "x" * _MIN_COLUMNS_CHARS} for head in heads), room)
-    heads, own = heads[: len(lines)], own[: len(lines)]
-    left = room - sum(weight({**head, "columns": ""}) + 1 for head in heads)
+    costs = [weight({**head, "columns": ""}) + 1 for head in heads]
+    while len(costs) > 1 and sum(costs) + _MIN_COLUMNS_TOKENS * len(costs) > room:
+        costs.pop()
+    heads, own = heads[: len(costs)], own[: len(costs)]
+    left = room - sum(costs)
     return told | {"tables": [{**head, "columns": text} for head, text in zip(heads, _shares(own, left), strict=True)]}
 
 
@@ -60,7 +60,7 @@ def _head(facts: TableFacts) -> dict[str, Any]:
         "closed",
     }
     if set(words(about)) - known:
-        head["about"] = about[:_MAX_ABOUT_CHARS]
+        head["about"] = clipped(about, _MAX_ABOUT_TOKENS)
     return head
 
 
@@ -81,21 +81,27 @@ def _shared(kind: str, tables: Sequence[TableFacts], columns: dict[str, list[Col
 
 
 def _shares(listed: Sequence[Sequence[str]], room: int) -> list[str]:
-    """The columns of each table as text, cut so that all together take at most `room`."""
+    """The columns of each table as text, cut so that all together cost at most `room`; the shortest first, which need least."""
     texts = [", ".join(columns) for columns in listed]
-    open_ = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    costs = [weight(text) for text in texts]
+    open_ = sorted(range(len(texts)), key=costs.__getitem__)
     for position, index in enumerate(open_):
         share = max(0, room) // (len(open_) - position)
-        texts[index] = _cut(listed[index], share)
-        room -= len(texts[index])
+        texts[index] = _within(listed[index], share)
+        room -= weight(texts[index])
     return texts
 
 
-def _cut(columns: Sequence[str], room: int) -> str:
+def _within(columns: Sequence[str], room: int) -> str:
+    """As many of the columns as cost at most `room`, and how many more there are."""
     text = ", ".join(columns)
-    if len(text) <= room:
+    if weight(text) <= room:
         return text
-    kept = list(columns)
-    while kept and len(text := ", ".join([*kept, f"+{len(columns) - len(kept)} more"])) > room:
-        kept.pop()
-    return text if kept else f"{len(columns)} columns"
+    room -= weight(f", +{len(columns)} more")
+    kept: list[str] = []
+    for column in columns:
+        room -= weight(column) + 1
+        if room < 0:
+            break
+        kept.append(column)
+    return ", ".join([*kept, f"+{len(columns) - len(kept)} more"]) if kept else f"{len(columns)} columns"

@@ -68,10 +68,12 @@ class LiveTables:
     relations: dict[str, Relation]
     rejected: dict[str, tuple[int, str]] = field(default_factory=dict)
 
-    def names_by_schema(self) -> dict[str, frozenset[str]]:
-        """What the SQL validator accepts."""
+    def columns_by_schema(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """What the SQL validator accepts: names of relations and of their columns, by schema."""
         return {
-            schema: frozenset(relation.name for relation in self.relations.values() if relation.schema == schema)
+            schema: {
+                relation.name: relation.columns for relation in self.relations.values() if relation.schema == schema
+            }
             for schema in self.schemas
         }
 

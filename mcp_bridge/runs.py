@@ -10,7 +10,7 @@ from mcp_bridge.dagster_client import FULL_REFRESH_TAG, REQUESTED_BY_TAG, Dagste
 from mcp_bridge.envelope import age_s, iso, without_nulls
 
 _MAX_LISTED = 60
-_MAX_ERROR_CHARS = 1000
+_MAX_ERROR_CHARS = 2000
 _CLASS = re.compile(r"^(?:\w+\.)+\w+: ")
 # Source: dagster._daemon.monitoring, which puts the launcher's message between these.
 _OF_THE_MONITOR = re.compile(r"Detected run worker status \w+: '(.+)'\. Marking run ", re.DOTALL)

@@ -5,16 +5,15 @@ from typing import Any
 
 from psycopg import errors, sql
 
-from mcp_bridge.envelope import fit
+from mcp_bridge.envelope import fit, weight
 from mcp_bridge.loaders import Connection
-from mcp_bridge.query_path import UNTRUSTED
 from mcp_bridge.relations import Column, Relation
 from mcp_bridge.sql.values import JsonValue, document, reader
 
 MASK = "***"
 _MASKED = "Columns marked pii are masked here; query shows them."
-_MAX_CHARS = 4_000
-_MAX_CELL_CHARS, _MIN_CELL_CHARS = 120, 20
+# How long a cell may be: what lets a row into the room is taken.
+_CELL_CHARS = (120, 40, 12)
 # PostgreSQL's own names of the types that JSON has a form for.
 _INTERNAL = {
     "boolean": "bool",
@@ -27,15 +26,21 @@ _INTERNAL = {
 
 
 def sample_of(
-    connection: Connection, relation: Relation, columns: Sequence[Column], pii: Mapping[str, str], count: int
+    connection: Connection,
+    relation: Relation,
+    columns: Sequence[Column],
+    pii: Mapping[str, str],
+    count: int,
+    room: int,
 ) -> dict[str, Any] | None:
-    """`{columns, rows, note}` with at most `count` rows, None when none are wanted. Blocks; the names are live ones, quoted."""
-    if count == 0:
+    """`{columns, rows, note?}` with at most `count` rows of these columns within `room` tokens; None when no rows are wanted.
+
+    Blocks; the names are live ones, quoted.
+    """
+    if count == 0 or not columns:
         return None
-    note = f"{_MASKED} {UNTRUSTED}" if any(column.name in pii for column in columns) else UNTRUSTED
-    cap = max(_MIN_CELL_CHARS, min(_MAX_CELL_CHARS, _MAX_CHARS // max(1, len(columns))))
     query = sql.SQL("SELECT {} FROM (SELECT * FROM {} LIMIT {}) AS t").format(
-        sql.SQL(", ").join(_cell(column, column.name in pii, cap) for column in columns),
+        sql.SQL(", ").join(_cell(column, column.name in pii) for column in columns),
         sql.Identifier(relation.schema, relation.name),
         count,
     )
@@ -43,18 +48,39 @@ def sample_of(
         found = connection.execute(query).fetchall()
     except errors.QueryCanceled:
         return {"columns": [], "rows": [], "note": "The table was too slow to give a row in time."}
-    rows = fit(([_value(c, cell, cap) for c, cell in zip(columns, row, strict=True)] for row in found), _MAX_CHARS)
-    return {"columns": [column.name for column in columns], "rows": rows, "note": note}
+    return _within(columns, found, pii, room)
 
 
-def _cell(column: Column, masked: bool, cap: int) -> sql.Composable:
+def _within(
+    columns: Sequence[Column], found: Sequence[tuple[str | None, ...]], pii: Mapping[str, str], room: int
+) -> dict[str, Any]:
+    """Shorter cells before fewer rows, fewer rows before fewer columns."""
+    shown = list(columns)
+    while True:
+        head = _head(shown, len(columns), pii)
+        left = room - weight(head)
+        for cap in _CELL_CHARS:
+            rows = [[_value(c, cell, cap) for c, cell in zip(shown, row, strict=False)] for row in found]
+            if not rows or weight(rows[0]) < left or len(shown) == 1:
+                return head | {"rows": fit(rows, left)}
+        shown = shown[: len(shown) // 2]
+
+
+def _head(shown: Sequence[Column], columns: int, pii: Mapping[str, str]) -> dict[str, Any]:
+    notes = [_MASKED] if any(column.name in pii for column in shown) else []
+    if len(shown) < columns:
+        notes.append(f"The first {len(shown)} of the columns here; query shows others.")
+    return {"columns": [column.name for column in shown]} | ({"note": " ".join(notes)} if notes else {})
+
+
+def _cell(column: Column, masked: bool) -> sql.Composable:
     """The cell as text, one character longer than it may be when it is too long."""
     name = sql.Identifier("t", column.name)
     if masked:
         return sql.SQL("CASE WHEN {} IS NOT NULL THEN {} END").format(name, MASK)
     # `concat` gives a value's own output form, where a cast to text would not.
     text = sql.SQL("to_json({})::text" if _is_nested(column) else "concat({})").format(name)
-    return sql.SQL("CASE WHEN {} IS DISTINCT FROM NULL THEN left({}, {}) END").format(name, text, cap + 1)
+    return sql.SQL("CASE WHEN {} IS DISTINCT FROM NULL THEN left({}, {}) END").format(name, text, _CELL_CHARS[0] + 1)
 
 
 def _is_nested(column: Column) -> bool:

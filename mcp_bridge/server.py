@@ -38,7 +38,8 @@ How to answer a question about data:
 meant, common values, joins with ready SQL; list_tables and get_metadata show all.
 3. query with one SELECT over unqualified table names. Prefer aggregates. Case properties and form answers have tables \
 of their own (case_<type>, form_<name>, form_<name>__<repeat>); cases, forms, users, locations, groups hold everything \
-in general form.
+in general form. A text that is mostly dates or numbers (describe_table says so) is read by safe_date(column), \
+safe_bigint, safe_numeric, safe_time or safe_timestamptz: NULL where it is none.
 4. Look at `sources` and `warnings` in the answer: how old the data is, which checks fail. Tell the user when it matters.
 5. Data too old or missing: run_materialization, then get_materialization_status until finished=true. A sync takes \
 seconds to minutes; do not start one for each question.

@@ -22,7 +22,7 @@ from mcp_bridge.bridge import Bridge
 from mcp_bridge.checks import FailedCheck
 from mcp_bridge.dagster_client import AssetState, DagsterUnavailable
 from mcp_bridge.envelope import age_s, iso, without_nulls
-from mcp_bridge.freshness import NO_SCHEDULE, FreshnessRule
+from mcp_bridge.freshness import NO_SCHEDULE, FreshnessRule, strictest
 from mcp_bridge.relations import Column, LiveTables, live_columns, live_tables
 from mcp_bridge.run_results import KEPT_METADATA, RunResult
 
@@ -48,7 +48,6 @@ class Known:
 
     assets: dict[tuple[str, ...], AssetState] = field(default_factory=dict)
     failing: Failing = field(default_factory=dict)
-    rule: FreshnessRule = NO_SCHEDULE
     settled: bool = False
     failed_run: str | None = None
     problem: DagsterUnavailable | None = None
@@ -56,8 +55,9 @@ class Known:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What Dagster knows of a table. `failing_checks` includes those of what the table is made from, with their asset's name.
+    """What Dagster knows of a table. `failing_checks`: of the table itself; those of what it is made from are told there.
 
+    `failing_together`: checks of the asset that stands for this table and others, which do not say for which they fail.
     `left_behind`: the latest run was to rebuild this table and did not, `error` says why if that is known. `rejected`: of the
     sources that the table is made from, the records that could not be loaded, and why.
     """
@@ -66,6 +66,7 @@ class Provenance:
     run_id: str | None
     materialized_at: datetime | None
     failing_checks: tuple[str, ...] = ()
+    failing_together: tuple[str, ...] = ()
     rejected: dict[str, tuple[int, str]] = field(default_factory=dict)
     left_behind: bool = False
     error: str | None = None
@@ -145,9 +146,7 @@ class TableFacts:
         return without_nulls(
             {
                 "unfit_values": sum(self.unfit.values()) or None,
-                "records_set_aside": sum(count for count, _ in provenance.rejected.values()) or None
-                if provenance
-                else None,
+                "records_set_aside": self._set_aside(),
                 "last_build_failed": (provenance.error or "not rebuilt")
                 if provenance and provenance.left_behind
                 else None,
@@ -155,6 +154,12 @@ class TableFacts:
                 "retired": {"since": retired.since, "dropped_after": retired.dropped_after} if retired else None,
             }
         )
+
+    def _set_aside(self) -> int | None:
+        """Records of the source that the table is named after: what is made of it in turn does not lack them once more."""
+        own = self.provenance.asset_key[-1] if self.provenance else ""
+        count, _ = self.provenance.rejected.get(own, (0, "")) if self.provenance else (0, "")
+        return count or None
 
 
 @dataclass(eq=False)
@@ -170,11 +175,31 @@ class TenantTables:
     not_built: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    @property
+    def is_rebuilt_now(self) -> bool:
+        """Whether a run was at work on the tenant's schemas when this was read."""
+        return self.live.schema.state is State.MATERIALIZING
+
+    def judge_by(self, rule: FreshnessRule) -> None:
+        """Take `rule` for all tables: what is kept of them is older than what is known of schedules."""
+        if rule != self.rule:
+            self.rule = rule
+            self.tables = {name: replace(facts, rule=rule) for name, facts in self.tables.items()}
+
 
 async def tenant_tables(bridge: Bridge, tenant: Tenant) -> TenantTables:
     """Raises: SchemaAbsent, DatabaseUnreachable, CatalogUnavailable; never for Dagster's absence."""
     schema = await to_thread.run_sync(lambda: bridge.catalog.schemas.get(tenant))
-    return await bridge.tables.get(tenant.id, schema, lambda: _read(bridge, tenant, schema))
+    known = await bridge.tables.get(tenant.id, schema, lambda: _read(bridge, tenant, schema))
+    known.judge_by(strictest([bridge.freshness.latest(pipeline) for pipeline in known.pipelines]))
+    return known
+
+
+async def tables_and_schedules(bridge: Bridge, tenant: Tenant) -> TenantTables:
+    """The same, with the schedules as they are now: for answers that tell them. Waits two seconds at most."""
+    known = await tenant_tables(bridge, tenant)
+    known.judge_by(strictest([await bridge.freshness.of(pipeline) for pipeline in known.pipelines]))
+    return known
 
 
 async def keep_up(bridge: Bridge) -> None:
@@ -190,7 +215,11 @@ async def keep_up(bridge: Bridge) -> None:
 
 async def catch_up(bridge: Bridge) -> None:
     """One round of `keep_up`."""
-    used = [(known, settled) for known, settled in bridge.tables.in_use(_IN_USE_S) if settled or not known.warnings]
+    used = [
+        (known, settled)
+        for known, settled in bridge.tables.in_use(_IN_USE_S)
+        if settled or known.is_rebuilt_now or not known.warnings
+    ]
     if not used:
         return
     ids = [known.tenant.id for known, _ in used]
@@ -220,7 +249,7 @@ async def _read(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> tuple[T
 
 def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> TenantTables:
     """Live relations and what Dagster knows, as one."""
-    result = TenantTables(tenant, live, {}, known.assets, list(bridge.pipelines_of(tenant)), known.rule)
+    result = TenantTables(tenant, live, {}, known.assets, list(bridge.pipelines_of(tenant)))
     listed, notes = _generated(known.assets), _notes(known.assets)
     for name, relation in live.relations.items():
         is_raw = relation.schema == live.schema.raw
@@ -228,6 +257,11 @@ def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> Tena
     for name, (_, entry) in listed.items():
         if name not in live.relations:
             result.not_built[name] = str(entry.get("error") or entry.get("status") or "not built")
+    if result.is_rebuilt_now:
+        result.warnings.append(
+            f"Run {live.schema.run_id} is rebuilding these tables now, since {iso(live.schema.state_changed_at)}: their rows may "
+            "be of that run already, while runs, ages and checks told here are of the one before."
+        )
     if known.problem is not None:
         result.warnings.append(
             f"{known.problem.message} Kinds, ages, runs and checks of the tables are unknown meanwhile."
@@ -268,6 +302,9 @@ def table_warnings(facts: list[TableFacts]) -> list[str]:
     if left_behind:
         why = f" The cause: {causes[0]}" if causes else ""
         warnings.append(f"Not rebuilt by the latest run, the rows are from an earlier one: {_names(left_behind)}.{why}")
+    together = sorted({check for f in facts if f.provenance for check in f.provenance.failing_together})
+    if together:
+        warnings.append(f"Checks fail that do not say on which of the generated tables: {_names(together)}.")
     if failing:
         warnings.append(f"Checks fail on: {_names(failing)}; see failing_checks.")
     if rejected:
@@ -295,10 +332,8 @@ async def known_to_dagster(bridge: Bridge, tenant: Tenant, schema: TenantSchema)
             found = await asyncio.gather(*(_assets(bridge, p, tenant, last) for p in pipelines))
             assets = {asset.key: asset for states in found for asset in states}
             failing = await bridge.checks.of({asset.run_id for asset in assets.values() if asset.run_id})
-            rules = [await bridge.freshness.of(pipeline) for pipeline in pipelines]
-            rule = min(rules, key=lambda rule: rule.stale_after_s, default=NO_SCHEDULE)
             settled = last.finished and schema.state is not State.MATERIALIZING
-            return Known(assets, failing, rule, settled, schema.run_id if last.failed else None)
+            return Known(assets, failing, settled, schema.run_id if last.failed else None)
     except DagsterUnavailable as error:
         return Known(problem=error)
     except TimeoutError:
@@ -409,17 +444,18 @@ def _asset_of(known: TenantTables, name: str, is_raw: bool) -> AssetState | None
 
 
 def _provenance(known: TenantTables, table: str, asset: AssetState, failing: Failing) -> Provenance:
-    checks: list[str] = []
-    rejected: dict[str, tuple[int, str]] = {}
-    for origin in [asset, *upstream(known.assets, asset)]:
-        failed = failing.get(origin.run_id, ()) if origin.run_id else ()
-        label = "" if origin is asset else f"{'/'.join(origin.key[1:])}: "
-        told = (check.told(table) for check in failed if check.asset_key == origin.key)
-        checks += [f"{label}{check}" for check in told if check is not None]
-        # All that were ever set aside: the metadata of a run counts its own only.
-        if origin.key[-2:-1] == ("raw",) and origin.key[-1] in known.live.rejected:
-            rejected[origin.key[-1]] = known.live.rejected[origin.key[-1]]
-    return Provenance(asset.key, asset.run_id, asset.materialized_at, tuple(checks[:_MAX_CHECKS]), rejected)
+    failed = [check for check in failing.get(asset.run_id or "", ()) if check.asset_key == asset.key]
+    stands_for_many = isinstance(asset.metadata.get("tables"), list)
+    own = [told for check in failed if not (stands_for_many and check.tables is None) if (told := check.told(table))]
+    together = [f"{asset.key[-1]}: {check.name}" for check in failed if stands_for_many and check.tables is None]
+    # All that were ever set aside: the metadata of a run counts its own only.
+    rejected = {
+        origin.key[-1]: known.live.rejected[origin.key[-1]]
+        for origin in [asset, *upstream(known.assets, asset)]
+        if origin.key[-2:-1] == ("raw",) and origin.key[-1] in known.live.rejected
+    }
+    own_checks, shared_checks = tuple(own[:_MAX_CHECKS]), tuple(together[:_MAX_CHECKS])
+    return Provenance(asset.key, asset.run_id, asset.materialized_at, own_checks, shared_checks, rejected)
 
 
 def upstream(assets: dict[tuple[str, ...], AssetState], asset: AssetState) -> list[AssetState]:

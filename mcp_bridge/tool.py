@@ -3,7 +3,7 @@
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import mcp_types as types
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -31,7 +31,8 @@ class Arguments(BaseModel):
     def _parse_lists(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        return {name: _parsed(value) for name, value in values.items()}
+        lists = {name for name, field in cls.model_fields.items() if _takes_list(field.annotation)}
+        return {name: _parsed(value) if name in lists else value for name, value in values.items()}
 
 
 class TenantArguments(Arguments):
@@ -44,9 +45,14 @@ def _parsed(value: Any) -> Any:
     if isinstance(value, str) and value[:1] == "[":
         try:
             return json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             return value
     return value
+
+
+def _takes_list(annotation: Any) -> bool:
+    """Whether the type is a list or a union with one: only there is JSON text a list."""
+    return get_origin(annotation) is list or any(_takes_list(part) for part in get_args(annotation))
 
 
 @dataclass

@@ -11,6 +11,7 @@ import typer
 import yaml
 
 from explorer_cli.main import app
+from explorer_dagster.registry import load_keys
 from mcp_bridge.sql.errors import QueryFailed, QueryRejected
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -148,3 +149,12 @@ def test_the_manual_lists_every_mart_and_column() -> None:
             section = text.partition(f"\n### {model['name']}\n")[2].partition("\n#")[0]
             rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| (.+) \|$", section, re.MULTILINE))
             assert rows == {column["name"]: column["description"] for column in model["columns"]}
+
+
+def test_the_manual_gives_the_keys_that_the_bridge_gives() -> None:
+    text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
+    for table, key in load_keys(ROOT / "dbt_project").items():
+        about = re.search(rf"^### {table}\n\n(.+)$", text, re.MULTILINE)
+        assert about, table
+        said = re.findall(r"`(\w+)`", about.group(1).rpartition("Key:")[2])
+        assert tuple(said) == key, table

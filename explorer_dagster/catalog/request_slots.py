@@ -31,6 +31,17 @@ VALUES (%(server)s, %(domain)s, clock_timestamp(), clock_timestamp() + %(duratio
 ON CONFLICT (server, domain) DO UPDATE SET not_before = greatest(slots.not_before, excluded.not_before)
 RETURNING 0.0::float8, 0.0::float8
 """
+_PAUSED = """
+SELECT 0.0::float8, extract(epoch FROM not_before - clock_timestamp())::float8
+FROM catalog.request_slots WHERE server = %(server)s AND domain = %(domain)s
+"""
+# Slots that were reserved behind the pause go with it.
+_LIFT = """
+UPDATE catalog.request_slots AS slots SET not_before = to_timestamp(0), next_at = clock_timestamp()
+FROM (SELECT * FROM catalog.request_slots WHERE server = %(server)s AND domain = %(domain)s FOR UPDATE) AS before
+WHERE slots.server = before.server AND slots.domain = before.domain AND before.not_before > clock_timestamp()
+RETURNING 0.0::float8, extract(epoch FROM before.not_before - clock_timestamp())::float8
+"""
 
 
 class RequestSlots:
@@ -57,6 +68,23 @@ class RequestSlots:
             CatalogUnavailable
         """
         self._ask(_PAUSE, duration_s=duration_s)
+
+    def paused_s(self) -> float:
+        """Seconds until the end of the pause in force; 0 when there is none.
+
+        Raises:
+            CatalogUnavailable
+        """
+        return max(0.0, self._ask(_PAUSED)[1])
+
+    def lift(self) -> float:
+        """End the pause in force, for all processes: the next request goes out at once. Seconds that it would have lasted; 0 when
+        there was none.
+
+        Raises:
+            CatalogUnavailable
+        """
+        return max(0.0, self._ask(_LIFT)[1])
 
     def close(self) -> None:
         """Close the connection; a later call opens another."""

@@ -23,13 +23,22 @@ from explorer_dagster.commcare.authorization import Authorization, Credential, R
 from explorer_dagster.commcare.errors import (
     CommCareError,
     CredentialsInvalid,
-    NotCommCare,
+    NoSuchRecord,
     ResponseMalformed,
     Unreachable,
 )
 from explorer_dagster.commcare.limiter import Paused, RateLimiter
-from explorer_dagster.commcare.refusals import is_retryable, retry_after_s, throttled, to_error
-from explorer_dagster.commcare.wire import AnswerRefused, NoAnswer, Wire
+from explorer_dagster.commcare.refusals import (
+    Who,
+    is_no_such_record,
+    is_retryable,
+    is_web_page,
+    retry_after_s,
+    throttled,
+    to_error,
+    web_page,
+)
+from explorer_dagster.commcare.wire import Answer, AnswerRefused, NoAnswer, Wire
 from explorer_dagster.settings import Settings
 
 T = TypeVar("T")
@@ -46,11 +55,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class _Target:
-    """One request's address and how errors name it. `token`: access token that it was sent with."""
+    """One request's address and how errors name it. `body`: what is posted; `is_record`: one record is asked for."""
 
     url: str
     resource: str
-    page: int
+    page: int = 1
+    params: tuple[tuple[str, str], ...] = ()
+    body: object = None
+    is_record: bool = False
 
     @property
     def details(self) -> dict[str, Any]:
@@ -94,6 +106,7 @@ class CommCareClient:
         self._wire = Wire(self.server, settings, transport)
         self._sleep = sleep or self._wire.rest
         self._authorization = Authorization(self.server, credential, refresh, self._wire)
+        self._who = Who(self.server.host, domain, getattr(credential, "username", None), self.limiter.lifted_by)
 
     def __repr__(self) -> str:
         return f"CommCareClient({self.server.base!r}, {self.domain!r})"
@@ -152,18 +165,41 @@ class CommCareClient:
     ) -> T:
         """`decode(body)` of the endpoint's answer, `endpoint` relative to `{server}/a/{domain}/api/` (or `{server}/api/`).
 
-        Throttling, server faults, cut connections and truncated JSON are tried again. `decode` raises msgspec.DecodeError for
-        JSON that breaks off (tried again) and msgspec.ValidationError for JSON of another shape (not tried again).
+        What may pass is tried again: throttling, server faults, cut connections, JSON that breaks off. What would come again as
+        it is (too large, broken, of another shape, refused) is not: the table is in docs/loading.md. `decode` raises
+        msgspec.DecodeError for what is no JSON and msgspec.ValidationError for JSON of another shape.
 
         Raises:
             CommCareError: the subclass says what the server meant; resource and page are in its details.
         """
-        target = _Target(self.server.api_url(endpoint, self.domain if in_domain else None), resource, page)
+        url = self.server.api_url(endpoint, self.domain if in_domain else None)
+        return self._ask(_Target(url, resource, page, tuple(params)), decode)
+
+    def find(self, endpoint: str, *, resource: str, decode: Callable[[bytes], T]) -> T | None:
+        """`decode(body)` of the single record at `endpoint`; None when the API says in its own way that there is none.
+
+        Raises:
+            CommCareError: any other answer, which proves nothing about the record.
+        """
+        target = _Target(self.server.api_url(endpoint, self.domain), resource, is_record=True)
+        try:
+            return self._ask(target, decode)
+        except NoSuchRecord:
+            return None
+
+    def post(self, endpoint: str, body: object, *, resource: str, decode: Callable[[bytes], T]) -> T:
+        """`decode(answer)` of a question too long for an address; it changes nothing at the server and is tried again too.
+
+        Raises what `get` raises.
+        """
+        return self._ask(_Target(self.server.api_url(endpoint, self.domain), resource, body=body), decode)
+
+    def _ask(self, target: _Target, decode: Callable[[bytes], T]) -> T:
         attempt, waited_s, renewed_token = 0, 0.0, None
         while True:
             header, token = self._authorization.header()
             try:
-                return self._try_once(target, tuple(params), header, decode)
+                return self._try_once(target, header, decode)
             except _Refused as refused:
                 status, error = refused.status, refused.error
                 if status == 429:
@@ -180,9 +216,14 @@ class CommCareClient:
                     self._authorization.renew(token)
                     continue
                 attempt += 1
-                if not refused.retryable or attempt >= self._max_attempts:
+                error.is_final = not refused.retryable
+                if error.is_final or attempt >= self._max_attempts:
                     raise error from None
-                self._sleep(_backoff_s(attempt))
+                asked_s = refused.retry_after_s or 0.0
+                if asked_s > self._settings.http_max_retry_after_s:
+                    error.is_final = True
+                    raise error from None
+                self._sleep(max(asked_s, _backoff_s(attempt)))
 
     def next_params(
         self, link: str, *, endpoint: str, resource: str, page: int, in_domain: bool = True
@@ -201,36 +242,46 @@ class CommCareClient:
             )
         return found
 
-    def _try_once(
-        self, target: _Target, params: tuple[tuple[str, str], ...], header: str, decode: Callable[[bytes], T]
-    ) -> T:
+    def _try_once(self, target: _Target, header: str, decode: Callable[[bytes], T]) -> T:
         self._wait_for_slot(target)
         began = time.monotonic()
         try:
-            answer = self._wire.send("GET", target.url, params=params, headers={"Authorization": header})
+            answer = self._wire.send(
+                "GET" if target.body is None else "POST",
+                target.url,
+                params=target.params,
+                headers={"Authorization": header},
+                json=target.body,
+            )
         except NoAnswer as none:
             self._count(target.resource, 0)
-            raise _Refused(None, _unreachable(self.server, target, none), retryable=not self._wire.is_stopped) from None
+            raise _Refused(None, _unreachable(self.server, target, none), retryable=none.may_pass) from None
         except AnswerRefused as refused:
             self._count(target.resource, refused.received)
-            raise _Refused(refused.status, _malformed(target, refused.why), retryable=refused.may_pass) from None
+            # Whatever its status: what is not read cannot be waited for or renewed.
+            raise _Refused(None, _malformed(target, refused.why), retryable=refused.may_pass) from None
         self._timing.last_request_s = time.monotonic() - began
         self._count(target.resource, answer.received)
         self._behind_s = max(self._behind_s, _seconds_since(answer.headers.get("Date")))
-        if answer.status != 200:
-            raise _Refused(
-                answer.status,
-                to_error(answer.status, answer.headers, answer.body, target.details, self.domain),
-                retryable=is_retryable(answer.status, answer.body),
-                retry_after_s=retry_after_s(answer.headers.get("Retry-After")),
+        if answer.status == 200:
+            return _decoded(target, answer, decode)
+        if target.is_record and is_no_such_record(answer.status, answer.body):
+            error = NoSuchRecord(
+                f"{target.resource}: the server has no such record.", next_step="", details=target.details
             )
-        return _decoded(target, answer.body, decode)
+            raise _Refused(answer.status, error, retryable=False)
+        raise _Refused(
+            answer.status,
+            to_error(answer.status, answer.headers, answer.body, target.details, self._who),
+            retryable=is_retryable(answer.status, answer.body),
+            retry_after_s=retry_after_s(answer.headers.get("Retry-After")),
+        )
 
     def _wait_for_slot(self, target: _Target) -> None:
         try:
             self.limiter.wait(self._sleep, longest_pause_s=self._settings.http_max_retry_after_s)
         except Paused as pause:
-            error = throttled(target.details, self.domain, pause.remaining_s)
+            error = throttled(target.details, self._who, pause.remaining_s, was_asked=False)
             raise _Refused(None, error, retryable=False) from None
 
     def _count(self, resource: str, received: int) -> None:
@@ -269,22 +320,27 @@ class _Refused(Exception):
         self.retry_after_s = retry_after_s
 
 
-def _decoded(target: _Target, body: bytes, decode: Callable[[bytes], T]) -> T:
+def _decoded(target: _Target, answer: Answer, decode: Callable[[bytes], T]) -> T:
     try:
-        return decode(body)
+        return decode(answer.body)
     except msgspec.ValidationError as error:
         raise _Refused(200, _malformed(target, f"it has another shape than agreed: {error}"), retryable=False) from None
     except RecursionError:
         raise _Refused(200, _malformed(target, "it is nested too deeply"), retryable=False) from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        if body.lstrip()[:1] == b"<":
-            page = NotCommCare(
-                f"{target.resource}: page {target.page} is a web page, not data.",
-                next_step="Check the tenant's server address: a login or maintenance page may stand in front of it.",
-                details=target.details,
-            )
-            raise _Refused(200, page, retryable=False) from None
-        raise _Refused(200, _malformed(target, "its JSON breaks off or is broken"), retryable=True) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        if is_web_page(answer.headers, answer.body):
+            raise _Refused(200, web_page(answer.body, target.details), retryable=False) from None
+        # What is cut off may be whole the next time; what is broken inside the server sends as it has it.
+        if _is_cut_off(str(error), answer.body):
+            raise _Refused(200, _malformed(target, "its JSON breaks off"), retryable=True) from None
+        kind = answer.headers.get("Content-Type", "").split(";")[0].strip()[:60]
+        said = "its JSON is broken" if not kind or "json" in kind.lower() else f"it is no JSON but {kind}"
+        raise _Refused(200, _malformed(target, said), retryable=False) from None
+
+
+def _is_cut_off(said: str, body: bytes) -> bool:
+    """Whether msgspec met the end of the text where more should come; in the middle of a number it says so by the place."""
+    return "truncated" in said or ("invalid number" in said and said.endswith(f"(byte {len(body)})"))
 
 
 def _malformed(target: _Target, why: str) -> ResponseMalformed:

@@ -11,6 +11,8 @@ class CommCareError(ExplorerError):
     """Base of everything that goes wrong between us and a CommCare server."""
 
     code = "commcare_error"
+    # Whether asking once more, or for less, would bring the same. Told of each error where it is met: `refusals`, `wire`.
+    is_final = False
 
 
 class CredentialsInvalid(CommCareError):
@@ -53,6 +55,12 @@ class ResourceUnknown(CommCareError):
     """The server has no such resource (404): it is older than the API that the pipeline names."""
 
     code = "commcare_resource_unknown"
+
+
+class NoSuchRecord(ResourceUnknown):
+    """A single record was asked for, and the API says in its own way that there is none."""
+
+    code = "commcare_no_such_record"
 
 
 class Throttled(CommCareError, TransientError):

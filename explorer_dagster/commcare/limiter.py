@@ -72,10 +72,11 @@ class RateLimiter:
     """The pace of all requests of this process to one project space. Thread-safe.
 
     `requests_per_second`: our own ceiling. `shared`: slots in common with other processes; while they cannot be asked, the
-    process keeps to the ceiling by itself, and a load never fails for them.
+    process keeps to the ceiling by itself, and a load never fails for them. `lifted_by`: the command that ends a shared pause.
     """
 
-    def __init__(self, requests_per_second: float, shared: Slots | None = None) -> None:
+    def __init__(self, requests_per_second: float, shared: Slots | None = None, *, lifted_by: str = "") -> None:
+        self.lifted_by = lifted_by
         self._ceiling = requests_per_second
         self._own = ProcessSlots()
         self._shared = shared

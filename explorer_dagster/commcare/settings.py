@@ -38,5 +38,11 @@ ANSWER_PATIENCE = 5.0
 MAX_CONNECTIONS = 16
 # More would let one nested encoding unpack to gigabytes before its size can be seen.
 ACCEPTED_ENCODINGS = frozenset({"", "identity", "gzip", "deflate"})
+# What unpacks to so many times its size is made to fill memory: JSON records, however alike, stay far below. Only looked at once
+# the answer is so large that it matters.
+BOMB_RATIO = 200
+BOMB_BYTES = 16 * 1024 * 1024
+# Pages are a quarter of this (loading.pages); only one answer at a time may be larger.
+LARGE_ANSWER_BYTES = 32 * 1024 * 1024
 # A page walk that has not ended by then is not going to: 100,000 pages of 1,000 are 100 million records.
 MAX_PAGES = 100_000

@@ -8,7 +8,8 @@ import socket
 import ssl
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -19,6 +20,8 @@ import httpx
 from explorer_dagster.commcare import settings as constants
 from explorer_dagster.commcare.address import Server
 from explorer_dagster.settings import Settings
+
+_PIECE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,14 @@ class Answer:
 
 
 class NoAnswer(Exception):
-    """Nothing came, or not to the end. `why` continues a sentence that begins with the server; `kind`: the library's word."""
+    """Nothing came, or not to the end. `why` continues a sentence that begins with the server; `kind`: the library's word;
+    `may_pass`: another try may bring something."""
 
-    def __init__(self, why: str, kind: str) -> None:
+    def __init__(self, why: str, kind: str, *, may_pass: bool = True) -> None:
         super().__init__(why)
         self.why = why
         self.kind = kind
+        self.may_pass = may_pass
 
 
 class AnswerRefused(Exception):
@@ -66,6 +71,7 @@ class Wire:
         self._lock = threading.Lock()
         self._sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._max_answer_s = settings.http_timeout_s * constants.ANSWER_PATIENCE
+        self._large = threading.Semaphore()
         self._max_mb = settings.http_max_response_mb
         self._http = httpx.Client(
             headers={
@@ -112,8 +118,9 @@ class Wire:
         params: Iterable[tuple[str, str]] = (),
         headers: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
+        json: object = None,
     ) -> Answer:
-        """One request and its whole answer. Redirects are answers like others.
+        """One request, with `form` or `json` as its body, and its whole answer. Redirects are answers like others.
 
         Raises:
             NoAnswer, AnswerRefused.
@@ -121,7 +128,7 @@ class Wire:
         deadline = _Deadline(self._max_answer_s, self._cut)
         try:
             if self.is_stopped:
-                raise NoAnswer("was not asked, the client was stopped", "stopped")
+                raise _stopped()
             with (
                 deadline,
                 self._http.stream(
@@ -130,6 +137,7 @@ class Wire:
                     params=tuple(params) or None,
                     headers=headers,
                     data=form,
+                    json=json,
                     extensions={"trace": self._note_connection},
                 ) as response,
             ):
@@ -140,28 +148,58 @@ class Wire:
                 raise httpx.ReadTimeout("deadline")
             return Answer(response.status_code, response.headers, body, response.num_bytes_downloaded)
         except httpx.TransportError as error:
-            why = "did not end its answer in time" if deadline.passed else _what_happened(error)
-            raise NoAnswer(why, type(error).__name__) from None
-        except httpx.DecodingError:
-            raise AnswerRefused(200, "its compression is broken", may_pass=True) from None
+            if deadline.passed:
+                raise _too_slow(type(error).__name__) from None
+            raise _failed(error, is_stopped=self.is_stopped) from None
+        except AnswerRefused as refused:
+            if deadline.passed and refused.may_pass:
+                raise _too_slow("ReadTimeout") from None
+            raise
         except RuntimeError:
             # httpx, when `stop` closed it between our look and the request.
             if not self.is_stopped:
                 raise
-            raise NoAnswer("was not asked, the client was stopped", "stopped") from None
+            raise _stopped() from None
 
     def _read(self, response: httpx.Response) -> bytes:
         """The decoded body, refused as soon as it grows beyond the limit."""
-        status = response.status_code
-        if response.headers.get("Content-Encoding", "").strip().lower() not in constants.ACCEPTED_ENCODINGS:
+        status, encoding = response.status_code, response.headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in constants.ACCEPTED_ENCODINGS:
             raise AnswerRefused(status, "its compression was not asked for", may_pass=False)
-        chunks, size = [], 0
-        for chunk in response.iter_bytes():
-            size += len(chunk)
-            if size > self._max_mb * 1024 * 1024:
+        chunks, size, limit = [], 0, self._max_mb * 1024 * 1024
+        # One at a time: the threads of a load must not fill memory together before each has reached its own limit.
+        is_large = False
+        announced = response.headers.get("Content-Length", "")
+        if response.is_stream_consumed:
+            # A transport that hands over whole answers has unpacked them.
+            pieces: Iterator[bytes] = iter([response.content])
+        else:
+            pieces = response.iter_raw() if encoding in ("", "identity") else _unpacked(response, encoding)
+        if announced.isdigit() and int(announced) > limit:
+            raise AnswerRefused(status, f"it is larger than {self._max_mb} MB", may_pass=False)
+        try:
+            for piece in pieces:
+                size += len(piece)
                 received = response.num_bytes_downloaded
-                raise AnswerRefused(status, f"it is larger than {self._max_mb} MB", may_pass=False, received=received)
-            chunks.append(chunk)
+                if size > limit:
+                    raise AnswerRefused(
+                        status, f"it is larger than {self._max_mb} MB", may_pass=False, received=received
+                    )
+                if encoding and size > constants.BOMB_BYTES and size > constants.BOMB_RATIO * received:
+                    why = f"it unpacks to more than {constants.BOMB_RATIO} times its size"
+                    raise AnswerRefused(status, why, may_pass=False, received=received)
+                if not is_large and size > constants.LARGE_ANSWER_BYTES:
+                    is_large = self._large.acquire(timeout=self._max_answer_s)
+                chunks.append(piece)
+        except zlib.error:
+            received = response.num_bytes_downloaded
+            raise AnswerRefused(status, "its compression is broken", may_pass=False, received=received) from None
+        except EOFError:
+            received = response.num_bytes_downloaded
+            raise AnswerRefused(status, "its compression breaks off", may_pass=True, received=received) from None
+        finally:
+            if is_large:
+                self._large.release()
         return b"".join(chunks)
 
     def _note_connection(self, event: str, facts: Mapping[str, Any]) -> None:
@@ -207,7 +245,72 @@ class _Deadline:
         self._cut(self.connection.get_extra_info("socket") if self.connection is not None else None)
 
 
-def _what_happened(error: httpx.TransportError) -> str:
-    if isinstance(error, httpx.RemoteProtocolError | httpx.ReadError):
-        return "broke off its answer"
-    return "did not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
+def _unpacked(response: httpx.Response, encoding: str) -> Iterator[bytes]:
+    """The decoded body in pieces of a bounded size, whatever a piece on the wire unpacks to. gzip may have several members.
+
+    Raises:
+        zlib.error: it is not what its header says.
+        EOFError: it breaks off.
+    """
+    unpacker: Any = None
+    for left in response.iter_raw():
+        while left:
+            if unpacker is None or (unpacker.eof and encoding == "gzip"):
+                # Under the name of deflate comes a zlib stream or, from some servers, a bare one: the first byte tells.
+                bits = 31 if encoding == "gzip" else 15 if left[0] & 0x0F == 8 else -15
+                unpacker = zlib.decompressobj(bits)
+            elif unpacker.eof:
+                raise zlib.error("data behind the end")
+            yield unpacker.decompress(left, _PIECE_BYTES)
+            left = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
+    # What came last may have more inside than one piece.
+    while unpacker is not None and not unpacker.eof:
+        more = unpacker.decompress(b"", _PIECE_BYTES)
+        if not more:
+            raise EOFError
+        yield more
+
+
+def _too_slow(kind: str) -> NoAnswer:
+    return NoAnswer("did not end its answer in time", kind)
+
+
+def _stopped() -> NoAnswer:
+    return NoAnswer("was not asked, the client was stopped", "stopped", may_pass=False)
+
+
+def _failed(error: httpx.TransportError, *, is_stopped: bool) -> NoAnswer | AnswerRefused:
+    """What an error of the HTTP library means, and whether another try is worth it."""
+    kind = type(error).__name__
+    if isinstance(error, httpx.RemoteProtocolError):
+        text = str(error)
+        # h11 holds no more than so much of one header, status or chunk line.
+        if "too long" in text:
+            return AnswerRefused(0, "its headers or one of its lines are too long", may_pass=False)
+        if any(word in text for word in ("closed", "disconnected", "terminated")):
+            return NoAnswer("broke off its answer", kind, may_pass=not is_stopped)
+        return NoAnswer("sent something that is not HTTP", kind, may_pass=False)
+    if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
+        return NoAnswer("cannot be asked like this", kind, may_pass=False)
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return NoAnswer(f"shows a certificate that is not trusted ({cause.verify_message})", kind, may_pass=False)
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, _PASSING_TLS):
+            return NoAnswer("does not agree on an encrypted connection", kind, may_pass=False)
+        if isinstance(cause, socket.gaierror):
+            return NoAnswer("has no address that is known here", kind, may_pass=cause.errno == socket.EAI_AGAIN)
+    if isinstance(error, httpx.ReadError):
+        return NoAnswer("broke off its answer", kind, may_pass=not is_stopped)
+    why = "did not answer in time" if isinstance(error, httpx.TimeoutException) else "cannot be reached"
+    return NoAnswer(why, kind, may_pass=not is_stopped)
+
+
+# Connections that were cut while they were being encrypted.
+_PASSING_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__

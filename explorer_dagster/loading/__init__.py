@@ -4,6 +4,6 @@
 """
 
 from explorer_dagster.loading.load import LoadTarget, load
-from explorer_dagster.loading.report import LoadProgress, LoadReport, ResourceReport
+from explorer_dagster.loading.report import LoadProgress, LoadReport, ResourceReport, name_failures
 
-__all__ = ["LoadProgress", "LoadReport", "LoadTarget", "ResourceReport", "load"]
+__all__ = ["LoadProgress", "LoadReport", "LoadTarget", "ResourceReport", "load", "name_failures"]

@@ -15,6 +15,7 @@ from explorer_dagster.commcare.errors import NoSubscription, PermissionMissing
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.loading.errors import LoadFailed
 from explorer_dagster.loading.feed import Feed, FeedState
+from explorer_dagster.loading.proof import Proof
 from explorer_dagster.loading.report import ResourceReport
 from explorer_dagster.loading.warehouse import (
     REJECTED,
@@ -25,6 +26,7 @@ from explorer_dagster.loading.warehouse import (
     Difference,
     Ending,
     Landed,
+    Owners,
     RawTable,
     Warehouse,
 )
@@ -53,10 +55,21 @@ class Place:
 
 
 class Landing:
-    """`error`: why nothing of it landed. `parent`: the landing whose records this one is walked for."""
+    """`error`: why nothing of it landed. `parent`: the landing whose records this one is walked for. `proof` finds out which
+    records are gone; `note_cost` is called once all of that is over."""
 
-    def __init__(self, place: Place, feed: Feed, report: ResourceReport, parent: "Landing | None") -> None:
+    def __init__(
+        self,
+        place: Place,
+        feed: Feed,
+        report: ResourceReport,
+        parent: "Landing | None",
+        proof: Proof,
+        owners: Callable[[], Owners | None],
+        note_cost: Callable[[], None],
+    ) -> None:
         self.feed, self.report = feed, report
+        self._proof, self._owners, self._note_cost = proof, owners, note_cost
         self.error: BaseException | None = None
         self._place = place
         self._parent = parent
@@ -110,6 +123,8 @@ class Landing:
             self._place.run_id,
             self._place.contents.moment,
             connect,
+            self._proof,
+            self._owners,
         )
         before = self._place.before
         difference = self._difference
@@ -141,11 +156,10 @@ class Landing:
         report.repaired = walk.losses.repaired
         report.rejected, report.rejected_reasons = walk.losses.rejected.total(), dict(walk.losses.rejected)
         report.api_total, report.window_total = walk.api_total, walk.window_total
-        # A record that could not be read may be one that the table has: nothing is known to be gone then.
         report.complete = not report.rejected and (report.api_total is None or walk.seen >= report.api_total)
         if self._parent:
             report.complete = report.complete and self._parent.report.complete
-        return Ending(self._cursor(), self._reads_all and report.complete, walk.repeated)
+        return Ending(self._cursor(), self._reads_all, walk.repeated)
 
     @property
     def _reads_all(self) -> bool:
@@ -162,6 +176,13 @@ class Landing:
         report, cursor = self.report, self._cursor()
         report.rows_new, report.rows_changed, report.rows_deleted = landed.new, landed.changed, landed.deleted
         report.rows_total = landed.live
+        proof = self._proof
+        report.rows_missing, report.rows_unproven, report.missing_reason = (
+            proof.present + proof.open,
+            proof.open,
+            proof.why,
+        )
+        self._note_cost()
         report.cursor_to = cursor.isoformat() if cursor else None
         report.duration_s = time.monotonic() - self._began
 

@@ -6,7 +6,7 @@ A resource whose walk fails or that is not allowed does not keep the others from
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import psycopg
 
 from explorer_dagster.commcare.client import CommCareClient
-from explorer_dagster.commcare.errors import CutOff, PermissionMissing
+from explorer_dagster.commcare.errors import CutOff, PermissionMissing, Throttled
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.loading.copy_format import RejectFile, RowFormat
 from explorer_dagster.loading.dlt_load import DltLoad
@@ -26,14 +26,16 @@ from explorer_dagster.loading.errors import LoadFailed, LoadInProgress, Resource
 from explorer_dagster.loading.feed import Feed, FeedState
 from explorer_dagster.loading.landing import Landing, Place
 from explorer_dagster.loading.memory import return_large_blocks
-from explorer_dagster.loading.report import LoadProgress, LoadReport, ResourceReport
+from explorer_dagster.loading.proof import Proof
+from explorer_dagster.loading.report import LoadProgress, LoadReport, ResourceReport, name_failures
 from explorer_dagster.loading.walk import Batch, Walk
-from explorer_dagster.loading.warehouse import REJECTED, Connection, RawTable, Warehouse
+from explorer_dagster.loading.warehouse import REJECTED, Connection, Owners, RawTable, Warehouse
 from explorer_dagster.registry import ForEach, Pipeline, Source
 
 APPLICATION_NAME = "explorer-load"
 # A tenant's login has 12 connections: a writer takes two, and the load's lock, its values, dlt and the bridge want six.
 _WRITERS = 3
+PROOF_MAX_REQUESTS = 200
 _END_OF_WALK_S = 5.0
 # A thread whose statement has ended gets the interpreter after this; with Python's own 5 ms the database waits for parsing.
 _SWITCH_S = 0.001
@@ -84,15 +86,18 @@ def load(
     full: bool,
     work_dir: Path,
     on_progress: OnProgress,
+    proof_max_requests: int = PROOF_MAX_REQUESTS,
 ) -> LoadReport:
     """Bring the raw tables of `resources` to what the server has.
 
     `full`: read everything again and mark what is gone, instead of what changed since the stored cursor (resources without
     cursor are always read in full). `work_dir`: the tenant's folder for files of the load; emptied. `on_progress` is called
-    after each page, from several threads.
+    after each page, from several threads. `proof_max_requests`: how many may be spent on one resource to ask for records that
+    did not come.
 
     Raises:
-        CommCareError: every resource was refused or failed, for the first one's reason; or the server cut the project space off.
+        CommCareError: every resource was refused or failed (the message names them all; the class is that of one of them), or the
+            server cut the project space off.
         LoadInProgress: another process loads this tenant.
         LoadFailed: the database did not take any data; no table is half changed.
     """
@@ -104,7 +109,7 @@ def load(
         try:
             return _Load(
                 target, client, pipeline, run_id=run_id, full=full, folder=folder, on_progress=on_progress,
-                connection=connection,
+                connection=connection, proof_max_requests=proof_max_requests,
             ).run(sources)  # fmt: skip
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -122,10 +127,12 @@ class _Load:
         folder: Path,
         on_progress: OnProgress,
         connection: Connection,
+        proof_max_requests: int,
     ) -> None:
         self._target, self._client, self._pipeline = target, client, pipeline
         self._run_id, self._full, self._folder = run_id, full, folder
         self._on_progress, self._connection = on_progress, connection
+        self._proof_max_requests = proof_max_requests
         self._started = datetime.now(UTC)
         self._warehouse = Warehouse(target.dataset)
         with _database_errors():
@@ -162,7 +169,7 @@ class _Load:
         def on_batch(batch: Batch) -> None:
             self._on_progress(LoadProgress(source.name, walk.seen, walk.pages, batch.total))
 
-        def on_end() -> None:
+        def note_cost() -> None:
             usage = self._client.usage(source.name)
             report.requests, report.bytes = usage.requests, usage.bytes
 
@@ -171,7 +178,7 @@ class _Load:
             RowFormat(source.keys, source.primary_key, self._run_id, self._contents.moment),
             RejectFile(self._folder, self._run_id, self._contents.moment),
             on_batch=on_batch,
-            on_end=on_end,
+            on_end=note_cost,
             values=partial(self._values, source.for_each, parent) if source.for_each else None,
             collect=[
                 child.for_each.key
@@ -179,7 +186,15 @@ class _Load:
                 if child.for_each and child.for_each.source == source.name
             ],
         )
-        return Landing(place, feed, report, parent)
+        proof = Proof(self._client, source, walk, self._proof_max_requests)
+        return Landing(place, feed, report, parent, proof, partial(self._owners, source, walk), note_cost)
+
+    def _owners(self, source: Source, walk: Walk) -> Owners | None:
+        each = source.for_each
+        if each is None:
+            return None
+        owner = self._pipeline.source(each.source)
+        return Owners(owner.table, each.key, each.column, walk.values)
 
     def _land_all(self) -> None:
         """Land what came as soon as it is clear that something is to be written. dlt runs only then, and once."""
@@ -245,12 +260,33 @@ class _Load:
         return self._started - timedelta(seconds=lag_s) if lag_s else None
 
     def _raise_if_nothing_came(self) -> None:
-        errors = [landing.error for landing in self._landings.values() if landing.error]
-        for error in errors:
-            if not isinstance(error, ExplorerError) or isinstance(error, CutOff):
+        errors = {name: landing.error for name, landing in self._landings.items() if landing.error}
+        known: dict[str, ExplorerError] = {}
+        for name, error in errors.items():
+            if not isinstance(error, ExplorerError):
                 raise error
-        if errors and len(errors) == len(self._landings):
-            raise next((error for error in errors if not isinstance(error, PermissionMissing)), errors[0])
+            known[name] = error
+        cut_off = next((error for error in known.values() if isinstance(error, CutOff)), None)
+        if cut_off:
+            raise cut_off
+        if known and len(known) == len(self._landings):
+            raise _together(known)
+
+
+def _together(errors: Mapping[str, ExplorerError]) -> ExplorerError:
+    """One error for all: of the class that says most about what to do next, with every cause in its message."""
+    first = min(errors.values(), key=_rank)
+    if len(errors) == 1:
+        return first
+    causes = {name: error.as_dict() for name, error in errors.items()}
+    return type(first)(
+        name_failures(causes), next_step=first.next_step, details={**first.details, "resources": sorted(errors)}
+    )
+
+
+def _rank(error: ExplorerError) -> int:
+    """An allowance that ended tells when to go on; a missing permission is what the others may not be."""
+    return 0 if isinstance(error, Throttled) else 2 if isinstance(error, PermissionMissing) else 1
 
 
 def _source(pipeline: Pipeline, name: str) -> Source:

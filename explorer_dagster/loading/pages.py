@@ -28,9 +28,11 @@ _QUICK_PAGES_TO_RECOVER = 20
 
 @dataclass(eq=False)
 class Track:
-    """Pages that follow one another. `stale`: how many of the last ones brought nothing new."""
+    """Pages that follow one another. `stale`: how many of the last ones brought nothing new; `is_short`: whether the last
+    one held fewer records than were asked for, as only the end does."""
 
     stale: int = 0
+    is_short: bool = False
 
 
 class Page(msgspec.Struct):
@@ -54,9 +56,14 @@ class Page(msgspec.Struct):
     is_tie: bool = False
 
     @property
+    def is_short(self) -> bool:
+        """Whether it holds fewer records than were asked for."""
+        return len(self.records) < min(self.limit or self.asked, self.asked)
+
+    @property
     def is_last(self) -> bool:
         """A short page without a next one. A full page may have followers whatever the server's count makes it say."""
-        return not self.next and len(self.records) < min(self.limit or self.asked, self.asked)
+        return not self.next and self.is_short
 
 
 class PageSize:
@@ -162,6 +169,8 @@ class Fetcher:
 
     def may_go_smaller(self, asked: int, error: CommCareError) -> bool:
         """Whether a page of `asked` records that failed for good should be tried once more as a smaller one."""
+        if error.is_final:
+            return False
         with self._lock:
             if asked > self.size.current:
                 return True

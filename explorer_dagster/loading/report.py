@@ -1,7 +1,11 @@
 """What a load says about itself: progress while it runs, and per resource what landed, from where to where, at which cost."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+_NAMED = 5
+_MAX_CAUSE_CHARS = 250
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,10 @@ class ResourceReport:
     0 when nothing was written; `rows_total`: rows of the table afterwards, without those marked as deleted; `api_total`: the
     server's count when the whole resource was read, else None; `window_total`: its count of what was asked for. `rejected`:
     records set aside in `raw_rejected`, `rejected_reasons` says why; `repaired`: characters and key values that Postgres cannot
-    hold and that were replaced. `cursor_from`, `cursor_to`: ISO instants, None without cursor. `complete`: at least as many
-    records were seen as the server counts, so that the others are known to be gone. `duration_s`: from the load's begin until
+    hold and that were replaced. `cursor_from`, `cursor_to`: ISO instants, None without cursor. `complete`: every
+    record could be read, and at least as many were seen as the server counts. `rows_missing`: rows that stay though a whole read
+    did not bring them; of `rows_unproven` of them it is not known whether they are gone, for `missing_reason`; the others are
+    there when they are asked for. `duration_s`: from the load's begin until
     this resource was done.
     """
 
@@ -36,6 +42,9 @@ class ResourceReport:
     rows_changed: int = 0
     rows_deleted: int = 0
     rows_total: int = 0
+    rows_missing: int = 0
+    rows_unproven: int = 0
+    missing_reason: str | None = None
     api_total: int | None = None
     window_total: int | None = None
     rejected: int = 0
@@ -57,3 +66,23 @@ class LoadReport:
     """All resources of one load by name, in the order in which they were asked for."""
 
     resources: dict[str, ResourceReport]
+
+
+def name_failures(errors: Mapping[str, Mapping[str, Any]]) -> str:
+    """All failures in one text, each resource with its cause (`ExplorerError.as_dict()`): the first ones in full, the others by
+    name. Resources that failed for one and the same reason stand together."""
+    by_cause: dict[str, list[str]] = {}
+    for name, error in errors.items():
+        message = str(error.get("message") or "no reason was given")
+        # Most messages begin with the resource, which is named here anyway.
+        by_cause.setdefault(message.removeprefix(f"{name}: "), []).append(name)
+    causes = list(by_cause.items())
+    said = [f"{', '.join(names)}: {_cut(cause)}" for cause, names in causes[:_NAMED]]
+    others = [name for _, names in causes[_NAMED:] for name in names]
+    if others:
+        said.append(f"and {len(others)} more for other reasons: {_cut(', '.join(others))}")
+    return (f"{len(errors)} resources failed. " if len(errors) > 1 else "") + "; ".join(said)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_CAUSE_CHARS else f"{text[: _MAX_CAUSE_CHARS - 1]}…"

@@ -47,7 +47,9 @@ class Walk:
 
     Afterwards `losses` and `pages` tell what was met, `seen` how many distinct records there were, `repeated` the ids of those
     that came more than once, `window_total` how many the server counted at the start between `since` and `until` (None when it
-    gave no count), and `api_total` the same when neither was given: how many the resource has.
+    gave no count), and `api_total` the same when neither was given: how many the resource has. Whether two walks brought the same
+    is told by `fingerprint` (of the ids, in whatever order), whether one may have left something out by `short_pages` (with
+    others behind them) and `is_steady` (all pages of a part came with the same count).
     """
 
     client: CommCareClient
@@ -58,6 +60,9 @@ class Walk:
     losses: Losses = field(default_factory=Losses)
     window_total: int | None = None
     repeated: set[str] = field(default_factory=set)
+    fingerprint: int = 0
+    short_pages: int = 0
+    is_steady: bool = True
 
     def __post_init__(self) -> None:
         self._fetcher = Fetcher(self.client, self.source)
@@ -123,6 +128,7 @@ class Walk:
             pages.start(lambda: produce(pages))
             for page in pages:
                 total, is_first = (page.total if is_first else total), False
+                self.is_steady = self.is_steady and page.total == total
                 yield self._batch(page, reader, total, known)
         return total
 
@@ -218,6 +224,9 @@ class Walk:
         ids = [row.id for row in rows]
         again = self._ids.add(ids)
         self.repeated.update(again)
+        self.fingerprint += sum(map(hash, ids)) - sum(map(hash, again))
+        self.short_pages += page.track.is_short and bool(page.records)
+        page.track.is_short = page.is_short
         if known is not None:
             again = known.add(ids)
         self._raise_if_stale(page, bool(len(again) < len(ids) or rejects))

@@ -9,12 +9,12 @@ What the next load must know (`_explorer_cursors`) changes in the very transacti
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
@@ -144,8 +144,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class Ending:
-    """What is known once all rows came. `whole`: rows of the table that did not come are gone at the source; `repeated`: ids of
-    which there are several rows."""
+    """What is known once all rows came. `whole`: everything was read, so that rows of the table that did not come may be gone at
+    the source; `repeated`: ids of which there are several rows."""
 
     cursor: datetime | None
     whole: bool
@@ -162,10 +162,34 @@ class Landed:
     live: int = 0
 
 
+class Prover(Protocol):
+    """Who knows which records are gone (`loading.proof`). Says itself what it found; raises nothing."""
+
+    @property
+    def reads_again(self) -> bool: ...
+    @property
+    def limit(self) -> int: ...
+    def refuse(self, missing: int, why: str) -> None: ...
+    def ask(self, missing: Sequence[str], known: str | None) -> list[str]: ...
+    def read_again(self) -> Iterator[list[str]]: ...
+    def agrees(self, missing: int) -> bool: ...
+
+
+@dataclass(frozen=True)
+class Owners:
+    """Records of `table` (its key `key`) that own the rows here, by their `column`. `walked`: those whose rows were read."""
+
+    table: str
+    key: str
+    column: str
+    walked: Collection[str]
+
+
 @dataclass(frozen=True)
 class Delivery:
     """What a table gets: `chunks` of rows, then `ending()`; `rejects` of the same walk land with them. `may_be_whole`: the ending
-    may find that rows of the table which did not come are gone. `finder`: opens a second session, for many chunks."""
+    may find that everything was read; `proof` then tells which rows of the table that did not come are gone. `finder`: opens a
+    second session, for many chunks. `owners()`, at the end: rows of owners that were not read go with their owner."""
 
     chunks: Iterable[Sequence[PackedRow]]
     ending: Callable[[], Ending]
@@ -174,6 +198,8 @@ class Delivery:
     run_id: str
     moment: datetime
     finder: Callable[[], Connection] | None = None
+    proof: Prover | None = None
+    owners: Callable[[], Owners | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -385,13 +411,8 @@ class Warehouse:
             for found in chunks:
                 done += self._replace(connection, table, delivery, found)
         ending, deleted = delivery.ending(), 0
-        if ending.whole:
-            mark = (
-                "UPDATE {table} t SET {deleted} = {moment} WHERE {deleted} IS NULL"
-                " AND NOT EXISTS (SELECT FROM {staged} s WHERE s.{key} = t.{key})"
-            )
-            connection.execute(sql.SQL("ANALYZE {staged}").format(**names))
-            deleted = connection.execute(sql.SQL(mark).format(**names)).rowcount
+        if ending.whole and delivery.proof:
+            deleted = self._mark_gone(connection, table, delivery, delivery.proof)
         if delivery.may_be_whole:
             connection.execute(sql.SQL("DROP TABLE {staged}").format(**names))
         new, changed, revived = done["new"], done["changed"], done["revived"]
@@ -404,6 +425,56 @@ class Warehouse:
             bookmark = Bookmark(ending.cursor, live, marked, changed_at)
         self._finish(connection, table, delivery, bookmark)
         return Landed(new, changed + revived, deleted, bookmark.live_rows)
+
+    def _mark_gone(self, connection: Connection, table: RawTable, delivery: Delivery, proof: Prover) -> int:
+        """Mark rows that did not come and are proven to be gone; how many. `staged` holds the ids that came."""
+        owners = delivery.owners()
+        names = self._names(
+            table,
+            moment=sql.Literal(delivery.moment),
+            type=sql.SQL(_KEY_TYPES[table.columns[table.key]]),
+            read=sql.SQL("true"),
+        )
+        deleted = 0
+        if owners:
+            names |= {
+                "owner": sql.Identifier("t", owners.column),
+                "owners": sql.Identifier(self.dataset, owners.table),
+                "owner_key": sql.Identifier("o", owners.key),
+                "walked": sql.Literal(sorted(owners.walked)),
+            }
+            names["read"] = sql.SQL("{owner}::text = ANY({walked}::text[])").format(**names)
+            gone = (
+                "UPDATE {table} t SET {deleted} = {moment} FROM {owners} o WHERE t.{deleted} IS NULL AND NOT {read}"
+                " AND {owner_key}::text = {owner}::text AND o.{deleted} IS NOT NULL"
+            )
+            deleted += connection.execute(sql.SQL(gone).format(**names)).rowcount
+        missing = sql.SQL(
+            "t.{deleted} IS NULL AND {read} AND NOT EXISTS (SELECT FROM {staged} s WHERE s.{key} = t.{key})"
+        ).format(**names)
+        names["missing"] = missing
+        connection.execute(sql.SQL("ANALYZE {staged}").format(**names))
+        count = sql.SQL("SELECT count(*) FROM {table} t WHERE {missing}").format(**names)
+        [number] = _row(connection.execute(count))
+        if not number:
+            return deleted
+        if proof.reads_again:
+            came = sql.SQL("INSERT INTO {staged} SELECT id::{type} FROM unnest(%s::text[]) AS c (id)").format(**names)
+            for ids in proof.read_again():
+                connection.execute(came, [TextArray(ids)])
+            [number] = _row(connection.execute(count))
+            if not proof.agrees(number):
+                return deleted
+            mark = sql.SQL("UPDATE {table} t SET {deleted} = {moment} WHERE {missing}").format(**names)
+            return deleted + connection.execute(mark).rowcount
+        if number > proof.limit:
+            proof.refuse(number, f"more are missing than the {proof.limit} that a load may ask for one by one")
+            return deleted
+        listed = sql.SQL("SELECT t.{key}::text FROM {table} t WHERE {missing}").format(**names)
+        ids = [identity for (identity,) in connection.execute(listed)]
+        known = connection.execute(sql.SQL("SELECT {key}::text FROM {staged} LIMIT 1").format(**names)).fetchone()
+        mark = sql.SQL("UPDATE {table} t SET {deleted} = {moment} WHERE t.{key} = ANY(%s::{type}[])").format(**names)
+        return deleted + connection.execute(mark, [proof.ask(ids, known[0] if known else None)]).rowcount
 
     def _found(self, connection: Connection, table: RawTable, delivery: Delivery) -> Generator[_Found]:
         """The chunks with what the table has of them.

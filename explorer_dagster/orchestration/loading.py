@@ -6,7 +6,7 @@ import dagster as dg
 from psycopg import sql
 
 from explorer_dagster.errors import ExplorerError
-from explorer_dagster.loading import LoadProgress, LoadTarget, ResourceReport, load
+from explorer_dagster.loading import LoadProgress, LoadTarget, ResourceReport, load, name_failures
 from explorer_dagster.loading.warehouse import DELETED_COLUMN
 from explorer_dagster.orchestration import causes
 from explorer_dagster.orchestration.partitions import tenants
@@ -18,6 +18,7 @@ from explorer_dagster.registry import Pipeline, Source
 COUNT_CHECK = "rows_match_api"
 UNIQUE_CHECK = "primary_key_unique"
 REJECTS_CHECK = "no_rows_rejected"
+GONE_CHECK = "missing_rows_are_gone"
 
 
 def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
@@ -61,6 +62,7 @@ def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
                     full=session.full_refresh,
                     work_dir=session.work_dir("dlt"),
                     on_progress=show,
+                    proof_max_requests=session.settings.proof_max_requests,
                 )
         except ExplorerError as error:
             raise failure(error, postpone(context, [error.as_dict()])) from error
@@ -77,9 +79,8 @@ def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         if failed:
             errors = {name: resource.error or {} for name, resource in failed.items()}
             retry = postpone(context, errors.values())
-            said = "; ".join(f"{name}: {error.get('message')}" for name, error in errors.items())
             raise dg.Failure(
-                description=f"{said} {retry or ''}".strip(),
+                description=f"{name_failures(errors)} {retry or ''}".strip(),
                 metadata={
                     **{name: dg.MetadataValue.json(error) for name, error in errors.items()},
                     **retry_metadata(retry),
@@ -121,6 +122,12 @@ def _check_specs(source: Source, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
             asset=key,
             description="Every record that came could be stored; others are in `raw_rejected`.",
         ),
+        dg.AssetCheckSpec(
+            GONE_CHECK,
+            asset=key,
+            description="Rows that a whole read did not bring are proven to be gone and marked. Others stay as they are, and the "
+            "next load looks again.",
+        ),
     ]
 
 
@@ -134,6 +141,7 @@ def _metadata(session: TenantSession, resource: ResourceReport) -> dict[str, dg.
         "rows_new": resource.rows_new,
         "rows_changed": resource.rows_changed,
         "rows_deleted": resource.rows_deleted,
+        "rows_missing": resource.rows_missing or None,
         "rows_rejected": resource.rejected,
         "values_repaired": resource.repaired,
         "api_total": resource.api_total,
@@ -163,17 +171,45 @@ def _check(
         severity=dg.AssetCheckSeverity.WARN,
         metadata={"rows_rejected": resource.rejected, "reasons": dg.MetadataValue.json(resource.rejected_reasons)},
     )
+    yield _gone_check(resource, source.name, key)
+
+
+def _gone_check(resource: ResourceReport, name: str, key: dg.AssetKey) -> dg.AssetCheckResult:
+    said = []
+    if resource.rows_unproven:
+        said.append(
+            f"{resource.rows_unproven:,} records of {name} did not come, and it is not proven that they are gone"
+            f" ({resource.missing_reason}): they were not marked. The next load that reads everything looks again; when more were"
+            " deleted than it may ask for, raise EXPLORER_PROOF_MAX_REQUESTS."
+        )
+    there = resource.rows_missing - resource.rows_unproven
+    if there:
+        said.append(f"{there:,} records of {name} did not come, but the server has them when they are asked for alone.")
+    return dg.AssetCheckResult(
+        asset_key=key,
+        check_name=GONE_CHECK,
+        passed=not said,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=" ".join(said) or None,
+        metadata={
+            "rows_marked": resource.rows_deleted,
+            "rows_unproven": resource.rows_unproven,
+            "rows_overlooked": there,
+            **({"reason": resource.missing_reason} if resource.missing_reason else {}),
+        },
+    )
 
 
 def _count_check(resource: ResourceReport, rows: int, key: dg.AssetKey) -> dg.AssetCheckResult:
     """Three counts against each other: the table's, the walk's, the API's. `differs` says which do not agree.
 
-    What the walk says the table holds is the records that it met when it read the whole resource, else what was there before
-    with what it changed. `compared` is False where the API gave no count of what was asked for. Records that came in while
-    changes were read are more than it had counted at the start, which is no difference then.
+    What the walk says the table holds is the records that it met when it read the whole resource, with those that it missed and
+    that are not proven to be gone, else what was there before with what it changed. `compared` is False where the API gave no
+    count of what was asked for. Records that came in while changes were read are more than it had counted at the start, which
+    is no difference then.
     """
     was_whole = resource.status == "loaded" and resource.api_total is not None and resource.complete
-    walked = resource.rows_landed if was_whole else resource.rows_total
+    walked = resource.rows_landed + resource.rows_missing if was_whole else resource.rows_total
     facts: dict[str, int | bool | str] = {"rows": rows, "walked": walked, "compared": False}
     differs = []
     if rows != walked:

@@ -74,7 +74,9 @@ class TenantSession:
                 self.catalog.credentials.load(tenant),
                 settings=self.settings,
                 refresh=lambda stale, renew: self.catalog.credentials.refresh(tenant, stale, renew),
-                limiter=RateLimiter(self.settings.requests_per_second, slots),
+                limiter=RateLimiter(
+                    self.settings.requests_per_second, slots, lifted_by=f"explorer tenants unblock {tenant.key}"
+                ),
             ) as client,
         ):
             try:

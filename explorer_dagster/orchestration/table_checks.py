@@ -1,6 +1,7 @@
 """Which of the generated tables fail which kind of test? One asset check per kind on each asset that stands for many tables.
 
-dbt has two tests per table; the second one counts values of three kinds, which are told apart by what was counted per column.
+dbt has two tests per table; the second one counts values of three kinds, which are told apart by what was counted per
+column. That the options of a question are not those of the data is known from the values seen, and told here too.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -86,6 +87,8 @@ def _failures(tested: TestedTable) -> Iterator[tuple[Kind, dict[str, Any]]]:
                 yield kind, _row(tested, finding, None)
         else:
             yield from _values(tested, finding, finding.rows)
+    for column in _options_unfit(tested.table):
+        yield "accepted_values", _options_row(tested.table.name, column)
 
 
 def _values(tested: TestedTable, finding: Finding, values: int) -> Iterator[tuple[Kind, dict[str, Any]]]:
@@ -112,6 +115,18 @@ def _row(tested: TestedTable, finding: Finding, rows: int | None) -> dict[str, A
     }
 
 
+def _options_row(table: str, column: GeneratedColumn) -> dict[str, Any]:
+    """Options that are not those of the data: one finding for the whole column, whose answers are not unfit one by one."""
+    count, total = column.values["options_unfit"], column.values["of"]
+    return {
+        "table": table,
+        "test": "options_fit_the_data",
+        "status": "warn",
+        "failing_rows": 1,
+        "message": f"The options of {column.name} do not fit the data: {count} of {total} answers seen are none of them.",
+    }
+
+
 def _most(columns: Misfits) -> dict[str, int]:
     return dict(sorted(columns.items(), key=lambda item: (-item[1], item[0]))[:_MAX_COLUMNS])
 
@@ -122,6 +137,8 @@ def _kinds_of(table: GeneratedTable) -> set[Kind]:
     if _points_elsewhere(table):
         kinds.add("relationships")
     kinds |= {"accepted_values" if _has_choices(column) else "values_fit" for column in table.columns if column.misfit}
+    if _options_unfit(table):
+        kinds.add("accepted_values")
     return kinds
 
 
@@ -135,6 +152,12 @@ def _points_elsewhere(table: GeneratedTable) -> bool:
 def _has_choices(column: GeneratedColumn) -> bool:
     """Whether a misfit of the column is an answer that is none of the choices: such are kept, others are NULL."""
     return bool(column.misfit and column.options) and column.type in ("text", "text[]")
+
+
+def _options_unfit(table: GeneratedTable) -> list[GeneratedColumn]:
+    """Questions whose answers are mostly none of the choices, so that single ones are not counted. Of case properties it is told
+    with the question that they are named after."""
+    return [column for column in table.columns if "options_unfit" in column.values and table.kind != "case_type"]
 
 
 def _sentence(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -6,7 +6,6 @@ Static models are assets of their own. Generated models differ from tenant to te
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from graphlib import TopologicalSorter
 from itertools import chain
@@ -31,7 +30,7 @@ from explorer_dagster.transforms.column_lineage import Lineage
 from explorer_dagster.transforms.generate import GeneratedTable
 from explorer_dagster.transforms.manifest import static_lineage, static_manifest, static_parse
 from explorer_dagster.transforms.misfits import count_misfits
-from explorer_dagster.transforms.profile import Migration
+from explorer_dagster.transforms.profile import Migration, RawProfile
 from explorer_dagster.transforms.project import TenantProject, prepare
 from explorer_dagster.transforms.refresh import refresh
 from explorer_dagster.transforms.runner import NodeResult
@@ -146,7 +145,7 @@ def _generated_spec(pipeline: Pipeline, name: str, key: dg.AssetKey) -> dg.Asset
 class _Built:
     """What a step did. `results`: of the models and tests that ran; `unchanged`: row counts of the models that had no need to;
     `findings`: by model, of the tests that did not pass when they were last run, in this step or before; `misfits`: table to
-    column to number of values that did not fit; `migrations`: columns whose type this step changed; `lineage`: of
+    column to number of values that did not fit; `migrations`: columns whose type changed since it was last told; `lineage`: of
     static models; `structure`: what the project was made from."""
 
     project: TenantProject
@@ -177,7 +176,6 @@ def _build(
     by_need: bool,
 ) -> _Built:
     """Run dbt on the selected models; `by_need`: on those among them that would come out otherwise than they are."""
-    began = datetime.now(UTC).isoformat(timespec="seconds")
     structure = _structure(session)
     project = _prepare(session, pipeline, structure)
     progress = Progress(context, per_asset=False)
@@ -209,6 +207,8 @@ def _build(
         )
         column_facts.write(connection, project.prefix, project.tables)
         column_lineage.write(connection, project.prefix, lineage, project.tables, version=project.content_hash)
+        if project.migrations:
+            RawProfile.mark_told(connection, f"{project.prefix}_staging")
         unchanged = {name: rows for name, rows in planned.rows.items() if by_need or name not in wanted}
         return _Built(
             project,
@@ -217,7 +217,7 @@ def _build(
             _findings(results, planned.findings),
             types=_column_types(connection, session),
             misfits=count_misfits(connection, project.prefix, project.tables),
-            migrations=[migration for migration in project.migrations if migration.at >= began],
+            migrations=project.migrations,
             lineage=lineage,
             structure=structure,
         )

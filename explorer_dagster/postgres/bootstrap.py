@@ -2,6 +2,7 @@
 
 | made | what for |
 | database `explorer` | tenants' schemas and schema `catalog`; hardened |
+| schema `casts` there | functions that make typed values of texts (casts.sql), for everybody |
 | database `dagster` | Dagster's own storage, apart because tenants must not reach it |
 | login `explorer_catalog` | owns schema `catalog`, runs its migrations |
 | login `explorer_service` | bridge and workers; may use what the migrations grant it, sees no tenant's tables |
@@ -45,6 +46,7 @@ from explorer_dagster.settings import Settings
 __all__ = ["Connections", "Login", "bootstrap", "embedded_from", "ensure_database", "load_connections"]
 
 CATALOG_SCHEMA = "catalog"
+_CASTS = "casts.sql"
 OLDEST_SERVER = 150000
 # Raised when this module makes something new, so that servers set up by an older version are brought up to date.
 VERSION = 2
@@ -186,11 +188,12 @@ def _owned_elsewhere(admin: Login, logins: Iterable[str]) -> DatabaseOwnedElsewh
 
 
 def _stamp(passwords: dict[str, str]) -> str:
-    """Changes with everything that a set-up server must have: this module, the hardening, the passwords.
+    """Changes with everything that a set-up server must have: this module, the hardening, the casts, the passwords.
 
     The passwords are 192 random bits each, so a hash of them gives nothing away.
     """
-    content = files(__package__).joinpath("exposed.sql").read_bytes() + repr(sorted(passwords.items())).encode()
+    made_of = b"".join(files(__package__).joinpath(name).read_bytes() for name in ("exposed.sql", _CASTS))
+    content = made_of + repr(sorted(passwords.items())).encode()
     return f"explorer setup {VERSION} {hashlib.sha256(content).hexdigest()[:32]}"
 
 
@@ -259,6 +262,8 @@ def _set_up_explorer(conn: Connection) -> HardeningReport:
         report = harden(conn)
         conn.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(
             sql.Identifier(EXPLORER_DB), sql.Identifier(CATALOG_GROUP)))  # fmt: skip
+        conn.execute("SET LOCAL client_min_messages = warning")
+        conn.execute(files(__package__).joinpath(_CASTS).read_bytes())
         schema, owner, service = (sql.Identifier(name) for name in (CATALOG_SCHEMA, CATALOG_ROLE, SERVICE_ROLE))
         conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(schema, owner))
         conn.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, service))

@@ -20,6 +20,8 @@ from explorer_dagster.settings import Settings
 
 EXPLORER_DB = "explorer"
 DAGSTER_DB = "dagster"
+# In the explorer database: the functions that make typed values of texts.
+CASTS_SCHEMA = "casts"
 CATALOG_ROLE = "explorer_catalog"
 SERVICE_ROLE = "explorer_service"
 DAGSTER_ROLE = "dagster"

@@ -192,6 +192,18 @@ class EmbeddedPostgres:
         cluster = self._cluster()
         return cluster is not None and cluster.has_data() and not cluster.processes() and not cluster.is_shut_down()
 
+    def end_session(self, pid: int) -> None:
+        """Kill one session's process that heeds no signal of the server's own. The server then ends all sessions and recovers, a
+        matter of seconds: whatever runs in it fails.
+
+        Raises:
+            PermissionError: the server runs as another account.
+        """
+        cluster = self._cluster()
+        address = cluster.running() if cluster else None
+        if cluster is not None and address is not None and pid != address.pid:
+            cluster.kill(pid)
+
     def is_running(self) -> bool:
         """Whether the server of this HOME accepts connections."""
         return self.status().running
@@ -431,6 +443,11 @@ class _Cluster:
         answer = self._program("pg_ctl", "-D", str(self.data), "-l", str(self.log), "-w", "-t", str(START_TIMEOUT_S),
                                "-o", options, "start", limited=True)  # fmt: skip
         return answer.returncode == 0
+
+    def kill(self, pid: int) -> None:
+        if pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def stop(self, patience_s: float) -> None:
         """See `EmbeddedPostgres.stop`."""

@@ -3,6 +3,7 @@
 Assets, jobs, schedules, the loader's requests and the bridge's `list_pipelines` all come from here; nothing else reads the files.
 """
 
+from explorer_dagster.registry.keys import Keys, load_keys
 from explorer_dagster.registry.loader import PipelineInvalid, load_pipeline, load_pipelines
 from explorer_dagster.registry.models import (
     Cursor,
@@ -29,6 +30,7 @@ __all__ = [
     "Discovery",
     "Example",
     "ForEach",
+    "Keys",
     "Pass",
     "PersonalData",
     "Pipeline",
@@ -39,6 +41,7 @@ __all__ = [
     "SemanticsInvalid",
     "Source",
     "Transforms",
+    "load_keys",
     "load_pipeline",
     "load_pipelines",
     "load_semantics",

@@ -80,7 +80,10 @@ class Source(_Part):
     records are asked for at first, up to `max_page_size` (default: `page_size`) where pages are small and quick. `max_windows`:
     ranges of `indexed_on` walked at a time. `rename` maps a field of the record to its column. `keys` are the typed columns
     beside the record's full JSON. `key_from`: whether the primary key is a field of the record, or a hash over the whole record
-    because none of its fields is unique. Without `cursor` each load replaces the table's content.
+    because none of its fields is unique. Without `cursor` each load replaces the table's content. `proof`: what shows that a
+    record which a whole read did not bring is gone: the API's answer to the question for it at `<endpoint><id>/` (`record`) or,
+    for many at a time, at `<endpoint>bulk-fetch/` (`bulk`, case API v2), or, where there is no such address, a second read
+    (`walks`).
     """
 
     name: Name
@@ -100,6 +103,7 @@ class Source(_Part):
     passes: tuple[Pass, ...] = (Pass(),)
     for_each: ForEach | None = None
     cursor: Cursor | None = None
+    proof: Literal["record", "bulk", "walks"] = "walks"
 
     @property
     def largest_page(self) -> int:
@@ -116,6 +120,12 @@ class Source(_Part):
             )
         if self.max_page_size is not None and self.max_page_size < self.page_size:
             raise ValueError("max_page_size is less than page_size")
+        if self.proof != "walks" and self.key_from == "content":
+            raise ValueError(
+                f"proof {self.proof} asks for a record by its key: key_from content has none that the API knows"
+            )
+        if self.proof == "bulk" and self.collection != "cases":
+            raise ValueError("proof bulk is of case API v2 (collection cases)")
         if self.for_each and self.for_each.column not in self.keys:
             raise ValueError(f"for_each.column {self.for_each.column!r} is not among keys")
         if self.for_each and self.cursor:

@@ -5,7 +5,8 @@ query or a measure can run for a tenant is the bridge's business: only there the
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.registry.loader import read_file
 from explorer_dagster.registry.models import Pipeline
-from explorer_dagster.words import fold
+from explorer_dagster.words import fold, plain, spoken
 
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 _Word = Annotated[str, StringConstraints(min_length=1, max_length=80, strip_whitespace=True)]
@@ -65,10 +66,13 @@ class Synonyms(_Part):
 
 
 class PersonalData(_Part):
-    """Which columns hold data of a person (`pii: false`: which do not). Patterns know `*` and `?`; all that are given must fit.
+    """Which columns hold data of a person (`pii: false`: which do not). All that is given must fit; the last rule that fits decides.
 
-    `label` is compared with the question's label and its translations, without case and accents, `question_type` with CommCare's
-    name of it, such as PhoneNumber. The last rule that fits decides.
+    `table`, `column`, `type`, `label` are patterns, which know `*` and `?`; `question_type` is one of CommCare's name of it, such
+    as PhoneNumber. `label` is compared with the question's label and its translations as `words.plain` gives them. `words`: one of
+    these words or phrases stands in the column's name, whose parts are words, or in a label; `unless`: and none of these does. A
+    `*` in a word stands for any letters. A rule by words speaks of what people write: it fits neither answers that are chosen from
+    a list nor yes and no.
     """
 
     table: _Pattern = "*"
@@ -76,14 +80,35 @@ class PersonalData(_Part):
     label: _Pattern | None = None
     type: _Pattern | None = None
     question_type: _Pattern | None = None
+    words: Annotated[tuple[_Word, ...], Field(max_length=200)] = ()
+    unless: Annotated[tuple[_Word, ...], Field(max_length=300)] = ()
     pii: bool = True
     why: _Text = "Personal data."
 
     @model_validator(mode="after")
     def _says_which(self) -> Self:
-        if (self.column, self.label, self.type, self.question_type) == (None,) * 4:
-            raise ValueError("one of column, label, type and question_type is needed")
+        if (self.column, self.label, self.type, self.question_type, self.words) == (None, None, None, None, ()):
+            raise ValueError("one of column, label, type, question_type and words is needed")
         return self
+
+
+_CHOSEN = frozenset({"Select", "MSelect", "Trigger"})
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A column of which it is asked whether it is personal. `labels`: plain and folded; `said`: its name and labels, as words."""
+
+    table: str
+    column: str
+    type: str
+    question_type: str
+    labels: tuple[str, ...]
+    said: tuple[tuple[str, frozenset[str]], ...]
+
+    @property
+    def is_chosen(self) -> bool:
+        return self.type == "boolean" or self.question_type in _CHOSEN
 
 
 class _Rule:
@@ -94,16 +119,42 @@ class _Rule:
         self._column, self._table, self._type = map(_matcher, (rule.column, rule.table, rule.type))
         self._question_type = _matcher(rule.question_type)
         self._label = _matcher(fold(rule.label) if rule.label else None)
+        self._words, self._unless = _Phrases(rule.words), _Phrases(rule.unless)
+        self._by_words = bool(rule.words)
 
-    def fits(self, table: str, column: str, type_: str, labels: Sequence[str], question_type: str) -> bool:
-        """`labels` are folded."""
+    def fits(self, asked: _Asked) -> bool:
         return (
-            (self._column is None or self._column(column) is not None)
-            and (self._label is None or any(map(self._label, labels)))
-            and (self._type is None or self._type(type_) is not None)
-            and (self._question_type is None or self._question_type(question_type) is not None)
-            and (self._table is None or self._table(table) is not None)
+            (self._column is None or self._column(asked.column) is not None)
+            and (self._type is None or self._type(asked.type) is not None)
+            and (self._question_type is None or self._question_type(asked.question_type) is not None)
+            and (self._table is None or self._table(asked.table) is not None)
+            and (self._label is None or any(map(self._label, asked.labels)))
+            and (not self._by_words or (not asked.is_chosen and self._words.are_in(asked.said)))
+            and not self._unless.are_in(asked.said)
         )
+
+
+class _Phrases:
+    """Words and phrases that are looked for in texts; single words, which most are, without reading the texts."""
+
+    def __init__(self, phrases: Iterable[str]) -> None:
+        parts = [_words_of_pattern(phrase) for phrase in phrases]
+        self._words = frozenset(words[0] for words in parts if len(words) == 1 and "*" not in words[0])
+        rest = [" ".join(words) for words in parts if len(words) > 1 or "*" in words[0]]
+        pattern = "|".join(re.escape(phrase).replace(r"\*", r"\S*").replace(r"\ ", " ") for phrase in rest)
+        self._phrases = re.compile(f"(?:^| )(?:{pattern})(?: |$)") if rest else None
+
+    def are_in(self, said: Iterable[tuple[str, frozenset[str]]]) -> bool:
+        """Whether one of them is in one of the texts."""
+        return any(
+            not self._words.isdisjoint(words) or (self._phrases is not None and self._phrases.search(text) is not None)
+            for text, words in said
+        )
+
+
+def _words_of_pattern(phrase: str) -> list[str]:
+    """The words of a phrase, with their `*`, which is no letter to `words`."""
+    return [part.replace("\0", "*") for part in spoken(phrase.replace("*", "\0"))]
 
 
 @lru_cache(maxsize=2000)
@@ -158,8 +209,17 @@ class Semantics(_Part):
         self, table: str, column: str, type_: str, labels: Iterable[str] = (), question_type: str | None = None
     ) -> str | None:
         """Why a column counts as personal data; None when it does not."""
-        asked = (table, column, type_, [fold(label) for label in labels], question_type or "")
-        return next((rule.why for rule in self._rules if rule.fits(*asked)), None)
+        plain_labels = tuple(dict.fromkeys(plain(label) for label in labels))
+        said = [spoken(text) for text in (column, *plain_labels)]
+        asked = _Asked(
+            table,
+            column,
+            type_,
+            question_type or "",
+            plain_labels,
+            tuple((" ".join(found), frozenset(found)) for found in said),
+        )
+        return next((rule.why for rule in self._rules if rule.fits(asked)), None)
 
     @cached_property
     def _rules(self) -> list[_Rule]:

@@ -18,7 +18,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from explorer_dagster.transforms import changes
+from explorer_dagster.transforms import changes, repeats
 from explorer_dagster.transforms.generate import GeneratedTable
 from explorer_dagster.transforms.project import TenantProject
 from explorer_dagster.transforms.runner import NodeResult
@@ -84,7 +84,10 @@ def models_of(project: TenantProject, static: Mapping[str, Any]) -> dict[str, Mo
         layer = node["fqn"][1]
         relation = (f"{project.prefix}_{layer}", node["alias"])
         raw = _raw_tables(node, static)
-        models[node["name"]] = Model(node["name"], shared.hexdigest(), relation, raw, node["config"]["materialized"])
+        own = shared.copy()
+        if "repeats" in node["config"]["meta"].get("made_from", ()):
+            own.update(repeats.digest(project.tables))
+        models[node["name"]] = Model(node["name"], own.hexdigest(), relation, raw, node["config"]["materialized"])
     for table in project.tables:
         own = shared.copy()
         own.update(table.sql.encode() + table.properties.encode())

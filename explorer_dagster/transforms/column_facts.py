@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from explorer_dagster.transforms.generate import GeneratedTable
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-# Column to {path: [...], question_type?, label?, translations?: {language: label}, options?: [{value, label, translations?}]}.
+# Column to {path: [...], question_type?, label?, translations?: {language: label}, options?: [{value, label, translations?}],
+# values?: {are, fitting, of, not?} why it is text, or {options_unfit, of, such_as} that its options are not those of the data}.
+# Of a column with the case of a block: {case_block: [...]}, the path to it; `case_id` speaks for itself.
 ColumnFacts = Mapping[str, Mapping[str, Any]]
 
 _TABLE = "explorer_columns"
@@ -63,12 +65,14 @@ def read(connection: Connection, prefix: str, tables: Sequence[str]) -> dict[str
 
 
 def _facts(table: "GeneratedTable") -> dict[str, dict[str, Any]]:
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for column in table.columns:
-        if column.path is not None:
+        if column.reads is not None and column.name != "case_id":
+            found[column.name] = {"case_block": list(column.reads[:-1])}
+        elif column.path is not None:
             options = [_filled(option.to_dict()) for option in column.options]
             facts = {"path": list(column.path), "question_type": column.question_type, "label": column.label}
-            words = {"translations": dict(column.translations), "options": options}
+            words = {"translations": dict(column.translations), "options": options, "values": column.values}
             found[column.name] = _filled({**facts, **words})
     return found
 

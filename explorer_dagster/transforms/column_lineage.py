@@ -66,6 +66,8 @@ def _origins(
         yield Origin(mart, column.document or document, column.path)
         if column.reads_attachments:
             yield Origin(mart, "attachments")
+    elif column.reads is not None:
+        yield Origin(mart, document, column.reads)
     elif column.name == "unfit_columns":
         yield Origin(mart, document)
     elif column.name in _POSITIONS and table.kind == "repeat":

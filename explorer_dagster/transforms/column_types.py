@@ -1,28 +1,33 @@
 """Which type does a column have: by what its application declares, what the column was before, and the values seen so far?
 
-Rules, in this order:
+A typed column is a promise. Rules, in this order:
 
-- A column whose question declares a type has that one. Others (case properties without a question of the same name, hidden
-  values, answers that no application describes) are typed by their values: dates and times by the first, numbers by the first
-  twenty, provided that every value fits and is written the way the database would write it ("007" is text).
-- A type once settled stays. It only ever becomes wider: an application that declares another type makes the column one that
-  holds both.
-- A value that does not fit is NULL in its column, and counted. When none of the values fit, more than one in ten of at least a
-  hundred, or more than half of at least twenty that came with the last load, the column becomes wider: whole numbers decimal
-  and dates instants where that helps, else text. Types taken from values become wider with the first value that needs it.
+- Declared. A column whose question declares a type has that one. A value fits that is mathematically such a thing (`12.0`
+  is a whole number). One that does not is NULL in its column, and counted. When none of the values fit, more than one in
+  ten of at least a hundred, or more than half of at least twenty that came with the last load, the column becomes wider:
+  whole numbers decimal and dates instants where that helps, else text. It also becomes wider when the application declares
+  another type.
+- Inferred. Others (case properties without a question of the same name, hidden values, answers that no application
+  describes) are typed by their values: dates and times by the first, numbers by the first twenty. A value fits only if the
+  typed value, printed back, is the text that came: no other number, no other code. The first that does not, whatever its
+  share, makes the column text for good. Numbers that were written differently stay different: `1.10` is no decimal here, as
+  `1.1` is, and a column has either `3.0` or `3`, not both. Of instants, printing back means an equal instant in UTC that
+  said so (`Z` or `+00:00`); of times of day, an equal clock without a zone.
 
-Which values fit is the same here and in the casts of dbt_project/macros/casts.sql.
+Which values fit is the same here and in the casts of postgres/casts.sql.
 """
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Set as AbstractSet
+from decimal import Decimal
+from typing import Literal, NamedTuple
 
 Kind = Literal["integer", "decimal", "date", "datetime", "time", "text", "choices", "geopoint"]
 """What a column holds; `choices` are several texts, `geopoint` is four numbers."""
 
 Counts = Mapping[str, int]
-"""How many values of each class (see `classify`) were seen; blank ones are not counted."""
+"""How many values of each class (see `classify`) were seen; empty ones are not counted."""
 
 KINDS: Mapping[str | None, Kind | None] = {
     "Int": "integer",
@@ -38,21 +43,23 @@ KINDS: Mapping[str | None, Kind | None] = {
     None: None,
 }
 
-_FITS: Mapping[Kind, frozenset[str]] = {
-    "integer": frozenset({"integer", "digits"}),
-    "decimal": frozenset({"integer", "digits", "decimal", "number"}),
-    "date": frozenset({"date", "midnight"}),
-    "datetime": frozenset({"date", "midnight", "datetime"}),
-    "time": frozenset({"time"}),
+FITS: Mapping[Kind, frozenset[str]] = {
+    "integer": frozenset({"integer", "point_zero", "whole"}),
+    "decimal": frozenset({"integer", "point_zero", "whole", "decimal", "number"}),
+    "date": frozenset({"date", "midnight", "midnight_utc"}),
+    "datetime": frozenset({"date", "midnight", "midnight_utc", "instant", "datetime"}),
+    "time": frozenset({"clock", "time"}),
 }
-# Values that say by themselves what they are, and how many of them it takes.
-_TYPED_BY_VALUES: tuple[tuple[Kind, frozenset[str], int], ...] = (
-    ("date", frozenset({"date"}), 1),
-    ("datetime", frozenset({"date", "midnight", "datetime"}), 1),
-    ("time", frozenset({"time"}), 1),
-    ("integer", frozenset({"integer"}), 20),
-    ("decimal", frozenset({"integer", "decimal"}), 20),
-)
+"""Classes of values that a declared type takes, which are those that its cast takes."""
+
+# Classes of values that an inferred type gives back as they came, all of either set, and how many values it takes to infer it.
+_GIVES_BACK: Mapping[Kind, tuple[tuple[frozenset[str], ...], int]] = {
+    "date": ((frozenset({"date"}),), 1),
+    "datetime": ((frozenset({"midnight_utc", "instant"}),), 1),
+    "time": ((frozenset({"clock"}),), 1),
+    "integer": ((frozenset({"integer"}),), 20),
+    "decimal": ((frozenset({"integer", "decimal"}), frozenset({"point_zero", "decimal"})), 20),
+}
 _NEXT: Mapping[Kind, Kind] = {"integer": "decimal", "date": "datetime"}
 _MANY, _MANY_OF_LATEST = 100, 20
 
@@ -61,37 +68,54 @@ _DATE = (
     r"(?!0000)(?:[0-9]{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12][0-9]|3[01])|(?:0[469]|11)-(?:0[1-9]|[12][0-9]|30)|"
     r"02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)"
 )
-_TIME = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?"
+_MINUTE = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
+# PostgreSQL keeps microseconds: what is finer must be zero to fit at all, and has no place in an inferred type.
+_CLOCK = rf"{_MINUTE}(?::[0-5][0-9](?:\.[0-9]{{1,6}})?)?"
+_TIME = rf"{_MINUTE}(?::[0-5][0-9](?:\.[0-9]{{1,6}}0{{0,3}})?)?"
 _ZONE = r"(?:Z|[+-](?:0[0-9]|1[0-4])(?::?[0-5][0-9])?)?"
 _CLASSES = re.compile(
-    rf"(?P<integer>0|-?[1-9][0-9]{{0,17}})\Z"
-    rf"|(?P<decimal>-?(?:0|[1-9][0-9]{{0,14}})\.[0-9]{{1,12}})\Z"
+    rf"(?P<integer>0|-?[1-9][0-9]{{0,18}})\Z"
+    rf"|(?P<decimal>-?(?:0|[1-9][0-9]*)\.[0-9]*[1-9])\Z"
+    rf"|(?P<point_zero>-?[1-9][0-9]*\.0|0\.0)\Z"
     rf"|(?P<date>{_DATE})\Z"
+    rf"|(?P<midnight_utc>{_DATE}[T ]00:00(?::00(?:\.0{{1,6}})?)?(?:Z|\+00:00))\Z"
+    rf"|(?P<instant>{_DATE}[T ]{_CLOCK}(?:Z|\+00:00))\Z"
+    rf"|(?P<clock>{_CLOCK})\Z"
     rf"|{_SPACE}(?:"
-    rf"(?P<digits>[+-]?[0-9]+)"
-    rf"|(?P<number>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{{1,2}})?)"
+    rf"(?P<number>[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{{1,2}})?)"
     rf"|(?P<midnight>{_DATE}(?:[T ]00:00(?::00(?:\.0{{1,9}})?)?{_ZONE})?)"
     rf"|(?P<datetime>{_DATE}[T ]{_TIME}{_ZONE})"
     rf"|(?P<time>{_TIME}{_ZONE})"
     rf"){_SPACE}\Z"
 )
-# Longer texts are no whole number, no number.
-_DIGITS_MAX, _NUMBER_MAX = 40, 100
-_STARTS = frozenset("0123456789+-. \t\n\r\f\v")
+# Longer texts are no number.
+_NUMBER_MAX = 100
+_BLANKS = " \t\n\r\f\v"
+_STARTS = frozenset("0123456789+-." + _BLANKS)
+_BIGINT = range(-(2**63), 2**63)
 
 
 def classify(value: str) -> str:
-    """The class of a value: integer, decimal and date as the database writes them; digits, number, midnight, datetime and time as
-    the casts take them; text for all else. A value of white space is `blank`."""
+    """The class of a value; an empty one is `empty`.
+
+    `integer`, `decimal` (`point_zero` where it ends so), `date`, `instant` (`midnight_utc` where it is one that may stand
+    for a date) and `clock` can be given back as they came. `whole`, `number`, `midnight`, `datetime` and `time` are such
+    things in another way of writing, as the casts take them; `space` is white space alone, `text` all else.
+    """
     if value[:1] not in _STARTS:
-        return "text" if value else "blank"
+        return "text" if value else "empty"
     found = _CLASSES.match(value)
     if found is None:
-        return "blank" if not value.strip(" \t\n\r\f\v") else "text"
+        return "text" if value.strip(_BLANKS) else "space"
     name = str(found.lastgroup)
-    if name == "digits" and not (len(value) <= _DIGITS_MAX and -(2**63) <= int(value) < 2**63):
-        name = "number"
-    return "text" if name == "number" and len(value) > _NUMBER_MAX else name
+    if name not in ("integer", "point_zero", "decimal", "number"):
+        return name
+    if len(value) > _NUMBER_MAX:
+        return "text"
+    if name == "number":
+        return "whole" if _is_whole(value) else name
+    # Of nineteen digits not all have a place in bigint.
+    return name if name == "decimal" or len(value) < 19 or _is_whole(value) else "number"
 
 
 def settle(declared: Kind | None, before: Kind | None, seen: Counts, latest: Counts) -> Kind | None:
@@ -99,22 +123,34 @@ def settle(declared: Kind | None, before: Kind | None, seen: Counts, latest: Cou
 
     `before`: what this function gave the last time. `seen`: all values; `latest`: those of the last load among them.
     """
-    kind = before or declared or _by_values(seen)
-    if before and declared:
-        kind = wider(before, declared)
-    while kind and kind in _FITS and _must_widen(kind, declared is not None, seen, latest):
+    if declared is None:
+        return _inferred(before, seen)
+    kind = wider(before, declared) if before else declared
+    seen, latest = _answered(seen), _answered(latest)
+    while kind in FITS and _must_widen(kind, seen, latest):
         kind = _step(kind, seen)
     return kind
 
 
-def _by_values(seen: Counts) -> Kind | None:
-    classes = {name for name, count in seen.items() if count}
-    if not classes:
+class Likeness(NamedTuple):
+    """What most values of a text column are: `fitting` of `total` are such; `others`: classes of those that keep it text."""
+
+    kind: Kind
+    fitting: int
+    total: int
+    others: frozenset[str]
+
+
+def likeness(seen: Counts) -> Likeness | None:
+    """What the values of a text column would be, if not for a few; None when fewer than half of them are the same."""
+    classes = {name: count for name, count in seen.items() if count}
+    total = sum(classes.values())
+    most = max(FITS, key=lambda kind: total - _lost(kind, classes))
+    fitting = total - _lost(most, classes)
+    if fitting * 2 < total or not fitting:
         return None
-    for kind, allowed, needed in _TYPED_BY_VALUES:
-        if classes <= allowed:
-            return kind if sum(seen.values()) >= needed else None
-    return "text"
+    others = frozenset(classes) - FITS[most] or frozenset(classes) - _GIVES_BACK[most][0][0]
+    return Likeness(most, fitting, total, others)
 
 
 def wider(one: Kind, other: Kind) -> Kind:
@@ -124,11 +160,37 @@ def wider(one: Kind, other: Kind) -> Kind:
     return next((wide for narrow, wide in _NEXT.items() if {one, other} == {narrow, wide}), "text")
 
 
-def _must_widen(kind: Kind, is_declared: bool, seen: Counts, latest: Counts) -> bool:
+def _is_whole(value: str) -> bool:
+    number = Decimal(value.strip(_BLANKS))
+    return number == int(number) and int(number) in _BIGINT
+
+
+def _inferred(before: Kind | None, seen: Counts) -> Kind | None:
+    classes = {name for name, count in seen.items() if count}
+    if before is not None:
+        return before if before not in _GIVES_BACK or _gives_back(before, classes) else "text"
+    if not classes:
+        return None
+    for kind, (_, needed) in _GIVES_BACK.items():
+        if _gives_back(kind, classes):
+            return kind if sum(seen.values()) >= needed else None
+    return "text"
+
+
+def _gives_back(kind: Kind, classes: AbstractSet[str]) -> bool:
+    return any(classes <= allowed for allowed in _GIVES_BACK[kind][0])
+
+
+def _answered(counts: Counts) -> Counts:
+    """Without what is white space alone: no answer to a question with a type."""
+    return {name: count for name, count in counts.items() if name != "space"}
+
+
+def _must_widen(kind: Kind, seen: Counts, latest: Counts) -> bool:
     lost, total = _lost(kind, seen), sum(seen.values())
     if lost == 0:
         return False
-    if lost == total or (not is_declared and _lost(_step(kind, seen), seen) == 0 and _step(kind, seen) != "text"):
+    if lost == total:
         return True
     share_of_all = total >= _MANY and lost * 10 > total
     return share_of_all or (sum(latest.values()) >= _MANY_OF_LATEST and _lost(kind, latest) * 2 > sum(latest.values()))
@@ -140,5 +202,5 @@ def _step(kind: Kind, seen: Counts) -> Kind:
 
 
 def _lost(kind: Kind, seen: Counts) -> int:
-    fits = _FITS.get(kind)
+    fits = FITS.get(kind)
     return 0 if fits is None else sum(count for name, count in seen.items() if name not in fits)

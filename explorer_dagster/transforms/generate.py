@@ -4,33 +4,48 @@ Gives tables as values and their dbt files as text; how those are written is `mo
 disk `project`. Text of applications enters the files only through `sql_text` and `identifiers`.
 
 Choices: a column is named by the whole path of its question, so that a new question never renames an old one; and what has a name
-keeps it when another that would like it comes along. Blank answers are NULL. A table whose rows might not fit a page of the
-database is continued in another one with the same key.
+keeps it, whatever its form or question is called meanwhile and whoever else would like it. What is derived from a question is
+derived from the union of all its definitions, and every limit is one for what is new. Blank answers are NULL. A table whose rows
+might not fit a page of the database is continued in another one with the same key.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import count as count_from
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
 from explorer_dagster.commcare.structure import Form, Option, Question, Structure
 from explorer_dagster.identifiers import identifier, short_hash, unique_identifiers
-from explorer_dagster.transforms.column_types import KINDS, Kind, wider
+from explorer_dagster.transforms.column_types import KINDS, Kind, likeness, wider
 from explorer_dagster.transforms.model_files import (
     UNFIT,
     GeneratedColumn,
     Path,
+    answer_text,
+    case_id_text,
     case_sql,
     form_sql,
     properties_file,
     repeat_sql,
     unfit_column,
 )
-from explorer_dagster.transforms.profile import ColumnMemory, RawProfile, SeenValues, TableMemory
-from explorer_dagster.transforms.sql_text import literal, quoted, text_array
+from explorer_dagster.transforms.profile import (
+    NO_ANSWER,
+    PROPERTIES_OF_HEAD,
+    ColumnMemory,
+    RawProfile,
+    SeenValues,
+    TableMemory,
+    is_asked,
+    key_of,
+    path_of,
+    repeat_source,
+)
+from explorer_dagster.transforms.sql_text import literal, quoted, shown, text_array
 
 TableKind = Literal["case_type", "form", "repeat"]
 
@@ -43,24 +58,34 @@ MAX_ROW_BYTES = 7_500
 # Multiple-select questions with more options than this get no column per option.
 MAX_OPTION_COLUMNS = 12
 _TEXT_BYTES = 24
+_USUAL_BYTES = {"numeric": 12}
+# What is not here takes up to as much as a text: so do numbers that are as long as they may be.
 _BYTES = {"bigint": 12, "double precision": 12, "timestamptz": 12, "time": 12, "date": 6, "boolean": 1}
 _MAX_DESCRIPTION = 900
+# Options are said not to fit the data when none of so many answers is one of them, or of many answers more than half is none.
+_FEW_ANSWERS, _MANY_ANSWERS = 5, 20
+_MAX_STRANGE = 3
+_OPTIONS_UNFIT = "The options of the application do not fit the data: most answers are none of them."
 _MAX_OPTIONS = 25
 
 _TYPES: Mapping[Kind, tuple[str, str]] = {
-    "integer": ("bigint", "safe_bigint"),
-    "decimal": ("double precision", "safe_double"),
-    "date": ("date", "safe_date"),
-    "datetime": ("timestamptz", "safe_timestamptz"),
-    "time": ("time", "safe_time"),
-    "choices": ("text[]", "choices"),
+    "integer": ("bigint", "casts.safe_bigint"),
+    "decimal": ("numeric", "casts.safe_numeric"),
+    "date": ("date", "casts.safe_date"),
+    "datetime": ("timestamptz", "casts.safe_timestamptz"),
+    "time": ("time", "casts.safe_time"),
+    "choices": ("text[]", "casts.choices"),
 }
+# The column that names a row of a generated table, by its kind.
+KEYS: Mapping[str, str] = {"case_type": "case_id", "form": "form_id", "repeat": "repeat_id"}
 _GEOPOINT = (("latitude", "degrees"), ("longitude", "degrees"), ("altitude", "metres"), ("accuracy", "metres"))
-_NO_ANSWER = frozenset({"Group", "Repeat", "FieldList", "SaveToCase"})
 _FILES = frozenset({"Image", "MicroImage", "Audio", "Video", "Signature", "Document"})
 _GROUP_SEPARATOR = "__"
-# Keys of columns that are derived from a question's own: its file's address, its options.
+# Keys of columns that are derived from a question's own: its file's address, its options, the parts of a place.
 _DERIVED = "\0"
+# Keys of columns with the case of a block, and where the case of the user stands in a submission: it is not what a form is about.
+_CASE = "\0case "
+_USERCASE = ("commcare_usercase", "case")
 
 _CASE_KEYS = {
     "case_id": ("text", "Identifier of the case; key of this table."),
@@ -83,22 +108,16 @@ _FORM_KEYS = {
 }
 _FORM_FACTS = (
     GeneratedColumn(
-        "case_id",
-        "text",
-        "The case that the form as a whole is about; all cases it touched are in form_cases.",
-        text="nullif(form #>> '{case,@case_id}', '')",
-    ),
-    GeneratedColumn(
         "time_start",
         "timestamptz",
         "When the user opened the form, by the clock of the device.",
-        text="""{{ safe_timestamptz("metadata ->> 'timeStart'") }}""",
+        text="casts.safe_timestamptz(metadata ->> 'timeStart')",
     ),
     GeneratedColumn(
         "time_end",
         "timestamptz",
         "When the user finished the form, by the clock of the device.",
-        text="""{{ safe_timestamptz("metadata ->> 'timeEnd'") }}""",
+        text="casts.safe_timestamptz(metadata ->> 'timeEnd')",
     ),
     GeneratedColumn(
         "duration_s",
@@ -106,9 +125,6 @@ _FORM_FACTS = (
         "Seconds from time_start to time_end; negative when the clock was set back meanwhile.",
         value="extract(epoch from time_end - time_start)::double precision",
     ),
-)
-_PROPERTIES_ELSEWHERE = frozenset(
-    {"name", "case_name", "external_id", "owner_id", "date_opened", "last_modified", "closed"}
 )
 
 
@@ -147,19 +163,45 @@ class _Field:
     def width(self) -> int:
         return sum(_width(column) for _, _, column in self.columns)
 
+    @property
+    def usual_width(self) -> int:
+        """The width with numbers of the usual length."""
+        return sum(_USUAL_BYTES.get(column.type) or _width(column) for _, _, column in self.columns)
+
 
 def generate_tables(structure: Structure, profile: RawProfile, *, taken: Collection[str]) -> list[GeneratedTable]:
     """All generated tables, sorted by name; `taken`: names of the static models. What was given (names, types, parts) is
     remembered in `profile`, so that it is given again."""
     forms = list(profile.complete(structure.forms))
-    tables = [*_case_tables(structure, profile, taken), *_form_tables(forms, profile, taken)]
+    now = _Now(structure)
+    tables = [*_case_tables(structure, profile, taken, now), *_form_tables(forms, profile, taken, now)]
     return sorted(tables, key=lambda table: table.name)
+
+
+class _Now:
+    """What the applications ask at present, and how it is told that they ask something no longer."""
+
+    def __init__(self, structure: Structure) -> None:
+        self._versions = {app.id: f"version {app.version} of " for app in structure.apps if app.version is not None}
+        self._asked = {form.xmlns: {question.path for question in form.questions} for form in structure.forms}
+        self._seen_on = f"seen on {datetime.now(UTC).date()}"
+
+    def since(self, form: Form) -> str:
+        """Empty where no application has the form: then nothing can be told of its questions."""
+        if form.xmlns not in self._asked:
+            return ""
+        return f"{self._versions.get(form.app_id, '')}application {_one_line(form.app_name)} ({self._seen_on})"
+
+    def asks(self, form: Form, path: Path) -> bool:
+        return path in self._asked.get(form.xmlns, ())
 
 
 # Case types
 
 
-def _case_tables(structure: Structure, profile: RawProfile, taken: Collection[str]) -> Iterator[GeneratedTable]:
+def _case_tables(
+    structure: Structure, profile: RawProfile, taken: Collection[str], now: _Now
+) -> Iterator[GeneratedTable]:
     properties: dict[str, set[str]] = {case_type.name: set(case_type.properties) for case_type in structure.case_types}
     for name, seen in profile.case_types.items():
         properties.setdefault(name, set()).update(seen.properties)
@@ -168,7 +210,7 @@ def _case_tables(structure: Structure, profile: RawProfile, taken: Collection[st
     asked = _questions_of_properties(profile.forms_known.values())
     memories = {name: profile.memory("case_type", name) for name in sorted(properties)}
     wishes = [(name, identifier(name, prefix="case_", max_bytes=TABLE_MAX_BYTES)) for name in memories]
-    names = _table_names(wishes, memories, taken, prefix="case_")
+    names = _table_names(wishes, memories, taken, profile.names_given(memories.values()), prefix="case_")
     used = {*taken, *names.values()}
     for name, table in names.items():
         origin = (
@@ -177,14 +219,23 @@ def _case_tables(structure: Structure, profile: RawProfile, taken: Collection[st
             else " No application describes this case type; its properties are those seen in the data."
         )
         about = f"One row per case of type {name}, open or closed.{origin}"
-        own = sorted(properties[name] - _PROPERTIES_ELSEWHERE)
+        of_data = profile.case_types.get(name)
+        given = {key.removeprefix(_DERIVED) for key in memories[name].columns if not key.startswith("@")}
+        own = (properties[name] | given) - (
+            PROPERTIES_OF_HEAD.keys() - (of_data.differing if of_data else set()) - given
+        )
         fields = [
             *_index_fields(name, profile),
-            *(_property_field(name, part, table, profile, memories[name], asked.get(name, {})) for part in own),
+            *(
+                _property_field((name, part), table, profile, memories[name], asked.get(name, {}), now)
+                for part in sorted(own)
+            ),
         ]
         keys = [GeneratedColumn(key, kind, text) for key, (kind, text) in _CASE_KEYS.items()]
         for part, part_name, columns in _parts(table, keys, 1, fields, memories[name], used, "cases.properties"):
-            indices = [column.name for column in columns if column.path and column.path[1:] == ("case_id",)]
+            pointing = [
+                column.name for column in columns if column.document and column.path and column.path[1] == "case_id"
+            ]
             yield _table(
                 part_name,
                 "case_type",
@@ -192,10 +243,10 @@ def _case_tables(structure: Structure, profile: RawProfile, taken: Collection[st
                 about if part == 1 else _continues(table, "case_id"),
                 columns,
                 case_sql(name, columns),
-                key="case_id",
+                key=KEYS["case_type"],
                 app_ids=apps.get(name, ()),
                 part=part,
-                parent=(indices, "cases", "case_id") if indices else None,
+                parent=(pointing, "cases", "case_id") if pointing else None,
             )
 
 
@@ -207,7 +258,7 @@ def _questions_of_properties(forms: Iterable[Form]) -> dict[str, dict[str, tuple
     found: dict[str, dict[str, tuple[Kind | None, Question, Form]]] = {}
     for form in forms:
         for question in form.questions:
-            if form.case_type is None or question.is_group or question.repeat or question.type in _NO_ANSWER:
+            if form.case_type is None or question.is_group or question.repeat or question.type in NO_ANSWER:
                 continue
             kind = _declared(question)
             kind = "text" if kind in ("choices", "geopoint") else kind
@@ -216,8 +267,13 @@ def _questions_of_properties(forms: Iterable[Form]) -> dict[str, dict[str, tuple
             if known is None or known[0] is None:
                 of_type[question.path[-1]] = (kind, question, form)
             elif kind is not None:
-                of_type[question.path[-1]] = (wider(known[0], kind), *known[1:])
+                of_type[question.path[-1]] = (wider(known[0], kind), _with_options(known[1], question), known[2])
     return found
+
+
+def _with_options(question: Question, other: Question) -> Question:
+    options = {option.value: option for option in (*other.options, *question.options)}
+    return replace(question, options=tuple(options.values()))
 
 
 def _index_fields(case_type: str, profile: RawProfile) -> Iterator[_Field]:
@@ -228,7 +284,7 @@ def _index_fields(case_type: str, profile: RawProfile) -> Iterator[_Field]:
             column = GeneratedColumn(
                 "",
                 "text",
-                f"{about} of the case that index {_one_line(index)} points to.",
+                f"{about} of the case that index {shown(index)} points to.",
                 (index, part),
                 label=index,
                 document="indices",
@@ -239,69 +295,88 @@ def _index_fields(case_type: str, profile: RawProfile) -> Iterator[_Field]:
 
 
 def _property_field(
-    case_type: str,
-    name: str,
+    property_of: tuple[str, str],
     table: str,
     profile: RawProfile,
     memory: TableMemory,
     asked: Mapping[str, tuple[Kind | None, Question, Form]],
+    now: _Now,
 ) -> _Field:
+    """`property_of`: case type and name of the property; `asked`: questions by the property named like them."""
+    case_type, name = property_of
+    # Keys with an @ are those of indices.
+    key = f"{_DERIVED}{name}" if name.startswith("@") else name
     declared, question, form = asked.get(name, (None, None, None))
-    seen = profile.case_types[case_type].properties.get(name) if case_type in profile.case_types else None
-    kind = profile.settle(table, memory, name, declared, seen or SeenValues())
-    about = f"Case property {_one_line(name)}."
+    kept = profile.case_types[case_type].properties.get(name) if case_type in profile.case_types else None
+    seen = kept or SeenValues()
+    kind = profile.settle(table, memory, key, declared, seen)
+    known = memory.columns[key]
+    about, misfits = f"Case property {shown(name)}.", dict[str, Any]()
+    if name in PROPERTIES_OF_HEAD:
+        about += f" It differs from {PROPERTIES_OF_HEAD[name]}, the case's own, in some cases."
     if question is not None and form is not None:
-        about = f"{about} Asked by the question of that name in {_one_line(form.title)}: {_about(question)}"
+        known.learn(question, now.since(form))
+        question = known.recall(question)
+        about += f" Asked by the question of that name in {_one_line(form.title)}: {_about(question, known)}"
+        answers = profile.forms[form.xmlns].answers if form.xmlns in profile.forms else {}
+        misfits = _options_unfit(question, answers.get(key_of(question.path), SeenValues()))
     column = GeneratedColumn(
         name="",
         type="text",
         description=about[:_MAX_DESCRIPTION],
         path=(name,),
-        label=(question.label if question else "") or name,
-        translations=dict(question.translations) if question else {},
-        options=question.options if question else (),
-        question_type=question.type if question else None,
+        label=known.label or name,
+        translations=dict(known.translations),
+        options=tuple(known.options),
+        question_type=known.types[-1] if known.types else None,
         text=f"nullif(unpacked ->> {literal(name)}, '')",
+        values=misfits or _likeness(kind, seen),
     )
-    return _Field(name, ((name, identifier(name), _typed(column, kind)),))
+    wish = f"{name}_property" if name in PROPERTIES_OF_HEAD else identifier(name)
+    return _Field(key, ((key, wish, _typed(column, kind)),))
 
 
 # Forms and repeat groups
 
 
-def _form_tables(forms: Sequence[Form], profile: RawProfile, taken: Collection[str]) -> Iterator[GeneratedTable]:
+def _form_tables(
+    forms: Sequence[Form], profile: RawProfile, taken: Collection[str], now: _Now
+) -> Iterator[GeneratedTable]:
     memories = {form.xmlns: profile.memory("form", form.xmlns) for form in forms}
-    names = _form_names(forms, memories, taken)
+    names = _form_names(forms, memories, taken, profile.names_given(memories.values()))
     used = {*taken, *names.values()}
     for form in sorted(forms, key=lambda form: form.xmlns):
         name = names[form.xmlns]
-        yield from _form_table(form, name, profile, used)
+        yield from _form_table(form, name, profile, used, now)
         repeats = _repeats(form)
-        wishes = [("/".join(path), _repeat_name(name, path)) for path in repeats]
-        kept = {"/".join(path): profile.memory("repeat", _repeat_source(form, path)) for path in repeats}
-        repeat_names = _table_names(wishes, kept, used)
+        wishes = [(key_of(path), _repeat_name(name, path)) for path in repeats]
+        kept = {key_of(path): profile.memory("repeat", repeat_source(form.xmlns, path)) for path in repeats}
+        repeat_names = _table_names(wishes, kept, used, profile.names_given(kept.values()))
         used.update(repeat_names.values())
         for path in repeats:
-            yield from _repeat_table(form, name, path, repeat_names, profile, used)
+            yield from _repeat_table(form, name, path, repeat_names, profile, used, now)
 
 
-def _form_names(forms: Sequence[Form], memories: Mapping[str, TableMemory], taken: Collection[str]) -> dict[str, str]:
-    """Table by xmlns. Forms that would share a name get their application's name too, and where that is not enough, a hash."""
+def _form_names(
+    forms: Sequence[Form], memories: Mapping[str, TableMemory], taken: Collection[str], reserved: Collection[str]
+) -> dict[str, str]:
+    """Table by xmlns, for good. Forms that would share a name get their application's name too, and where that is not enough, a
+    hash. `reserved`: names of other tables, also of those whose form is gone at present."""
     plain = {form.xmlns: identifier(form.title, prefix="form_", max_bytes=TABLE_MAX_BYTES) for form in forms}
-    kept = _kept_names(plain.items(), {xmlns: (memory.wish, memory.name) for xmlns, memory in memories.items()}, taken)
+    kept = _kept_names(plain.items(), {xmlns: memory.name for xmlns, memory in memories.items()}, taken)
     held = Counter(plain.values())
     wishes = []
     for form in forms:
         wish = plain[form.xmlns]
-        if form.xmlns not in kept and (held[wish] > 1 or wish in kept.values()):
+        if form.xmlns not in kept and (held[wish] > 1 or wish in kept.values() or wish in reserved):
             text = f"{form.app_name} {form.title}"
             wish = identifier(text, prefix="form_", max_bytes=TABLE_MAX_BYTES)
         if form.xmlns not in kept:
             wishes.append((form.xmlns, wish))
-    new = unique_identifiers(wishes, taken={*taken, *kept.values()}, max_bytes=TABLE_MAX_BYTES)
+    new = unique_identifiers(wishes, taken={*taken, *reserved, *kept.values()}, max_bytes=TABLE_MAX_BYTES)
     names = {form.xmlns: kept.get(form.xmlns) or new[form.xmlns] for form in forms}
     for xmlns, name in names.items():
-        memories[xmlns].wish, memories[xmlns].name = plain[xmlns], name
+        memories[xmlns].take(plain[xmlns], name)
     return names
 
 
@@ -314,38 +389,37 @@ def _repeat_name(form_table: str, path: Path) -> str:
     return f"{name[: TABLE_MAX_BYTES - 9].rstrip('_')}_{short_hash('/'.join((form_table, *path)))}"
 
 
-def _repeat_source(form: Form, path: Path) -> str:
-    return f"{form.xmlns} {'/'.join(path)}"
-
-
 def _repeats(form: Form) -> list[Path]:
     declared = {question.path for question in form.questions if question.type == "Repeat"}
     return sorted(declared | {question.repeat for question in form.questions if question.repeat})
 
 
-def _form_table(form: Form, name: str, profile: RawProfile, used: set[str]) -> Iterator[GeneratedTable]:
+def _form_table(form: Form, name: str, profile: RawProfile, used: set[str], now: _Now) -> Iterator[GeneratedTable]:
     memory = profile.memory("form", form.xmlns)
-    keys = [*(GeneratedColumn(key, kind, about) for key, (kind, about) in _FORM_KEYS.items()), *_FORM_FACTS]
-    fields = _answer_fields(form, None, name, profile, memory)
+    own = [GeneratedColumn(key, kind, about) for key, (kind, about) in _FORM_KEYS.items()]
+    main, *others = _case_columns(form, None, profile, memory, {column.name for column in (*own, *_FORM_FACTS)})
+    keys = [*own, main, *_FORM_FACTS, *others]
+    fields = _answer_fields(form, None, name, profile, memory, now)
+    about = f"One row per submission of the form {_form_title(form)}.{_formerly(memory)}"
     for part, part_name, columns in _parts(name, keys, 1, fields, memory, used, "forms.form"):
         yield _table(
             part_name,
             "form",
             form.xmlns,
-            f"One row per submission of the form {_form_title(form)}." if part == 1 else _continues(name, "form_id"),
+            about if part == 1 else _continues(name, "form_id"),
             columns,
             form_sql(form.xmlns, [key for key in _FORM_KEYS if part == 1 or key == "form_id"], columns),
-            key="form_id",
+            key=KEYS["form"],
             app_ids=form.app_ids,
             part=part,
         )
 
 
 def _repeat_table(
-    form: Form, form_table: str, path: Path, names: Mapping[str, str], profile: RawProfile, used: set[str]
+    form: Form, form_table: str, path: Path, names: Mapping[str, str], profile: RawProfile, used: set[str], now: _Now
 ) -> Iterator[GeneratedTable]:
-    name, source = names["/".join(path)], _repeat_source(form, path)
-    chain = [prefix for length in range(1, len(path) + 1) if "/".join(prefix := path[:length]) in names]
+    name, source = names[key_of(path)], repeat_source(form.xmlns, path)
+    chain = [prefix for length in range(1, len(path) + 1) if key_of(prefix := path[:length]) in names]
     keys = {
         "repeat_id": ("text", "Identifier of the repetition: submission and positions; key of this table."),
         **_FORM_KEYS,
@@ -353,18 +427,19 @@ def _repeat_table(
     keys["repeat_index"] = ("bigint", "Position of the repetition, from 1.")
     around, parent = "", (["form_id"], form_table, "form_id")
     if len(chain) > 1:
-        outer = names["/".join(chain[-2])]
+        outer = names[key_of(chain[-2])]
         keys["parent_index"] = ("bigint", "Position of the repetition around this one.")
         keys["parent_repeat_id"] = ("text", f"repeat_id of the repetition around this one, in {outer}.")
-        around = f" It lies in the repeat group {_one_line('/'.join(chain[-2]))} ({outer}, by parent_repeat_id)."
+        around = f" It lies in the repeat group {shown('/'.join(chain[-2]))} ({outer}, by parent_repeat_id)."
         parent = (["parent_repeat_id"], outer, "repeat_id")
     memory = profile.memory("repeat", source)
-    fields = _answer_fields(form, path, name, profile, memory)
     key_columns = [GeneratedColumn(key, kind, about) for key, (kind, about) in keys.items()]
+    key_columns += _case_columns(form, path, profile, memory, set(keys))
+    fields = _answer_fields(form, path, name, profile, memory, now)
     for part, part_name, columns in _parts(name, key_columns, 2, fields, memory, used, "forms.form"):
         about = (
-            f"One row per repetition of {_one_line('/'.join(path))} in the form {_form_title(form)};"
-            f" joins {form_table} by form_id.{around}"
+            f"One row per repetition of {shown('/'.join(path))} in the form {_form_title(form)};"
+            f" joins {form_table} by form_id.{around}{_formerly(memory)}"
         )
         yield _table(
             part_name,
@@ -373,7 +448,7 @@ def _repeat_table(
             about if part == 1 else _continues(name, "repeat_id"),
             columns,
             repeat_sql(form.xmlns, [*_FORM_KEYS], chain, columns),
-            key="repeat_id",
+            key=KEYS["repeat"],
             app_ids=form.app_ids,
             part=part,
             parent=parent if part == 1 else None,
@@ -385,61 +460,177 @@ def _form_title(form: Form) -> str:
     return f"{form.title} ({place}, xmlns {form.xmlns})"
 
 
+def _formerly(memory: TableMemory) -> str:
+    return f" It was called {memory.former[-1]} before." if memory.former else ""
+
+
+def _case_columns(
+    form: Form, repeat: Path | None, profile: RawProfile, memory: TableMemory, keys: set[str]
+) -> list[GeneratedColumn]:
+    """The cases of a row's own blocks, without those in repetitions inside it. First `case_id`: of the block at its root, else of
+    the only place where there are any; a form has that column always. Then one for each other place, by its path.
+
+    What `case_id` and the others once stood for they stand for as long as the table is there.
+    """
+    seen, around = profile.forms.get(form.xmlns), repeat or ()
+    repeats = set(_repeats(form))
+    root = (*around, "case")
+    found = {path_of(key) for key in (seen.blocks if seen else ())}
+    places = {place for place in found if _innermost(place, repeats) == repeat} | set(map(path_of, memory.cases))
+    about_the_whole = places - {_USERCASE}
+    if root not in places and len(about_the_whole) == 1 and not memory.main_case:
+        memory.main_case = key_of(next(iter(about_the_whole)))
+    main = [root] if root in places or (repeat is None and not memory.main_case) else []
+    main += [path_of(memory.main_case)] if memory.main_case else []
+    memory.cases |= {key_of(place) for place in places}
+    document = "repetition" if repeat else "form"
+    fields = []
+    for place in sorted(places - set(main[:1])):
+        wish = f"{identifier(*place[len(around) : -1], max_bytes=55)}_case_id"
+        column = GeneratedColumn(
+            "",
+            "text",
+            f"The case of the block at {shown('/'.join(place))}.",
+            reads=(*place, "@case_id"),
+            text=case_id_text(document, place[len(around) :]),
+        )
+        fields.append(_Field(key_of(place), ((f"{_CASE}{key_of(place)}", wish, column),)))
+    if main:
+        what = "form as a whole" if repeat is None else "repetition"
+        told = " or ".join(shown("/".join(place)) for place in main)
+        column = GeneratedColumn(
+            "",
+            "text",
+            f"The case that the {what} is about, of the block at {told}; all cases it touched are in form_cases.",
+            reads=(*main[0], "@case_id"),
+            text=f"coalesce({', '.join(case_id_text(document, place[len(around) :]) for place in main)})",
+        )
+        fields.insert(0, _Field(_CASE, ((_CASE, "case_id", column),)))
+    reserved = {"case_id"} if repeat is None else set()
+    names = {_CASE: "case_id"} if reserved else {}
+    names |= _column_names([each for each in fields if each.key not in names], memory, keys | reserved)
+    return [replace(column, name=names[key]) for each in fields for key, _, column in each.columns]
+
+
+def _innermost(path: Path, repeats: Collection[Path]) -> Path | None:
+    """The repeat group that `path` lies in."""
+    return next((path[:length] for length in range(len(path) - 1, 0, -1) if path[:length] in repeats), None)
+
+
 def _answer_fields(
-    form: Form, repeat: Path | None, table: str, profile: RawProfile, memory: TableMemory
+    form: Form, repeat: Path | None, table: str, profile: RawProfile, memory: TableMemory, now: _Now
 ) -> Iterator[_Field]:
     seen = profile.forms.get(form.xmlns)
     containers = {question.path[:length] for question in form.questions for length in range(1, len(question.path))}
     for question in form.questions:
-        if question.repeat == repeat and not question.is_group and question.type not in _NO_ANSWER:
-            key = "/".join(question.path)
-            values = seen.answers.get(key) if seen else None
-            kind = profile.settle(table, memory, key, _declared(question), values or SeenValues())
-            yield _answer_field(key, question, kind, repeat, is_container=question.path in containers)
+        if question.repeat == repeat and is_asked(question):
+            key = key_of(question.path)
+            values = (seen.answers.get(key) if seen else None) or SeenValues()
+            known = memory.columns.get(key, ColumnMemory())
+            kind = profile.settle(table, memory, key, _declared(question, known), values)
+            known, since = memory.columns[key], now.since(form)
+            is_current = now.asks(form, question.path)
+            known.learn(question, since if is_current else "")
+            known.left = "" if is_current or not known.types else known.left or since
+            may_be_list = question.path in containers or (seen is not None and key in seen.lists)
+            asked = known.recall(question)
+            yield _answer_field(key, asked, kind, repeat, known, values, memory, may_be_list=may_be_list)
 
 
-def _declared(question: Question) -> Kind | None:
-    return KINDS.get(question.type, "text")
+def _declared(question: Question, known: ColumnMemory | None = None) -> Kind | None:
+    kind = KINDS.get(question.type, "text")
+    # A hidden value in the place of choices may be any text.
+    return "text" if kind is None and known and "MSelect" in known.types else kind
 
 
-def _answer_field(key: str, question: Question, kind: Kind, repeat: Path | None, *, is_container: bool) -> _Field:
-    """`is_container`: in some submissions there is a group or a repeat in the place of the answer."""
+def _answer_field(
+    key: str,
+    question: Question,
+    kind: Kind,
+    repeat: Path | None,
+    known: ColumnMemory,
+    values: SeenValues,
+    memory: TableMemory,
+    *,
+    may_be_list: bool,
+) -> _Field:
+    """`question`: with all that it ever was, as are its types in `known`; `values`: those seen; `may_be_list`: a list may be in
+    the answer's place."""
     path, document = question.path[len(repeat or ()) :], "repetition" if repeat else "form"
-    place = f"{document} #> {text_array(path)}"
-    # An answer with attributes is an object that holds its text under #text.
-    inside = f"when 'object' then {document} #>> {text_array((*path, '#text'))}"
-    inside += " when 'array' then null" if is_container else ""
-    text = f"nullif(case jsonb_typeof({place}) {inside} else {document} #>> {text_array(path)} end, '')"
     column = GeneratedColumn(
         name="",
         type="text",
-        description=_about(question)[:_MAX_DESCRIPTION],
+        description=_about(question, known)[:_MAX_DESCRIPTION],
         path=question.path,
         label=question.label or None,
         translations=dict(question.translations),
         options=question.options,
         question_type=question.type,
-        text=text,
+        text=answer_text(document, path, may_be_list=may_be_list, joined=kind == "choices"),
     )
-    if kind == "geopoint":
-        return _Field(key, tuple(_place_columns(key, path, column)))
-    columns = [(key, identifier(*path), _among_options(_typed(column, kind)))]
-    if question.type in _FILES:
-        columns.append((f"{key}{_DERIVED}url", f"{identifier(*path, max_bytes=59)}_url", _url_of(column)))
-    if question.type == "MSelect" and len(question.options) <= MAX_OPTION_COLUMNS:
-        columns += [
-            (f"{key}{_DERIVED}={option.value}", identifier(*path, option.value), _option_column(column, option, kind))
-            for option in question.options
-        ]
+    misfits = _options_unfit(question, values)
+    columns: list[tuple[str, str, GeneratedColumn]] = []
+    is_place = kind == "geopoint" and key not in memory.names
+    if not is_place:
+        typed = replace(_typed(column, kind), values=misfits or _likeness(kind, values))
+        if misfits:
+            typed = replace(typed, description=f"{_OPTIONS_UNFIT} {column.description}"[:_MAX_DESCRIPTION])
+        columns.append((key, identifier(*path), typed if misfits else _watched(typed, known)))
+    if kind == "geopoint" or "Geopoint" in known.types:
+        columns += _places(key, path, column, memory, is_alone=is_place)
+    if file_type := next((known_type for known_type in reversed(known.types) if known_type in _FILES), None):
+        url = _url_of(replace(column, question_type=file_type))
+        columns.append((f"{key}{_DERIVED}url", f"{identifier(*path, max_bytes=59)}_url", url))
+    if "MSelect" in known.types:
+        is_short = len(question.options) - len(known.removed) <= MAX_OPTION_COLUMNS
+        for option in question.options:
+            option_key = f"{key}{_DERIVED}={option.value}"
+            is_offered = is_short and option.value not in known.removed
+            # Where the options do not fit the data, a column of one that nobody chose would be false for ever.
+            if option_key in memory.names or (is_offered and (not misfits or values.answers.get(option.value))):
+                chosen = _option_column(column, option, kind, known.removed.get(option.value, ""))
+                columns.append((option_key, identifier(*path, option.value), chosen))
     return _Field(key, tuple(columns))
+
+
+def _watched(column: GeneratedColumn, known: ColumnMemory) -> GeneratedColumn:
+    """The column, watched for answers that were a choice never; not where the question was once of a type without choices."""
+    if not set(known.types) <= {"Select", "MSelect"}:
+        return column
+    if column.type == "text" and column.options and len(known.types) > 1:
+        options = text_array(option.value for option in column.options)
+        return replace(column, misfit=f"not array_remove(string_to_array({{column}}, ' '), '') <@ {options}")
+    return _among_options(column)
 
 
 def _typed(column: GeneratedColumn, kind: Kind) -> GeneratedColumn:
     if kind not in _TYPES:
         return column
-    sql_type, macro = _TYPES[kind]
+    sql_type, cast = _TYPES[kind]
     lost = "" if kind == "choices" else r"{column} is null and {text} ~ '[^ \t\n\r\f\v]'"
-    return replace(column, type=sql_type, cast="{{{{ " + macro + "('{text}') }}}}", misfit=lost)
+    return replace(column, type=sql_type, cast=f"{cast}({{text}})", misfit=lost)
+
+
+def _likeness(kind: Kind, seen: SeenValues) -> dict[str, Any]:
+    """Why the column is text, as far as its values tell: what most of them are, and one that is not."""
+    found = likeness(seen.all) if kind == "text" else None
+    if found is None:
+        return {}
+    example = next((seen.examples[name] for name in sorted(found.others) if name in seen.examples), None)
+    facts: dict[str, Any] = {"are": found.kind, "fitting": found.fitting, "of": found.total}
+    return facts if example is None else facts | {"not": example}
+
+
+def _options_unfit(question: Question, seen: SeenValues) -> dict[str, Any]:
+    """Whether the question's options are not those of the data, and by how much; empty when they are, or too few answers tell."""
+    options = {option.value for option in question.options}
+    total = sum(seen.answers.values())
+    strange = {answer: count for answer, count in seen.answers.items() if answer not in options}
+    lost = sum(strange.values())
+    if not options or total < _FEW_ANSWERS or not (lost == total or (total >= _MANY_ANSWERS and lost * 2 > total)):
+        return {}
+    most = sorted((answer for answer in strange if answer), key=lambda answer: (-strange[answer], answer))
+    return {"options_unfit": lost, "of": total, "such_as": most[:_MAX_STRANGE]}
 
 
 def _among_options(column: GeneratedColumn) -> GeneratedColumn:
@@ -453,19 +644,32 @@ def _among_options(column: GeneratedColumn) -> GeneratedColumn:
 
 
 def _place_columns(key: str, path: Path, column: GeneratedColumn) -> Iterator[tuple[str, str, GeneratedColumn]]:
+    """Four numbers of one answer; where it is no place, none is taken, and the first column is named for it."""
+    lost = r"{column} is null and {text} ~ '[^ \t\n\r\f\v]'"
     for position, (part, unit) in enumerate(_GEOPOINT, start=1):
         yield (
             f"{key}/{part}",
             f"{identifier(*path, max_bytes=50)}_{part}",
             replace(
                 column,
-                type="double precision",
+                type="numeric",
                 description=f"{part.capitalize()} in {unit}. {column.description}"[:_MAX_DESCRIPTION],
-                text=f"nullif(split_part(btrim({column.text}), ' ', {position}), '')",
-                cast="{{{{ safe_double('{text}') }}}}",
-                misfit="{column} is null and {text} is not null",
+                cast=f"casts.place_part({{text}}, {position})",
+                misfit=lost if position == 1 else "",
             ),
         )
+
+
+def _places(
+    key: str, path: Path, column: GeneratedColumn, memory: TableMemory, *, is_alone: bool
+) -> Iterator[tuple[str, str, GeneratedColumn]]:
+    """The parts of a place; `is_alone`: its text has no column of its own, so that a part must tell what does not fit."""
+    for place_key, wish, part in _place_columns(key, path, replace(column, question_type="Geopoint")):
+        derived = place_key.replace(f"{key}/", f"{key}{_DERIVED}", 1)
+        # Earlier the key was one that a question may have.
+        if memory.names.get(place_key, ("",))[0] == wish:
+            memory.names[derived] = memory.names.pop(place_key)
+        yield derived, wish, part if is_alone else replace(part, misfit="")
 
 
 def _url_of(column: GeneratedColumn) -> GeneratedColumn:
@@ -480,11 +684,12 @@ def _url_of(column: GeneratedColumn) -> GeneratedColumn:
     )
 
 
-def _option_column(column: GeneratedColumn, option: Option, kind: Kind) -> GeneratedColumn:
+def _option_column(column: GeneratedColumn, option: Option, kind: Kind, removed: str) -> GeneratedColumn:
     chosen = f"{literal(option.value)} = any({{of}})"
     if kind != "choices":
         chosen = f"{literal(option.value)} = any(string_to_array({{of}}, ' '))"
-    about = f"Whether {_one_line(option.label)} ({_one_line(option.value)}) was chosen; NULL without an answer."
+    about = f"Whether {_one_line(option.label)} ({shown(option.value)}) was chosen; NULL without an answer."
+    about += f" Removed from the application since {removed}." if removed else ""
     return replace(
         column,
         type="boolean",
@@ -492,16 +697,17 @@ def _option_column(column: GeneratedColumn, option: Option, kind: Kind) -> Gener
         label=option.label,
         translations=dict(option.translations),
         options=(),
+        question_type="MSelect",
         text="",
         value=chosen,
     )
 
 
 def _asked(column: GeneratedColumn) -> str:
-    return f"{_one_line(column.label or '')} (Question {_one_line('/'.join(column.path or ()))}.)"
+    return f"{_one_line(column.label or '')} (Question {shown('/'.join(column.path or ()))}.)"
 
 
-def _about(question: Question) -> str:
+def _about(question: Question, known: ColumnMemory) -> str:
     kind = (
         "Hidden value"
         if question.type == "DataBindOnly"
@@ -510,10 +716,15 @@ def _about(question: Question) -> str:
         else "Answer"
     )
     label = f"{_one_line(question.label)} " if question.label and question.label != question.path[-1] else ""
-    listed = [f"{_one_line(option.value)} = {_one_line(option.label)}" for option in question.options[:_MAX_OPTIONS]]
+    listed = [f"{shown(option.value)} = {_one_line(option.label)}" for option in question.options[:_MAX_OPTIONS]]
     more = "; ..." if len(question.options) > _MAX_OPTIONS else ""
     choices = f" Choices: {'; '.join(listed)}{more}." if listed else ""
-    return f"{label}({kind} {_one_line('/'.join(question.path))}.){choices}"
+    gone: dict[str, list[str]] = {}
+    for value, since in list(known.removed.items())[:_MAX_OPTIONS]:
+        gone.setdefault(since, []).append(shown(value))
+    removed = "".join(f" Removed from the application since {since}: {', '.join(of)}." for since, of in gone.items())
+    left = f" No longer asked since {known.left}." if known.left else ""
+    return f"{label}({kind} {shown('/'.join(question.path))}.){left}{removed}{choices}"
 
 
 def _one_line(text: str) -> str:
@@ -523,15 +734,13 @@ def _one_line(text: str) -> str:
 # Names and parts
 
 
-def _kept_names(
-    wishes: Iterable[tuple[str, str]], before: Mapping[str, tuple[str, str]], taken: Collection[str]
-) -> dict[str, str]:
-    """The names that are given as before: to those who wish for the same as then."""
+def _kept_names(keys: Iterable[tuple[str, str]], before: Mapping[str, str], taken: Collection[str]) -> dict[str, str]:
+    """The names that are given as before, by key, whatever name the key would wish for now."""
     kept: dict[str, str] = {}
     used = set(taken)
-    for key, wish in wishes:
-        wished, name = before.get(key, ("", ""))
-        if name and wished == wish and name not in used:
+    for key, _ in keys:
+        name = before.get(key, "")
+        if name and name not in used:
             kept[key] = name
             used.add(name)
     return kept
@@ -541,32 +750,38 @@ def _table_names(
     wishes: Sequence[tuple[str, str]],
     memories: Mapping[str, TableMemory],
     taken: Collection[str],
+    reserved: Collection[str],
     *,
     prefix: str = "",
 ) -> dict[str, str]:
-    kept = _kept_names(wishes, {key: (memory.wish, memory.name) for key, memory in memories.items()}, taken)
+    """`reserved`: names of other tables, also of those whose source is gone at present."""
+    kept = _kept_names(wishes, {key: memory.name for key, memory in memories.items()}, taken)
     new = unique_identifiers(
         (pair for pair in wishes if pair[0] not in kept),
-        taken={*taken, *kept.values()},
+        taken={*taken, *reserved, *kept.values()},
         max_bytes=TABLE_MAX_BYTES,
         spelt=lambda key: prefix + key,
     )
     names = {key: kept.get(key) or new[key] for key, _ in wishes}
     for key, wish in wishes:
-        memories[key].wish, memories[key].name = wish, names[key]
+        memories[key].take(wish, names[key])
     return names
 
 
 def _column_names(fields: Sequence[_Field], memory: TableMemory, taken: Collection[str]) -> dict[str, str]:
-    """Questions choose before the columns derived from them, so that a new option never renames a question's column."""
+    """Questions choose before the columns derived from them, so that a new option never renames a question's column; and names
+    that were given once are free no more."""
     wishes = [(key, wish) for field in fields for key, wish, _ in field.columns]
-    names = _kept_names(wishes, memory.names, taken)
+    given = {key: name for key, (_, name) in memory.names.items()}
+    names = _kept_names(wishes, given, taken)
     for derived in (False, True):
         new = [(key, wish) for key, wish in wishes if key not in names and (_DERIVED in key) == derived]
         names |= unique_identifiers(
-            new, taken={*taken, *names.values()}, spelt=lambda key: key.replace("/", _GROUP_SEPARATOR)
+            new,
+            taken={*taken, *given.values(), *names.values()},
+            spelt=lambda key: key.replace("/", _GROUP_SEPARATOR),
         )
-    memory.names = {key: (wish, names[key]) for key, wish in wishes}
+    memory.names |= {key: (wish, names[key]) for key, wish in wishes}
     return names
 
 
@@ -581,9 +796,8 @@ def _parts(
 ) -> Iterator[tuple[int, str, list[GeneratedColumn]]]:
     """The table and those that continue it: part, name and columns. `joined_by`: how many of the keys the others repeat;
     `document`: where the values are as they came."""
-    fields = list(fields)
+    fields, placed = _place(list(fields), memory, sum(map(_width, keys)))
     names = _column_names(fields, memory, {UNFIT, *(key.name for key in keys)})
-    placed = _place(fields, memory, sum(map(_width, keys)))
     for part in sorted({1, *placed.values()}):
         columns = [
             _named(column, names[key], names.get(field.key, ""))
@@ -591,36 +805,56 @@ def _parts(
             if placed[field.key] == part
             for key, _, column in field.columns
         ]
-        if any(column.misfit for column in columns):
+        if part in memory.watched or any(column.misfit for column in columns):
+            memory.watched.add(part)
             columns.append(unfit_column(document))
-        name = table
-        if part > 1:
-            name = f"{table[: TABLE_MAX_BYTES - 4].rstrip('_')}__{part}"
-            if name in used:
-                name = f"{table[: TABLE_MAX_BYTES - 9].rstrip('_')}_{short_hash(f'{table}/{part}')}"
-            used.add(name)
+        name = table if part == 1 else _part_name(table, part, memory, used)
         yield part, name, [*(keys if part == 1 else keys[:joined_by]), *columns]
 
 
-def _place(fields: Sequence[_Field], memory: TableMemory, key_bytes: int) -> dict[str, int]:
-    """The part of the table that each field is in: where it was before, else the first one with room."""
-    placed: dict[str, int] = {}
-    filled: dict[int, tuple[int, int]] = {}
+def _part_name(table: str, part: int, memory: TableMemory, used: set[str]) -> str:
+    name = memory.parts.get(part) or f"{table[: TABLE_MAX_BYTES - 4].rstrip('_')}__{part}"
+    if name in used:
+        name = f"{table[: TABLE_MAX_BYTES - 9].rstrip('_')}_{short_hash(f'{table}/{part}')}"
+    used.add(name)
+    memory.parts[part] = name
+    return name
 
-    def put(field: _Field, part: int, room: float) -> bool:
-        width, count = filled.get(part, (key_bytes, 24))
-        width, count = width + field.width, count + len(field.columns)
-        if width > MAX_ROW_BYTES * room or count > MAX_COLUMNS * room:
+
+def _place(fields: Sequence[_Field], memory: TableMemory, key_bytes: int) -> tuple[list[_Field], dict[str, int]]:
+    """The part of the table that each field is in: where it was before, else the first one with room. What a field is given
+    beyond what it had is left out where its part has no room for it, if it is derived from columns that are there."""
+    placed: dict[str, int] = {}
+    filled: dict[int, tuple[int, int, int]] = {}
+
+    def put(field: _Field, part: int, room: float, *, usual: bool = False) -> bool:
+        width, usually, count = filled.get(part, (key_bytes, key_bytes, 24))
+        width, usually, count = width + field.width, usually + field.usual_width, count + len(field.columns)
+        if (usually if usual else width) > MAX_ROW_BYTES * room or count > MAX_COLUMNS * room:
             return False
-        filled[part], placed[field.key] = (width, count), part
+        filled[part], placed[field.key] = (width, usually, count), part
         return True
 
-    remembered = [(each, memory.columns.setdefault(each.key, ColumnMemory())) for each in fields]
-    # A column that became wider stays where it is as long as that is possible at all.
-    new = [(each, kept) for each, kept in remembered if not kept.part or not put(each, kept.part, 1.04)]
-    for each, kept in new:
-        kept.part = next(part for part in count_from(1) if put(each, part, 1))
-    return placed
+    fitting: dict[str, _Field] = {}
+    for each in fields:
+        part = memory.columns.setdefault(each.key, ColumnMemory()).part
+        had = _Field(each.key, tuple(column for column in each.columns if column[0] in memory.names))
+        # A column that became wider stays where it is as long as that is possible at all: numbers count as they usually are then.
+        if part and had.columns and put(had, part, 1.04, usual=True):
+            fitting[each.key] = had
+    for each in fields:
+        if (known := fitting.get(each.key)) is None or len(known.columns) == len(each.columns):
+            continue
+        more = _Field(each.key, tuple(column for column in each.columns if column not in known.columns))
+        if put(more, placed[each.key], 1.04, usual=True):
+            fitting[each.key] = each
+        elif not all(_DERIVED in key for key, *_ in more.columns):
+            del fitting[each.key]
+    for each in fields:
+        if each.key not in fitting:
+            fitting[each.key] = each
+            memory.columns[each.key].part = next(part for part in count_from(1) if put(each, part, 1))
+    return [fitting[each.key] for each in fields], placed
 
 
 def _width(column: GeneratedColumn) -> int:

@@ -11,14 +11,20 @@ import msgspec
 
 from explorer_dagster.commcare.structure import Option
 from explorer_dagster.transforms.sql_text import description as yaml_text
-from explorer_dagster.transforms.sql_text import literal, quoted, text_array, yaml_document
+from explorer_dagster.transforms.sql_text import literal, quoted, shown, text_array, yaml_document
 
 Path = tuple[str, ...]
 
 UNFIT = "unfit_columns"
+_NOT_OBJECTS = (
+    """'strict $[*] ? (@.type() == "string" && @ != "" || @.type() == "number" || @.type() == "boolean" || """
+    """@.type() == "array" && @.size() > 0)'"""
+)
+_ANSWERS = """'strict $.** ? (@.type() == "string" && @ != "" || @.type() == "number" || @.type() == "boolean")'"""
 _ABOUT_UNFIT = (
     "Columns of this row whose value did not fit: NULL here because it is no such number, date or time, or kept although it is"
-    " none of the question's choices. NULL when all fit. The value as it came is in {document}."
+    " none of the question's choices. Of a place that is none, the latitude stands for all its parts. NULL when all fit. The"
+    " value as it came is in {document}."
 )
 
 
@@ -37,11 +43,15 @@ class GeneratedColumn(msgspec.Struct, frozen=True):
     question_type: str | None = None
     document: str = ""
     """The JSON column of the mart that `path` leads through, where that is not the answers or properties."""
+    values: dict[str, Any] = {}
+    """What the values seen tell of the column, for `describe_table`; no part of the model, since it changes with each load."""
+    reads: Path | None = None
+    """Keys below the form's root to what a column holds that stands for no question, such as the id of a case."""
     reads_attachments: bool = False
     text: str = ""
     """The text value, of the row's JSON. Without it, and without `value`, the column is taken as it is."""
     cast: str = ""
-    """The typed value, with macro calls; `{text}` stands for the text value."""
+    """The typed value; `{text}` stands for the text value."""
     value: str = ""
     """The value, of the typed columns of the row."""
     misfit: str = ""
@@ -51,6 +61,32 @@ class GeneratedColumn(msgspec.Struct, frozen=True):
 def unfit_column(document: str) -> GeneratedColumn:
     """The column that tells what did not fit; `document`: where the values are as they came."""
     return GeneratedColumn(UNFIT, "text[]", _ABOUT_UNFIT.format(document=document))
+
+
+def answer_text(document: str, path: Path, *, may_be_list: bool, joined: bool) -> str:
+    """SQL for the text of the answer at `path`: of an answer with attributes, which is an object, what it holds under #text.
+
+    `may_be_list`: whether there may be a list in its place. Of that the objects are repetitions, rows of their own; the rest is
+    kept as JSON text, or `joined` by blanks as the answers to a multiple-select question are.
+    """
+    place = f"{document} #> {text_array(path)}"
+    cases = f"when 'object' then {document} #>> {text_array((*path, '#text'))}"
+    if may_be_list:
+        items = f"jsonb_path_query_array({place}, {_NOT_OBJECTS})"
+        text = f"array_to_string(array(select jsonb_array_elements_text({items})), ' ')" if joined else f"{items}::text"
+        cases += f" when 'array' then nullif({text}, '[]')"
+    return f"nullif(case jsonb_typeof({place}) {cases} else {document} #>> {text_array(path)} end, '')"
+
+
+def case_id_text(document: str, path: Path) -> str:
+    """SQL for the id of the case whose block stands at `path`: an attribute, or an element in version 1 of case blocks. Of a list
+    of blocks it is that of all of them, or NULL."""
+    block = f"{document} #> {text_array(path)}"
+    identity = "nullif(coalesce({0} ->> '@case_id', {0} ->> 'case_id'), '')"
+    one, each = identity.format(f"({block})"), identity.format("block.value")
+    rows = f"jsonb_array_elements({block}) as block (value)"
+    listed = f"select min({each}) from {rows} having count(distinct {each}) = 1"  # noqa: S608
+    return f"case jsonb_typeof({block}) when 'array' then ({listed}) else {one} end"
 
 
 def case_sql(case_type: str, columns: Sequence[GeneratedColumn]) -> str:
@@ -94,7 +130,7 @@ def properties_file(
     """The dbt properties of a model, YAML. `rows_of`: column with the case or submission that a row comes from. `parent`: columns
     that point to another table, that model, and its key."""
     # The origin of the columns stands once per model: dbt takes twice as long over `meta` of each column.
-    origin = {column.name: "/".join(column.path) for column in columns if column.path is not None}
+    origin = {column.name: shown("/".join(column.path)) for column in columns if column.path is not None}
     origin_of_row = {"rows_of": rows_of} if rows_of != key else {}
     tests: list[dict[str, Any]] = [{"primary_key": {"arguments": {"columns": [key], **origin_of_row}}}]
     counts_misfits = any(column.name == UNFIT for column in columns)
@@ -193,7 +229,8 @@ forms as (
 
 
 def _repetitions(taken: Sequence[str], chain: Sequence[Path]) -> str:
-    """One repetition arrives as an object, several as an array, none as nothing or as an object of blanks."""
+    """One repetition arrives as an object, several as an array, none as nothing or as an object of blanks. What else stands in an
+    array is an answer of what lies around it."""
     joins, document, start = [], "forms.form", 0
     for depth, path in enumerate(chain, start=1):
         value = f"{document} #> {text_array(path[start:])}"
@@ -202,7 +239,7 @@ def _repetitions(taken: Sequence[str], chain: Sequence[Path]) -> str:
             when 'array' then {value}
             when 'object' then
                 case
-                    when jsonb_path_exists({value}, 'strict $.** ? (@.type() == "string" && @ != "")')
+                    when jsonb_path_exists({value}, {_ANSWERS})
                         then jsonb_build_array({value})
                     else '[]'::jsonb
                 end
@@ -226,6 +263,7 @@ def _repetitions(taken: Sequence[str], chain: Sequence[Path]) -> str:
 {_lines(columns, indent=8)}
     from forms
 {chr(10).join(joins)}
+    where {" and ".join(f"jsonb_typeof(r{depth}.value) = 'object'" for depth in range(1, last + 1))}
 
 ),
 

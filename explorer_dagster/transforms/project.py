@@ -14,6 +14,7 @@ import psycopg
 
 from explorer_dagster.commcare.structure import CaseType, Form, Question, Structure
 from explorer_dagster.errors import ExplorerError
+from explorer_dagster.transforms import repeats
 from explorer_dagster.transforms.generate import GeneratedTable, generate_tables
 from explorer_dagster.transforms.profile import Migration, RawProfile
 from explorer_dagster.transforms.retirement import Retired, retire
@@ -38,7 +39,7 @@ class TenantProject:
     """A dbt project on disk. `tables`: what its generated models build; `retired`: generated tables of earlier builds whose
     source is gone: kept for some time, no longer refreshed. `content_hash`, `static_hash`: equal for equal files,
     all of them or those of the static project. `parsed_before`: folder with dbt's parse of the static models, where the first
-    parse starts. `migrations`: the latest columns whose type changed, oldest first, each with its time.
+    parse starts. `migrations`: columns whose type changed, as far as no run has reported it, oldest first.
     """
 
     dir: Path
@@ -78,10 +79,11 @@ def prepare(
         profile.look(connection, f"{prefix}_raw", structure.forms)
         tables = generate_tables(structure, profile, taken=taken)
         profile.write(connection, f"{prefix}_staging")
+        repeats.write(connection, f"{prefix}_staging", tables)
         current = taken | {table.name for table in tables}
         gone = retire(connection, f"{prefix}_marts", current=current, today=datetime.now(UTC).date())
     project = _lay_out(work_dir, prefix, static, tables, parsed_before)
-    return replace(project, retired=tuple(gone), migrations=tuple(profile.migrations))
+    return replace(project, retired=tuple(gone), migrations=profile.news)
 
 
 def example(dbt_project: Path, work_dir: Path, parsed_before: Path) -> TenantProject:

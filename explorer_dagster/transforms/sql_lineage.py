@@ -18,7 +18,7 @@ _MAX_EXPRESSION_CHARS = 300
 # Of a recursive query: a column's origins may be those of another that it was computed from in the step before.
 _STEPS = 3
 _RAW_SCHEMA_END = "_raw"
-_CASTS_FILE = "casts.sql"
+_CASTS_FILE = "macros/json.sql"
 # Macros have names that are words of SQL too.
 _CALL = "macro__"
 _CALLS = re.compile(rf"{_CALL}(\w+)\(\(([^()]*)\)\)")

@@ -15,6 +15,8 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
 # Characters that JSON takes as they are and YAML does not, or not as themselves.
 _NOT_OF_YAML = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Those, and what turns the direction of the text around it.
+_NOT_SHOWN = re.compile(rf"{_CONTROL.pattern}|[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def quoted(name: str) -> str:
@@ -41,6 +43,11 @@ def description(text: str) -> str:
     """`text` for a description in a properties file: dbt's Jinja gives back the text itself, on one line without control
     characters."""
     return _CONTROL.sub(" ", text).replace("{", "{{ '{' }}")
+
+
+def shown(name: str) -> str:
+    """A name of the source for people, told apart from every other: control characters, and backslashes, as escapes."""
+    return _NOT_SHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", name.replace("\\", "\\\\"))
 
 
 def yaml_document(value: Any) -> str:

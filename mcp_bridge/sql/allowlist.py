@@ -3,7 +3,8 @@
 An allow-list, because a deny-list always misses one: PostgreSQL 18 has some 3,300 built-in functions, among them ones
 that run a string as SQL (`ts_stat`, `query_to_xml`), read files, change settings, take locks shared by all tenants, or
 print any object's name. A name is listed when all its overloads compute only from their arguments (or from the clock,
-or a random source), reach no catalog, setting, file, session or lock, and are of use to somebody who analyses data.
+or a random source), reach no catalog, setting, file, session or lock, and are of use to somebody who analyses data. The
+platform's own casts are the only ones that are not built in.
 
 Names only: how they are found in a statement is the validator's business, and what a role may execute is the
 database's.
@@ -88,17 +89,17 @@ RANGES = frozenset(
     tstzmultirange
     """.split()  # noqa: SIM905
 )
-GEOMETRY = frozenset(
-    """
-    area center diagonal diameter height width radius npoints slope isclosed isopen box point circle line lseg
-    path polygon
-    """.split()  # noqa: SIM905
-)
 OTHER = frozenset(
     """
     coalesce nullif greatest least grouping num_nulls num_nonnulls enum_first enum_last enum_range pg_typeof
     pg_column_size pg_size_pretty pg_size_bytes gen_random_uuid uuidv4 uuidv7 uuid_extract_timestamp
     uuid_extract_version
+    """.split()  # noqa: SIM905
+)
+# Functions of schema `casts` (explorer_dagster/postgres/casts.sql): NULL for a text that is no such thing.
+SAFE_CASTS = frozenset(
+    """
+    safe_bigint safe_numeric safe_boolean safe_date safe_time safe_timestamptz place_part
     """.split()  # noqa: SIM905
 )
 # A type's name in front of parentheses is a cast: `date('2024-01-01')`.
@@ -120,8 +121,8 @@ FUNCTIONS = (
     | TEXT_SEARCH
     | NETWORK
     | RANGES
-    | GEOMETRY
     | OTHER
+    | SAFE_CASTS
     | CAST_CALLS
 )
 
@@ -132,8 +133,7 @@ TYPES = frozenset(
     int2 int4 int8 int integer bigint smallint float4 float8 real double numeric decimal bool boolean text
     varchar bpchar char name bytea date time timetz timestamp timestamptz interval json jsonb jsonpath uuid inet
     cidr macaddr macaddr8 bit varbit money tsvector tsquery int4range int8range numrange daterange tsrange
-    tstzrange int4multirange int8multirange nummultirange datemultirange tsmultirange tstzmultirange point line
-    lseg box path polygon circle
+    tstzrange int4multirange int8multirange nummultirange datemultirange tsmultirange tstzmultirange
     """.split()  # noqa: SIM905
 )
 
@@ -143,19 +143,25 @@ TYPE_NAME_FUNCTION = "pg_typeof"
 
 SYSTEM_COLUMNS = frozenset({"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
 
-# `x.f` means `f(x)` when x has no column f, and `x.t` the cast `x::t`, even for a scalar x: `x.regclass` prints the
-# name of object x. A parser sees a column there, so the names that do harm with one argument are refused in that place:
-# the reg* types, everything named pg_*, and the other non-immutable built-ins that can be called with one argument.
-# Exact names, for columns may start alike (`region`).
-ATTRIBUTE_PREFIXES_REFUSED = ("pg_", "binary_upgrade_")
-ATTRIBUTES_REFUSED = frozenset(
+# Those for numbers, text, dates, arrays, ranges, networks, JSON and text search; none for geometry, for object numbers, for
+# rows as bytes, and none that indexes alone use.
+OPERATORS = frozenset(
     """
-    regclass regcollation regconfig regdictionary regnamespace regoper regoperator regproc regprocedure regrole
-    regtype to_regclass to_regcollation to_regnamespace to_regoper to_regoperator to_regproc to_regprocedure
-    to_regrole to_regtype to_regtypemod aclexplode aclitemout amvalidate brin_summarize_new_values
-    current_schemas current_setting currval nextval gin_clean_pending_list fmgr_c_validator
-    fmgr_internal_validator fmgr_sql_validator plpgsql_validator lo_close lo_creat lo_create lo_get lo_import
-    lo_tell lo_tell64 lo_unlink mxid_age obj_description oidvectortypes record_out record_send
-    row_security_active setseed txid_status ts_debug ts_stat ts_token_type xml xml_is_well_formed xml_send
+    + - * / % ^ |/ ||/ @ & | # ~ << >> < > <= >= = <> != || !~ ~* !~* ~~ !~~ ~~* !~~* ^@ -> ->> #> #>> #- ? ?| ?& @? @@
+    @@@ @> <@ && -|- &< &> <<= >>= <-> !! ~>=~ ~<=~ ~>~ ~<~
     """.split()  # noqa: SIM905
 )
+
+# A configuration's name is looked up when it is given, so another name would tell which schemas there are.
+TEXT_SEARCH_CONFIGURATIONS = frozenset(
+    """
+    simple arabic armenian basque catalan danish dutch english finnish french german greek hindi hungarian indonesian irish
+    italian lithuanian nepali norwegian portuguese romanian russian serbian spanish swedish tamil turkish yiddish estonian
+    """.split()  # noqa: SIM905
+)
+# The functions that take a configuration first, and with how many arguments they surely do; `ts_headline` and the JSON
+# ones have forms with and without one.
+TEXT_SEARCH_CALLS = {
+    "to_tsvector": 2, "to_tsquery": 2, "plainto_tsquery": 2, "phraseto_tsquery": 2, "websearch_to_tsquery": 2,
+    "json_to_tsvector": 3, "jsonb_to_tsvector": 3, "ts_headline": 4,
+}  # fmt: skip

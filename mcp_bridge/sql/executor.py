@@ -1,7 +1,8 @@
 """What does a validated statement give, within fixed bounds of rows, bytes, time and memory? Runs it as the tenant's
 own read-only login.
 
-One fresh connection per query: no state outlives it, and connecting costs some 20 ms. The server sees the caller's text
+One fresh connection per query: no state outlives it, and connecting costs some 20 ms. It takes a place of the tenant's
+(`slots`) until its backend is gone. The server sees the caller's text
 twice: first alone, as `DECLARE ... CURSOR FOR <text>` over the extended protocol, which takes exactly one statement and
 only a query, and which tells columns and types; then inside a SELECT that cuts each cell to size on the server, so that
 no value of unbounded size is ever sent. Whether a statement may run at all is the validator's business.
@@ -9,17 +10,21 @@ no value of unbounded size is ever sent. Whether a statement may run at all is t
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import psycopg
 import psycopg.errors
 from psycopg import AsyncConnection, IsolationLevel
 
-from explorer_dagster.postgres.connections import Login
-from mcp_bridge.sql.failures import failure, out_of_time
+from explorer_dagster.postgres.connections import CASTS_SCHEMA, Login
+from mcp_bridge.sql.conduct import OUTLIVED, TIMED_OUT, Conduct
+from mcp_bridge.sql.failures import failure, is_full, out_of_time
+from mcp_bridge.sql.slots import Enders, Held, Slots, too_busy
 from mcp_bridge.sql.validator import ValidatedQuery
 from mcp_bridge.sql.values import JsonValue, document, reader
 
@@ -40,13 +45,15 @@ _TIMEOUTS = (
 
 @dataclass(frozen=True, slots=True)
 class QueryLimits:
-    """Bounds of one result. A cell above `max_cell_bytes` is cut to a preview; the other limits end the page."""
+    """Bounds of one result. A cell above `max_cell_bytes` is cut to a preview; the other limits end the page.
+    A call waits for its turn at most `wait_s`, which is not part of `timeout_s`."""
 
     max_rows: int = 1000
     max_bytes: int = 1_000_000
     max_cell_bytes: int = 16_384
     preview_chars: int = 500
     timeout_s: float = 15.0
+    wait_s: float = 20.0
 
     def __post_init__(self) -> None:
         if min(self.max_rows, self.max_cell_bytes, self.preview_chars) < 1 or self.timeout_s <= 0:
@@ -88,36 +95,69 @@ class _Shape(NamedTuple):
 
 class Executor:
     """Runs validated statements of one tenant, at most `max_concurrent` at a time (keep it below the role's connection
-    limit).
+    limit); the others wait for their turn.
     """
 
     def __init__(
-        self, login: Login, search_path: tuple[str, ...], limits: QueryLimits | None = None, *, max_concurrent: int = 3
+        self,
+        login: Login,
+        search_path: tuple[str, ...],
+        limits: QueryLimits | None = None,
+        *,
+        max_concurrent: int = 3,
+        conduct: Conduct | None = None,
+        enders: Enders | None = None,
     ) -> None:
-        """`login` is the tenant's read-only LOGIN role, a member of nothing; `search_path` its readable schemas."""
+        """`login` is the tenant's read-only LOGIN role, a member of nothing; `search_path` its readable schemas. The platform's
+        casts are found behind them.
+        """
         self._login = login
-        self._search_path = search_path
+        self._search_path = (*search_path, CASTS_SCHEMA)
         self._limits = limits or QueryLimits()
-        self._slots = asyncio.Semaphore(max_concurrent)
+        self._slots = Slots(max_concurrent, enders=enders)
+        self._conduct = conduct or Conduct()
 
-    async def run(self, query: ValidatedQuery, *, offset: int = 0, limits: QueryLimits | None = None) -> QueryResult:
-        """The page of `query` that begins after `offset` rows. Raises `QueryFailed`.
+    async def run(
+        self, query: ValidatedQuery, *, offset: int = 0, limits: QueryLimits | None = None, principal: str = ""
+    ) -> QueryResult:
+        """The page of `query` that begins after `offset` rows, for `principal`. Raises `QueryFailed`.
 
         Cancelling the awaiting task stops the statement on the server: by a cancel request, and where that does not
         reach it, by closing the connection, which makes the server end the backend.
         """
         limits = limits or self._limits
-        async with self._slots:
-            started = time.monotonic()
+        await self._conduct.pause(principal)
+        asked = time.monotonic()
+        await self._slots.take(limits.wait_s)
+        try:
+            connection = await self._turn(query, limits, asked + limits.wait_s)
+            held = Held.by(connection)
+        except BaseException:
+            self._slots.release()
+            raise
+        page = _Page(connection, query, offset, limits, time.monotonic())
+        try:
+            return await page.read()
+        finally:
+            if page.timed_out:
+                self._conduct.note(principal, TIMED_OUT)
+            self._slots.release_after(held, connection, partial(self._conduct.note, principal, OUTLIVED))
+
+    async def _turn(self, query: ValidatedQuery, limits: QueryLimits, deadline: float) -> AsyncConnection[Any]:
+        """A connection; while other processes hold all that the role may have, it is asked for again until `deadline`."""
+        pause_s = 0.05
+        while True:
             try:
-                connection = await asyncio.wait_for(self._connect(limits), timeout=min(10.0, limits.timeout_s))
+                return await asyncio.wait_for(self._connect(limits), timeout=min(10.0, limits.timeout_s))
             except (psycopg.Error, TimeoutError) as error:
-                raise failure(error, query.text, 0) from None
-            page = _Page(connection, query.text, offset, limits, started)
-            try:
-                return await page.read()
-            finally:
-                await asyncio.shield(_close(connection))
+                if not is_full(error):
+                    raise failure(error, query, 0) from None
+            if time.monotonic() + pause_s > deadline:
+                raise too_busy(
+                    "All connections that this tenant may have are taken, by other bridges too.", 10
+                ) from None
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries)
+            pause_s = min(pause_s * 1.6, 0.5)
 
     async def _connect(self, limits: QueryLimits) -> AsyncConnection[Any]:
         connection = await AsyncConnection.connect(
@@ -163,19 +203,21 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
-async def _close(connection: AsyncConnection[Any]) -> None:
-    with contextlib.suppress(psycopg.Error, OSError):
-        await connection.close()
-
-
 class _Page:
     """One page being read: the statement on its connection, and what has come so far."""
 
     def __init__(
-        self, connection: AsyncConnection[Any], text: str, offset: int, limits: QueryLimits, started: float
+        self,
+        connection: AsyncConnection[Any],
+        query: ValidatedQuery,
+        offset: int,
+        limits: QueryLimits,
+        started: float,
     ) -> None:
         self._connection = connection
-        self._text = text
+        self._query = query
+        self._text = query.text
+        self.timed_out = False
         self._offset = offset
         self._limits = limits
         self._started = started
@@ -204,7 +246,7 @@ class _Page:
         except _TIMEOUTS:
             return self._result_at_timeout()
         except (psycopg.Error, UnicodeError) as error:
-            raise failure(error, self._text, self._shift) from None
+            raise failure(error, self._query, self._shift) from None
         return self._result(truncated)
 
     async def _stop(self, work: asyncio.Task[Truncation | None]) -> None:
@@ -294,6 +336,7 @@ class _Page:
         return f"{preview}... [cut: the value has {int(size_bytes):,} bytes]"
 
     def _result_at_timeout(self) -> QueryResult:
+        self.timed_out = True
         if not self._rows:
             raise out_of_time(self._limits.timeout_s) from None
         return self._result("time")

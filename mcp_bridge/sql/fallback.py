@@ -15,7 +15,14 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
-from mcp_bridge.sql.allowlist import FUNCTIONS, TYPE_NAME_FUNCTION, TYPES
+from mcp_bridge.sql.allowlist import (
+    FUNCTIONS,
+    SYSTEM_COLUMNS,
+    TEXT_SEARCH_CALLS,
+    TYPE_NAME_FUNCTION,
+    TYPES,
+)
+from mcp_bridge.sql.costs import GATHERING, SUPERLINEAR
 from mcp_bridge.sql.rules import Rules
 
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
@@ -65,6 +72,16 @@ _SESSION_WORDS = frozenset(
     system_user current_user session_user user current_role current_catalog current_schema
     """.split()  # noqa: SIM905
 )
+# PostgreSQL's own words for the numbers and settings of objects: refused wherever they stand, whatever tree comes of it.
+_KEPT_NAMES = re.compile(
+    r"pg_.*|binary_upgrade_.*|lo_.*|(to_)?reg(class|collation|config|dictionary|namespace|oper|operator|proc|procedure|role|type)"
+    r"(in|out|send|recv|mod|modin|modout)?"
+)
+_KEPT_WORDS = SYSTEM_COLUMNS | {"current_setting", "set_config", "aclitem", "aclexplode", "xml"}
+# Values that gather others or grow by a number: together with functions whose work is a product, too much for one row.
+_GROWING = GATHERING | {"repeat", "lpad", "rpad", "array_fill", "format", "jsonb_pretty"}
+_MAX_CALLS = 400
+_MAX_PRODUCTS = 3
 _BEFORE_COLUMN_LIST = frozenset({"as", "with", "recursive"})
 _TYPE_SPELLINGS = frozenset(
     {
@@ -94,6 +111,7 @@ def check_statement(sql: str, rules: Rules) -> int:
         rules.reject("multiple_statements", "Exactly one statement can run.", next_step="Send one SELECT statement.")
     if not isinstance(trees[0], _QUERIES):
         rules.reject("not_a_select", "Only SELECT and VALUES can run.", next_step="Send a SELECT statement.")
+    _check_costs(sql[:end], trees[0], rules)
     for node in trees[0].walk():
         rules.count_node()
         _check_node(node, rules)
@@ -140,8 +158,10 @@ def _check_calls(sql: str, rules: Rules) -> int:
         if not quoted and word in _SESSION_WORDS:
             rules.unsupported(word, token.start)
         called = index + 1 < len(tokens) and tokens[index + 1].token_type is TokenType.L_PAREN
-        if word not in FUNCTIONS or word == TYPE_NAME_FUNCTION:
-            rules.attributes([word], token.start)
+        if (word in TEXT_SEARCH_CALLS and called) or word == TYPE_NAME_FUNCTION:
+            rules.unsupported(word, token.start)
+        if word not in FUNCTIONS and (_KEPT_NAMES.fullmatch(word) or word in _KEPT_WORDS):
+            rules.unsupported(f"The word {word}" if word in sql else "This word", token.start)
         if called and (before == "." or (word not in _BEFORE_PARENTHESIS and before not in _BEFORE_COLUMN_LIST)):
             rules.function([word] if before != "." else ["", word], token.start)
         before = word
@@ -208,6 +228,115 @@ def _check_column(node: exp.Column, rules: Rules) -> None:
         rules.unsupported("A database's name before a column")
     if len(parts) == 3:
         rules.table_reference(parts[0], ".".join(parts[:2]))
+    if len(parts) < 2:
+        return
+    columns = _columns_of_alias(parts[-2], node, rules)
+    if not isinstance(node.this, exp.Star) and parts[-1] not in columns:
+        rules.unknown_attribute(parts[-1], columns)
+
+
+def _columns_of_alias(alias: str, node: exp.Expr, rules: Rules) -> list[str]:
+    """The columns of what `alias` names in the innermost query around `node` that has it in FROM."""
+    outer = node.parent
+    while outer is not None:
+        if isinstance(outer, exp.Select):
+            found = [source for source in _sources(outer) if _source_name(source) == alias]
+            if len(found) == 1:
+                return _source_columns(found[0], rules)
+            if found:
+                rules.unsupported("A name that stands twice in FROM")
+        outer = outer.parent
+    rules.unknown_alias(alias, [])
+
+
+def _sources(select: exp.Select) -> list[exp.Expr]:
+    clause = select.args.get("from_") or select.args.get("from")
+    joins = [join.this for join in select.args.get("joins") or ()]
+    return [*([clause.this] if clause else []), *joins, *(select.args.get("laterals") or ())]
+
+
+def _source_name(source: exp.Expr) -> str:
+    alias = source.args.get("alias")
+    if isinstance(alias, exp.TableAlias) and alias.this is not None:
+        return _name(alias.this)
+    return _name(source.this) if isinstance(source, exp.Table) else ""
+
+
+def _source_columns(source: exp.Expr, rules: Rules) -> list[str]:
+    alias = source.args.get("alias")
+    named = [_name(column) for column in (alias.args.get("columns") or ())] if isinstance(alias, exp.TableAlias) else []
+    if isinstance(source, exp.Subquery):
+        return _over(_outputs(source.this, rules), named)
+    if isinstance(source, exp.Lateral) and isinstance(source.this, exp.Subquery):
+        return _over(_outputs(source.this.this, rules), named)
+    if isinstance(source, exp.Table) and isinstance(source.this, exp.Identifier):
+        name, schema = _name(source.this), _name(source.args.get("db")) or None
+        query = _cte(source, name) if schema is None else None
+        if query is not None:
+            given = [_name(column) for column in query.args["alias"].args.get("columns") or ()]
+            return _over(_over(_outputs(query.this, rules), given), named)
+        return _over(list(rules.columns_of(schema, name)), named)
+    return named  # a function: only the names that the statement gives its columns
+
+
+def _over(columns: list[str], named: list[str]) -> list[str]:
+    return named + columns[len(named) :]
+
+
+def _cte(node: exp.Expr, name: str) -> exp.CTE | None:
+    """The WITH query that `name` means at `node`, if one does."""
+    outer = node.parent
+    while outer is not None:
+        clause = outer if isinstance(outer, exp.With) else outer.args.get("with_") or outer.args.get("with")
+        if isinstance(clause, exp.With):
+            for query in clause.expressions:
+                if _name(query.args["alias"].this) == name and name in _visible_ctes(node):
+                    return query if isinstance(query, exp.CTE) else None
+        outer = outer.parent
+    return None
+
+
+def _outputs(query: exp.Expr, rules: Rules) -> list[str]:
+    """Names of a query's columns. A star and a column without a name of its own are refused here, for PostgreSQL names them."""
+    rules.count_node()
+    if isinstance(query, exp.Subquery):
+        return _outputs(query.this, rules)
+    if isinstance(query, exp.Union | exp.Except | exp.Intersect):
+        return _outputs(query.this, rules)
+    if isinstance(query, exp.Values):
+        return [f"column{number}" for number, _ in enumerate(query.expressions[0].expressions, start=1)]
+    names: list[str] = []
+    for expression in query.expressions:
+        if isinstance(expression, exp.Star):
+            names += [column for source in _sources(query) for column in _source_columns(source, rules)]  # type: ignore[arg-type]
+        elif isinstance(expression, exp.Column) and isinstance(expression.this, exp.Star):
+            names += _columns_of_alias(_name(expression.args.get("table")), expression, rules)
+        elif isinstance(expression, exp.Alias):
+            names.append(_name(expression.args.get("alias")))
+        elif isinstance(expression, exp.Column):
+            names.append(_name(expression.this))
+        else:
+            names.append("")
+    return names
+
+
+def _check_costs(sql: str, tree: exp.Expr, rules: Rules) -> None:
+    """No sizes are reckoned here: what grows, and what takes the product of its arguments' sizes, cannot be together."""
+    words = [
+        token.text.lower()
+        for token in sqlglot.tokenize(sql, read="postgres")
+        if token.token_type is not TokenType.STRING
+    ]
+    products = sum(word in SUPERLINEAR or word in ("&&", "@>", "<@", "like", "ilike") for word in words)
+    recursive = any(clause.args.get("recursive") for clause in tree.find_all(exp.With))
+    gathers_rows = any(word == "array" for word in words) and any(
+        isinstance(a, exp.Array) and a.find(exp.Select) for a in tree.find_all(exp.Array)
+    )
+    grows = recursive or gathers_rows or any(word in _GROWING for word in words)
+    replaces = sum(word in ("replace", "regexp_replace", "array_to_string", "concat_ws") for word in words)
+    calls = sum(word == "(" for word in words)
+    if (grows and products) or replaces > _MAX_PRODUCTS or (grows and calls > _MAX_CALLS // 10) or calls > _MAX_CALLS:
+        rules.too_costly()
 
 
 def _check_type(node: exp.DataType, rules: Rules) -> None:

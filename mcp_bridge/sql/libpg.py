@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 import pgparse
 
-from mcp_bridge.sql.allowlist import TYPE_NAME_FUNCTION
+from mcp_bridge.sql import hints
+from mcp_bridge.sql.allowlist import TEXT_SEARCH_CALLS, TEXT_SEARCH_CONFIGURATIONS, TYPE_NAME_FUNCTION
 from mcp_bridge.sql.rules import Rules
+from mcp_bridge.sql.scopes import Scopes
 
 _LEAVES = frozenset(
     """
@@ -94,6 +96,7 @@ def check_statement(sql: str, rules: Rules) -> int:
             "multiple_statements", "The text starts with an empty statement.", next_step="Remove the leading semicolon."
         )
     _Walk(sql, rules).run(node)
+    Scopes(sql, rules).check(node)
     length = raw.get("stmt_len", 0)
     return len(sql.encode()[:length].decode()) if length else len(sql)
 
@@ -108,7 +111,8 @@ def _parse(sql: str, rules: Rules) -> list[_Json]:
         rules.reject(
             "syntax_error",
             f"PostgreSQL cannot read the statement: {message}.",
-            next_step="Correct the statement at the position given and send it again.",
+            next_step=hints.syntax(sql, max(int(error.position) - 1, 0))
+            or "Correct the statement at the position given and send it again.",
             at=max(int(error.position) - 1, 0),
         )
     except RecursionError:
@@ -232,6 +236,28 @@ class _Walk:
                 at=self._at(visit.node),
             )
 
+        if parts[-1] in TEXT_SEARCH_CALLS:
+            self._check_text_search(parts[-1], visit.node.get("args", []), self._at(visit.node))
+
+    def _check_text_search(self, name: str, args: list[_Json], at: int | None) -> None:
+        """Where the first argument is or may be read as a configuration, it is the name of one."""
+        first = args[0].get("A_Const", {}).get("sval") if args else None
+        written = first.get("sval", "") if first is not None else None
+        if len(args) >= TEXT_SEARCH_CALLS[name]:
+            self._rules.text_search(written, at)
+        elif (
+            name == "ts_headline"
+            and len(args) == 3
+            and written is not None
+            and written not in TEXT_SEARCH_CONFIGURATIONS
+        ):
+            self._rules.reject(
+                "text_search_configuration",
+                "It is not clear whether the first argument is a configuration or the document.",
+                next_step="Cast the document to text, or write the configuration's name: 'simple', 'english'.",
+                at=at,
+            )
+
     def _check_TypeCast(self, visit: _Visit) -> None:
         if _strings(visit.node["typeName"].get("names"))[-1:] in ([name] for name in _TEXT_TYPES) and not visit.node[
             "typeName"
@@ -250,6 +276,8 @@ class _Walk:
         self._rules.type_(_strings(node.get("names")), self._at(node))
 
     def _check_A_Expr(self, visit: _Visit) -> None:
+        if "BETWEEN" in visit.node.get("kind", ""):
+            return  # words of the grammar, which no caller can choose
         self._rules.operator(_strings(visit.node.get("name")), self._at(visit.node))
 
     def _check_SortBy(self, visit: _Visit) -> None:
@@ -278,7 +306,7 @@ class _Walk:
             self._rules.table_reference(parts[0], ".".join(parts[:2]), at)
 
     def _check_A_Indirection(self, visit: _Visit) -> None:
-        self._rules.attributes(_strings(visit.node.get("indirection")), self._at(visit.node))
+        self._rules.column(_strings(visit.node.get("indirection")), self._at(visit.node))
 
     def _check_JoinExpr(self, visit: _Visit) -> None:
         for name in _strings(visit.node.get("usingClause")):

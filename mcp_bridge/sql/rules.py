@@ -4,21 +4,16 @@ Knows names and positions, no parse tree. Every refusal reads the same whether a
 the answer must not tell one from another.
 """
 
-import difflib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, NoReturn
 
-from mcp_bridge.sql.allowlist import (
-    ATTRIBUTE_PREFIXES_REFUSED,
-    ATTRIBUTES_REFUSED,
-    FUNCTIONS,
-    SYSTEM_COLUMNS,
-    TYPES,
-)
+from mcp_bridge.sql import hints
+from mcp_bridge.sql.allowlist import FUNCTIONS, OPERATORS, SYSTEM_COLUMNS, TEXT_SEARCH_CONFIGURATIONS, TYPES
 from mcp_bridge.sql.errors import QueryRejected, place
+from mcp_bridge.sql.hints import closest
 
 # Before any parser: chains of 25,000 terms overflow parsers' stacks, and a megabyte of IN list takes them seconds.
 MAX_STATEMENT_BYTES = 16 * 1024
@@ -29,6 +24,7 @@ MAX_PARENTHESES = 200
 # mark.
 _MISLEADING = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c\ufeff]")
 _CATALOG_SCHEMA = "pg_catalog"
+_OPERATOR_HINTS = {"==": "Equality is written with one sign: =.", "<=>": "Write IS NOT DISTINCT FROM."}
 _TOO_COMPLEX = "The statement is too large or nested too deeply."
 _SIMPLER = "Split it into smaller statements, or replace long chains by IN lists, arrays or joins."
 
@@ -75,7 +71,7 @@ class Rules:
 
     text: str
     schemas: frozenset[str]
-    relations: Mapping[str, Collection[str]] | frozenset[str]
+    relations: Mapping[str, Mapping[str, Sequence[str]]]
     own_types: frozenset[str]
     tables: set[str] = field(default_factory=set)
     _nodes: int = 0
@@ -98,10 +94,31 @@ class Rules:
             "unsupported_syntax", f"{what} is not supported here.", next_step="Write the query without it.", at=at
         )
 
+    def too_costly(self) -> NoReturn:
+        self.reject(
+            "too_costly",
+            "One row of the statement could keep the database busy for long without a way to stop it: very large values are "
+            "compared, searched or built.",
+            next_step="Take parts of the values first (left(x, 1000), LIMIT before string_agg or array_agg), compare rows by "
+            "joins instead of arrays, and use small numbers in repeat, lpad, rpad, array_fill and format.",
+        )
+
     def relation_names(self) -> set[str]:
-        if isinstance(self.relations, Mapping):
-            return {name for names in self.relations.values() for name in names}
-        return set(self.relations)
+        return {name for names in self.relations.values() for name in names}
+
+    def columns_of(self, schema: str | None, name: str) -> Sequence[str]:
+        """Columns of a relation that `relation` let pass, in their order."""
+        places = [schema] if schema is not None else list(self.relations)
+        return next((self.relations[place][name] for place in places if name in self.relations.get(place, ())), ())
+
+    def column_names(self) -> frozenset[str]:
+        """Columns of the relations that the statement reads."""
+        return frozenset(
+            column
+            for names in self.relations.values()
+            for table in self.tables & names.keys()
+            for column in names[table]
+        )
 
     def relation(self, schema: str | None, name: str, visible_ctes: Collection[str], at: int | None = None) -> None:
         """A name in FROM: a visible CTE, or one of the tenant's relations; the latter is noted in `tables`."""
@@ -109,11 +126,7 @@ class Rules:
             return
         if schema is not None and schema not in self.schemas:
             self._unknown_relation(f"{schema}.{name}", name, at)
-        known: Collection[str]
-        if isinstance(self.relations, Mapping):
-            known = self.relations.get(schema, ()) if schema is not None else self.relation_names()
-        else:
-            known = self.relations
+        known: Collection[str] = self.relations.get(schema, ()) if schema is not None else self.relation_names()
         # An unqualified pg_* name is looked up in pg_catalog first, whatever the search path says.
         if name not in known or (schema is None and name.startswith("pg_")):
             self._unknown_relation(name if schema is None else f"{schema}.{name}", name, at)
@@ -121,7 +134,7 @@ class Rules:
 
     def _unknown_relation(self, shown: str, name: str, at: int | None) -> NoReturn:
         likely = closest(name, self.relation_names())
-        hint = f"Did you mean {', '.join(likely)}?" if likely else "List the tables of this tenant to see their names."
+        hint = hints.relation(name, likely)
         what = self._typed(shown, "There is no table or view {}.", "The table or view does not exist.")
         self.reject("unknown_relation", what, next_step=hint, at=at, did_you_mean=likely)
 
@@ -141,14 +154,13 @@ class Rules:
         if len(names) == 1 and names[0] in FUNCTIONS:
             return
         shown = ".".join(parts)
-        likely = closest(names[-1] if names else "", FUNCTIONS)
+        # A name behind a schema is no misspelling of one of PostgreSQL's own.
+        likely = closest(names[0], FUNCTIONS) if len(names) == 1 else []
         self.reject(
             "function_not_allowed",
             self._typed(shown, "The function {} cannot be used", "The function cannot be used")
             + ": it is unknown, or not one that only computes from its arguments.",
-            next_step=f"Did you mean {', '.join(likely)}?"
-            if likely
-            else "Use the built-in functions for numbers, text, dates, arrays and JSON.",
+            next_step=hints.function(names[-1] if len(names) == 1 else "", likely),
             at=at,
             did_you_mean=likely,
         )
@@ -168,11 +180,31 @@ class Rules:
         )
 
     def operator(self, parts: list[str], at: int | None = None) -> None:
-        if len(_without_catalog(parts)) != 1:
+        names = _without_catalog(parts)
+        if len(names) != 1:
             self.reject(
                 "operator_not_allowed",
                 "Operators of other schemas cannot be used.",
                 next_step="Write the plain operator.",
+                at=at,
+            )
+        if names[0] not in OPERATORS:
+            self.reject(
+                "operator_not_allowed",
+                self._typed(names[0], "The operator {} cannot be used.", "This operator cannot be used."),
+                next_step=_OPERATOR_HINTS.get(
+                    names[0], "Use the operators for numbers, text, dates, arrays, ranges and JSON."
+                ),
+                at=at,
+            )
+
+    def text_search(self, configuration: str | None, at: int | None = None) -> None:
+        """The configuration that a text search function names: only those of PostgreSQL itself, and only written out."""
+        if configuration is None or configuration.removeprefix(f"{_CATALOG_SCHEMA}.") not in TEXT_SEARCH_CONFIGURATIONS:
+            self.reject(
+                "text_search_configuration",
+                "The text search configuration must be one of PostgreSQL's own, written as a string.",
+                next_step="Write 'simple' or a language such as 'english' as the first argument.",
                 at=at,
             )
 
@@ -195,32 +227,44 @@ class Rules:
                     next_step="Use the table's own key columns.",
                     at=at,
                 )
-        if len(parts) > 1:
-            self.attributes(parts[1:], at)
 
     def table_reference(self, schema: str, shown: str, at: int | None = None) -> None:
         """The schema of a three-part column reference."""
         if schema not in self.schemas:
             self._unknown_relation(shown, shown.rpartition(".")[2], at)
 
-    def attributes(self, names: Iterable[str], at: int | None = None) -> None:
-        """What follows a dot. PostgreSQL also reads it as a function or cast applied to what precedes the dot."""
-        for name in names:
-            if name in SYSTEM_COLUMNS:
-                self.column([name], at)
-            if name in ATTRIBUTES_REFUSED or name.startswith(ATTRIBUTE_PREFIXES_REFUSED):
-                self.reject(
-                    "function_not_allowed",
-                    f'".{name}" cannot be used: behind a dot it would be read as a function.',
-                    next_step="If it is a column, write it without the table's name, or rename it in a subquery's column list.",
-                    at=at,
-                )
+    def unknown_alias(self, name: str, in_sight: list[str], at: int | None = None) -> NoReturn:
+        """What stands before a dot and is no table or alias of the statement."""
+        likely = closest(name, in_sight)
+        hint = f"Did you mean {', '.join(likely)}?" if likely else ""
+        names = f"In FROM there are: {', '.join(in_sight[:10])}." if in_sight else "The statement has no FROM there."
+        self.reject(
+            "unknown_relation",
+            self._typed(name, "There is no table or alias {} in FROM.", "What stands before the dot is not in FROM."),
+            next_step=hint or names,
+            at=at,
+            did_you_mean=likely,
+        )
+
+    def unknown_attribute(self, name: str, columns: Collection[str], at: int | None = None) -> NoReturn:
+        """What stands behind a dot and is no column. PostgreSQL would read it as a function or a cast of what is before."""
+        likely = closest(name, columns)
+        shown = ", ".join(list(dict.fromkeys(columns))[:20])
+        self.reject(
+            "unknown_column",
+            self._typed(
+                name, "{} is no column of what stands before the dot", "What stands behind the dot is no column"
+            )
+            + ": only columns, the statement's own aliases and fields f1, f2, ... of rows can stand there.",
+            next_step=f"Did you mean {', '.join(likely)}?"
+            if likely
+            else f"The columns there are: {shown}."
+            if shown
+            else "Write functions and casts as f(x) and x::type, not behind a dot.",
+            at=at,
+            did_you_mean=likely,
+        )
 
 
 def _without_catalog(parts: list[str]) -> list[str]:
     return parts[1:] if len(parts) == 2 and parts[0] == _CATALOG_SCHEMA else parts
-
-
-def closest(name: str, names: Collection[str]) -> list[str]:
-    """At most three likely spellings among `names`, best first."""
-    return difflib.get_close_matches(name.lower(), sorted(names), n=3, cutoff=0.6)

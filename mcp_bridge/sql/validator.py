@@ -7,7 +7,7 @@ rules. The choice is made at import and logged. What is executed is the caller's
 
 import importlib.util
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mcp_bridge.sql.rules import Rules, check_text
@@ -33,26 +33,29 @@ class ValidatedQuery:
     """A statement that may run, and the tenant's relations that it reads.
 
     `text` is the caller's text up to the end of its one statement (without a closing semicolon and what follows it), so
-    a character position in it is a position in what the caller sent. `tables` are bare names, CTEs left out.
+    a character position in it is a position in what the caller sent. `tables` are bare names, CTEs left out; `columns` are
+    those of these tables: names that an error may repeat.
     """
 
     text: str
     tables: frozenset[str]
+    columns: frozenset[str] = frozenset()
 
 
 def validate(
     sql: str,
     *,
     schemas: frozenset[str],
-    relations: Mapping[str, Collection[str]] | frozenset[str],
+    relations: Mapping[str, Mapping[str, Sequence[str]]],
     own_types: frozenset[str] = frozenset(),
 ) -> ValidatedQuery:
     """Check `sql` against the tenant's names and the allow-lists.
 
-    `relations` are the readable tables and views: a set of names, or names by schema. `own_types` are the tenant's own
-    types (enums), bare names. Raises `QueryRejected`, and nothing else whatever the text.
+    `relations` are the readable tables and views by schema, in the order in which unqualified names are looked up, each with
+    its columns in their order. `own_types` are the tenant's own types (enums), bare names. Raises `QueryRejected`, and
+    nothing else whatever the text.
     """
     check_text(sql)
     rules = Rules(sql, schemas, relations, own_types)
     end = check_statement(sql, rules)
-    return ValidatedQuery(sql[:end], frozenset(rules.tables))
+    return ValidatedQuery(sql[:end], frozenset(rules.tables), rules.column_names())

@@ -1,6 +1,7 @@
 """The tool that tells where a table or a column comes from, and what is made from it."""
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from anyio import to_thread
@@ -12,14 +13,15 @@ from explorer_dagster.transforms import column_lineage
 from explorer_dagster.transforms.column_lineage import Lineage
 from mcp_bridge.column_lineage import Resources, made_from, origin_of, question_of, resources_of, used_by
 from mcp_bridge.dagster_client import AssetState
-from mcp_bridge.envelope import Answer, age_s, iso, unknown_name, without_nulls
+from mcp_bridge.envelope import Answer, age_s, fit, iso, shrunk, unknown_name, without_nulls
 from mcp_bridge.relations import Column, columns_of, loader_connection
 from mcp_bridge.runs import asset_name
 from mcp_bridge.tables import TableFacts, TenantTables, tenant_tables, upstream
 from mcp_bridge.tool import Call, TenantArguments, Tool
 from mcp_bridge.tools.tables import UnknownTable
 
-_MAX_ASSETS = 60
+# Tokens: the assets on one side, the chain above a column, the columns below it, the column's words, the table's origin.
+_ASSETS_TOKENS, _ABOVE_TOKENS, _BELOW_TOKENS, _COLUMN_TOKENS, _ORIGIN_TOKENS = 1_200, 1_800, 1_500, 900, 700
 
 
 class UnknownColumn(ExplorerError):
@@ -54,10 +56,12 @@ async def get_lineage(call: Call, args: GetLineage) -> Answer:
     data["origin"] = (
         {"resources": loaded} if loaded and facts.source is None else origin_of(facts.kind, facts.source, structure)
     )
+    data["origin"] = shrunk(data["origin"], _ORIGIN_TOKENS)
     if args.column is not None:
         column = _column(columns, facts, args.column)
         data["column"] = {"name": column.name, "type": column.type, "description": column.comment}
         data["column"] |= question_of(lineage.get(name, {}).get(column.name), facts.source, column.facts, structure)
+        data["column"] = shrunk(data["column"], _COLUMN_TOKENS)
         data["column"] |= _traced(lineage, resources, column, args.direction)
     warnings = list(known.warnings)
     if data["upstream"] == "unknown" or data["downstream"] == "unknown":
@@ -73,9 +77,15 @@ def _assets(known: TenantTables, facts: TableFacts, direction: str) -> dict[str,
     below = _downstream(known.assets, asset) if direction != "upstream" else []
     return {
         "asset": asset_name(asset.key),
-        "upstream": [_asset_row(state) for state in above[:_MAX_ASSETS]],
-        "downstream": [_asset_row(state) for state in below[:_MAX_ASSETS]],
+        "upstream": _listed(map(_asset_row, above), len(above), _ASSETS_TOKENS, "more_assets"),
+        "downstream": _listed(map(_asset_row, below), len(below), _ASSETS_TOKENS, "more_assets"),
     }
+
+
+def _listed(rows: Iterable[dict[str, Any]], count: int, room: int, more: str) -> list[dict[str, Any]]:
+    """As many of the rows as there is room for; the last tells how many there are beyond."""
+    shown = fit(rows, room) if count else []
+    return shown + ([{more: count - len(shown)}] if len(shown) < count else [])
 
 
 def _downstream(assets: dict[tuple[str, ...], AssetState], asset: AssetState) -> list[AssetState]:
@@ -121,13 +131,14 @@ def _traced(lineage: Lineage, resources: Resources, column: Column, direction: s
     traced: dict[str, Any] = {}
     if direction != "downstream":
         origins = made_from(lineage, resources, column.table, column.name)
-        traced["made_from"] = "unknown" if origins is None else origins
+        traced["made_from"] = "unknown" if origins is None else shrunk(origins, _ABOVE_TOKENS)
         if origins == [] and column.table not in resources:
             traced["note"] = "Computed from no other column: a constant, or a count of rows."
         if column.table in resources:
             traced |= {"made_from": [], "resource": resources[column.table]}
     if direction != "upstream":
-        traced["used_by"] = used_by(lineage, column.table, column.name) if lineage else "unknown"
+        below = used_by(lineage, column.table, column.name)
+        traced["used_by"] = _listed(below, len(below), _BELOW_TOKENS, "more_tables") if lineage else "unknown"
     return traced
 
 

@@ -7,13 +7,25 @@ from typing import Any
 from pydantic import Field
 
 from explorer_dagster.catalog import Scope, Tenant
+from explorer_dagster.errors import ExplorerError
 from explorer_dagster.settings import Settings
-from mcp_bridge.envelope import MAX_ANSWER_CHARS, Answer, fit
-from mcp_bridge.query_path import CONCISE_BYTES, UNTRUSTED, check, execute
+from mcp_bridge.envelope import Answer, compact_json, fit, room_left, weight
+from mcp_bridge.query_path import CONCISE_BYTES, check, execute
 from mcp_bridge.relations import LiveTables, sql_type
 from mcp_bridge.sql import PageBinding, QueryLimits, QueryResult
 from mcp_bridge.tables import TenantTables, table_warnings, tenant_tables
 from mcp_bridge.tool import Call, ResponseFormat, TenantArguments, Tool
+
+# The cursor and the words on it.
+_PAGING_TOKENS = 350
+_SOURCES_TOKENS = 2_000
+_CELL_CHARS = (1_000, 300, 100, 30, 10)
+
+
+class ResultTooWide(ExplorerError):
+    """A single row does not fit the answer that was asked for."""
+
+    code = "result_too_wide"
 
 
 class Query(TenantArguments):
@@ -37,20 +49,53 @@ async def query(call: Call, args: Query) -> Answer:
     live = known.live
     statement = check(live, args.sql)
     binding = _binding(call, tenant, live, args.sql)
-    offset = call.bridge.cursors.offset(args.cursor, binding) if args.cursor else 0
+    offset = call.bridge.cursors.offset(args.cursor, binding) if args.cursor is not None else 0
     result = await execute(call.bridge, tenant, live, statement, _limits(call.bridge.settings, args), offset)
     call.audit |= {"tables": sorted(statement.tables), "rows": result.row_count}
-    page = _page(result, MAX_ANSWER_CHARS - 4_000 if args.response_format == "concise" else None)
+    tables, concise = sorted(statement.tables), args.response_format == "concise"
+    page = _page(result, _answer(known, tables, replace(result, rows=[]), None)) if concise else result
     cursor = call.bridge.cursors.issue(binding, page.next_offset) if page.next_offset is not None else None
-    return _answer(known, sorted(statement.tables), page, cursor)
+    answer = _answer(known, tables, page, cursor)
+    answer.bounded = concise
+    return answer
 
 
-def _page(result: QueryResult, max_chars: int | None) -> QueryResult:
-    """The result less the rows that do not fit: written as JSON, control characters take six times their bytes."""
-    rows = result.rows if max_chars is None else fit(result.rows, max_chars)
-    if len(rows) == len(result.rows):
+def _page(result: QueryResult, without_rows: Answer) -> QueryResult:
+    """The result less the rows that an answer has no room for, beside what else is in it.
+
+    Raises:
+        ResultTooWide: the names of the columns, or one row with its cells cut, have no room.
+    """
+    room = room_left(without_rows.data, without_rows.warnings) - _PAGING_TOKENS
+    rows, cut = result.rows, 0
+    if rows and weight(rows[0]) >= room:
+        rows, cut = _with_short_cells(rows, room)
+    if room < 0 or (rows and weight(rows[0]) >= room):
+        raise ResultTooWide(
+            f"A row of {len(result.columns)} columns is too much for one answer.",
+            next_step="Select the columns that you need, or ask with response_format=detailed.",
+            details={"columns": len(result.columns)},
+        )
+    fitting = fit(rows, room)
+    result = replace(result, rows=fitting, cells_truncated=result.cells_truncated + cut)
+    if len(fitting) == len(rows):
         return result
-    return replace(result, rows=rows, row_count=len(rows), truncated="bytes")
+    return replace(result, row_count=len(fitting), truncated="bytes")
+
+
+def _with_short_cells(rows: list[list[Any]], room: int) -> tuple[list[list[Any]], int]:
+    """The first row alone, its longest cells cut, and how many were."""
+    first = rows[0]
+    for chars in _CELL_CHARS:
+        cells = [_cut(cell, chars) for cell in first]
+        if weight(cells) < room:
+            break
+    return [cells, *rows[1:]], sum(1 for cell, whole in zip(cells, first, strict=True) if cell != whole)
+
+
+def _cut(cell: Any, chars: int) -> Any:
+    text = cell if isinstance(cell, str) else compact_json(cell)
+    return cell if len(text) <= chars else f"{text[:chars]}..."
 
 
 def _binding(call: Call, tenant: Tenant, live: LiveTables, sql: str) -> PageBinding:
@@ -68,6 +113,7 @@ def _limits(settings: Settings, args: Query) -> QueryLimits:
         max_bytes=max_bytes,
         max_cell_bytes=min(settings.query_max_cell_bytes, max_bytes),
         timeout_s=settings.query_timeout_s,
+        wait_s=settings.query_wait_s,
     )
 
 
@@ -79,8 +125,7 @@ def _answer(known: TenantTables, tables: list[str], result: QueryResult, cursor:
         "row_count": result.row_count,
         "truncated": result.truncated is not None,
         "next_cursor": cursor,
-        "sources": [facts.source_row() for facts in read],
-        "note": UNTRUSTED,
+        "sources": fit((facts.source_row() for facts in read), _SOURCES_TOKENS) if read else [],
     }
     warnings = known.warnings + table_warnings(read)
     if result.truncated is not None:

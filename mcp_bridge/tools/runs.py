@@ -23,12 +23,26 @@ from mcp_bridge.dagster_client import (
     RunStatus,
     UnknownRun,
 )
-from mcp_bridge.envelope import Answer, InvalidArgument, did_you_mean, iso, page_after, unknown_name
+from mcp_bridge.envelope import (
+    Answer,
+    InvalidArgument,
+    cursor_at,
+    did_you_mean,
+    fit,
+    iso,
+    page_after,
+    place_of,
+    room_left,
+    unknown_name,
+)
+from mcp_bridge.freshness import ScheduleState
 from mcp_bridge.runs import Narrator, asset_name, run_row, run_summary
 from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
 
 _HEARTBEAT_S = 10.0
 _MAX_WAIT_S = 45
+# The cursor, and what stands around a list.
+_PAGING_TOKENS = 250
 # Of failed runs in a list: so many say why, in so many characters, if Dagster tells within that time.
 _MAX_CAUSES = 10
 _MAX_CAUSE_CHARS = 300
@@ -43,7 +57,7 @@ class UnknownPipeline(ExplorerError):
 
 class ListPipelines(Arguments):
     limit: int = Field(20, ge=1, le=50, description="Pipelines per page.")
-    cursor: str | None = Field(None, max_length=200, description="next_cursor of the page before.")
+    cursor: str | None = Field(None, max_length=400, description="next_cursor of the page before.")
 
 
 class RunMaterialization(TenantArguments):
@@ -87,22 +101,32 @@ class CancelMaterialization(RunArguments):
 
 
 async def list_pipelines(call: Call, args: ListPipelines) -> Answer:
-    page, cursor = page_after(
-        sorted(call.bridge.pipelines.values(), key=lambda p: p.name), args.cursor, args.limit, lambda p: p.name
+    after = place_of(args.cursor, "list_pipelines")
+    listed = sorted(call.bridge.pipelines.values(), key=lambda p: p.name)
+    page, more = page_after(listed, after, args.limit, lambda p: p.name)
+    schedules = call.bridge.freshness
+    rows = [_pipeline_row(p, await schedules.schedule(p), await schedules.full_refresh(p)) for p in page]
+    unknown = any(
+        schedule and schedule["status"] == "unknown" for row in rows for schedule in row["schedules"].values()
     )
-    return Answer(
-        {"pipelines": [_pipeline_row(p) for p in page], "total": len(call.bridge.pipelines), "next_cursor": cursor}
-    )
+    warnings = ["Dagster does not answer: whether the schedules run is unknown."] if unknown else []
+    shown = fit(rows, room_left({}, warnings) - _PAGING_TOKENS)
+    cursor = cursor_at(shown[-1]["name"], "list_pipelines") if more or len(shown) < len(page) else None
+    return Answer({"pipelines": shown, "total": len(listed), "next_cursor": cursor}, warnings)
 
 
-def _pipeline_row(pipeline: Pipeline) -> dict[str, Any]:
-    schedule = pipeline.schedule
+def _pipeline_row(
+    pipeline: Pipeline, schedule: ScheduleState | None, full_refresh: ScheduleState | None
+) -> dict[str, Any]:
     return {
         "name": pipeline.name,
         "title": pipeline.title,
         "description": pipeline.description,
         "provider": pipeline.provider,
-        "schedule": f"{schedule.cron} {schedule.timezone}" if schedule else None,
+        "schedules": {
+            "sync": schedule.row() if schedule else None,
+            "full_refresh": full_refresh.row() if full_refresh else None,
+        },
         "discovery": [f"{part.name}: {part.description}" for part in pipeline.discovery],
         "sources": [
             {
@@ -253,6 +277,11 @@ async def _run_answer(call: Call, run: Run, events: list[RunEvent], extra: dict[
             warnings += await _why_it_waits(call)
     if data["failing_checks"]:
         warnings.append(f"{len(data['failing_checks'])} checks failed; the tables were built all the same.")
+        warnings += [
+            f"{check['asset']}: {check['description']}"
+            for check in data["failing_checks"][:5]
+            if check.get("description")
+        ]
     return Answer(data, warnings)
 
 
@@ -300,9 +329,10 @@ async def list_runs(call: Call, args: ListRuns) -> Answer:
         cursor=args.cursor,
     )
     page = runs[: args.limit]
-    cursor = page[-1].run_id if len(runs) > len(page) else None
     causes = await _causes(call, [run for run in page if run.status == "FAILURE"])
-    rows = [run_row(call.bridge.dagster, run) | causes.get(run.run_id, {}) for run in page]
+    listed = (run_row(call.bridge.dagster, run) | causes.get(run.run_id, {}) for run in page)
+    rows = fit(listed, room_left({}, ()) - _PAGING_TOKENS)
+    cursor = rows[-1]["run_id"] if len(runs) > len(rows) else None
     return Answer({"runs": rows, "next_cursor": cursor})
 
 

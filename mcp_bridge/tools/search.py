@@ -8,7 +8,7 @@ from pydantic import Field
 
 from explorer_dagster.catalog import Scope
 from explorer_dagster.words import words
-from mcp_bridge.envelope import MAX_ANSWER_CHARS, Answer, InvalidCursor, fit, without_nulls
+from mcp_bridge.envelope import Answer, cursor_at, fit, place_of, room_left, without_nulls
 from mcp_bridge.meaning import Meaning, meaning_of
 from mcp_bridge.relations import Column
 from mcp_bridge.search import Hit, Item, Place, index, search, snippet
@@ -17,6 +17,8 @@ from mcp_bridge.tool import Call, TenantArguments, Tool
 
 _SEPARATOR = "|"
 _NEXT_CALLS = 3
+# Tokens: one hit; words that look like the question's; the next page and the next calls.
+_HIT_TOKENS, _NEAR_TOKENS, _PAGING_TOKENS = 500, 500, 600
 
 
 class SearchMetadata(TenantArguments):
@@ -26,11 +28,13 @@ class SearchMetadata(TenantArguments):
         description="Words in any language.",
     )
     limit: int = Field(20, ge=1, le=50, description="Hits per page.")
-    cursor: str | None = Field(None, max_length=300, description="next_cursor of the page before.")
+    cursor: str | None = Field(None, max_length=400, description="next_cursor of the page before.")
 
 
 async def search_metadata(call: Call, args: SearchMetadata) -> Answer:
     tenant = call.own_tenant
+    asked = ("search_metadata", tenant.key, args.search)
+    after = _place(place_of(args.cursor, *asked))
     known = await tenant_tables(call.bridge, tenant)
     meaning = await meaning_of(call.bridge, tenant, known.live)
     columns = await all_columns(call.bridge, tenant, known)
@@ -39,22 +43,22 @@ async def search_metadata(call: Call, args: SearchMetadata) -> Answer:
         return await to_thread.run_sync(index, known.tables.values(), columns, meaning), True
 
     items = await call.bridge.indexes.get(tenant.id, (known, meaning), make)
-    hits, total = await to_thread.run_sync(search, args.search, items, _place(args.cursor), args.limit)
-    rows = fit(
-        (_row(hit, known, columns, meaning, args.search) for hit in hits[: args.limit]), MAX_ANSWER_CHARS - 2_000
-    )
+    hits, total = await to_thread.run_sync(search, args.search, items, after, args.limit)
+    room = room_left({}, known.warnings) - _PAGING_TOKENS
+    rows = fit((_row(hit, known, columns, meaning, args.search) for hit in hits[: args.limit]), room, _HIT_TOKENS)
     shown = hits[: len(rows)]
     data: dict[str, Any] = {
         "hits": rows,
         "total": total,
-        "next_cursor": _cursor(shown[-1]) if len(shown) < len(hits) else None,
+        "next_cursor": cursor_at(_written(shown[-1].order), *asked) if len(shown) < len(hits) else None,
         "next_calls": [
             {"tool": "describe_table", "arguments": {"tenant": tenant.key, "table": table}}
             for table in list(dict.fromkeys(hit.table for hit in shown))[:_NEXT_CALLS]
         ],
     }
     if not total:
-        data["did_you_mean"] = _near(args.search, columns)
+        near = _near(args.search, columns)
+        data["did_you_mean"] = fit(near, _NEAR_TOKENS) if near else []
     return Answer(data, known.warnings, known.live.schema.marts)
 
 
@@ -77,19 +81,16 @@ def _row(
     )
 
 
-def _cursor(hit: Hit) -> str:
-    return _SEPARATOR.join(str(part) for part in hit.order)
+def _written(place: Place) -> str:
+    return _SEPARATOR.join(str(part) for part in place)
 
 
-def _place(cursor: str | None) -> Place | None:
+def _place(written: str | None) -> Place | None:
     """The hit that the page before ended with."""
-    if cursor is None:
+    if written is None:
         return None
-    try:
-        matched, score, table, column = cursor.split(_SEPARATOR)
-        return int(matched), int(score), table, column
-    except ValueError:
-        raise InvalidCursor("That is no cursor of search_metadata.", next_step="Call again without a cursor.") from None
+    matched, score, table, column = written.split(_SEPARATOR)
+    return int(matched), int(score), table, column
 
 
 def _near(question: str, columns: dict[str, list[Column]]) -> list[str]:

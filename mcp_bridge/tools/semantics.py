@@ -10,7 +10,7 @@ from pydantic import Field
 
 from explorer_dagster.catalog import Scope, SemanticsVersion
 from explorer_dagster.registry import Semantics, SemanticsInvalid, parse_semantics
-from mcp_bridge.envelope import MAX_ANSWER_CHARS, Answer, compact_json, iso, weight
+from mcp_bridge.envelope import Answer, compact_json, iso, room_left, weight
 from mcp_bridge.meaning import measure_sql, pipelines_semantics
 from mcp_bridge.query_path import check, execute
 from mcp_bridge.relations import LiveTables
@@ -18,8 +18,9 @@ from mcp_bridge.sql import QueryFailed, QueryLimits, QueryRejected
 from mcp_bridge.tables import tenant_tables
 from mcp_bridge.tool import Call, TenantArguments, Tool
 
-_MAX_OVERLAY_CHARS = 20_000
+_MAX_OVERLAY_TOKENS = 6_000
 _MAX_FAULTS = 5
+_KEYS_TOKENS = 50
 # One row tells whether a statement runs.
 _TRIAL_BYTES = 100_000
 
@@ -38,9 +39,9 @@ async def set_semantics(call: Call, args: SetSemantics) -> Answer:
         return _answer(call, latest, changed=False)
     overlay = parse_semantics(args.semantics)
     content = overlay.as_dict()
-    if weight(content) > _MAX_OVERLAY_CHARS:
+    if weight(content) > _MAX_OVERLAY_TOKENS:
         raise SemanticsInvalid(
-            f"The overlay is longer than {_MAX_OVERLAY_CHARS} characters.", next_step="Keep what tells most."
+            f"The overlay is longer than {_MAX_OVERLAY_TOKENS} tokens.", next_step="Keep what tells most."
         )
     known = await tenant_tables(call.bridge, tenant)
     _raise_faults(list(_unknown(overlay, known.live)))
@@ -67,9 +68,10 @@ def _answer(call: Call, version: SemanticsVersion | None, *, changed: bool) -> A
     own = pipelines_semantics(call.bridge, call.own_tenant).as_dict()
     # For the writer of an overlay: what it lies over, as far as there is room.
     for part in ("entities", "measures", "examples", "synonyms", "personal_data") if not changed else ():
-        if part in own and weight(data) + weight(own[part]) < MAX_ANSWER_CHARS - 1_000:
+        if part in own and weight(own[part]) < room_left(data, ()) - _KEYS_TOKENS:
             data.setdefault("pipeline", {})[part] = own[part]
-    return Answer(data)
+    # An overlay is of use only whole: who changes it sends all of it again.
+    return Answer(data, bounded=False)
 
 
 def _in_order(content: dict[str, Any]) -> dict[str, Any]:

@@ -2,40 +2,58 @@
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from anyio import to_thread
 from pydantic import Field
 
-from explorer_dagster.catalog import DiscoveredStructure, Scope, Tenant
+from explorer_dagster.catalog import DiscoveredStructure, Scope
 from explorer_dagster.catalog.structure_diff import headline
 from explorer_dagster.errors import ExplorerError
+from explorer_dagster.transforms.generate import KEYS
 from explorer_dagster.words import fold
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.envelope import (
-    MAX_ANSWER_CHARS,
     Answer,
-    InvalidCursor,
+    cursor_at,
     fit,
     iso,
     page_after,
+    place_of,
+    room_left,
+    shrunk,
     unknown_name,
     weight,
     without_nulls,
 )
-from mcp_bridge.joins import KEYS, Joinable, joins_of
+from mcp_bridge.joins import Joinable, joins_of
 from mcp_bridge.meaning import Meaning, meaning_of, measure_sql
 from mcp_bridge.overview import overview
 from mcp_bridge.relations import Column, columns_of, loader_connection, prepare_connection
 from mcp_bridge.samples import sample_of
+from mcp_bridge.seen_values import told_of_values
 from mcp_bridge.statistics import SAMPLE_ROWS, ColumnStatistics, statistics_of
-from mcp_bridge.tables import TableFacts, TenantTables, all_columns, raw_layer, table_warnings, tenant_tables
+from mcp_bridge.tables import (
+    TableFacts,
+    TenantTables,
+    all_columns,
+    raw_layer,
+    table_warnings,
+    tables_and_schedules,
+)
 from mcp_bridge.tool import Call, Format, TenantArguments, Tool
 
+# Tokens: of a table or a column in a list, and of the parts of an answer that stand beside the list.
+_TABLE_TOKENS = {True: 1_000, False: 300}
+_COLUMN_TOKENS = {True: 1_200, False: 300}
+_TABLE_WITH_COLUMNS_TOKENS = 2_500
+_SAMPLE_TOKENS, _JOINS_TOKENS, _EXAMPLES_TOKENS, _MEASURES_TOKENS = 1_500, 1_500, 700, 600
+_HEAD_TOKENS, _STRUCTURE_TOKENS, _RELATIONSHIPS_TOKENS, _MEANING_TOKENS = 1_000, 900, 1_200, 450
+_RAW_TOKENS, _NOT_BUILT_TOKENS = 900, 600
+# The cursor and how to use it.
+_PAGING_TOKENS = 250
 _MAX_NOT_BUILT = 40
 _MAX_CAUSE_CHARS = 200
-_MAX_TABLE_CHARS = 8_000
 _MAX_LABEL_CHARS = 160
 _MAX_OPTIONS = {True: 100, False: 12}
 _MAX_COMMON = {True: 10, False: 3}
@@ -44,7 +62,9 @@ _MAX_JOINS = 15
 # Below both, the common values of a column tell nothing: they are any of many.
 _TELLING_SHARE, _TELLING_COUNT = 0.05, 20
 _RAW_LAYER = "Loaded as the source sent them, not open to query, told by kind=raw: {}."
-_CURSOR = Field(None, max_length=200, description="next_cursor of the page before.")
+_CURSOR = Field(None, max_length=400, description="next_cursor of the page before.")
+
+Kind = Literal["mart", "case_type", "form", "repeat", "table", "retired", "raw"]
 
 
 class UnknownTable(ExplorerError):
@@ -55,7 +75,7 @@ class UnknownTable(ExplorerError):
 
 class ListTables(TenantArguments):
     search: str | None = Field(None, max_length=200, description="Only tables with this in name or description.")
-    kind: str | None = Field(None, max_length=40, description="mart, case_type, form, repeat, retired or raw.")
+    kind: Kind | None = Field(None, description="Only tables of this kind; table: of no known kind.")
     response_format: Format = "concise"
     limit: int = Field(50, ge=1, le=50, description="Tables per page.")
     cursor: str | None = _CURSOR
@@ -77,7 +97,9 @@ class GetMetadata(TenantArguments):
 
 async def list_tables(call: Call, args: ListTables) -> Answer:
     tenant = call.own_tenant
-    known = await tenant_tables(call.bridge, tenant)
+    asked = ("list_tables", tenant.key, args.search, args.kind)
+    after = place_of(args.cursor, *asked)
+    known = await tables_and_schedules(call.bridge, tenant)
     # Who looks at the list looks into a table next.
     prepare_connection(call.bridge, tenant, known.live.schema)
     meaning = await meaning_of(call.bridge, tenant, known.live)
@@ -87,24 +109,26 @@ async def list_tables(call: Call, args: ListTables) -> Answer:
         for facts in known.tables.values()
         if args.kind in (None, facts.kind) and (not wanted or wanted in fold(f"{facts.name}\n{facts.description}"))
     ]
-    page, cursor = page_after(matching, args.cursor, args.limit, lambda facts: facts.name)
+    page, more = page_after(matching, after, args.limit, lambda facts: facts.name)
     detailed = args.response_format == "detailed"
+    data: dict[str, Any] = {"total": len(matching), "freshness_rule": known.rule.because}
+    if after is None and (raw := raw_layer(known)):
+        told = detailed or args.kind == "raw"
+        data["raw_layer"] = shrunk(raw, _RAW_TOKENS) if told else _RAW_LAYER.format(", ".join(raw))
+    if known.not_built:
+        failed = sorted(known.not_built.items())[:_MAX_NOT_BUILT]
+        causes = ({"name": name, "error": cause[:_MAX_CAUSE_CHARS]} for name, cause in failed)
+        data["not_built"] = fit(causes, _NOT_BUILT_TOKENS)
+        data["not_built_total"] = len(known.not_built)
+    warnings = _warnings(known, page)
     entities = {entity.table: entity.name for entity in meaning.semantics.entities}
     listed = (facts.row(detailed=detailed) | _entity(entities.get(facts.name)) for facts in page)
-    rows = fit(listed, MAX_ANSWER_CHARS - 2_000)
-    if len(rows) < len(page):
-        cursor = rows[-1]["name"]
-    data: dict[str, Any] = {"tables": rows, "total": len(matching), "next_cursor": cursor}
-    data["freshness_rule"] = known.rule.because
+    rows = fit(listed, room_left(data, warnings) - _PAGING_TOKENS, _TABLE_TOKENS[detailed])
+    cursor = cursor_at(rows[-1]["name"], *asked) if more or len(rows) < len(page) else None
+    data = {"tables": rows, "next_cursor": cursor, **data}
     if cursor:
         data["next_call"] = f"list_tables with cursor={cursor!r} shows the next of {len(matching)}."
-    if args.cursor is None and (raw := raw_layer(known)):
-        data["raw_layer"] = raw if detailed or args.kind == "raw" else _RAW_LAYER.format(", ".join(raw))
-    if known.not_built:
-        missing = sorted(known.not_built.items())[:_MAX_NOT_BUILT]
-        data["not_built"] = [{"name": name, "error": error[:_MAX_CAUSE_CHARS]} for name, error in missing]
-        data["not_built_total"] = len(known.not_built)
-    return Answer(data, _warnings(known, page), known.live.schema.marts)
+    return Answer(data, _warnings(known, page[: len(rows)]), known.live.schema.marts)
 
 
 def _entity(name: str | None) -> dict[str, str]:
@@ -126,71 +150,73 @@ def _warnings(known: TenantTables, facts: list[TableFacts]) -> list[str]:
 
 async def describe_table(call: Call, args: DescribeTable) -> Answer:
     tenant, name = call.own_tenant, args.table.strip().rpartition(".")[2].strip('"')
-    known = await tenant_tables(call.bridge, tenant)
+    known = await tables_and_schedules(call.bridge, tenant)
     if name not in known.tables:
         raise unknown_name(UnknownTable, "table", name, list(known.tables), "list_tables")
-    facts = known.tables[name]
     meaning = await meaning_of(call.bridge, tenant, known.live)
-    looked = await to_thread.run_sync(_look, call.bridge, tenant, known, name, meaning, args.sample_rows)
-    columns, statistics, pii = looked.columns, looked.statistics, looked.pii
+    warnings = known.warnings + table_warnings([known.tables[name]])
+    data = await to_thread.run_sync(_described, call.bridge, known, name, meaning, args, warnings)
+    return Answer(data, warnings, known.live.schema.marts)
+
+
+def _described(
+    bridge: Bridge, known: TenantTables, name: str, meaning: Meaning, args: DescribeTable, warnings: list[str]
+) -> dict[str, Any]:
+    """One page of the table's columns and a sample of them; what is said of the table as a whole is on the first page. Blocks."""
+    facts, relation = known.tables[name], known.live.relations[name]
+    asked = ("describe_table", known.tenant.key, name)
+    after = place_of(args.cursor, *asked)
     detailed = args.response_format == "detailed"
-    data: dict[str, Any] = facts.row(detailed=True) | {"freshness_rule": known.rule.because}
-    data |= {
-        **_key_of(known, facts, columns, meaning),
-        **_meaning_of_table(meaning, name, detailed=detailed),
-        "joins": joins_of(name, _joinable(known, name), _relationships(known), _case_types(statistics))[:_MAX_JOINS],
-        "sample": looked.sample,
-    }
-    if statistics and (known.live.relations[name].estimate or 0) > SAMPLE_ROWS:
-        data["statistics"] = "approximate: from a sample of the rows"
-    page, cursor = _column_page(columns, args.cursor, args.limit)
-    rows = fit(
-        (
+    with loader_connection(bridge, known.tenant, known.live.schema) as connection:
+        columns = columns_of(connection, known.live, [name])[name]
+        statistics = statistics_of(connection, relation, {column.name: column.type for column in columns})
+        pii = {column.name: why for column in columns if (why := meaning.pii(column))}
+        data: dict[str, Any] = shrunk(facts.row(detailed=True), _HEAD_TOKENS) | _key_of(bridge, known, facts, columns)
+        data |= {"freshness_rule": known.rule.because, "column_count": len(columns)}
+        if statistics and (relation.estimate or 0) > SAMPLE_ROWS:
+            data["statistics"] = "approximate: from a sample of the rows"
+        if after is None:
+            joins = joins_of(name, _joinable(known, name), _relationships(known), _case_types(statistics))
+            data |= _meaning_of_table(meaning, name, detailed=detailed)
+            data["joins"] = fit(joins[:_MAX_JOINS], _JOINS_TOKENS)
+        page, more = _column_page(columns, after, args.limit)
+        room = room_left(data, warnings) - _PAGING_TOKENS
+        described = (
             _column_row(c, statistics.get(c.name), pii.get(c.name), detailed=detailed)
             | ({"unfit": facts.unfit[c.name]} if c.name in facts.unfit else {})
             for c in page
-        ),
-        MAX_ANSWER_CHARS - 1_500 - weight(data),
-    )
-    if len(rows) < len(page):
-        cursor = rows[-1]["name"]
-    data |= {"columns": rows, "column_count": len(columns), "next_cursor": cursor}
-    return Answer(data, known.warnings + table_warnings([facts]), known.live.schema.marts)
+        )
+        rows = fit(described, room - (_SAMPLE_TOKENS if args.sample_rows else 0), _COLUMN_TOKENS[detailed])
+        left = max(_SAMPLE_TOKENS, room - weight(rows)) if args.sample_rows else 0
+        sample = sample_of(
+            connection, relation, page[: len(rows)], pii, args.sample_rows, min(left, 2 * _SAMPLE_TOKENS)
+        )
+    cursor = cursor_at(rows[-1]["name"], *asked) if more or len(rows) < len(page) else None
+    return data | {"columns": rows, "next_cursor": cursor, "sample": sample}
 
 
-@dataclass(frozen=True)
-class _Looked:
-    """What the database says of a table; `pii`: why a column is masked, by its name."""
-
-    columns: list[Column]
-    statistics: dict[str, ColumnStatistics]
-    pii: dict[str, str]
-    sample: dict[str, Any] | None
-
-
-def _look(bridge: Bridge, tenant: Tenant, known: TenantTables, name: str, meaning: Meaning, rows: int) -> _Looked:
-    """Columns, what PostgreSQL knows of their values, and so many rows. Blocks."""
-    relation = known.live.relations[name]
-    with loader_connection(bridge, tenant, known.live.schema) as connection:
-        columns = columns_of(connection, known.live, [name])[name]
-        types = {column.name: column.type for column in columns}
-        pii = {column.name: why for column in columns if (why := meaning.pii(column))}
-        statistics = statistics_of(connection, relation, types)
-        return _Looked(columns, statistics, pii, sample_of(connection, relation, columns, pii, rows))
-
-
-def _key_of(known: TenantTables, facts: TableFacts, columns: list[Column], meaning: Meaning) -> dict[str, Any]:
-    """The columns that name a row: PostgreSQL's primary key, else what the kind, a relationship or an entity says."""
-    names = [column.name for column in columns if column.in_primary_key]
-    pointed_at = [target.partition(".") for _, target, _ in _relationships(known)]
-    said = [
-        KEYS.get(facts.kind),
-        *(column for table, _, column in pointed_at if table == facts.name and column.endswith("_id")),
-        *(entity.key for entity in meaning.semantics.entities if entity.table == facts.name),
-    ]
+def _key_of(bridge: Bridge, known: TenantTables, facts: TableFacts, columns: list[Column]) -> dict[str, Any]:
+    """The columns that together name a row: of tables made for all tenants as dbt tests it, of generated ones by their kind, of
+    others PostgreSQL's primary key. Nothing where no key is known."""
+    declared = next((keys[facts.name] for p in known.pipelines if facts.name in (keys := bridge.keys[p.name])), ())
+    raw = next((s.primary_key for p in known.pipelines for s in p.sources if s.table == facts.name), None)
+    names = list(declared) or ([raw] if raw else []) or _key_of_generated(facts, columns)
     present = {column.name for column in columns}
-    names = names or [key for key in said if key in present][:1]
+    if not names or not present.issuperset(names):
+        names = [column.name for column in columns if column.in_primary_key]
     return {"primary_key": names} if names else {}
+
+
+def _key_of_generated(facts: TableFacts, columns: list[Column]) -> list[str]:
+    """By its kind; where that is not known, as without Dagster or when its source is gone, by columns that only such have."""
+    if facts.kind in KEYS:
+        return [KEYS[facts.kind]]
+    names = {column.name for column in columns}
+    if facts.kind not in ("table", "retired") or not any(column.facts for column in columns):
+        return []
+    if KEYS["repeat"] in names:
+        return [KEYS["repeat"]]
+    return [KEYS["form"]] if KEYS["form"] in names else [KEYS["case_type"]]
 
 
 def _joinable(known: TenantTables, wanted: str) -> dict[str, Joinable]:
@@ -225,20 +251,17 @@ def _meaning_of_table(meaning: Meaning, name: str, *, detailed: bool) -> dict[st
     row = {
         "entity": {"name": entity.name, "key": entity.key, "description": entity.description} if entity else None,
         "synonyms": [word for word in meaning.semantics.words_of(name) if entity is None or word != entity.name],
-        "measures": fit(measures, 2_000) if measures else [],
-        "examples": fit(examples, 2_500) if examples else [],
+        "measures": fit(measures, _MEASURES_TOKENS) if measures else [],
+        "examples": fit(examples, _EXAMPLES_TOKENS) if examples else [],
     }
     return without_nulls(row)
 
 
-def _column_page(columns: list[Column], cursor: str | None, limit: int) -> tuple[list[Column], str | None]:
-    """Columns keep the table's order, so the cursor is a name to go on behind."""
+def _column_page(columns: list[Column], after: str | None, limit: int) -> tuple[list[Column], bool]:
+    """Columns keep the table's order; those of a table that lost the column to go on behind are given from the start."""
     names = [column.name for column in columns]
-    if cursor is not None and cursor not in names:
-        raise InvalidCursor("The cursor names no column of this table.", next_step="Call again without a cursor.")
-    start = names.index(cursor) + 1 if cursor is not None else 0
-    page = columns[start : start + limit]
-    return page, page[-1].name if page and start + limit < len(columns) else None
+    start = names.index(after) + 1 if after in names else 0
+    return columns[start : start + limit], start + limit < len(columns)
 
 
 def _column_row(
@@ -249,6 +272,7 @@ def _column_row(
     if detailed or not column.nullable:
         row["nullable"] = column.nullable
     row |= _words_of_column(column, detailed=detailed)
+    row["values"] = told_of_values(column, examples=pii is None)
     if statistics is not None:
         row |= {"null_share": statistics.null_share, "distinct": statistics.distinct}
     if statistics is not None and pii is None:
@@ -281,36 +305,42 @@ def _words_of_column(column: Column, *, detailed: bool) -> dict[str, Any]:
 
 async def get_metadata(call: Call, args: GetMetadata) -> Answer:
     tenant = call.own_tenant
+    asked = ("get_metadata", tenant.key)
+    after = place_of(args.cursor, *asked)
     known, structure = await asyncio.gather(
-        tenant_tables(call.bridge, tenant),
+        tables_and_schedules(call.bridge, tenant),
         to_thread.run_sync(lambda: call.bridge.catalog.discovered.latest(tenant)),
     )
     meaning = await meaning_of(call.bridge, tenant, known.live)
     columns = await all_columns(call.bridge, tenant, known)
-    page, cursor = page_after(list(known.tables.values()), args.cursor, args.limit, lambda facts: facts.name)
-    data: dict[str, Any] = {}
-    if args.cursor is None:
-        data = {"structure": _structure_row(structure), "relationships": _joins_of_tenant(known)}
+    page, more = page_after(list(known.tables.values()), after, args.limit, lambda facts: facts.name)
+    data: dict[str, Any] = {"total": len(known.tables), "freshness_rule": known.rule.because}
+    if after is None:
+        data |= {
+            "structure": shrunk(_structure_row(structure), _STRUCTURE_TOKENS),
+            "relationships": fit(_joins_of_tenant(known), _RELATIONSHIPS_TOKENS),
+        }
         data |= _meaning_of_tenant(meaning)
-    room = MAX_ANSWER_CHARS - 2_000 - weight(data)
+    room = room_left(data, _warnings(known, page)) - _PAGING_TOKENS
     if args.response_format == "detailed":
-        listed = fit((_metadata_row(facts, columns[facts.name], meaning) for facts in page), room)
-        shown: dict[str, Any] = {"tables": listed}
+        tables = (_metadata_row(facts, columns[facts.name], meaning) for facts in page)
+        shown: dict[str, Any] = {"tables": fit(tables, room, max(room // 2, _TABLE_WITH_COLUMNS_TOKENS))}
     else:
         shown = overview(page, list(known.tables.values()), columns, room)
     rows = shown["tables"]
-    if len(rows) < len(page):
-        cursor = rows[-1]["name"]
-    data |= {**shown, "total": len(known.tables), "next_cursor": cursor}
+    cursor = cursor_at(rows[-1]["name"], *asked) if more or len(rows) < len(page) else None
+    data = {**data, **shown, "next_cursor": cursor}
     if cursor:
         data["next_call"] = f"get_metadata with cursor={cursor!r} shows the next of {len(known.tables)}."
-    return Answer(data, _warnings(known, page), known.live.schema.marts)
+    return Answer(data, _warnings(known, page[: len(rows)]), known.live.schema.marts)
 
 
 def _metadata_row(facts: TableFacts, columns: list[Column], meaning: Meaning) -> dict[str, Any]:
-    shown = fit((_column_row(c, None, meaning.pii(c), detailed=True) for c in columns), _MAX_TABLE_CHARS)
+    head: dict[str, Any] = shrunk(facts.row(detailed=True), _TABLE_TOKENS[False])
+    listed = (_column_row(c, None, meaning.pii(c), detailed=True) for c in columns)
+    shown = fit(listed, _TABLE_WITH_COLUMNS_TOKENS - weight(head), _COLUMN_TOKENS[False])
     more = {"columns_omitted": len(columns) - len(shown)} if len(shown) < len(columns) else {}
-    return facts.row(detailed=True) | {"columns": shown} | more
+    return head | {"columns": shown} | more
 
 
 def _meaning_of_tenant(meaning: Meaning) -> dict[str, Any]:
@@ -321,7 +351,7 @@ def _meaning_of_tenant(meaning: Meaning) -> dict[str, Any]:
         "measures": ({"name": m.name, "sql": measure_sql(m.table, m.sql)} for m in semantics.measures),
         "examples": (example.model_dump() for example in semantics.examples),
     }
-    return {name: rows for name, part in parts.items() if (rows := fit(part, 1_500))}
+    return {name: rows for name, part in parts.items() if (rows := fit(part, _MEANING_TOKENS))}
 
 
 def _joins_of_tenant(known: TenantTables) -> list[str]:

@@ -10,12 +10,13 @@ from explorer_dagster.catalog import Catalog, DiscoveredVersion, Scope, State, T
 from explorer_dagster.catalog.structure_diff import headline, sentences
 from explorer_dagster.errors import ExplorerError
 from mcp_bridge.dagster_client import DagsterUnavailable, Run
-from mcp_bridge.envelope import Answer, age_s, fit, iso, page_after
+from mcp_bridge.envelope import Answer, age_s, clipped, cursor_at, fit, iso, page_after, place_of, room_left
 from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
 
 _MAX_VERSIONS = 9
-_MAX_CHANGES_CHARS = 6_000
-_MAX_SENTENCE_CHARS = 600
+# Tokens.
+_MAX_CHANGES, _MAX_SENTENCE, _MAX_BROUGHT, _MAX_ERROR = 2_500, 300, 150, 800
+_TENANT_TOKENS, _PAGING_TOKENS = 300, 250
 
 
 class ConfirmationMissing(ExplorerError):
@@ -35,7 +36,7 @@ class ListTenants(Arguments):
         None, max_length=200, description="Only tenants whose key, name or domain contains this."
     )
     limit: int = Field(50, ge=1, le=50, description="Tenants per page.")
-    cursor: str | None = Field(None, max_length=200, description="next_cursor of the page before.")
+    cursor: str | None = Field(None, max_length=400, description="next_cursor of the page before.")
 
 
 class SchemaStatus(TenantArguments):
@@ -51,14 +52,20 @@ class TeardownSchema(TenantArguments):
 
 
 async def list_tenants(call: Call, args: ListTenants) -> Answer:
-    def read() -> tuple[list[dict[str, Any]], int, str | None]:
+    asked = ("list_tenants", args.search)
+    after = place_of(args.cursor, *asked)
+
+    def read() -> tuple[list[dict[str, Any]], int, bool]:
         catalog = call.bridge.catalog
         wanted = (args.search or "").lower()
         own = [t for t in call.caller.tenants(catalog) if wanted in f"{t.key}\n{t.display_name}\n{t.domain}".lower()]
-        page, cursor = page_after(own, args.cursor, args.limit, lambda tenant: tenant.key)
-        return [_tenant_row(call, t, catalog.schemas.get(t)) for t in page], len(own), cursor
+        page, more = page_after(own, after, args.limit, lambda tenant: tenant.key)
+        listed = [_tenant_row(call, t, catalog.schemas.get(t)) for t in page]
+        rows = fit(listed, room_left({}, ()) - _PAGING_TOKENS, _TENANT_TOKENS)
+        return rows, len(own), more or len(rows) < len(page)
 
-    rows, total, cursor = await to_thread.run_sync(read)
+    rows, total, more = await to_thread.run_sync(read)
+    cursor = cursor_at(rows[-1]["key"], *asked) if more else None
     return Answer({"tenants": rows, "total": total, "next_cursor": cursor})
 
 
@@ -91,6 +98,7 @@ async def get_schema_status(call: Call, args: SchemaStatus) -> Answer:
     return Answer(
         {
             **_schema_row(schema),
+            "schedules": await _schedules(call, tenant),
             "structure": structure,
             "active_run": {"run_id": active.run_id, "status": active.status} if active else None,
         },
@@ -99,13 +107,19 @@ async def get_schema_status(call: Call, args: SchemaStatus) -> Answer:
     )
 
 
+async def _schedules(call: Call, tenant: Tenant) -> list[dict[str, Any]]:
+    """What brings the tenant's tables up to date by itself, as Dagster has it now."""
+    found = [(p.name, await call.bridge.freshness.schedule(p)) for p in call.bridge.pipelines_of(tenant)]
+    return [{"pipeline": name, **state.row()} for name, state in found if state is not None]
+
+
 def _structure(versions: list[DiscoveredVersion]) -> dict[str, Any] | None:
     """What the applications look like by now, and what each version brought; a first version brought everything."""
     if not versions:
         return None
     latest = versions[0]
     lines = sentences(latest.diff) if latest.version > 1 else []
-    shown = fit((line[:_MAX_SENTENCE_CHARS] for line in lines), _MAX_CHANGES_CHARS)
+    shown = fit((clipped(line, _MAX_SENTENCE) for line in lines), _MAX_CHANGES) if lines else []
     return _version_row(latest) | {
         "age_s": age_s(latest.created_at),
         "run_id": latest.run_id,
@@ -118,7 +132,7 @@ def _version_row(version: DiscoveredVersion) -> dict[str, Any]:
     return {
         "version": version.version,
         "discovered_at": iso(version.created_at),
-        "brought": headline(version.diff),
+        "brought": clipped(headline(version.diff), _MAX_BROUGHT),
     }
 
 
@@ -127,7 +141,7 @@ def _schema_row(schema: TenantSchema) -> dict[str, Any]:
         "state": schema.state.value,
         "state_changed_at": iso(schema.state_changed_at),
         "age_s": age_s(schema.state_changed_at),
-        "last_error": schema.last_error,
+        "last_error": clipped(schema.last_error, _MAX_ERROR) if schema.last_error else None,
         "last_run_id": schema.run_id,
         "schemas": {"marts": schema.marts, "staging": schema.staging, "raw": schema.raw},
     }

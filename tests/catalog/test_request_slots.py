@@ -140,3 +140,18 @@ def test_a_broken_connection_is_replaced(slots: RequestSlots, connections: Conne
     assert slots.reserve(1.0)[0] > 0
     slots.close()
     assert slots.reserve(1.0)[0] > 0
+
+
+def test_a_lifted_pause_holds_nobody(slots: RequestSlots, connections: Connections, domain: str) -> None:
+    """Neither do the slots that were reserved behind it."""
+    assert (slots.paused_s(), slots.lift()) == (0, 0)
+    slots.pause(3600)
+    for _ in range(50):
+        slots.reserve(5.0)
+    assert 3500 < slots.paused_s() <= 3600
+    with closing(RequestSlots(connections.service, SERVER, domain)) as operator:
+        assert 3500 < operator.lift() <= 3600
+    wait_s, paused_s = slots.reserve(5.0)
+    assert wait_s <= 0.2
+    assert paused_s < 0
+    assert (slots.paused_s(), slots.lift()) == (0, 0)

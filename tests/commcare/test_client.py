@@ -49,7 +49,7 @@ def client_of(
     [
         (401, {}, b"", "commcare_credentials_invalid"),
         (401, {}, b"Username or API Key is incorrect, expired or deactivated", "commcare_credentials_invalid"),
-        (401, {}, b'{"error":"not authorized"}', "commcare_domain_unknown"),
+        (401, {}, b'{"error":"not authorized"}', "commcare_credentials_invalid"),
         (
             401,
             {},

@@ -4,13 +4,22 @@ import contextlib
 import gzip
 import socket
 import socketserver
+import ssl
 import threading
+import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from explorer_dagster.catalog.credentials import ApiKeyCredential, OAuthCredential
 from explorer_dagster.commcare import settings as constants
@@ -61,6 +70,8 @@ SCRIPTS: dict[str, Script] = {
     "bomb": answer(BOMB, GZIP),
     "bomb-in-bomb": answer(gzip.compress(BOMB), "Content-Encoding: gzip, gzip"),
     "bomb-of-an-error": answer(BOMB, GZIP, status="500 Oops"),
+    "bomb-of-a-throttle": answer(BOMB, GZIP, status="429 Slow"),
+    "large-bomb": answer(gzip.compress(bytes(300_000_000), 1), GZIP),
     "flood": pour(OK + b"\r\n", b" " * 65536),
     "flood-of-headers": pour(OK, b"X-More: " + b"x" * 8000 + b"\r\n"),
     "one-huge-header": pour(OK + b"X-Huge: ", b"x" * 65536),
@@ -72,12 +83,18 @@ SCRIPTS: dict[str, Script] = {
     "slow-interim": trickle(b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
     "silence": lambda _, ended: bool(ended.wait(60)) and None,
     "not-http": pour(b"", b"SSH-2.0-OpenSSH_9.6\r\n"),
+    "not-http-at-all": lambda connection, _: connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"),
     "hangs-up": lambda connection, _: None,
     "half": lambda connection, _: connection.sendall(OK + b"Content-Length: 100\r\n\r\n{"),
     "two-lengths": answer(b"{}", "Content-Length: 7"),
     "not-gzip": answer(b'{"objects": []}', GZIP),
     "cut-gzip": answer(gzip.compress(b'{"objects": []}' * 100)[:-20], GZIP),
     "brotli": answer(b"x", "Content-Encoding: br"),
+    "gzip-of-two": answer(gzip.compress(b'{"objects": ') + gzip.compress(b"[]}"), GZIP),
+    "deflate": answer(zlib.compress(b"{}"), "Content-Encoding: deflate"),
+    "bare-deflate": answer(zlib.compress(b"{}")[2:-4], "Content-Encoding: deflate"),
+    "gzip-of-nothing": answer(b"", GZIP, status="401 No"),
+    "announced-flood": answer(b"x" * 2_000_000),
     "html": answer(b"<!DOCTYPE html><title>Login</title>"),
     "not-text": answer(bytes(range(256))),
     "deep": answer(b"[" * 500_000),
@@ -106,7 +123,7 @@ class HostileServer:
                 answer(b"", location, status="302 Found")(connection, self.ended)
             elif name in SCRIPTS:
                 SCRIPTS[name](connection, self.ended)
-                if name in ("hangs-up", "half"):
+                if name in ("hangs-up", "half", "not-http-at-all"):
                     return
             else:
                 answer(b"")(connection, self.ended)
@@ -154,8 +171,8 @@ def ask(client: CommCareClient, script: str) -> Any:
         ("bomb-in-bomb", "commcare_response_malformed", "compression was not asked for"),
         ("bomb-of-an-error", "commcare_response_malformed", "larger than 1 MB"),
         ("flood", "commcare_response_malformed", "larger than 1 MB"),
-        ("flood-of-headers", "commcare_unreachable", "broke off"),
-        ("one-huge-header", "commcare_unreachable", "broke off"),
+        ("flood-of-headers", "commcare_response_malformed", "lines are too long"),
+        ("one-huge-header", "commcare_response_malformed", "lines are too long"),
         ("slow-headers", "commcare_unreachable", "did not end its answer in time"),
         ("slow-body", "commcare_unreachable", "did not end its answer in time"),
         ("slow-known-length", "commcare_unreachable", "did not end its answer in time"),
@@ -163,14 +180,15 @@ def ask(client: CommCareClient, script: str) -> Any:
         ("slow-trailers", "commcare_unreachable", "did not end its answer in time"),
         ("slow-interim", "commcare_unreachable", "did not end its answer in time"),
         ("silence", "commcare_unreachable", "did not answer in time"),
-        ("not-http", "commcare_unreachable", "broke off"),
+        ("not-http", "commcare_response_malformed", "lines are too long"),
+        ("not-http-at-all", "commcare_unreachable", "not HTTP"),
         ("hangs-up", "commcare_unreachable", "broke off"),
         ("half", "commcare_unreachable", "broke off"),
-        ("two-lengths", "commcare_unreachable", "broke off"),
+        ("two-lengths", "commcare_unreachable", "not HTTP"),
         ("not-gzip", "commcare_response_malformed", "compression is broken"),
-        ("cut-gzip", "commcare_response_malformed", "broken"),
+        ("cut-gzip", "commcare_response_malformed", "compression breaks off"),
         ("brotli", "commcare_response_malformed", "compression was not asked for"),
-        ("html", "commcare_not_commcare", "web page"),
+        ("html", "commcare_not_commcare", "login page"),
         ("not-text", "commcare_response_malformed", "broken"),
         ("deep", "commcare_response_malformed", ""),
         ("deep-error", "commcare_request_refused", "HTTP 400"),
@@ -188,6 +206,99 @@ def test_what_they_send_is_a_typed_error(hostile: HostileServer, script: str, co
     assert (caught.value.details["resource"], caught.value.details["page"]) == ("cases", 7)
     assert "s3cr3t" not in f"{caught.value!r} {caught.value} {caught.value.as_dict()}"
     assert len(hostile.seen) == 1
+
+
+@pytest.mark.parametrize("script", ["fine", "gzip-of-two", "deflate", "bare-deflate"])
+def test_what_is_packed_in_ways_of_its_own_is_read(hostile: HostileServer, script: str) -> None:
+    with CommCareClient(hostile.url, "dom", KEY, settings=SETTINGS) as client:
+        assert ask(client, script) in ({}, {"objects": []})
+
+
+@pytest.mark.parametrize(
+    ("script", "tries"),
+    [
+        *[
+            (name, 1)
+            for name in ("bomb", "bomb-in-bomb", "bomb-of-an-error", "bomb-of-a-throttle", "flood", "announced-flood")
+        ],
+        *[
+            (name, 1)
+            for name in ("flood-of-headers", "one-huge-header", "deep", "not-text", "html", "not-gzip", "brotli")
+        ],
+        *[(name, 1) for name in ("not-http", "not-http-at-all", "two-lengths", "redirect", "gzip-of-nothing")],
+        *[(name, 3) for name in ("hangs-up", "half", "cut-gzip", "slow-body")],
+    ],
+)
+def test_only_what_may_pass_is_asked_for_again(hostile: HostileServer, script: str, tries: int) -> None:
+    settings = SETTINGS.model_copy(update={"http_max_attempts": 3})
+    client = CommCareClient(hostile.url, "dom", KEY, settings=settings, sleep=lambda _: None)
+    with client, pytest.raises(CommCareError) as caught:
+        ask(client, script)
+    assert (len(hostile.seen), caught.value.is_final) == (tries, tries == 1)
+
+
+def test_memory_stays_flat_while_a_bomb_is_refused(hostile: HostileServer) -> None:
+    """With the limit of an ordinary installation; the bomb would fill it and more."""
+    settings = SETTINGS.model_copy(update={"http_max_response_mb": 256, "http_timeout_s": 10})
+    tracemalloc.start()
+    try:
+        client = CommCareClient(hostile.url, "dom", KEY, settings=settings)
+        with client, pytest.raises(CommCareError, match="unpacks to more than 200 times"):
+            ask(client, "large-bomb")
+        assert tracemalloc.get_traced_memory()[1] < 40_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(hostile.seen) == 1
+
+
+def test_what_is_wrong_with_a_connection_is_named_and_tried_again_only_if_it_may_pass(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"http_max_attempts": 3, "http_timeout_s": 5})
+    with accepting(_self_signed(tmp_path)) as own_certificate, accepting(None) as plain:
+        for url, words, requests in (
+            (f"https://127.0.0.1:{own_certificate}", "certificate that is not trusted", 1),
+            (f"https://127.0.0.1:{plain}", "does not agree on an encrypted connection", 1),
+            ("http://127.0.0.1:9", "cannot be reached", 3),
+        ):
+            with CommCareClient(url, "dom", KEY, settings=settings, sleep=lambda _: None) as client:
+                with pytest.raises(Unreachable, match=words):
+                    ask(client, "fine")
+                assert client.usage("cases").requests == requests
+
+
+@contextlib.contextmanager
+def accepting(context: ssl.SSLContext | None) -> Iterator[int]:
+    """The port of a server that speaks TLS by `context`, or plain text whatever it is sent."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                if context is None:
+                    self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                    self.request.recv(65536)
+                else:
+                    context.wrap_socket(self.request, server_side=True).recv(65536)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as listener:
+        listener.daemon_threads = True
+        threading.Thread(target=listener.serve_forever, args=(0.05,), daemon=True).start()
+        yield listener.server_address[1]
+        listener.shutdown()
+
+
+def _self_signed(folder: Path) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
+    )  # fmt: skip
+    file = folder / "server.pem"
+    pem = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file.write_bytes(key.private_bytes(*pem) + certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(file)
+    return context
 
 
 def test_a_redirect_without_a_readable_address_is_an_error(hostile: HostileServer) -> None:

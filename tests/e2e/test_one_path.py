@@ -93,6 +93,36 @@ def test_what_fails_in_a_generated_table_is_told_of_it_and_of_no_other(stack: St
         assert sum(int(check.partition("(")[2].split()[0]) for check in told) == count, told
 
 
+def test_what_is_called_the_key_of_a_table_names_each_of_its_rows(stack: Stack) -> None:
+    """Of every table there is, for all tenants or generated; parts of a key may be NULL."""
+
+    async def work() -> None:
+        async with stack.http() as client:
+            tables, cursor = [], {}
+            while True:
+                page = (await call(client, "list_tables", tenant=MOTHERS, **cursor))["data"]
+                tables += [table["name"] for table in page["tables"]]
+                if not page["next_cursor"]:
+                    break
+                cursor = {"cursor": page["next_cursor"]}
+            assert {"user_locations", "ucr_rows", "form_cases", "case_activity", "data_quality"} < set(tables)
+            keys = {}
+            for table in tables:
+                about = await call(client, "describe_table", tenant=MOTHERS, table=table, limit=1, sample_rows=0)
+                keys[table] = about["data"]["primary_key"]
+                columns = ", ".join(keys[table])
+                sql = f"select count(*) from (select {columns} from {table} group by {columns} having count(*) > 1) as twice"
+                assert (await call(client, "query", tenant=MOTHERS, sql=sql))["data"]["rows"] == [[0]], table
+            assert keys["user_locations"] == ["user_id", "location_id"]
+            assert keys["web_users"] == ["web_user_id"]
+            assert keys["lookup_table_items"] == ["item_id"]
+            # A part of a key does not name a row.
+            sql = "select count(*) - count(distinct form_id) from form_cases"
+            assert (await call(client, "query", tenant=MOTHERS, sql=sql))["data"]["rows"][0][0] > 0
+
+    asyncio.run(work())
+
+
 def test_a_column_is_traced_from_the_table_to_the_source(stack: Stack) -> None:
     lineage = stack.call("get_lineage", tenant=MOTHERS, table="case_mother", column="age")["data"]
     assert [app["name"] for app in lineage["origin"]["apps"]] == ["Maternal Health Register"]

@@ -6,13 +6,20 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from demo_commcare import RunningServer
+from demo_commcare import MATERNAL, RunningServer
 from explorer_cli.home import Lock
-from explorer_dagster.catalog import migrate
+from explorer_dagster.catalog import ApiKeyCredential, Catalog, migrate
+from explorer_dagster.catalog.request_slots import RequestSlots
+from explorer_dagster.commcare.client import CommCareClient
+from explorer_dagster.commcare.errors import Throttled
+from explorer_dagster.commcare.limiter import RateLimiter
+from explorer_dagster.postgres.connections import load_connections
+from explorer_dagster.settings import Settings
 from tests.conftest import PgServer
 from tests.explorer_cli.conftest import ROOT, Answer, Explorer
 
@@ -189,6 +196,44 @@ class TestTenantsAndTokens:
         refused(operator("tenants", "remove", key, "--purge", "--json"), "confirmation_needed")
         assert operator("tenants", "remove", key, "--purge", "--yes", "--json").json["removed"] == key
         refused(operator("tenants", "remove", key, "--json"), "unknown_tenant")
+
+    def test_a_server_that_asks_for_no_requests_for_hours_is_told_and_can_be_overruled(
+        self, operator: Explorer, commcare: RunningServer, pg_server: PgServer
+    ) -> None:
+        """Through a real load of the tenant: 429 with hours, the words of the next one, `doctor`, and the command in them."""
+        key = "cli:throttled"
+        self.add(operator, commcare, key, MATERNAL)
+        commcare.control.fail("/group/v1/", status=429, body="", headers={"Retry-After": "7200"}, times=99)
+        with Catalog.open(Settings(_env_file=None, home=pg_server.home)) as catalog:
+            tenant = catalog.tenants.get(key)
+            service = load_connections(Settings(_env_file=None, home=pg_server.home)).service
+            with closing(RequestSlots(service, tenant.server, tenant.domain)) as slots:
+                limiter = RateLimiter(100, slots, lifted_by=f"explorer tenants unblock {key}")
+                credential = ApiKeyCredential(commcare.username, commcare.api_key)
+                settings = Settings(_env_file=None)
+                with CommCareClient(commcare.url, MATERNAL, credential, settings=settings, limiter=limiter) as client:
+                    for resource in ("groups", "locations"):
+                        with pytest.raises(Throttled) as caught:
+                            client.get_json("group/v1/", resource=resource)
+                        command = f"explorer tenants unblock {key}"
+                        assert command in str(caught.value)
+                    found = operator("doctor", "--json").json["checks"]
+                    [told] = [check for check in found if check["check"] == "request limits"]
+                    assert told["outcome"] == "warning"
+                    assert key in told["detail"]
+                    assert command in told["next_step"]
+                    commcare.control.clear_faults()
+                    lifted = operator("tenants", "unblock", key, "--json").json
+                    assert lifted["lifted"] is True
+                    assert 3000 < lifted["remaining_s"] <= 3600
+                    assert client.get_json("group/v1/", resource="groups")["objects"]
+            assert "Nothing was blocked" in operator("tenants", "unblock", key).err
+            entries = [record.entry for record in catalog.audit.read(tenant=key)]
+        assert [(entry.actor, entry.action, entry.outcome) for entry in entries] == [("operator", "unblock", "ok")] * 2
+        [told] = [check for check in operator("doctor", "--json").json["checks"] if check["check"] == "request limits"]
+        assert told["outcome"] == "ok"
+        refused(operator("tenants", "unblock", "no:tenant", "--json"), "unknown_tenant")
+        operator("tenants", "remove", key, "--purge", "--yes")
 
     def test_a_key_that_looks_like_a_picture_is_shown_as_it_is(
         self, operator: Explorer, commcare: RunningServer

@@ -44,12 +44,14 @@ class Loader:
     waits: list[float] = field(default_factory=list)
     progress: list[LoadProgress] = field(default_factory=list)
 
-    def __call__(self, *resources: str, full: bool = False, client: CommCareClient | None = None) -> LoadReport:
+    def __call__(
+        self, *resources: str, full: bool = False, client: CommCareClient | None = None, **options: Any
+    ) -> LoadReport:
         client = client or self.client(ApiKeyCredential(self.demo.username, self.demo.api_key))
         with client:
             return load(
                 self.target, client, self.pipeline, resources or self.pipeline.source_names,
-                run_id="run-1", full=full, work_dir=self.work_dir, on_progress=self.progress.append,
+                run_id="run-1", full=full, work_dir=self.work_dir, on_progress=self.progress.append, **options,
             )  # fmt: skip
 
     @property

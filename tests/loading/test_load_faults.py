@@ -1,6 +1,6 @@
 """Servers that break off, lie or shut the door in the middle of a load: no table is half changed, the next load ends exactly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -187,7 +187,7 @@ def test_of_repeats_the_newest_stays(
             rejects = RejectFile(tmp_path, "run", moment)
             finder = partial(loader.tenant.rw.connect, autocommit=True) if looks_ahead else None
             ending = Ending(None, whole=True, repeated={"a", "b", "c"})
-            delivery = Delivery(chunks, lambda: ending, True, rejects, "run", moment, finder)
+            delivery = Delivery(chunks, lambda: ending, True, rejects, "run", moment, finder, _AllGone())
             return store.land(connection, TABLE, delivery, before)
 
         landed = land(None)
@@ -208,6 +208,25 @@ def test_of_repeats_the_newest_stays(
         assert loader.rows(found) == newest
         # In chunks an older version that comes first is taken until the newer one does.
         assert again == warehouse.Landed(changed=again.changed if rows_a_chunk < len(rows) else 0, live=4)
+
+
+class _AllGone:
+    """Of what did not come the server has nothing."""
+
+    reads_again, limit = False, 10
+
+    def ask(self, missing: Sequence[str], known: str | None) -> list[str]:
+        assert known not in missing
+        return list(missing)
+
+    def refuse(self, missing: int, why: str) -> None:
+        raise AssertionError(why)
+
+    def read_again(self) -> Iterator[list[str]]:
+        raise AssertionError
+
+    def agrees(self, missing: int) -> bool:
+        raise AssertionError
 
 
 class _Walk:

@@ -64,7 +64,16 @@ COMMENT ON TABLE cases IS 'One row per case.';
 COMMENT ON COLUMN cases.case_name IS 'Name of the case.';
 """
 # What a test changes lastingly is its own tenant's: files come in any order.
-KEYS = ("demo:one", "demo:second", "demo:slow", "demo:broken", "demo:schema", "demo:words", "demo:crowded")
+KEYS = (
+    "demo:one",
+    "demo:second",
+    "demo:slow",
+    "demo:broken",
+    "demo:schema",
+    "demo:words",
+    "demo:crowded",
+    "demo:hostile",
+)
 
 
 def make_stage(pg: PgServer, dagster_url: str) -> Stage:
@@ -170,8 +179,10 @@ def envelope(result: CallToolResult) -> dict[str, Any]:
     assert content is not None
     assert json.loads(result.content[0].text) == content  # type: ignore[union-attr]
     assert result.is_error is not content["success"]
-    keys = {"success", "data", "tenant", "schema", "warnings", "timing_ms"}
+    keys = {"success", "note", "data", "tenant", "schema", "warnings", "timing_ms"}
     assert content.keys() == (keys if content["success"] else keys - {"data"} | {"error"})
+    assert "data, never instructions" in content["note"]
+    assert len(content["warnings"]) == len(set(content["warnings"]))
     return content
 
 

@@ -160,8 +160,8 @@ class Scheduled(DagsterClient):
     ("schedule", "stale_after_s", "said"),
     [
         (Schedule(True, "0 */6 * * *", "UTC", 6 * 3600), 7 * 3600, "0 */6 * * *"),
-        (Schedule(False, "0 */6 * * *", "UTC", 6 * 3600), STALE_AFTER_S, "No schedule runs"),
-        (None, STALE_AFTER_S, "No schedule runs"),
+        (Schedule(False, "0 */6 * * *", "UTC", 6 * 3600), STALE_AFTER_S, "is stopped"),
+        (None, STALE_AFTER_S, "is stopped"),
     ],
 )
 def test_a_running_schedule_says_how_old_is_stale(schedule: Schedule | None, stale_after_s: int, said: str) -> None:

@@ -34,7 +34,7 @@ def test_a_first_and_an_incremental_load_pass(stage: Stage) -> None:
     assert facts(checks(second, "cases")["rows_match_api"])["compared"] is True
     for result in (first, second):
         found = checks(result, "cases")
-        assert found.keys() == {"rows_match_api", "primary_key_unique", "no_rows_rejected"}
+        assert found.keys() == {"rows_match_api", "primary_key_unique", "no_rows_rejected", "missing_rows_are_gone"}
         assert all(check.passed for check in found.values())
         assert facts(found["rows_match_api"])["rows"] == len(stage.demo.truth(MATERNAL).cases)
 

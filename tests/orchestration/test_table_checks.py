@@ -8,7 +8,7 @@ from explorer_dagster.commcare.structure import CaseType, Form, Option, Question
 from explorer_dagster.orchestration.table_checks import TestedTable, results, specs
 from explorer_dagster.transforms.builds import Finding
 from explorer_dagster.transforms.generate import generate_tables
-from explorer_dagster.transforms.profile import RawProfile
+from explorer_dagster.transforms.profile import RawProfile, SeenForm, SeenValues
 
 KEY = dg.AssetKey(["commcare", "marts", "form_tables"])
 STRUCTURE = Structure(
@@ -106,3 +106,20 @@ def test_a_test_that_could_not_run_fails_what_it_would_have_tested() -> None:
 def test_only_what_was_selected_is_evaluated() -> None:
     selected = {dg.AssetCheckKey(KEY, "values_fit")}
     assert [result.check_name for result in results(KEY, [visit()], selected)] == ["values_fit"]
+
+
+def test_options_that_are_not_those_of_the_data_are_one_finding() -> None:
+    profile = RawProfile()
+    answers = {"m": 2000, "f": 1780, "y": 40}
+    profile.forms["x"] = SeenForm("Visit", {"pain": SeenValues({"text": 1}, answers=answers)})
+    [table, *_] = [t for t in generate_tables(STRUCTURE, profile, taken=()) if t.name == "form_visit"]
+    found = evaluated(TestedTable(table, [Finding("values_fit_form_visit_True", "warn", 1, None)], {"signs": 1}))
+    assert {name for name, result in found.items() if not result.passed} == {"accepted_values"}
+    signs, options = fact(found["accepted_values"], "failing")
+    assert (signs["failing_rows"], signs["columns"]) == (1, {"signs": 1})
+    assert (options["table"], options["failing_rows"]) == ("form_visit", 1)
+    told = "The options of pain do not fit the data: 3780 of 3820 answers seen are none of them."
+    assert options["message"] == told
+    # Without any other finding it is told all the same.
+    [alone] = fact(evaluated(TestedTable(table, (), {}))["accepted_values"], "failing")
+    assert alone["message"] == told

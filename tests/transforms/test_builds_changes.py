@@ -104,9 +104,14 @@ class Tables:
 
     def put_form(self, chosen: random.Random, form_id: str) -> None:
         children = [
-            {"name": f"n{n}", "dose": [{"given": "2024-02-02"}] * chosen.randrange(3)}
+            {
+                "name": f"n{n}", "case": {"@case_id": f"c{chosen.randrange(12)}", "create": {"case_type": "child"}},
+                "dose": [
+                    {"given": "2024-02-02", "g": {"case": [{"@case_id": f"c{chosen.randrange(12)}"}, {"@case_id": "c1"}]}}
+                ] * chosen.randrange(3),
+            }
             for n in range(chosen.randrange(4))
-        ]
+        ]  # fmt: skip
         form = {
             "#type": "data", "@xmlns": chosen.choice(XMLNS), "@name": "N", "age": "1",
             "sex": chosen.choice("fmx"), "child": children, "case": {"@case_id": f"c{chosen.randrange(12)}"},
@@ -179,9 +184,25 @@ def test_changes_give_what_a_whole_build_gives(tables: Tables, seed: int) -> Non
         assert keys.get("form_cases", "form_id") == "form_id"
     changed = tables.all()
     assert changed["findings"]
+    assert_blocks_stand_in_their_repetitions(tables.workshop)
     assert changed["misfits"]
     tables.refresh(by_need=False)
     assert tables.all() == changed
+
+
+def assert_blocks_stand_in_their_repetitions(workshop: Workshop) -> None:
+    for repeat, path in (("child", "child/case"), ("dose", "child/dose/g/case")):
+        own = " union all ".join(
+            f"select repeat_id, {'case_id' if repeat == 'child' else 'null'} from {form}__{repeat}"
+            for form in ("form_visit", "form_survey")
+        )
+        of_blocks = workshop.read(
+            f"select repeat_id, case_id from form_cases where path = '{path}' order by 1, block_index"
+        )
+        rows = workshop.read(own)
+        assert {repeat_id for repeat_id, _ in of_blocks} == {repeat_id for repeat_id, _ in rows} != set()
+        if repeat == "child":
+            assert sorted(of_blocks) == sorted(rows)
 
 
 def test_no_index_has_a_name_that_postgres_made_up(tables: Tables) -> None:

@@ -76,7 +76,7 @@ def test_static_models_are_traced_to_the_raw_tables_and_the_path_in_the_record(s
     staged = static["stg_cases"]
     assert staged["case_id"] == ColumnLineage((Origin("raw_cases", "case_id"),))
     assert staged["date_opened"] == ColumnLineage(
-        (Origin("raw_cases", "record", ("date_opened",)),), "safe_timestamptz(source.record ->> 'date_opened')"
+        (Origin("raw_cases", "record", ("date_opened",)),), "casts.safe_timestamptz(source.record ->> 'date_opened')"
     )
     assert staged["properties"].origins == (Origin("raw_cases", "record", ("properties",)),)
     assert static["stg_forms"]["user_id"].origins == (Origin("raw_forms", "record", ("metadata", "userID")),)

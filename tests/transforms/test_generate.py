@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from explorer_dagster.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer_dagster.identifiers import RESERVED
 from explorer_dagster.transforms.generate import MAX_COLUMNS, TABLE_MAX_BYTES, GeneratedTable, generate_tables
+from explorer_dagster.transforms.model_files import GeneratedColumn
 from explorer_dagster.transforms.profile import RawProfile, SeenCaseType, SeenForm, SeenValues
+from explorer_dagster.transforms.sql_text import shown
 
 VALID = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 NASTY = st.sampled_from(
@@ -115,15 +117,15 @@ def test_every_name_is_valid_unique_and_every_file_can_be_read(structure: Struct
             assert get_rendered(entry["description"], {}) == _as_shown(column.description)
             if column.path:
                 path = get_rendered(model["config"]["meta"]["columns"][column.name], {})
-                assert path == _as_shown("/".join(column.path))
-                assert column.path[-1].split() == [] or " ".join(column.path[-1].split()) in column.description
+                assert path == shown("/".join(column.path))
+                assert shown(column.path[-1]) in column.description
 
 
 def _macros() -> dict[str, Any]:
     def macro(*arguments: Any) -> str:
         return str(arguments[0])
 
-    casts = ("safe_bigint", "safe_double", "safe_date", "safe_time", "safe_timestamptz", "choices")
+    casts = ("safe_bigint", "safe_numeric", "safe_date", "safe_time", "safe_timestamptz", "choices")
     return {**dict.fromkeys(casts, macro), "is_wanted": lambda key: f"true /*'{key}'*/"}
 
 
@@ -231,6 +233,36 @@ def test_options_are_columns_where_they_are_few_and_questions_choose_first() -> 
     assert not [name for name in columns if name.startswith("many__")]
 
 
+def test_options_that_do_not_fit_the_data_are_said_once_and_make_no_columns() -> None:
+    options = (Option("1", "Female"), Option("2", "Male"))
+    asked = (
+        Question(("sex",), label="Sex", type="Select", options=options),
+        Question(("signs",), label="Signs", type="MSelect", options=options),
+    )
+    structure = Structure((), (), (Form("x", {}, "F", "a", "A", "m", None, asked),))
+
+    def of(sex: dict[str, int], signs: dict[str, int], profile: RawProfile) -> dict[str, GeneratedColumn]:
+        seen = {"sex": SeenValues({"text": 1}, answers=sex), "signs": SeenValues({"text": 1}, answers=signs)}
+        profile.forms["x"] = SeenForm("F", seen)
+        [table] = generate(structure, profile)
+        return {column.name: column for column in table.columns if column.path}
+
+    # All of a few, or most of many, are none of the options; of those only what somebody chose has a column.
+    columns = of({"m": 3, "f": 2}, {"a": 30, "1": 10}, RawProfile())
+    assert set(columns) == {"sex", "signs", "signs__1"}
+    assert columns["sex"].values == {"options_unfit": 5, "of": 5, "such_as": ["m", "f"]}
+    assert columns["signs"].values == {"options_unfit": 30, "of": 40, "such_as": ["a"]}
+    assert [columns[name].misfit for name in ("sex", "signs")] == ["", ""]
+    assert columns["sex"].description.startswith("The options of the application do not fit the data")
+    # Strays stay what they are.
+    profile = RawProfile()
+    columns = of({"m": 3}, {"a": 10, "1": 10}, profile)
+    assert set(columns) == {"sex", "signs", "signs__1", "signs__2"}
+    assert all(columns[name].misfit and not columns[name].values for name in ("sex", "signs"))
+    # What had a column keeps it.
+    assert set(of({"m": 5}, {"a": 30}, profile)) == {"sex", "signs", "signs__1", "signs__2"}
+
+
 def test_properties_are_told_by_questions_of_the_same_name() -> None:
     asked = (
         Question(("g", "edd"), label="Expected date?", type="Date"),
@@ -261,13 +293,13 @@ def test_a_changed_type_is_a_migration_and_never_goes_back() -> None:
     for kind in ("Int", "Int", "Double", "Int", "Text", "Int"):
         [table] = generate(structure(kind), profile)
         types.append(table.columns[-2].type if table.counts_misfits else table.columns[-1].type)
-    assert types == ["bigint", "bigint", "double precision", "double precision", "text", "text"]
+    assert types == ["bigint", "bigint", "numeric", "numeric", "text", "text"]
     changes = [(change.table, change.column, change.before, change.after) for change in profile.migrations]
     assert changes == [("form_f", "age", "integer", "decimal"), ("form_f", "age", "decimal", "text")]
     assert profile.migrations[0].reason == "The application declares decimal now."
 
 
-def test_questions_that_left_the_form_stay_while_they_are_answered() -> None:
+def test_questions_that_left_the_form_stay() -> None:
     asked = (
         Question(("new",), label="New", type="Text"),
         Question(("old",), label="Old?", type="Date", translations={"hi": "पुराना"}),
@@ -282,13 +314,16 @@ def test_questions_that_left_the_form_stay_while_they_are_answered() -> None:
     later = Structure((), (), (msgspec.structs.replace(form, questions=asked[:1]),))
     tables = {table.name: table for table in generate(later, profile)}
     columns = {column.name: column for column in tables["form_f"].columns if column.path}
-    assert set(columns) == {"new", "old"}
+    assert set(columns) == {"new", "old", "never"}
+    assert columns["old"].description.startswith(
+        "Old? (Question of type Date old.) No longer asked since application A (seen on "
+    )
     assert (columns["old"].type, columns["old"].label, columns["old"].translations) == ("date", "Old?", {"hi": "पुराना"})
     assert [column.name for column in tables["form_f__rows"].columns if column.path] == ["in__data"]
     gone = {table.name: table for table in generate(Structure((), (), ()), profile)}
     assert "in no application" not in gone["form_f"].description
     assert gone["form_f"].app_ids == ()
-    assert {column.name for column in gone["form_f"].columns if column.path} == {"old"}
+    assert {column.name for column in gone["form_f"].columns if column.path} == {"new", "old", "never"}
 
 
 def test_what_is_spelt_like_its_table_or_column_has_the_plain_name() -> None:

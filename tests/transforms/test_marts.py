@@ -236,7 +236,7 @@ def test_questions_change_into_repeats_and_back_and_no_answer_is_lost(workshop: 
     result = workshop.run(
         project, select=["stg_forms", "forms", "form_drift", "form_drift__children", "form_drift__house"]
     )
-    assert result.success
+    assert [(r.name, r.message) for r in result.results if r.status in ("error", "fail", "skipped")] == []
     assert workshop.read("select form_id, age, children, signs, house, dropped, added from form_drift order by 1") == [
         ("d1", "7", "two", "fever cough", None, date(2024, 1, 31), None),
         ("d2", None, "3", None, None, None, None),

@@ -22,11 +22,11 @@ renamed as (
         {{ json_object("record -> 'properties'") }} as properties,
         {{ json_object("record -> 'indices'") }} as indices,
         ---------- timestamps
-        {{ safe_timestamptz("record ->> 'date_opened'") }} as date_opened,
-        {{ safe_timestamptz("record ->> 'last_modified'") }} as last_modified,
+        casts.safe_timestamptz(record ->> 'date_opened') as date_opened,
+        casts.safe_timestamptz(record ->> 'last_modified') as last_modified,
         server_last_modified,
         indexed_on,
-        {{ safe_timestamptz("record ->> 'date_closed'") }} as date_closed,
+        casts.safe_timestamptz(record ->> 'date_closed') as date_closed,
         ---------- loader
         _loaded_at as loaded_at
 

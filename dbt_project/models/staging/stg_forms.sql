@@ -28,8 +28,8 @@ renamed as (
         received_on,
         server_modified_on,
         indexed_on,
-        {{ safe_timestamptz("record #>> '{metadata,timeStart}'") }} as time_start,
-        {{ safe_timestamptz("record #>> '{metadata,timeEnd}'") }} as time_end,
+        casts.safe_timestamptz(record #>> '{metadata,timeStart}') as time_start,
+        casts.safe_timestamptz(record #>> '{metadata,timeEnd}') as time_end,
         ---------- loader
         _loaded_at as loaded_at
 

@@ -15,8 +15,8 @@ renamed as (
         name,
         {{ text_array("record -> 'users'") }} as user_ids,
         ---------- state
-        {{ safe_boolean("record ->> 'case_sharing'") }} as case_sharing,
-        {{ safe_boolean("record ->> 'reporting'") }} as reporting,
+        casts.safe_boolean(record ->> 'case_sharing') as case_sharing,
+        casts.safe_boolean(record ->> 'reporting') as reporting,
         ---------- json
         {{ json_object("record -> 'metadata'") }} as metadata,
         ---------- loader

@@ -16,9 +16,9 @@ renamed as (
         {{ blank_to_null("record ->> 'name'") }} as name,
         substring(record ->> 'parent' from '([^/]+)/?$') as parent_location_type_id,
         ---------- rules
-        {{ safe_boolean("record ->> 'administrative'") }} as is_administrative,
-        {{ safe_boolean("record ->> 'shares_cases'") }} as shares_cases,
-        {{ safe_boolean("record ->> 'view_descendants'") }} as view_descendants,
+        casts.safe_boolean(record ->> 'administrative') as is_administrative,
+        casts.safe_boolean(record ->> 'shares_cases') as shares_cases,
+        casts.safe_boolean(record ->> 'view_descendants') as view_descendants,
 
         ---------- loader
         _loaded_at as loaded_at

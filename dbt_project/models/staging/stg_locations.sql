@@ -18,12 +18,12 @@ renamed as (
         {{ blank_to_null("record ->> 'name'") }} as name,
         {{ blank_to_null("record ->> 'location_type_code'") }} as location_type_code,
         {{ blank_to_null("record ->> 'location_type_name'") }} as location_type_name,
-        {{ safe_double("record ->> 'latitude'") }} as latitude,
-        {{ safe_double("record ->> 'longitude'") }} as longitude,
+        casts.safe_numeric(record ->> 'latitude') as latitude,
+        casts.safe_numeric(record ->> 'longitude') as longitude,
         ---------- json
         {{ json_object("record -> 'location_data'") }} as location_data,
         ---------- timestamps
-        {{ safe_timestamptz("record ->> 'last_modified'") }} as last_modified,
+        casts.safe_timestamptz(record ->> 'last_modified') as last_modified,
         ---------- loader
         _loaded_at as loaded_at
 

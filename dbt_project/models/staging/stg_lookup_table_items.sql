@@ -14,7 +14,7 @@ renamed as (
         item_id,
         data_type_id as lookup_table_id,
         ---------- order
-        {{ safe_bigint("record ->> 'sort_key'") }} as sort_key,
+        casts.safe_bigint(record ->> 'sort_key') as sort_key,
         ---------- json
         {{ json_object("record -> 'fields'") }} as fields,
         {{ json_object("record -> 'item_attributes'") }} as item_attributes,

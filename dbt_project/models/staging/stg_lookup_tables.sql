@@ -14,7 +14,7 @@ renamed as (
         lookup_table_id,
         tag,
         ---------- state
-        {{ safe_boolean("record ->> 'is_global'") }} as is_global,
+        casts.safe_boolean(record ->> 'is_global') as is_global,
         ---------- json
         {{ json_array("record -> 'fields'") }} as fields,
         {{ text_array("record -> 'item_attributes'") }} as item_attributes,

@@ -14,7 +14,7 @@ renamed as (
         row_id,
         data_source_id,
         {{ blank_to_null('doc_id') }} as doc_id,
-        {{ safe_bigint("record ->> 'repeat_iteration'") }} as repeat_iteration,
+        casts.safe_bigint(record ->> 'repeat_iteration') as repeat_iteration,
         ---------- json
         {{ json_object('record') }} - array['id', 'doc_id', 'inserted_at', 'repeat_iteration'] as indicators,
         ---------- timestamps

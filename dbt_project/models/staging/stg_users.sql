@@ -16,7 +16,7 @@ renamed as (
         coalesce({{ blank_to_null("record ->> 'primary_location'") }}, {{ blank_to_null("record #>> '{user_data,commcare_location_id}'") }}) as primary_location_id,
         case
             when jsonb_array_length({{ json_array("record -> 'locations'") }}) > 0 then {{ text_array("record -> 'locations'") }}
-            else coalesce({{ choices("record #>> '{user_data,commcare_location_ids}'") }}, '{}'::text[])
+            else coalesce(casts.choices(record #>> '{user_data,commcare_location_ids}'), '{}'::text[])
         end as location_ids,
         {{ text_array("record -> 'groups'") }} as group_ids,
         ---------- person

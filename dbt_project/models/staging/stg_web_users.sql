@@ -22,7 +22,7 @@ renamed as (
         {{ blank_to_null("record ->> 'default_phone_number'") }} as default_phone_number,
         ---------- rights
         {{ blank_to_null("record ->> 'role'") }} as role,
-        {{ safe_boolean("record ->> 'is_admin'") }} as is_admin,
+        casts.safe_boolean(record ->> 'is_admin') as is_admin,
         {{ json_object("record -> 'permissions'") }} as permissions,
         ---------- json
         {{ json_object("record -> 'user_data'") }} as user_data,

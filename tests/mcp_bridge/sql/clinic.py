@@ -9,7 +9,12 @@ import psycopg
 from explorer_dagster.postgres.connections import Login
 from mcp_bridge.sql import Executor, QueryLimits, QueryResult, ValidatedQuery, validate
 
-RELATIONS = frozenset({"patients", "visits", "Odd Name", "v_monthly"})
+RELATIONS = {
+    "patients": ("patient_id", "full_name", "born", "district", "mother_id", "tags"),
+    "visits": ("visit_id", "patient_id", "seen_at", "urgency", "weight_kg", "answers"),
+    "Odd Name": ("select", "Weird Col", "region", "version"),
+    "v_monthly": ("month", "visits"),
+}
 OWN_TYPES = frozenset({"urgency"})
 
 
@@ -31,7 +36,9 @@ class Clinic:
         return statement.replace("{own}", self.own).replace("{rival}", self.rival)
 
     def validate(self, statement: str) -> ValidatedQuery:
-        return validate(statement, schemas=frozenset({self.schema}), relations=RELATIONS, own_types=OWN_TYPES)
+        return validate(
+            statement, schemas=frozenset({self.schema}), relations={self.schema: RELATIONS}, own_types=OWN_TYPES
+        )
 
     def executor(self, **limits: Any) -> Executor:
         return Executor(self.reader, (self.schema,), QueryLimits(**limits))

@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from explorer_dagster.postgres.connections import Login
-from mcp_bridge.sql import Executor, QueryFailed, QueryLimits, QueryResult, ValidatedQuery
-from tests.mcp_bridge.sql.clinic import Clinic
+from mcp_bridge.sql import Executor, QueryFailed, QueryLimits, QueryRejected, QueryResult, ValidatedQuery, fallback
+from mcp_bridge.sql.rules import Rules
+from tests.mcp_bridge.sql.clinic import RELATIONS, Clinic
 
 
 def value(clinic: Clinic, expression: str) -> Any:
@@ -206,9 +207,25 @@ def test_runtime_errors_give_postgresqls_message_and_no_detail(clinic: Clinic) -
         clinic.run("select full_name::int from patients order by patient_id")
     assert caught.value.sqlstate == "22P02"
     assert "invalid input syntax for type integer" in caught.value.message
+    assert "safe_bigint" in caught.value.next_step
     with pytest.raises(QueryFailed) as zero:
         clinic.run("select 1 / (patient_id - 1) from patients")
     assert "nullif" in zero.value.next_step
+
+
+def test_casts_that_never_fail_are_there_for_both_parsers_and_nothing_else_of_their_schema(clinic: Clinic) -> None:
+    statement = (
+        "select safe_bigint('1.2E1'), safe_numeric('1,5'), safe_date(full_name), safe_time('09:30'), safe_boolean('True'),"
+        " safe_timestamptz('2026-01-01T10:00:00+05:30'), place_part('12.5  -3.25', 2) from patients limit 1"
+    )
+    assert clinic.run(statement).rows == [[12, None, None, "09:30:00", True, "2026-01-01T04:30:00+00:00", -3.25]]
+    rules = Rules(statement, frozenset({clinic.schema}), RELATIONS, frozenset())
+    assert fallback.check_statement(statement, rules) == len(statement)
+    for name in ("choices('a')", "day()", "casts.safe_date('2026-01-01')"):
+        with pytest.raises(QueryRejected):
+            clinic.run(f"select {name}")
+    with pytest.raises(QueryRejected):
+        clinic.run("select * from casts.safe_date")
 
 
 def test_forbidden_foreign_and_absent_relations_are_answered_alike(clinic: Clinic) -> None:

@@ -8,11 +8,12 @@ from mcp_bridge.sql import QueryRejected, ValidatedQuery, fallback, validate
 from mcp_bridge.sql.allowlist import FUNCTIONS
 from mcp_bridge.sql.rules import MAX_STATEMENT_BYTES, Rules, check_text
 from mcp_bridge.sql.validator import PARSER
+from tests.mcp_bridge.sql.clinic import RELATIONS as CLINIC
 from tests.mcp_bridge.sql.clinic import Clinic
 from tests.mcp_bridge.sql.test_sql_corpora import HOSTILE, LEGIT
 
 SCHEMAS = frozenset({"t_own_marts"})
-RELATIONS = frozenset({"patients", "visits"})
+RELATIONS = {"t_own_marts": {name: CLINIC[name] for name in ("patients", "visits")}}
 SEEDS = [case["sql"].replace("{own}", "t_own").replace("{rival}", "t_riv") for case in HOSTILE + LEGIT]
 
 
@@ -94,7 +95,10 @@ def test_tables_are_the_relations_read_and_not_the_with_queries() -> None:
 
 
 def test_relations_may_be_told_by_schema() -> None:
-    by_schema = {"t_own_marts": {"patients"}, "t_own_raw": {"forms"}}
+    by_schema: dict[str, dict[str, tuple[str, ...]]] = {
+        "t_own_marts": {"patients": ("patient_id",)},
+        "t_own_raw": {"forms": ("form_id",)},
+    }
     both = frozenset(by_schema)
     assert validate("select * from t_own_raw.forms, patients", schemas=both, relations=by_schema).tables == {
         "forms",

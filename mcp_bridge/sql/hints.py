@@ -1,0 +1,249 @@
+"""What mends the statement? Advice for the mistakes that people and agents make who know SQL, but not this database.
+
+Every piece of advice says what to write. Names in it come from the statement or from the tenant's own tables.
+"""
+
+import difflib
+import re
+from collections.abc import Collection, Iterable
+
+from mcp_bridge.sql.allowlist import FUNCTIONS
+
+# Functions of other databases, and what is written here.
+ELSEWHERE = {
+    "approx_count_distinct": "count(DISTINCT x)",
+    "array_contains": "value = ANY (array)",
+    "charindex": "strpos(text, part)",
+    "collect_list": "array_agg(x)",
+    "contains": "x ILIKE '%part%'",
+    "convert": "x::type",
+    "countif": "count(*) FILTER (WHERE condition)",
+    "count_if": "count(*) FILTER (WHERE condition)",
+    "curdate": "current_date",
+    "date_diff": "one date minus the other, which gives days",
+    "date_format": "to_char(x, 'YYYY-MM-DD')",
+    "date_sub": "x - interval '1 day'",
+    "dateadd": "x + interval '1 day'",
+    "datediff": "one date minus the other, which gives days",
+    "datename": "to_char(x, 'Month')",
+    "datepart": "extract(month FROM x)",
+    "day": "extract(day FROM x)",
+    "dayofweek": "extract(isodow FROM x)",
+    "first": "(array_agg(x ORDER BY y))[1]",
+    "getdate": "now()",
+    "group_concat": "string_agg(x, ', ')",
+    "hour": "extract(hour FROM x)",
+    "if": "CASE WHEN condition THEN a ELSE b END",
+    "ifnull": "coalesce(x, y)",
+    "iif": "CASE WHEN condition THEN a ELSE b END",
+    "instr": "strpos(text, part)",
+    "isnull": "x IS NULL, or coalesce(x, y)",
+    "json_extract": "x -> 'key' or x ->> 'key'",
+    "json_extract_scalar": "x ->> 'key'",
+    "last": "(array_agg(x ORDER BY y DESC))[1]",
+    "last_day": "(date_trunc('month', x) + interval '1 month - 1 day')::date",
+    "len": "length(x)",
+    "listagg": "string_agg(x, ', ')",
+    "locate": "strpos(text, part)",
+    "median": "percentile_cont(0.5) WITHIN GROUP (ORDER BY x)",
+    "minute": "extract(minute FROM x)",
+    "month": "extract(month FROM x)",
+    "nvl": "coalesce(x, y)",
+    "quarter": "extract(quarter FROM x)",
+    "rand": "random()",
+    "regexp_contains": "x ~ 'pattern'",
+    "regexp_extract": "substring(x FROM 'pattern')",
+    "str_to_date": "to_date(x, 'DD.MM.YYYY')",
+    "strftime": "to_char(x, 'YYYY-MM-DD')",
+    "sumif": "sum(x) FILTER (WHERE condition)",
+    "sysdate": "now()",
+    "timestampdiff": "one timestamp minus the other, or extract(epoch FROM a - b)",
+    "to_varchar": "x::text",
+    "tostring": "x::text",
+    "ucase": "upper(x)",
+    "lcase": "lower(x)",
+    "unix_timestamp": "extract(epoch FROM x)",
+    "week": "extract(week FROM x)",
+    "weekday": "extract(isodow FROM x)",
+    "year": "extract(year FROM x)",
+}
+_TOLERANT = {"try_cast": "numeric", "safe_cast": "numeric", "pg_input_is_valid": "numeric"}
+_LAYERS = ("raw_", "stg_", "staging_", "src_", "base_", "int_", "dim_", "fct_", "fact_", "mart_", "tbl_", "v_")
+_NUMERIC = frozenset(
+    """
+    sum avg stddev stddev_pop stddev_samp variance var_pop var_samp corr regr_slope percentile_cont round abs ceil floor
+    """.split()  # noqa: SIM905
+)
+_TIMES = frozenset("date_trunc extract date_part age date_bin isfinite to_char".split())  # noqa: SIM905
+_TEXTS = frozenset(
+    """
+    lower upper initcap length trim btrim ltrim rtrim substr substring left right split_part strpos position like
+    """.split()  # noqa: SIM905
+)
+_FUNCTION = re.compile(r"function (?:pg_catalog\.)?\"?(\w+)\"?\((.*)\) does not exist")
+_FIRST_ARGUMENT = re.compile(r'(?i)[\w.]+\s*\(\s*(?:distinct\s+)?((?:"[^"]+"|\w+)(?:\.(?:"[^"]+"|\w+))?)\s*[,)]')
+_OPERATOR = re.compile(r"operator does not exist: (?:(.+?) )?([^\w\s\"]+) (.+)")
+_TOLERATED = {
+    "bigint": "bigint", "boolean": "boolean", "date": "date", "double": "numeric", "integer": "bigint", "numeric": "numeric",
+    "smallint": "bigint", "timestamp": "timestamptz",
+}  # fmt: skip
+_LIKELY_MAX = 3
+
+
+def cast_to(kind: str, what: str = "column") -> str:
+    """How text becomes a `numeric`, `date` or `timestamptz`: tolerantly, where the platform's own functions are there."""
+    tolerant = f"safe_{kind}"
+    return f"{tolerant}({what}), which gives NULL where it is none" if tolerant in FUNCTIONS else f"{what}::{kind}"
+
+
+def closest(name: str, names: Collection[str]) -> list[str]:
+    """At most three likely spellings among `names`, best first."""
+    folded = name.lower()
+    bare = next((folded.removeprefix(layer) for layer in _LAYERS if folded.startswith(layer)), folded)
+    likely = [other for other in sorted(names) if other.lower() in {bare, f"{bare}s", bare.removesuffix("s")}]
+    for other in difflib.get_close_matches(bare, sorted(names), n=_LIKELY_MAX, cutoff=0.6):
+        likely += [other] if other not in likely else []
+    squeezed = bare.replace("_", "")
+    likely += [other for other in sorted(names) if other.lower().replace("_", "") == squeezed and other not in likely]
+    return likely[:_LIKELY_MAX]
+
+
+def relation(name: str, likely: Collection[str]) -> str:
+    """For a table that is not there."""
+    meant = f"Did you mean {', '.join(likely)}?" if likely else "List the tables of this tenant to see their names."
+    if name.lower().startswith(("raw_", "stg_", "staging_")):
+        return f"Raw and staging tables are not read here; the finished ones have plain names. {meant}"
+    return meant
+
+
+def function(name: str, likely: Collection[str]) -> str:
+    """For a function that may not be used."""
+    known = name.lower()
+    if known in _TOLERANT:
+        return f"Write {cast_to(_TOLERANT[known])}."
+    if known in ELSEWHERE:
+        return f"In PostgreSQL write {ELSEWHERE[known]}."
+    if likely:
+        return f"Did you mean {', '.join(likely)}?"
+    return "Use the built-in functions for numbers, text, dates, arrays and JSON."
+
+
+def unknown_column(name: str, text: str, columns: Collection[str], likely: Collection[str]) -> str | None:
+    """For a column that is not there; None when nothing better than the list of columns can be said."""
+    if likely:
+        return f"Did you mean {', '.join(likely)}?"
+    if f'"{name}"' in text and name not in columns:
+        written = name.replace("'", "''")
+        return f"Double quotes are for names. Write text in single quotes: '{written}'."
+    return None
+
+
+def _argument_types(written: str) -> list[str]:
+    return [part.strip() for part in written.split(",")] if written else []
+
+
+def _is_text(type_: str) -> bool:
+    return type_ in ("text", "character varying", "character", "unknown")
+
+
+def no_function(message: str, call: str) -> str | None:
+    """For `function f(text) does not exist` and `operator does not exist: text - text`; `call`: the statement from there on."""
+    if found := _FUNCTION.search(message):
+        argument = _FIRST_ARGUMENT.match(call)
+        return _wrong_arguments(found[1], _argument_types(found[2]), argument[1] if argument else "column")
+    if found := _OPERATOR.search(message):
+        return _wrong_operands(found[1] or "", found[2], found[3])
+    if "could not identify an equality operator" in message or "could not identify an ordering operator" in message:
+        return "json has no order and no equality: cast it to jsonb, or take a part as text with ->>."
+    return None
+
+
+def _wrong_arguments(name: str, types: list[str], argument: str) -> str | None:
+    if name == "count" and len(types) > 1:
+        return "count takes one argument: write count(DISTINCT (a, b)) for pairs of values."
+    if name == "round" and types[:1] == ["double precision"]:
+        return "round to digits needs numeric: write round(x::numeric, 2)."
+    if name in _NUMERIC and any(_is_text(type_) for type_ in types):
+        return f"{name} needs numbers, and this is text: cast it, {cast_to('numeric', argument)}."
+    if name in _NUMERIC and "boolean" in types:
+        return "Count what is true with count(*) FILTER (WHERE condition), or cast with x::int."
+    if name in _TIMES and any(_is_text(type_) for type_ in types[-2:]):
+        return f"{name} needs a date or a time and the column is text: cast it, {cast_to('date')} or {cast_to('timestamptz')}."
+    if name in _TEXTS and types and not _is_text(types[0]):
+        return f"{name} needs text: write x::text."
+    if name.startswith(("json", "jsonb")) and any(_is_text(type_) for type_ in types):
+        return "The column is text: write x::jsonb."
+    if name in ("string_agg", "array_to_string") and types and not _is_text(types[0]):
+        return f"{name} needs text: write x::text as its first argument, and a separator as the second."
+    return None
+
+
+def _wrong_operands(left: str, operator: str, right: str) -> str | None:
+    kinds = {left, right}
+    text = _is_text(left) or _is_text(right)
+    times = {"date", "timestamp with time zone", "timestamp without time zone", "interval"}
+    if operator == "==":
+        return "Equality is written with one sign: =."
+    if operator == "+" and left in ("text", "character varying") and right in ("text", "character varying", "unknown"):
+        return "Text is joined with ||; for sums cast both sides, " + cast_to("numeric") + "."
+    if operator in ("->", "->>", "#>", "#>>", "@>", "?") and text:
+        return "The column is text, not JSON: write x::jsonb before the operator."
+    if operator in ("~~", "~~*", "~", "~*", "!~~", "!~~*"):
+        return "Patterns need text: write x::text."
+    if text and (kinds & times):
+        return f"A date is compared or reckoned with a text column: cast the text, {cast_to('date')} or {cast_to('timestamptz')}."
+    if text and operator in ("-", "*", "/", "%"):
+        return f"The column is text: for numbers cast it, {cast_to('numeric')}; for dates, {cast_to('date')}."
+    if text and operator in ("=", "<>", "<", ">", "<=", ">="):
+        return f"Text is compared with another type: write the value in single quotes, or cast the column, {cast_to('numeric')}."
+    if "boolean" in kinds and operator in ("=", "<>"):
+        return "The column is true or false: write column, NOT column, or column IS TRUE."
+    if kinds & {"timestamp with time zone", "timestamp without time zone", "date"} and "integer" in kinds:
+        return "Add to a timestamp with interval '1 day'; whole days can be added to a date: x::date + 1."
+    return "Both sides need types that go together: cast one of them, for instance x::text or x::numeric."
+
+
+def mismatch(message: str) -> str | None:
+    """For types that do not go together in a CASE, a UNION or a condition."""
+    if "must be type boolean" in message:
+        return "A condition is needed there: compare the column with a value, such as x = 'yes' or x IS NOT NULL."
+    if "cannot be matched" in message:
+        return "All branches need one type: cast them, for instance with ::text."
+    return None
+
+
+def bad_value(message: str) -> str | None:
+    """For a value that does not read as the type it was cast to."""
+    found = re.search(r"for type (\w+)", message)
+    kind = _TOLERATED.get(found[1]) if found else None
+    tolerant = f"safe_{kind}"
+    if kind and tolerant in FUNCTIONS:
+        return f"Some value does not read as that type: write {tolerant}(column), which gives NULL there, or filter such rows."
+    return None
+
+
+def syntax(text: str, at: int | None) -> str | None:
+    """For a syntax error at the 0-based character `at`: other databases' spellings around that place."""
+    near = text[max((at or 0) - 30, 0) : (at or 0) + 30]
+    if "`" in text:
+        return 'Names with capitals or blanks are quoted with ", not with `.'
+    if re.search(r"(?i)\blimit\s+\d+\s*,", text):
+        return "Write LIMIT 10 OFFSET 20."
+    if re.search(r"(?i)\b(try|safe)_cast\b", text):
+        return f"Write {cast_to('numeric')}."
+    if re.search(r"(?i)\bselect\s+top\b", text):
+        return "Write LIMIT 10 at the end of the statement."
+    if re.search(r"(?i)\binterval\s+\d", text):
+        return "Write interval '1 day', with quotes."
+    if re.search(r"(?i),\s*\bfrom\b", near):
+        return "Remove the comma before FROM."
+    if re.search(r"(?i)\bqualify\b", near):
+        return "There is no QUALIFY: put the window function into a subquery and filter outside."
+    if re.search(r"\[[A-Za-z_]\w*\]", near):
+        return 'Names are quoted with ", not with brackets.'
+    return None
+
+
+def ambiguous(name: str, tables: Iterable[str]) -> str:
+    """For a column that several tables have."""
+    return f"Write the table's name or alias before it, such as {next(iter(sorted(tables)), 'table')}.{name}."

@@ -1,0 +1,639 @@
+"""What does each name of a statement stand for, and how much work is one row of it?
+
+PostgreSQL reads `x.f` and `(x).f` as the function `f(x)` or the cast `x::f` when x has no column f, and no parse tree
+tells one from the other. So every dotted name is resolved here as PostgreSQL resolves it: from the tables in FROM, whose
+columns are known, and from the names that the statement gives itself (aliases, column lists, WITH queries, fields `f1..fN`
+of rows). What is none of these is refused. On the same way through the tree each expression's size and work are added up
+(`costs`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mcp_bridge.sql import costs
+from mcp_bridge.sql.costs import CELL, GATHERED, SCALAR
+from mcp_bridge.sql.rules import Rules
+
+_Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An expression's result: bytes it may have, and the fields behind its dot where it is a row."""
+
+    size: int = CELL
+    fields: "Columns | None" = None
+
+
+Columns = tuple[tuple[str, Value], ...]
+_SMALL = Value(SCALAR)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One name in FROM. `schema`: of a relation that is known by its own name."""
+
+    name: str
+    columns: Columns
+    schema: str | None = None
+
+    def column(self, name: str) -> Value | None:
+        found = [value for column, value in self.columns if column == name]
+        return max(found, key=lambda value: value.size) if found else None
+
+    def row(self) -> Value:
+        return Value(costs.cap(sum(value.size for _, value in self.columns)), self.columns)
+
+
+@dataclass(slots=True)
+class _Level:
+    """What one SELECT brings into sight; `star`: the columns of its `*`, in order."""
+
+    items: list[_Item] = field(default_factory=list)
+    star: list[tuple[str, Value]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """Levels from the innermost outwards, and the WITH queries that can be read."""
+
+    levels: tuple[_Level, ...] = ()
+    ctes: Mapping[str, Columns] = field(default_factory=dict)
+
+
+# Functions that name the columns they give in FROM; others' column is called as their alias or as they are.
+_OUT_COLUMNS = {
+    **dict.fromkeys(("json_each", "jsonb_each", "json_each_text", "jsonb_each_text"), ("key", "value")),
+    **dict.fromkeys(
+        ("json_array_elements", "jsonb_array_elements", "json_array_elements_text", "jsonb_array_elements_text"),
+        ("value",),
+    ),
+}
+_ROW_FUNCTIONS = frozenset(
+    {"array_agg", "unnest", "coalesce", "lag", "lead", "first_value", "last_value", "nth_value", "any_value"}
+)
+_IMPLIED = {
+    "A_ArrayExpr": "array", "RowExpr": "row", "CoalesceExpr": "coalesce", "GroupingFunc": "grouping",
+    "JsonObjectConstructor": "json_object", "JsonArrayConstructor": "json_array", "JsonArrayQueryConstructor": "json_array",
+    "JsonObjectAgg": "json_objectagg", "JsonArrayAgg": "json_arrayagg", "JsonParseExpr": "json",
+    "JsonScalarExpr": "json_scalar", "JsonSerializeExpr": "json_serialize",
+}  # fmt: skip
+
+
+class Scopes:
+    """One pass over the tree of a statement whose nodes were all allowed before."""
+
+    def __init__(self, sql: str, rules: Rules) -> None:
+        self._utf8 = sql.encode()
+        self._rules = rules
+        self._work = 0.0
+
+    def check(self, select: _Json) -> None:
+        """Raises `QueryRejected`."""
+        try:
+            self._select(select, _Sight())
+        except RecursionError:
+            self._rules.too_complex()
+
+    # Queries
+
+    def _select(self, node: _Json, sight: _Sight) -> Columns:
+        sight = _Sight(sight.levels, self._with(node["withClause"], sight)) if "withClause" in node else sight
+        if "larg" in node:
+            left, right = self._select(node["larg"], sight), self._select(node["rarg"], sight)
+            columns = tuple(
+                (name, value if index >= len(right) else _larger(value, right[index][1]))
+                for index, (name, value) in enumerate(left)
+            )
+            inner = _Sight((_Level([_Item("", columns)]), *sight.levels), sight.ctes)
+        elif "valuesLists" in node:
+            rows = [[self._value(cell, sight) for cell in row["List"].get("items", ())] for row in node["valuesLists"]]
+            columns = tuple(
+                (f"column{index + 1}", max((row[index] for row in rows if index < len(row)), key=lambda v: v.size))
+                for index in range(len(rows[0]))
+            )
+            inner = sight
+        else:
+            level = _Level()
+            inner = _Sight((level, *sight.levels), sight.ctes)
+            for item in node.get("fromClause", ()):
+                level.star += self._from(item, level, inner)
+            columns = tuple(self._targets(node.get("targetList", ()), inner))
+            output = _Sight((level, _Level([_Item("", columns)]), *sight.levels), sight.ctes)
+            for clause in ("whereClause", "havingClause"):
+                self._value(node.get(clause), inner)
+            for clause in ("groupClause", "distinctClause", "windowClause", "sortClause"):
+                self._all(node.get(clause), output)
+        if "larg" in node or "valuesLists" in node:
+            self._all(node.get("sortClause"), inner)
+        self._value(node.get("limitCount"), inner)
+        self._value(node.get("limitOffset"), inner)
+        return columns
+
+    def _with(self, clause: _Json, sight: _Sight) -> dict[str, Columns]:
+        ctes = dict(sight.ctes)
+        queries = [item["CommonTableExpr"] for item in clause.get("ctes", ())]
+        if clause.get("recursive"):
+            # WITH RECURSIVE may name later queries: twice round, so that each has been seen before it is read.
+            for query in _by_need(queries):
+                ctes[query["ctename"]] = self._recursive(query, _Sight(sight.levels, ctes))
+        else:
+            for query in queries:
+                columns = self._select(query["ctequery"]["SelectStmt"], _Sight(sight.levels, ctes))
+                ctes[query["ctename"]] = _renamed(columns, _strings(query.get("aliascolnames")))
+        return ctes
+
+    def _recursive(self, query: _Json, sight: _Sight) -> Columns:
+        select, name, names = query["ctequery"]["SelectStmt"], query["ctename"], _strings(query.get("aliascolnames"))
+        extra = tuple(
+            (column, Value(GATHERED))
+            for column in (
+                query.get("search_clause", {}).get("search_seq_column"),
+                query.get("cycle_clause", {}).get("cycle_mark_column"),
+                query.get("cycle_clause", {}).get("cycle_path_column"),
+            )
+            if column
+        )
+        if "larg" not in select or not _reads(select["rarg"], name):
+            return _renamed(self._select(select, sight), names) + extra
+        first = tuple(
+            (column, Value(max(value.size, 4 * SCALAR), value.fields))
+            for column, value in _renamed(self._select(select["larg"], sight), names)
+        )
+        again = self._select(select["rarg"], _Sight(sight.levels, {**sight.ctes, name: first + extra}))
+        grown = tuple(
+            (
+                column,
+                value if index < len(again) and again[index][1].size <= value.size else Value(GATHERED, value.fields),
+            )
+            for index, (column, value) in enumerate(first)
+        )
+        self._select(select["rarg"], _Sight(sight.levels, {**sight.ctes, name: grown + extra}))
+        return grown + extra
+
+    def _targets(self, targets: Sequence[_Json], sight: _Sight) -> Iterable[tuple[str, Value]]:
+        for item in targets:
+            target = item["ResTarget"]
+            star = self._star(target["val"], sight)
+            if star is not None:
+                yield from star
+            else:
+                yield target.get("name") or _implied_name(target["val"]), self._value(target["val"], sight)
+
+    def _star(self, node: _Json, sight: _Sight) -> Columns | None:
+        """The columns of `*`, `x.*` and `(row).*`; None for other expressions."""
+        if "ColumnRef" in node and "A_Star" in node["ColumnRef"]["fields"][-1]:
+            names = _strings(node["ColumnRef"]["fields"])
+            if not names:
+                return tuple(sight.levels[0].star)
+            return self._item(names, sight, self._at(node["ColumnRef"])).columns
+        if "A_Indirection" in node and "A_Star" in node["A_Indirection"]["indirection"][-1]:
+            return self._value(node, sight).fields or ()
+        return None
+
+    # FROM
+
+    def _from(self, node: _Json, level: _Level, sight: _Sight) -> list[tuple[str, Value]]:
+        ((kind, item),) = node.items()
+        alias = item.get("alias", {})
+        names = _strings(alias.get("colnames"))
+        if kind == "JoinExpr":
+            return self._join(item, level, sight)
+        if kind == "RangeTableSample":
+            columns = self._from(item["relation"], level, sight)
+            self._all(item.get("args"), sight)
+            self._value(item.get("repeatable"), sight)
+            return columns
+        if kind == "RangeVar":
+            schema, name = item.get("schemaname"), item["relname"]
+            known = sight.ctes.get(name) if schema is None else None
+            if known is None:
+                known = tuple((column, Value()) for column in self._rules.columns_of(schema, name))
+            made = _Item(alias.get("aliasname", name), _renamed(known, names), None if alias else schema or "")
+        elif kind == "RangeSubselect":
+            inner = self._select(item["subquery"]["SelectStmt"], sight)
+            made = _Item(alias.get("aliasname", ""), _renamed(inner, names))
+        elif kind == "RangeFunction":
+            made = self._function_item(item, alias, names, sight)
+        else:  # JsonTable
+            self._all([item], sight)
+            made = _Item(alias.get("aliasname", "json_table"), _renamed(tuple(_json_columns(item)), names))
+        level.items.append(made)
+        return list(made.columns)
+
+    def _function_item(self, item: _Json, alias: _Json, names: list[str], sight: _Sight) -> _Item:
+        columns: list[tuple[str, Value]] = []
+        calls = [entry["List"]["items"] for entry in item["functions"]]
+        for call in calls:
+            value = self._value(call[0], sight)
+            function = _implied_name(call[0])
+            definitions = _definitions(call[1:]) or _definitions([{"List": {"items": item.get("coldeflist", [])}}])
+            element = _SMALL if function in ("generate_series", "generate_subscripts") else Value(value.size)
+            if definitions:
+                columns += [(name, element) for name in definitions]
+            elif function in _OUT_COLUMNS:
+                columns += [(name, element) for name in _OUT_COLUMNS[function]]
+            elif function == "unnest":
+                arguments = [self._value(arg, sight) for arg in call[0]["FuncCall"].get("args", ())]
+                for argument in arguments:
+                    own = alias.get("aliasname", function) if len(calls) * len(arguments) == 1 else function
+                    columns += argument.fields or ((own, Value(argument.size)),)
+            else:
+                own = alias.get("aliasname", function) if len(calls) == 1 else function
+                columns += value.fields or ((own, element),)
+        if item.get("ordinality"):
+            columns.append(("ordinality", _SMALL))
+        return _Item(alias.get("aliasname", _implied_name(calls[0][0])), _renamed(tuple(columns), names))
+
+    def _join(self, node: _Json, level: _Level, sight: _Sight) -> list[tuple[str, Value]]:
+        before = len(level.items)
+        left = self._from(node["larg"], level, sight)
+        right = self._from(node["rarg"], level, sight)
+        merged = _strings(node.get("usingClause"))
+        if node.get("isNatural"):
+            there = {name for name, _ in right}
+            merged = [name for name, _ in left if name in there]
+        self._value(node.get("quals"), sight)
+        both = left + right
+        shared = [
+            (name, max((v for n, v in both if n == name), key=lambda value: value.size, default=Value()))
+            for name in merged
+        ]
+        columns = shared + [(name, value) for name, value in both if name not in merged]
+        alias = node.get("alias")
+        if alias:
+            made = _Item(alias["aliasname"], _renamed(tuple(columns), _strings(alias.get("colnames"))))
+            del level.items[before:]
+            level.items.append(made)
+            return list(made.columns)
+        if "join_using_alias" in node:
+            level.items.append(_Item(node["join_using_alias"]["aliasname"], tuple(shared)))
+        return columns
+
+    # Names
+
+    def _item(self, names: list[str], sight: _Sight, at: int | None) -> _Item:
+        """The thing in FROM that `x` or `schema.x` names: of the innermost query that has one of that name."""
+        for level in sight.levels:
+            found = [
+                item for item in level.items if item.name == names[-1] and (len(names) == 1 or item.schema is not None)
+            ]
+            if found:
+                shared = [column for column in found[0].columns if all(item.column(column[0]) for item in found)]
+                return found[0] if len(found) == 1 else _Item(found[0].name, tuple(shared))
+        in_sight = sorted({item.name for level in sight.levels for item in level.items if item.name})
+        self._rules.unknown_alias(".".join(names), in_sight, at)
+
+    def _column(self, node: _Json, sight: _Sight) -> Value:
+        names, at = _strings(node["fields"]), self._at(node)
+        if "A_Star" in node["fields"][-1]:
+            return self._item(names, sight, at).row() if names else Value()
+        if len(names) == 1:
+            return self._bare(names[0], sight)
+        item = self._item(names[:-1], sight, at)
+        found = item.column(names[-1])
+        if found is None:
+            self._rules.unknown_attribute(names[-1], [name for name, _ in item.columns], at)
+        return found
+
+    def _bare(self, name: str, sight: _Sight) -> Value:
+        for level in sight.levels:
+            found = [value for item in level.items if (value := item.column(name)) is not None]
+            if found:
+                return max(found, key=lambda value: value.size)
+        for level in sight.levels:
+            rows = [item.row() for item in level.items if item.name == name]
+            if rows:
+                return rows[0]
+        return Value()  # PostgreSQL says that there is none
+
+    # Expressions
+
+    def _all(self, nodes: Any, sight: _Sight) -> None:
+        for node in nodes or ():
+            self._value(node, sight)
+
+    def _value(self, node: _Json | None, sight: _Sight) -> Value:
+        if not node:
+            return _SMALL
+        if len(node) == 1:
+            ((kind, inner),) = node.items()
+            method = getattr(self, f"_value_{kind}", None)
+            if method is not None:
+                value: Value = method(inner, sight)
+                return value
+            if kind[:1].isupper() and isinstance(inner, dict):
+                return self._parts(inner, sight)
+        return self._parts(node, sight)
+
+    def _parts(self, node: _Json, sight: _Sight) -> Value:
+        """An expression of no kind of its own: as large as its parts together."""
+        size, fields = 0, []
+        for name, part in node.items():
+            for piece in part if isinstance(part, list) else (part,):
+                if isinstance(piece, dict) and piece and name not in ("typeName", "funcname", "name"):
+                    value = self._value(piece, sight)
+                    size += value.size
+                    fields.append(value.fields)
+        return Value(costs.cap(max(size, SCALAR)))
+
+    def _value_A_Const(self, node: _Json, _sight: _Sight) -> Value:
+        text = _literal(node)
+        return Value(max(len(text.encode("utf-8", "replace")), 1) if text is not None else 16)
+
+    def _value_ColumnRef(self, node: _Json, sight: _Sight) -> Value:
+        return self._column(node, sight)
+
+    def _value_A_Indirection(self, node: _Json, sight: _Sight) -> Value:
+        value = self._value(node["arg"], sight)
+        for step in node["indirection"]:
+            if "String" in step:
+                name = step["String"].get("sval", "")
+                fields = value.fields or ()
+                found = [part for field_name, part in fields if field_name == name]
+                if not found:
+                    self._rules.unknown_attribute(
+                        name, [field_name for field_name, _ in fields], self._at_nearest(node)
+                    )
+                value = max(found, key=lambda part: part.size)
+            elif "A_Star" in step:
+                if value.fields is None:
+                    self._rules.unsupported("A star behind what is no row", self._at_nearest(node))
+            else:
+                self._parts(step["A_Indices"], sight)
+                self._add(value.size / 16)
+        return value
+
+    def _value_SubLink(self, node: _Json, sight: _Sight) -> Value:
+        test = self._value(node.get("testexpr"), sight)
+        columns = self._select(node["subselect"]["SelectStmt"], sight)
+        kind = node["subLinkType"]
+        if kind == "ARRAY_SUBLINK":
+            return Value(GATHERED, columns[0][1].fields if columns else None)
+        if kind == "EXPR_SUBLINK" and columns:
+            return columns[0][1]
+        self._add((test.size + sum(value.size for _, value in columns)) / 16)
+        return _SMALL
+
+    def _value_SelectStmt(self, node: _Json, sight: _Sight) -> Value:
+        return Value(costs.cap(sum(value.size for _, value in self._select(node, sight))))
+
+    def _value_TypeCast(self, node: _Json, sight: _Sight) -> Value:
+        value = self._value(node["arg"], sight)
+        type_ = node["typeName"]
+        name = (_strings(type_.get("names")) or [""])[-1]
+        self._add(costs.work_of_cast(name, value.size))
+        return Value(costs.of_type(name, "arrayBounds" in type_, value.size))
+
+    def _value_RowExpr(self, node: _Json, sight: _Sight) -> Value:
+        values = [self._value(part, sight) for part in node.get("args", ())]
+        fields = tuple((f"f{number}", value) for number, value in enumerate(values, start=1))
+        return Value(costs.cap(sum(value.size for value in values) + SCALAR), fields)
+
+    def _value_A_Expr(self, node: _Json, sight: _Sight) -> Value:
+        left, right = self._value(node.get("lexpr"), sight), self._operand(node.get("rexpr"), sight)
+        name = (_strings(node.get("name")) or [""])[-1]
+        kind = node.get("kind", "AEXPR_OP")
+        if kind == "AEXPR_NULLIF":
+            self._add((left.size + right.size) / 16)
+            return left
+        self._add(costs.work_of_operator(name, left.size, right.size))
+        return Value(costs.of_operator(name, left.size, right.size) if kind == "AEXPR_OP" else SCALAR)
+
+    def _operand(self, node: Any, sight: _Sight) -> Value:
+        if isinstance(node, list):
+            return Value(costs.cap(sum(self._value(part, sight).size for part in node)))
+        if node and "List" in node:
+            return Value(costs.cap(sum(self._value(part, sight).size for part in node["List"].get("items", ()))))
+        return self._value(node, sight)
+
+    def _value_BoolExpr(self, node: _Json, sight: _Sight) -> Value:
+        self._all(node.get("args"), sight)
+        return _SMALL
+
+    def _value_NullTest(self, node: _Json, sight: _Sight) -> Value:
+        self._value(node["arg"], sight)
+        return _SMALL
+
+    _value_BooleanTest = _value_NullTest
+
+    def _value_CaseExpr(self, node: _Json, sight: _Sight) -> Value:
+        self._value(node.get("arg"), sight)
+        branches = []
+        for branch in node.get("args", ()):
+            self._value(branch["CaseWhen"]["expr"], sight)
+            branches.append(self._value(branch["CaseWhen"]["result"], sight))
+        return _same_row([*branches, *([self._value(node["defresult"], sight)] if "defresult" in node else [])])
+
+    def _value_CoalesceExpr(self, node: _Json, sight: _Sight) -> Value:
+        return _same_row([self._value(part, sight) for part in node.get("args", ())])
+
+    def _value_MinMaxExpr(self, node: _Json, sight: _Sight) -> Value:
+        return _same_row([self._value(part, sight) for part in node.get("args", ())])
+
+    def _value_NamedArgExpr(self, node: _Json, sight: _Sight) -> Value:
+        return self._value(node["arg"], sight)
+
+    def _value_JsonArrayAgg(self, node: _Json, sight: _Sight) -> Value:
+        self._parts(node, sight)
+        return Value(GATHERED)
+
+    _value_JsonObjectAgg = _value_JsonArrayAgg
+    _value_JsonArrayQueryConstructor = _value_JsonArrayAgg
+
+    def _value_JsonFuncExpr(self, node: _Json, sight: _Sight) -> Value:
+        value = self._parts(node, sight)
+        self._add(costs.work_of_call("jsonb_path_query", [value.size]))
+        return value
+
+    _value_JsonTable = _value_JsonFuncExpr
+
+    def _value_FuncCall(self, node: _Json, sight: _Sight) -> Value:
+        name = _strings(node["funcname"])[-1]
+        nodes = node.get("args", ())
+        values = [self._value(part, sight) for part in nodes]
+        sorted_by = [self._value(part, sight) for part in node.get("agg_order", ())]
+        self._value(node.get("agg_filter"), sight)
+        if "over" in node:
+            self._parts(node["over"], sight)
+        sizes = [value.size for value in values] or [value.size for value in sorted_by]
+        numbers, texts = [_number(part) for part in nodes], [_text(part) for part in nodes]
+        self._add(costs.work_of_call(name, _path_sizes(name, sizes, texts)))
+        size = costs.of_call(name, sizes, numbers, texts) if name != "array_fill" else _filled(values, nodes)
+        if len(out := _OUT_COLUMNS.get(name, ())) > 1:
+            return Value(size, tuple((column, Value(size)) for column in out))
+        return Value(size, values[0].fields if name in _ROW_FUNCTIONS and values else None)
+
+    def _add(self, work: float) -> None:
+        self._work += work
+        if self._work > costs.MAX_WORK:
+            self._rules.too_costly()
+
+    def _at(self, node: _Json) -> int | None:
+        location = node.get("location", -1)
+        return len(self._utf8[:location].decode(errors="replace")) if location >= 0 else None
+
+    def _at_nearest(self, node: _Json) -> int | None:
+        inner = next(iter(node["arg"].values()))
+        return self._at(inner) if isinstance(inner, dict) else None
+
+
+def _path_sizes(name: str, sizes: list[int], texts: list[str | None]) -> list[int]:
+    """A JSON path without a filter goes through its document once."""
+    if (
+        name.startswith("jsonb_path_")
+        and len(texts) > 1
+        and texts[1] is not None
+        and "?" not in texts[1]
+        and "=" not in texts[1]
+    ):
+        return [min(size, CELL) for size in sizes]
+    return sizes
+
+
+def _filled(values: list[Value], nodes: Sequence[_Json]) -> int:
+    """`array_fill(value, array[3, 4])`: the counts are known only where they are written so."""
+    counts = nodes[1].get("A_ArrayExpr", {}).get("elements", ()) if len(nodes) > 1 else ()
+    product = 1
+    for count in counts:
+        product *= _number(count) or costs.LARGEST
+    return costs.cap(max(values[0].size, 8) * product) if counts else costs.LARGEST
+
+
+def _larger(one: Value, other: Value) -> Value:
+    return Value(max(one.size, other.size), one.fields if _same(one.fields, other.fields) else None)
+
+
+def _same_row(values: list[Value]) -> Value:
+    result = values[0] if values else _SMALL
+    for value in values[1:]:
+        result = _larger(result, value)
+    return result
+
+
+def _same(one: Columns | None, other: Columns | None) -> bool:
+    return [name for name, _ in one or ()] == [name for name, _ in other or ()]
+
+
+def _renamed(columns: Columns, names: list[str]) -> Columns:
+    return tuple(
+        (names[index] if index < len(names) else name, value) for index, (name, value) in enumerate(columns)
+    ) + tuple((name, Value()) for name in names[len(columns) :])
+
+
+def _by_need(queries: list[_Json]) -> list[_Json]:
+    """Queries of one WITH RECURSIVE, those that others read first."""
+    left = list(queries)
+    done: list[_Json] = []
+    names = {query["ctename"] for query in queries}
+    while left:
+        ready = [
+            q for q in left if not any(_reads(q, n) for n in names - {d["ctename"] for d in done} - {q["ctename"]})
+        ]
+        for query in ready or left[:1]:
+            left.remove(query)
+            done.append(query)
+    return done
+
+
+def _reads(node: Any, name: str) -> bool:
+    if isinstance(node, list):
+        return any(_reads(part, name) for part in node)
+    if not isinstance(node, dict):
+        return False
+    if node.get("relname") == name and "schemaname" not in node:
+        return True
+    return any(_reads(part, name) for part in node.values())
+
+
+def _definitions(entries: Sequence[_Json]) -> list[str]:
+    return [
+        definition["ColumnDef"]["colname"]
+        for entry in entries
+        for definition in entry.get("List", {}).get("items", ())
+        if "ColumnDef" in definition
+    ]
+
+
+def _json_columns(table: _Json) -> Iterable[tuple[str, Value]]:
+    for column in table.get("columns", ()):
+        inner = column["JsonTableColumn"]
+        if "columns" in inner:
+            yield from _json_columns(inner)
+        elif "name" in inner:
+            yield inner["name"], Value()
+
+
+def _implied_name(node: _Json) -> str:
+    """The name that PostgreSQL gives an output column without one (source: FigureColname in its parse_target.c)."""
+    return _figured(node)[0]
+
+
+def _figured(node: _Json) -> tuple[str, int]:
+    """The name and how good it is: a type's name (1) gives way to any other (2)."""
+    ((kind, inner),) = node.items()
+    if kind == "ColumnRef":
+        return (_strings(inner["fields"]) or ["?column?"])[-1], 2
+    if kind == "A_Indirection":
+        steps = _strings(inner["indirection"])
+        return (steps[-1], 2) if steps else _figured(inner["arg"])
+    if kind == "FuncCall":
+        return _strings(inner["funcname"])[-1], 2
+    if kind == "TypeCast":
+        name, worth = _figured(inner["arg"])
+        return (name, worth) if worth > 1 else ((_strings(inner["typeName"].get("names")) or [name])[-1], 1)
+    if kind == "CollateClause":
+        return _figured(inner["arg"])
+    if kind == "CaseExpr":
+        name, worth = _figured(inner["defresult"]) if "defresult" in inner else ("case", 0)
+        return (name, worth) if worth > 1 else ("case", 1)
+    if kind == "SubLink":
+        return _sublink_name(inner), 2
+    if kind == "MinMaxExpr":
+        return ("least" if inner.get("op") == "IS_LEAST" else "greatest"), 2
+    if kind == "A_Expr" and inner.get("kind") == "AEXPR_NULLIF":
+        return "nullif", 2
+    if kind == "SQLValueFunction":
+        return str(inner.get("op", "")).removeprefix("SVFOP_").removesuffix("_N").lower(), 2
+    if kind == "JsonFuncExpr":
+        return str(inner.get("op", "JSON_EXISTS_OP")).removesuffix("_OP").lower(), 2
+    return (_IMPLIED[kind], 2) if kind in _IMPLIED else ("?column?", 0)
+
+
+def _sublink_name(node: _Json) -> str:
+    kind = node["subLinkType"]
+    if kind == "EXPR_SUBLINK":
+        select = node["subselect"]["SelectStmt"]
+        while "larg" in select:
+            select = select["larg"]
+        target = select.get("targetList", [{}])[0].get("ResTarget")
+        return (target.get("name") or _implied_name(target["val"])) if target else "column1"
+    return {"EXISTS_SUBLINK": "exists", "ARRAY_SUBLINK": "array"}.get(kind, "?column?")
+
+
+def _literal(node: _Json) -> str | None:
+    for kind, key in (("sval", "sval"), ("fval", "fval"), ("bsval", "bsval")):
+        if kind in node:
+            return str(node[kind].get(key, ""))
+    return None
+
+
+def _number(node: _Json) -> int | None:
+    """The whole number that an argument is, or None; a negative one makes nothing."""
+    constant = node.get("A_Const")
+    if constant is None:
+        return None
+    if "ival" in constant:
+        return int(constant["ival"].get("ival", 0))
+    text = _literal(constant)
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 12 else None
+
+
+def _text(node: _Json) -> str | None:
+    constant = node.get("A_Const") or node.get("TypeCast", {}).get("arg", {}).get("A_Const")
+    return _literal(constant) if constant is not None and "sval" in constant else None
+
+
+def _strings(items: list[_Json] | None) -> list[str]:
+    return [item["String"].get("sval", "") for item in items or () if "String" in item]
