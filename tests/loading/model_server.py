@@ -21,7 +21,8 @@ Fault = Literal["500", "429", "truncated", "cut", "lacking", "empty", "count"]
 @dataclass
 class ModelServer:
     """A transport for httpx. `instants`: `indexed_on` by id. `lists`: how the list is paged, by offset (sorted by id) or by
-    link (by instant); otherwise the request tells. Single records and, in bulk, many are answered as HQ does. `deleted`: what ever was.
+    link (by instant); otherwise the request tells. Single records and, in bulk, many are answered as
+    HQ does. `deleted`: what ever was.
 
     `changes`: before the n-th request (from 0) these happen; an update or insert gets an instant after all others: now, or by
     `is_behind` the millisecond after the last one, when the server's clock stands far behind ours. `faults`: the
