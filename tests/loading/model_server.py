@@ -1,6 +1,7 @@
-"""The paging of case API v2 and of the form list over a dictionary in memory, with what happens to data while they are read."""
+"""The ways of paging of the API over a dictionary in memory, with what happens to data while they are read."""
 
 import base64
+import json
 import threading
 import time
 from bisect import bisect_left
@@ -13,12 +14,15 @@ import httpx
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 Change = tuple[Literal["update", "insert", "delete"], str]
-Fault = Literal["500", "429", "truncated", "cut"]
+# The last three are answers that lie: a page without its last record, one without any, a count that is wrong.
+Fault = Literal["500", "429", "truncated", "cut", "lacking", "empty", "count"]
 
 
 @dataclass
 class ModelServer:
-    """A transport for httpx. `instants`: `indexed_on` by id.
+    """A transport for httpx. `instants`: `indexed_on` by id. `lists`: how the list is paged, by offset (sorted by id) or by
+    link (by instant); otherwise the request tells. Single records and, in bulk, many are answered as
+    HQ does. `deleted`: what ever was.
 
     `changes`: before the n-th request (from 0) these happen; an update or insert gets an instant after all others: now, or by
     `is_behind` the millisecond after the last one, when the server's clock stands far behind ours. `faults`: the
@@ -35,6 +39,8 @@ class ModelServer:
     old_rules: bool = False
     is_behind: bool = False
     latency_s: float = 0.0
+    lists: Literal["offset", "link"] | None = None
+    deleted: set[str] = field(default_factory=set)
     versions: dict[str, int] = field(default_factory=dict)
     requests: int = 0
     at_a_time: int = 0
@@ -59,13 +65,47 @@ class ModelServer:
             if fault in ("500", "429"):
                 return httpx.Response(int(fault))
             query = dict(parse_qsl(request.url.query.decode()))
-            answer = self._by_date(query) if "order_by" in query else self._by_cursor(query)
+            last = request.url.path.rstrip("/").rsplit("/", 1)[-1]
+            if last == "bulk-fetch":
+                answer = self._in_bulk(json.loads(request.content)["case_ids"])
+            elif last != "things":
+                answer = self._alone(last)
+            elif self.lists:
+                answer = self._by_offset(query) if self.lists == "offset" else self._by_link(query)
+            else:
+                answer = self._by_date(query) if "order_by" in query else self._by_cursor(query)
             return _broken(answer, fault) if fault else answer
+
+    def _alone(self, name: str) -> httpx.Response:
+        return httpx.Response(200, json=self._record(name)) if name in self.instants else httpx.Response(404)
+
+    def _in_bulk(self, names: list[str]) -> httpx.Response:
+        found = [self._record(name) if name in self.instants else {"id": name, "error": "not found"} for name in names]
+        return httpx.Response(200, json={"cases": found})
+
+    def _by_offset(self, query: dict[str, str]) -> httpx.Response:
+        limit, offset = int(query["limit"]), int(query.get("offset", 0))
+        names = sorted(self.instants)
+        more = f"?offset={offset + limit}" if offset + limit < len(names) else None
+        meta = {"limit": limit, "offset": offset, "total_count": len(names), "next": more}
+        return httpx.Response(
+            200, json={"meta": meta, "objects": [self._record(name) for name in names[offset : offset + limit]]}
+        )
+
+    def _by_link(self, query: dict[str, str]) -> httpx.Response:
+        limit, cursor = int(query["limit"]), query.get("cursor", "")
+        keys = sorted((f"{millis(instant) + 10**15}-{name}", name) for name, instant in self.instants.items())
+        page = [(key, name) for key, name in keys if key > cursor][:limit]
+        more = f"?limit={limit}&cursor={page[-1][0]}" if page else None
+        return httpx.Response(
+            200, json={"meta": {"limit": limit, "next": more}, "objects": [self._record(name) for _, name in page]}
+        )
 
     def _change(self, kind: str, name: str) -> None:
         self._order = None
         if kind == "delete":
-            self.instants.pop(name, None)
+            if self.instants.pop(name, None) is not None:
+                self.deleted.add(name)
         elif (kind == "update") == (name in self.instants):
             latest = max(self.instants.values(), default=START) + timedelta(milliseconds=1)
             self.instants[name] = latest if self.is_behind else max(latest, datetime.now(UTC))
@@ -73,7 +113,7 @@ class ModelServer:
 
     def _record(self, name: str) -> dict[str, Any]:
         instant = self.instants[name].strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        return {"id": name, "indexed_on": instant, "version": self.versions.get(name, 0)}
+        return {"id": name, "doc_id": name, "indexed_on": instant, "version": self.versions.get(name, 0)}
 
     def _sorted(self, low: int | None, high: int | None, *, reverse_ties: bool = False) -> list[str]:
         if self._order is None:
@@ -138,7 +178,23 @@ def millis(moment: datetime) -> int:
 
 
 def _broken(answer: httpx.Response, fault: str) -> httpx.Response:
+    if fault in ("lacking", "empty", "count"):
+        return _lying(answer, fault)
     half = answer.content[: len(answer.content) // 2]
     if fault == "truncated":
         return httpx.Response(200, content=half)
     raise httpx.RemoteProtocolError("peer closed connection without sending complete message body")
+
+
+def _lying(answer: httpx.Response, fault: str) -> httpx.Response:
+    told = answer.json()
+    rows = told.get("objects", told.get("cases"))
+    if rows is None:
+        return answer
+    if fault != "count":
+        del rows[0 if fault == "empty" else -1 :]
+    elif "meta" in told:
+        told["meta"]["total_count"] = len(rows) // 2
+    else:
+        told["matching_records"] = len(rows) // 2
+    return httpx.Response(200, json=told)

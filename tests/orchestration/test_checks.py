@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from demo_commcare import MATERNAL
-from explorer_dagster.loading import ResourceReport
+from explorer_dagster.loading import ResourceReport, name_failures
 from explorer_dagster.orchestration.loading import _count_check
 from tests.orchestration.conftest import Stage
 
@@ -52,6 +52,62 @@ def test_a_table_that_lost_rows_behind_the_loaders_back_is_an_error(stage: Stage
     assert check.severity == dg.AssetCheckSeverity.ERROR
     assert facts(check)["differs"] == "table vs walked"
     assert facts(check)["rows"] == facts(check)["walked"] - 1 == len(cases) - 1
+
+
+def test_what_did_not_come_and_is_not_proven_to_be_gone_fails_a_check_that_says_so(stage: Stage) -> None:
+    assert stage.run("groups").success
+    control = stage.demo.control
+    victim = stage.demo.truth(MATERNAL).groups[0]["id"]
+    control.delete_record(MATERNAL, "groups", victim)
+    control.fail("/group/v1/[^?]", status=403, body="", times=100)
+    result = stage.run("groups")
+    assert result.success
+    found = checks(result, "groups")
+    check = found.pop("missing_rows_are_gone")
+    assert all(other.passed for other in found.values())
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "1 records of groups did not come" in (check.description or "")
+    assert "denies access" in (check.description or "")
+    assert facts(check)["rows_unproven"] == 1
+    control.clear_faults()
+    check = checks(stage.run("groups"), "groups")["missing_rows_are_gone"]
+    assert check.passed
+    assert facts(check) == {"rows_marked": 1, "rows_unproven": 0, "rows_overlooked": 0}
+
+
+@pytest.mark.parametrize("all_of_them", [False, True])
+def test_all_resources_that_fail_are_named_with_their_causes(stage: Stage, all_of_them: bool) -> None:
+    """Whether others landed or not."""
+    control = stage.demo.control
+    control.fail("/group/v1/", status=200, body='{"meta": {}}', times=100)
+    control.fail("/location/v2/", status=400, body='{"error": "no such parameter"}', times=100)
+    control.fail("/lookup_table/v1/", status=403, body="", times=100)
+    control.fail("/web-user/v1/", status=200, body="<html><title>Log in</title></html>", times=100)
+    names = ["groups", "locations", "web_users", "lookup_tables"] + ([] if all_of_them else ["location_types"])
+    result = stage.run(*names)
+    assert not result.success
+    [failed] = [event for event in result.all_events if event.is_step_failure]
+    error = failed.step_failure_data.user_failure_data
+    said = str(error.description)
+    for words in (
+        "groups: page 1",
+        "locations: the server refused",
+        "no such parameter",
+        "web_users: page 1 is a login page",
+    ):
+        assert words in said
+    assert said.startswith(f"{4 if all_of_them else 3} resources failed.")
+    assert ("lookup_tables: the server denies access" in said) == all_of_them
+
+
+def test_many_failures_are_named_within_bounds() -> None:
+    errors = {f"resource_{n}": {"message": f"resource_{n}: {'x' * 1000}{n}"} for n in range(40)}
+    same = {f"same_{n}": {"message": "The server is not there."} for n in range(3)}
+    said = name_failures(same | errors)
+    assert len(said) < 1900
+    assert said.startswith("43 resources failed. same_0, same_1, same_2: The server is not there.; resource_0: xxx")
+    assert "and 36 more for other reasons: resource_4, resource_5" in said
+    assert name_failures({"cases": {"message": "cases: no."}}) == "cases: no."
 
 
 def test_rejected_records_are_a_warning_with_reasons(stage: Stage) -> None:
