@@ -7,9 +7,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
-from rich.text import Text
 
-from explorer_cli.output import Piece, tell
+from explorer_cli.output import Piece, styled, tell
 from explorer_cli.supervisor import State, Supervisor, UnitStatus
 
 LOOK: dict[State, tuple[str, str]] = {
@@ -54,8 +53,8 @@ def watch_start(supervisor: Supervisor, console: Console) -> None:
 def watch_stop(supervisor: Supervisor, console: Console) -> None:
     """Stop everything and say so, naming the part that is waited for."""
     began = time.monotonic()
-    with console.status(Text("Stopping ...")) as status:
-        supervisor.on_change = lambda unit: status.update(Text(f"Stopping: {unit.title} ..."))
+    with console.status(styled("Stopping ...")) as status:
+        supervisor.on_change = lambda unit: status.update(styled(f"Stopping: {unit.title} ..."))
         if not console.is_terminal:
             tell(console, "Stopping ...")
         supervisor.stop()
@@ -83,8 +82,9 @@ class _LiveTable:
         table = Table.grid(padding=(0, 2))
         for unit in self._snapshot():
             mark, style = LOOK[unit.state]
-            time_text = Text(f"{unit.elapsed_s:6.1f} s" if unit.elapsed_s >= 0.05 else "", style="dim")
-            detail = Text(unit.note, style="yellow") if unit.note else Text(unit.address or "")
-            state = Text("" if unit.state == "ready" else unit.state, style=style)
-            table.add_row(Text(mark, style=style) if mark else self._spinner, unit.title, time_text, state, detail)
+            time_text = styled(f"{unit.elapsed_s:6.1f} s" if unit.elapsed_s >= 0.05 else "", style="dim")
+            detail = styled(unit.note, style="yellow") if unit.note else styled(unit.address or "")
+            state = styled("" if unit.state == "ready" else unit.state, style=style)
+            look = styled(mark, style=style) if mark else self._spinner
+            table.add_row(look, styled(unit.title), time_text, state, detail)
         return table
