@@ -6,7 +6,6 @@ launched and the question is asked by an MCP client over HTTP with a token of it
 
 import asyncio
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Mapping
@@ -212,8 +211,7 @@ def _show(settings: Settings, console: Console, shown: Shown, *, as_json: bool) 
     tell(console, "  Dagster UI  ", (state["dagster_url"], "bold"))
     tell(console, "  MCP bridge  ", (state["bridge_url"], "bold"), "\n")
     tell(console, "Configuration for an MCP client (take either entry):")
-    sys.stdout.write(json.dumps(configuration, indent=2) + "\n")
-    sys.stdout.flush()
+    answer_json(configuration)
 
 
 def _greet(console: Console, settings: Settings) -> None:

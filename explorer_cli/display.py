@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
-from rich.text import Text
 
-from explorer_cli.output import Piece, tell
+from explorer_cli.output import Piece, styled, tell
 from explorer_cli.supervisor import State, Supervisor, UnitStatus
 
 LOOK: dict[State, tuple[str, str]] = {
@@ -59,8 +58,8 @@ def watch_stop(supervisor: Supervisor, console: Console) -> None:
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             if console.is_terminal:
-                status = stack.enter_context(console.status(Text("Stopping ...")))
-                supervisor.on_change = lambda unit: status.update(Text(f"Stopping: {unit.title} ..."))
+                status = stack.enter_context(console.status(styled("Stopping ...")))
+                supervisor.on_change = lambda unit: status.update(styled(f"Stopping: {unit.title} ..."))
             else:
                 supervisor.on_change = lambda unit: None
                 tell(console, "Stopping ...")
@@ -90,8 +89,9 @@ class _LiveTable:
         table = Table.grid(padding=(0, 2))
         for unit in self._snapshot():
             mark, style = LOOK[unit.state]
-            time_text = Text(f"{unit.elapsed_s:6.1f} s" if unit.elapsed_s >= 0.05 else "", style="dim")
-            detail = Text(unit.note, style="yellow") if unit.note else Text(unit.address or "")
-            state = Text("" if unit.state == "ready" else unit.state, style=style)
-            table.add_row(Text(mark, style=style) if mark else self._spinner, unit.title, time_text, state, detail)
+            time_text = styled(f"{unit.elapsed_s:6.1f} s" if unit.elapsed_s >= 0.05 else "", style="dim")
+            detail = styled(unit.note, style="yellow") if unit.note else styled(unit.address or "")
+            state = styled("" if unit.state == "ready" else unit.state, style=style)
+            look = styled(mark, style=style) if mark else self._spinner
+            table.add_row(look, styled(unit.title), time_text, state, detail)
         return table

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
 from explorer_cli import display
 from explorer_cli.context import open_settings
 from explorer_cli.errors import HomeNotUsable, PartFailed
 from explorer_cli.home import Lock, hindrance, holder_of, problem_of
 from explorer_cli.interrupts import Interrupts, StopRequested
-from explorer_cli.output import answer_json, make_console, show_table, tell
+from explorer_cli.output import answer_json, make_console, show_table, styled, tell
 from explorer_cli.parts import database_answers, database_recovers, platform_units, stop_database
 from explorer_cli.processes import Identity, stop_stranger, tail
 from explorer_cli.supervisor import (
@@ -262,8 +261,8 @@ def _error_of(answer: Path, log: Path) -> Exception:
 def _busy(console: Console, text: str) -> Iterator[Any]:
     """A spinner in a terminal, one line elsewhere; yields a function that changes the text."""
     if console.is_terminal:
-        with console.status(Text(text)) as spinner:
-            yield lambda text: spinner.update(Text(text))
+        with console.status(styled(text)) as spinner:
+            yield lambda text: spinner.update(styled(text))
     else:
         tell(console, text)
         yield lambda text: None

@@ -1,12 +1,13 @@
 """How a command speaks: answers on stdout (text for people, or one JSON document), everything else on stderr.
 
+Nothing else here writes to a terminal: what steers it, turns the direction of reading or cannot be seen is escaped on the way.
 Errors are one block of three parts, never a traceback; with --json they are `{"error": {code, message, next_step}}` on stdout.
 """
 
 import json
-import re
 import sys
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -20,15 +21,50 @@ if TYPE_CHECKING:
 Piece = str | tuple[str, str]
 """Text, or text and its rich style."""
 
-STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+# Letters by their category, and blanks to the eye: fillers of Hangul, an empty Braille cell, a joiner that joins nothing.
+_UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 UNBOUNDED = 1_000_000
 
 
 def answer_json(data: Any) -> None:
-    """One JSON document and nothing else on stdout."""
-    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=_plain) + "\n")
+    """One JSON document and nothing else on stdout; what a terminal should not be sent stands as JSON's own escapes."""
+    write(_escaped(json.dumps(data, indent=2, ensure_ascii=False, default=_plain), _json_escape))
+
+
+def write(text: str) -> None:
+    """Text on stdout as it is, less what a terminal should not be sent, and a new line."""
+    sys.stdout.write(visible(text) + "\n")
     sys.stdout.flush()
+
+
+def visible(text: str) -> str:
+    """The text with all that steers a terminal, turns the direction of reading or cannot be seen as `\\u202e`.
+
+    Those are Unicode's control and format characters, separators of lines, lone surrogates and code points without a character;
+    new lines and tabs stay.
+    """
+    return _escaped(text, _escape)
+
+
+def _escaped(text: str, escape: Callable[[str], str]) -> str:
+    if text.isprintable() and _UNSEEN.isdisjoint(text):
+        return text
+    return "".join(char if _is_seen(char) else escape(char) for char in text)
+
+
+def _is_seen(char: str) -> bool:
+    if char.isprintable():
+        return char not in _UNSEEN
+    return char in "\n\t" or unicodedata.category(char) == "Zs"
+
+
+def _escape(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+
+
+def _json_escape(char: str) -> str:
+    """JSON's escape, of two halves beyond the first plane."""
+    return json.dumps(char)[1:-1]
 
 
 def make_console(*, stderr: bool) -> "Console":
@@ -44,11 +80,11 @@ def tell(console: "Console", *parts: Piece, style: str = "") -> None:
 
 
 def styled(*parts: Piece, style: str = "") -> "Text":
-    """Plain and styled text in one; what would steer the terminal is shown as a mark instead."""
+    """Plain and styled text in one, as `visible` shows it."""
     from rich.text import Text
 
     pieces = ((part, "") if isinstance(part, str) else part for part in parts)
-    return Text.assemble(*((STEERING.sub(REPLACEMENT, text), look) for text, look in pieces), style=style)
+    return Text.assemble(*((visible(text), look) for text, look in pieces), style=style)
 
 
 def say(*parts: Piece) -> None:

@@ -9,7 +9,7 @@ from mcp.shared.dispatcher import ProgressFnT
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from explorer_cli.output import make_console, tell
+from explorer_cli.output import make_console, tell, visible
 
 LINE_INTERVAL_S = 2.0
 
@@ -29,7 +29,9 @@ class SyncProgress:
             refresh_per_second=5,
             disable=not shown or not self._console.is_terminal,
         )
-        self._tasks: dict[str, TaskID] = {key: self._bars.add_task(key, total=None, line="waiting") for key in tenants}
+        self._tasks: dict[str, TaskID] = {
+            key: self._bars.add_task(visible(key), total=None, line="waiting") for key in tenants
+        }
         self._told = dict.fromkeys(tenants, 0.0)
         self._shown = shown
         self._began = time.monotonic()
@@ -50,7 +52,7 @@ class SyncProgress:
             # A run that is asked for again tells its story from the start.
             if progress < (self._bars.tasks[self._tasks[key]].completed or 0.0):
                 return
-            self._bars.update(self._tasks[key], completed=progress, total=total, line=message or "")
+            self._bars.update(self._tasks[key], completed=progress, total=total, line=visible(message or ""))
             self._tell(key, message or "", force=False)
 
         return heard

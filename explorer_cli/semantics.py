@@ -1,13 +1,12 @@
 """What `explorer semantics` does: what a tenant's tables mean, shown and set through the bridge's own tool, as the operator."""
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Any
 
 from explorer_cli.context import open_settings
 from explorer_cli.errors import UsageInvalid
-from explorer_cli.output import answer_json, say
+from explorer_cli.output import answer_json, say, visible, write
 from explorer_cli.tools import as_operator
 from explorer_dagster.settings import Settings
 
@@ -18,7 +17,8 @@ def show(key: str, *, as_json: bool) -> int:
     if as_json:
         answer_json(data)
         return 0
-    sys.stdout.write(_as_yaml(data["overlay"]))
+    if data["overlay"]:
+        write(_as_yaml(data["overlay"]))
     version = f"version {data['version']} by {data['actor']}" if data["version"] else "no overlay yet"
     say((f"# {key}: {version}", "dim"))
     return 0
@@ -62,4 +62,8 @@ def _read(file: Path) -> dict[str, Any]:
 def _as_yaml(content: dict[str, Any]) -> str:
     import yaml
 
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120) if content else ""
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    if visible(text) != text:
+        # YAML's own escapes, which `set` reads back: they stand for all letters beyond ASCII, or for none.
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=False, width=120)
+    return text.rstrip("\n")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from explorer_cli.context import Store, open_settings, open_store
 from explorer_cli.errors import ConfirmationNeeded, SecretMissing, UsageInvalid
-from explorer_cli.output import answer_json, say, show_table
+from explorer_cli.output import answer_json, say, show_table, visible
 from explorer_dagster.catalog import ApiKeyCredential, Credential, OAuthCredential, Tenant, normalize_server
 from explorer_dagster.catalog.audit import AuditEntry
 from explorer_dagster.catalog.request_slots import RequestSlots
@@ -191,4 +191,4 @@ def _confirm(key: str) -> None:
         )
     import typer
 
-    typer.confirm(f"Delete all tables, credentials and metadata of {key} for good?", abort=True, err=True)
+    typer.confirm(f"Delete all tables, credentials and metadata of {visible(key)} for good?", abort=True, err=True)

@@ -1,11 +1,10 @@
 """What `explorer tokens` does: principals and their bearer tokens. A token is shown once, on stdout, and kept only as a hash."""
 
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from explorer_cli.context import open_settings, open_store
-from explorer_cli.output import answer_json, say, show_table
+from explorer_cli.output import answer_json, say, show_table, write
 from explorer_dagster.catalog import DEFAULT_SCOPES, Scope
 
 
@@ -24,7 +23,7 @@ def create(
             {"name": name, "token": token, "tenants": list(tenants), "scopes": wanted, "expires_at": expires_at}
         )
     else:
-        sys.stdout.write(f"{token}\n")
+        write(token)
     return 0
 
 

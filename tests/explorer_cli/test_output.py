@@ -1,18 +1,23 @@
 """Data are shown letter by letter: no markup, no pictures, nothing that steers the terminal, nothing cut off."""
 
+import ast
 import io
+import json
+import unicodedata
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
-from explorer_cli import demo, display, output
+from explorer_cli import demo, display, output, semantics
 from explorer_cli.demo_server import DemoServer, save
 from explorer_cli.errors import DemoMoved
 from explorer_cli.progress import SyncProgress
 from explorer_cli.supervisor import UnitStatus
 from explorer_dagster.errors import TransientError
 from explorer_dagster.settings import Settings
+from tests.explorer_cli.conftest import ROOT
 
 TRICKY = "demo:m:x [red]not red[/red] [link=http://x]:smile: \\[b]"
 
@@ -29,10 +34,66 @@ def test_errors_remarks_and_tables_show_what_they_were_given(capsys: pytest.Capt
 
 def test_data_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     output.show_table(["\x1b[31mred"], [["\x1b]0;title\x07 \x9b2J \r over"]])
+    assert "\\u009b2J" in capsys.readouterr().out
     output.say("\x1b[2J gone\n\tkept")
     shown = capsys.readouterr()
     assert not {"\x1b", "\x07", "\x9b", "\r"} & set(shown.out + shown.err)
     assert shown.err.endswith(" gone\n        kept\n") or shown.err.endswith(" gone\n\tkept\n")
+
+
+HIDDEN = [
+    *(chr(code) for code in range(0xA0) if unicodedata.category(chr(code)) == "Cc" and chr(code) not in "\n\t"),
+    *"\u00ad\u034f\u061c\u115f\u1160\u180e\u200b\u200c\u200d\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2060\u2061\u2062",
+    *"\u2063\u2064\u2066\u2067\u2068\u2069\u206a\u206f\u2800\u3164\ufeff\uffa0\ufff9\ufffb\U000e0001\U000e0041\ud800\udfff",
+]
+
+
+def test_what_cannot_be_seen_is_escaped_in_all_that_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    for char in HIDDEN:
+        text = f"a{char}b"
+        written = f"a\\u{ord(char):04x}b" if ord(char) < 0x10000 else f"a\\U{ord(char):08x}b"
+        output.show_table([text], [[text], [{"k": text}]])
+        output.say(text)
+        output.show_error(TransientError(text, next_step=text, details={"log": [text]}), as_json=False)
+        output.write(text)
+        shown = capsys.readouterr()
+        assert char not in shown.out + shown.err
+        # In a cell of JSON, its own escapes stand for a few.
+        assert (shown.out.count(written) >= 3, shown.err.count(written)) == (True, 4)
+        output.answer_json({text: [text]})
+        document = capsys.readouterr().out
+        assert char not in document
+        assert json.loads(document) == {text: [text]}
+
+
+@pytest.mark.parametrize(
+    "text", ["Grüße, नेपाली भाषा, አማርኛ, 中文, עברית, العربية, ไทย", "😀👍🏽🇳🇵", "a\u00a0b\u3000c\n\td", '"\\u202e"']
+)
+def test_what_can_be_seen_stays_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert output.visible(text) == text
+    output.answer_json([text])
+    assert json.loads(capsys.readouterr().out) == [text]
+
+
+def test_yaml_is_escaped_so_that_it_can_be_read_back() -> None:
+    content = {"synonyms": [{"table": "cases", "words": ["a\u202eb", "\x9b2J", "लाभार्थी"]}]}
+    text = semantics._as_yaml(content)
+    assert output.visible(text) == text
+    assert yaml.safe_load(text) == content
+    assert "लाभार्थी" in semantics._as_yaml({"words": ["लाभार्थी"]})
+
+
+def test_nothing_writes_to_a_terminal_but_by_way_of_output() -> None:
+    """Text that `output` has not seen could hold anything."""
+    for path in (ROOT / "explorer_cli").rglob("*.py"):
+        if path.name == "output.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                assert called not in ("print", "sys.stdout.write", "sys.stderr.write", "Text", "typer.echo"), path.name
+                # The demo's own question, in colours.
+                assert not called.endswith("console.print") or path.name == "demo.py", path.name
 
 
 def test_outside_a_terminal_a_table_is_as_wide_as_its_content(
