@@ -215,7 +215,7 @@ class RawProfile(msgspec.Struct):
 
     def look(self, connection: Connection, raw_schema: str, forms: Iterable[Form]) -> None:
         """Take in what was loaded since the last look, and the `forms` of the applications."""
-        self._renew()
+        self.renew()
         for form in forms:
             self.remember(form)
         for values in self._values():
@@ -264,7 +264,7 @@ class RawProfile(msgspec.Struct):
         own = {memory.name for memory in but_to}
         return {name for memory in self.tables.values() for name in (memory.name, *memory.parts.values())} - own - {""}
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Have all rows looked at again where there is more to look for than when the profile was kept. All else stays known."""
         if self.looked_for == _LOOKS_FOR:
             return

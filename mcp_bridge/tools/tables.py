@@ -130,7 +130,9 @@ async def describe_table(call: Call, args: DescribeTable) -> Answer:
     data |= {
         **_key_of(known, facts, columns, meaning),
         **_meaning_of_table(meaning, name, detailed=detailed),
-        "joins": joins_of(name, _joinable(known, name), _relationships(known), _case_types(statistics))[:_MAX_JOINS],
+        "joins": joins_of(name, _joinable(known, name, columns), _relationships(known), _case_types(statistics))[
+            :_MAX_JOINS
+        ],
         "sample": looked.sample,
     }
     if statistics and (known.live.relations[name].estimate or 0) > SAMPLE_ROWS:
@@ -185,10 +187,11 @@ def _key_of(known: TenantTables, facts: TableFacts, columns: list[Column], meani
     return {"primary_key": names} if names else {}
 
 
-def _joinable(known: TenantTables, wanted: str) -> dict[str, Joinable]:
-    """The table itself, and what may be joined to: neither copies of the source nor what is no longer filled."""
+def _joinable(known: TenantTables, wanted: str, columns: list[Column]) -> dict[str, Joinable]:
+    """The table itself, of these columns, and what may be joined to: no copies of the source, nothing filled no longer."""
+    cases = {column.name: "/".join(block) for column in columns if (block := column.facts.get("case_block"))}
     return {
-        name: Joinable(facts.kind, facts.source, known.live.relations[name].columns)
+        name: Joinable(facts.kind, facts.source, known.live.relations[name].columns, cases if name == wanted else {})
         for name, facts in known.tables.items()
         if name == wanted or facts.kind not in ("raw", "retired")
     }
@@ -330,6 +333,11 @@ def _joins_of_tenant(known: TenantTables) -> list[str]:
         ),
         ("form", "forms.form_id", "form_<name>.form_id = forms.form_id"),
         ("form", "cases.case_id", "form_<name>.case_id = cases.case_id"),
+        (
+            "repeat",
+            "cases.case_id",
+            "form_<name>__<repeat>.case_id = cases.case_id (where entries have cases of their own)",
+        ),
         ("repeat", "forms.form_id", "form_<name>__<repeat>.form_id = form_<name>.form_id"),
     ]
     return joins + [join for kind, other, join in of_kinds if kind in kinds and other in present]
