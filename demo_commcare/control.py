@@ -25,7 +25,7 @@ ACTIONS = (
     "revoke_refresh_tokens", "issue_refresh_token", "set_access_token_lifetime", "deny", "allow", "cut_off", "restore",
     "set_subscription", "set_feature", "set_switches", "create_case", "update_case", "update_every_nth_case", "close_case",
     "delete_case", "archive_form", "unarchive_form", "edit_form", "delete_form", "delete_record", "deactivate_user",
-    "reactivate_user", "add_question", "set_index_lag", "settle_index", "reindex",
+    "reactivate_user", "add_question", "set_applications", "set_index_lag", "settle_index", "reindex",
 )  # fmt: skip
 
 
@@ -210,6 +210,11 @@ class Control:
         """Returns the application's new version."""
         with self._world.lock:
             return self._world.projects[domain].add_question(app_id, form_xmlns, name, question_type)
+
+    def set_applications(self, domain: str, applications: list[dict[str, Any]]) -> None:
+        """What the application list answers from now on, in the shape of the API; submissions stay as they are."""
+        with self._world.lock:
+            self._world.projects[domain].set_applications(applications)
 
     def set_index_lag(self, domain: str, seconds: float) -> None:
         """How long changes of cases and forms stay out of the lists."""

@@ -295,6 +295,11 @@ class Project:
         app["version"] += 1
         return int(app["version"])
 
+    def set_applications(self, applications: list[Json]) -> None:
+        """Have these applications in the place of those there were."""
+        self.applications = copy.deepcopy(applications)
+        self.application_extras = {app["id"]: self.application_extras.get(app["id"], {}) for app in applications}
+
     def reindex(self, one_instant: bool = False) -> None:
         """All cases and forms get a new `indexed_on`, with `one_instant` all the same one; nothing else changes."""
         span_us = 0 if one_instant else _REINDEX_SPAN_US

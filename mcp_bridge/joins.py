@@ -4,8 +4,10 @@ Only joins of which both columns exist are told, each with SQL that runs as it s
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+from explorer_dagster.transforms.generate import KEYS
 
 # What the rows of a generated table are cut from, by its kind; it carries the key of that mart, and columns of it.
 _MART = {"case_type": "cases", "form": "forms", "repeat": "forms"}
@@ -17,11 +19,13 @@ Join = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Joinable:
-    """A table as far as joins need it. `source`: the case type, the form's xmlns, or that and the repeat group's path."""
+    """A table as far as joins need it. `source`: the case type, the form's xmlns, or that and the repeat group's path; `cases`:
+    columns with the case of a block that stands below the row, with the path of the block."""
 
     kind: str
     source: str | None
     columns: Sequence[str]
+    cases: Mapping[str, str] = field(default_factory=dict)
 
 
 def joins_of(
@@ -63,7 +67,16 @@ def _to_mart(table: str, own: Joinable) -> Iterator[Join]:
         mart = _MART[own.kind]
         yield f"{table}.{_MART_KEY[mart]}", f"{mart}.{_MART_KEY[mart]}", f"The row of {mart} that this row is cut from."
     if own.kind in ("form", "repeat"):
-        yield f"{table}.case_id", "cases.case_id", "The case that the submission as a whole is about."
+        what = "submission as a whole" if own.kind == "form" else "entry"
+        yield f"{table}.case_id", "cases.case_id", f"The case that the {what} is about."
+        for column, path in own.cases.items():
+            yield f"{table}.{column}", "cases.case_id", f"The case of the block at {path}."
+        key = KEYS[own.kind]
+        yield (
+            f"{table}.{key}",
+            f"form_cases.{key}",
+            f"What the {what} did to which cases, one row per block and action.",
+        )
 
 
 def _within_form(table: str, tables: Mapping[str, Joinable]) -> Iterator[Join]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC
 
 import dagster as dg
+import msgspec
 
 from explorer_dagster.catalog import DiscoveredVersion
 from explorer_dagster.catalog.structure_diff import headline, sentences
@@ -43,8 +44,11 @@ def discovery_asset(pipeline: Pipeline) -> dg.AssetsDefinition:
             with session.client() as client:
                 structure = discover(client, pipeline)
         except PermissionMissing as error:
-            # The rest of the project space can still be read; tables then come from what the data itself shows.
-            structure = Structure(apps=(), case_types=(), forms=(), warnings=(str(error),))
+            # The rest of the project space can still be read. What the applications said last still tells what it is made of; a
+            # space whose applications were never read has tables from what the data itself shows.
+            known = session.catalog.discovered.latest(session.tenant)
+            last = Structure.from_dict(known.structure) if known else Structure(apps=(), case_types=(), forms=())
+            structure = msgspec.structs.replace(last, warnings=(str(error),))
         except ExplorerError as error:
             raise failure(error, postpone(context, [error.as_dict()])) from error
         version = session.catalog.discovered.save(session.tenant, structure.to_dict(), run_id=context.run.run_id)

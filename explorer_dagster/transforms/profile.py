@@ -235,9 +235,14 @@ class RawProfile(msgspec.Struct):
         row = connection.execute(
             sql.SQL("select profile from {}").format(sql.Identifier(staging_schema, _TABLE))
         ).fetchone()
+        return cls.from_json(row[0]) if row else cls()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """The profile as it was kept, made ready for the rules of now; an empty one when it cannot be read."""
         try:
-            profile = msgspec.json.decode(row[0], type=cls) if row else cls()
-            made_by = msgspec.json.decode(row[0], type=_MadeBy).version if row else _VERSION
+            profile = msgspec.json.decode(text, type=cls)
+            made_by = msgspec.json.decode(text, type=_MadeBy).version
         except msgspec.DecodeError:
             return cls()
         if made_by < _VERSION:
@@ -314,6 +319,11 @@ class RawProfile(msgspec.Struct):
         """What is remembered of the table of this kind and source; to be changed in place."""
         return self.tables.setdefault(f"{kind} {source}", TableMemory())
 
+    def names_given(self, but_to: Iterable[TableMemory]) -> set[str]:
+        """All names that tables and their parts were ever given, but for the names of these."""
+        own = {memory.name for memory in but_to}
+        return {name for memory in self.tables.values() for name in (memory.name, *memory.parts.values())} - own - {""}
+
     def _begin_anew(self) -> None:
         """Look at all rows again, by the rules of now. What there is, how it is called and where it stands stays known."""
         self.version = _VERSION
@@ -331,11 +341,6 @@ class RawProfile(msgspec.Struct):
                 for place in places:
                     if (known := place.columns.get(key_of(question.path))) is not None:
                         known.learn(question)
-
-    def names_given(self, but_to: Iterable[TableMemory]) -> set[str]:
-        """All names that tables and their parts were ever given, but for the names of these."""
-        own = {memory.name for memory in but_to}
-        return {name for memory in self.tables.values() for name in (memory.name, *memory.parts.values())} - own - {""}
 
     def _repeats_given(self) -> dict[str, list[Path]]:
         """By xmlns: the repeat groups that were ever given a table."""

@@ -176,7 +176,7 @@ def _described(
         if statistics and (relation.estimate or 0) > SAMPLE_ROWS:
             data["statistics"] = "approximate: from a sample of the rows"
         if after is None:
-            joins = joins_of(name, _joinable(known, name), _relationships(known), _case_types(statistics))
+            joins = joins_of(name, _joinable(known, name, columns), _relationships(known), _case_types(statistics))
             data |= _meaning_of_table(meaning, name, detailed=detailed)
             data["joins"] = fit(joins[:_MAX_JOINS], _JOINS_TOKENS)
         page, more = _column_page(columns, after, args.limit)
@@ -219,10 +219,11 @@ def _key_of_generated(facts: TableFacts, columns: list[Column]) -> list[str]:
     return [KEYS["form"]] if KEYS["form"] in names else [KEYS["case_type"]]
 
 
-def _joinable(known: TenantTables, wanted: str) -> dict[str, Joinable]:
-    """The table itself, and what may be joined to: neither copies of the source nor what is no longer filled."""
+def _joinable(known: TenantTables, wanted: str, columns: list[Column]) -> dict[str, Joinable]:
+    """The table itself, of these columns, and what may be joined to: neither copies of the source nor what is no longer filled."""
+    cases = {column.name: "/".join(block) for column in columns if (block := column.facts.get("case_block"))}
     return {
-        name: Joinable(facts.kind, facts.source, known.live.relations[name].columns)
+        name: Joinable(facts.kind, facts.source, known.live.relations[name].columns, cases if name == wanted else {})
         for name, facts in known.tables.items()
         if name == wanted or facts.kind not in ("raw", "retired")
     }
@@ -368,6 +369,11 @@ def _joins_of_tenant(known: TenantTables) -> list[str]:
         ),
         ("form", "forms.form_id", "form_<name>.form_id = forms.form_id"),
         ("form", "cases.case_id", "form_<name>.case_id = cases.case_id"),
+        (
+            "repeat",
+            "cases.case_id",
+            "form_<name>__<repeat>.case_id = cases.case_id (where entries have cases of their own)",
+        ),
         ("repeat", "forms.form_id", "form_<name>__<repeat>.form_id = form_<name>.form_id"),
     ]
     return joins + [join for kind, other, join in of_kinds if kind in kinds and other in present]

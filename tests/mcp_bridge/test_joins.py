@@ -51,3 +51,20 @@ def test_repeat_groups_join_their_form_and_each_other_whatever_they_are_called()
     ]
     assert "form_visit_2.parent_repeat_id = form_visit_1.repeat_id" in on("form_visit_2")
     assert on("form_other") == ["form_other.form_id = forms.form_id"]
+
+
+def test_forms_and_entries_lead_to_the_cases_of_their_blocks() -> None:
+    tables = {
+        "cases": TABLES["cases"],
+        "form_cases": Joinable("mart", None, ("form_id", "case_id", "repeat_id")),
+        "form_birth": Joinable(
+            "form", "http://x/b", ("form_id", "case_id", "subcase_0_case_id"), {"subcase_0_case_id": "subcase_0/case"}
+        ),
+        "form_birth__child": Joinable("repeat", "http://x/b child", ("form_id", "repeat_id", "case_id")),
+    }
+    found = {join["on"]: join["description"] for name in tables for join in joins_of(name, tables, (), {})}
+    assert found["form_birth.case_id = cases.case_id"] == "The case that the submission as a whole is about."
+    assert found["form_birth.subcase_0_case_id = cases.case_id"] == "The case of the block at subcase_0/case."
+    assert found["form_birth__child.case_id = cases.case_id"] == "The case that the entry is about."
+    assert "form_birth.form_id = form_cases.form_id" in found
+    assert "form_birth__child.repeat_id = form_cases.repeat_id" in found

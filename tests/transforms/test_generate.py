@@ -336,3 +336,78 @@ def test_what_is_spelt_like_its_table_or_column_has_the_plain_name() -> None:
     names = {column.path[-1]: column.name for column in tables["x"].columns if column.path}
     assert names["visit_date"] == "g__visit_date"
     assert re.fullmatch(r"g__visit_date_[0-9a-f]{8}", names["visit-date"])
+
+
+def _titled(**titles: str) -> Structure:
+    forms = tuple(Form(xmlns, {}, title, "a", "App", "m", None, ()) for xmlns, title in sorted(titles.items()))
+    return Structure((), (), forms)
+
+
+def _named(profile: RawProfile, structure: Structure) -> dict[str, str]:
+    return {table.source: table.name for table in generate(structure, profile)}
+
+
+def test_tables_keep_their_names_whatever_their_forms_are_called() -> None:
+    profile = RawProfile()
+    given = _named(profile, _titled(a="Visit", b="Survey"))
+    assert given == {"a": "form_visit", "b": "form_survey"}
+    assert _named(profile, _titled(a="Survey", b="Visit")) == given
+    # A form that is gone at present, with all it had, keeps its name for when it comes back.
+    assert _named(profile, _titled(b="Visit", c="Visit")) == {"b": "form_survey", "c": "form_app_visit"}
+    assert _named(profile, _titled(a="Other", b="Other", c="Other")) == {**given, "c": "form_app_visit"}
+    # Only a table that every tenant has takes it.
+    profile = RawProfile()
+    generate(_titled(a="Visit"), profile)
+    [table] = generate_tables(_titled(a="Visit"), profile, taken={"form_visit"})
+    assert table.name != "form_visit"
+    assert table.description.endswith(" It was called form_visit before.")
+
+
+def test_a_profile_of_an_older_version_is_read_and_knows_what_it_knew() -> None:
+    old = {
+        "cases_until": "2024-01-01", "forms_until": "2024-01-01",
+        "forms": {"x": {"name": "F", "answers": {"drinks": {"all": {"text": 3}, "latest": {}}}, "repeats": ["r"]}},
+        "forms_known": {"x": msgspec.to_builtins(_drinks("a", "b"))},
+        "tables": {
+            "form x": {
+                "wish": "form_f", "name": "form_old_name",
+                "columns": {"drinks": {"kind": "choices", "part": 1}, "gps": {"kind": "geopoint", "part": 1}},
+                "names": {"drinks": ["drinks", "drinks"], "drinks\0=b": ["drinks__b", "b_of_drinks"],
+                          "gps/latitude": ["gps_latitude", "gps_latitude_1"]},
+            },
+            "repeat x r": {"wish": "form_f__r", "name": "form_f__r", "columns": {"r/case_id": {"kind": "text", "part": 1}},
+                           "names": {"r/case_id": ["case_id", "case_id"]}},
+        },
+    }  # fmt: skip
+    profile = RawProfile.from_json(msgspec.json.encode(old))
+    assert (profile.cases_until, profile.forms_until) == ("-infinity", "-infinity")
+    profile.forms["x"].blocks.add("r/case")
+    tables = {table.source: table for table in generate(Structure((), (), (_drinks("a"),)), profile)}
+    assert tables["x"].name == "form_old_name"
+    columns = {column.name: column for column in tables["x"].columns}
+    assert {"drinks", "b_of_drinks", "drinks__a", "gps_latitude_1"} <= columns.keys()
+    assert "Removed from the application since" in columns["b_of_drinks"].description
+    # The question keeps the name that the case of the block has elsewhere.
+    [question] = [column for column in tables["x r"].columns if column.path]
+    [block] = [column for column in tables["x r"].columns if column.reads]
+    assert question.name == "case_id"
+    assert re.fullmatch("case_id_[0-9a-f]{8}", block.name)
+
+
+def _drinks(*values: str) -> Form:
+    asked = (Question(("drinks",), "Drinks?", "MSelect", options=tuple(Option(value, value) for value in values)),)
+    return Form("x", {}, "F", "a", "A", "m", None, asked, app_ids=("a",))
+
+
+def test_what_finds_no_room_beside_its_question_is_left_out_and_nothing_moves() -> None:
+    profile, wide = RawProfile(), _wide(1300)
+    before = {column.path: table.name for table in generate(wide, profile) for column in table.columns if column.path}
+    options = tuple(Option(f"o{number}", "x") for number in range(12))
+    asked = [msgspec.structs.replace(question, type="MSelect", options=options) for question in wide.forms[0].questions]
+    grown = Structure((), (), (msgspec.structs.replace(wide.forms[0], questions=tuple(asked)),))
+    tables = generate(grown, profile)
+    own = {
+        column.path: table.name for table in tables for column in table.columns if column.path and column.type == "text"
+    }
+    assert own == before
+    assert 0 < sum(column.type == "boolean" for table in tables for column in table.columns) < 12 * 1300
