@@ -67,7 +67,7 @@ class Bombs:
     """`connection` is one that reads the catalogs; the same `seed` gives the same statements."""
 
     def __init__(self, connection, seed: int) -> None:  # type: ignore[no-untyped-def]
-        self._random = random.Random(seed)  # noqa: S311 (test data)
+        self._random = random.Random(seed)
         calls = connection.execute(SIGNATURES, [sorted(FUNCTIONS)]).fetchall()
         uses = connection.execute(OPERANDS, [sorted(OPERATORS)]).fetchall()
         self.calls = [(name, types) for name, types in calls if self._makeable(types)]

@@ -111,7 +111,7 @@ def test_nothing_that_can_be_called_stands_behind_a_dot(
     clinic: Clinic, names: list[str], check: Callable[[Clinic, str], None]
 ) -> None:
     assert len(names) > 1000
-    pick = random.Random(20).choice  # noqa: S311 (test data)
+    pick = random.Random(20).choice
     chosen = [(name, pick(SHAPES)) for name in names] + [(name, shape) for name in EVERYWHERE for shape in SHAPES]
     statements = [_filled(clinic, shape, name) for name, shape in chosen]
     assert _accepted(clinic, check, statements) == []
