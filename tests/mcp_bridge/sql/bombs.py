@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from mcp_bridge.sql.allowlist import FUNCTIONS, OPERATORS
 
-Connection = object
 SIZES = (500, 8_000, 60_000, 1_000_000, 20_000_000)
 # Ways to a text of about {n} characters.
 TEXTS = (
@@ -36,7 +35,10 @@ ARRAYS = (
     "array(select -g from generate_series(1, {n}) g)",
 )
 OTHERS = {
-    "text[]": ("string_to_array({text}, 'a')", "array_fill('a'::text, array[{n}])", "array(select md5(g::text) from generate_series(1, {n} / 40) g)"),
+    "text[]": (
+        "string_to_array({text}, 'a')", "array_fill('a'::text, array[{n}])",
+        "array(select md5(g::text) from generate_series(1, {n} / 40) g)",
+    ),
     "jsonb": ("(select jsonb_agg(g) from generate_series(1, {n} / 8) g)", "to_jsonb({array})", "jsonb_build_object('a', {text})"),
     "json": ("to_json({array})", "(select json_agg(g) from generate_series(1, {n} / 8) g)"),
     "bytea": ("convert_to({text}, 'UTF8')", "({text})::bytea", "decode(repeat('00', {n}), 'hex')"),
