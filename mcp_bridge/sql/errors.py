@@ -35,7 +35,7 @@ class QueryRejected(_CodedError):
     Codes: `empty`, `syntax_error`, `too_long`, `too_complex`, `invalid_text`, `multiple_statements`, `not_a_select`,
     `locking`, `select_into`, `data_modifying_cte`, `parameter`, `unknown_relation`, `reserved_name`,
     `function_not_allowed`, `type_not_allowed`, `operator_not_allowed`, `collation_not_allowed`, `system_column`,
-    `unsupported_syntax`.
+    `unsupported_syntax`, `unknown_column`, `text_search_configuration`, `too_costly`.
     """
 
 
@@ -44,7 +44,7 @@ class QueryFailed(_CodedError):
     told.
 
     Codes: `query_failed`, `syntax_error`, `unknown_column`, `unknown_relation`, `unknown_function`, `timeout`,
-    `too_expensive`, `busy`, `database_unavailable`.
+    `too_expensive`, `busy`, `slow_down`, `database_unavailable`.
     """
 
     @property

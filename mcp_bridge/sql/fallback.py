@@ -237,16 +237,32 @@ def _check_column(node: exp.Column, rules: Rules) -> None:
 
 def _columns_of_alias(alias: str, node: exp.Expr, rules: Rules) -> list[str]:
     """The columns of what `alias` names in the innermost query around `node` that has it in FROM."""
-    outer = node.parent
+    inside, outer = node, node.parent
     while outer is not None:
-        if isinstance(outer, exp.Select):
+        if isinstance(outer, exp.Select) and _sees_its_sources(outer, inside, node, rules):
             found = [source for source in _sources(outer) if _source_name(source) == alias]
             if len(found) == 1:
                 return _source_columns(found[0], rules)
             if found:
                 rules.unsupported("A name that stands twice in FROM")
-        outer = outer.parent
+        inside, outer = outer, outer.parent
     rules.unknown_alias(alias, [])
+
+
+def _sees_its_sources(select: exp.Select, inside: exp.Expr, node: exp.Expr, rules: Rules) -> bool:
+    """Whether `node`, which is in the part `inside` of `select`, sees what is in FROM there: a query in FROM without LATERAL
+    does not, a condition of a join sees that join's sides.
+    """
+    if not isinstance(inside, exp.From | exp.Join):
+        return True
+    source, child = inside.this, node
+    while child.parent is not inside:
+        child = child.parent  # type: ignore[assignment]
+    if child is source:
+        return isinstance(source, exp.Lateral)
+    if any(not join.args.keys() & {"on", "using", "kind", "side", "method"} for join in select.args.get("joins") or ()):
+        rules.unsupported("A condition of a join beside a comma in FROM")
+    return True
 
 
 def _sources(select: exp.Select) -> list[exp.Expr]:

@@ -20,10 +20,12 @@ _Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """An expression's result: bytes it may have, and the fields behind its dot where it is a row."""
+    """An expression's result: bytes it may have, the fields behind its dot where it is a row, those of its elements where it is
+    an array of rows."""
 
     size: int = CELL
     fields: "Columns | None" = None
+    elements: "Columns | None" = None
 
 
 Columns = tuple[tuple[str, Value], ...]
@@ -70,9 +72,7 @@ _OUT_COLUMNS = {
         ("value",),
     ),
 }
-_ROW_FUNCTIONS = frozenset(
-    {"array_agg", "unnest", "coalesce", "lag", "lead", "first_value", "last_value", "nth_value", "any_value"}
-)
+_ROW_FUNCTIONS = frozenset({"lag", "lead", "first_value", "last_value", "nth_value", "any_value"})
 _IMPLIED = {
     "A_ArrayExpr": "array", "RowExpr": "row", "CoalesceExpr": "coalesce", "GroupingFunc": "grouping",
     "JsonObjectConstructor": "json_object", "JsonArrayConstructor": "json_array", "JsonArrayQueryConstructor": "json_array",
@@ -120,11 +120,11 @@ class Scopes:
             for item in node.get("fromClause", ()):
                 level.star += self._from(item, level, inner)
             columns = tuple(self._targets(node.get("targetList", ()), inner))
-            output = _Sight((level, _Level([_Item("", columns)]), *sight.levels), sight.ctes)
             for clause in ("whereClause", "havingClause"):
                 self._value(node.get(clause), inner)
+            # Output names can stand here too, but only alone, and what stands alone is no call.
             for clause in ("groupClause", "distinctClause", "windowClause", "sortClause"):
-                self._all(node.get(clause), output)
+                self._all(node.get(clause), inner)
         if "larg" in node or "valuesLists" in node:
             self._all(node.get("sortClause"), inner)
         self._value(node.get("limitCount"), inner)
@@ -202,8 +202,8 @@ class Scopes:
             return self._join(item, level, sight)
         if kind == "RangeTableSample":
             columns = self._from(item["relation"], level, sight)
-            self._all(item.get("args"), sight)
-            self._value(item.get("repeatable"), sight)
+            self._all(item.get("args"), _Sight((), sight.ctes))
+            self._value(item.get("repeatable"), _Sight((), sight.ctes))
             return columns
         if kind == "RangeVar":
             schema, name = item.get("schemaname"), item["relname"]
@@ -212,13 +212,18 @@ class Scopes:
                 known = tuple((column, Value()) for column in self._rules.columns_of(schema, name))
             made = _Item(alias.get("aliasname", name), _renamed(known, names), None if alias else schema or "")
         elif kind == "RangeSubselect":
-            inner = self._select(item["subquery"]["SelectStmt"], sight)
+            # Without LATERAL a query in FROM does not see its neighbours, and the same name may stand for something further out.
+            seen = sight if item.get("lateral") else _Sight(sight.levels[1:], sight.ctes)
+            inner = self._select(item["subquery"]["SelectStmt"], seen)
             made = _Item(alias.get("aliasname", ""), _renamed(inner, names))
         elif kind == "RangeFunction":
             made = self._function_item(item, alias, names, sight)
         else:  # JsonTable
-            self._all([item], sight)
-            made = _Item(alias.get("aliasname", "json_table"), _renamed(tuple(_json_columns(item)), names))
+            part = Value(self._value_JsonTable(item, sight).size)
+            made = _Item(
+                alias.get("aliasname", "json_table"),
+                _renamed(tuple((name, part) for name in _json_columns(item)), names),
+            )
         level.items.append(made)
         return list(made.columns)
 
@@ -238,7 +243,7 @@ class Scopes:
                 arguments = [self._value(arg, sight) for arg in call[0]["FuncCall"].get("args", ())]
                 for argument in arguments:
                     own = alias.get("aliasname", function) if len(calls) * len(arguments) == 1 else function
-                    columns += argument.fields or ((own, Value(argument.size)),)
+                    columns += argument.elements or ((own, Value(argument.size)),)
             else:
                 own = alias.get("aliasname", function) if len(calls) == 1 else function
                 columns += value.fields or ((own, element),)
@@ -254,7 +259,9 @@ class Scopes:
         if node.get("isNatural"):
             there = {name for name, _ in right}
             merged = [name for name, _ in left if name in there]
-        self._value(node.get("quals"), sight)
+        # ON sees the two sides of its join, and not what else is in FROM.
+        sides = _Level(level.items[before:])
+        self._value(node.get("quals"), _Sight((sides, *sight.levels[1:]), sight.ctes))
         both = left + right
         shared = [
             (name, max((v for n, v in both if n == name), key=lambda value: value.size, default=Value()))
@@ -363,6 +370,8 @@ class Scopes:
             else:
                 self._parts(step["A_Indices"], sight)
                 self._add(value.size / 16)
+                if not step["A_Indices"].get("is_slice"):
+                    value = Value(value.size, value.elements)
         return value
 
     def _value_SubLink(self, node: _Json, sight: _Sight) -> Value:
@@ -370,7 +379,7 @@ class Scopes:
         columns = self._select(node["subselect"]["SelectStmt"], sight)
         kind = node["subLinkType"]
         if kind == "ARRAY_SUBLINK":
-            return Value(GATHERED, columns[0][1].fields if columns else None)
+            return Value(GATHERED, None, columns[0][1].fields if columns else None)
         if kind == "EXPR_SUBLINK" and columns:
             return columns[0][1]
         self._add((test.size + sum(value.size for _, value in columns)) / 16)
@@ -463,7 +472,11 @@ class Scopes:
         size = costs.of_call(name, sizes, numbers, texts) if name != "array_fill" else _filled(values, nodes)
         if len(out := _OUT_COLUMNS.get(name, ())) > 1:
             return Value(size, tuple((column, Value(size)) for column in out))
-        return Value(size, values[0].fields if name in _ROW_FUNCTIONS and values else None)
+        if name == "array_agg" and values:
+            return Value(size, None, values[0].fields)
+        if name in _ROW_FUNCTIONS and values:
+            return Value(size, values[0].fields, values[0].elements)
+        return Value(size)
 
     def _add(self, work: float) -> None:
         self._work += work
@@ -502,7 +515,11 @@ def _filled(values: list[Value], nodes: Sequence[_Json]) -> int:
 
 
 def _larger(one: Value, other: Value) -> Value:
-    return Value(max(one.size, other.size), one.fields if _same(one.fields, other.fields) else None)
+    return Value(
+        max(one.size, other.size),
+        one.fields if _same(one.fields, other.fields) else None,
+        one.elements if _same(one.elements, other.elements) else None,
+    )
 
 
 def _same_row(values: list[Value]) -> Value:
@@ -556,13 +573,13 @@ def _definitions(entries: Sequence[_Json]) -> list[str]:
     ]
 
 
-def _json_columns(table: _Json) -> Iterable[tuple[str, Value]]:
+def _json_columns(table: _Json) -> Iterable[str]:
     for column in table.get("columns", ()):
         inner = column["JsonTableColumn"]
         if "columns" in inner:
             yield from _json_columns(inner)
         elif "name" in inner:
-            yield inner["name"], Value()
+            yield inner["name"]
 
 
 def _implied_name(node: _Json) -> str:

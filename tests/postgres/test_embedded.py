@@ -196,6 +196,65 @@ def test_killed_server_comes_back_with_its_data(stopped: Path) -> None:
                             ).fetchone() == (0,)  # fmt: skip
 
 
+# Goes on for minutes and looks for no signal that the server's other processes send.
+STUBBORN = "SELECT strpos(repeat('a', 20000000), 'b' || repeat('a', 60000))"
+
+
+@contextlib.contextmanager
+def stubborn_session(home: Path) -> Iterator[int]:
+    """The pid of a backend that is in the middle of such a statement."""
+    with contextlib.closing(connect(home)) as conn, contextlib.closing(connect(home)) as watching:
+        pid = conn.info.backend_pid
+        conn.pgconn.send_query(STUBBORN.encode())
+        conn.pgconn.flush()
+        deadline = time.monotonic() + 30
+        while watching.execute("SELECT state FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone() != ("active",):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        time.sleep(1)
+        assert watching.execute("SELECT pg_terminate_backend(%s)", [pid]).fetchone() == (True,)
+        time.sleep(0.5)
+        assert watching.execute("SELECT count(*) FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone() == (1,)
+        yield pid
+
+
+def test_a_statement_that_heeds_no_signal_does_not_keep_the_server_from_stopping(stopped: Path) -> None:
+    owner = server(stopped)
+    owner.start()
+    with connect(stopped) as conn:
+        conn.execute("CREATE TABLE IF NOT EXISTS kept_in_a_hurry AS SELECT 7 AS x")
+    with stubborn_session(stopped):
+        started = time.monotonic()
+        assert owner.stop()
+        assert time.monotonic() - started < 30
+    owner.start()
+    with connect(stopped) as conn:
+        assert conn.execute("SELECT x FROM kept_in_a_hurry").fetchone() == (7,)
+
+
+def test_the_last_resort_ends_one_session_and_the_server_recovers(stopped: Path) -> None:
+    owner = server(stopped)
+    main = owner.start()
+    owner.end_session(main.pid)
+    assert owner.is_running(), "the server itself is no session"
+    with stubborn_session(stopped) as pid:
+        owner.end_session(pid)
+        deadline = time.monotonic() + 30
+        while Path(f"/proc/{pid}").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with connect(stopped) as conn:
+                assert conn.execute("SELECT 1").fetchone() == (1,)
+            break
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    assert owner.status().address == main, "the same server, its sessions anew"
+
+
 def test_pid_file_that_names_another_process_is_stale(stopped: Path) -> None:
     postgres = server(stopped)
     data = postgres.status().data_dir

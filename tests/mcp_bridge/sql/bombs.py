@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from mcp_bridge.sql.allowlist import FUNCTIONS, OPERATORS
 
-Connection = object
 SIZES = (500, 8_000, 60_000, 1_000_000, 20_000_000)
 # Ways to a text of about {n} characters.
 TEXTS = (
@@ -36,7 +35,10 @@ ARRAYS = (
     "array(select -g from generate_series(1, {n}) g)",
 )
 OTHERS = {
-    "text[]": ("string_to_array({text}, 'a')", "array_fill('a'::text, array[{n}])", "array(select md5(g::text) from generate_series(1, {n} / 40) g)"),
+    "text[]": (
+        "string_to_array({text}, 'a')", "array_fill('a'::text, array[{n}])",
+        "array(select md5(g::text) from generate_series(1, {n} / 40) g)",
+    ),
     "jsonb": ("(select jsonb_agg(g) from generate_series(1, {n} / 8) g)", "to_jsonb({array})", "jsonb_build_object('a', {text})"),
     "json": ("to_json({array})", "(select json_agg(g) from generate_series(1, {n} / 8) g)"),
     "bytea": ("convert_to({text}, 'UTF8')", "({text})::bytea", "decode(repeat('00', {n}), 'hex')"),
@@ -67,7 +69,7 @@ class Bombs:
     """`connection` is one that reads the catalogs; the same `seed` gives the same statements."""
 
     def __init__(self, connection, seed: int) -> None:  # type: ignore[no-untyped-def]
-        self._random = random.Random(seed)  # noqa: S311 (test data)
+        self._random = random.Random(seed)
         calls = connection.execute(SIGNATURES, [sorted(FUNCTIONS)]).fetchall()
         uses = connection.execute(OPERANDS, [sorted(OPERATORS)]).fetchall()
         self.calls = [(name, types) for name, types in calls if self._makeable(types)]
