@@ -1,11 +1,9 @@
-"""What lives once per process and is shared by all calls: settings, pipelines, catalog, Dagster client, keys, locks.
+"""What lives once per process and is shared by all calls: settings, pipelines, catalog, Dagster client, keys.
 
 Nothing is reached at the start: the bridge comes up while Dagster or the database is still down, and each call says so.
 """
 
-import asyncio
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -63,7 +61,6 @@ class Bridge:
     columns: "Kept[dict[str, list[Column]]]" = field(default_factory=lambda: Kept(_KEPT_WHOLE))
     indexes: "Kept[list[Item]]" = field(default_factory=lambda: Kept(_KEPT_WHOLE))
     definitions: Kept[list[AssetState]] = field(default_factory=lambda: Kept(_KEPT_PIPELINES, _DEFINITIONS_S, 0.0))
-    launch_locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = field(default_factory=dict)
     stopping: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)

@@ -7,6 +7,7 @@ ask for health. Who may do it is decided by the callers; what the answers mean t
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +26,8 @@ PARTITION_TAG = "dagster/partition"
 FULL_REFRESH_TAG = "explorer/full_refresh"
 REQUESTED_BY_TAG = "explorer/requested_by"
 IDEMPOTENCY_TAG = "explorer/idempotency_key"
+# Of the row in the catalog that the run was launched under (`explorer_dagster.catalog.launches`).
+LAUNCH_TAG = "explorer/launch"
 
 RunStatus = Literal[
     "QUEUED",
@@ -40,9 +43,18 @@ RunStatus = Literal[
 ]
 ACTIVE: tuple[RunStatus, ...] = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
 FINISHED: tuple[RunStatus, ...] = ("SUCCESS", "FAILURE", "CANCELED")
+# What Dagster does not try to stop: the run is on its way to the queue, or its worker is coming up.
+_NOT_ASKED: tuple[RunStatus, ...] = ("NOT_STARTED", "STARTING", "MANAGED", "SUSPENDED")
 
+# What Dagster raises in a step when its run is cancelled, and what reaches code that answers the signal itself.
+_INTERRUPTS = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt"})
 _TOKEN_HEADER = "X-Explorer-Token"  # noqa: S105
 _POLL_S = 0.25
+# Dagster refuses to stop a run whose worker is coming up: it is asked again for so long, then the run is marked cancelled.
+_STOP_ASKED_S = 2.0
+_STOP_AGAIN_S = 0.1
+# A worker that had looked at its run just before that still starts it.
+_STOP_WATCHED_S = 1.5
 _EVENTS_PER_POLL = 1000
 
 
@@ -78,7 +90,7 @@ class CancelRefused(ExplorerError):
 
 @dataclass(frozen=True)
 class Run:
-    """One Dagster run. Times are UTC; `error` is set on failed runs once Dagster has said why."""
+    """One Dagster run. Times are UTC. `assets`: the keys that it is restricted to; None when it is of all of its job's."""
 
     run_id: str
     job: str
@@ -87,6 +99,7 @@ class Run:
     created_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
+    assets: frozenset[tuple[str, ...]] | None = None
 
     @property
     def tenant(self) -> str | None:
@@ -118,7 +131,10 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class RunEvent:
-    """One entry of a run's log; `kind` is Dagster's type name (`ExecutionStepStartEvent`, `MaterializationEvent`)."""
+    """One entry of a run's log; `kind` is Dagster's type name (`ExecutionStepStartEvent`, `MaterializationEvent`).
+
+    `interrupted`: a step's failure that is nothing but the run's cancel.
+    """
 
     kind: str
     at: datetime
@@ -130,6 +146,7 @@ class RunEvent:
     metadata: dict[str, Any] = field(default_factory=dict)
     check: CheckResult | None = None
     error: str | None = None
+    interrupted: bool = False
 
 
 @dataclass(frozen=True)
@@ -300,17 +317,54 @@ class DagsterClient:
         return [_run(row) for row in answer["results"]]
 
     async def active_run(self, partition: str, job: str | None = None) -> Run | None:
-        """The oldest run of the partition that has not ended: the one that holds up any further one."""
-        active = await self.runs(partition=partition, job=job, statuses=ACTIVE, limit=50)
-        return active[-1] if active else None
+        """The oldest run of the partition that has not ended: the one that holds up any further one.
 
-    async def cancel(self, run_id: str, *, force: bool = False) -> Run:
-        """Ask a run to stop cleaning up after itself; `force` also marks it cancelled at once.
+        One that is being cancelled is named only where there is no other: it will not do what it was launched for.
+        """
+        active = await self.runs(partition=partition, job=job, statuses=ACTIVE, limit=50)
+        at_work = [run for run in active if run.status != "CANCELING"]
+        return next(reversed(at_work or active), None)
+
+    async def stop(self, run_id: str, *, force: bool = False) -> Run:
+        """See to it that a run ends, whatever state it is in; the run as it then is: CANCELING or ended.
+
+        Dagster refuses while the run's worker is coming up, and while the run is not queued yet: it is asked again until it
+        can, and after two seconds the run is marked cancelled, which the worker sees before its first step. `force`: marked at
+        once, also when it is being cancelled already.
 
         Raises:
             UnknownRun: no such run.
-            CancelRefused: it has ended or cannot be reached.
+            CancelRefused: Dagster went on refusing.
         """
+        started = time.monotonic()
+        ended_at: float | None = None
+        refused: CancelRefused | None = None
+        while True:
+            run = await self.run(run_id)
+            now = time.monotonic()
+            if run.finished:
+                # One that was marked in the moment when it left the queue, or when its worker began, comes back.
+                if run.status != "CANCELED" or ended_at is None or now - ended_at > _STOP_WATCHED_S:
+                    return run
+            elif run.status == "CANCELING" and not force:
+                return run
+            elif now - started > _STOP_ASKED_S + 3 * _STOP_WATCHED_S:
+                raise refused or CancelRefused(
+                    f"Run {run_id} goes on although it was marked cancelled.", next_step="Ask for it once more."
+                )
+            else:
+                coming_up = run.status in _NOT_ASKED
+                mark = force or (coming_up and now - started > _STOP_ASKED_S)
+                try:
+                    if mark or not coming_up:
+                        await self._terminate(run_id, force=mark)
+                        ended_at = now if mark or run.status == "QUEUED" else None
+                        force = False
+                except CancelRefused as error:
+                    refused = error
+            await asyncio.sleep(_STOP_AGAIN_S)
+
+    async def _terminate(self, run_id: str, *, force: bool) -> None:
         policy = "MARK_AS_CANCELED_IMMEDIATELY" if force else "SAFE_TERMINATE"
         answer = (await self._mutate(_TERMINATE, r=run_id, p=policy))["terminateRun"]
         if answer["__typename"] == "RunNotFoundError":
@@ -320,7 +374,6 @@ class DagsterClient:
                 f"Run {run_id} was not cancelled: {_first_line(answer.get('message', ''))}",
                 next_step="get_materialization_status tells its state; force=true marks it cancelled at once.",
             )
-        return _run(answer["run"])
 
     async def events(self, run_id: str) -> list[RunEvent]:
         """The whole log of a run so far.
@@ -603,7 +656,12 @@ def _run(row: dict[str, Any]) -> Run:
         created_at=_at(row.get("creationTime")),
         started_at=_at(row.get("startTime")),
         ended_at=_at(row.get("endTime")),
+        assets=_asset_keys(row.get("assetSelection")),
     )
+
+
+def _asset_keys(rows: list[dict[str, Any]] | None) -> frozenset[tuple[str, ...]] | None:
+    return frozenset(tuple(row["path"]) for row in rows) if rows is not None else None
 
 
 def _event(row: dict[str, Any]) -> RunEvent:
@@ -630,7 +688,13 @@ def _event(row: dict[str, Any]) -> RunEvent:
         metadata=plain_metadata(row.get("metadataEntries") or []),
         check=check,
         error=_innermost(row["error"]) if row.get("error") else None,
+        interrupted=row["__typename"] == "ExecutionStepFailureEvent" and _is_interrupt(row.get("error")),
     )
+
+
+def _is_interrupt(error: dict[str, Any] | None) -> bool:
+    chain = [error, *(error.get("causes") or [])] if error else []
+    return any(part["className"] in _INTERRUPTS for part in chain)
 
 
 def _innermost(error: dict[str, Any]) -> str:
@@ -687,7 +751,7 @@ def _first_line(text: str) -> str:
     return lines[0][:300] if lines else ""
 
 
-_RUN_FIELDS = "runId jobName status creationTime startTime endTime tags { key value }"
+_RUN_FIELDS = "runId jobName status creationTime startTime endTime tags { key value } assetSelection { path }"
 _METADATA = """fragment Metadata on MetadataEntry { label
   ... on IntMetadataEntry { intRepr } ... on FloatMetadataEntry { floatValue } ... on TextMetadataEntry { text }
   ... on JsonMetadataEntry { jsonString } ... on BoolMetadataEntry { boolValue } ... on MarkdownMetadataEntry { mdStr }
@@ -702,10 +766,9 @@ _RUN = f"query($r: ID!) {{ runOrError(runId: $r) {{ __typename ... on Run {{ {_R
 _RUNS = f"""query($f: RunsFilter, $n: Int, $c: String) {{
   runsOrError(filter: $f, limit: $n, cursor: $c) {{ __typename
   ... on Runs {{ results {{ {_RUN_FIELDS} }} }} ... on Error {{ message }} }} }}"""
-_TERMINATE = f"""mutation($r: String!, $p: TerminateRunPolicy) {{
-  terminateRun(runId: $r, terminatePolicy: $p) {{ __typename
-  ... on TerminateRunSuccess {{ run {{ {_RUN_FIELDS} }} }} ... on TerminateRunFailure {{ message }}
-  ... on Error {{ message }} }} }}"""
+_TERMINATE = """mutation($r: String!, $p: TerminateRunPolicy) {
+  terminateRun(runId: $r, terminatePolicy: $p) { __typename
+  ... on TerminateRunFailure { message } ... on Error { message } } }"""
 _LOG_OF = """query($r: ID!, $c: String, $n: Int) {{ runOrError(runId: $r) {{ __typename ... on Run {{ {run} }} }}
   logsForRun(runId: $r, afterCursor: $c, limit: $n) {{ __typename
   ... on EventConnection {{ cursor hasMore events {{ __typename {events} }} }} }} }} {metadata}"""

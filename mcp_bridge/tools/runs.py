@@ -1,9 +1,10 @@
 """Tools about pipelines and runs: what can be run, starting it, watching it, stopping it. Dagster does the work; this asks it."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
@@ -13,22 +14,17 @@ from pydantic import Field
 from explorer_dagster.catalog import SchemaAbsent, Scope, State, Tenant
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.registry import Pipeline
-from mcp_bridge.dagster_client import (
-    FULL_REFRESH_TAG,
-    IDEMPOTENCY_TAG,
-    REQUESTED_BY_TAG,
-    DagsterUnavailable,
-    Run,
-    RunEvent,
-    RunStatus,
-    UnknownRun,
-)
+from mcp_bridge.dagster_client import DagsterUnavailable, Run, RunEvent, RunStatus, UnknownRun
 from mcp_bridge.envelope import Answer, InvalidArgument, did_you_mean, iso, page_after, unknown_name
+from mcp_bridge.launches import Wish, launch
 from mcp_bridge.runs import Narrator, asset_name, run_row, run_summary
 from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
 
 _HEARTBEAT_S = 10.0
 _MAX_WAIT_S = 45
+_STOP_PATIENCE_S = 15.0
+_STOP_AGAIN_S = 0.5
+_log = logging.getLogger(__name__)
 
 
 class UnknownPipeline(ExplorerError):
@@ -119,15 +115,17 @@ async def run_materialization(call: Call, args: RunMaterialization) -> Answer:
     call.audit |= {"pipeline": pipeline.name, "full_refresh": args.full_refresh, "assets": len(args.assets or ())}
     await to_thread.run_sync(_require_schemas, call, tenant)
     assets = await _asset_keys(call, pipeline, args.assets)
+    wish = Wish(pipeline.name, call.caller.actor, args.idempotency_key, args.full_refresh, assets)
     # Shielded: a run that Dagster has accepted must be known here, so that a cancelled call can cancel it.
     with CancelScope(shield=True):
-        run, launched = await _launch_once(call, tenant, pipeline, args, assets)
-    call.audit |= {"run_id": run.run_id, "launched": launched}
-    async with _cancelled_with_the_call(call, run, launched):
-        run, events = await _wait(call, run.run_id, args.wait_s)
-    return await _run_answer(
-        call, run, events, {"launched": launched, "already_running": not launched and not run.finished}
-    )
+        found = await launch(call.bridge, tenant, wish)
+    call.audit |= {"run_id": found.run.run_id, "launched": found.new}
+    async with _cancelled_with_the_call(call, found.run, found.new):
+        run, events = await _wait(call, found.run.run_id, args.wait_s)
+        already_running = not found.new and not run.finished
+        answer = await _run_answer(call, run, events, {"launched": found.new, "already_running": already_running})
+    answer.warnings[:0] = [found.note] if found.note else []
+    return answer
 
 
 def _require_schemas(call: Call, tenant: Tenant) -> None:
@@ -146,7 +144,7 @@ def _pipeline(call: Call, tenant: Tenant, name: str) -> Pipeline:
     return usable[name]
 
 
-async def _asset_keys(call: Call, pipeline: Pipeline, names: list[str] | None) -> list[tuple[str, ...]] | None:
+async def _asset_keys(call: Call, pipeline: Pipeline, names: list[str] | None) -> frozenset[tuple[str, ...]] | None:
     if names is None:
         return None
     known = {asset_name(asset.key): asset.key for asset in await call.bridge.dagster.assets(pipeline.name)}
@@ -158,31 +156,7 @@ async def _asset_keys(call: Call, pipeline: Pipeline, names: list[str] | None) -
                 next_step=f"{f'Did you mean {near[0]}? ' if near else ''}Leave `assets` out to run all of them.",
                 details={"allowed": near or sorted(known)[:10]},
             )
-    return [known[name] for name in names]
-
-
-async def _launch_once(
-    call: Call, tenant: Tenant, pipeline: Pipeline, args: RunMaterialization, assets: list[tuple[str, ...]] | None
-) -> tuple[Run, bool]:
-    """The run of this idempotency key, else the tenant's active run, else a new one; and whether it is new."""
-    dagster = call.bridge.dagster
-    async with call.bridge.launch_locks[tenant.key]:
-        if args.idempotency_key:
-            tags = {IDEMPOTENCY_TAG: args.idempotency_key}
-            same = await dagster.runs(partition=tenant.key, tags=tags, limit=1)
-            if same:
-                return same[0], False
-        active = await dagster.active_run(tenant.key, pipeline.name)
-        if active is not None:
-            return active, False
-        tags = {REQUESTED_BY_TAG: call.caller.actor}
-        if args.full_refresh:
-            tags[FULL_REFRESH_TAG] = "true"
-        if args.idempotency_key:
-            tags[IDEMPOTENCY_TAG] = args.idempotency_key
-        # Dagster launches runs of unknown partitions, which fail in their first step: a new tenant is registered here.
-        await dagster.add_partition(tenant.key)
-        return await dagster.launch(pipeline.name, tenant.key, tags=tags, assets=assets), True
+    return frozenset(known[name] for name in names)
 
 
 @asynccontextmanager
@@ -192,10 +166,25 @@ async def _cancelled_with_the_call(call: Call, run: Run, launched: bool) -> Asyn
         yield
     except asyncio.CancelledError:
         if launched and not call.bridge.stopping:
-            with CancelScope(shield=True), suppress(ExplorerError):
-                await call.bridge.dagster.cancel(run.run_id)
-                call.audit["run_cancelled"] = True
+            with CancelScope(shield=True):
+                call.audit["run_cancelled"] = await _stopped(call, run.run_id)
         raise
+
+
+async def _stopped(call: Call, run_id: str) -> bool:
+    """Whether the run could be stopped; tried for a while, since nobody is there any more who would try again."""
+    deadline = time.monotonic() + _STOP_PATIENCE_S
+    while True:
+        try:
+            await call.bridge.dagster.stop(run_id)
+            return True
+        except UnknownRun:
+            return False
+        except ExplorerError as error:
+            if time.monotonic() > deadline:
+                _log.warning("Run %s goes on although its call was cancelled: %s", run_id, error.message)
+                return False
+            await asyncio.sleep(_STOP_AGAIN_S)
 
 
 async def _wait(call: Call, run_id: str, wait_s: int) -> tuple[Run, list[RunEvent]]:
@@ -301,17 +290,27 @@ async def list_runs(call: Call, args: ListRuns) -> Answer:
 
 
 async def cancel_materialization(call: Call, args: CancelMaterialization) -> Answer:
-    run = await _own_run(call, args, args.run_id, Scope.RUNS_CANCEL)
-    if run.finished:
-        return Answer({**run_row(call.bridge.dagster, run), "ended_at": iso(run.ended_at), "cancelled": False})
-    run = await call.bridge.dagster.cancel(args.run_id, force=args.force)
-    return Answer(
-        {
-            **run_row(call.bridge.dagster, run),
-            "cancelled": True,
-            "next_step": "get_materialization_status with wait_s tells when it has stopped.",
-        }
-    )
+    before = await _own_run(call, args, args.run_id, Scope.RUNS_CANCEL)
+    run = before if before.finished else await call.bridge.dagster.stop(args.run_id, force=args.force)
+    cancelled, told = _cancel_told(before, run)
+    data = {**run_row(call.bridge.dagster, run), "ended_at": iso(run.ended_at), "cancelled": cancelled, "message": told}
+    if not run.finished:
+        data["next_step"] = "get_materialization_status with wait_s tells when it has stopped."
+    return Answer(data)
+
+
+def _cancel_told(before: Run, run: Run) -> tuple[bool, str]:
+    """Whether this call cancelled the run, and in words what happened."""
+    ended = {"SUCCESS": "had succeeded", "FAILURE": "had failed", "CANCELED": "had been cancelled"}
+    if before.finished:
+        return False, f"Nothing to cancel: the run {ended[before.status]} already."
+    if run.status in ("SUCCESS", "FAILURE"):
+        return False, f"Too late: the run {ended[run.status]} before it could be stopped."
+    if run.status == "CANCELED":
+        return True, "The run is cancelled; tables keep the data from before."
+    if before.status == "CANCELING":
+        return True, "The run was being cancelled already; it stops after the step's clean-up."
+    return True, "The run is being cancelled; it stops after the step's clean-up, and tables keep the data from before."
 
 
 TOOLS = (
@@ -330,8 +329,8 @@ TOOLS = (
         "Brings a tenant's tables up to date from CommCare by a Dagster run: discover, load, transform. Returns "
         "run_id, status and run_url; waits up to wait_s and streams progress, and a run that needs longer is a "
         "normal answer to go on from with get_materialization_status. If the tenant is already being synced, "
-        "answers with that run. Cancelling this call cancels the run it started. Not needed when list_tables shows "
-        "fresh data.",
+        "answers with that run and says what was ignored. Cancelling this call cancels the run it started. Not needed "
+        "when list_tables shows fresh data.",
         RunMaterialization,
         run_materialization,
         Scope.RUNS_LAUNCH,

@@ -11,6 +11,7 @@ from explorer_dagster.catalog.structure_diff import headline, sentences
 from explorer_dagster.errors import ExplorerError
 from mcp_bridge.dagster_client import DagsterUnavailable, Run
 from mcp_bridge.envelope import Answer, age_s, fit, iso, page_after
+from mcp_bridge.launches import nothing_launched
 from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
 
 _MAX_VERSIONS = 9
@@ -151,7 +152,7 @@ async def teardown_schema(call: Call, args: TeardownSchema) -> Answer:
             f"Dropping the schemas of {tenant.key} deletes all of its loaded data; `confirm` does not repeat the key.",
             next_step=f"If the user really wants that, call again with confirm={tenant.key!r}.",
         )
-    async with call.bridge.launch_locks[tenant.key]:
+    async with nothing_launched(call.bridge, tenant, call.caller.actor):
         await _refuse_while_running(call, tenant)
         schema = await to_thread.run_sync(
             lambda: tenancy.teardown_schema(call.bridge.settings, call.bridge.catalog, call.bridge.connections, tenant)
