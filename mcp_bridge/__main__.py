@@ -16,7 +16,8 @@ from pathlib import Path
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.runtime_state import write_private
 from explorer_dagster.settings import Settings, get_settings
-from mcp_bridge.server import PATH, http_app, http_bridge, serve_http, serve_stdio
+from mcp_bridge.door import PATH
+from mcp_bridge.server import http_app, http_bridge, serve_http, serve_stdio
 
 _log = logging.getLogger("mcp_bridge")
 

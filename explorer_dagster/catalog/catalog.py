@@ -47,11 +47,19 @@ class Catalog:
         """
         catalog = cls(load_connections(settings).service, Keyring.load(settings))
         try:
-            catalog._database.check_version()
+            catalog.check()
         except BaseException:
             catalog.close()
             raise
         return catalog
+
+    def check(self) -> None:
+        """Make sure that the database answers and has the tables this program was written for.
+
+        Raises:
+            CatalogNotReady, CatalogUnavailable.
+        """
+        self._database.check_version()
 
     def rotate_keys(self) -> int:
         """See `explorer_dagster.catalog.keyring.rotate`: all secrets encrypted anew, or none; how many.

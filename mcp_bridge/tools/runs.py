@@ -306,10 +306,10 @@ def _cancel_told(before: Run, run: Run) -> tuple[bool, str]:
         return False, f"Nothing to cancel: the run {ended[before.status]} already."
     if run.status in ("SUCCESS", "FAILURE"):
         return False, f"Too late: the run {ended[run.status]} before it could be stopped."
-    if run.status == "CANCELED":
-        return True, "The run is cancelled; tables keep the data from before."
     if before.status == "CANCELING":
         return True, "The run was being cancelled already; it stops after the step's clean-up."
+    if run.status == "CANCELED":
+        return True, "The run is cancelled; tables keep the data from before."
     return True, "The run is being cancelled; it stops after the step's clean-up, and tables keep the data from before."
 
 

@@ -11,13 +11,17 @@ import httpx
 
 @dataclass
 class Proxy:
-    """`before` and `after` are called with each request's body before it goes on and before its answer goes back."""
+    """`before` and `after` are called with each request's body before it goes on and before its answer goes back.
+
+    What is still held when the proxy is closed goes nowhere.
+    """
 
     url: str
     before: Callable[[str], None] = lambda body: None
     after: Callable[[str], None] = lambda body: None
     held: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
+    closed: bool = False
 
     def hold(self, body: str) -> None:
         """For `before` and `after`: hold launches until `go_on` is set, and say by `held` that there is one."""
@@ -34,6 +38,8 @@ def proxy(target: str) -> Iterator[Proxy]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             made.before(body.decode())
+            if made.closed:
+                return
             headers = {"Content-Type": self.headers["Content-Type"]}
             answer = httpx.post(f"{target}{self.path}", content=body, headers=headers, trust_env=False, timeout=60)
             made.after(body.decode())
@@ -56,6 +62,7 @@ def proxy(target: str) -> Iterator[Proxy]:
     try:
         yield made
     finally:
+        made.closed = True
         made.go_on.set()
         server.shutdown()
         server.server_close()

@@ -23,16 +23,24 @@ from tests.mcp_bridge.stage import (
 )
 from tests.mcp_bridge.test_dagster_client import with_client
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 async def runs_of(client: DagsterClient, tenant: str) -> list[Run]:
     return await client.runs(partition=tenant, limit=50)
 
 
+async def idle(client: DagsterClient, tenant: str) -> list[Run]:
+    """The tenant's runs, after whatever an earlier test has left at work was stopped."""
+    for run in await runs_of(client, tenant):
+        if not run.finished:
+            await client.stop(run.run_id)
+    return await ended(client, tenant)
+
+
 async def ended(client: DagsterClient, tenant: str) -> list[Run]:
     """The tenant's runs, once all have ended."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(60):
         while True:
             found = await runs_of(client, tenant)
             if all(run.finished for run in found):
@@ -79,7 +87,7 @@ def test_a_bridge_killed_while_it_launches_leaves_no_second_run_and_blocks_nobod
 
     async def main() -> None:
         async with DagsterClient(dagster_url) as dagster:
-            before = len(await ended(dagster, "demo:slow-launch"))
+            before = len(await idle(dagster, "demo:slow-launch"))
             with (
                 proxy(dagster_url) as between,
                 bridge_process(stage, tmp_path, EXPLORER_DAGSTER_URL=between.url) as doomed,
@@ -113,7 +121,7 @@ def test_a_launch_that_arrives_late_is_settled(stage: Stage, bridge_url: str, da
 
     async def main() -> None:
         async with DagsterClient(dagster_url) as dagster:
-            before = {run.run_id for run in await ended(dagster, "demo:slow-launch")}
+            before = {run.run_id for run in await idle(dagster, "demo:slow-launch")}
             with (
                 proxy(dagster_url) as between,
                 bridge_process(stage, tmp_path, EXPLORER_DAGSTER_URL=between.url) as slow,
@@ -144,7 +152,7 @@ def test_runs_launched_elsewhere_count_and_what_they_ignore_is_said(
 
     async def main() -> None:
         async with DagsterClient(dagster_url) as dagster, http_client(bridge_url, token) as client:
-            await ended(dagster, "demo:slow-launch")
+            await idle(dagster, "demo:slow-launch")
             scheduled = await dagster.launch("commcare_sync", "demo:slow-launch")
             result = await client.call_tool(
                 "run_materialization", {"wait_s": 0, "full_refresh": True, "assets": ["raw/cases"]}
@@ -204,7 +212,7 @@ def test_a_key_guards_what_is_active_or_succeeded_and_nothing_else(
     with_client(dagster_url, lambda client: ended(client, "demo:slow-cancel"))
 
 
-@pytest.mark.parametrize("delay_s", [0.0, 0.3, 0.6, 0.9, 1.2, 1.5])
+@pytest.mark.parametrize("delay_s", [0.0, 0.4, 0.8, 1.5])
 def test_a_call_cancelled_at_any_time_after_the_launch_stops_its_run(
     stage: Stage, bridge_url: str, dagster_url: str, delay_s: float
 ) -> None:
@@ -212,7 +220,7 @@ def test_a_call_cancelled_at_any_time_after_the_launch_stops_its_run(
 
     async def main() -> None:
         async with DagsterClient(dagster_url) as dagster:
-            before = len(await ended(dagster, "demo:slow-cancel"))
+            before = len(await idle(dagster, "demo:slow-cancel"))
             async with http_client(bridge_url, token) as client, anyio.create_task_group() as group:
                 group.start_soon(client.call_tool, "run_materialization", {"wait_s": 45})
                 async with asyncio.timeout(60):
@@ -225,7 +233,8 @@ def test_a_call_cancelled_at_any_time_after_the_launch_stops_its_run(
             # A worker that comes up late must find that there is nothing to do.
             await asyncio.sleep(1.0)
             events = await dagster.events(run.run_id)
-            assert [event for event in events if event.step_key == "commcare__marts__cases"] == []
+            started = [event.step_key for event in events if event.kind == "ExecutionStepStartEvent"]
+            assert "commcare__marts__cases" not in started
             assert (await dagster.run(run.run_id)).status == "CANCELED"
 
     asyncio.run(main())
