@@ -3,12 +3,14 @@
 Nothing is reached at the start: the bridge comes up while Dagster or the database is still down, and each call says so.
 """
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from uuid import UUID
 
-from explorer_dagster.catalog import Catalog, Tenant
+from explorer_dagster.catalog import Catalog, Tenant, TenantSchema
 from explorer_dagster.postgres.connections import Connections, Login, load_connections
 from explorer_dagster.postgres.state import record_mark
 from explorer_dagster.registry import Pipeline, Semantics, load_pipelines, load_semantics
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from mcp_bridge.meaning import Meaning
     from mcp_bridge.relations import Column
     from mcp_bridge.search import Item
-    from mcp_bridge.tables import TenantTables
+    from mcp_bridge.tables import Known, TenantTables
 
 _CURSOR_KEY = "bridge.key"
 # About 0.2 MB each for a tenant of 100 tables.
@@ -43,8 +45,9 @@ class Bridge:
     """`caller` tells who makes the call being served; `stopping` that calls are cancelled because the bridge shuts down.
 
     `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes. `semantics`: of
-    each pipeline. `tables` and `meanings`: what was last found out of each tenant, until its tables change; `columns` and
-    `indexes`: of tenants asked about as a whole. `definitions`: the assets of each pipeline without what was materialized.
+    each pipeline. `asking`: what is being asked of Dagster about a tenant's schemas, by tenant id. `tables` and `meanings`: what
+    was last found out of each tenant, until its tables change; `columns` and `indexes`: of tenants asked about as a whole.
+    `definitions`: the assets of each pipeline without what was materialized.
     """
 
     settings: Settings
@@ -61,6 +64,7 @@ class Bridge:
     columns: "Kept[dict[str, list[Column]]]" = field(default_factory=lambda: Kept(_KEPT_WHOLE))
     indexes: "Kept[list[Item]]" = field(default_factory=lambda: Kept(_KEPT_WHOLE))
     definitions: Kept[list[AssetState]] = field(default_factory=lambda: Kept(_KEPT_PIPELINES, _DEFINITIONS_S, 0.0))
+    asking: "dict[UUID, tuple[TenantSchema, asyncio.Task[Known]]]" = field(default_factory=dict)
     executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = field(default_factory=dict)
     stopping: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -81,6 +85,8 @@ class Bridge:
         return cls(settings, caller, pipelines, dagster, loaders, results, checks, freshness, semantics)
 
     async def aclose(self) -> None:
+        for _, task in self.asking.values():
+            task.cancel()
         await self.dagster.aclose()
         self.loaders.close()
 

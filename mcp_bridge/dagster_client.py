@@ -7,11 +7,12 @@ ask for health. Who may do it is decided by the callers; what the answers mean t
 import asyncio
 import contextlib
 import json
+import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import httpx
 
@@ -28,6 +29,9 @@ REQUESTED_BY_TAG = "explorer/requested_by"
 IDEMPOTENCY_TAG = "explorer/idempotency_key"
 # Of the row in the catalog that the run was launched under (`explorer_dagster.catalog.launches`).
 LAUNCH_TAG = "explorer/launch"
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 RunStatus = Literal[
     "QUEUED",
@@ -56,6 +60,15 @@ _STOP_AGAIN_S = 0.1
 # A worker that had looked at its run just before that still starts it.
 _STOP_WATCHED_S = 1.5
 _EVENTS_PER_POLL = 1000
+
+
+async def in_time(asked: Awaitable[T], within_s: float) -> T:
+    """What Dagster says within `within_s`. Raises: DagsterUnavailable."""
+    try:
+        async with asyncio.timeout(within_s):
+            return await asked
+    except TimeoutError:
+        raise _unavailable(f"it has not answered for {within_s:g} s") from None
 
 
 class DagsterUnavailable(TransientError):
@@ -188,7 +201,7 @@ class DagsterClient:
     """GraphQL client of one Dagster webserver, for use inside one event loop.
 
     `url` and `token` may be functions: they are asked again after each connection failure, since a restarted Dagster
-    may have moved to another port.
+    may have moved to another port. `timeout_s`: of a launch or cancel, which wait for more than Dagster itself.
 
     Raises:
         DagsterUnavailable: from every method, when nothing answers or the answer is not Dagster's.
@@ -200,10 +213,12 @@ class DagsterClient:
         token: str | Callable[[], str] | None = None,
         *,
         timeout_s: float = 30.0,
+        read_timeout_s: float = 10.0,
     ) -> None:
         self._locate, self._token = _as_function(url), _as_function(token)
         # The platform's own servers are meant: a proxy of the environment must not see the token.
         self._http = httpx.AsyncClient(timeout=timeout_s, trust_env=False, follow_redirects=False)
+        self._read_timeout_s = read_timeout_s
         self._url: str | None = None
         self._feeds: dict[str, _Feed] = {}
         # Told of each run that somebody has followed to its end, with its whole log.
@@ -272,6 +287,7 @@ class DagsterClient:
         }
         answer = (await self._mutate(_LAUNCH, p=params))["launchRun"]
         if answer["__typename"] != "LaunchRunSuccess":
+            _require_no_fault(answer)
             faults = "; ".join(error["message"] for error in answer.get("errors", []))
             why = _first_line(answer.get("message") or faults or answer["__typename"])
             raise LaunchRefused(
@@ -370,6 +386,7 @@ class DagsterClient:
         if answer["__typename"] == "RunNotFoundError":
             raise _unknown_run(run_id)
         if answer["__typename"] != "TerminateRunSuccess":
+            _require_no_fault(answer)
             raise CancelRefused(
                 f"Run {run_id} was not cancelled: {_first_line(answer.get('message', ''))}",
                 next_step="get_materialization_status tells its state; force=true marks it cancelled at once.",
@@ -505,7 +522,7 @@ class DagsterClient:
     # -- transport ----------------------------------------------------------------------------------------------------
 
     async def _query(self, document: str, **variables: Any) -> dict[str, Any]:
-        return await self._post(document, variables, {})
+        return await in_time(self._post(document, variables, {}), self._read_timeout_s)
 
     async def _mutate(self, document: str, **variables: Any) -> dict[str, Any]:
         token = self._token()
@@ -524,7 +541,8 @@ class DagsterClient:
             moved = isinstance(error, httpx.ConnectError) and self.url != url
             if moved:
                 return await self._post(document, variables, headers)
-            raise _unavailable(f"nothing answers at {url} ({type(error).__name__})") from None
+            _log.warning("Dagster at %s does not answer: %s %s", url, type(error).__name__, error)
+            raise _unavailable("it does not answer") from None
         return self._read(response)
 
     def _read(self, response: httpx.Response) -> dict[str, Any]:
@@ -537,11 +555,13 @@ class DagsterClient:
             body = response.json()
         except ValueError:
             self._url = None
-            raise _unavailable(f"the address answers {response.status_code} without JSON") from None
+            _log.warning("What is at %s answers %s without JSON", response.url, response.status_code)
+            raise _unavailable("something else answers at its address") from None
         if not isinstance(body, dict) or body.get("data") is None or body.get("errors"):
             errors = body.get("errors") if isinstance(body, dict) else None
             why = errors[0].get("message", "") if errors else f"status {response.status_code}"
-            raise _unavailable(f"it answered with an error: {_first_line(why)}")
+            _log.warning("Dagster answered with an error: %s", why)
+            raise _unavailable("it failed while answering")
         data = body["data"]
         return dict(data)
 
@@ -732,7 +752,14 @@ def _require(answer: dict[str, Any], typename: str) -> None:
             "Dagster's webserver is read-only.", next_step="Point EXPLORER_DAGSTER_URL to one that accepts mutations."
         )
     if answer["__typename"] != typename:
-        raise _unavailable(f"it answered {answer['__typename']}: {_first_line(answer.get('message', ''))}")
+        _log.warning("Dagster answered %s: %s", answer["__typename"], answer.get("message", ""))
+        raise _unavailable("it failed while answering")
+
+
+def _require_no_fault(answer: dict[str, Any]) -> None:
+    """A fault inside Dagster is told to the operator: its words name addresses and classes."""
+    if answer["__typename"] == "PythonError":
+        _require(answer, "")
 
 
 def _unknown_run(run_id: str) -> UnknownRun:
@@ -742,7 +769,7 @@ def _unknown_run(run_id: str) -> UnknownRun:
 def _unavailable(why: str) -> DagsterUnavailable:
     return DagsterUnavailable(
         f"Dagster is not available: {why}.",
-        next_step="Start it with `explorer up`, or set EXPLORER_DAGSTER_URL; tables can be queried meanwhile.",
+        next_step="Tables can be queried meanwhile. The operator starts it with `explorer up`, or sets EXPLORER_DAGSTER_URL.",
     )
 
 

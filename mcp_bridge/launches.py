@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
-from anyio import CancelScope, to_thread
+from anyio import CancelScope
 
-from explorer_dagster.catalog import CatalogUnavailable, Claim, Tenant
+from explorer_dagster.catalog import Claim, Tenant
 from explorer_dagster.errors import ExplorerError, TransientError
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.dagster_client import (
@@ -24,6 +24,7 @@ from mcp_bridge.dagster_client import (
     Run,
     UnknownRun,
 )
+from mcp_bridge.patience import in_thread
 
 # Longer than a launch takes; what a dead bridge held is free after that. Overrun it does no harm: see `_settled`.
 _HELD_S = 10.0
@@ -118,8 +119,8 @@ async def _held(
 
 async def _shielded(work: Callable[[Claim], None], claim: Claim) -> None:
     """Cancelled callers let go too. Where the catalog does not answer, the launch is free when its time is over."""
-    with CancelScope(shield=True), suppress(CatalogUnavailable):
-        await to_thread.run_sync(work, claim)
+    with CancelScope(shield=True), suppress(TransientError):
+        await in_thread(work, claim)
 
 
 async def _claim(
@@ -129,14 +130,14 @@ async def _claim(
     launches = bridge.catalog.launches
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
-        claim = await to_thread.run_sync(launches.claim, tenant, actor, pipeline, key, held_s)
+        claim = await in_thread(launches.claim, tenant, actor, pipeline, key, held_s)
         if claim is None:
             await asyncio.sleep(_ASK_AGAIN_S)
         elif not claim.taken_over:
             return claim
         elif (left := await _run_of(bridge, tenant, claim)) is not None:
-            await to_thread.run_sync(launches.launched, claim, left.run_id, left.tags.get(IDEMPOTENCY_TAG))
-        elif await to_thread.run_sync(launches.use, claim, actor, pipeline, key, held_s):
+            await in_thread(launches.launched, claim, left.run_id, left.tags.get(IDEMPOTENCY_TAG))
+        elif await in_thread(launches.use, claim, actor, pipeline, key, held_s):
             return claim
     raise LaunchBusy(
         f"Another process has been launching a run of {tenant.key}, or dropping its schemas, for {_PATIENCE_S:.0f} s.",
@@ -155,7 +156,7 @@ async def _of_key(bridge: Bridge, tenant: Tenant, wish: Wish) -> tuple[Run | Non
     if wish.key is None:
         return None, None
     key = wish.key
-    run_id = await to_thread.run_sync(bridge.catalog.launches.run_of, tenant, key)
+    run_id = await in_thread(bridge.catalog.launches.run_of, tenant, key)
     if run_id is None:
         return None, None
     try:
@@ -183,7 +184,7 @@ async def _launch_under(bridge: Bridge, tenant: Tenant, wish: Wish, claim: Claim
         tags[IDEMPOTENCY_TAG] = wish.key
     # Dagster launches runs of unknown partitions, which fail in their first step: a new tenant is registered here.
     await dagster.add_partition(tenant.key)
-    held = await to_thread.run_sync(launches.use, claim, wish.actor, wish.pipeline, wish.key, _HELD_S)
+    held = await in_thread(launches.use, claim, wish.actor, wish.pipeline, wish.key, _HELD_S)
     if not held:
         raise LaunchBusy(
             f"Launching a run of {tenant.key} took so long that another bridge took it over.",
@@ -191,7 +192,7 @@ async def _launch_under(bridge: Bridge, tenant: Tenant, wish: Wish, claim: Claim
         )
     made = await dagster.launch(wish.pipeline, tenant.key, tags=tags, assets=_listed(wish.assets))
     run = await _settled(bridge, tenant, claim, made)
-    await to_thread.run_sync(launches.launched, claim, run.run_id, run.tags.get(IDEMPOTENCY_TAG))
+    await in_thread(launches.launched, claim, run.run_id, run.tags.get(IDEMPOTENCY_TAG))
     if run.run_id != made.run_id:
         return Launched(run, new=False, note=_ignored(wish, run))
     return Launched(run, new=True, note=note)

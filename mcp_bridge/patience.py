@@ -19,6 +19,9 @@ Ts = TypeVarTuple("Ts")
 CATALOG_S = 5.0
 # Of questions about a tenant's tables; beyond the server's own limit on a statement there is nothing to wait for.
 METADATA_S = 15.0
+# Of Dagster in the answers to lists, and beyond its own time in those to queries.
+LIST_S = 2.0
+QUERY_S = 0.5
 _MAX_THREADS = 100
 _limiters: dict[int, CapacityLimiter] = {}
 

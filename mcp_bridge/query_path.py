@@ -3,10 +3,9 @@
 Whether a statement may run and how it is run is decided in `mcp_bridge.sql`.
 """
 
-from anyio import to_thread
-
 from explorer_dagster.catalog import Tenant
 from mcp_bridge.bridge import Bridge
+from mcp_bridge.patience import CATALOG_S, in_thread
 from mcp_bridge.relations import LiveTables
 from mcp_bridge.sql import Executor, QueryLimits, QueryResult, ValidatedQuery, validate
 
@@ -29,7 +28,7 @@ async def execute(
         QueryFailed: the database refused or stopped it.
         SchemaAbsent: the tenant has no schemas at present.
     """
-    executor = await to_thread.run_sync(_executor, bridge, tenant, live)
+    executor = await in_thread(_executor, bridge, tenant, live, within_s=CATALOG_S)
     return await executor.run(query, offset=offset, limits=limits)
 
 

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
+import anyio
 import uvicorn
 from mcp.server import CacheHint, Server
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
@@ -22,6 +23,7 @@ from mcp_bridge.connections import MAX_HEAD_BYTES, PatientProtocol
 from mcp_bridge.door import PATH, Door
 from mcp_bridge.gate import Gate
 from mcp_bridge.readiness import Readiness
+from mcp_bridge.stopping import InputLines, let_the_next_end_it, on_signals
 from mcp_bridge.tables import keep_up
 from mcp_bridge.tools import ALL_TOOLS
 
@@ -80,7 +82,10 @@ def make_server(bridge: Bridge) -> "Server[Bridge]":
 
 
 async def serve_stdio(settings: Settings) -> None:
-    """Serve one client over stdin and stdout until it closes them.
+    """Serve one client over stdin and stdout until it closes them, or until SIGINT or SIGTERM; a second signal ends at once.
+
+    However it ends, calls that are being served are given up and their statements cancelled; runs go on. Only a caller who
+    cancels a call means its run.
 
     Raises:
         TokenInvalid: EXPLORER_TOKEN is not good.
@@ -89,8 +94,15 @@ async def serve_stdio(settings: Settings) -> None:
     bridge = Bridge.open(settings, Caller.operator)
     bridge.caller = stdio_caller(lambda: bridge.catalog, token)
     server = make_server(bridge)
-    async with stdio_server() as (read, write):
-        await server.run(read, write, server.create_initialization_options())
+
+    def stopping() -> None:
+        bridge.stopping = True
+
+    lines = InputLines(stopping)
+    with on_signals(lines.end):
+        # The SDK iterates over its input and does nothing else with it.
+        async with stdio_server(cast("anyio.AsyncFile[str]", lines)) as (read, write):
+            await server.run(read, write, server.create_initialization_options())
 
 
 def http_app(bridge: Bridge, *, host: str, port: int, public_url: str | None = None) -> ASGIApp:
@@ -113,7 +125,7 @@ def http_bridge(settings: Settings) -> Bridge:
 
 
 async def serve_http(bridge: Bridge, app: ASGIApp, sockets: list[Any], log_level: str) -> None:
-    """Serve until SIGINT or SIGTERM; runs that callers wait for go on when the bridge stops."""
+    """Serve until SIGINT or SIGTERM, as `serve_stdio`."""
     # h11 takes the white space off both ends of a header's value, as RFC 9110 wants it; httptools leaves it at the end.
     config = uvicorn.Config(
         app,
@@ -127,8 +139,9 @@ async def serve_http(bridge: Bridge, app: ASGIApp, sockets: list[Any], log_level
 
     class StoppingServer(uvicorn.Server):
         def handle_exit(self, sig: int, frame: Any) -> None:
-            bridge.stopping = True
-            super().handle_exit(sig, frame)
+            # Not uvicorn's own, which ends the process by the same signal once more, with its status.
+            bridge.stopping = self.should_exit = True
+            let_the_next_end_it()
 
     await StoppingServer(config).serve(sockets=sockets)
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from explorer_dagster.catalog import Scope, Tenant
 from explorer_dagster.settings import Settings
 from mcp_bridge.envelope import MAX_ANSWER_CHARS, Answer, fit
+from mcp_bridge.patience import QUERY_S
 from mcp_bridge.query_path import CONCISE_BYTES, UNTRUSTED, check, execute
 from mcp_bridge.relations import LiveTables, sql_type
 from mcp_bridge.sql import PageBinding, QueryLimits, QueryResult
@@ -33,7 +34,7 @@ class Query(TenantArguments):
 async def query(call: Call, args: Query) -> Answer:
     tenant = call.own_tenant
     call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()
-    known = await tenant_tables(call.bridge, tenant)
+    known = await tenant_tables(call.bridge, tenant, QUERY_S)
     live = known.live
     statement = check(live, args.sql)
     binding = _binding(call, tenant, live, args.sql)

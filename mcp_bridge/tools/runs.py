@@ -8,15 +8,16 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from anyio import CancelScope, to_thread
+from anyio import CancelScope
 from pydantic import Field
 
 from explorer_dagster.catalog import SchemaAbsent, Scope, State, Tenant
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.registry import Pipeline
-from mcp_bridge.dagster_client import DagsterUnavailable, Run, RunEvent, RunStatus, UnknownRun
+from mcp_bridge.dagster_client import DagsterUnavailable, Run, RunEvent, RunStatus, UnknownRun, in_time
 from mcp_bridge.envelope import Answer, InvalidArgument, did_you_mean, iso, page_after, unknown_name
 from mcp_bridge.launches import Wish, launch
+from mcp_bridge.patience import LIST_S, in_thread
 from mcp_bridge.runs import Narrator, asset_name, run_row, run_summary
 from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
 
@@ -113,7 +114,7 @@ async def run_materialization(call: Call, args: RunMaterialization) -> Answer:
     tenant = call.own_tenant
     pipeline = _pipeline(call, tenant, args.pipeline)
     call.audit |= {"pipeline": pipeline.name, "full_refresh": args.full_refresh, "assets": len(args.assets or ())}
-    await to_thread.run_sync(_require_schemas, call, tenant)
+    await in_thread(_require_schemas, call, tenant)
     assets = await _asset_keys(call, pipeline, args.assets)
     wish = Wish(pipeline.name, call.caller.actor, args.idempotency_key, args.full_refresh, assets)
     # Shielded: a run that Dagster has accepted must be known here, so that a cancelled call can cancel it.
@@ -260,7 +261,7 @@ async def get_materialization_status(call: Call, args: RunStatusArguments) -> An
 async def _own_run(call: Call, args: RunArguments, run_id: str, scope: Scope) -> Run:
     """The run, when it is one of a tenant of the caller's; another's run does not exist for them."""
     call.audit["run_id"] = run_id
-    tenants = await to_thread.run_sync(lambda: call.caller.tenants(call.bridge.catalog))
+    tenants = await in_thread(lambda: call.caller.tenants(call.bridge.catalog))
     own = {tenant.key: tenant for tenant in tenants if args.tenant in (None, tenant.key)}
     try:
         run = await call.bridge.dagster.run(run_id)
@@ -276,7 +277,7 @@ async def _own_run(call: Call, args: RunArguments, run_id: str, scope: Scope) ->
 
 async def list_runs(call: Call, args: ListRuns) -> Answer:
     tenant = call.own_tenant
-    runs = await call.bridge.dagster.runs(
+    asked = call.bridge.dagster.runs(
         partition=tenant.key,
         job=_pipeline(call, tenant, args.pipeline).name if args.pipeline else None,
         statuses=args.status,
@@ -284,6 +285,7 @@ async def list_runs(call: Call, args: ListRuns) -> Answer:
         limit=args.limit + 1,
         cursor=args.cursor,
     )
+    runs = await in_time(asked, LIST_S)
     page = runs[: args.limit]
     cursor = page[-1].run_id if len(runs) > len(page) else None
     return Answer({"runs": [run_row(call.bridge.dagster, run) for run in page], "next_cursor": cursor})

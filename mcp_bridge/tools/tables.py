@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from anyio import to_thread
 from pydantic import Field
 
 from explorer_dagster.catalog import DiscoveredStructure, Scope, Tenant
@@ -27,6 +26,7 @@ from mcp_bridge.envelope import (
 from mcp_bridge.joins import KEYS, Joinable, joins_of
 from mcp_bridge.meaning import Meaning, meaning_of, measure_sql
 from mcp_bridge.overview import overview
+from mcp_bridge.patience import in_thread
 from mcp_bridge.relations import Column, columns_of, loader_connection, prepare_connection
 from mcp_bridge.samples import sample_of
 from mcp_bridge.statistics import SAMPLE_ROWS, ColumnStatistics, statistics_of
@@ -123,7 +123,7 @@ async def describe_table(call: Call, args: DescribeTable) -> Answer:
         raise unknown_name(UnknownTable, "table", name, list(known.tables), "list_tables")
     facts = known.tables[name]
     meaning = await meaning_of(call.bridge, tenant, known.live)
-    looked = await to_thread.run_sync(_look, call.bridge, tenant, known, name, meaning, args.sample_rows)
+    looked = await in_thread(_look, call.bridge, tenant, known, name, meaning, args.sample_rows)
     columns, statistics, pii = looked.columns, looked.statistics, looked.pii
     detailed = args.response_format == "detailed"
     data: dict[str, Any] = facts.row(detailed=True) | {"freshness_rule": known.rule.because}
@@ -275,7 +275,7 @@ async def get_metadata(call: Call, args: GetMetadata) -> Answer:
     tenant = call.own_tenant
     known, structure = await asyncio.gather(
         tenant_tables(call.bridge, tenant),
-        to_thread.run_sync(lambda: call.bridge.catalog.discovered.latest(tenant)),
+        in_thread(lambda: call.bridge.catalog.discovered.latest(tenant)),
     )
     meaning = await meaning_of(call.bridge, tenant, known.live)
     columns = await all_columns(call.bridge, tenant, known)

@@ -9,9 +9,10 @@ from explorer_dagster import tenants as tenancy
 from explorer_dagster.catalog import Catalog, DiscoveredVersion, Scope, State, Tenant, TenantSchema
 from explorer_dagster.catalog.structure_diff import headline, sentences
 from explorer_dagster.errors import ExplorerError
-from mcp_bridge.dagster_client import DagsterUnavailable, Run
+from mcp_bridge.dagster_client import DagsterUnavailable, Run, in_time
 from mcp_bridge.envelope import Answer, age_s, fit, iso, page_after
 from mcp_bridge.launches import nothing_launched
+from mcp_bridge.patience import LIST_S, in_thread
 from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
 
 _MAX_VERSIONS = 9
@@ -59,7 +60,7 @@ async def list_tenants(call: Call, args: ListTenants) -> Answer:
         page, cursor = page_after(own, args.cursor, args.limit, lambda tenant: tenant.key)
         return [_tenant_row(call, t, catalog.schemas.get(t)) for t in page], len(own), cursor
 
-    rows, total, cursor = await to_thread.run_sync(read)
+    rows, total, cursor = await in_thread(read)
     return Answer({"tenants": rows, "total": total, "next_cursor": cursor})
 
 
@@ -82,11 +83,11 @@ async def get_schema_status(call: Call, args: SchemaStatus) -> Answer:
         catalog = call.bridge.catalog
         return catalog.schemas.get(tenant), _structure(catalog.discovered.versions(tenant))
 
-    schema, structure = await to_thread.run_sync(read)
+    schema, structure = await in_thread(read)
     warnings: list[str] = []
     active: Run | None = None
     try:
-        active = await call.bridge.dagster.active_run(tenant.key)
+        active = await in_time(call.bridge.dagster.active_run(tenant.key), LIST_S)
     except DagsterUnavailable as error:
         warnings.append(f"{error.message} Whether a run is active is unknown.")
     return Answer(
@@ -136,7 +137,7 @@ def _schema_row(schema: TenantSchema) -> dict[str, Any]:
 
 async def provision_schema(call: Call, args: ProvisionSchema) -> Answer:
     tenant = call.own_tenant
-    before = await to_thread.run_sync(lambda: call.bridge.catalog.schemas.get(tenant))
+    before = await in_thread(lambda: call.bridge.catalog.schemas.get(tenant))
     schema = await to_thread.run_sync(
         lambda: tenancy.provision_schema(call.bridge.settings, call.bridge.catalog, call.bridge.connections, tenant)
     )
@@ -178,7 +179,7 @@ async def _refuse_while_running(call: Call, tenant: Tenant) -> None:
             next_step="Wait for it with get_materialization_status, or cancel_materialization, then try again.",
             details={"run_id": active.run_id},
         )
-    await to_thread.run_sync(lambda: _release_from_dead_run(call.bridge.catalog, tenant))
+    await in_thread(lambda: _release_from_dead_run(call.bridge.catalog, tenant))
 
 
 def _release_from_dead_run(catalog: Catalog, tenant: Tenant) -> None:
