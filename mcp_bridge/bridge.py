@@ -21,6 +21,7 @@ from mcp_bridge.checks import FailingChecks
 from mcp_bridge.dagster_client import AssetState, DagsterClient
 from mcp_bridge.freshness import FreshnessRules
 from mcp_bridge.kept import Kept
+from mcp_bridge.list_cursors import ListCursors
 from mcp_bridge.loaders import LoaderConnections
 from mcp_bridge.run_results import RunResults
 from mcp_bridge.sql import Executor, PageCursors
@@ -71,6 +72,7 @@ class Bridge:
     _catalog: tuple[Login, Catalog] | None = None
     _connections: tuple[tuple[int, int] | None, Connections] | None = None
     _cursors: PageCursors | None = None
+    _list_cursors: ListCursors | None = None
 
     @classmethod
     def open(cls, settings: Settings, caller: Callable[[], Caller]) -> "Bridge":
@@ -114,6 +116,13 @@ class Bridge:
         if self._cursors is None:
             self._cursors = PageCursors(private_secret(self.settings.home / _CURSOR_KEY).encode())
         return self._cursors
+
+    @property
+    def list_cursors(self) -> ListCursors:
+        """Signer of the places where lists go on, with the same key."""
+        if self._list_cursors is None:
+            self._list_cursors = ListCursors(private_secret(self.settings.home / _CURSOR_KEY).encode())
+        return self._list_cursors
 
     def pipelines_of(self, tenant: Tenant) -> Iterator[Pipeline]:
         """The pipelines that fill this tenant's tables."""

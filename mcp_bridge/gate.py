@@ -111,7 +111,7 @@ class Gate:
             await in_thread(self._admit, tool, call, arguments, within_s=CATALOG_S)
             if tool.mutates:
                 await self._audit(tool, call, "attempted", None, started)
-            answer = await tool.run(call, arguments)
+            answer = await self._page(tool, call, arguments)
         except ExplorerError as refused:
             error = for_caller(refused, call.caller)
         except Exception:
@@ -134,6 +134,19 @@ class Gate:
         if answer is not None:
             return success(answer, key, _ms(started))
         return failure(error or InternalError("No answer.", next_step="Try again."), key, _ms(started))
+
+    async def _page(self, tool: Tool, call: Call, arguments: Arguments) -> Answer:
+        """What the tool answers. Its cursors leave it sealed, and only those that it gave reach it."""
+        cursor: str | None = getattr(arguments, "cursor", None)
+        given = call.caller.identity, call.tenant.key if call.tenant else None, arguments.model_dump(mode="json")
+        if cursor is not None and not tool.own_cursors:
+            opened = self._bridge.list_cursors.place(cursor, tool.name, *given)
+            arguments = arguments.model_copy(update={"cursor": opened})
+        answer = await tool.run(call, arguments)
+        place = answer.data.get("next_cursor")
+        if place is not None and not tool.own_cursors:
+            answer.data["next_cursor"] = self._bridge.list_cursors.seal(place, tool.name, *given)
+        return answer
 
     def _admit(self, tool: Tool, call: Call, arguments: Arguments) -> None:
         """Resolve the tenant and check the scope; blocks on the database."""

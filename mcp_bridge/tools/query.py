@@ -107,5 +107,6 @@ TOOLS = (
         Query,
         query,
         Scope.QUERY_RUN,
+        own_cursors=True,
     ),
 )

@@ -15,8 +15,9 @@ from explorer_dagster.catalog import SchemaAbsent, Scope, State, Tenant
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.registry import Pipeline
 from mcp_bridge.dagster_client import DagsterUnavailable, Run, RunEvent, RunStatus, UnknownRun, in_time
-from mcp_bridge.envelope import Answer, InvalidArgument, did_you_mean, iso, page_after, unknown_name
+from mcp_bridge.envelope import Answer, InvalidArgument, InvalidCursor, did_you_mean, iso, page_after, unknown_name
 from mcp_bridge.launches import Wish, launch
+from mcp_bridge.list_cursors import MAX_CHARS
 from mcp_bridge.patience import LIST_S, in_thread
 from mcp_bridge.runs import Narrator, asset_name, run_row, run_summary
 from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
@@ -36,7 +37,7 @@ class UnknownPipeline(ExplorerError):
 
 class ListPipelines(Arguments):
     limit: int = Field(20, ge=1, le=50, description="Pipelines per page.")
-    cursor: str | None = Field(None, max_length=200, description="next_cursor of the page before.")
+    cursor: str | None = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 
 
 class RunMaterialization(TenantArguments):
@@ -71,7 +72,7 @@ class ListRuns(TenantArguments):
     status: list[RunStatus] | None = Field(None, max_length=10, description="Only runs in these states.")
     created_after: datetime | None = Field(None, description="Only runs created after this ISO-8601 instant.")
     limit: int = Field(10, ge=1, le=50, description="Runs per page, newest first.")
-    cursor: str | None = Field(None, max_length=64, description="next_cursor of the page before.")
+    cursor: str | None = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 
 
 class CancelMaterialization(RunArguments):
@@ -277,6 +278,8 @@ async def _own_run(call: Call, args: RunArguments, run_id: str, scope: Scope) ->
 
 async def list_runs(call: Call, args: ListRuns) -> Answer:
     tenant = call.own_tenant
+    if args.cursor is not None:
+        await in_time(_require_run(call, args.cursor), LIST_S)
     asked = call.bridge.dagster.runs(
         partition=tenant.key,
         job=_pipeline(call, tenant, args.pipeline).name if args.pipeline else None,
@@ -289,6 +292,16 @@ async def list_runs(call: Call, args: ListRuns) -> Answer:
     page = runs[: args.limit]
     cursor = page[-1].run_id if len(runs) > len(page) else None
     return Answer({"runs": [run_row(call.bridge.dagster, run) for run in page], "next_cursor": cursor})
+
+
+async def _require_run(call: Call, run_id: str) -> None:
+    """Behind a run that was deleted meanwhile Dagster finds nothing, and says nothing."""
+    try:
+        await call.bridge.dagster.run(run_id)
+    except UnknownRun:
+        raise InvalidCursor(
+            "The run that this page goes on behind was deleted from Dagster.", next_step="Call again without a cursor."
+        ) from None
 
 
 async def cancel_materialization(call: Call, args: CancelMaterialization) -> Answer:

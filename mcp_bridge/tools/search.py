@@ -9,6 +9,7 @@ from pydantic import Field
 from explorer_dagster.catalog import Scope
 from explorer_dagster.words import words
 from mcp_bridge.envelope import MAX_ANSWER_CHARS, Answer, InvalidCursor, fit, without_nulls
+from mcp_bridge.list_cursors import MAX_CHARS
 from mcp_bridge.meaning import Meaning, meaning_of
 from mcp_bridge.relations import Column
 from mcp_bridge.search import Hit, Item, Place, index, search, snippet
@@ -26,7 +27,7 @@ class SearchMetadata(TenantArguments):
         description="Words in any language.",
     )
     limit: int = Field(20, ge=1, le=50, description="Hits per page.")
-    cursor: str | None = Field(None, max_length=300, description="next_cursor of the page before.")
+    cursor: str | None = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 
 
 async def search_metadata(call: Call, args: SearchMetadata) -> Answer:

@@ -24,6 +24,7 @@ from mcp_bridge.envelope import (
     without_nulls,
 )
 from mcp_bridge.joins import KEYS, Joinable, joins_of
+from mcp_bridge.list_cursors import MAX_CHARS
 from mcp_bridge.meaning import Meaning, meaning_of, measure_sql
 from mcp_bridge.overview import overview
 from mcp_bridge.patience import in_thread
@@ -42,7 +43,7 @@ _MAX_JOINS = 15
 # Below both, the common values of a column tell nothing: they are any of many.
 _TELLING_SHARE, _TELLING_COUNT = 0.05, 20
 _RAW_LAYER = "Loaded as the source sent them, not open to query, told by kind=raw: {}."
-_CURSOR = Field(None, max_length=200, description="next_cursor of the page before.")
+_CURSOR = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 
 
 class UnknownTable(ExplorerError):
@@ -95,7 +96,7 @@ async def list_tables(call: Call, args: ListTables) -> Answer:
     data: dict[str, Any] = {"tables": rows, "total": len(matching), "next_cursor": cursor}
     data["freshness_rule"] = known.rule.because
     if cursor:
-        data["next_call"] = f"list_tables with cursor={cursor!r} shows the next of {len(matching)}."
+        data["next_call"] = f"list_tables with cursor=next_cursor shows the next of {len(matching)}."
     if args.cursor is None and (raw := raw_layer(known)):
         data["raw_layer"] = raw if detailed or args.kind == "raw" else _RAW_LAYER.format(", ".join(raw))
     if known.not_built:
@@ -295,7 +296,7 @@ async def get_metadata(call: Call, args: GetMetadata) -> Answer:
         cursor = rows[-1]["name"]
     data |= {**shown, "total": len(known.tables), "next_cursor": cursor}
     if cursor:
-        data["next_call"] = f"get_metadata with cursor={cursor!r} shows the next of {len(known.tables)}."
+        data["next_call"] = f"get_metadata with cursor=next_cursor shows the next of {len(known.tables)}."
     return Answer(data, _warnings(known, page), known.live.schema.marts)
 
 

@@ -12,6 +12,7 @@ from explorer_dagster.errors import ExplorerError
 from mcp_bridge.dagster_client import DagsterUnavailable, Run, in_time
 from mcp_bridge.envelope import Answer, age_s, fit, iso, page_after
 from mcp_bridge.launches import nothing_launched
+from mcp_bridge.list_cursors import MAX_CHARS
 from mcp_bridge.patience import LIST_S, in_thread
 from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
 
@@ -37,7 +38,7 @@ class ListTenants(Arguments):
         None, max_length=200, description="Only tenants whose key, name or domain contains this."
     )
     limit: int = Field(50, ge=1, le=50, description="Tenants per page.")
-    cursor: str | None = Field(None, max_length=200, description="next_cursor of the page before.")
+    cursor: str | None = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 
 
 class SchemaStatus(TenantArguments):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,24 +97,21 @@ def test_a_bridge_that_ends_in_a_call_leaves_its_run_at_work(stage: Stage, dagst
 def test_a_statement_ends_with_its_bridge(stage: Stage, way: str) -> None:
     bridge = Stdio(stage)
     bridge.greet()
-    mark = f"ended by {way}"
-    slow = f"select count(*) from cases a, generate_series(1, 100000000) g where a.case_id <> '{mark}' and g % 7 <> 3"
+    slow = "select count(*) from cases a, generate_series(1, 100000000) g where length(a.case_id) <> g % 7"
     bridge.call("query", tenant="demo:one", sql=slow)
-    assert backends(stage, mark, 1)
+    assert statements(stage, 1)
     assert bridge.end(way) == 0
-    assert backends(stage, mark, 0)
+    assert statements(stage, 0)
 
 
-def backends(stage: Stage, mark: str, wanted: int) -> bool:
-    """Whether so many sessions come to run a statement with this mark."""
+def statements(stage: Stage, wanted: int) -> bool:
+    """Whether it comes to so many statements of the tenant's reader at work."""
+    reader = stage.catalog.schemas.ro_login(stage.tenants["demo:one"]).user
+    count = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND usename = %s"
     deadline = time.monotonic() + 20
     with load_connections(stage.settings).admin.connect(autocommit=True) as admin:
         while time.monotonic() < deadline:
-            count = admin.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE %s AND pid <> pg_backend_pid()",
-                [f"%{mark}%"],
-            ).fetchone()
-            if count == (wanted,):
+            if admin.execute(count, [reader]).fetchone() == (wanted,):
                 return True
             time.sleep(0.1)
     return False
@@ -154,7 +152,9 @@ def test_over_http_it_is_the_same(stage: Stage, dagster_url: str, tmp_path: Path
         async with DagsterClient(dagster_url) as dagster:
             before = len(await idle(dagster, TENANT))
             with bridge_process(stage, tmp_path) as (url, process):
-                try:
+                status = None
+                # Whatever a server that goes away looks like to its client.
+                with suppress(Exception):
                     async with http_client(url, token) as client, anyio.create_task_group() as group:
                         group.start_soon(waiting, client)
                         async with asyncio.timeout(60):
@@ -163,19 +163,16 @@ def test_over_http_it_is_the_same(stage: Stage, dagster_url: str, tmp_path: Path
                             ):
                                 await asyncio.sleep(0.1)
                         process.send_signal(number)
-                        assert await asyncio.to_thread(process.wait, 40) == 0
+                        status = await asyncio.to_thread(process.wait, 40)
                         group.cancel_scope.cancel()
-                except Exception as error:
-                    assert "AssertionError" not in repr(error)
+                assert status == 0
             await asyncio.sleep(1.0)
             assert (await runs_of(dagster, TENANT))[0].status == "STARTED"
             await dagster.stop((await runs_of(dagster, TENANT))[0].run_id)
             await ended(dagster, TENANT)
 
     async def waiting(client: Client) -> None:
-        try:
+        with suppress(Exception):
             await client.call_tool("run_materialization", {"wait_s": 45})
-        except Exception as error:
-            assert error  # the server has gone away
 
     asyncio.run(main())
