@@ -30,6 +30,7 @@ _READING = ("GET", "HEAD")
 _BODY_S = 20.0
 # So long a stream outlives its token.
 _TOKEN_CHECKED_EVERY_S = 10.0
+_CLOSING_S = 1.0
 _RETRY_AFTER_S = 5
 _HOW_TO_GET_IN = (
     "Ask the operator for a token (explorer tokens create) and send it as Authorization: Bearer <token>; "
@@ -54,6 +55,11 @@ class Door:
         self._tokens = tokens
         self._security = TransportSecurityMiddleware(security)
         self._ready = ready
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """End what is being served: calls that do not end within a second are given up, streams are ended."""
+        self._closing.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -111,19 +117,22 @@ class Door:
         return await self._served(scope, receive, send)
 
     async def _served(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
-        """Let `app` answer for as long as the token is good."""
+        """Let `app` answer for as long as the token is good and the bridge does not end."""
         stream = _Stream(send)
         work = asyncio.create_task(self._inner(scope, receive, stream.send))
+        closing = asyncio.create_task(self._closing.wait())
         try:
-            while not (await asyncio.wait({work}, timeout=_TOKEN_CHECKED_EVERY_S))[0]:
-                if not await self._still_good(scope):
-                    work.cancel()
-                    await asyncio.wait({work})
-                    return None if await stream.ended() else _unauthorized(Request(scope))
+            while not work.done():
+                await asyncio.wait({work, closing}, timeout=_TOKEN_CHECKED_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+                if closing.done():
+                    await asyncio.wait({work}, timeout=_CLOSING_S)
+                    return None if work.done() or await _ended(work, stream) else _closed()
+                if not work.done() and not await self._still_good(scope):
+                    return None if await _ended(work, stream) else _unauthorized(Request(scope))
         finally:
+            closing.cancel()
             if not work.done():
-                work.cancel()
-                await asyncio.wait({work})
+                await _ended(work, stream)
         if not work.cancelled() and (error := work.exception()) is not None:
             raise error
         return None
@@ -151,11 +160,18 @@ class _Stream:
         self._complete = message["type"] == "http.response.body" and not message.get("more_body")
         await self._send(message)
 
-    async def ended(self) -> bool:
+    async def end(self) -> bool:
         """End what was begun; False when nothing was."""
         if self._started and not self._complete:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         return self._started
+
+
+async def _ended(work: "asyncio.Task[None]", stream: _Stream) -> bool:
+    """Give up the work, and end its answer if that has begun."""
+    work.cancel()
+    await asyncio.wait({work})
+    return await stream.end()
 
 
 async def _body(request: Request, receive: Receive) -> bytes | Response:
@@ -204,6 +220,10 @@ def _unauthorized(request: Request) -> Response:
     said = "The token is unknown, revoked or expired." if given else "This address needs a token."
     challenge = f'Bearer realm="Data Explorer", error="invalid_token", error_description="{said} {_HOW_TO_GET_IN}"'
     return _refusal(401, "invalid_token", said, _HOW_TO_GET_IN, **{"WWW-Authenticate": challenge})
+
+
+def _closed() -> Response:
+    return _refusal(503, "closing", "The bridge is being stopped.", "Try again in a moment.")
 
 
 def _uncheckable(error: TokenUncheckable) -> Response:

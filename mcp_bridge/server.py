@@ -14,7 +14,6 @@ from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
 from mcp.server.stdio import stdio_server
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
-from starlette.types import ASGIApp
 
 from explorer_dagster.settings import Settings
 from mcp_bridge.access import Caller, CatalogVerifier, http_caller, stdio_caller
@@ -105,7 +104,7 @@ async def serve_stdio(settings: Settings) -> None:
             await server.run(read, write, server.create_initialization_options())
 
 
-def http_app(bridge: Bridge, *, host: str, port: int, public_url: str | None = None) -> ASGIApp:
+def http_app(bridge: Bridge, *, host: str, port: int, public_url: str | None = None) -> Door:
     """The ASGI app: `/mcp` for bearers of a valid token, `/healthz` and `/readyz` for everybody; foreign Host and Origin refused.
 
     While tokens cannot be checked, a request that carries one is answered 503 with a JSON-RPC error.
@@ -124,7 +123,7 @@ def http_bridge(settings: Settings) -> Bridge:
     return Bridge.open(settings, http_caller)
 
 
-async def serve_http(bridge: Bridge, app: ASGIApp, sockets: list[Any], log_level: str) -> None:
+async def serve_http(bridge: Bridge, app: Door, sockets: list[Any], log_level: str) -> None:
     """Serve until SIGINT or SIGTERM, as `serve_stdio`."""
     # h11 takes the white space off both ends of a header's value, as RFC 9110 wants it; httptools leaves it at the end.
     config = uvicorn.Config(
@@ -137,10 +136,13 @@ async def serve_http(bridge: Bridge, app: ASGIApp, sockets: list[Any], log_level
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
 
+    loop = asyncio.get_running_loop()
+
     class StoppingServer(uvicorn.Server):
         def handle_exit(self, sig: int, frame: Any) -> None:
             # Not uvicorn's own, which ends the process by the same signal once more, with its status.
             bridge.stopping = self.should_exit = True
+            loop.call_soon_threadsafe(app.close)
             let_the_next_end_it()
 
     await StoppingServer(config).serve(sockets=sockets)
