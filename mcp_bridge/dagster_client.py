@@ -541,7 +541,7 @@ class DagsterClient:
             moved = isinstance(error, httpx.ConnectError) and self.url != url
             if moved:
                 return await self._post(document, variables, headers)
-            _log.warning("Dagster at %s does not answer: %s %s", url, type(error).__name__, error)
+            _log.info("Dagster at %s does not answer: %s %s", url, type(error).__name__, error)
             raise _unavailable("it does not answer") from None
         return self._read(response)
 
@@ -555,12 +555,12 @@ class DagsterClient:
             body = response.json()
         except ValueError:
             self._url = None
-            _log.warning("What is at %s answers %s without JSON", response.url, response.status_code)
+            _log.info("What is at %s answers %s without JSON", response.url, response.status_code)
             raise _unavailable("something else answers at its address") from None
         if not isinstance(body, dict) or body.get("data") is None or body.get("errors"):
             errors = body.get("errors") if isinstance(body, dict) else None
             why = errors[0].get("message", "") if errors else f"status {response.status_code}"
-            _log.warning("Dagster answered with an error: %s", why)
+            _log.info("Dagster answered with an error: %s", why)
             raise _unavailable("it failed while answering")
         data = body["data"]
         return dict(data)
@@ -752,7 +752,7 @@ def _require(answer: dict[str, Any], typename: str) -> None:
             "Dagster's webserver is read-only.", next_step="Point EXPLORER_DAGSTER_URL to one that accepts mutations."
         )
     if answer["__typename"] != typename:
-        _log.warning("Dagster answered %s: %s", answer["__typename"], answer.get("message", ""))
+        _log.info("Dagster answered %s: %s", answer["__typename"], answer.get("message", ""))
         raise _unavailable("it failed while answering")
 
 

@@ -144,8 +144,8 @@ class Door:
             known = await self._tokens.authenticate(Request(scope))
         except TokenUncheckable:
             return True
-        user = scope["user"]
-        return known is not None and isinstance(user, AuthenticatedUser) and known[1].identity == user.identity
+        opened: AuthenticatedUser = scope["user"]
+        return known is not None and known[1].access_token.client_id == opened.access_token.client_id
 
 
 class _Stream:

@@ -29,9 +29,11 @@ def on_signals(stop: Callable[[], None]) -> Iterator[None]:
 
     for number in SIGNALS:
         loop.add_signal_handler(number, first)
-    yield
-    for number in SIGNALS:
-        loop.remove_signal_handler(number)
+    try:
+        yield
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
 
 
 def let_the_next_end_it() -> None:
