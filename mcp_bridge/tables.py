@@ -8,7 +8,6 @@ import asyncio
 import logging
 import re
 from collections import defaultdict
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -198,11 +197,10 @@ async def tenant_tables(bridge: Bridge, tenant: Tenant, patience_s: float = LIST
 
 async def keep_up(bridge: Bridge) -> None:
     """Learn anew of the tenants asked about lately whose runs have ended, so that who asks next need not wait. Never returns."""
-    with suppress(ExplorerError):
-        # The same for all tenants, and the slower half of what the first question would have to wait for.
-        for pipeline in bridge.pipelines.values():
-            await _defined(bridge, pipeline)
-            await bridge.freshness.of(pipeline)
+    try:
+        await _learn_what_all_need(bridge)
+    except Exception as error:
+        _log.info("What Dagster defines could not be read ahead: %s", error)
     while True:
         await asyncio.sleep(_KEEP_UP_EVERY_S)
         try:
@@ -210,6 +208,13 @@ async def keep_up(bridge: Bridge) -> None:
         except Exception as error:
             # Whoever asks meanwhile is told what is wrong.
             _log.info("What runs have written could not be read ahead: %s", error)
+
+
+async def _learn_what_all_need(bridge: Bridge) -> None:
+    """What is the same for all tenants, and the slower half of what the first question would have to wait for."""
+    for pipeline in bridge.pipelines.values():
+        await _defined(bridge, pipeline)
+        await bridge.freshness.of(pipeline)
 
 
 async def catch_up(bridge: Bridge) -> None:
@@ -222,6 +227,8 @@ async def catch_up(bridge: Bridge) -> None:
     for known, settled in used:
         tenant, schema = known.tenant, schemas.get(known.tenant.id)
         if schema and schema.state is State.ACTIVE and (schema != known.live.schema or not settled):
+            # Nobody waits here: what is kept is not replaced by what Dagster has not said yet.
+            await asyncio.wait({_asking(bridge, tenant, schema)}, timeout=_DAGSTER_TIMEOUT_S)
             await bridge.tables.renew(tenant.id, schema, partial(_read, bridge, tenant, schema))
 
 
