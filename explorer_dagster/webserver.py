@@ -6,14 +6,17 @@ The UI's own pages carry the token as a SameSite=Strict cookie, programs as the 
 """
 
 import argparse
+import asyncio
 import hmac
 import json
 import socket
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
+from typing import Any, Self
 
 import uvicorn
 from dagster import DagsterInstance
@@ -22,7 +25,7 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster_webserver.app import create_app_from_workspace_process_context
 from dagster_webserver.version import __version__
 from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
@@ -34,14 +37,26 @@ from explorer_dagster.settings import Settings, get_settings
 TOKEN_HEADER = "x-explorer-token"  # noqa: S105 - the header's name
 COOKIE = "explorer_token"
 MAX_BODY_BYTES = 16 * 1024 * 1024
+GRAPHQL_PATH = "/graphql"
+_BODY_TIMEOUT_S = 30.0
 _READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_HEADERS_OF_CONTENT = frozenset({b"content-type", b"content-length", b"content-encoding", b"transfer-encoding"})
+
+
+class Refused(Exception):
+    """Why a request is not let through: the status of the answer, and words."""
+
+    def __init__(self, reason: str, status: int = 403) -> None:
+        super().__init__(reason)
+        self.reason, self.status = reason, status
 
 
 class Guard:
     """ASGI middleware in front of the Dagster app.
 
-    Refuses with 403, and says why: a foreign Host or Origin, any change without the token, a GraphQL mutation by GET, a body
-    over `MAX_BODY_BYTES`. `hosts` are the accepted `host:port` values of the Host header.
+    Refuses, and says why: a foreign Host or Origin, any change without the token, a GraphQL mutation by GET, a body over
+    `MAX_BODY_BYTES`. What asks `/graphql` is parsed here, and Dagster is given what was parsed, written anew: so that the two can
+    never read different things in the same bytes. `hosts` are the accepted `host:port` values of the Host header.
     """
 
     def __init__(self, app: ASGIApp, *, token: str, hosts: Iterable[str]) -> None:
@@ -54,44 +69,40 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refusal = self._foreign(headers)
-        if refusal is None and scope["type"] == "websocket" and not self._has_token(headers):
-            refusal = "subscriptions need the token"
-        if refusal is None and scope["type"] == "http":
-            receive, refusal = await self._check_change(scope, headers, receive)
-        if refusal is None:
-            await self._app(scope, receive, self._hand_out_cookie(scope, headers, send))
-        elif scope["type"] == "websocket":
-            await WebSocketClose(code=1008, reason=refusal)(scope, receive, send)
-        else:
-            body = {"error": {"code": "forbidden", "message": f"Refused: {refusal}.", "next_step": _NEXT_STEP}}
-            await JSONResponse(body, status_code=403)(scope, receive, send)
+        try:
+            self._refuse_foreign(headers)
+            if scope["type"] == "websocket":
+                if not self._has_token(headers):
+                    raise Refused("subscriptions need the token")
+            else:
+                scope, receive = await self._let_in(scope, headers, receive)
+        except Refused as refusal:
+            await _answer(refusal)(scope, receive, send)
+            return
+        await self._app(scope, receive, self._hand_out_cookie(scope, headers, send))
 
-    def _foreign(self, headers: Headers) -> str | None:
+    def _refuse_foreign(self, headers: Headers) -> None:
         """A Host that is not ours is DNS rebinding; an Origin that is not ours is another site's page."""
         if headers.get("host") not in self._hosts:
-            return "unknown Host"
+            raise Refused("unknown Host")
         origin = headers.get("origin")
         if origin is not None and urllib.parse.urlsplit(origin).netloc not in self._hosts:
-            return "foreign Origin"
+            raise Refused("foreign Origin")
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
-            return "request from another site"
-        return None
+            raise Refused("request from another site")
 
-    async def _check_change(self, scope: Scope, headers: Headers, receive: Receive) -> tuple[Receive, str | None]:
-        if self._has_token(headers):
-            # A GET is never a change, whoever sends it: links can be planted in pages of our own origin too.
-            changes_by_get = scope["method"] == "GET" and _changes(_query_of_url(scope))
-            return receive, "mutations are sent by POST" if changes_by_get else None
-        if scope["method"] in _READING_METHODS:
-            return receive, "mutations need the token, by POST" if _changes(_query_of_url(scope)) else None
-        if not scope["path"].endswith("/graphql"):
-            return receive, "changes need the token"
-        body = await _read_body(receive)
-        if body is None:
-            return receive, "the body is too large"
-        queries = [_query_of_url(scope), *_queries_of_body(body, headers.get("content-type", ""))]
-        return _replay(body, receive), "mutations need the token" if any(map(_changes, queries)) else None
+    async def _let_in(self, scope: Scope, headers: Headers, receive: Receive) -> tuple[Scope, Receive]:
+        """The request as Dagster shall see it."""
+        if scope["path"] == GRAPHQL_PATH and scope["method"] == "GET":
+            return _asked_by_url(scope), receive
+        if scope["path"] == GRAPHQL_PATH and scope["method"] == "POST":
+            asked = _asked_by_body(headers, await _read_body(headers, receive))
+            if asked.changes and not self._has_token(headers):
+                raise Refused("mutations need the token")
+            return _rewritten(scope, asked, receive)
+        if scope["method"] not in _READING_METHODS and not self._has_token(headers):
+            raise Refused("changes need the token")
+        return scope, receive
 
     def _has_token(self, headers: Headers) -> bool:
         given = headers.get(TOKEN_HEADER) or _cookie(headers.get("cookie", ""))
@@ -117,61 +128,143 @@ class Guard:
 _NEXT_STEP = (
     "Open the UI at its own address, or send the header X-Explorer-Token with the content of HOME/webserver.token."
 )
+_HOW_TO_ASK = 'POST {"query": "...", "variables": {...}, "operationName": "..."} as application/json in plain UTF-8.'
 
 
-def _changes(query: str | None) -> bool:
-    """Whether a GraphQL document could change something; what does not parse is judged by Dagster, which executes none of it."""
-    if not query:
-        return False
+def _answer(refusal: Refused) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await WebSocketClose(code=1008, reason=refusal.reason)(scope, receive, send)
+            return
+        code, next_step = ("forbidden", _NEXT_STEP) if refusal.status == 403 else ("invalid_request", _HOW_TO_ASK)
+        body = {"error": {"code": code, "message": f"Refused: {refusal.reason}.", "next_step": next_step}}
+        # The rest of a body that was not read is no next request.
+        await JSONResponse(body, refusal.status, headers={"connection": "close"})(scope, receive, send)
+
+    return answer
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A GraphQL request as it was understood. `changes`: some operation in it is not a plain query."""
+
+    query: str
+    variables: dict[str, Any] | None
+    operation_name: str | None
+    changes: bool
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Raises: Refused."""
+        query, variables, name = given.get("query"), given.get("variables"), given.get("operationName")
+        if isinstance(variables, str):
+            variables = _json(variables, "`variables`")
+        if not isinstance(query, str) or not isinstance(variables, dict | None) or not isinstance(name, str | None):
+            raise Refused("`query` is not a text, `variables` not an object, or `operationName` not a text", 400)
+        return cls(query, variables, name, _changes(query))
+
+
+def _changes(query: str) -> bool:
+    """Whether a GraphQL document could change something, whichever of its operations is chosen.
+
+    Raises:
+        Refused: it cannot be parsed.
+    """
     try:
         document = parse(query)
-    except (GraphQLError, RecursionError):
-        return False
+    except (GraphQLError, RecursionError) as error:
+        why = error.message if isinstance(error, GraphQLError) else "it is nested too deeply"
+        raise Refused(f"`query` cannot be parsed: {why}", 400) from None
     return any(
-        isinstance(node, OperationDefinitionNode) and node.operation is OperationType.MUTATION
+        isinstance(node, OperationDefinitionNode) and node.operation is not OperationType.QUERY
         for node in document.definitions
     )
 
 
-def _query_of_url(scope: Scope) -> str | None:
-    values = urllib.parse.parse_qs(scope["query_string"].decode("latin-1")).get("query")
-    return values[-1] if values else None
+def _asked_by_url(scope: Scope) -> Scope:
+    """A GET of `/graphql`: its page, or a query in the address. A change is none, whoever sends it: links can be planted in pages
+    of our own origin too."""
+    given = QueryParams(scope["query_string"])
+    if "query" not in given:
+        return {**scope, "query_string": b""}
+    if len(given.multi_items()) != len(given):
+        raise Refused("the address names something twice", 400)
+    # As the page writes it that has nothing to say.
+    asked = _Asked.of({name: value or None for name, value in given.items()} | {"query": given["query"]})
+    if asked.changes:
+        raise Refused("mutations are sent by POST, with the token")
+    written = {"query": asked.query, "operationName": asked.operation_name}
+    if asked.variables is not None:
+        written["variables"] = json.dumps(asked.variables)
+    address = urllib.parse.urlencode({name: value for name, value in written.items() if value is not None})
+    return {**scope, "query_string": address.encode()}
 
 
-def _queries_of_body(body: bytes, content_type: str) -> list[str]:
-    """The document of a JSON body, or the body itself: the two shapes that Dagster's endpoint understands."""
-    text = body.decode("utf-8", errors="replace")
-    if "application/json" not in content_type:
-        return [text]
+def _asked_by_body(headers: Headers, body: bytes) -> _Asked:
+    content_type = headers.get("content-type", "")
+    kind, _, parameters = content_type.partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    if kind.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
+        raise Refused(f"a body of type {content_type[:80]!r} is not understood", 415)
     try:
-        data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
-        return []
-    return [str(data.get("query", ""))] if isinstance(data, dict) else [text]
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise Refused("the body is not UTF-8", 400) from None
+    given = _json(text, "the body")
+    if not isinstance(given, dict):
+        raise Refused("the body is not one request: a JSON object with `query`", 400)
+    return _Asked.of(given)
 
 
-async def _read_body(receive: Receive) -> bytes | None:
-    chunks: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return b""
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > MAX_BODY_BYTES:
-            return None
-        if not message.get("more_body"):
-            return b"".join(chunks)
+def _json(text: str, what: str) -> Any:
+    def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a name stands twice in one object")
+        return found
+
+    def no_number(name: str) -> None:
+        raise ValueError(f"{name} is no number of JSON")
+
+    try:
+        return json.loads(text, object_pairs_hook=without_doubles, parse_constant=no_number)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"{what} cannot be parsed as JSON: {error}", 400) from None
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def _rewritten(scope: Scope, asked: _Asked, receive: Receive) -> tuple[Scope, Receive]:
+    """The request with what was understood as its only content: ASCII, so that every reader takes it for the same."""
+    content = {"query": asked.query, "variables": asked.variables, "operationName": asked.operation_name}
+    body = json.dumps(content).encode()
+    kept = [(name, value) for name, value in scope["headers"] if name.lower() not in _HEADERS_OF_CONTENT]
+    own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replayed() -> Message:
         return pending.pop() if pending else await receive()
 
-    return replayed
+    return {**scope, "headers": kept + own, "query_string": b""}, replayed
+
+
+async def _read_body(headers: Headers, receive: Receive) -> bytes:
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Refused("a compressed body is not understood", 415)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Refused("the body ended early", 400)
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                if size > MAX_BODY_BYTES:
+                    raise Refused("the body is too large", 413)
+                if not message.get("more_body"):
+                    return b"".join(chunks)
+    except TimeoutError:
+        raise Refused("the body took too long to arrive", 408) from None
 
 
 def _cookie(header: str) -> str:

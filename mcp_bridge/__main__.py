@@ -17,7 +17,9 @@ from explorer_dagster.errors import ExplorerError
 from explorer_dagster.private import write_privately
 from explorer_dagster.runtime_state import write_private
 from explorer_dagster.settings import Settings, get_settings
-from mcp_bridge.server import PATH, http_app, http_bridge, serve_http, serve_stdio
+from mcp_bridge.door import PATH
+from mcp_bridge.server import http_app, http_bridge, serve_http, serve_stdio
+from mcp_bridge.stopping import leave_nobody_waiting
 
 _log = logging.getLogger("mcp_bridge")
 
@@ -61,8 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     except ExplorerError as error:
         print(f"explorer-mcp: {error} [{error.code}]", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 0
+    leave_nobody_waiting()
     return 0
 
 

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from anyio import to_thread
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 
 from explorer_dagster.catalog import Catalog, Principal, Scope, Tenant
 from explorer_dagster.errors import ExplorerError, UnknownTenant
 from mcp_bridge.envelope import MAX_ALLOWED_VALUES, did_you_mean
+from mcp_bridge.patience import CATALOG_S, in_thread
 
 OPERATOR = "operator"
 _log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class CatalogVerifier:
             TokenUncheckable: the catalog cannot be asked; why is for the log alone, the sender may be anybody.
         """
         try:
-            principal = await to_thread.run_sync(lambda: self._catalog().principals.verify(token))
+            principal = await in_thread(lambda: self._catalog().principals.verify(token), within_s=CATALOG_S)
         except ExplorerError as error:
             _log.warning("No token can be checked: %s [%s]", error.message, error.code)
             raise TokenUncheckable(

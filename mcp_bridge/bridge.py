@@ -1,16 +1,16 @@
-"""What lives once per process and is shared by all calls: settings, pipelines, catalog, Dagster client, keys, locks.
+"""What lives once per process and is shared by all calls: settings, pipelines, catalog, Dagster client, keys.
 
 Nothing is reached at the start: the bridge comes up while Dagster or the database is still down, and each call says so.
 """
 
 import asyncio
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from uuid import UUID
 
-from explorer_dagster.catalog import Catalog, Tenant
+from explorer_dagster.catalog import Catalog, Tenant, TenantSchema
 from explorer_dagster.postgres.connections import Connections, Login, load_connections
 from explorer_dagster.postgres.state import record_mark
 from explorer_dagster.registry import Keys, Pipeline, Semantics, load_keys, load_pipelines, load_semantics
@@ -21,6 +21,7 @@ from mcp_bridge.checks import FailingChecks
 from mcp_bridge.dagster_client import AssetState, DagsterClient
 from mcp_bridge.freshness import FreshnessRules
 from mcp_bridge.kept import Kept
+from mcp_bridge.list_cursors import ListCursors
 from mcp_bridge.loaders import LoaderConnections
 from mcp_bridge.run_results import RunResults
 from mcp_bridge.sql import Conduct, Executor, PageCursors
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from mcp_bridge.meaning import Meaning
     from mcp_bridge.relations import Column
     from mcp_bridge.search import Item
-    from mcp_bridge.tables import TenantTables
+    from mcp_bridge.tables import Known, TenantTables
 
 _CURSOR_KEY = "bridge.key"
 # About 0.2 MB each for a tenant of 100 tables.
@@ -45,9 +46,9 @@ class Bridge:
     """`caller` tells who makes the call being served; `stopping` that calls are cancelled because the bridge shuts down.
 
     `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes; `conduct`: whose
-    statements overrun. `semantics`: of each pipeline. `tables` and `meanings`: what was last found out of each tenant, until its
-    tables change; `columns` and `indexes`: of tenants asked about as a whole. `definitions`: the assets of each pipeline without
-    what was materialized.
+    statements overrun. `semantics`: of each pipeline. `asking`: what is being asked of Dagster about a tenant's schemas, by
+    tenant id. `tables` and `meanings`: what was last found out of each tenant, until its tables change; `columns` and `indexes`:
+    of tenants asked about as a whole. `definitions`: the assets of each pipeline without what was materialized.
     """
 
     settings: Settings
@@ -65,7 +66,7 @@ class Bridge:
     columns: "Kept[dict[str, list[Column]]]" = field(default_factory=lambda: Kept(_KEPT_WHOLE))
     indexes: "Kept[list[Item]]" = field(default_factory=lambda: Kept(_KEPT_WHOLE))
     definitions: Kept[list[AssetState]] = field(default_factory=lambda: Kept(_KEPT_PIPELINES, _DEFINITIONS_S, 0.0))
-    launch_locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    asking: "dict[UUID, tuple[TenantSchema, asyncio.Task[Known]]]" = field(default_factory=dict)
     executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = field(default_factory=dict)
     conduct: Conduct = field(default_factory=Conduct)
     stopping: bool = False
@@ -73,6 +74,7 @@ class Bridge:
     _catalog: tuple[Login, Catalog] | None = None
     _connections: tuple[tuple[int, int] | None, Connections] | None = None
     _cursors: PageCursors | None = None
+    _list_cursors: ListCursors | None = None
 
     @classmethod
     def open(cls, settings: Settings, caller: Callable[[], Caller]) -> "Bridge":
@@ -89,6 +91,8 @@ class Bridge:
 
     async def aclose(self) -> None:
         self.freshness.close()
+        for _, task in self.asking.values():
+            task.cancel()
         await self.dagster.aclose()
         self.loaders.close()
 
@@ -116,6 +120,13 @@ class Bridge:
         if self._cursors is None:
             self._cursors = PageCursors(private_secret(self.settings.home / _CURSOR_KEY).encode())
         return self._cursors
+
+    @property
+    def list_cursors(self) -> ListCursors:
+        """Signer of the places where lists go on, with the same key."""
+        if self._list_cursors is None:
+            self._list_cursors = ListCursors(private_secret(self.settings.home / _CURSOR_KEY).encode())
+        return self._list_cursors
 
     def pipelines_of(self, tenant: Tenant) -> Iterator[Pipeline]:
         """The pipelines that fill this tenant's tables."""

@@ -7,10 +7,12 @@ ask for health. Who may do it is decided by the callers; what the answers mean t
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import httpx
 
@@ -25,6 +27,11 @@ PARTITION_TAG = "dagster/partition"
 FULL_REFRESH_TAG = "explorer/full_refresh"
 REQUESTED_BY_TAG = "explorer/requested_by"
 IDEMPOTENCY_TAG = "explorer/idempotency_key"
+# Of the row in the catalog that the run was launched under (`explorer_dagster.catalog.launches`).
+LAUNCH_TAG = "explorer/launch"
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 RunStatus = Literal[
     "QUEUED",
@@ -40,10 +47,28 @@ RunStatus = Literal[
 ]
 ACTIVE: tuple[RunStatus, ...] = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
 FINISHED: tuple[RunStatus, ...] = ("SUCCESS", "FAILURE", "CANCELED")
+# What Dagster does not try to stop: the run is on its way to the queue, or its worker is coming up.
+_NOT_ASKED: tuple[RunStatus, ...] = ("NOT_STARTED", "STARTING", "MANAGED", "SUSPENDED")
 
+# What Dagster raises in a step when its run is cancelled, and what reaches code that answers the signal itself.
+_INTERRUPTS = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt"})
 _TOKEN_HEADER = "X-Explorer-Token"  # noqa: S105
 _POLL_S = 0.25
+# Dagster refuses to stop a run whose worker is coming up: it is asked again for so long, then the run is marked cancelled.
+_STOP_ASKED_S = 2.0
+_STOP_AGAIN_S = 0.1
+# A worker that had looked at its run just before that still starts it.
+_STOP_WATCHED_S = 1.5
 _EVENTS_PER_POLL = 1000
+
+
+async def in_time(asked: Awaitable[T], within_s: float) -> T:
+    """What Dagster says within `within_s`. Raises: DagsterUnavailable."""
+    try:
+        async with asyncio.timeout(within_s):
+            return await asked
+    except TimeoutError:
+        raise _unavailable(f"it has not answered for {within_s:g} s") from None
 
 
 class DagsterUnavailable(TransientError):
@@ -78,7 +103,7 @@ class CancelRefused(ExplorerError):
 
 @dataclass(frozen=True)
 class Run:
-    """One Dagster run. Times are UTC; `error` is set on failed runs once Dagster has said why."""
+    """One Dagster run. Times are UTC. `assets`: the keys that it is restricted to; None when it is of all of its job's."""
 
     run_id: str
     job: str
@@ -87,6 +112,7 @@ class Run:
     created_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
+    assets: frozenset[tuple[str, ...]] | None = None
 
     @property
     def tenant(self) -> str | None:
@@ -118,7 +144,10 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class RunEvent:
-    """One entry of a run's log; `kind` is Dagster's type name (`ExecutionStepStartEvent`, `MaterializationEvent`)."""
+    """One entry of a run's log; `kind` is Dagster's type name (`ExecutionStepStartEvent`, `MaterializationEvent`).
+
+    `interrupted`: a step's failure that is nothing but the run's cancel.
+    """
 
     kind: str
     at: datetime
@@ -130,6 +159,7 @@ class RunEvent:
     metadata: dict[str, Any] = field(default_factory=dict)
     check: CheckResult | None = None
     error: str | None = None
+    interrupted: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,7 +201,7 @@ class DagsterClient:
     """GraphQL client of one Dagster webserver, for use inside one event loop.
 
     `url` and `token` may be functions: they are asked again after each connection failure, since a restarted Dagster
-    may have moved to another port.
+    may have moved to another port. `timeout_s`: of a launch or cancel, which wait for more than Dagster itself.
 
     Raises:
         DagsterUnavailable: from every method, when nothing answers or the answer is not Dagster's.
@@ -183,10 +213,12 @@ class DagsterClient:
         token: str | Callable[[], str] | None = None,
         *,
         timeout_s: float = 30.0,
+        read_timeout_s: float = 10.0,
     ) -> None:
         self._locate, self._token = _as_function(url), _as_function(token)
         # The platform's own servers are meant: a proxy of the environment must not see the token.
         self._http = httpx.AsyncClient(timeout=timeout_s, trust_env=False, follow_redirects=False)
+        self._read_timeout_s = read_timeout_s
         self._url: str | None = None
         self._feeds: dict[str, _Feed] = {}
         # Told of each run that somebody has followed to its end, with its whole log.
@@ -255,6 +287,7 @@ class DagsterClient:
         }
         answer = (await self._mutate(_LAUNCH, p=params))["launchRun"]
         if answer["__typename"] != "LaunchRunSuccess":
+            _require_no_fault(answer)
             faults = "; ".join(error["message"] for error in answer.get("errors", []))
             why = _first_line(answer.get("message") or faults or answer["__typename"])
             raise LaunchRefused(
@@ -300,27 +333,64 @@ class DagsterClient:
         return [_run(row) for row in answer["results"]]
 
     async def active_run(self, partition: str, job: str | None = None) -> Run | None:
-        """The oldest run of the partition that has not ended: the one that holds up any further one."""
-        active = await self.runs(partition=partition, job=job, statuses=ACTIVE, limit=50)
-        return active[-1] if active else None
+        """The oldest run of the partition that has not ended: the one that holds up any further one.
 
-    async def cancel(self, run_id: str, *, force: bool = False) -> Run:
-        """Ask a run to stop cleaning up after itself; `force` also marks it cancelled at once.
+        One that is being cancelled is named only where there is no other: it will not do what it was launched for.
+        """
+        active = await self.runs(partition=partition, job=job, statuses=ACTIVE, limit=50)
+        at_work = [run for run in active if run.status != "CANCELING"]
+        return next(reversed(at_work or active), None)
+
+    async def stop(self, run_id: str, *, force: bool = False) -> Run:
+        """See to it that a run ends, whatever state it is in; the run as it then is: CANCELING or ended.
+
+        Dagster refuses while the run's worker is coming up, and while the run is not queued yet: it is asked again until it
+        can, and after two seconds the run is marked cancelled, which the worker sees before its first step. `force`: marked at
+        once, also when it is being cancelled already.
 
         Raises:
             UnknownRun: no such run.
-            CancelRefused: it has ended or cannot be reached.
+            CancelRefused: Dagster went on refusing.
         """
+        started = time.monotonic()
+        ended_at: float | None = None
+        refused: CancelRefused | None = None
+        while True:
+            run = await self.run(run_id)
+            now = time.monotonic()
+            if run.finished:
+                # One that was marked in the moment when it left the queue, or when its worker began, comes back.
+                if run.status != "CANCELED" or ended_at is None or now - ended_at > _STOP_WATCHED_S:
+                    return run
+            elif run.status == "CANCELING" and not force:
+                return run
+            elif now - started > _STOP_ASKED_S + 3 * _STOP_WATCHED_S:
+                raise refused or CancelRefused(
+                    f"Run {run_id} goes on although it was marked cancelled.", next_step="Ask for it once more."
+                )
+            else:
+                coming_up = run.status in _NOT_ASKED
+                mark = force or (coming_up and now - started > _STOP_ASKED_S)
+                try:
+                    if mark or not coming_up:
+                        await self._terminate(run_id, force=mark)
+                        ended_at = now if mark or run.status == "QUEUED" else None
+                        force = False
+                except CancelRefused as error:
+                    refused = error
+            await asyncio.sleep(_STOP_AGAIN_S)
+
+    async def _terminate(self, run_id: str, *, force: bool) -> None:
         policy = "MARK_AS_CANCELED_IMMEDIATELY" if force else "SAFE_TERMINATE"
         answer = (await self._mutate(_TERMINATE, r=run_id, p=policy))["terminateRun"]
         if answer["__typename"] == "RunNotFoundError":
             raise _unknown_run(run_id)
         if answer["__typename"] != "TerminateRunSuccess":
+            _require_no_fault(answer)
             raise CancelRefused(
                 f"Run {run_id} was not cancelled: {_first_line(answer.get('message', ''))}",
                 next_step="get_materialization_status tells its state; force=true marks it cancelled at once.",
             )
-        return _run(answer["run"])
 
     async def events(self, run_id: str) -> list[RunEvent]:
         """The whole log of a run so far.
@@ -452,7 +522,7 @@ class DagsterClient:
     # -- transport ----------------------------------------------------------------------------------------------------
 
     async def _query(self, document: str, **variables: Any) -> dict[str, Any]:
-        return await self._post(document, variables, {})
+        return await in_time(self._post(document, variables, {}), self._read_timeout_s)
 
     async def _mutate(self, document: str, **variables: Any) -> dict[str, Any]:
         token = self._token()
@@ -471,7 +541,8 @@ class DagsterClient:
             moved = isinstance(error, httpx.ConnectError) and self.url != url
             if moved:
                 return await self._post(document, variables, headers)
-            raise _unavailable(f"nothing answers at {url} ({type(error).__name__})") from None
+            _log.info("Dagster at %s does not answer: %s %s", url, type(error).__name__, error)
+            raise _unavailable("it does not answer") from None
         return self._read(response)
 
     def _read(self, response: httpx.Response) -> dict[str, Any]:
@@ -484,11 +555,13 @@ class DagsterClient:
             body = response.json()
         except ValueError:
             self._url = None
-            raise _unavailable(f"the address answers {response.status_code} without JSON") from None
+            _log.info("What is at %s answers %s without JSON", response.url, response.status_code)
+            raise _unavailable("something else answers at its address") from None
         if not isinstance(body, dict) or body.get("data") is None or body.get("errors"):
             errors = body.get("errors") if isinstance(body, dict) else None
             why = errors[0].get("message", "") if errors else f"status {response.status_code}"
-            raise _unavailable(f"it answered with an error: {_first_line(why)}")
+            _log.info("Dagster answered with an error: %s", why)
+            raise _unavailable("it failed while answering")
         data = body["data"]
         return dict(data)
 
@@ -603,7 +676,12 @@ def _run(row: dict[str, Any]) -> Run:
         created_at=_at(row.get("creationTime")),
         started_at=_at(row.get("startTime")),
         ended_at=_at(row.get("endTime")),
+        assets=_asset_keys(row.get("assetSelection")),
     )
+
+
+def _asset_keys(rows: list[dict[str, Any]] | None) -> frozenset[tuple[str, ...]] | None:
+    return frozenset(tuple(row["path"]) for row in rows) if rows is not None else None
 
 
 def _event(row: dict[str, Any]) -> RunEvent:
@@ -630,7 +708,13 @@ def _event(row: dict[str, Any]) -> RunEvent:
         metadata=plain_metadata(row.get("metadataEntries") or []),
         check=check,
         error=_innermost(row["error"]) if row.get("error") else None,
+        interrupted=row["__typename"] == "ExecutionStepFailureEvent" and _is_interrupt(row.get("error")),
     )
+
+
+def _is_interrupt(error: dict[str, Any] | None) -> bool:
+    chain = [error, *(error.get("causes") or [])] if error else []
+    return any(part["className"] in _INTERRUPTS for part in chain)
 
 
 def _innermost(error: dict[str, Any]) -> str:
@@ -668,7 +752,14 @@ def _require(answer: dict[str, Any], typename: str) -> None:
             "Dagster's webserver is read-only.", next_step="Point EXPLORER_DAGSTER_URL to one that accepts mutations."
         )
     if answer["__typename"] != typename:
-        raise _unavailable(f"it answered {answer['__typename']}: {_first_line(answer.get('message', ''))}")
+        _log.info("Dagster answered %s: %s", answer["__typename"], answer.get("message", ""))
+        raise _unavailable("it failed while answering")
+
+
+def _require_no_fault(answer: dict[str, Any]) -> None:
+    """A fault inside Dagster is told to the operator: its words name addresses and classes."""
+    if answer["__typename"] == "PythonError":
+        _require(answer, "")
 
 
 def _unknown_run(run_id: str) -> UnknownRun:
@@ -678,7 +769,7 @@ def _unknown_run(run_id: str) -> UnknownRun:
 def _unavailable(why: str) -> DagsterUnavailable:
     return DagsterUnavailable(
         f"Dagster is not available: {why}.",
-        next_step="Start it with `explorer up`, or set EXPLORER_DAGSTER_URL; tables can be queried meanwhile.",
+        next_step="Tables can be queried meanwhile. The operator starts it with `explorer up`, or sets EXPLORER_DAGSTER_URL.",
     )
 
 
@@ -687,7 +778,7 @@ def _first_line(text: str) -> str:
     return lines[0][:300] if lines else ""
 
 
-_RUN_FIELDS = "runId jobName status creationTime startTime endTime tags { key value }"
+_RUN_FIELDS = "runId jobName status creationTime startTime endTime tags { key value } assetSelection { path }"
 _METADATA = """fragment Metadata on MetadataEntry { label
   ... on IntMetadataEntry { intRepr } ... on FloatMetadataEntry { floatValue } ... on TextMetadataEntry { text }
   ... on JsonMetadataEntry { jsonString } ... on BoolMetadataEntry { boolValue } ... on MarkdownMetadataEntry { mdStr }
@@ -702,10 +793,9 @@ _RUN = f"query($r: ID!) {{ runOrError(runId: $r) {{ __typename ... on Run {{ {_R
 _RUNS = f"""query($f: RunsFilter, $n: Int, $c: String) {{
   runsOrError(filter: $f, limit: $n, cursor: $c) {{ __typename
   ... on Runs {{ results {{ {_RUN_FIELDS} }} }} ... on Error {{ message }} }} }}"""
-_TERMINATE = f"""mutation($r: String!, $p: TerminateRunPolicy) {{
-  terminateRun(runId: $r, terminatePolicy: $p) {{ __typename
-  ... on TerminateRunSuccess {{ run {{ {_RUN_FIELDS} }} }} ... on TerminateRunFailure {{ message }}
-  ... on Error {{ message }} }} }}"""
+_TERMINATE = """mutation($r: String!, $p: TerminateRunPolicy) {
+  terminateRun(runId: $r, terminatePolicy: $p) { __typename
+  ... on TerminateRunFailure { message } ... on Error { message } } }"""
 _LOG_OF = """query($r: ID!, $c: String, $n: Int) {{ runOrError(runId: $r) {{ __typename ... on Run {{ {run} }} }}
   logsForRun(runId: $r, afterCursor: $c, limit: $n) {{ __typename
   ... on EventConnection {{ cursor hasMore events {{ __typename {events} }} }} }} }} {metadata}"""

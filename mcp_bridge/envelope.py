@@ -6,7 +6,6 @@ their age, pages within the budget of tokens and their cursors, likely names.
 """
 
 import difflib
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +31,6 @@ _MAX_MESSAGE_TOKENS, _MAX_DETAILS_TOKENS = 1_000, 2_000
 # How `shrunk` cuts, ever harder: characters of a text, items of a list. Names of tables and columns stay whole.
 _CUTS = ((400, 60), (160, 25), (63, 10), (63, 3), (63, 1))
 _MAX_KEYS = 40
-_CHECKSUM_CHARS = 8
 
 T = TypeVar("T")
 
@@ -189,34 +187,6 @@ def page_after(items: Sequence[T], after: str | None, limit: int, name: Callable
     """
     rest = [item for item in items if after is None or name(item) > after]
     return rest[:limit], len(rest) > limit
-
-
-def cursor_at(place: str, *asked: Any) -> str:
-    """The cursor that goes on behind `place`; `asked`: the tool, and the arguments that it is good for."""
-    return f"{_checksum(place, asked)}.{place}"
-
-
-def place_of(cursor: str | None, *asked: Any) -> str | None:
-    """The place behind which to go on; None to begin at the start.
-
-    Raises:
-        InvalidCursor: not made by `cursor_at` for the same `asked`; an empty page without a word would pass for the end.
-    """
-    if cursor is None:
-        return None
-    checksum, _, place = cursor.partition(".")
-    if checksum != _checksum(place, asked):
-        raise InvalidCursor(
-            "The cursor is not one that this tool gave for these arguments.",
-            next_step="Call again without a cursor, then go on with next_cursor and the same arguments.",
-        )
-    return place
-
-
-def _checksum(place: str, asked: Sequence[Any]) -> str:
-    """Against mistakes, not against malice: a cursor opens nothing that its caller may not read anyway."""
-    text = compact_json([place, *asked])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_CHECKSUM_CHARS]
 
 
 def fit(rows: Iterable[T], room: int, each: int | None = None) -> list[T]:

@@ -8,16 +8,18 @@ import time
 from typing import Any
 
 import mcp_types as types
-from anyio import CancelScope, to_thread
+from anyio import CancelScope
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
-from explorer_dagster.catalog import AuditEntry
-from explorer_dagster.errors import ExplorerError, UnknownTenant
-from mcp_bridge.access import ScopeMissing, TenantRequired
+from explorer_dagster.catalog import AuditEntry, CatalogNotReady, KeyringInvalid, KeyringMismatch
+from explorer_dagster.errors import ExplorerError, SettingsInvalid, UnknownTenant
+from explorer_dagster.postgres.errors import DatabaseNotReady, DatabaseUnreachable, ProvisioningRefused
+from mcp_bridge.access import Caller, ScopeMissing, TenantRequired
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.envelope import Answer, InvalidArgument, did_you_mean, failure, success
+from mcp_bridge.patience import CATALOG_S, in_thread
 from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
 
 _log = logging.getLogger(__name__)
@@ -35,6 +37,29 @@ class AuditUnavailable(ExplorerError):
     code = "audit_unavailable"
 
 
+# Their words name addresses, logins, folders and settings of the installation.
+_OF_THE_INSTALLATION = (
+    CatalogNotReady,
+    DatabaseNotReady,
+    DatabaseUnreachable,
+    KeyringInvalid,
+    KeyringMismatch,
+    ProvisioningRefused,
+    SettingsInvalid,
+)
+
+
+def for_caller(error: ExplorerError, caller: Caller | None) -> ExplorerError:
+    """The error as the caller may read it: what it says of the installation is for the operator, else for the log."""
+    if not isinstance(error, _OF_THE_INSTALLATION) or (caller is not None and caller.grants is None):
+        return error
+    _log.warning("%s [%s] %s", error.message, error.code, error.next_step)
+    return type(error)(
+        "The platform's database or settings cannot be used at present.",
+        next_step="Try again in a moment; if it lasts, tell the operator: the bridge's log has the cause.",
+    )
+
+
 class Gate:
     """The two handlers of the MCP server, over one set of tools."""
 
@@ -49,9 +74,10 @@ class Gate:
     ) -> types.ListToolsResult:
         """The tools that the caller's grants allow somewhere; without a known caller a protocol error says why."""
         try:
-            caller = await to_thread.run_sync(self._bridge.caller)
+            caller = await in_thread(self._bridge.caller, within_s=CATALOG_S)
         except ExplorerError as error:
-            raise MCPError(code=types.INTERNAL_ERROR, message=str(error), data=error.as_dict()) from None
+            told = for_caller(error, None)
+            raise MCPError(code=types.INTERNAL_ERROR, message=str(told), data=told.as_dict()) from None
         shown = [name for name, tool in self._tools.items() if tool.scope is None or caller.may_anywhere(tool.scope)]
         return types.ListToolsResult(tools=[self._definitions[name] for name in shown])
 
@@ -71,9 +97,9 @@ class Gate:
             hint = f" Did you mean {near[0]}?" if near else ""
             raise MCPError(code=types.INVALID_PARAMS, message=f"Unknown tool: {params.name[:80]}.{hint}")
         try:
-            caller = await to_thread.run_sync(self._bridge.caller)
+            caller = await in_thread(self._bridge.caller, within_s=CATALOG_S)
         except ExplorerError as error:
-            return failure(error, None, _ms(started))
+            return failure(for_caller(error, None), None, _ms(started))
         call = Call(self._bridge, caller, ctx.session.report_progress)
         return await self._serve(tool, call, params.arguments or {}, started)
 
@@ -82,12 +108,12 @@ class Gate:
         error: ExplorerError | None = None
         try:
             arguments = parse(tool, raw)
-            await to_thread.run_sync(self._admit, tool, call, arguments)
+            await in_thread(self._admit, tool, call, arguments, within_s=CATALOG_S)
             if tool.mutates:
                 await self._audit(tool, call, "attempted", None, started)
-            answer = await tool.run(call, arguments)
+            answer = await self._page(tool, call, arguments)
         except ExplorerError as refused:
-            error = refused
+            error = for_caller(refused, call.caller)
         except Exception:
             _log.exception("Tool %s failed unexpectedly", tool.name)
             error = InternalError(
@@ -109,6 +135,19 @@ class Gate:
             return success(answer, key, _ms(started))
         return failure(error or InternalError("No answer.", next_step="Try again."), key, _ms(started))
 
+    async def _page(self, tool: Tool, call: Call, arguments: Arguments) -> Answer:
+        """What the tool answers. Its cursors leave it sealed, and only those that it gave reach it."""
+        cursor: str | None = getattr(arguments, "cursor", None)
+        given = call.caller.identity, call.tenant.key if call.tenant else None, arguments.model_dump(mode="json")
+        if cursor is not None and not tool.own_cursors:
+            opened = self._bridge.list_cursors.place(cursor, tool.name, *given)
+            arguments = arguments.model_copy(update={"cursor": opened})
+        answer = await tool.run(call, arguments)
+        place = answer.data.get("next_cursor")
+        if place is not None and not tool.own_cursors:
+            answer.data["next_cursor"] = self._bridge.list_cursors.seal(place, tool.name, *given)
+        return answer
+
     def _admit(self, tool: Tool, call: Call, arguments: Arguments) -> None:
         """Resolve the tenant and check the scope; blocks on the database."""
         if isinstance(arguments, TenantArguments):
@@ -127,8 +166,9 @@ class Gate:
             duration_ms=_ms(started),
         )
         try:
-            await to_thread.run_sync(lambda: self._bridge.catalog.audit.append(entry))
-        except ExplorerError as unreachable:
+            await in_thread(lambda: self._bridge.catalog.audit.append(entry), within_s=CATALOG_S)
+        except ExplorerError as told:
+            unreachable = for_caller(told, call.caller)
             if refusal is not None and refusal.code == unreachable.code:
                 return  # refused for the same cause: nothing was done, and the caller is told why
             raise AuditUnavailable(

@@ -11,6 +11,7 @@ from anyio import to_thread
 from explorer_dagster.catalog import SemanticsVersion, State, Tenant
 from explorer_dagster.registry import Example, Semantics, parse_semantics
 from mcp_bridge.bridge import Bridge
+from mcp_bridge.patience import CATALOG_S, in_thread
 from mcp_bridge.query_path import check
 from mcp_bridge.relations import Column, LiveTables
 from mcp_bridge.sql import QueryRejected, ValidatedQuery
@@ -39,7 +40,7 @@ class Meaning:
 
 async def meaning_of(bridge: Bridge, tenant: Tenant, live: LiveTables) -> Meaning:
     """Raises: SemanticsInvalid, when the overlay was written for another version of the program."""
-    overlay = await to_thread.run_sync(lambda: bridge.catalog.semantics.latest(tenant))
+    overlay = await in_thread(lambda: bridge.catalog.semantics.latest(tenant), within_s=CATALOG_S)
 
     async def make() -> tuple[Meaning, bool]:
         made = await to_thread.run_sync(lambda: _fitting(merged(bridge, tenant, overlay), live))

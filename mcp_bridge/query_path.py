@@ -7,13 +7,12 @@ import logging
 from contextlib import closing
 from functools import partial
 
-from anyio import to_thread
-
 from explorer_dagster.catalog import Tenant
 from explorer_dagster.postgres.connections import Login
 from explorer_dagster.postgres.embedded import EmbeddedPostgres
 from explorer_dagster.settings import Settings
 from mcp_bridge.bridge import Bridge
+from mcp_bridge.patience import CATALOG_S, in_thread
 from mcp_bridge.relations import LiveTables
 from mcp_bridge.sql import Enders, Executor, QueryLimits, QueryResult, ValidatedQuery, validate
 
@@ -51,7 +50,7 @@ async def _executor(bridge: Bridge, tenant: Tenant, live: LiveTables) -> Executo
 
     Made in the event loop, where nobody comes between: two of them would hold twice the tenant's places.
     """
-    ro, service = await to_thread.run_sync(_logins, bridge, tenant)
+    ro, service = await in_thread(_logins, bridge, tenant, within_s=CATALOG_S)
     kept = bridge.executors.get(tenant.key)
     if kept is None or kept[0] != (ro, live.schemas):
         enders = Enders(

@@ -38,7 +38,7 @@ def run_row(dagster: DagsterClient, run: Run) -> dict[str, Any]:
 
 def run_summary(dagster: DagsterClient, run: Run, events: list[RunEvent]) -> dict[str, Any]:
     """A run with what it has done so far: steps, rows per asset, failed checks, errors with their cause."""
-    steps = _steps(events)
+    steps = _steps(run, events)
     summary = run_row(dagster, run) | {
         "finished": run.finished,
         "started_at": iso(run.started_at),
@@ -53,7 +53,7 @@ def run_summary(dagster: DagsterClient, run: Run, events: list[RunEvent]) -> dic
     return summary
 
 
-def _steps(events: list[RunEvent]) -> dict[str, str]:
+def _steps(run: Run, events: list[RunEvent]) -> dict[str, str]:
     states = {
         "ExecutionStepStartEvent": "running",
         "ExecutionStepSuccessEvent": "succeeded",
@@ -61,7 +61,10 @@ def _steps(events: list[RunEvent]) -> dict[str, str]:
         "ExecutionStepSkippedEvent": "skipped",
         "ExecutionStepUpForRetryEvent": "waiting to retry",
     }
-    return {event.step_key: states[event.kind] for event in events if event.step_key and event.kind in states}
+    steps = {event.step_key: states[event.kind] for event in events if event.step_key and event.kind in states}
+    stopped = {event.step_key for event in events if event.interrupted}
+    cut_off = {"running", "waiting to retry"} if run.status == "CANCELED" else set()
+    return {name: "canceled" if name in stopped or state in cut_off else state for name, state in steps.items()}
 
 
 def _assets(events: list[RunEvent]) -> list[dict[str, Any]]:
@@ -119,7 +122,7 @@ def _errors(events: list[RunEvent]) -> list[dict[str, str]]:
     errors = [
         {"step": event.step_key or "run", "cause": _without_frame(event.error)[:_MAX_ERROR_CHARS]}
         for event in events
-        if event.kind == "ExecutionStepFailureEvent" and event.error
+        if event.kind == "ExecutionStepFailureEvent" and event.error and not event.interrupted
     ]
     if not errors:
         errors = [
@@ -178,7 +181,7 @@ class Narrator:
         if event.kind == "ExecutionStepStartEvent":
             return f"{event.step_key}: started"
         if event.kind == "ExecutionStepFailureEvent":
-            return f"{event.step_key}: failed"
+            return f"{event.step_key}: {'canceled' if event.interrupted else 'failed'}"
         return None
 
     def _observed(self, key: tuple[str, ...], metadata: dict[str, Any]) -> str:

@@ -4,31 +4,30 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
-import mcp_types as types
+import anyio
 import uvicorn
-from mcp.server import Server
-from mcp.server.auth.settings import AuthSettings
+from mcp.server import CacheHint, Server
+from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
 from mcp.server.stdio import stdio_server
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from explorer_dagster.settings import Settings
-from mcp_bridge.access import Caller, CatalogVerifier, TokenUncheckable, http_caller, stdio_caller
+from mcp_bridge.access import Caller, CatalogVerifier, http_caller, stdio_caller
 from mcp_bridge.bridge import Bridge
+from mcp_bridge.connections import MAX_HEAD_BYTES, PatientProtocol
+from mcp_bridge.door import PATH, Door
 from mcp_bridge.gate import Gate
+from mcp_bridge.readiness import Readiness
+from mcp_bridge.stopping import InputLines, let_the_next_end_it, on_signals
 from mcp_bridge.tables import keep_up
 from mcp_bridge.tools import ALL_TOOLS
 
-PATH = "/mcp"
-_RETRY_AFTER_S = 5
+# What a caller may use changes with its grants, what a tool is with the bridge's version: hosts that ask again after this see it.
+_TOOLS_KEPT_MS = 300_000
 INSTRUCTIONS = """\
 Data Explorer: CommCare project spaces (tenants) as PostgreSQL tables, kept up to date by Dagster runs.
 
@@ -71,6 +70,11 @@ def make_server(bridge: Bridge) -> "Server[Bridge]":
         instructions=INSTRUCTIONS,
         version=_version(),
         lifespan=lifespan,
+        # Without them hosts ask again before every turn. Tools are the caller's own, by its grants; who we are is everybody's.
+        cache_hints={
+            "tools/list": CacheHint(ttl_ms=_TOOLS_KEPT_MS, scope="private"),
+            "server/discover": CacheHint(ttl_ms=_TOOLS_KEPT_MS, scope="public"),
+        },
         on_list_tools=gate.list_tools,
         on_call_tool=gate.call_tool,
         get_tool_input_schema=gate.input_schema,
@@ -78,7 +82,10 @@ def make_server(bridge: Bridge) -> "Server[Bridge]":
 
 
 async def serve_stdio(settings: Settings) -> None:
-    """Serve one client over stdin and stdout until it closes them.
+    """Serve one client over stdin and stdout until it closes them, or until SIGINT or SIGTERM; a second signal ends at once.
+
+    However it ends, calls that are being served are given up and their statements cancelled; runs go on. Only a caller who
+    cancels a call means its run.
 
     Raises:
         TokenInvalid: EXPLORER_TOKEN is not good.
@@ -87,26 +94,29 @@ async def serve_stdio(settings: Settings) -> None:
     bridge = Bridge.open(settings, Caller.operator)
     bridge.caller = stdio_caller(lambda: bridge.catalog, token)
     server = make_server(bridge)
-    async with stdio_server() as (read, write):
-        await server.run(read, write, server.create_initialization_options())
+
+    def stopping() -> None:
+        bridge.stopping = True
+
+    lines = InputLines(stopping)
+    with on_signals(lines.end):
+        # The SDK iterates over its input and does nothing else with it.
+        async with stdio_server(cast("anyio.AsyncFile[str]", lines)) as (read, write):
+            await server.run(read, write, server.create_initialization_options())
 
 
-def http_app(bridge: Bridge, *, host: str, port: int, public_url: str | None = None) -> Starlette:
-    """The ASGI app: `/mcp` for bearers of a valid token, `/healthz` for everybody; foreign Host and Origin are refused.
+def http_app(bridge: Bridge, *, host: str, port: int, public_url: str | None = None) -> Door:
+    """The ASGI app: `/mcp` for bearers of a valid token, `/healthz` and `/readyz` for everybody; foreign Host and Origin refused.
 
     While tokens cannot be checked, a request that carries one is answered 503 with a JSON-RPC error.
     """
     base = (public_url or f"http://{_bracketed(host)}:{port}").rstrip("/")
     resource = AnyHttpUrl(f"{base}{PATH}")
-    app = make_server(bridge).streamable_http_app(
-        streamable_http_path=PATH,
-        transport_security=_transport_security(host, port, public_url),
-        auth=AuthSettings(issuer_url=AnyHttpUrl(base), resource_server_url=resource, validate_token_resource=True),
-        token_verifier=CatalogVerifier(lambda: bridge.catalog, str(resource)),
-        custom_starlette_routes=[Route("/healthz", _healthz, methods=["GET"])],
-    )
-    app.add_middleware(_Uncheckable)
-    return app
+    security = _transport_security(host, port, public_url)
+    verifier = CatalogVerifier(lambda: bridge.catalog, str(resource))
+    app = make_server(bridge).streamable_http_app(streamable_http_path=PATH, transport_security=security)
+    tokens = BearerAuthBackend(verifier, resource_server_url=resource)
+    return Door(app, tokens, security, Readiness(bridge).told)
 
 
 def http_bridge(settings: Settings) -> Bridge:
@@ -114,39 +124,29 @@ def http_bridge(settings: Settings) -> Bridge:
     return Bridge.open(settings, http_caller)
 
 
-async def serve_http(bridge: Bridge, app: Starlette, sockets: list[Any], log_level: str) -> None:
-    """Serve until SIGINT or SIGTERM; runs that callers wait for go on when the bridge stops."""
+async def serve_http(bridge: Bridge, app: Door, sockets: list[Any], log_level: str) -> None:
+    """Serve until SIGINT or SIGTERM, as `serve_stdio`."""
     # h11 takes the white space off both ends of a header's value, as RFC 9110 wants it; httptools leaves it at the end.
     config = uvicorn.Config(
-        app, log_level=log_level, log_config=None, timeout_graceful_shutdown=5, access_log=False, http="h11"
+        app,
+        log_level=log_level,
+        log_config=None,
+        timeout_graceful_shutdown=5,
+        access_log=False,
+        http=PatientProtocol,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
+
+    loop = asyncio.get_running_loop()
 
     class StoppingServer(uvicorn.Server):
         def handle_exit(self, sig: int, frame: Any) -> None:
-            bridge.stopping = True
-            super().handle_exit(sig, frame)
+            # Not uvicorn's own, which ends the process by the same signal once more, with its status.
+            bridge.stopping = self.should_exit = True
+            loop.call_soon_threadsafe(app.close)
+            let_the_next_end_it()
 
     await StoppingServer(config).serve(sockets=sockets)
-
-
-class _Uncheckable:
-    """Tells a client that its token cannot be checked: status 503, and the JSON-RPC error that MCP clients read."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await self._app(scope, receive, send)
-        except TokenUncheckable as error:
-            told = {"code": types.INTERNAL_ERROR, "message": str(error), "data": error.as_dict()}
-            body = {"jsonrpc": "2.0", "id": None, "error": told}
-            answer = JSONResponse(body, status_code=503, headers={"Retry-After": str(_RETRY_AFTER_S)})
-            await answer(scope, receive, send)
-
-
-async def _healthz(_: Request) -> Response:
-    return JSONResponse({"status": "ok"})
 
 
 def _transport_security(host: str, port: int, public_url: str | None) -> TransportSecuritySettings:

@@ -13,8 +13,6 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
-from anyio import to_thread
-
 from explorer_dagster.catalog import State, Tenant, TenantSchema
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.registry import Pipeline
@@ -23,6 +21,7 @@ from mcp_bridge.checks import FailedCheck
 from mcp_bridge.dagster_client import AssetState, DagsterUnavailable
 from mcp_bridge.envelope import age_s, iso, without_nulls
 from mcp_bridge.freshness import NO_SCHEDULE, FreshnessRule, strictest
+from mcp_bridge.patience import CATALOG_S, LIST_S, QUERY_S, in_thread
 from mcp_bridge.relations import Column, LiveTables, live_columns, live_tables
 from mcp_bridge.run_results import KEPT_METADATA, RunResult
 
@@ -43,7 +42,8 @@ Failing = dict[str, tuple[FailedCheck, ...]]
 class Known:
     """What Dagster says of a tenant's partition, or why it does not: then everything else is empty.
 
-    `settled`: the run that wrote the schemas last has ended, so that it will add nothing; `failed_run`: it failed.
+    `settled`: the run that wrote the schemas last has ended, so that it will add nothing; `failed_run`: it failed; `late`: it is
+    being asked still.
     """
 
     assets: dict[tuple[str, ...], AssetState] = field(default_factory=dict)
@@ -51,6 +51,10 @@ class Known:
     settled: bool = False
     failed_run: str | None = None
     problem: DagsterUnavailable | None = None
+    late: bool = False
+
+
+_LATE = DagsterUnavailable("Dagster does not answer in time.", next_step="Check it with `explorer status`.")
 
 
 @dataclass(frozen=True)
@@ -164,7 +168,8 @@ class TableFacts:
 
 @dataclass(eq=False)
 class TenantTables:
-    """All tables of a tenant. `not_built`: generated tables whose last build failed and that do not exist; name to cause."""
+    """All tables of a tenant. `not_built`: generated tables whose last build failed and that do not exist; name to cause. `late`:
+    Dagster has not said yet what it knows of them."""
 
     tenant: Tenant
     live: LiveTables
@@ -174,6 +179,7 @@ class TenantTables:
     rule: FreshnessRule = NO_SCHEDULE
     not_built: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    late: bool = False
 
     @property
     def is_rebuilt_now(self) -> bool:
@@ -187,10 +193,21 @@ class TenantTables:
             self.tables = {name: replace(facts, rule=rule) for name, facts in self.tables.items()}
 
 
-async def tenant_tables(bridge: Bridge, tenant: Tenant) -> TenantTables:
-    """Raises: SchemaAbsent, DatabaseUnreachable, CatalogUnavailable; never for Dagster's absence."""
-    schema = await to_thread.run_sync(lambda: bridge.catalog.schemas.get(tenant))
-    known = await bridge.tables.get(tenant.id, schema, lambda: _read(bridge, tenant, schema))
+async def tenant_tables(bridge: Bridge, tenant: Tenant, patience_s: float = LIST_S) -> TenantTables:
+    """All tables, with what Dagster says of them within `patience_s`; what it says later is there for who asks next.
+
+    Raises:
+        SchemaAbsent, DatabaseUnreachable, DatabaseSilent, CatalogUnavailable; never for Dagster's absence.
+    """
+    schema = await in_thread(lambda: bridge.catalog.schemas.get(tenant), within_s=CATALOG_S)
+    read = partial(_read, bridge, tenant, schema)
+    known = await bridge.tables.get(tenant.id, schema, read)
+    asking = bridge.asking.get(tenant.id)
+    if known.late and asking is not None:
+        await asyncio.wait({asking[1]}, timeout=max(patience_s - QUERY_S, 0.0))
+        if asking[1].done():
+            await bridge.tables.renew(tenant.id, schema, read)
+            known = await bridge.tables.get(tenant.id, schema, read)
     known.judge_by(strictest([bridge.freshness.latest(pipeline) for pipeline in known.pipelines]))
     return known
 
@@ -204,6 +221,10 @@ async def tables_and_schedules(bridge: Bridge, tenant: Tenant) -> TenantTables:
 
 async def keep_up(bridge: Bridge) -> None:
     """Learn anew of the tenants asked about lately whose runs have ended, so that who asks next need not wait. Never returns."""
+    try:
+        await _learn_what_all_need(bridge)
+    except Exception as error:
+        _log.info("What Dagster defines could not be read ahead: %s", error)
     while True:
         await asyncio.sleep(_KEEP_UP_EVERY_S)
         try:
@@ -211,6 +232,13 @@ async def keep_up(bridge: Bridge) -> None:
         except Exception as error:
             # Whoever asks meanwhile is told what is wrong.
             _log.info("What runs have written could not be read ahead: %s", error)
+
+
+async def _learn_what_all_need(bridge: Bridge) -> None:
+    """What is the same for all tenants, and the slower half of what the first question would have to wait for."""
+    for pipeline in bridge.pipelines.values():
+        await _defined(bridge, pipeline)
+        await bridge.freshness.of(pipeline)
 
 
 async def catch_up(bridge: Bridge) -> None:
@@ -223,10 +251,12 @@ async def catch_up(bridge: Bridge) -> None:
     if not used:
         return
     ids = [known.tenant.id for known, _ in used]
-    schemas = await to_thread.run_sync(lambda: bridge.catalog.schemas.of(ids))
+    schemas = await in_thread(lambda: bridge.catalog.schemas.of(ids))
     for known, settled in used:
         tenant, schema = known.tenant, schemas.get(known.tenant.id)
         if schema and schema.state is State.ACTIVE and (schema != known.live.schema or not settled):
+            # Nobody waits here: what is kept is not replaced by what Dagster has not said yet.
+            await asyncio.wait({_asking(bridge, tenant, schema)}, timeout=_DAGSTER_TIMEOUT_S)
             await bridge.tables.renew(tenant.id, schema, partial(_read, bridge, tenant, schema))
 
 
@@ -234,22 +264,38 @@ async def all_columns(bridge: Bridge, tenant: Tenant, known: TenantTables) -> di
     """The columns of all tables, by table; raises as `loader_connection`."""
 
     async def make() -> tuple[dict[str, list[Column]], bool]:
-        return await to_thread.run_sync(live_columns, bridge, tenant, known.live, list(known.tables)), True
+        return await in_thread(live_columns, bridge, tenant, known.live, list(known.tables)), True
 
     return await bridge.columns.get(tenant.id, (known.live.schema, tuple(known.tables)), make)
 
 
 async def _read(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> tuple[TenantTables, bool]:
     """All there is to know now, and whether it will hold until the catalog speaks of another run."""
-    live, known = await asyncio.gather(
-        to_thread.run_sync(live_tables, bridge, tenant, schema), known_to_dagster(bridge, tenant, schema)
-    )
+    asking = _asking(bridge, tenant, schema)
+    live = await in_thread(live_tables, bridge, tenant, schema)
+    # Nobody's answer waits for Dagster longer than a query's may: of those that ask at once one reads for all.
+    await asyncio.wait({asking}, timeout=QUERY_S)
+    if not asking.done():
+        return join(bridge, tenant, live, Known(problem=_LATE, late=True)), False
+    bridge.asking.pop(tenant.id, None)
+    known = asking.result()
     return join(bridge, tenant, live, known), known.settled
+
+
+def _asking(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> "asyncio.Task[Known]":
+    """What is being asked of Dagster about the tenant; it goes on when nobody waits any more."""
+    under_way = bridge.asking.get(tenant.id)
+    if under_way is not None and under_way[0] == schema:
+        return under_way[1]
+    task = asyncio.create_task(known_to_dagster(bridge, tenant, schema))
+    bridge.asking[tenant.id] = (schema, task)
+    return task
 
 
 def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> TenantTables:
     """Live relations and what Dagster knows, as one."""
     result = TenantTables(tenant, live, {}, known.assets, list(bridge.pipelines_of(tenant)))
+    result.late = known.late
     listed, notes = _generated(known.assets), _notes(known.assets)
     for name, relation in live.relations.items():
         is_raw = relation.schema == live.schema.raw
@@ -337,19 +383,23 @@ async def known_to_dagster(bridge: Bridge, tenant: Tenant, schema: TenantSchema)
     except DagsterUnavailable as error:
         return Known(problem=error)
     except TimeoutError:
-        late = DagsterUnavailable("Dagster does not answer in time.", next_step="Check it with `explorer status`.")
-        return Known(problem=late)
+        return Known(problem=_LATE)
     except ExplorerError as error:
         return Known(problem=DagsterUnavailable(error.message, next_step=error.next_step))
 
 
-async def _assets(bridge: Bridge, pipeline: Pipeline, tenant: Tenant, last: RunResult) -> list[AssetState]:
-    """The pipeline's assets as they were materialized last: by the run of `last`, else by whichever Dagster knows of."""
+async def _defined(bridge: Bridge, pipeline: Pipeline) -> list[AssetState]:
+    """The pipeline's assets without what was materialized."""
 
     async def make() -> tuple[list[AssetState], bool]:
         return await bridge.dagster.assets(pipeline.name), True
 
-    defined = await bridge.definitions.get(pipeline.name, None, make)
+    return await bridge.definitions.get(pipeline.name, None, make)
+
+
+async def _assets(bridge: Bridge, pipeline: Pipeline, tenant: Tenant, last: RunResult) -> list[AssetState]:
+    """The pipeline's assets as they were materialized last: by the run of `last`, else by whichever Dagster knows of."""
+    defined = await _defined(bridge, pipeline)
     other = [asset.key for asset in defined if asset.key not in last.materialized]
     earlier = {a.key: a for a in await bridge.dagster.assets(pipeline.name, tenant.key, other)} if other else {}
     return [_as_last_made(asset, last, earlier) for asset in defined]

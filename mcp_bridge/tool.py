@@ -75,7 +75,8 @@ class Call:
 
 @dataclass(frozen=True)
 class Tool:
-    """One tool. `scope` None: any valid token may call it. `mutates`: an attempt is audited before it is made."""
+    """One tool. `scope` None: any valid token may call it. `mutates`: an attempt is audited before it is made. `own_cursors`: the
+    tool signs its cursors itself; else the gate does."""
 
     name: str
     title: str
@@ -87,6 +88,7 @@ class Tool:
     destructive: bool = False
     idempotent: bool = True
     open_world: bool = False
+    own_cursors: bool = False
 
     def definition(self) -> types.Tool:
         """The tool as `tools/list` shows it; the same bytes in every process."""

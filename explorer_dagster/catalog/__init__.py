@@ -1,8 +1,8 @@
 """What the platform knows of its tenants: schema `catalog` of database `explorer`, as stores of plain values.
 
 Tenants, their encrypted credentials, the state of their schemas, discovered structures, what their admins say the tables mean,
-principals with tokens and grants, and the audit. Runs are not here: Dagster's storage is the record of runs. Nor are tenants'
-data, roles and schemas.
+principals with tokens and grants, which launch is under way, and the audit. Runs are not here: Dagster's storage is the record of
+runs. Nor are tenants' data, roles and schemas.
 """
 
 from explorer_dagster.catalog.audit import AuditEntry, AuditLog, AuditRecord
@@ -32,6 +32,7 @@ from explorer_dagster.catalog.errors import (
     UnknownStructureVersion,
 )
 from explorer_dagster.catalog.keyring import Keyring
+from explorer_dagster.catalog.launches import Claim
 from explorer_dagster.catalog.migrations import migrate
 from explorer_dagster.catalog.names import check_domain, check_key, normalize_server
 from explorer_dagster.catalog.principals import DEFAULT_SCOPES, Principal, PrincipalSummary, Scope
@@ -48,6 +49,7 @@ __all__ = [
     "Catalog",
     "CatalogNotReady",
     "CatalogUnavailable",
+    "Claim",
     "Credential",
     "CredentialInvalid",
     "CredentialMissing",

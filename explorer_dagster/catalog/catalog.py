@@ -9,6 +9,7 @@ from explorer_dagster.catalog.credentials import CredentialStore, credential_pur
 from explorer_dagster.catalog.database import Database, HasConninfo
 from explorer_dagster.catalog.discovered import DiscoveredStore
 from explorer_dagster.catalog.keyring import Keyring
+from explorer_dagster.catalog.launches import LaunchStore
 from explorer_dagster.catalog.principals import PrincipalStore
 from explorer_dagster.catalog.registration import Registration
 from explorer_dagster.catalog.schemas import SchemaStore, password_purpose
@@ -31,6 +32,7 @@ class Catalog:
         self.discovered = DiscoveredStore(self._database)
         self.semantics = SemanticsStore(self._database)
         self.principals = PrincipalStore(self._database)
+        self.launches = LaunchStore(self._database)
         self.audit = AuditLog(self._database)
         self.registration = Registration(self._database, self.credentials, self.schemas)
 
@@ -45,11 +47,19 @@ class Catalog:
         """
         catalog = cls(load_connections(settings).service, Keyring.load(settings))
         try:
-            catalog._database.check_version()
+            catalog.check()
         except BaseException:
             catalog.close()
             raise
         return catalog
+
+    def check(self) -> None:
+        """Make sure that the database answers and has the tables this program was written for.
+
+        Raises:
+            CatalogNotReady, CatalogUnavailable.
+        """
+        self._database.check_version()
 
     def rotate_keys(self) -> int:
         """See `explorer_dagster.catalog.keyring.rotate`: all secrets encrypted anew, or none; how many.

@@ -117,3 +117,17 @@ request_slots = Table(
     _at("next_at"),
     _at("not_before"),
 )
+launches = Table(
+    "launches",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("tenant_id", UUID(as_uuid=True)),
+    Column("pipeline", Text),
+    Column("idempotency_key", Text),
+    Column("actor", Text),
+    Column("state", Text),
+    Column("holder", UUID(as_uuid=True)),
+    _at("held_until"),
+    Column("run_id", Text),
+    _at("created_at"),
+)

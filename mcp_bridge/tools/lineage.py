@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from anyio import to_thread
 from pydantic import Field
 
 from explorer_dagster.catalog import Scope
@@ -14,6 +13,7 @@ from explorer_dagster.transforms.column_lineage import Lineage
 from mcp_bridge.column_lineage import Resources, made_from, origin_of, question_of, resources_of, used_by
 from mcp_bridge.dagster_client import AssetState
 from mcp_bridge.envelope import Answer, age_s, fit, iso, shrunk, unknown_name, without_nulls
+from mcp_bridge.patience import in_thread
 from mcp_bridge.relations import Column, columns_of, loader_connection
 from mcp_bridge.runs import asset_name
 from mcp_bridge.tables import TableFacts, TenantTables, tenant_tables, upstream
@@ -47,8 +47,8 @@ async def get_lineage(call: Call, args: GetLineage) -> Answer:
     data: dict[str, Any] = {"table": name, "kind": facts.kind, "source": facts.source}
     data |= _assets(known, facts, args.direction)
     found, (lineage, columns) = await asyncio.gather(
-        to_thread.run_sync(lambda: call.bridge.catalog.discovered.latest(tenant)),
-        to_thread.run_sync(_lineage, call, known, name),
+        in_thread(lambda: call.bridge.catalog.discovered.latest(tenant)),
+        in_thread(_lineage, call, known, name),
     )
     structure = found.structure if found else None
     resources = _resources(known)

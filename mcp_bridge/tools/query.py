@@ -10,6 +10,7 @@ from explorer_dagster.catalog import Scope, Tenant
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.settings import Settings
 from mcp_bridge.envelope import Answer, compact_json, fit, room_left, weight
+from mcp_bridge.patience import QUERY_S
 from mcp_bridge.query_path import CONCISE_BYTES, check, execute
 from mcp_bridge.relations import LiveTables, sql_type
 from mcp_bridge.sql import PageBinding, QueryLimits, QueryResult
@@ -45,7 +46,7 @@ class Query(TenantArguments):
 async def query(call: Call, args: Query) -> Answer:
     tenant = call.own_tenant
     call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()
-    known = await tenant_tables(call.bridge, tenant)
+    known = await tenant_tables(call.bridge, tenant, QUERY_S)
     live = known.live
     statement = check(live, args.sql)
     binding = _binding(call, tenant, live, args.sql)
@@ -151,5 +152,6 @@ TOOLS = (
         Query,
         query,
         Scope.QUERY_RUN,
+        own_cursors=True,
     ),
 )

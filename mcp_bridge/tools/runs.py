@@ -1,41 +1,35 @@
 """Tools about pipelines and runs: what can be run, starting it, watching it, stopping it. Dagster does the work; this asks it."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Any
 
-from anyio import CancelScope, to_thread
+from anyio import CancelScope
 from pydantic import Field
 
 from explorer_dagster.catalog import SchemaAbsent, Scope, State, Tenant
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.registry import Pipeline
-from mcp_bridge.dagster_client import (
-    FULL_REFRESH_TAG,
-    IDEMPOTENCY_TAG,
-    REQUESTED_BY_TAG,
-    DagsterUnavailable,
-    Run,
-    RunEvent,
-    RunStatus,
-    UnknownRun,
-)
+from mcp_bridge.dagster_client import DagsterUnavailable, Run, RunEvent, RunStatus, UnknownRun, in_time
 from mcp_bridge.envelope import (
     Answer,
     InvalidArgument,
-    cursor_at,
+    InvalidCursor,
     did_you_mean,
     fit,
     iso,
     page_after,
-    place_of,
     room_left,
     unknown_name,
 )
 from mcp_bridge.freshness import ScheduleState
+from mcp_bridge.launches import Wish, launch
+from mcp_bridge.list_cursors import MAX_CHARS
+from mcp_bridge.patience import LIST_S, in_thread
 from mcp_bridge.runs import Narrator, asset_name, run_row, run_summary
 from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
 
@@ -47,6 +41,9 @@ _PAGING_TOKENS = 250
 _MAX_CAUSES = 10
 _MAX_CAUSE_CHARS = 300
 _CAUSES_TIMEOUT_S = 2.0
+_STOP_PATIENCE_S = 15.0
+_STOP_AGAIN_S = 0.5
+_log = logging.getLogger(__name__)
 
 
 class UnknownPipeline(ExplorerError):
@@ -57,7 +54,7 @@ class UnknownPipeline(ExplorerError):
 
 class ListPipelines(Arguments):
     limit: int = Field(20, ge=1, le=50, description="Pipelines per page.")
-    cursor: str | None = Field(None, max_length=400, description="next_cursor of the page before.")
+    cursor: str | None = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 
 
 class RunMaterialization(TenantArguments):
@@ -92,7 +89,7 @@ class ListRuns(TenantArguments):
     status: list[RunStatus] | None = Field(None, max_length=10, description="Only runs in these states.")
     created_after: datetime | None = Field(None, description="Only runs created after this ISO-8601 instant.")
     limit: int = Field(10, ge=1, le=50, description="Runs per page, newest first.")
-    cursor: str | None = Field(None, max_length=64, description="next_cursor of the page before.")
+    cursor: str | None = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 
 
 class CancelMaterialization(RunArguments):
@@ -101,9 +98,8 @@ class CancelMaterialization(RunArguments):
 
 
 async def list_pipelines(call: Call, args: ListPipelines) -> Answer:
-    after = place_of(args.cursor, "list_pipelines")
     listed = sorted(call.bridge.pipelines.values(), key=lambda p: p.name)
-    page, more = page_after(listed, after, args.limit, lambda p: p.name)
+    page, more = page_after(listed, args.cursor, args.limit, lambda p: p.name)
     schedules = call.bridge.freshness
     rows = [_pipeline_row(p, await schedules.schedule(p), await schedules.full_refresh(p)) for p in page]
     unknown = any(
@@ -111,7 +107,7 @@ async def list_pipelines(call: Call, args: ListPipelines) -> Answer:
     )
     warnings = ["Dagster does not answer: whether the schedules run is unknown."] if unknown else []
     shown = fit(rows, room_left({}, warnings) - _PAGING_TOKENS)
-    cursor = cursor_at(shown[-1]["name"], "list_pipelines") if more or len(shown) < len(page) else None
+    cursor = shown[-1]["name"] if more or len(shown) < len(page) else None
     return Answer({"pipelines": shown, "total": len(listed), "next_cursor": cursor}, warnings)
 
 
@@ -145,17 +141,19 @@ async def run_materialization(call: Call, args: RunMaterialization) -> Answer:
     tenant = call.own_tenant
     pipeline = _pipeline(call, tenant, args.pipeline)
     call.audit |= {"pipeline": pipeline.name, "full_refresh": args.full_refresh, "assets": len(args.assets or ())}
-    await to_thread.run_sync(_require_schemas, call, tenant)
+    await in_thread(_require_schemas, call, tenant)
     assets = await _asset_keys(call, pipeline, args.assets)
+    wish = Wish(pipeline.name, call.caller.actor, args.idempotency_key, args.full_refresh, assets)
     # Shielded: a run that Dagster has accepted must be known here, so that a cancelled call can cancel it.
     with CancelScope(shield=True):
-        run, launched = await _launch_once(call, tenant, pipeline, args, assets)
-    call.audit |= {"run_id": run.run_id, "launched": launched}
-    async with _cancelled_with_the_call(call, run, launched):
-        run, events = await _wait(call, run.run_id, args.wait_s)
-    return await _run_answer(
-        call, run, events, {"launched": launched, "already_running": not launched and not run.finished}
-    )
+        found = await launch(call.bridge, tenant, wish)
+    call.audit |= {"run_id": found.run.run_id, "launched": found.new}
+    async with _cancelled_with_the_call(call, found.run, found.new):
+        run, events = await _wait(call, found.run.run_id, args.wait_s)
+        already_running = not found.new and not run.finished
+        answer = await _run_answer(call, run, events, {"launched": found.new, "already_running": already_running})
+    answer.warnings[:0] = [found.note] if found.note else []
+    return answer
 
 
 def _require_schemas(call: Call, tenant: Tenant) -> None:
@@ -174,7 +172,7 @@ def _pipeline(call: Call, tenant: Tenant, name: str) -> Pipeline:
     return usable[name]
 
 
-async def _asset_keys(call: Call, pipeline: Pipeline, names: list[str] | None) -> list[tuple[str, ...]] | None:
+async def _asset_keys(call: Call, pipeline: Pipeline, names: list[str] | None) -> frozenset[tuple[str, ...]] | None:
     if names is None:
         return None
     known = {asset_name(asset.key): asset.key for asset in await call.bridge.dagster.assets(pipeline.name)}
@@ -186,31 +184,7 @@ async def _asset_keys(call: Call, pipeline: Pipeline, names: list[str] | None) -
                 next_step=f"{f'Did you mean {near[0]}? ' if near else ''}Leave `assets` out to run all of them.",
                 details={"allowed": near or sorted(known)[:10]},
             )
-    return [known[name] for name in names]
-
-
-async def _launch_once(
-    call: Call, tenant: Tenant, pipeline: Pipeline, args: RunMaterialization, assets: list[tuple[str, ...]] | None
-) -> tuple[Run, bool]:
-    """The run of this idempotency key, else the tenant's active run, else a new one; and whether it is new."""
-    dagster = call.bridge.dagster
-    async with call.bridge.launch_locks[tenant.key]:
-        if args.idempotency_key:
-            tags = {IDEMPOTENCY_TAG: args.idempotency_key}
-            same = await dagster.runs(partition=tenant.key, tags=tags, limit=1)
-            if same:
-                return same[0], False
-        active = await dagster.active_run(tenant.key, pipeline.name)
-        if active is not None:
-            return active, False
-        tags = {REQUESTED_BY_TAG: call.caller.actor}
-        if args.full_refresh:
-            tags[FULL_REFRESH_TAG] = "true"
-        if args.idempotency_key:
-            tags[IDEMPOTENCY_TAG] = args.idempotency_key
-        # Dagster launches runs of unknown partitions, which fail in their first step: a new tenant is registered here.
-        await dagster.add_partition(tenant.key)
-        return await dagster.launch(pipeline.name, tenant.key, tags=tags, assets=assets), True
+    return frozenset(known[name] for name in names)
 
 
 @asynccontextmanager
@@ -220,10 +194,25 @@ async def _cancelled_with_the_call(call: Call, run: Run, launched: bool) -> Asyn
         yield
     except asyncio.CancelledError:
         if launched and not call.bridge.stopping:
-            with CancelScope(shield=True), suppress(ExplorerError):
-                await call.bridge.dagster.cancel(run.run_id)
-                call.audit["run_cancelled"] = True
+            with CancelScope(shield=True):
+                call.audit["run_cancelled"] = await _stopped(call, run.run_id)
         raise
+
+
+async def _stopped(call: Call, run_id: str) -> bool:
+    """Whether the run could be stopped; tried for a while, since nobody is there any more who would try again."""
+    deadline = time.monotonic() + _STOP_PATIENCE_S
+    while True:
+        try:
+            await call.bridge.dagster.stop(run_id)
+            return True
+        except UnknownRun:
+            return False
+        except ExplorerError as error:
+            if time.monotonic() > deadline:
+                _log.warning("Run %s goes on although its call was cancelled: %s", run_id, error.message)
+                return False
+            await asyncio.sleep(_STOP_AGAIN_S)
 
 
 async def _wait(call: Call, run_id: str, wait_s: int) -> tuple[Run, list[RunEvent]]:
@@ -304,7 +293,7 @@ async def get_materialization_status(call: Call, args: RunStatusArguments) -> An
 async def _own_run(call: Call, args: RunArguments, run_id: str, scope: Scope) -> Run:
     """The run, when it is one of a tenant of the caller's; another's run does not exist for them."""
     call.audit["run_id"] = run_id
-    tenants = await to_thread.run_sync(lambda: call.caller.tenants(call.bridge.catalog))
+    tenants = await in_thread(lambda: call.caller.tenants(call.bridge.catalog))
     own = {tenant.key: tenant for tenant in tenants if args.tenant in (None, tenant.key)}
     try:
         run = await call.bridge.dagster.run(run_id)
@@ -320,7 +309,9 @@ async def _own_run(call: Call, args: RunArguments, run_id: str, scope: Scope) ->
 
 async def list_runs(call: Call, args: ListRuns) -> Answer:
     tenant = call.own_tenant
-    runs = await call.bridge.dagster.runs(
+    if args.cursor is not None:
+        await in_time(_require_run(call, args.cursor), LIST_S)
+    asked = call.bridge.dagster.runs(
         partition=tenant.key,
         job=_pipeline(call, tenant, args.pipeline).name if args.pipeline else None,
         statuses=args.status,
@@ -328,6 +319,7 @@ async def list_runs(call: Call, args: ListRuns) -> Answer:
         limit=args.limit + 1,
         cursor=args.cursor,
     )
+    runs = await in_time(asked, LIST_S)
     page = runs[: args.limit]
     causes = await _causes(call, [run for run in page if run.status == "FAILURE"])
     listed = (run_row(call.bridge.dagster, run) | causes.get(run.run_id, {}) for run in page)
@@ -348,18 +340,38 @@ async def _causes(call: Call, failed: list[Run]) -> dict[str, dict[str, str]]:
     return found
 
 
+async def _require_run(call: Call, run_id: str) -> None:
+    """Behind a run that was deleted meanwhile Dagster finds nothing, and says nothing."""
+    try:
+        await call.bridge.dagster.run(run_id)
+    except UnknownRun:
+        raise InvalidCursor(
+            "The run that this page goes on behind was deleted from Dagster.", next_step="Call again without a cursor."
+        ) from None
+
+
 async def cancel_materialization(call: Call, args: CancelMaterialization) -> Answer:
-    run = await _own_run(call, args, args.run_id, Scope.RUNS_CANCEL)
-    if run.finished:
-        return Answer({**run_row(call.bridge.dagster, run), "ended_at": iso(run.ended_at), "cancelled": False})
-    run = await call.bridge.dagster.cancel(args.run_id, force=args.force)
-    return Answer(
-        {
-            **run_row(call.bridge.dagster, run),
-            "cancelled": True,
-            "next_step": "get_materialization_status with wait_s tells when it has stopped.",
-        }
-    )
+    before = await _own_run(call, args, args.run_id, Scope.RUNS_CANCEL)
+    run = before if before.finished else await call.bridge.dagster.stop(args.run_id, force=args.force)
+    cancelled, told = _cancel_told(before, run)
+    data = {**run_row(call.bridge.dagster, run), "ended_at": iso(run.ended_at), "cancelled": cancelled, "message": told}
+    if not run.finished:
+        data["next_step"] = "get_materialization_status with wait_s tells when it has stopped."
+    return Answer(data)
+
+
+def _cancel_told(before: Run, run: Run) -> tuple[bool, str]:
+    """Whether this call cancelled the run, and in words what happened."""
+    ended = {"SUCCESS": "had succeeded", "FAILURE": "had failed", "CANCELED": "had been cancelled"}
+    if before.finished:
+        return False, f"Nothing to cancel: the run {ended[before.status]} already."
+    if run.status in ("SUCCESS", "FAILURE"):
+        return False, f"Too late: the run {ended[run.status]} before it could be stopped."
+    if before.status == "CANCELING":
+        return True, "The run was being cancelled already; it stops after the step's clean-up."
+    if run.status == "CANCELED":
+        return True, "The run is cancelled; tables keep the data from before."
+    return True, "The run is being cancelled; it stops after the step's clean-up, and tables keep the data from before."
 
 
 TOOLS = (
@@ -378,8 +390,8 @@ TOOLS = (
         "Brings a tenant's tables up to date from CommCare by a Dagster run: discover, load, transform. Returns "
         "run_id, status and run_url; waits up to wait_s and streams progress, and a run that needs longer is a "
         "normal answer to go on from with get_materialization_status. If the tenant is already being synced, "
-        "answers with that run. Cancelling this call cancels the run it started. Not needed when list_tables shows "
-        "fresh data.",
+        "answers with that run and says what was ignored. Cancelling this call cancels the run it started. Not needed "
+        "when list_tables shows fresh data.",
         RunMaterialization,
         run_materialization,
         Scope.RUNS_LAUNCH,

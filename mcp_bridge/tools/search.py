@@ -8,7 +8,8 @@ from pydantic import Field
 
 from explorer_dagster.catalog import Scope
 from explorer_dagster.words import words
-from mcp_bridge.envelope import Answer, cursor_at, fit, place_of, room_left, without_nulls
+from mcp_bridge.envelope import Answer, fit, room_left, without_nulls
+from mcp_bridge.list_cursors import MAX_CHARS
 from mcp_bridge.meaning import Meaning, meaning_of
 from mcp_bridge.relations import Column
 from mcp_bridge.search import Hit, Item, Place, index, search, snippet
@@ -28,13 +29,11 @@ class SearchMetadata(TenantArguments):
         description="Words in any language.",
     )
     limit: int = Field(20, ge=1, le=50, description="Hits per page.")
-    cursor: str | None = Field(None, max_length=400, description="next_cursor of the page before.")
+    cursor: str | None = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 
 
 async def search_metadata(call: Call, args: SearchMetadata) -> Answer:
     tenant = call.own_tenant
-    asked = ("search_metadata", tenant.key, args.search)
-    after = _place(place_of(args.cursor, *asked))
     known = await tenant_tables(call.bridge, tenant)
     meaning = await meaning_of(call.bridge, tenant, known.live)
     columns = await all_columns(call.bridge, tenant, known)
@@ -43,14 +42,14 @@ async def search_metadata(call: Call, args: SearchMetadata) -> Answer:
         return await to_thread.run_sync(index, known.tables.values(), columns, meaning), True
 
     items = await call.bridge.indexes.get(tenant.id, (known, meaning), make)
-    hits, total = await to_thread.run_sync(search, args.search, items, after, args.limit)
+    hits, total = await to_thread.run_sync(search, args.search, items, _place(args.cursor), args.limit)
     room = room_left({}, known.warnings) - _PAGING_TOKENS
     rows = fit((_row(hit, known, columns, meaning, args.search) for hit in hits[: args.limit]), room, _HIT_TOKENS)
     shown = hits[: len(rows)]
     data: dict[str, Any] = {
         "hits": rows,
         "total": total,
-        "next_cursor": cursor_at(_written(shown[-1].order), *asked) if len(shown) < len(hits) else None,
+        "next_cursor": _written(shown[-1].order) if len(shown) < len(hits) else None,
         "next_calls": [
             {"tool": "describe_table", "arguments": {"tenant": tenant.key, "table": table}}
             for table in list(dict.fromkeys(hit.table for hit in shown))[:_NEXT_CALLS]

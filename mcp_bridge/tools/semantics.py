@@ -5,13 +5,13 @@ import hashlib
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from anyio import to_thread
 from pydantic import Field
 
 from explorer_dagster.catalog import Scope, SemanticsVersion
 from explorer_dagster.registry import Semantics, SemanticsInvalid, parse_semantics
 from mcp_bridge.envelope import Answer, compact_json, iso, room_left, weight
 from mcp_bridge.meaning import measure_sql, pipelines_semantics
+from mcp_bridge.patience import in_thread
 from mcp_bridge.query_path import check, execute
 from mcp_bridge.relations import LiveTables
 from mcp_bridge.sql import QueryFailed, QueryLimits, QueryRejected
@@ -35,7 +35,7 @@ class SetSemantics(TenantArguments):
 async def set_semantics(call: Call, args: SetSemantics) -> Answer:
     tenant = call.own_tenant
     if args.semantics is None:
-        latest = await to_thread.run_sync(lambda: call.bridge.catalog.semantics.latest(tenant))
+        latest = await in_thread(lambda: call.bridge.catalog.semantics.latest(tenant))
         return _answer(call, latest, changed=False)
     overlay = parse_semantics(args.semantics)
     content = overlay.as_dict()
@@ -46,8 +46,8 @@ async def set_semantics(call: Call, args: SetSemantics) -> Answer:
     known = await tenant_tables(call.bridge, tenant)
     _raise_faults(list(_unknown(overlay, known.live)))
     _raise_faults([fault async for fault in _Trial(call, known.live).faults(overlay)])
-    before = await to_thread.run_sync(lambda: call.bridge.catalog.semantics.latest(tenant))
-    saved = await to_thread.run_sync(
+    before = await in_thread(lambda: call.bridge.catalog.semantics.latest(tenant))
+    saved = await in_thread(
         lambda: call.bridge.catalog.semantics.save(tenant, content, call.caller.actor),
     )
     call.audit |= {

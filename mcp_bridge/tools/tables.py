@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from anyio import to_thread
 from pydantic import Field
 
 from explorer_dagster.catalog import DiscoveredStructure, Scope
@@ -15,11 +14,9 @@ from explorer_dagster.words import fold
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.envelope import (
     Answer,
-    cursor_at,
     fit,
     iso,
     page_after,
-    place_of,
     room_left,
     shrunk,
     unknown_name,
@@ -27,8 +24,10 @@ from mcp_bridge.envelope import (
     without_nulls,
 )
 from mcp_bridge.joins import Joinable, joins_of
+from mcp_bridge.list_cursors import MAX_CHARS
 from mcp_bridge.meaning import Meaning, meaning_of, measure_sql
 from mcp_bridge.overview import overview
+from mcp_bridge.patience import in_thread
 from mcp_bridge.relations import Column, columns_of, loader_connection, prepare_connection
 from mcp_bridge.samples import sample_of
 from mcp_bridge.seen_values import told_of_values
@@ -62,7 +61,7 @@ _MAX_JOINS = 15
 # Below both, the common values of a column tell nothing: they are any of many.
 _TELLING_SHARE, _TELLING_COUNT = 0.05, 20
 _RAW_LAYER = "Loaded as the source sent them, not open to query, told by kind=raw: {}."
-_CURSOR = Field(None, max_length=400, description="next_cursor of the page before.")
+_CURSOR = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 
 Kind = Literal["mart", "case_type", "form", "repeat", "table", "retired", "raw"]
 
@@ -97,8 +96,6 @@ class GetMetadata(TenantArguments):
 
 async def list_tables(call: Call, args: ListTables) -> Answer:
     tenant = call.own_tenant
-    asked = ("list_tables", tenant.key, args.search, args.kind)
-    after = place_of(args.cursor, *asked)
     known = await tables_and_schedules(call.bridge, tenant)
     # Who looks at the list looks into a table next.
     prepare_connection(call.bridge, tenant, known.live.schema)
@@ -109,10 +106,10 @@ async def list_tables(call: Call, args: ListTables) -> Answer:
         for facts in known.tables.values()
         if args.kind in (None, facts.kind) and (not wanted or wanted in fold(f"{facts.name}\n{facts.description}"))
     ]
-    page, more = page_after(matching, after, args.limit, lambda facts: facts.name)
+    page, more = page_after(matching, args.cursor, args.limit, lambda facts: facts.name)
     detailed = args.response_format == "detailed"
     data: dict[str, Any] = {"total": len(matching), "freshness_rule": known.rule.because}
-    if after is None and (raw := raw_layer(known)):
+    if args.cursor is None and (raw := raw_layer(known)):
         told = detailed or args.kind == "raw"
         data["raw_layer"] = shrunk(raw, _RAW_TOKENS) if told else _RAW_LAYER.format(", ".join(raw))
     if known.not_built:
@@ -124,10 +121,10 @@ async def list_tables(call: Call, args: ListTables) -> Answer:
     entities = {entity.table: entity.name for entity in meaning.semantics.entities}
     listed = (facts.row(detailed=detailed) | _entity(entities.get(facts.name)) for facts in page)
     rows = fit(listed, room_left(data, warnings) - _PAGING_TOKENS, _TABLE_TOKENS[detailed])
-    cursor = cursor_at(rows[-1]["name"], *asked) if more or len(rows) < len(page) else None
+    cursor = rows[-1]["name"] if more or len(rows) < len(page) else None
     data = {"tables": rows, "next_cursor": cursor, **data}
     if cursor:
-        data["next_call"] = f"list_tables with cursor={cursor!r} shows the next of {len(matching)}."
+        data["next_call"] = f"list_tables with cursor=next_cursor shows the next of {len(matching)}."
     return Answer(data, _warnings(known, page[: len(rows)]), known.live.schema.marts)
 
 
@@ -155,7 +152,7 @@ async def describe_table(call: Call, args: DescribeTable) -> Answer:
         raise unknown_name(UnknownTable, "table", name, list(known.tables), "list_tables")
     meaning = await meaning_of(call.bridge, tenant, known.live)
     warnings = known.warnings + table_warnings([known.tables[name]])
-    data = await to_thread.run_sync(_described, call.bridge, known, name, meaning, args, warnings)
+    data = await in_thread(_described, call.bridge, known, name, meaning, args, warnings)
     return Answer(data, warnings, known.live.schema.marts)
 
 
@@ -164,8 +161,6 @@ def _described(
 ) -> dict[str, Any]:
     """One page of the table's columns and a sample of them; what is said of the table as a whole is on the first page. Blocks."""
     facts, relation = known.tables[name], known.live.relations[name]
-    asked = ("describe_table", known.tenant.key, name)
-    after = place_of(args.cursor, *asked)
     detailed = args.response_format == "detailed"
     with loader_connection(bridge, known.tenant, known.live.schema) as connection:
         columns = columns_of(connection, known.live, [name])[name]
@@ -175,11 +170,11 @@ def _described(
         data |= {"freshness_rule": known.rule.because, "column_count": len(columns)}
         if statistics and (relation.estimate or 0) > SAMPLE_ROWS:
             data["statistics"] = "approximate: from a sample of the rows"
-        if after is None:
+        if args.cursor is None:
             joins = joins_of(name, _joinable(known, name, columns), _relationships(known), _case_types(statistics))
             data |= _meaning_of_table(meaning, name, detailed=detailed)
             data["joins"] = fit(joins[:_MAX_JOINS], _JOINS_TOKENS)
-        page, more = _column_page(columns, after, args.limit)
+        page, more = _column_page(columns, args.cursor, args.limit)
         room = room_left(data, warnings) - _PAGING_TOKENS
         described = (
             _column_row(c, statistics.get(c.name), pii.get(c.name), detailed=detailed)
@@ -191,7 +186,7 @@ def _described(
         sample = sample_of(
             connection, relation, page[: len(rows)], pii, args.sample_rows, min(left, 2 * _SAMPLE_TOKENS)
         )
-    cursor = cursor_at(rows[-1]["name"], *asked) if more or len(rows) < len(page) else None
+    cursor = rows[-1]["name"] if more or len(rows) < len(page) else None
     return data | {"columns": rows, "next_cursor": cursor, "sample": sample}
 
 
@@ -306,17 +301,15 @@ def _words_of_column(column: Column, *, detailed: bool) -> dict[str, Any]:
 
 async def get_metadata(call: Call, args: GetMetadata) -> Answer:
     tenant = call.own_tenant
-    asked = ("get_metadata", tenant.key)
-    after = place_of(args.cursor, *asked)
     known, structure = await asyncio.gather(
         tables_and_schedules(call.bridge, tenant),
-        to_thread.run_sync(lambda: call.bridge.catalog.discovered.latest(tenant)),
+        in_thread(lambda: call.bridge.catalog.discovered.latest(tenant)),
     )
     meaning = await meaning_of(call.bridge, tenant, known.live)
     columns = await all_columns(call.bridge, tenant, known)
-    page, more = page_after(list(known.tables.values()), after, args.limit, lambda facts: facts.name)
+    page, more = page_after(list(known.tables.values()), args.cursor, args.limit, lambda facts: facts.name)
     data: dict[str, Any] = {"total": len(known.tables), "freshness_rule": known.rule.because}
-    if after is None:
+    if args.cursor is None:
         data |= {
             "structure": shrunk(_structure_row(structure), _STRUCTURE_TOKENS),
             "relationships": fit(_joins_of_tenant(known), _RELATIONSHIPS_TOKENS),
@@ -329,10 +322,10 @@ async def get_metadata(call: Call, args: GetMetadata) -> Answer:
     else:
         shown = overview(page, list(known.tables.values()), columns, room)
     rows = shown["tables"]
-    cursor = cursor_at(rows[-1]["name"], *asked) if more or len(rows) < len(page) else None
+    cursor = rows[-1]["name"] if more or len(rows) < len(page) else None
     data = {**data, **shown, "next_cursor": cursor}
     if cursor:
-        data["next_call"] = f"get_metadata with cursor={cursor!r} shows the next of {len(known.tables)}."
+        data["next_call"] = f"get_metadata with cursor=next_cursor shows the next of {len(known.tables)}."
     return Answer(data, _warnings(known, page[: len(rows)]), known.live.schema.marts)
 
 

@@ -9,8 +9,11 @@ from explorer_dagster import tenants as tenancy
 from explorer_dagster.catalog import Catalog, DiscoveredVersion, Scope, State, Tenant, TenantSchema
 from explorer_dagster.catalog.structure_diff import headline, sentences
 from explorer_dagster.errors import ExplorerError
-from mcp_bridge.dagster_client import DagsterUnavailable, Run
-from mcp_bridge.envelope import Answer, age_s, clipped, cursor_at, fit, iso, page_after, place_of, room_left
+from mcp_bridge.dagster_client import DagsterUnavailable, Run, in_time
+from mcp_bridge.envelope import Answer, age_s, clipped, fit, iso, page_after, room_left
+from mcp_bridge.launches import nothing_launched
+from mcp_bridge.list_cursors import MAX_CHARS
+from mcp_bridge.patience import LIST_S, in_thread
 from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
 
 _MAX_VERSIONS = 9
@@ -36,7 +39,7 @@ class ListTenants(Arguments):
         None, max_length=200, description="Only tenants whose key, name or domain contains this."
     )
     limit: int = Field(50, ge=1, le=50, description="Tenants per page.")
-    cursor: str | None = Field(None, max_length=400, description="next_cursor of the page before.")
+    cursor: str | None = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 
 
 class SchemaStatus(TenantArguments):
@@ -52,20 +55,18 @@ class TeardownSchema(TenantArguments):
 
 
 async def list_tenants(call: Call, args: ListTenants) -> Answer:
-    asked = ("list_tenants", args.search)
-    after = place_of(args.cursor, *asked)
 
     def read() -> tuple[list[dict[str, Any]], int, bool]:
         catalog = call.bridge.catalog
         wanted = (args.search or "").lower()
         own = [t for t in call.caller.tenants(catalog) if wanted in f"{t.key}\n{t.display_name}\n{t.domain}".lower()]
-        page, more = page_after(own, after, args.limit, lambda tenant: tenant.key)
+        page, more = page_after(own, args.cursor, args.limit, lambda tenant: tenant.key)
         listed = [_tenant_row(call, t, catalog.schemas.get(t)) for t in page]
         rows = fit(listed, room_left({}, ()) - _PAGING_TOKENS, _TENANT_TOKENS)
         return rows, len(own), more or len(rows) < len(page)
 
-    rows, total, more = await to_thread.run_sync(read)
-    cursor = cursor_at(rows[-1]["key"], *asked) if more else None
+    rows, total, more = await in_thread(read)
+    cursor = rows[-1]["key"] if more else None
     return Answer({"tenants": rows, "total": total, "next_cursor": cursor})
 
 
@@ -88,11 +89,11 @@ async def get_schema_status(call: Call, args: SchemaStatus) -> Answer:
         catalog = call.bridge.catalog
         return catalog.schemas.get(tenant), _structure(catalog.discovered.versions(tenant))
 
-    schema, structure = await to_thread.run_sync(read)
+    schema, structure = await in_thread(read)
     warnings: list[str] = []
     active: Run | None = None
     try:
-        active = await call.bridge.dagster.active_run(tenant.key)
+        active = await in_time(call.bridge.dagster.active_run(tenant.key), LIST_S)
     except DagsterUnavailable as error:
         warnings.append(f"{error.message} Whether a run is active is unknown.")
     return Answer(
@@ -149,7 +150,7 @@ def _schema_row(schema: TenantSchema) -> dict[str, Any]:
 
 async def provision_schema(call: Call, args: ProvisionSchema) -> Answer:
     tenant = call.own_tenant
-    before = await to_thread.run_sync(lambda: call.bridge.catalog.schemas.get(tenant))
+    before = await in_thread(lambda: call.bridge.catalog.schemas.get(tenant))
     schema = await to_thread.run_sync(
         lambda: tenancy.provision_schema(call.bridge.settings, call.bridge.catalog, call.bridge.connections, tenant)
     )
@@ -165,7 +166,7 @@ async def teardown_schema(call: Call, args: TeardownSchema) -> Answer:
             f"Dropping the schemas of {tenant.key} deletes all of its loaded data; `confirm` does not repeat the key.",
             next_step=f"If the user really wants that, call again with confirm={tenant.key!r}.",
         )
-    async with call.bridge.launch_locks[tenant.key]:
+    async with nothing_launched(call.bridge, tenant, call.caller.actor):
         await _refuse_while_running(call, tenant)
         schema = await to_thread.run_sync(
             lambda: tenancy.teardown_schema(call.bridge.settings, call.bridge.catalog, call.bridge.connections, tenant)
@@ -191,7 +192,7 @@ async def _refuse_while_running(call: Call, tenant: Tenant) -> None:
             next_step="Wait for it with get_materialization_status, or cancel_materialization, then try again.",
             details={"run_id": active.run_id},
         )
-    await to_thread.run_sync(lambda: _release_from_dead_run(call.bridge.catalog, tenant))
+    await in_thread(lambda: _release_from_dead_run(call.bridge.catalog, tenant))
 
 
 def _release_from_dead_run(catalog: Catalog, tenant: Tenant) -> None:

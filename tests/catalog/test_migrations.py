@@ -20,6 +20,7 @@ SERVICE_RIGHTS = {
     "credentials": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
     "discovered": ({"SELECT", "INSERT"}, {}),
     "grants": ({"SELECT", "INSERT", "DELETE"}, {}),
+    "launches": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
     "principals": ({"SELECT", "INSERT"}, {"UPDATE": {"revoked_at"}}),
     "request_slots": ({"SELECT", "INSERT", "UPDATE"}, {}),
     "schemas": ({"SELECT", "INSERT", "UPDATE"}, {}),
@@ -52,7 +53,7 @@ def test_concurrent_migrations_make_one_catalog(blank: Connections) -> None:
 def test_a_catalog_of_the_first_version_is_brought_up_to_date(blank: Connections) -> None:
     migrate(blank)
     with blank.catalog.connect() as conn:
-        conn.execute("DROP TABLE catalog.request_slots, catalog.semantics")
+        conn.execute("DROP TABLE catalog.request_slots, catalog.semantics, catalog.launches")
         conn.execute("UPDATE catalog.alembic_version SET version_num = '0001'")
     migrate(blank)
     with blank.service.connect() as conn:

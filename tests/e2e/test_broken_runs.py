@@ -1,5 +1,6 @@
 """Runs that are cancelled or killed in the middle: what was there stays, nothing runs on, the next run heals."""
 
+import asyncio
 import json
 import os
 import signal
@@ -8,12 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import psycopg
 import pytest
+from mcp.client import Client
 
 from demo_commcare import MATERNAL
-from tests.e2e.stack import ACTIVE, MOTHERS, Stack
+from tests.e2e.stack import ACTIVE, MOTHERS, Stack, call
 
 COUNT = "select count(*) from cases"
 
@@ -101,6 +104,36 @@ def test_a_cancelled_load_stops_and_leaves_the_old_data(synced: Stack) -> None:
     until(lambda: not alive(pid), "the worker to end")
     assert backends(synced) == []
     assert synced.rows(MOTHERS, COUNT) == before
+
+
+def test_a_cancelled_call_stops_its_run_in_the_queue_while_its_worker_comes_up_and_at_work(synced: Stack) -> None:
+    synced.demo.control.set_latency(1.5)
+
+    async def newest(client: Client) -> str:
+        return str((await call(client, "list_runs", tenant=MOTHERS, limit=1))["data"]["runs"][0]["run_id"])
+
+    async def launched_and_cancelled(delay_s: float) -> str:
+        async with synced.http() as onlooker, synced.http() as client, anyio.create_task_group() as group:
+            before = run_id = await newest(onlooker)
+            arguments = {"tenant": MOTHERS, "wait_s": 45, "full_refresh": True}
+            group.start_soon(client.call_tool, "run_materialization", arguments)
+            async with asyncio.timeout(60):
+                while run_id == before:
+                    run_id = await newest(onlooker)
+            await asyncio.sleep(delay_s)
+            group.cancel_scope.cancel()
+        return run_id
+
+    for delay_s in (0.0, 0.3, 0.7, 1.1, 1.5):
+        run_id = asyncio.run(launched_and_cancelled(delay_s))
+        until(lambda run_id=run_id: status(synced, run_id) == "CANCELED", "the run to be cancelled")
+        time.sleep(1)
+        told = synced.call("get_materialization_status", tenant=MOTHERS, run_id=run_id)["data"]
+        assert told["status"] == "CANCELED"
+        assert not any("marts" in step for step in told["steps"]), delay_s
+        assert set(told["steps"].values()) <= {"succeeded", "canceled"}, delay_s
+        pid = worker_pid(synced, run_id)
+        until(lambda pid=pid: pid is None or not alive(pid), "the worker to end")
 
 
 def test_a_worker_killed_while_loading_is_noticed_and_the_next_run_heals(synced: Stack) -> None:

@@ -65,15 +65,9 @@ COMMENT ON COLUMN cases.case_name IS 'Name of the case.';
 """
 # What a test changes lastingly is its own tenant's: files come in any order.
 KEYS = (
-    "demo:one",
-    "demo:second",
-    "demo:slow",
-    "demo:broken",
-    "demo:schema",
-    "demo:words",
-    "demo:crowded",
-    "demo:hostile",
-)
+    "demo:one", "demo:second", "demo:slow", "demo:broken", "demo:schema", "demo:words", "demo:crowded", "demo:hostile", "demo:slow-launch",
+    "demo:slow-cancel", "demo:launch",
+)  # fmt: skip
 
 
 def make_stage(pg: PgServer, dagster_url: str) -> Stage:
@@ -111,6 +105,13 @@ def environment(stage: Stage, **settings: str) -> dict[str, str]:
 @contextmanager
 def http_bridge(stage: Stage, folder: Path, **settings: str) -> Iterator[str]:
     """The base URL of a bridge that serves streamable HTTP."""
+    with bridge_process(stage, folder, **settings) as (url, _):
+        yield url
+
+
+@contextmanager
+def bridge_process(stage: Stage, folder: Path, **settings: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """The same with its process, which may be killed."""
     port_file, log = folder / "port", folder / "bridge.log"
     command = [sys.executable, "-m", "mcp_bridge", "--transport", "streamable-http", "--port", "0"]
     with log.open("w") as output:
@@ -131,7 +132,7 @@ def http_bridge(stage: Stage, folder: Path, **settings: str) -> Iterator[str]:
         while not _answers(url):
             assert process.poll() is None, log.read_text()
             time.sleep(0.05)
-        yield url
+        yield url, process
         assert "Traceback" not in log.read_text()
     finally:
         process.send_signal(signal.SIGINT)

@@ -8,7 +8,6 @@ import pytest
 
 from mcp_bridge.dagster_client import (
     IDEMPOTENCY_TAG,
-    CancelRefused,
     DagsterClient,
     DagsterUnavailable,
     LaunchRefused,
@@ -99,10 +98,10 @@ def test_a_running_run_is_cancelled_and_an_ended_one_is_not(dagster_url: str) ->
         active = await client.active_run("demo:slow", JOB)
         assert active is not None
         assert active.run_id == run.run_id
-        await client.cancel(run.run_id)
+        await client.stop(run.run_id)
         assert (await finish(client, run.run_id)).status == "CANCELED"
-        with pytest.raises(CancelRefused):
-            await client.cancel(run.run_id)
+        assert (await client.stop(run.run_id)).status == "CANCELED"
+        assert (await client.stop(run.run_id, force=True)).ended_at is not None
 
     with_client(dagster_url, work)
 
@@ -114,7 +113,7 @@ def test_unknown_runs_jobs_and_assets_are_named_errors(dagster_url: str) -> None
         with pytest.raises(UnknownRun):
             await client.run(unknown)
         with pytest.raises(UnknownRun):
-            await client.cancel(unknown)
+            await client.stop(unknown)
         with pytest.raises(UnknownRun):
             await finish(client, unknown)
         with pytest.raises(LaunchRefused):

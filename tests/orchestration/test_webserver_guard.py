@@ -79,10 +79,40 @@ def test_a_mutation_by_get_is_refused_even_with_the_token(client: TestClient, he
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/graphql", "application/x-www-form-urlencoded", ""])
-def test_other_content_types_smuggle_nothing(client: TestClient, content_type: str) -> None:
-    headers = {"content-type": content_type}
-    assert client.post("/graphql", content=MUTATION, headers=headers).status_code == 403
-    assert client.post("/graphql", params={"query": MUTATION}, content="x", headers=headers).status_code == 403
+@pytest.mark.parametrize("token", ["", TOKEN])
+def test_other_content_types_are_refused_in_words(client: TestClient, content_type: str, token: str) -> None:
+    headers = {"content-type": content_type, TOKEN_HEADER: token}
+    for asked in (
+        client.post("/graphql", content=MUTATION, headers=headers),
+        client.post("/graphql", params={"query": MUTATION}, content="x", headers=headers),
+    ):
+        assert asked.status_code == 415
+        assert "application/json" in asked.json()["error"]["next_step"]
+    assert reached == []
+
+
+def test_dagster_is_given_what_was_parsed_and_nothing_else(client: TestClient) -> None:
+    text = '{"variables":{"a":"\u00e9"},"extensions":{"persistedQuery":{}},  "query":"query Q{version}","operationName":null}'
+    answer = client.post(
+        "/graphql?query=" + MUTATION, content=text, headers={"content-type": "Application/JSON; charset=UTF-8"}
+    )
+    assert answer.status_code == 200
+    assert reached == ['{"query": "query Q{version}", "variables": {"a": "\\u00e9"}, "operationName": null}']
+
+
+UNPARSABLE = [
+    '{"query":"{version}"', '[{"query":"{version}"}]', '"{version}"', '{"query":1}', '{"query":"{"}', '{"variables":{}}',
+    '{"query":"{version}","query":"{version}"}', '{"query":"{version}","variables":[]}', "", "[" * 90_000,
+    '{"query":"{version}","variables":{"a":NaN}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", UNPARSABLE)
+def test_what_cannot_be_parsed_is_refused_in_words(client: TestClient, text: str) -> None:
+    answer = client.post("/graphql", content=text, headers={"content-type": "application/json", TOKEN_HEADER: TOKEN})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "invalid_request"
+    assert answer.json()["error"]["message"]
     assert reached == []
 
 
@@ -133,5 +163,5 @@ def test_subscriptions_need_the_token_and_our_origin(
 
 
 def test_a_huge_body_is_refused_unread(client: TestClient) -> None:
-    assert client.post("/graphql", content=b"x" * (17 * 1024 * 1024)).status_code == 403
+    assert client.post("/graphql", content=b"x" * (17 * 1024 * 1024)).status_code == 413
     assert reached == []

@@ -5,7 +5,7 @@ One version file per change under `versions/`, never edited after release. Right
 
 from explorer_dagster.postgres.connections import Connections
 
-HEAD = "0003"
+HEAD = "0004"
 LOCK_KEY = "explorer.catalog.migrate"
 
 

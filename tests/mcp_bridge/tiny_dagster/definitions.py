@@ -1,6 +1,6 @@
 """A code location of the same shape as the product's: same names, two seconds of work, and a fate by partition.
 
-Partition `demo:slow` waits until it is cancelled, `demo:broken` fails in its first step; all others succeed.
+Partitions `demo:slow*` wait until they are cancelled, `demo:broken` fails in its first step; all others succeed.
 """
 
 import time
@@ -30,7 +30,7 @@ def raw_cases(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
                 context.asset_key, partition=context.partition_key, metadata={"rows": rows, "pages": 1, "expected": 3}
             )
         )
-    while context.partition_key == "demo:slow":
+    while context.partition_key.startswith("demo:slow"):
         time.sleep(0.1)
     return dg.MaterializeResult(metadata={"dagster/row_count": 3, "rows_landed": 3, "api_total": 3, "rows_rejected": 1})
 

@@ -1,0 +1,53 @@
+"""How many connections may keep the bridge waiting for a request, and how long? Few, and not long: whoever is late is hung up on.
+
+uvicorn waits for ever for the rest of a request's head. Bodies are the door's business (`door`).
+"""
+
+import asyncio
+from collections import OrderedDict
+from typing import ClassVar
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+# Of a connection's first byte, and from then on of a whole head.
+HEAD_S = 10.0
+MAX_WAITING = 128
+# One head; what is longer is answered 400.
+MAX_HEAD_BYTES = 32 * 1024
+
+
+class PatientProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1 with an end to its patience; of too many that wait the one that has waited longest goes."""
+
+    _waiting: ClassVar["OrderedDict[PatientProtocol, asyncio.TimerHandle]"] = OrderedDict()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._wait_no_more()
+        else:
+            self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_more()
+        super().connection_lost(exc)
+
+    def _wait(self) -> None:
+        if self in self._waiting or self.transport.is_closing():
+            return
+        self._waiting[self] = self.loop.call_later(HEAD_S, self._hang_up)
+        if len(self._waiting) > MAX_WAITING:
+            next(iter(self._waiting))._hang_up()
+
+    def _wait_no_more(self) -> None:
+        timer = self._waiting.pop(self, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _hang_up(self) -> None:
+        self._wait_no_more()
+        self.transport.abort()

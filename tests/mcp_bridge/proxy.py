@@ -1,0 +1,68 @@
+"""A proxy between a bridge and its Dagster that holds what a test wants held, as a network or a busy server would."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+
+
+@dataclass
+class Proxy:
+    """`before` and `after` are called with each request's body before it goes on and before its answer goes back.
+
+    What is still held when the proxy is closed goes nowhere.
+    """
+
+    url: str
+    before: Callable[[str], None] = lambda body: None
+    after: Callable[[str], None] = lambda body: None
+    held: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    closed: bool = False
+
+    def hold(self, body: str) -> None:
+        """For `before` and `after`: hold launches until `go_on` is set, and say by `held` that there is one."""
+        if "launchRun" in body:
+            self.held.set()
+            self.go_on.wait(120)
+
+
+@contextmanager
+def proxy(target: str) -> Iterator[Proxy]:
+    """A proxy in front of the Dagster at `target`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            made.before(body.decode())
+            if made.closed:
+                return
+            headers = {"Content-Type": self.headers["Content-Type"]}
+            answer = httpx.post(f"{target}{self.path}", content=body, headers=headers, trust_env=False, timeout=60)
+            made.after(body.decode())
+            try:
+                self.send_response(answer.status_code)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(answer.content)))
+                self.end_headers()
+                self.wfile.write(answer.content)
+            except OSError:
+                pass  # whoever asked was killed meanwhile
+
+        def log_message(self, *_: object) -> None:
+            """Says nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    made = Proxy(f"http://127.0.0.1:{server.server_port}")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield made
+    finally:
+        made.closed = True
+        made.go_on.set()
+        server.shutdown()
+        server.server_close()
