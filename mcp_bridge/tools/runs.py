@@ -419,8 +419,8 @@ TOOLS = (
     Tool(
         "cancel_materialization",
         "Cancel materialization",
-        "Stops a run that has not ended; tables keep the data from before. A run that has ended is left as it is "
-        "(cancelled=false). Use force only when an ordinary cancel had no effect.",
+        "Stops a run that has not ended; tables keep the data from before. An ended run is left as it is. "
+        "Use force only when an ordinary cancel had no effect.",
         CancelMaterialization,
         cancel_materialization,
         Scope.RUNS_CANCEL,

@@ -215,7 +215,7 @@ def _key_of_generated(facts: TableFacts, columns: list[Column]) -> list[str]:
 
 
 def _joinable(known: TenantTables, wanted: str, columns: list[Column]) -> dict[str, Joinable]:
-    """The table itself, of these columns, and what may be joined to: neither copies of the source nor what is no longer filled."""
+    """The table itself, of these columns, and what it may join: neither copies of the source nor what is no longer filled."""
     cases = {column.name: "/".join(block) for column in columns if (block := column.facts.get("case_block"))}
     return {
         name: Joinable(facts.kind, facts.source, known.live.relations[name].columns, cases if name == wanted else {})
