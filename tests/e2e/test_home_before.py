@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -99,15 +100,16 @@ def test_types_that_were_guessed_wrong_are_put_right_and_reported(before: Before
     assert _texts(stack, "phone") == sorted(FIRST_PHONES + SECOND_PHONES)
     assert _texts(stack, "back_on") == sorted(FIRST_RETURNS + LATER_RETURNS)
     columns = _columns(stack)["case_contact"]
-    assert (columns["phone"], columns["back_on"], columns["dose"]) == ("text", "text", "double precision")
+    assert (columns["phone"], columns["back_on"]) == ("text", "text")
+    assert columns["dose"] in ("numeric", "double precision")
     changes = " ".join(before.described["data"]["type_changes"])
-    assert "phone: bigint to text" in changes
+    assert re.search(r"phone: (bigint|integer) to text", changes)
     assert "back_on: date to text" in changes
 
     stack.demo.control.create_case(MATERNAL, "contact", "From abroad", {"phone": LATER_PHONES[0]})
     assert stack.sync(KEY)["status"] == "SUCCESS"
     assert _texts(stack, "phone") == sorted(FIRST_PHONES + SECOND_PHONES + LATER_PHONES)
-    assert stack.rows(KEY, "select count(*), min(dose) from case_contact where dose is not null") == [[30, 2.5]]
+    assert stack.rows(KEY, "select count(*), min(dose)::float8 from case_contact where dose is not null") == [[30, 2.5]]
 
 
 def _texts(stack: Stack, column: str) -> list[str]:
