@@ -40,7 +40,10 @@ class HardeningReport:
             return "System catalogs are closed to tenants."
         left = [f"{count} of kind {kind}" for kind, count in sorted(self.exposed.items())]
         left += [f"database {name}" for name in self.other_databases]
-        return f"System catalogs are not fully closed to tenants ({', '.join(left)}): a superuser must run the setup."
+        return (
+            f"System catalogs are not fully closed to tenants ({', '.join(left)}): a superuser must run the setup; until then "
+            "the check of each statement alone keeps names from them."
+        )
 
 
 def harden(conn: Connection) -> HardeningReport:

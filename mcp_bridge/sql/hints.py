@@ -108,10 +108,11 @@ def closest(name: str, names: Collection[str]) -> list[str]:
     return likely[:_LIKELY_MAX]
 
 
-def relation(name: str, likely: Collection[str]) -> str:
-    """For a table that is not there."""
+def relation(name: str, likely: Collection[str], names: Collection[str]) -> str:
+    """For a table that is not there, among `names`."""
     meant = f"Did you mean {', '.join(likely)}?" if likely else "List the tables of this tenant to see their names."
-    if name.lower().startswith(("raw_", "stg_", "staging_")):
+    layer = next((prefix for prefix in ("raw_", "stg_", "staging_") if name.lower().startswith(prefix)), None)
+    if layer and not any(other.startswith(layer) for other in names):
         return f"Raw and staging tables are not read here; the finished ones have plain names. {meant}"
     return meant
 

@@ -134,7 +134,7 @@ class Rules:
 
     def _unknown_relation(self, shown: str, name: str, at: int | None) -> NoReturn:
         likely = closest(name, self.relation_names())
-        hint = hints.relation(name, likely)
+        hint = hints.relation(name, likely, self.relation_names())
         what = self._typed(shown, "There is no table or view {}.", "The table or view does not exist.")
         self.reject("unknown_relation", what, next_step=hint, at=at, did_you_mean=likely)
 

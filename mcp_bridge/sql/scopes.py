@@ -30,22 +30,34 @@ class Value:
 
 Columns = tuple[tuple[str, Value], ...]
 _SMALL = Value(SCALAR)
+_MAX_STEPS = 60_000
+_MAX_COLUMNS = 1664  # PostgreSQL's own limit for what one SELECT gives
+_MAX_IN_FROM = 10_000
 
 
-@dataclass(frozen=True, slots=True)
 class _Item:
     """One name in FROM. `schema`: of a relation that is known by its own name."""
 
-    name: str
-    columns: Columns
-    schema: str | None = None
+    def __init__(self, name: str, columns: Columns, schema: str | None = None) -> None:
+        self.name = name
+        self.columns = columns
+        self.schema = schema
+        self._by_name = _largest(columns)
 
     def column(self, name: str) -> Value | None:
-        found = [value for column, value in self.columns if column == name]
-        return max(found, key=lambda value: value.size) if found else None
+        return self._by_name.get(name)
 
     def row(self) -> Value:
         return Value(costs.cap(sum(value.size for _, value in self.columns)), self.columns)
+
+
+def _largest(columns: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    """By name; of several columns of one name the largest."""
+    found: dict[str, Value] = {}
+    for name, value in columns:
+        if name not in found or value.size > found[name].size:
+            found[name] = value
+    return found
 
 
 @dataclass(slots=True)
@@ -88,6 +100,7 @@ class Scopes:
         self._utf8 = sql.encode()
         self._rules = rules
         self._work = 0.0
+        self._steps = 0
 
     def check(self, select: _Json) -> None:
         """Raises `QueryRejected`."""
@@ -118,8 +131,8 @@ class Scopes:
             level = _Level()
             inner = _Sight((level, *sight.levels), sight.ctes)
             for item in node.get("fromClause", ()):
-                level.star += self._from(item, level, inner)
-            columns = tuple(self._targets(node.get("targetList", ()), inner))
+                level.star += self._bounded(self._from(item, level, inner), _MAX_IN_FROM - len(level.star))
+            columns = tuple(self._bounded(list(self._targets(node.get("targetList", ()), inner)), _MAX_COLUMNS))
             for clause in ("whereClause", "havingClause"):
                 self._value(node.get(clause), inner)
             # Output names can stand here too, but only alone, and what stands alone is no call.
@@ -129,6 +142,13 @@ class Scopes:
             self._all(node.get("sortClause"), inner)
         self._value(node.get("limitCount"), inner)
         self._value(node.get("limitOffset"), inner)
+        return columns
+
+    def _bounded(self, columns: list[tuple[str, Value]], most: int) -> list[tuple[str, Value]]:
+        """The columns, unless there are more than PostgreSQL or this check would take: stars over stars double them."""
+        self._steps += len(columns) // 4
+        if len(columns) > most or self._steps > _MAX_STEPS:
+            self._rules.too_complex()
         return columns
 
     def _with(self, clause: _Json, sight: _Sight) -> dict[str, Columns]:
@@ -155,7 +175,7 @@ class Scopes:
             )
             if column
         )
-        if "larg" not in select or not _reads(select["rarg"], name):
+        if "larg" not in select or name not in _relations_read(select["rarg"]):
             return _renamed(self._select(select, sight), names) + extra
         first = tuple(
             (column, Value(max(value.size, 4 * SCALAR), value.fields))
@@ -258,16 +278,14 @@ class Scopes:
         merged = _strings(node.get("usingClause"))
         if node.get("isNatural"):
             there = {name for name, _ in right}
-            merged = [name for name, _ in left if name in there]
+            merged = list(dict.fromkeys(name for name, _ in left if name in there))
         # ON sees the two sides of its join, and not what else is in FROM.
         sides = _Level(level.items[before:])
         self._value(node.get("quals"), _Sight((sides, *sight.levels[1:]), sight.ctes))
-        both = left + right
-        shared = [
-            (name, max((v for n, v in both if n == name), key=lambda value: value.size, default=Value()))
-            for name in merged
-        ]
-        columns = shared + [(name, value) for name, value in both if name not in merged]
+        both = self._bounded(left + right, _MAX_IN_FROM)
+        by_name, once = _largest(both), set(merged)
+        shared = [(name, by_name.get(name, Value())) for name in merged]
+        columns = shared + [(name, value) for name, value in both if name not in once]
         alias = node.get("alias")
         if alias:
             made = _Item(alias["aliasname"], _renamed(tuple(columns), _strings(alias.get("colnames"))))
@@ -324,6 +342,10 @@ class Scopes:
     def _value(self, node: _Json | None, sight: _Sight) -> Value:
         if not node:
             return _SMALL
+        # Recursive queries are gone through more than once, and so are those within them.
+        self._steps += 1
+        if self._steps > _MAX_STEPS:
+            self._rules.too_complex()
         if len(node) == 1:
             ((kind, inner),) = node.items()
             method = getattr(self, f"_value_{kind}", None)
@@ -541,27 +563,31 @@ def _renamed(columns: Columns, names: list[str]) -> Columns:
 
 def _by_need(queries: list[_Json]) -> list[_Json]:
     """Queries of one WITH RECURSIVE, those that others read first."""
-    left = list(queries)
-    done: list[_Json] = []
-    names = {query["ctename"] for query in queries}
+    read = [_relations_read(query) for query in queries]
+    done: list[int] = []
+    left = dict.fromkeys(range(len(queries)))
     while left:
-        ready = [
-            q for q in left if not any(_reads(q, n) for n in names - {d["ctename"] for d in done} - {q["ctename"]})
-        ]
-        for query in ready or left[:1]:
-            left.remove(query)
-            done.append(query)
-    return done
+        open_names = {queries[index]["ctename"] for index in left}
+        ready = [index for index in left if not (read[index] & open_names) - {queries[index]["ctename"]}]
+        for index in ready or list(left):  # in a circle, which PostgreSQL refuses: any order
+            del left[index]
+            done.append(index)
+    return [queries[index] for index in done]
 
 
-def _reads(node: Any, name: str) -> bool:
-    if isinstance(node, list):
-        return any(_reads(part, name) for part in node)
-    if not isinstance(node, dict):
-        return False
-    if node.get("relname") == name and "schemaname" not in node:
-        return True
-    return any(_reads(part, name) for part in node.values())
+def _relations_read(node: Any) -> set[str]:
+    """Names without a schema in any FROM of this part of the tree."""
+    found: set[str] = set()
+    parts = [node]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, list):
+            parts += part
+        elif isinstance(part, dict):
+            if "relname" in part and "schemaname" not in part:
+                found.add(part["relname"])
+            parts += part.values()
+    return found
 
 
 def _definitions(entries: Sequence[_Json]) -> list[str]:

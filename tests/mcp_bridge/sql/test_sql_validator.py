@@ -1,5 +1,8 @@
 """What the validator says, and that it says it whatever the text."""
 
+import time
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -106,6 +109,39 @@ def test_relations_may_be_told_by_schema() -> None:
     }
     with pytest.raises(QueryRejected):
         validate("select * from t_own_raw.patients", schemas=both, relations=by_schema)
+
+
+GROWING = {
+    "recursions in recursions": lambda n: _nested(
+        "with recursive r as (select 1 a union all select r.a from r, ({}) z) select a from r", n
+    ),
+    "stars over stars": lambda n: "with c0 as (select * from patients)"
+    + "".join(f", c{i + 1} as (select a.*, b.* from c{i} a, c{i} b)" for i in range(n)) + f" select 1 from c{n}",
+    "rows over rows": lambda n: "with c0 as (select p as x from patients p)"
+    + "".join(f", c{i + 1} as (select c{i}, c{i} as x from c{i})" for i in range(n)) + f" select 1 from c{n}",
+    "queries that read each other": lambda n: "with recursive "
+    + ", ".join(f"c{i} as (select 1 from c{(i + 1) % (4 * n)})" for i in range(4 * n)) + " select 1",
+    "natural joins": lambda n: "select 1 from patients" + "".join(f" natural join patients p{i}" for i in range(3 * n)),
+}  # fmt: skip
+
+
+def _nested(around: str, times: int) -> str:
+    text = "select 1 a"
+    for _ in range(times):
+        text = around.replace("{}", text)
+    return text
+
+
+@pytest.mark.parametrize("grown", GROWING.values(), ids=GROWING.keys())
+def test_checking_a_statement_takes_no_longer_than_it_is_long(grown: Callable[[int], str]) -> None:
+    """Each would double the work, or square it, with every step."""
+    for times in (5, 40, 80):
+        started = time.monotonic()
+        try:
+            check(grown(times))
+        except QueryRejected as error:
+            assert error.as_dict()["code"] in {"too_complex", "too_long"}  # noqa: PT017
+        assert time.monotonic() - started < 20
 
 
 @st.composite
