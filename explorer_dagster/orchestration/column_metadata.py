@@ -11,6 +11,7 @@ import dagster as dg
 from explorer_dagster.transforms.column_lineage import ColumnLineage, Lineage, Origin
 from explorer_dagster.transforms.column_lineage import of_generated as of_columns
 from explorer_dagster.transforms.generate import GeneratedTable
+from explorer_dagster.transforms.sql_text import shown
 
 # A materialization carries the columns of generated tables up to this number, whole tables at a time. Measured: a column is 650
 # bytes of JSON (25 when compressed) and 0.3 ms of CPU to write, in every sync; 10,000 would be 6.7 MB and 3 s.
@@ -83,7 +84,7 @@ def _column(name: str, type_: str, description: str | None, lineage: ColumnLinea
 
 
 def _told(origin: Origin) -> str:
-    path = f" at {'/'.join(origin.path)}" if origin.path else ""
+    path = f" at {shown('/'.join(origin.path))}" if origin.path else ""
     return f"{origin.table}.{origin.column}{path}"
 
 

@@ -125,7 +125,7 @@ class SeenForm(msgspec.Struct):
     blocks: set[str] = set()
 
 
-class ColumnMemory(msgspec.Struct):
+class ColumnMemory(msgspec.Struct, omit_defaults=True):
     """How one question or property was stored: its type (None: nothing told it yet) and in which part of its table (0: none); and
     the union of its definitions.
 
@@ -166,7 +166,7 @@ class ColumnMemory(msgspec.Struct):
         )
 
 
-class TableMemory(msgspec.Struct):
+class TableMemory(msgspec.Struct, omit_defaults=True):
     """How one source was stored. `columns`: by question or property; `names`: column key to the name wished for and given;
     `parts`: names of the tables that continue it; `watched`: parts that tell what does not fit; `former`: names that it had
     before; `main_case`: where the block stands whose case is its `case_id`, if that is not the root; `cases`: places of case

@@ -295,6 +295,7 @@ def test_an_overview_of_a_hundred_tables_fits_one_answer(stage: Stage, bridge_ur
         data = envelope(result)["data"]
         assert len(result.content[0].text) / 3.5 <= 8000  # type: ignore[union-attr]
         assert (len(data["tables"]), data["total"]) == (100, 103)
+        assert data["next_cursor"]
         assert all(table["columns"] for table in data["tables"])
         assert any("more" in table["columns"] for table in data["tables"])
         few = await ask(client, "get_metadata", limit=5)
