@@ -66,8 +66,7 @@ COMMENT ON COLUMN cases.case_name IS 'Name of the case.';
 # What a test changes lastingly is its own tenant's: files come in any order.
 KEYS = (
     "demo:one", "demo:second", "demo:slow", "demo:broken", "demo:schema", "demo:words", "demo:crowded", "demo:hostile",
-    "demo:slow-launch",
-    "demo:slow-cancel", "demo:launch",
+    "demo:slow-launch", "demo:slow-cancel", "demo:launch",
 )  # fmt: skip
 
 
