@@ -18,3 +18,11 @@
 {% macro json_array(json) -%}
   case when jsonb_typeof({{ json }}) = 'array' then {{ json }} else '[]'::jsonb end
 {%- endmacro %}
+
+{#- Whether one of a record's texts, by its key, is there and gives nothing when it is cast. -#}
+{% macro any_unreadable(casts_by_key) -%}
+  {%- for key, cast in casts_by_key.items() %}
+        (record ->> '{{ key }}' ~ '\S' and casts.{{ cast }}(record ->> '{{ key }}') is null) is true
+        {{- ' or' if not loop.last }}
+  {%- endfor %}
+{%- endmacro %}

@@ -80,8 +80,9 @@ def first(workshop: Workshop) -> TenantProject:
 
 
 def _people(workshop: Workshop) -> None:
+    places = {"in": {"latitude": "28.6", "longitude": ""}, "bihar": {"latitude": "25° N"}, "lost": {"latitude": "912"}}
     for location, level, above in (("in", "state", ""), ("bihar", "district", "in"), ("lost", "district", "archived")):
-        record = {"name": location.title(), "location_type_code": level}
+        record = {"name": location.title(), "location_type_code": level, **places[location]}
         workshop.add(
             "raw_locations", record, location_id=location, site_code=location, parent_location_id=above or None
         )
@@ -90,6 +91,8 @@ def _people(workshop: Workshop) -> None:
         workshop.add("raw_users", record, user_id=user, username=user, is_active=active)
     web: dict[str, Any] = {"primary_location_id": "in", "assigned_location_ids": []}
     workshop.add("raw_web_users", web, web_user_id="w1", username="chief")
+    for group, sharing in (("g1", True), ("g2", "perhaps")):
+        workshop.add("raw_groups", {"case_sharing": sharing, "reporting": None}, group_id=group, name=group)
 
 
 def _cases(workshop: Workshop) -> None:
@@ -177,6 +180,7 @@ def test_each_check_finds_what_it_says(workshop: Workshop, first: TenantProject)
     assert sorted(found) == [
         ("cases", "missing_related_case", 1, "orphan"),
         ("cases", "no_date_opened", 1, "empty"),
+        ("cases", "no_last_modified", 5, "closed"),
         ("cases", "no_name", 1, "empty"),
         ("cases", "no_owner", 1, "empty"),
         ("cases", "opened_in_future", 1, "future"),
@@ -190,7 +194,10 @@ def test_each_check_finds_what_it_says(workshop: Workshop, first: TenantProject)
         ("forms", "no_user", 1, "n1"),
         ("forms", "received_late", 1, "late"),
         ("forms", "unknown_user", 1, "ahead"),
+        ("groups", "unreadable_values", 1, "g2"),
+        ("locations", "impossible_place", 1, "lost"),
         ("locations", "unknown_parent", 1, "lost"),
+        ("locations", "unreadable_values", 1, "bihar"),
         ("raw_cases", "rejected", 2, "r1"),
         ("user_locations", "unknown_location", 1, "u1"),
         ("users", "active_without_submission", 1, "idle"),

@@ -1,4 +1,5 @@
 {#- By table: its key, then name, condition and description of each check. The conditions are of the columns selected below. -#}
+{%- set unreadable = ('unreadable_values', "has_unreadable_values", 'Rows with a value that is no such number, date or truth value, and NULL here.') -%}
 {%- set checks = {
     'cases': ('case_id', [
         ('no_owner', "owner_id is null", 'Cases without an owner.'),
@@ -10,6 +11,8 @@
         ('opened_in_future', "date_opened > coalesce(server_last_modified, now()) + interval '1 day'", 'Cases opened more than a day after the server last changed them: the clock of the device was ahead.'),
         ('closed_before_opened', "date_closed < date_opened", 'Cases closed before they were opened: the clock of a device was wrong.'),
         ('no_date_opened', "date_opened is null", 'Cases without a readable date of opening.'),
+        ('no_last_modified', "last_modified is null", 'Cases without a readable date of their last change.'),
+        ('no_date_closed', "closed and date_closed is null", 'Closed cases without a readable date of closing.'),
     ]),
     'forms': ('form_id', [
         ('no_user', "user_id is null", 'Submissions without a user.'),
@@ -33,10 +36,18 @@
     'locations': ('location_id', [
         ('unknown_parent', "depth = 0 and parent_location_id is not null", 'Locations below one that is not there, such as an archived one.'),
         ('circle_of_parents', "depth is null", 'Locations that lie in a circle of parents, or below one.'),
+        ('impossible_place', "abs(latitude) > 90 or abs(longitude) > 180", 'Locations that lie nowhere on earth.'),
+        unreadable,
     ]),
+    'location_types': ('location_type_id', [unreadable]),
+    'groups': ('group_id', [unreadable]),
+    'web_users': ('web_user_id', [unreadable]),
+    'lookup_tables': ('lookup_table_id', [unreadable]),
     'lookup_table_items': ('item_id', [
         ('unknown_lookup_table', "tag is null", 'Rows of a lookup table that is not there.'),
+        unreadable,
     ]),
+    'ucr_rows': ('row_id', [unreadable]),
 } -%}
 {%- set rejected = adapter.get_relation(target.database, tenant_schema('raw'), 'raw_rejected') if execute -%}
 
@@ -129,17 +140,27 @@ checked_user_locations as (
 
 ),
 
-checked_locations as (
+{%- for table, key in {
+    'locations': 'location_id',
+    'location_types': 'location_type_id',
+    'groups': 'group_id',
+    'web_users': 'web_user_id',
+    'lookup_tables': 'lookup_table_id',
+    'lookup_table_items': 'item_id',
+    'ucr_rows': 'row_id',
+}.items() %}
 
-    select * from {{ ref('locations') }}
+checked_{{ table }} as (
 
-),
-
-checked_lookup_table_items as (
-
-    select * from {{ ref('lookup_table_items') }}
+    select
+        {{ table }}.*,
+        source.has_unreadable_values
+    from {{ ref(table) }} as {{ table }}
+    inner join {{ ref('stg_' ~ table) }} as source on {{ table }}.{{ key }} = source.{{ key }}
 
 )
+{{- ',' if not loop.last }}
+{%- endfor %}
 {%- for table, (key, listed) in checks.items() %},
 
 counts_of_{{ table }} as (

@@ -19,6 +19,8 @@ renamed as (
         casts.safe_boolean(record ->> 'reporting') as reporting,
         ---------- json
         {{ json_object("record -> 'metadata'") }} as metadata,
+        ---------- quality
+        {{ any_unreadable({'case_sharing': 'safe_boolean', 'reporting': 'safe_boolean'}) }} as has_unreadable_values,
         ---------- loader
         _loaded_at as loaded_at
 

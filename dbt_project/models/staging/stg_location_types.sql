@@ -20,6 +20,8 @@ renamed as (
         casts.safe_boolean(record ->> 'shares_cases') as shares_cases,
         casts.safe_boolean(record ->> 'view_descendants') as view_descendants,
 
+        ---------- quality
+        {{ any_unreadable({'administrative': 'safe_boolean', 'shares_cases': 'safe_boolean', 'view_descendants': 'safe_boolean'}) }} as has_unreadable_values,
         ---------- loader
         _loaded_at as loaded_at
 

@@ -24,6 +24,8 @@ renamed as (
         {{ json_object("record -> 'location_data'") }} as location_data,
         ---------- timestamps
         casts.safe_timestamptz(record ->> 'last_modified') as last_modified,
+        ---------- quality
+        {{ any_unreadable({'latitude': 'safe_numeric', 'longitude': 'safe_numeric', 'last_modified': 'safe_timestamptz'}) }} as has_unreadable_values,
         ---------- loader
         _loaded_at as loaded_at
 

@@ -18,6 +18,8 @@ renamed as (
         ---------- json
         {{ json_array("record -> 'fields'") }} as fields,
         {{ text_array("record -> 'item_attributes'") }} as item_attributes,
+        ---------- quality
+        {{ any_unreadable({'is_global': 'safe_boolean'}) }} as has_unreadable_values,
         ---------- loader
         _loaded_at as loaded_at
 

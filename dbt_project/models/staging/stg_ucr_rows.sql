@@ -20,6 +20,8 @@ renamed as (
         ---------- timestamps
         inserted_at,
 
+        ---------- quality
+        {{ any_unreadable({'repeat_iteration': 'safe_bigint'}) }} as has_unreadable_values,
         ---------- loader
         _loaded_at as loaded_at
 

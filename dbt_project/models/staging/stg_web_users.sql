@@ -26,6 +26,8 @@ renamed as (
         {{ json_object("record -> 'permissions'") }} as permissions,
         ---------- json
         {{ json_object("record -> 'user_data'") }} as user_data,
+        ---------- quality
+        {{ any_unreadable({'is_admin': 'safe_boolean'}) }} as has_unreadable_values,
         ---------- loader
         _loaded_at as loaded_at
 
