@@ -19,6 +19,8 @@ Ts = TypeVarTuple("Ts")
 CATALOG_S = 5.0
 # Of questions about a tenant's tables; beyond the server's own limit on a statement there is nothing to wait for.
 METADATA_S = 15.0
+# Of making and dropping schemas, which may hold hundreds of tables.
+SCHEMAS_S = 120.0
 # Of Dagster in the answers to lists, and beyond its own time in those to queries.
 LIST_S = 2.0
 QUERY_S = 0.5

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from anyio import to_thread
 from pydantic import Field
 
 from explorer_dagster import tenants as tenancy
@@ -13,7 +12,7 @@ from mcp_bridge.dagster_client import DagsterUnavailable, Run, in_time
 from mcp_bridge.envelope import Answer, age_s, clipped, fit, iso, page_after, room_left
 from mcp_bridge.launches import nothing_launched
 from mcp_bridge.list_cursors import MAX_CHARS
-from mcp_bridge.patience import LIST_S, in_thread
+from mcp_bridge.patience import LIST_S, SCHEMAS_S, in_thread
 from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
 
 _MAX_VERSIONS = 9
@@ -151,8 +150,9 @@ def _schema_row(schema: TenantSchema) -> dict[str, Any]:
 async def provision_schema(call: Call, args: ProvisionSchema) -> Answer:
     tenant = call.own_tenant
     before = await in_thread(lambda: call.bridge.catalog.schemas.get(tenant))
-    schema = await to_thread.run_sync(
-        lambda: tenancy.provision_schema(call.bridge.settings, call.bridge.catalog, call.bridge.connections, tenant)
+    schema = await in_thread(
+        lambda: tenancy.provision_schema(call.bridge.settings, call.bridge.catalog, call.bridge.connections, tenant),
+        within_s=SCHEMAS_S,
     )
     created = before.prefix != schema.prefix or before.state is State.ABSENT
     next_step = "run_materialization fills them." if created else "They were there already and were left as they are."
@@ -168,8 +168,9 @@ async def teardown_schema(call: Call, args: TeardownSchema) -> Answer:
         )
     async with nothing_launched(call.bridge, tenant, call.caller.actor):
         await _refuse_while_running(call, tenant)
-        schema = await to_thread.run_sync(
-            lambda: tenancy.teardown_schema(call.bridge.settings, call.bridge.catalog, call.bridge.connections, tenant)
+        schema = await in_thread(
+            lambda: tenancy.teardown_schema(call.bridge.settings, call.bridge.catalog, call.bridge.connections, tenant),
+            within_s=SCHEMAS_S,
         )
     return Answer(
         {
