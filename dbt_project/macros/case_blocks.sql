@@ -1,4 +1,4 @@
 {#- Whether something within a JSON value is called `case`. -#}
 {% macro holds_block(json) -%}
-  jsonb_path_exists({{ json }}, 'strict $.** ? (@.type() == "object" && exists(@."case"))')
+  jsonb_path_exists({{ json }}, 'lax $.**."case"')
 {%- endmacro %}

@@ -260,8 +260,7 @@ def _questions_of_properties(forms: Iterable[Form]) -> dict[str, dict[str, tuple
         for question in form.questions:
             if form.case_type is None or question.is_group or question.repeat or question.type in NO_ANSWER:
                 continue
-            kind = _declared(question)
-            kind = "text" if kind in ("choices", "geopoint") else kind
+            kind = _of_property(_declared(question))
             of_type = found.setdefault(form.case_type, {})
             known = of_type.get(question.path[-1])
             if known is None or known[0] is None:
@@ -269,6 +268,10 @@ def _questions_of_properties(forms: Iterable[Form]) -> dict[str, dict[str, tuple
             elif kind is not None:
                 of_type[question.path[-1]] = (wider(known[0], kind), _with_options(known[1], question), known[2])
     return found
+
+
+def _of_property(kind: Kind | None) -> Kind | None:
+    return "text" if kind in ("choices", "geopoint") else kind
 
 
 def _with_options(question: Question, other: Question) -> Question:
@@ -306,7 +309,10 @@ def _property_field(
     case_type, name = property_of
     # Keys with an @ are those of indices.
     key = f"{_DERIVED}{name}" if name.startswith("@") else name
-    declared, question, form = asked.get(name, (None, None, None))
+    # Where no form of this case type asks it any more, what it was declared as still holds.
+    types = memory.columns.get(key, ColumnMemory()).types
+    once = _of_property(KINDS.get(types[-1], "text")) if types else None
+    declared, question, form = asked.get(name, (once, None, None))
     kept = profile.case_types[case_type].properties.get(name) if case_type in profile.case_types else None
     seen = kept or SeenValues()
     kind = profile.settle(table, memory, key, declared, seen)
@@ -539,8 +545,8 @@ def _answer_fields(
 
 def _declared(question: Question, known: ColumnMemory | None = None) -> Kind | None:
     kind = KINDS.get(question.type, "text")
-    # A hidden value in the place of choices may be any text.
-    return "text" if kind is None and known and "MSelect" in known.types else kind
+    # A hidden value in the place of choices, or of a place, may be any text.
+    return "text" if kind is None and known and {"MSelect", "Geopoint"} & set(known.types) else kind
 
 
 def _answer_field(
@@ -557,6 +563,7 @@ def _answer_field(
     """`question`: with all that it ever was, as are its types in `known`; `values`: those seen; `may_be_list`: a list may be in
     the answer's place."""
     path, document = question.path[len(repeat or ()) :], "repetition" if repeat else "form"
+    is_multiple = kind == "choices" or "MSelect" in known.types
     column = GeneratedColumn(
         name="",
         type="text",
@@ -566,7 +573,7 @@ def _answer_field(
         translations=dict(question.translations),
         options=question.options,
         question_type=question.type,
-        text=answer_text(document, path, may_be_list=may_be_list, joined=kind == "choices"),
+        text=answer_text(document, path, may_be_list=may_be_list, joined=is_multiple),
     )
     misfits = _options_unfit(question, values)
     columns: list[tuple[str, str, GeneratedColumn]] = []

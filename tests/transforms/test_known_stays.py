@@ -18,8 +18,8 @@ def options(*values: str) -> tuple[Option, ...]:
     return tuple(Option(value, value.capitalize()) for value in values)
 
 
-def coffee(title: str, *questions: Question, app: str = "Cafe") -> Form:
-    return Form(COFFEE, {"en": title}, title, f"id of {app}", app, "M", "guest", questions, app_ids=(f"id of {app}",))
+def coffee(title: str, *questions: Question, app: str = "Cafe", case_type: str = "guest") -> Form:
+    return Form(COFFEE, {"en": title}, title, f"id of {app}", app, "M", case_type, questions, app_ids=(f"id of {app}",))
 
 
 def structure(form: Form, version: int, *properties: str) -> Structure:
@@ -37,11 +37,15 @@ FIRST = structure(
         Question(("milk",), "Milk?", "MSelect", options=options(*(f"m{n}" for n in range(12)))),
         Question(("odd",), "Odd", "Group", is_group=True),
         Question(("moved",), "Moved", "Text"),
+        Question(("langs",), "Languages?", "MSelect", options=options("en", "fr")),
+        Question(("spot",), "Spot", "Geopoint"),
+        Question(("age",), "Age", "Int"),
     ),
     1,
     "name",
     "owner_id",
     "level",
+    "age",
 )
 SECOND = structure(
     coffee(
@@ -53,7 +57,10 @@ SECOND = structure(
         Question(("milk",), "Milk?", "MSelect", options=options(*(f"m{n}" for n in range(1, 20)))),
         Question(("moved",), "Moved", "Repeat", is_group=True),
         Question(("moved", "moved"), "Moved", "Text", repeat=("moved",)),
+        Question(("langs",), "Languages?", "Select", options=options("en", "de")),
+        Question(("spot",), "Spot", "DataBindOnly"),
         app="Cafe 2",
+        case_type="visit",
     ),
     7,
 )
@@ -73,9 +80,13 @@ def workshop(make_workshop: Callable[[], Workshop]) -> Workshop:
             "milk": "m0 m3",
             "odd": {"x": "1"} if number else ["1", "2"],
             "moved": f"word {number}",
+            "langs": ["en", "fr"],
+            "spot": "12.5 -3.25 341.2 8.0",
         }
         add(made, f"a{number}", COFFEE, answers, files)
-    made.add_case("g1", "guest", name="name of g1", owner_id="u1", closed="False", level="1", **{ODD: "odd"})
+    made.add_case(
+        "g1", "guest", name="name of g1", owner_id="u1", closed="False", level="1", age="12.0", **{ODD: "odd"}
+    )
     made.add_case("g2", "guest", name="name of g2", owner_id="u1", date_opened="2024-02-29T11:00:00.123456+01:00")
     child = {
         "weight": "3.1",
@@ -124,8 +135,9 @@ def first(workshop: Workshop) -> TenantProject:
 def second(workshop: Workshop, first: TenantProject) -> TenantProject:
     """The application was deleted, another one has the form under another title; then came a submission and a case."""
     answers = {"drinks": "turkish", "cup": "huge small", "photo": "by the window", "place": "at home", "milk": "m19"}
+    answers |= {"langs": "de", "spot": "at the bar"}
     add(workshop, "c1", COFFEE, {**answers, "moved": [{"moved": "in a repeat"}, {"moved": "twice"}]})
-    workshop.add_case("g3", "guest", name="another name", owner_id="somebody else", level="2")
+    workshop.add_case("g3", "guest", name="another name", owner_id="somebody else", level="2", age="old")
     return build(workshop, SECOND)
 
 
@@ -153,6 +165,23 @@ def test_choices_once_given_keep_their_columns_and_fit(workshop: Workshop, secon
     assert "(seen on" not in comment(workshop, "form_coffee", "drinks__turkish")
     assert "): espresso." in comment(workshop, "form_coffee", "drinks")
     assert workshop.read("select cup__huge, cup__small from form_coffee where form_id = 'c1'") == [(True, True)]
+
+
+def test_choices_that_came_as_a_list_stay_choices(workshop: Workshop, second: TenantProject) -> None:
+    query = "select langs, langs__en, langs__fr, unfit_columns from form_coffee where form_id in ('a0', 'c1') order by form_id"
+    assert workshop.read(query) == [("en fr", True, True, None), ("de", False, False, None)]
+
+
+def test_a_hidden_value_in_the_place_of_a_place_is_kept(workshop: Workshop, second: TenantProject) -> None:
+    query = "select spot, spot_latitude from form_coffee where form_id in ('a0', 'c1') order by form_id"
+    assert workshop.read(query) == [("12.5 -3.25 341.2 8.0", 12.5), ("at the bar", None)]
+
+
+def test_a_property_stays_declared_when_its_form_is_one_of_another_case_type(
+    workshop: Workshop, second: TenantProject
+) -> None:
+    query = "select case_id, age, unfit_columns from case_guest order by 1"
+    assert workshop.read(query) == [("g1", 12, None), ("g2", None, None), ("g3", None, ["age"])]
 
 
 def test_a_maximum_is_one_for_new_columns(workshop: Workshop, second: TenantProject) -> None:

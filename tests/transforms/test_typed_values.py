@@ -5,11 +5,12 @@ mathematical value of the text, or NULL and named. What fits is told here by Pyt
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import repeat
 from typing import Any
 
 import psycopg
@@ -169,12 +170,12 @@ def structure_of(kind: str | None) -> Structure:
 
 
 def after_each_load(
-    place: Place, structure: Structure, loads: list[list[tuple[Any, int]]], changed: bool
+    place: Place, structures: Iterable[Structure], loads: list[list[tuple[Any, int]]], changed: bool
 ) -> Iterator[tuple[str, dict[str, str], dict[str, dict[str, Any]], list[Migration]]]:
-    """After each load: the column's type, the texts as `->>` gives them, the rows, and the migrations so far."""
+    """After each load, with the structure of that time: the column's type, the texts as `->>` gives them, the rows, and the migrations so far."""
     place.clear()
     profile, cases, number = RawProfile(), dict[str, Values](), 0
-    for moment, load in enumerate(loads, start=1):
+    for moment, (load, structure) in enumerate(zip(loads, structures, strict=False), start=1):
         fresh: dict[str, Values] = {}
         for value, times in load:
             for _ in range(times):
@@ -216,7 +217,7 @@ def gives_back(sql_type: str, typed: Any, text: str) -> bool:
 @example([[(10**20, 30)], [(12.5, 1)]], False)
 def test_inferred_types_give_back_what_came(place: Place, loads: list[list[tuple[Any, int]]], changed: bool) -> None:
     before, told = "none yet", 0
-    for sql_type, texts, rows, migrations in after_each_load(place, structure_of(None), loads, changed):
+    for sql_type, texts, rows, migrations in after_each_load(place, repeat(structure_of(None)), loads, changed):
         typed = {key: row["v"] for key, row in rows.items() if row["v"] is not None}
         assert typed.keys() == texts.keys()
         assert all(gives_back(sql_type, typed[key], text) for key, text in texts.items()), (sql_type, texts)
@@ -240,7 +241,7 @@ def test_inferred_types_give_back_what_came(place: Place, loads: list[list[tuple
 def test_declared_types_hold_the_value_of_the_text_or_name_it(
     place: Place, kind: str, loads: list[list[tuple[Any, int]]], changed: bool
 ) -> None:
-    for sql_type, texts, rows, _ in after_each_load(place, structure_of(kind), loads, changed):
+    for sql_type, texts, rows, _ in after_each_load(place, repeat(structure_of(kind)), loads, changed):
         assert sql_type == "text" or sql_type in (WIDENED[kind])
         for key, row in rows.items():
             text, typed, is_named = texts.get(key, ""), row["v"], "v" in (row.get("unfit_columns") or ())
@@ -252,6 +253,39 @@ def test_declared_types_hold_the_value_of_the_text_or_name_it(
             else:
                 assert not is_named
                 assert value_of(sql_type, text.strip(BLANKS), typed), (sql_type, text, typed)
+
+
+@settings(suppress_health_check=list(HealthCheck), deadline=None, max_examples=80)
+@given(
+    st.lists(
+        st.sampled_from([None, "DataBindOnly", "Int", "Double", "Date", "DateTime", "Time"]), min_size=3, max_size=3
+    ),
+    drifting(),
+    st.booleans(),
+)
+@example([None, "Int", None], [[("7", 30)], [("12.0", 1)], [("13.0", 1), ("x", 1)]], False)
+@example(["Int", "DataBindOnly", "Int"], [[("7", 30), ("12.0", 1)], [("8", 1)], [("13.0", 1)]], False)
+@example(["DateTime", "DataBindOnly", None], [[("2026-01-01", 30)], [("2026-01-02", 1)], [("soon", 1)]], False)
+def test_what_declares_a_type_may_come_and_go(
+    place: Place, kinds: list[str | None], loads: list[list[tuple[Any, int]]], changed: bool
+) -> None:
+    """Declared is what a question last said of it, also when it is gone; hidden values and what nobody asked are not."""
+    said, before = None, "none yet"
+    for kind, (sql_type, texts, rows, _) in zip(
+        kinds, after_each_load(place, map(structure_of, kinds), loads, changed), strict=False
+    ):
+        said = kind or said
+        assert before != "text" or sql_type == "text"
+        before = sql_type if said is not None or texts else "none yet"
+        for key, text in texts.items():
+            typed, is_named = rows[key]["v"], "v" in (rows[key].get("unfit_columns") or ())
+            if said in (None, "DataBindOnly"):
+                assert gives_back(sql_type, typed, text), (sql_type, text, typed)
+            elif sql_type == "text":
+                assert (typed, is_named) == (text, False)
+            else:
+                assert is_named == (typed is None and bool(text.strip(BLANKS)))
+                assert typed is None or value_of(sql_type, text.strip(BLANKS), typed), (sql_type, text, typed)
 
 
 WIDENED = {
