@@ -10,6 +10,8 @@ Names only: how they are found in a statement is the validator's business, and w
 database's.
 """
 
+import re
+
 AGGREGATES = frozenset(
     """
     count sum avg min max array_agg string_agg bool_and bool_or every bit_and bit_or bit_xor any_value range_agg
@@ -140,6 +142,12 @@ TYPES = frozenset(
 # Its result prints a type's name, and it lends its type (regtype) to literals beside it: in `coalesce(pg_typeof(x),
 # '16400')` the literal becomes the name of object 16400. So it may stand only where nothing takes over its type.
 TYPE_NAME_FUNCTION = "pg_typeof"
+
+# PostgreSQL's own words for the numbers, names and settings of objects.
+KEPT_NAMES = re.compile(
+    r"pg_.*|binary_upgrade_.*|lo_.*|(to_)?reg(class|collation|config|dictionary|namespace|oper|operator|proc|procedure|role|type)"
+    r"(in|out|send|recv|mod|modin|modout)?"
+)
 
 SYSTEM_COLUMNS = frozenset({"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
 

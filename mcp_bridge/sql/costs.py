@@ -9,6 +9,8 @@ unit per pair of characters, `strpos` an eighth, array and JSON containment a si
 
 from collections.abc import Callable, Sequence
 
+from mcp_bridge.sql.allowlist import SAFE_CASTS
+
 CELL = 8 * 1024
 SCALAR = 64
 GATHERED = 250_000_000  # the server's memory limit for one process leaves no room for more
@@ -23,18 +25,20 @@ GATHERING = frozenset(
     """.split()  # noqa: SIM905
 )
 # The result does not grow with the arguments.
-_SMALL_RESULT = frozenset(
-    """
+_SMALL_RESULT = (
+    frozenset(
+        """
     count avg bool_and bool_or every length char_length character_length octet_length bit_length bit_count strpos position
     starts_with ascii array_length array_lower array_upper array_ndims array_position cardinality json_array_length
     jsonb_array_length json_typeof jsonb_typeof jsonb_path_exists jsonb_path_match pg_column_size pg_size_pretty pg_typeof
     md5 sha224 sha256 sha384 sha512 crc32 crc32c hashtext hashtextextended regexp_count regexp_instr regexp_like get_bit
     get_byte extract date_part date_trunc date_bin now age make_date make_time make_timestamp make_timestamptz
     make_interval to_timestamp to_date isfinite rank dense_rank percent_rank cume_dist row_number ntile num_nulls
-    num_nonnulls grouping width_bucket sign random random_normal isempty starts_with is_normalized unicode_assigned like ilike
+    num_nonnulls grouping width_bucket sign random random_normal isempty is_normalized unicode_assigned like ilike
     notlike jsonb_path_exists_tz jsonb_path_match_tz ts_rank ts_rank_cd numnode generate_series chr to_hex to_bin to_oct
-    safe_bigint safe_integer safe_double safe_date safe_time safe_timestamp safe_timestamptz safe_boolean
     """.split()  # noqa: SIM905
+    )
+    | SAFE_CASTS
 )
 # Result in bytes per byte of the arguments, where it is more than one.
 _EXPANDING = dict.fromkeys(

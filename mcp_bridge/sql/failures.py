@@ -25,7 +25,7 @@ _BUSY = frozenset({"53300", "57P03", "55P03", "40001", "40P01"})
 _LIKELY_COLUMNS = re.compile(r'the column "((?:[^"]|"")+)"(?: or the column "((?:[^"]|"")+)")?')
 _MISSING_COLUMN = re.compile(r"column \"?([^\"]+?)\"? does not exist")
 # A function or operator of a schema that the caller wrote before it.
-_OF_A_SCHEMA = re.compile(r'(?:function|operator does not exist:) "?(?!pg_catalog\.)\w+"?\.')
+_OF_A_SCHEMA = re.compile(r'(?:function|operator does not exist:) "?(?!(?:pg_catalog|casts)\.)\w+"?\.')
 # libpq gives no SQLSTATE for what the server says while a session begins.
 _FULL = ("too many connections for role", "too many clients already", "remaining connection slots are reserved")
 

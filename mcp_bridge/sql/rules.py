@@ -10,8 +10,17 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, NoReturn
 
+from explorer_dagster.postgres.connections import CASTS_SCHEMA
 from mcp_bridge.sql import hints
-from mcp_bridge.sql.allowlist import FUNCTIONS, OPERATORS, SYSTEM_COLUMNS, TEXT_SEARCH_CONFIGURATIONS, TYPES
+from mcp_bridge.sql.allowlist import (
+    FUNCTIONS,
+    KEPT_NAMES,
+    OPERATORS,
+    SAFE_CASTS,
+    SYSTEM_COLUMNS,
+    TEXT_SEARCH_CONFIGURATIONS,
+    TYPES,
+)
 from mcp_bridge.sql.errors import QueryRejected, place
 from mcp_bridge.sql.hints import closest
 
@@ -151,7 +160,9 @@ class Rules:
 
     def function(self, parts: list[str], at: int | None = None) -> None:
         names = _without_catalog(parts)
-        if len(names) == 1 and names[0] in FUNCTIONS:
+        if len(names) == 1 and names[0] in FUNCTIONS and (names == parts or names[0] not in SAFE_CASTS):
+            return
+        if len(parts) == 2 and parts[0] == CASTS_SCHEMA and parts[1] in SAFE_CASTS:
             return
         shown = ".".join(parts)
         # A name behind a schema is no misspelling of one of PostgreSQL's own.
@@ -227,6 +238,12 @@ class Rules:
                     next_step="Use the table's own key columns.",
                     at=at,
                 )
+
+    def behind_a_dot(self, name: str, at: int | None = None) -> None:
+        """A name that was found to be a column there: the statement itself may give no column a name that would be a call for
+        objects' names if it were found wrongly."""
+        if KEPT_NAMES.fullmatch(name) and name not in self.column_names():
+            self.unknown_attribute(name, (), at)
 
     def table_reference(self, schema: str, shown: str, at: int | None = None) -> None:
         """The schema of a three-part column reference."""

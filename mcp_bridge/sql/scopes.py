@@ -8,8 +8,8 @@ of rows). What is none of these is refused. On the same way through the tree eac
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from mcp_bridge.sql import costs
 from mcp_bridge.sql.costs import CELL, GATHERED, SCALAR
@@ -21,11 +21,27 @@ _Json = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Value:
     """An expression's result: bytes it may have, the fields behind its dot where it is a row, those of its elements where it is
-    an array of rows."""
+    an array of rows.
+
+    `own`: the fields that its type has, which is so for rows of relations only. A row of anything else is known by where it comes
+    from, and a row of a relation by the names that FROM gives its columns: both are forgotten as soon as an expression hands the
+    row on (source: ParseComplexProjection in PostgreSQL's parse_func.c, expandRecordVariable in parse_target.c).
+    `is_list`: surely an array, of which `unnest` gives values; of a tsvector it gives rows.
+    """
 
     size: int = CELL
     fields: "Columns | None" = None
     elements: "Columns | None" = None
+    own: "Columns | None" = None
+    is_list: bool = False
+
+    def handed_on(self) -> "Value":
+        """By CASE, coalesce, a function, a scalar subquery, or as a field of another row."""
+        return replace(self, fields=self.own)
+
+    def as_column(self) -> "Value":
+        """As a column of a query, through which PostgreSQL looks for the names of rows whose type has none."""
+        return self if self.own is None else self.handed_on()
 
 
 Columns = tuple[tuple[str, Value], ...]
@@ -36,27 +52,38 @@ _MAX_IN_FROM = 10_000
 
 
 class _Item:
-    """One name in FROM. `schema`: of a relation that is known by its own name."""
+    """One name in FROM. `schema`: of a relation that is known by its own name; `own`: the columns that its rows' type has;
+    `is_scalar`: a function that gives plain values, so that its name stands for a value and not for a row."""
 
-    def __init__(self, name: str, columns: Columns, schema: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        columns: Columns,
+        schema: str | None = None,
+        *,
+        own: Columns | None = None,
+        is_scalar: bool = False,
+    ) -> None:
         self.name = name
         self.columns = columns
         self.schema = schema
-        self._by_name = _largest(columns)
+        self._own = own
+        self._is_scalar = is_scalar
+        self._by_name = _by_name(columns)
 
     def column(self, name: str) -> Value | None:
         return self._by_name.get(name)
 
     def row(self) -> Value:
-        return Value(costs.cap(sum(value.size for _, value in self.columns)), self.columns)
+        size = costs.cap(sum(value.size for _, value in self.columns))
+        return Value(size) if self._is_scalar else Value(size, self.columns, own=self._own)
 
 
-def _largest(columns: Iterable[tuple[str, Value]]) -> dict[str, Value]:
-    """By name; of several columns of one name the largest."""
+def _by_name(columns: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    """By name; several columns of one name are taken together."""
     found: dict[str, Value] = {}
     for name, value in columns:
-        if name not in found or value.size > found[name].size:
-            found[name] = value
+        found[name] = _larger(found[name], value) if name in found else value
     return found
 
 
@@ -76,6 +103,17 @@ class _Sight:
     ctes: Mapping[str, Columns] = field(default_factory=dict)
 
 
+class _Given(NamedTuple):
+    """What a function in FROM gives. `rows`: the columns, None where it gives plain values; `is_typed`: of a relation's rows;
+    `out_name`: what the function itself calls its values, empty where that is not known."""
+
+    function: str
+    value: Value
+    rows: Columns | None
+    is_typed: bool = False
+    out_name: str | None = None
+
+
 # Functions that name the columns they give in FROM; others' column is called as their alias or as they are.
 _OUT_COLUMNS = {
     **dict.fromkeys(("json_each", "jsonb_each", "json_each_text", "jsonb_each_text"), ("key", "value")),
@@ -85,6 +123,12 @@ _OUT_COLUMNS = {
     ),
 }
 _ROW_FUNCTIONS = frozenset({"lag", "lead", "first_value", "last_value", "nth_value", "any_value"})
+_LIST_FUNCTIONS = frozenset(
+    """
+    array_append array_prepend array_cat array_remove array_replace array_fill array_positions trim_array array_sort array_reverse
+    array_sample array_shuffle string_to_array regexp_split_to_array regexp_match regexp_matches tsvector_to_array
+    """.split()  # noqa: SIM905
+)
 _IMPLIED = {
     "A_ArrayExpr": "array", "RowExpr": "row", "CoalesceExpr": "coalesce", "GroupingFunc": "grouping",
     "JsonObjectConstructor": "json_object", "JsonArrayConstructor": "json_array", "JsonArrayQueryConstructor": "json_array",
@@ -119,14 +163,16 @@ class Scopes:
                 (name, value if index >= len(right) else _larger(value, right[index][1]))
                 for index, (name, value) in enumerate(left)
             )
-            inner = _Sight((_Level([_Item("", columns)]), *sight.levels), sight.ctes)
+            self._all(node.get("sortClause"), _Sight((_Level([_Item("", columns)]), *sight.levels), sight.ctes))
+            inner = sight
         elif "valuesLists" in node:
-            rows = [[self._value(cell, sight) for cell in row["List"].get("items", ())] for row in node["valuesLists"]]
+            rows = [self._row(row["List"].get("items", ()), sight) for row in node["valuesLists"]]
             columns = tuple(
-                (f"column{index + 1}", max((row[index] for row in rows if index < len(row)), key=lambda v: v.size))
+                (f"column{index + 1}", _same_row([row[index] for row in rows if index < len(row)]))
                 for index in range(len(rows[0]))
             )
-            inner = sight
+            inner = _Sight((_Level([_Item("*VALUES*", columns)]), *sight.levels), sight.ctes)
+            self._all(node.get("sortClause"), inner)
         else:
             level = _Level()
             inner = _Sight((level, *sight.levels), sight.ctes)
@@ -138,8 +184,6 @@ class Scopes:
             # Output names can stand here too, but only alone, and what stands alone is no call.
             for clause in ("groupClause", "distinctClause", "windowClause", "sortClause"):
                 self._all(node.get(clause), inner)
-        if "larg" in node or "valuesLists" in node:
-            self._all(node.get("sortClause"), inner)
         self._value(node.get("limitCount"), inner)
         self._value(node.get("limitOffset"), inner)
         return columns
@@ -155,8 +199,10 @@ class Scopes:
         ctes = dict(sight.ctes)
         queries = [item["CommonTableExpr"] for item in clause.get("ctes", ())]
         if clause.get("recursive"):
-            # WITH RECURSIVE may name later queries: twice round, so that each has been seen before it is read.
-            for query in _by_need(queries):
+            ordered = _by_need(queries)
+            if ordered is None:
+                self._rules.unsupported("WITH queries that read each other", self._at(queries[0]))
+            for query in ordered:
                 ctes[query["ctename"]] = self._recursive(query, _Sight(sight.levels, ctes))
         else:
             for query in queries:
@@ -178,14 +224,14 @@ class Scopes:
         if "larg" not in select or name not in _relations_read(select["rarg"]):
             return _renamed(self._select(select, sight), names) + extra
         first = tuple(
-            (column, Value(max(value.size, 4 * SCALAR), value.fields))
+            (column, replace(value, size=max(value.size, 4 * SCALAR)))
             for column, value in _renamed(self._select(select["larg"], sight), names)
         )
         again = self._select(select["rarg"], _Sight(sight.levels, {**sight.ctes, name: first + extra}))
         grown = tuple(
             (
                 column,
-                value if index < len(again) and again[index][1].size <= value.size else Value(GATHERED, value.fields),
+                value if index < len(again) and again[index][1].size <= value.size else replace(value, size=GATHERED),
             )
             for index, (column, value) in enumerate(first)
         )
@@ -199,18 +245,26 @@ class Scopes:
             if star is not None:
                 yield from star
             else:
-                yield target.get("name") or _implied_name(target["val"]), self._value(target["val"], sight)
+                yield target.get("name") or _implied_name(target["val"]), self._value(target["val"], sight).as_column()
+
+    def _row(self, parts: Sequence[_Json], sight: _Sight) -> list[Value]:
+        """The parts of ROW(...) or of a line of VALUES, where PostgreSQL puts a star's columns in its place."""
+        values: list[Value] = []
+        for part in parts:
+            star = self._star(part, sight)
+            values += [self._value(part, sight).as_column()] if star is None else [value for _, value in star]
+        return values
 
     def _star(self, node: _Json, sight: _Sight) -> Columns | None:
         """The columns of `*`, `x.*` and `(row).*`; None for other expressions."""
-        if "ColumnRef" in node and "A_Star" in node["ColumnRef"]["fields"][-1]:
+        if not _ends_with_star(node):
+            return None
+        if "ColumnRef" in node:
             names = _strings(node["ColumnRef"]["fields"])
             if not names:
                 return tuple(sight.levels[0].star)
             return self._item(names, sight, self._at(node["ColumnRef"])).columns
-        if "A_Indirection" in node and "A_Star" in node["A_Indirection"]["indirection"][-1]:
-            return self._value(node, sight).fields or ()
-        return None
+        return self._value(node, sight).fields or ()
 
     # FROM
 
@@ -227,10 +281,11 @@ class Scopes:
             return columns
         if kind == "RangeVar":
             schema, name = item.get("schemaname"), item["relname"]
-            known = sight.ctes.get(name) if schema is None else None
+            known, own = sight.ctes.get(name) if schema is None else None, None
             if known is None:
-                known = tuple((column, Value()) for column in self._rules.columns_of(schema, name))
-            made = _Item(alias.get("aliasname", name), _renamed(known, names), None if alias else schema or "")
+                # Tables have no columns for text search.
+                known = own = tuple((column, Value(is_list=True)) for column in self._rules.columns_of(schema, name))
+            made = _Item(alias.get("aliasname", name), _renamed(known, names), None if alias else schema or "", own=own)
         elif kind == "RangeSubselect":
             # Without LATERAL a query in FROM does not see its neighbours, and the same name may stand for something further out.
             seen = sight if item.get("lateral") else _Sight(sight.levels[1:], sight.ctes)
@@ -248,28 +303,41 @@ class Scopes:
         return list(made.columns)
 
     def _function_item(self, item: _Json, alias: _Json, names: list[str], sight: _Sight) -> _Item:
-        columns: list[tuple[str, Value]] = []
         calls = [entry["List"]["items"] for entry in item["functions"]]
-        for call in calls:
-            value = self._value(call[0], sight)
-            function = _implied_name(call[0])
-            definitions = _definitions(call[1:]) or _definitions([{"List": {"items": item.get("coldeflist", [])}}])
-            element = _SMALL if function in ("generate_series", "generate_subscripts") else Value(value.size)
-            if definitions:
-                columns += [(name, element) for name in definitions]
-            elif function in _OUT_COLUMNS:
-                columns += [(name, element) for name in _OUT_COLUMNS[function]]
-            elif function == "unnest":
-                arguments = [self._value(arg, sight) for arg in call[0]["FuncCall"].get("args", ())]
-                for argument in arguments:
-                    own = alias.get("aliasname", function) if len(calls) * len(arguments) == 1 else function
-                    columns += argument.elements or ((own, Value(argument.size)),)
-            else:
-                own = alias.get("aliasname", function) if len(calls) == 1 else function
-                columns += value.fields or ((own, element),)
+        given = [made for call in calls for made in self._given(call, item.get("coldeflist", ()), sight)]
+        alone, columns = len(given) == 1, list[tuple[str, Value]]()
+        for made in given:
+            name = made.out_name
+            if name is None:
+                name = alias.get("aliasname", made.function) if alone else made.function
+            columns += ((name, made.value),) if made.rows is None else made.rows
         if item.get("ordinality"):
             columns.append(("ordinality", _SMALL))
-        return _Item(alias.get("aliasname", _implied_name(calls[0][0])), _renamed(tuple(columns), names))
+        plain = alone and not item.get("ordinality")
+        return _Item(
+            alias.get("aliasname", _implied_name(calls[0][0])),
+            _renamed(tuple(columns), names),
+            own=given[0].rows if plain and given[0].is_typed else None,
+            is_scalar=plain and given[0].rows is None,
+        )
+
+    def _given(self, call: Sequence[_Json], coldeflist: Sequence[_Json], sight: _Sight) -> "list[_Given]":
+        """What one function in FROM gives; `unnest` of several arrays is as many functions."""
+        value, function = self._value(call[0], sight), _implied_name(call[0])
+        definitions = _definitions(call[1:]) or _definitions([{"List": {"items": coldeflist}}])
+        element = _SMALL if function in ("generate_series", "generate_subscripts") else Value(value.size)
+        out = _OUT_COLUMNS.get(function, ())
+        if definitions or len(out) > 1:
+            return [_Given(function, element, tuple((name, element) for name in definitions or out))]
+        if function == "unnest":
+            arrays = [self._value(argument, sight) for argument in call[0]["FuncCall"].get("args", ())]
+            return [
+                _Given(
+                    function, Value(array.size), array.elements, is_typed=True, out_name=None if array.is_list else ""
+                )
+                for array in arrays
+            ]
+        return [_Given(function, element, value.own, is_typed=True, out_name=next(iter(out), None))]
 
     def _join(self, node: _Json, level: _Level, sight: _Sight) -> list[tuple[str, Value]]:
         before = len(level.items)
@@ -283,7 +351,7 @@ class Scopes:
         sides = _Level(level.items[before:])
         self._value(node.get("quals"), _Sight((sides, *sight.levels[1:]), sight.ctes))
         both = self._bounded(left + right, _MAX_IN_FROM)
-        by_name, once = _largest(both), set(merged)
+        by_name, once = _by_name(both), set(merged)
         shared = [(name, by_name.get(name, Value())) for name in merged]
         columns = shared + [(name, value) for name, value in both if name not in once]
         alias = node.get("alias")
@@ -320,13 +388,14 @@ class Scopes:
         found = item.column(names[-1])
         if found is None:
             self._rules.unknown_attribute(names[-1], [name for name, _ in item.columns], at)
+        self._rules.behind_a_dot(names[-1], at)
         return found
 
     def _bare(self, name: str, sight: _Sight) -> Value:
         for level in sight.levels:
             found = [value for item in level.items if (value := item.column(name)) is not None]
             if found:
-                return max(found, key=lambda value: value.size)
+                return _same_row(found)
         for level in sight.levels:
             rows = [item.row() for item in level.items if item.name == name]
             if rows:
@@ -385,7 +454,8 @@ class Scopes:
                     self._rules.unknown_attribute(
                         name, [field_name for field_name, _ in fields], self._at_nearest(node)
                     )
-                value = max(found, key=lambda part: part.size)
+                self._rules.behind_a_dot(name, self._at_nearest(node))
+                value = _same_row(found).handed_on()
             elif "A_Star" in step:
                 if value.fields is None:
                     self._rules.unsupported("A star behind what is no row", self._at_nearest(node))
@@ -393,7 +463,7 @@ class Scopes:
                 self._parts(step["A_Indices"], sight)
                 self._add(value.size / 16)
                 if not step["A_Indices"].get("is_slice"):
-                    value = Value(value.size, value.elements)
+                    value = Value(value.size, value.elements, own=value.elements)
         return value
 
     def _value_SubLink(self, node: _Json, sight: _Sight) -> Value:
@@ -401,9 +471,9 @@ class Scopes:
         columns = self._select(node["subselect"]["SelectStmt"], sight)
         kind = node["subLinkType"]
         if kind == "ARRAY_SUBLINK":
-            return Value(GATHERED, None, columns[0][1].fields if columns else None)
+            return Value(GATHERED, None, columns[0][1].own if columns else None, is_list=True)
         if kind == "EXPR_SUBLINK" and columns:
-            return columns[0][1]
+            return columns[0][1].handed_on()
         self._add((test.size + sum(value.size for _, value in columns)) / 16)
         return _SMALL
 
@@ -415,10 +485,11 @@ class Scopes:
         type_ = node["typeName"]
         name = (_strings(type_.get("names")) or [""])[-1]
         self._add(costs.work_of_cast(name, value.size))
-        return Value(costs.of_type(name, "arrayBounds" in type_, value.size))
+        is_array = "arrayBounds" in type_
+        return Value(costs.of_type(name, is_array, value.size), is_list=is_array)
 
     def _value_RowExpr(self, node: _Json, sight: _Sight) -> Value:
-        values = [self._value(part, sight) for part in node.get("args", ())]
+        values = self._row(node.get("args", ()), sight)
         fields = tuple((f"f{number}", value) for number, value in enumerate(values, start=1))
         return Value(costs.cap(sum(value.size for value in values) + SCALAR), fields)
 
@@ -428,9 +499,11 @@ class Scopes:
         kind = node.get("kind", "AEXPR_OP")
         if kind == "AEXPR_NULLIF":
             self._add((left.size + right.size) / 16)
-            return left
+            return left.handed_on()
         self._add(costs.work_of_operator(name, left.size, right.size))
-        return Value(costs.of_operator(name, left.size, right.size) if kind == "AEXPR_OP" else SCALAR)
+        if kind != "AEXPR_OP":
+            return _SMALL
+        return Value(costs.of_operator(name, left.size, right.size), is_list=left.is_list and right.is_list)
 
     def _operand(self, node: Any, sight: _Sight) -> Value:
         if isinstance(node, list):
@@ -455,16 +528,19 @@ class Scopes:
         for branch in node.get("args", ()):
             self._value(branch["CaseWhen"]["expr"], sight)
             branches.append(self._value(branch["CaseWhen"]["result"], sight))
-        return _same_row([*branches, *([self._value(node["defresult"], sight)] if "defresult" in node else [])])
+        default = [self._value(node["defresult"], sight)] if "defresult" in node else []
+        return _same_row([*branches, *default]).handed_on()
 
     def _value_CoalesceExpr(self, node: _Json, sight: _Sight) -> Value:
-        return _same_row([self._value(part, sight) for part in node.get("args", ())])
+        return _same_row([self._value(part, sight) for part in node.get("args", ())]).handed_on()
 
-    def _value_MinMaxExpr(self, node: _Json, sight: _Sight) -> Value:
-        return _same_row([self._value(part, sight) for part in node.get("args", ())])
+    _value_MinMaxExpr = _value_CoalesceExpr
 
     def _value_NamedArgExpr(self, node: _Json, sight: _Sight) -> Value:
         return self._value(node["arg"], sight)
+
+    def _value_A_ArrayExpr(self, node: _Json, sight: _Sight) -> Value:
+        return replace(self._parts(node, sight), is_list=True)
 
     def _value_JsonArrayAgg(self, node: _Json, sight: _Sight) -> Value:
         self._parts(node, sight)
@@ -495,10 +571,10 @@ class Scopes:
         if len(out := _OUT_COLUMNS.get(name, ())) > 1:
             return Value(size, tuple((column, Value(size)) for column in out))
         if name == "array_agg" and values:
-            return Value(size, None, values[0].fields)
+            return Value(size, None, values[0].own, is_list=True)
         if name in _ROW_FUNCTIONS and values:
-            return Value(size, values[0].fields, values[0].elements)
-        return Value(size)
+            return replace(values[0].handed_on(), size=size)
+        return Value(size, is_list=name in _LIST_FUNCTIONS)
 
     def _add(self, work: float) -> None:
         self._work += work
@@ -541,6 +617,8 @@ def _larger(one: Value, other: Value) -> Value:
         max(one.size, other.size),
         one.fields if _same(one.fields, other.fields) else None,
         one.elements if _same(one.elements, other.elements) else None,
+        one.own if _same(one.own, other.own) else None,
+        one.is_list and other.is_list,
     )
 
 
@@ -561,15 +639,17 @@ def _renamed(columns: Columns, names: list[str]) -> Columns:
     ) + tuple((name, Value()) for name in names[len(columns) :])
 
 
-def _by_need(queries: list[_Json]) -> list[_Json]:
-    """Queries of one WITH RECURSIVE, those that others read first."""
+def _by_need(queries: list[_Json]) -> list[_Json] | None:
+    """Queries of one WITH RECURSIVE, those that others read first; None where some read each other."""
     read = [_relations_read(query) for query in queries]
     done: list[int] = []
     left = dict.fromkeys(range(len(queries)))
     while left:
         open_names = {queries[index]["ctename"] for index in left}
         ready = [index for index in left if not (read[index] & open_names) - {queries[index]["ctename"]}]
-        for index in ready or list(left):  # in a circle, which PostgreSQL refuses: any order
+        if not ready:
+            return None
+        for index in ready:
             del left[index]
             done.append(index)
     return [queries[index] for index in done]
@@ -600,12 +680,12 @@ def _definitions(entries: Sequence[_Json]) -> list[str]:
 
 
 def _json_columns(table: _Json) -> Iterable[str]:
-    for column in table.get("columns", ()):
-        inner = column["JsonTableColumn"]
-        if "columns" in inner:
-            yield from _json_columns(inner)
-        elif "name" in inner:
-            yield inner["name"]
+    """In the order that PostgreSQL gives them: those of nested paths behind the others."""
+    columns = [column["JsonTableColumn"] for column in table.get("columns", ())]
+    yield from (column["name"] for column in columns if "columns" not in column and "name" in column)
+    for column in columns:
+        if "columns" in column:
+            yield from _json_columns(column)
 
 
 def _implied_name(node: _Json) -> str:
@@ -650,9 +730,19 @@ def _sublink_name(node: _Json) -> str:
         select = node["subselect"]["SelectStmt"]
         while "larg" in select:
             select = select["larg"]
+        if "valuesLists" in select:
+            return "column1"
         target = select.get("targetList", [{}])[0].get("ResTarget")
-        return (target.get("name") or _implied_name(target["val"])) if target else "column1"
+        if target is None or _ends_with_star(target["val"]):
+            return "?column?"  # a star's first column has the name; nobody writes it behind a dot
+        return target.get("name") or _implied_name(target["val"])
     return {"EXISTS_SUBLINK": "exists", "ARRAY_SUBLINK": "array"}.get(kind, "?column?")
+
+
+def _ends_with_star(node: _Json) -> bool:
+    ((_kind, inner),) = node.items()
+    steps = inner.get("fields") or inner.get("indirection") or [{}]
+    return "A_Star" in steps[-1]
 
 
 def _literal(node: _Json) -> str | None:

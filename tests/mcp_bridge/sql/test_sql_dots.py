@@ -1,14 +1,16 @@
 """What PostgreSQL would call when it stands behind a dot is refused: every function and type that it has, in every shape."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
+import psycopg
 import pytest
 
 from mcp_bridge.sql import QueryRejected, fallback
 from mcp_bridge.sql.allowlist import OPERATORS
 from mcp_bridge.sql.rules import Rules, check_text
 from tests.mcp_bridge.sql.clinic import OWN_TYPES, RELATIONS, Clinic
+from tests.mcp_bridge.sql.dotted import Dotted
 
 # `{f}` stands behind a dot where it is no column. Some statements give that very name elsewhere: it must not help.
 SHAPES = (
@@ -178,3 +180,88 @@ def test_every_operator_that_is_not_listed_is_refused(clinic: Clinic) -> None:
     others = [f"select 1 operator(pg_catalog.{name}) 1" for name in sorted(every - OPERATORS)]
     assert len(others) > 10
     assert _accepted(clinic, _libpg, others) == []
+
+
+# What is tried here in one run; the generator has no end.
+DOTTED = 1500
+
+
+@pytest.fixture(scope="module")
+def callable_name(clinic: Clinic) -> Iterator[None]:
+    """A function that takes anything and says that it was called; its name is `marked`."""
+    with clinic.owner.connect(autocommit=True) as conn:
+        conn.execute(f"SET search_path = {clinic.schema}".encode())
+        conn.execute("CREATE FUNCTION marked(anyelement) RETURNS text LANGUAGE sql IMMUTABLE AS $$ SELECT 'CALLED' $$")
+        conn.execute(f"GRANT EXECUTE ON FUNCTION marked(anyelement) TO {clinic.reader.user}".encode())
+        yield
+        conn.execute("DROP FUNCTION marked(anyelement)")
+
+
+@pytest.mark.usefixtures("callable_name")
+def test_a_name_that_the_statement_gives_is_never_called(clinic: Clinic) -> None:
+    """PostgreSQL itself says whether what was accepted is a column: rows of every origin, handed on in every way."""
+    assert clinic.raw("select (g).marked from generate_series(1, 1) as g(marked)") == [("CALLED",)]
+    dotted, ran, called = Dotted(7), 0, []
+    with clinic.reader.connect(autocommit=True) as conn:
+        conn.execute(f"SET search_path = {clinic.schema}, casts".encode())
+        conn.execute("SET statement_timeout = '2s'")
+        for _ in range(DOTTED):
+            statement = clinic.fill(dotted.statement())
+            if not _accepted(clinic, _libpg, [statement]) and not _accepted(clinic, _fallback, [statement]):
+                continue
+            try:
+                answer = str(conn.execute(statement.encode()).fetchall())
+            except psycopg.Error:
+                continue
+            ran += 1
+            called += [statement] if "CALLED" in answer else []
+    assert called == []
+    assert ran > DOTTED // 60, "some of them are honest"
+
+
+def test_what_is_a_column_there_stays_one(clinic: Clinic) -> None:
+    for statement, first in (
+        ("select (g).n from generate_series(7, 8) with ordinality as g(n, o)", 7),
+        ("select (q).total from (select count(*) as total from patients) q", 12),
+        ("select (x.y).total from (select q as y from (select 5 as total) q) x", 5),
+        ("select (coalesce(p, p)).patient_id from patients p order by 1", 1),
+        ("select (array_agg(p order by patient_id))[1].patient_id from patients p", 1),
+        ("select (row(p.*, 4)).f1 from patients p order by 1", 1),
+        ("select v.column2 from patients p, lateral (values (p.*)) v order by p.patient_id", "Ben 1"),
+        ("select (u).patient_id from (select array_agg(p order by patient_id) a from patients p) z, unnest(z.a) u", 1),
+        ("select t.t from patients, unnest(tags) t order by patient_id", "a"),
+        ("select s.s from unnest(string_to_array('x,y', ',')) s", "x"),
+        (
+            "select j.b from json_table('1', '$' columns (nested path '$' columns (b int path '$'), a int path '$')) j",
+            1,
+        ),
+        ("select (e).key from json_each('{\"k\": 1}') e", "k"),
+    ):
+        assert clinic.run(statement).rows[0] == [first], statement
+
+
+# Names for objects, given by the statement itself, behind rows that only seem to have such a column.
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "select (g).{f}::text from generate_series(16384, 17000) g({f})",
+        "select array[(coalesce(q, q)).{f}, '16400'] from (select 1 as {f}) q",
+        "select array[(lag(p) over ()).{f}, '16400'] from patients p({f})",
+        "select array[(select p from patients p({f}) limit 1).{f}, '16400']",
+        "select array[u.{f}, '16400'] from (select array_agg(p) as a from patients p({f})) z, unnest(z.a) u",
+        "select ((row(p.*)).f1).{f}::text from patients p({f})",
+        "select (v.column1).{f}::text from patients p({f}), lateral (values (p.*)) v",
+        "select array[x.{f}, '16400'] from (select (select {f}.* from (select 1 as a) {f})) x",
+        "select array[{f}.{f}, '16400'] from unnest(to_tsvector('simple', 'a')) {f}",
+        "select array[((x.y).a).{f}, '16400'] from (select q as y from (select z as a from (select 1 as {f}) z) q) x",
+        "select (values (1), (2) order by (column1).{f} limit 1) from (select q as column1 from (select 1 as {f}) q) z",
+        "select array(select q as a from (select 1 as {f}) q union all select 1 limit length((a).{f}::text)) from patients a",
+        "select array[j.{f}] from json_table('1', '$' columns (nested path '$' columns (b int path '$'), {f} int path '$')) j(a)",
+    ],
+)
+@pytest.mark.parametrize("check", [_libpg, _fallback])
+@pytest.mark.parametrize("name", ["regclass", "pg_typeof", "textout", "ts_stat"])
+def test_a_name_given_elsewhere_does_not_help(
+    clinic: Clinic, check: Callable[[Clinic, str], None], shape: str, name: str
+) -> None:
+    assert _accepted(clinic, check, [shape.replace("{f}", name)]) == []

@@ -219,9 +219,17 @@ def test_casts_that_never_fail_are_there_for_both_parsers_and_nothing_else_of_th
         " safe_timestamptz('2026-01-01T10:00:00+05:30'), place_part('12.5  -3.25', 2) from patients limit 1"
     )
     assert clinic.run(statement).rows == [[12, None, None, "09:30:00", True, "2026-01-01T04:30:00+00:00", -3.25]]
-    rules = Rules(statement, frozenset({clinic.schema}), RELATIONS, frozenset())
+    rules = Rules(statement, frozenset({clinic.schema}), {clinic.schema: RELATIONS}, frozenset())
     assert fallback.check_statement(statement, rules) == len(statement)
-    for name in ("choices('a')", "day()", "casts.safe_date('2026-01-01')"):
+    assert clinic.run("select casts.safe_date('2026-01-01')").rows == [["2026-01-01"]]
+    for name in (
+        "choices('a')",
+        "day()",
+        "casts.choices('a')",
+        "casts.day()",
+        "pg_catalog.safe_date('2026-01-01')",
+        "casts.lower('A')",
+    ):
         with pytest.raises(QueryRejected):
             clinic.run(f"select {name}")
     with pytest.raises(QueryRejected):
