@@ -186,6 +186,7 @@ def _drop_schemas(settings: Settings, catalog: Catalog, connections: Connections
         raise
     for name in _WORK_DIRS:
         shutil.rmtree(settings.home / name / schema.prefix, ignore_errors=True)
+    catalog.launches.forget(tenant)
     return catalog.schemas.transition(tenant, {State.TEARDOWN}, State.ABSENT)
 
 

@@ -14,12 +14,12 @@ from typing import Any, Literal
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.registry import Pipeline, Schedule
 from mcp_bridge.dagster_client import DagsterClient
+from mcp_bridge.patience import LIST_S
 
 STALE_AFTER_S = 24 * 3600
 # What a run may take after the schedule has started it.
 _GRACE_S = 3600
 _ASKED_AGAIN_S = 10.0
-_ANSWER_WITHIN_S = 2.0
 
 Status = Literal["running", "stopped", "unknown"]
 
@@ -75,7 +75,10 @@ class ScheduleState:
 
 
 class FreshnessRules:
-    """The schedules of each pipeline, asked of Dagster at most every ten seconds. For use inside one event loop."""
+    """The schedules of each pipeline, asked of Dagster at most every ten seconds. For use inside one event loop.
+
+    Each question waits for Dagster two seconds at most; who has several asks them at once.
+    """
 
     def __init__(self, dagster: DagsterClient) -> None:
         self._dagster = dagster
@@ -83,7 +86,7 @@ class FreshnessRules:
         self._asking: dict[str, asyncio.Task[ScheduleState]] = {}
 
     async def of(self, pipeline: Pipeline) -> FreshnessRule:
-        """The rule as it is now; waits for Dagster two seconds at most."""
+        """The rule as it is now."""
         state = await self.schedule(pipeline)
         return state.rule if state else NO_SCHEDULE
 
@@ -116,7 +119,7 @@ class FreshnessRules:
             return self._known[name][1]
         # Shielded: of callers at the same time one may be cancelled, and what comes late is there for the next.
         with suppress(TimeoutError):
-            return await asyncio.wait_for(asyncio.shield(self._ask(name, described)), _ANSWER_WITHIN_S)
+            return await asyncio.wait_for(asyncio.shield(self._ask(name, described)), LIST_S)
         return _unknown(described)
 
     def _is_new(self, name: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from anyio import CancelScope
 
-from explorer_dagster.catalog import Claim, Tenant
+from explorer_dagster.catalog import Claim, SchemaAbsent, State, Tenant
 from explorer_dagster.errors import ExplorerError, TransientError
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.dagster_client import (
@@ -20,7 +20,6 @@ from mcp_bridge.dagster_client import (
     IDEMPOTENCY_TAG,
     LAUNCH_TAG,
     REQUESTED_BY_TAG,
-    DagsterUnavailable,
     Run,
     UnknownRun,
 )
@@ -78,9 +77,13 @@ async def launch(bridge: Bridge, tenant: Tenant, wish: Wish) -> Launched:
     """Launch what is wished, unless a run of the tenant does it already.
 
     Raises:
-        KeyReused, LaunchBusy, LaunchRefused, DagsterUnavailable, CatalogUnavailable.
+        SchemaAbsent, KeyReused, LaunchBusy, LaunchRefused, DagsterUnavailable, CatalogUnavailable.
     """
+    # At once: who drops the schemas holds the launch for long.
+    await in_thread(_require_schemas, bridge, tenant)
     async with _held(bridge, tenant, wish.actor, wish.pipeline, wish.key, _HELD_S) as claim:
+        # They may have been dropped while this waited.
+        await in_thread(_require_schemas, bridge, tenant)
         stood_for, note = await _of_key(bridge, tenant, wish)
         if stood_for is not None:
             return Launched(stood_for, new=False)
@@ -103,18 +106,20 @@ async def nothing_launched(bridge: Bridge, tenant: Tenant, actor: str) -> AsyncI
 async def _held(
     bridge: Bridge, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, held_s: float
 ) -> AsyncIterator[Claim]:
-    launches = bridge.catalog.launches
     claim = await _claim(bridge, tenant, actor, pipeline, key, held_s)
-    try:
+    async with _left_when_it_fails(bridge, claim):
         yield claim
-    except DagsterUnavailable:
-        # Dagster may have taken the launch and not have come to say so.
-        await _shielded(launches.leave, claim)
-        raise
+    await _shielded(bridge.catalog.launches.release, claim)
+
+
+@asynccontextmanager
+async def _left_when_it_fails(bridge: Bridge, claim: Claim) -> AsyncIterator[None]:
+    """Whatever goes wrong, Dagster may have taken a launch that the catalog has not heard of: who comes next looks, at once."""
+    try:
+        yield
     except BaseException:
-        await _shielded(launches.release, claim)
+        await _shielded(bridge.catalog.launches.leave, claim)
         raise
-    await _shielded(launches.release, claim)
 
 
 async def _shielded(work: Callable[[Claim], None], claim: Claim) -> None:
@@ -135,14 +140,26 @@ async def _claim(
             await asyncio.sleep(_ASK_AGAIN_S)
         elif not claim.taken_over:
             return claim
-        elif (left := await _run_of(bridge, tenant, claim)) is not None:
-            await in_thread(launches.launched, claim, left.run_id, left.tags.get(IDEMPOTENCY_TAG))
-        elif await in_thread(launches.use, claim, actor, pipeline, key, held_s):
-            return claim
+        else:
+            async with _left_when_it_fails(bridge, claim):
+                if (left := await _run_of(bridge, tenant, claim)) is not None:
+                    await in_thread(launches.launched, claim, left.run_id, left.tags.get(IDEMPOTENCY_TAG))
+                elif await in_thread(launches.use, claim, actor, pipeline, key, held_s):
+                    return claim
     raise LaunchBusy(
         f"Another process has been launching a run of {tenant.key}, or dropping its schemas, for {_PATIENCE_S:.0f} s.",
         next_step="Look at list_runs, then try again.",
     )
+
+
+def _require_schemas(bridge: Bridge, tenant: Tenant) -> None:
+    """Blocks. Raises: SchemaAbsent, CatalogUnavailable."""
+    state = bridge.catalog.schemas.get(tenant).state
+    if state in (State.ABSENT, State.TEARDOWN, State.PROVISIONING):
+        raise SchemaAbsent(
+            f"The schemas of {tenant.key} are {state.value}: there is nothing to load into.",
+            next_step="Call provision_schema (scope schema:manage), then run_materialization again.",
+        )
 
 
 async def _run_of(bridge: Bridge, tenant: Tenant, claim: Claim) -> Run | None:

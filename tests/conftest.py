@@ -45,14 +45,21 @@ def throwaway_home() -> Iterator[Path]:
         shutil.rmtree(parent)
 
 
-@pytest.fixture(scope="session")
-def pg_server() -> Iterator[PgServer]:
-    """The embedded server in a HOME of its own, without fsync; gone with its data at the end of the run."""
+@contextmanager
+def own_server() -> Iterator[PgServer]:
+    """An embedded server in a HOME of its own, without fsync; gone with its data afterwards."""
     with throwaway_home() as home:
         settings = Settings(_env_file=None, home=home, database_url=None)
         connections = ensure_database(settings, server=EmbeddedPostgres(home, fsync=False))
         Keyring.make(settings)
         yield PgServer(home, settings, connections)
+
+
+@pytest.fixture(scope="session")
+def pg_server() -> Iterator[PgServer]:
+    """The server of the whole run."""
+    with own_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -98,7 +98,7 @@ class LaunchStore:
             )
 
     def release(self, claim: Claim) -> None:
-        """Nothing was launched."""
+        """Nothing was launched, or what was is known."""
         with self._database.single() as connection:
             connection.execute(delete(launches).where(*_held(claim)))
 
@@ -118,6 +118,11 @@ class LaunchStore:
                 )
             ).scalar_one_or_none()
         return str(found) if found is not None else None
+
+    def forget(self, tenant: Tenant) -> None:
+        """The keys stand for nothing any more: what their runs brought is gone."""
+        with self._database.single() as connection:
+            connection.execute(delete(launches).where(launches.c.tenant_id == tenant.id, launches.c.state == _LAUNCHED))
 
     def _forget_old(self, connection: Connection, tenant: Tenant) -> None:
         age = text("make_interval(days => :kept_days)").bindparams(kept_days=KEPT_DAYS)

@@ -7,8 +7,6 @@ import difflib
 import re
 from collections.abc import Collection, Iterable
 
-from mcp_bridge.sql.allowlist import FUNCTIONS
-
 # Functions of other databases, and what is written here.
 ELSEWHERE = {
     "approx_count_distinct": "count(DISTINCT x)",
@@ -90,10 +88,9 @@ _TOLERATED = {
 _LIKELY_MAX = 3
 
 
-def cast_to(kind: str, what: str = "column") -> str:
-    """How text becomes a `numeric`, `date` or `timestamptz`: tolerantly, where the platform's own functions are there."""
-    tolerant = f"safe_{kind}"
-    return f"{tolerant}({what}), which gives NULL where it is none" if tolerant in FUNCTIONS else f"{what}::{kind}"
+def cast_to(*kinds: str, what: str = "column") -> str:
+    """How text becomes a `numeric`, `date` or `timestamptz` where it is one: by the platform's own functions."""
+    return f"{' or '.join(f'safe_{kind}({what})' for kind in kinds)}: NULL where it is none"
 
 
 def closest(name: str, names: Collection[str]) -> list[str]:
@@ -165,11 +162,11 @@ def _wrong_arguments(name: str, types: list[str], argument: str) -> str | None:
     if name == "round" and types[:1] == ["double precision"]:
         return "round to digits needs numeric: write round(x::numeric, 2)."
     if name in _NUMERIC and any(_is_text(type_) for type_ in types):
-        return f"{name} needs numbers, and this is text: cast it, {cast_to('numeric', argument)}."
+        return f"{name} needs numbers, and this is text: cast it, {cast_to('numeric', what=argument)}."
     if name in _NUMERIC and "boolean" in types:
         return "Count what is true with count(*) FILTER (WHERE condition), or cast with x::int."
     if name in _TIMES and any(_is_text(type_) for type_ in types[-2:]):
-        return f"{name} needs a date or a time and the column is text: cast it, {cast_to('date')} or {cast_to('timestamptz')}."
+        return f"{name} needs a date or a time and the column is text: cast it, {cast_to('date', 'timestamptz')}."
     if name in _TEXTS and types and not _is_text(types[0]):
         return f"{name} needs text: write x::text."
     if name.startswith(("json", "jsonb")) and any(_is_text(type_) for type_ in types):
@@ -192,9 +189,9 @@ def _wrong_operands(left: str, operator: str, right: str) -> str | None:
     if operator in ("~~", "~~*", "~", "~*", "!~~", "!~~*"):
         return "Patterns need text: write x::text."
     if text and (kinds & times):
-        return f"A date is compared or reckoned with a text column: cast the text, {cast_to('date')} or {cast_to('timestamptz')}."
+        return f"A date is compared or reckoned with a text column: cast the text, {cast_to('date', 'timestamptz')}."
     if text and operator in ("-", "*", "/", "%"):
-        return f"The column is text: for numbers cast it, {cast_to('numeric')}; for dates, {cast_to('date')}."
+        return f"The column is text: for numbers or dates cast it, {cast_to('numeric', 'date')}."
     if text and operator in ("=", "<>", "<", ">", "<=", ">="):
         return f"Text is compared with another type: write the value in single quotes, or cast the column, {cast_to('numeric')}."
     if "boolean" in kinds and operator in ("=", "<>"):
@@ -217,10 +214,9 @@ def bad_value(message: str) -> str | None:
     """For a value that does not read as the type it was cast to."""
     found = re.search(r"for type (\w+)", message)
     kind = _TOLERATED.get(found[1]) if found else None
-    tolerant = f"safe_{kind}"
-    if kind and tolerant in FUNCTIONS:
-        return f"Some value does not read as that type: write {tolerant}(column), which gives NULL there, or filter such rows."
-    return None
+    if kind is None:
+        return None
+    return f"Some value does not read as that type: write safe_{kind}(column), which gives NULL there, or filter such rows."
 
 
 def syntax(text: str, at: int | None) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 from anyio import CancelScope
 from pydantic import Field
 
-from explorer_dagster.catalog import SchemaAbsent, Scope, State, Tenant
+from explorer_dagster.catalog import Scope, Tenant
 from explorer_dagster.errors import ExplorerError
 from explorer_dagster.registry import Pipeline
 from mcp_bridge.dagster_client import DagsterUnavailable, Run, RunEvent, RunStatus, UnknownRun, in_time
@@ -37,10 +37,10 @@ _HEARTBEAT_S = 10.0
 _MAX_WAIT_S = 45
 # The cursor, and what stands around a list.
 _PAGING_TOKENS = 250
-# Of failed runs in a list: so many say why, in so many characters, if Dagster tells within that time.
+# Of failed runs in a list: so many say why, in so many characters, if Dagster tells in time.
 _MAX_CAUSES = 10
 _MAX_CAUSE_CHARS = 300
-_CAUSES_TIMEOUT_S = 2.0
+_CAUSES_LATE = "Dagster did not tell in time why all of these runs failed; get_materialization_status tells it of one."
 _STOP_PATIENCE_S = 15.0
 _STOP_AGAIN_S = 0.5
 _log = logging.getLogger(__name__)
@@ -101,7 +101,9 @@ async def list_pipelines(call: Call, args: ListPipelines) -> Answer:
     listed = sorted(call.bridge.pipelines.values(), key=lambda p: p.name)
     page, more = page_after(listed, args.cursor, args.limit, lambda p: p.name)
     schedules = call.bridge.freshness
-    rows = [_pipeline_row(p, await schedules.schedule(p), await schedules.full_refresh(p)) for p in page]
+    asked = [part for p in page for part in (schedules.schedule(p), schedules.full_refresh(p))]
+    states = await asyncio.gather(*asked)
+    rows = [_pipeline_row(p, *states[2 * at : 2 * at + 2]) for at, p in enumerate(page)]
     unknown = any(
         schedule and schedule["status"] == "unknown" for row in rows for schedule in row["schedules"].values()
     )
@@ -141,7 +143,6 @@ async def run_materialization(call: Call, args: RunMaterialization) -> Answer:
     tenant = call.own_tenant
     pipeline = _pipeline(call, tenant, args.pipeline)
     call.audit |= {"pipeline": pipeline.name, "full_refresh": args.full_refresh, "assets": len(args.assets or ())}
-    await in_thread(_require_schemas, call, tenant)
     assets = await _asset_keys(call, pipeline, args.assets)
     wish = Wish(pipeline.name, call.caller.actor, args.idempotency_key, args.full_refresh, assets)
     # Shielded: a run that Dagster has accepted must be known here, so that a cancelled call can cancel it.
@@ -154,15 +155,6 @@ async def run_materialization(call: Call, args: RunMaterialization) -> Answer:
         answer = await _run_answer(call, run, events, {"launched": found.new, "already_running": already_running})
     answer.warnings[:0] = [found.note] if found.note else []
     return answer
-
-
-def _require_schemas(call: Call, tenant: Tenant) -> None:
-    state = call.bridge.catalog.schemas.get(tenant).state
-    if state in (State.ABSENT, State.TEARDOWN, State.PROVISIONING):
-        raise SchemaAbsent(
-            f"The schemas of {tenant.key} are {state.value}: there is nothing to load into.",
-            next_step="Call provision_schema (scope schema:manage), then run_materialization again.",
-        )
 
 
 def _pipeline(call: Call, tenant: Tenant, name: str) -> Pipeline:
@@ -308,10 +300,24 @@ async def _own_run(call: Call, args: RunArguments, run_id: str, scope: Scope) ->
 
 
 async def list_runs(call: Call, args: ListRuns) -> Answer:
+    deadline = time.monotonic() + LIST_S
+    runs = await in_time(_runs_behind(call, args), LIST_S)
+    page = runs[: args.limit]
+    failed = [run for run in page if run.status == "FAILURE"][:_MAX_CAUSES]
+    causes = await _causes(call, failed, deadline - time.monotonic())
+    warnings = [_CAUSES_LATE] if len(causes) < len(failed) else []
+    listed = (run_row(call.bridge.dagster, run) | causes.get(run.run_id, {}) for run in page)
+    rows = fit(listed, room_left({}, warnings) - _PAGING_TOKENS)
+    cursor = rows[-1]["run_id"] if len(runs) > len(rows) else None
+    return Answer({"runs": rows, "next_cursor": cursor}, warnings)
+
+
+async def _runs_behind(call: Call, args: ListRuns) -> list[Run]:
+    """The page's runs and one more."""
     tenant = call.own_tenant
     if args.cursor is not None:
-        await in_time(_require_run(call, args.cursor), LIST_S)
-    asked = call.bridge.dagster.runs(
+        await _require_run(call, args.cursor)
+    return await call.bridge.dagster.runs(
         partition=tenant.key,
         job=_pipeline(call, tenant, args.pipeline).name if args.pipeline else None,
         statuses=args.status,
@@ -319,24 +325,16 @@ async def list_runs(call: Call, args: ListRuns) -> Answer:
         limit=args.limit + 1,
         cursor=args.cursor,
     )
-    runs = await in_time(asked, LIST_S)
-    page = runs[: args.limit]
-    causes = await _causes(call, [run for run in page if run.status == "FAILURE"])
-    listed = (run_row(call.bridge.dagster, run) | causes.get(run.run_id, {}) for run in page)
-    rows = fit(listed, room_left({}, ()) - _PAGING_TOKENS)
-    cursor = rows[-1]["run_id"] if len(runs) > len(rows) else None
-    return Answer({"runs": rows, "next_cursor": cursor})
 
 
-async def _causes(call: Call, failed: list[Run]) -> dict[str, dict[str, str]]:
-    """Run id to `{"error": cause}`, for the newest runs that failed; ended runs are read once and kept."""
-    found = {}
+async def _causes(call: Call, failed: list[Run], within_s: float) -> dict[str, dict[str, str]]:
+    """Run id to `{"error": cause}`, of those that Dagster tells in time; ended runs are read once and kept."""
+    found: dict[str, dict[str, str]] = {}
     with suppress(TimeoutError, ExplorerError):
-        async with asyncio.timeout(_CAUSES_TIMEOUT_S):
-            for run in failed[:_MAX_CAUSES]:
+        async with asyncio.timeout(within_s):
+            for run in failed:
                 cause = (await call.bridge.results.of(run.run_id)).cause
-                if cause:
-                    found[run.run_id] = {"error": cause[:_MAX_CAUSE_CHARS]}
+                found[run.run_id] = {"error": cause[:_MAX_CAUSE_CHARS]} if cause else {}
     return found
 
 

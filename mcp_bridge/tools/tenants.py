@@ -1,5 +1,6 @@
 """Tools about tenants and their schemas: which there are, in which state, and making or dropping the schemas."""
 
+import asyncio
 from typing import Any
 
 from pydantic import Field
@@ -88,17 +89,13 @@ async def get_schema_status(call: Call, args: SchemaStatus) -> Answer:
         catalog = call.bridge.catalog
         return catalog.schemas.get(tenant), _structure(catalog.discovered.versions(tenant))
 
-    schema, structure = await in_thread(read)
-    warnings: list[str] = []
-    active: Run | None = None
-    try:
-        active = await in_time(call.bridge.dagster.active_run(tenant.key), LIST_S)
-    except DagsterUnavailable as error:
-        warnings.append(f"{error.message} Whether a run is active is unknown.")
+    (schema, structure), (active, warnings), schedules = await asyncio.gather(
+        in_thread(read), _active(call, tenant), _schedules(call, tenant)
+    )
     return Answer(
         {
             **_schema_row(schema),
-            "schedules": await _schedules(call, tenant),
+            "schedules": schedules,
             "structure": structure,
             "active_run": {"run_id": active.run_id, "status": active.status} if active else None,
         },
@@ -107,10 +104,20 @@ async def get_schema_status(call: Call, args: SchemaStatus) -> Answer:
     )
 
 
+async def _active(call: Call, tenant: Tenant) -> tuple[Run | None, list[str]]:
+    """The tenant's active run, or in words why it is not known."""
+    try:
+        return await in_time(call.bridge.dagster.active_run(tenant.key), LIST_S), []
+    except DagsterUnavailable as error:
+        return None, [f"{error.message} Whether a run is active is unknown."]
+
+
 async def _schedules(call: Call, tenant: Tenant) -> list[dict[str, Any]]:
     """What brings the tenant's tables up to date by itself, as Dagster has it now."""
-    found = [(p.name, await call.bridge.freshness.schedule(p)) for p in call.bridge.pipelines_of(tenant)]
-    return [{"pipeline": name, **state.row()} for name, state in found if state is not None]
+    pipelines = list(call.bridge.pipelines_of(tenant))
+    states = await asyncio.gather(*map(call.bridge.freshness.schedule, pipelines))
+    found = zip(pipelines, states, strict=True)
+    return [{"pipeline": pipeline.name, **state.row()} for pipeline, state in found if state is not None]
 
 
 def _structure(versions: list[DiscoveredVersion]) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ import httpx
 class Proxy:
     """`before` and `after` are called with each request's body before it goes on and before its answer goes back.
 
-    What is still held when the proxy is closed goes nowhere.
+    `closed`: requests go nowhere and are not answered, nor is what is still held.
     """
 
     url: str
@@ -28,6 +28,10 @@ class Proxy:
         if "launchRun" in body:
             self.held.set()
             self.go_on.wait(120)
+
+    def close_at_launch(self, body: str) -> None:
+        """For `before`: no launch is let through, nor anything behind it."""
+        self.closed = self.closed or "launchRun" in body
 
 
 @contextmanager

@@ -16,10 +16,7 @@ import httpx
 import pytest
 from mcp.client import Client
 
-from explorer_dagster.postgres.bootstrap import ensure_database
-from explorer_dagster.postgres.embedded import EmbeddedPostgres
-from explorer_dagster.settings import Settings
-from tests.conftest import PgServer, throwaway_home
+from tests.conftest import own_server
 from tests.mcp_bridge.proxy import proxy
 from tests.mcp_bridge.stage import Stage, ask, bridge_process, envelope, http_bridge, make_stage, on_http
 
@@ -64,7 +61,7 @@ CALLS: dict[str, tuple[float, dict[str, Any]]] = {
     "get_schema_status": (2.0, {}),
     "list_runs": (2.0, {}),
     "list_tenants": (0.0, {}),
-    "list_pipelines": (0.0, {}),
+    "list_pipelines": (2.0, {}),
 }
 
 
@@ -134,10 +131,8 @@ def test_what_comes_late_is_there_for_the_next(stage: Stage, dagster_url: str, t
 @pytest.fixture(scope="module")
 def own_stage(dagster_url: str) -> Iterator[Stage]:
     """A database of its own, since it is frozen."""
-    with throwaway_home() as home:
-        settings = Settings(_env_file=None, home=home, database_url=None)
-        connections = ensure_database(settings, server=EmbeddedPostgres(home, fsync=False))
-        yield make_stage(PgServer(home, settings, connections), dagster_url)
+    with own_server() as server:
+        yield make_stage(server, dagster_url)
 
 
 @contextmanager

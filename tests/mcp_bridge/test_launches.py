@@ -9,6 +9,8 @@ import anyio
 import pytest
 from mcp.client import Client
 
+from explorer_dagster.postgres.connections import load_connections
+from explorer_dagster.tenants import provision_schema, teardown_schema
 from mcp_bridge.dagster_client import LAUNCH_TAG, DagsterClient, Run
 from tests.mcp_bridge.proxy import proxy
 from tests.mcp_bridge.stage import (
@@ -141,6 +143,88 @@ def test_a_launch_that_arrives_late_is_settled(stage: Stage, bridge_url: str, da
                     assert at_work == [answer["run_id"]]
                     await ask(other, "cancel_materialization", run_id=answer["run_id"])
             await ended(dagster, "demo:slow-launch")
+
+    asyncio.run(main())
+
+
+def test_a_launch_that_dagster_does_not_take_holds_up_nobody(stage: Stage, dagster_url: str, tmp_path: Path) -> None:
+    """Dagster goes away in the middle of a launch: the next may try at once, and the first after it is back launches."""
+    token = stage.token("outage", "demo:launch")
+    arguments: dict[str, Any] = {"wait_s": 0, "idempotency_key": "outage"}
+    launches = stage.catalog.launches
+
+    async def main() -> None:
+        async with DagsterClient(dagster_url) as dagster:
+            before = len(await ended(dagster, "demo:launch"))
+            with (
+                proxy(dagster_url) as between,
+                bridge_process(stage, tmp_path, EXPLORER_DAGSTER_URL=between.url) as (url, _),
+            ):
+                between.before = between.close_at_launch
+                async with http_client(url, token) as client:
+                    for _ in range(3):
+                        error = await refused(client, "run_materialization", **arguments)
+                        assert error["code"] == "dagster_unavailable"
+                        claim = launches.claim(stage.tenants["demo:launch"], "test", None, None, 60.0)
+                        assert claim is not None
+                        assert claim.taken_over
+                        launches.leave(claim)
+                    between.before, between.closed = lambda _: None, False
+                    assert (await ask(client, "run_materialization", **arguments))["launched"]
+            assert len(await ended(dagster, "demo:launch")) == before + 1
+
+    asyncio.run(main())
+
+
+def test_a_launch_that_the_catalog_was_not_told_of_is_found(stage: Stage, dagster_url: str, tmp_path: Path) -> None:
+    """The database is away when Dagster has taken a launch: the key stands for its run all the same."""
+    token = stage.token("untold", "demo:launch")
+    tenant = stage.tenants["demo:launch"]
+    lock = "LOCK TABLE catalog.launches IN ACCESS EXCLUSIVE MODE"
+
+    async def main() -> None:
+        async with DagsterClient(dagster_url) as dagster:
+            before = len(await ended(dagster, "demo:launch"))
+            with (
+                proxy(dagster_url) as between,
+                bridge_process(stage, tmp_path, EXPLORER_DAGSTER_URL=between.url) as (url, _),
+            ):
+                between.after = between.hold
+                async with http_client(url, token) as client:
+                    waiting = asyncio.create_task(
+                        client.call_tool("run_materialization", {"wait_s": 0, "idempotency_key": "untold"})
+                    )
+                    assert await asyncio.to_thread(between.held.wait, 60)
+                    with load_connections(stage.settings).admin.connect() as admin:
+                        admin.execute(lock)
+                        between.go_on.set()
+                        assert envelope(await waiting)["error"]["code"] == "database_unavailable"
+                    await ended(dagster, "demo:launch")
+                    found = await ask(client, "run_materialization", wait_s=0, idempotency_key="untold")
+                    assert not found["launched"]
+            assert [run.run_id for run in (await ended(dagster, "demo:launch"))[: -before or None]] == [found["run_id"]]
+
+    asyncio.run(main())
+    assert stage.catalog.launches.run_of(tenant, "untold")
+
+
+def test_nothing_is_launched_into_schemas_that_went_meanwhile(stage: Stage, bridge_url: str, dagster_url: str) -> None:
+    tenant = stage.tenants["demo:schema"]
+    token = stage.token("meanwhile", "demo:schema")
+    own = stage.settings, stage.catalog, load_connections(stage.settings), tenant
+
+    async def main() -> None:
+        async with DagsterClient(dagster_url) as dagster, http_client(bridge_url, token) as client:
+            before = len(await ended(dagster, "demo:schema"))
+            claim = stage.catalog.launches.claim(tenant, "janitor", None, None, 60.0)
+            assert claim is not None
+            waiting = asyncio.create_task(refused(client, "run_materialization", wait_s=0))
+            await asyncio.sleep(1.0)
+            await asyncio.to_thread(teardown_schema, *own)
+            stage.catalog.launches.release(claim)
+            assert (await waiting)["code"] == "schema_absent"
+            assert len(await runs_of(dagster, "demo:schema")) == before
+            await asyncio.to_thread(provision_schema, *own)
 
     asyncio.run(main())
 

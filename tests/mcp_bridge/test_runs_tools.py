@@ -144,6 +144,8 @@ def test_schemas_go_only_when_confirmed_and_come_back(stage: Stage, bridge_url: 
         ]
         assert [(v["version"], v["brought"]) for v in found["earlier_versions"]] == [(1, "1 form new")]
         assert (await ask(client, "get_metadata"))["structure"]["brought"] == found["brought"]
+        loaded = {"wait_s": 45, "idempotency_key": "loaded"}
+        first = await ask(client, "run_materialization", **loaded)
         gone = await ask(client, "teardown_schema", confirm="demo:schema")
         assert (gone["state"], gone["dropped"]) == ("absent", True)
         for tool, arguments in (("list_tables", {}), ("query", {"sql": "select 1"}), ("run_materialization", {})):
@@ -155,6 +157,10 @@ def test_schemas_go_only_when_confirmed_and_come_back(stage: Stage, bridge_url: 
         assert made["schemas"]["marts"] != before["schemas"]["marts"]
         assert (await ask(client, "provision_schema"))["created"] is False
         assert (await ask(client, "list_tables"))["tables"] == []
+        # What the key's run had loaded is gone with the schemas.
+        again = await ask(client, "run_materialization", **loaded)
+        assert again["launched"]
+        assert again["run_id"] != first["run_id"]
 
     on_http(bridge_url, token, work)
     actions = [(r.entry.action, r.entry.outcome) for r in stage.catalog.audit.read(actor="janitor")]
