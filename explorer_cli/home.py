@@ -16,6 +16,7 @@ from typing import NoReturn
 
 from explorer_cli.errors import AlreadyRunning, HomeNotUsable
 from explorer_cli.processes import Identity
+from explorer_dagster import private
 from explorer_dagster.runtime_state import read_state
 
 LOCK_FILE = Path("run") / "up.lock"
@@ -163,8 +164,7 @@ def make_home(home: Path, *, writable: bool = True) -> None:
         HomeNotUsable: one of them cannot be made or written.
     """
     try:
-        # As root the database's own account must get through to its folder; nobody may list the rest.
-        home.mkdir(parents=True, exist_ok=True, mode=0o711 if os.geteuid() == 0 else 0o700)
+        private.make_home(home)
         for name in ("run", "logs"):
             (home / name).mkdir(exist_ok=True, mode=0o700)
             if writable and not os.access(home / name, os.W_OK | os.X_OK):

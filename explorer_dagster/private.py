@@ -15,6 +15,16 @@ def write_privately() -> None:
     os.umask(UMASK)
 
 
+def make_home(home: Path) -> None:
+    """Make HOME unless it is there; the mode of an existing one is left alone. Raises OSError."""
+    if home.is_dir():
+        return
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if os.geteuid() == 0:
+        # The database server's account must get through to its own folder. Not by mkdir, whose mode the umask narrows.
+        home.chmod(0o711)
+
+
 def keep_private(home: Path) -> None:
     """Take away from others what older versions, libraries or a hand left open: below HOME folders 0700, files 0600. HOME itself
     nobody else may list or change; its server's account may have to pass."""

@@ -17,6 +17,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from explorer_dagster import private
 from explorer_dagster.postgres.errors import DatabaseNotReady, PostgresNotStartable
 
 CONNECTION_FILE = "connection.json"
@@ -58,18 +59,13 @@ class ConnectionRecord(BaseModel):
 
 
 def make_home(home: Path) -> None:
-    """Make HOME unless it is there; the mode of an existing one is left alone.
+    """As `private.make_home`.
 
     Raises:
         DatabaseNotReady: it cannot be made.
     """
-    if home.is_dir():
-        return
     try:
-        # Root's HOME must let the database server's account through to its own folder; nobody may list it.
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.geteuid() == 0:
-            home.chmod(0o711)  # not by mkdir, whose mode the umask narrows
+        private.make_home(home)
     except OSError as error:
         raise DatabaseNotReady(
             f"{home} cannot be made: {error.strerror}.",

@@ -21,14 +21,20 @@ TOKEN = "token"
 def shapes() -> st.SearchStrategy[Any]:
     """JSON as an answer may be, with `TOKEN` in the place of texts that are all different."""
     leaves = st.sampled_from([TOKEN, TOKEN, "", None, 1, 2.5, True, {}, []])
+    texts = st.sampled_from([None, None, "", TOKEN, 1])
     return st.recursive(
         leaves,
         lambda inner: st.one_of(
             st.lists(inner, max_size=3),
-            st.dictionaries(st.sampled_from([*KEYS, "#text"]), inner, max_size=3),
+            st.builds(_element, st.dictionaries(st.sampled_from(KEYS), inner, max_size=3), texts),
         ),
         max_leaves=6,
     )
+
+
+def _element(children: dict[str, Any], text: Any) -> dict[str, Any]:
+    """An element as the API writes it: its own text, which is never an object, beside what lies in it."""
+    return children if text is None else {**children, "#text": text}
 
 
 @st.composite
