@@ -230,7 +230,7 @@ forms as (
 
 def _repetitions(taken: Sequence[str], chain: Sequence[Path]) -> str:
     """One repetition arrives as an object, several as an array, none as nothing or as an object of blanks. What else stands in an
-    array is an answer of what lies around it."""
+    array, or is the text of the object alone, is an answer of what lies around it."""
     joins, document, start = [], "forms.form", 0
     for depth, path in enumerate(chain, start=1):
         value = f"{document} #> {text_array(path[start:])}"
@@ -239,7 +239,7 @@ def _repetitions(taken: Sequence[str], chain: Sequence[Path]) -> str:
             when 'array' then {value}
             when 'object' then
                 case
-                    when jsonb_path_exists({value}, {_ANSWERS})
+                    when jsonb_path_exists(({value}) - '#text', {_ANSWERS})
                         then jsonb_build_array({value})
                     else '[]'::jsonb
                 end
