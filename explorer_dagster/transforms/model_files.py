@@ -69,6 +69,9 @@ def answer_text(document: str, path: Path, *, may_be_list: bool, joined: bool) -
     `may_be_list`: whether there may be a list in its place. Of that the objects are repetitions, rows of their own; the rest is
     kept as JSON text, or `joined` by blanks as the answers to a multiple-select question are.
     """
+    if path[-1] == "#text":
+        # The text of an entry of a list; what it may be beyond a text is no question's.
+        return f"nullif({document} #>> {text_array(path)}, '')"
     place = f"{document} #> {text_array(path)}"
     cases = f"when 'object' then {document} #>> {text_array((*path, '#text'))}"
     if may_be_list:
