@@ -69,6 +69,9 @@ def answer_text(document: str, path: Path, *, may_be_list: bool, joined: bool) -
     `may_be_list`: whether there may be a list in its place. Of that the objects are repetitions, rows of their own; the rest is
     kept as JSON text, or `joined` by blanks as the answers to a multiple-select question are.
     """
+    if path[-1] == "#text":
+        # The text of an entry of a list; what it may be beyond a text is no question's.
+        return f"nullif({document} #>> {text_array(path)}, '')"
     place = f"{document} #> {text_array(path)}"
     cases = f"when 'object' then {document} #>> {text_array((*path, '#text'))}"
     if may_be_list:
@@ -230,7 +233,7 @@ forms as (
 
 def _repetitions(taken: Sequence[str], chain: Sequence[Path]) -> str:
     """One repetition arrives as an object, several as an array, none as nothing or as an object of blanks. What else stands in an
-    array is an answer of what lies around it."""
+    array, or is the text of the object alone, is an answer of what lies around it."""
     joins, document, start = [], "forms.form", 0
     for depth, path in enumerate(chain, start=1):
         value = f"{document} #> {text_array(path[start:])}"
@@ -239,7 +242,7 @@ def _repetitions(taken: Sequence[str], chain: Sequence[Path]) -> str:
             when 'array' then {value}
             when 'object' then
                 case
-                    when jsonb_path_exists({value}, {_ANSWERS})
+                    when jsonb_path_exists(({value}) - '#text', {_ANSWERS})
                         then jsonb_build_array({value})
                     else '[]'::jsonb
                 end

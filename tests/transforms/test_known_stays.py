@@ -79,6 +79,7 @@ def workshop(make_workshop: Callable[[], Workshop]) -> Workshop:
             "place": "12.5 -3.25 341.2 8.0",
             "milk": "m0 m3",
             "odd": {"x": "1"} if number else ["1", "2"],
+            "said": [{"x": "1"}, {"x": "2"}] if number else {"#text": "hello"},
             "moved": f"word {number}",
             "langs": ["en", "fr"],
             "spot": "12.5 -3.25 341.2 8.0",
@@ -214,6 +215,12 @@ def test_a_list_in_the_place_of_a_group_is_kept(workshop: Workshop, second: Tena
     query = "select form_id, odd, odd__x from form_coffee where form_id <> 'c1' order by 1"
     assert workshop.read(query) == [("a0", '["1", "2"]', None), ("a1", None, "1"), ("a2", None, "1")]
     assert not [table for table in second.tables if table.source == f"{COFFEE} odd"]
+
+
+def test_a_text_in_the_place_of_a_repetition_is_none(workshop: Workshop, second: TenantProject) -> None:
+    assert workshop.read("select said from form_coffee where said is not null") == [("hello",)]
+    rows = workshop.read("select repeat_id, x from form_coffee__said order by 1")
+    assert rows == [("a1-1", "1"), ("a1-2", "2"), ("a2-1", "1"), ("a2-2", "2")]
 
 
 def test_a_table_keeps_its_name_under_another_title(

@@ -172,8 +172,7 @@ def structure_of(kind: str | None) -> Structure:
 def after_each_load(
     place: Place, structures: Iterable[Structure], loads: list[list[tuple[Any, int]]], changed: bool
 ) -> Iterator[tuple[str, dict[str, str], dict[str, dict[str, Any]], list[Migration]]]:
-    """After each load, with the structure of that time: the column's type, the texts as `->>` gives them, the rows, and the
-    migrations so far."""
+    """After each load, with the structure of that time: type, texts as `->>` gives them, rows, and the migrations so far."""
     place.clear()
     profile, cases, number = RawProfile(), dict[str, Values](), 0
     for moment, (load, structure) in enumerate(zip(loads, structures, strict=False), start=1):
