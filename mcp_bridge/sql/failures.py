@@ -111,9 +111,15 @@ def _hint(state: str, message: str, query: ValidatedQuery, at: int | None) -> st
     if state == "42804":
         return hints.mismatch(message)
     if state in ("22P02", "22007", "22008"):
-        return hints.bad_value(message)
+        return hints.bad_value(message, query.text)
     if state == "42601":
         return hints.syntax(query.text, at)
+    if state == "42803" and "cannot be nested" in message:
+        return "Aggregate in a subquery, and aggregate its result around it."
+    if "requires an OVER clause" in message:
+        return "Write OVER (ORDER BY x) behind the window function."
+    if state == "42809" and "requires array" in message:
+        return "ANY takes an array: for one value write =, for a list IN ('a', 'b')."
     if state == "42803" and "not allowed in WHERE" in message:
         return "Filter aggregated values in HAVING, or in a query around this one."
     if state == "42803" and (found := re.search(r'column "([^"]+)" must appear', _in_known_names(message, query))):

@@ -186,7 +186,7 @@ class Rules:
             "type_not_allowed",
             self._typed(".".join(parts), "The type {} cannot be used", "The type cannot be used")
             + ": it is unknown or not one for data.",
-            next_step="Cast to text, a number, a date or time, boolean, uuid, json or jsonb.",
+            next_step=hints.type_(names[-1]) or "Cast to text, a number, a date or time, boolean, uuid, json or jsonb.",
             at=at,
         )
 
@@ -254,6 +254,8 @@ class Rules:
         """What stands before a dot and is no table or alias of the statement."""
         likely = closest(name, in_sight)
         hint = f"Did you mean {', '.join(likely)}?" if likely else ""
+        if name in self.column_names():
+            hint = f"{name} is a column: for a part of a JSON value write {name} ->> 'key'."
         names = f"In FROM there are: {', '.join(in_sight[:10])}." if in_sight else "The statement has no FROM there."
         self.reject(
             "unknown_relation",

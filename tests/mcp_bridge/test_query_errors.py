@@ -23,7 +23,7 @@ MISTAKES = [
     ("select c.casename from cases c", "unknown_column", ["case_name"]),
     ("select x.case_name from cases c", "unknown_relation", ['"x"', "there are: c"]),
     ("select count(distinct case_type, owner_id) from cases", "unknown_function", ["count(DISTINCT (a, b))"]),
-    ("select current_date - case_name from cases", "unknown_function", ["safe_date(column)"]),
+    ("select current_date - case_name from cases", "unknown_function", ["date", "safe_date(column)"]),
     ("select case_name + interval '1 day' from cases", "unknown_function", ["cast"]),
     ("select date_trunc('month', case_name) from cases", "unknown_function", ["date_trunc needs a date"]),
     ("select case_name - case_type from cases", "unknown_function", ["is text"]),
