@@ -47,7 +47,8 @@ class Bridge:
 
     `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes; `conduct`: whose
     statements overrun. `semantics`: of each pipeline. `asking`: what is being asked of Dagster about a tenant's schemas, by
-    tenant id. `tables` and `meanings`: what was last found out of each tenant, until its tables change; `columns` and `indexes`:
+    tenant id. `launching`: the end of the launch that is under way here, by tenant id. `tables` and `meanings`: what was last
+    found out of each tenant, until its tables change; `columns` and `indexes`:
     of tenants asked about as a whole. `definitions`: the assets of each pipeline without what was materialized.
     """
 
@@ -67,6 +68,7 @@ class Bridge:
     indexes: "Kept[list[Item]]" = field(default_factory=lambda: Kept(_KEPT_WHOLE))
     definitions: Kept[list[AssetState]] = field(default_factory=lambda: Kept(_KEPT_PIPELINES, _DEFINITIONS_S, 0.0))
     asking: "dict[UUID, tuple[TenantSchema, asyncio.Task[Known]]]" = field(default_factory=dict)
+    launching: dict[UUID, asyncio.Event] = field(default_factory=dict)
     executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = field(default_factory=dict)
     conduct: Conduct = field(default_factory=Conduct)
     stopping: bool = False

@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 # Of a connection's first byte, and from then on of a whole head.
 HEAD_S = 10.0
 MAX_WAITING = 128
-# One head; what is longer is answered 400.
+# Of a head that is not complete yet; what is longer is answered 400.
 MAX_HEAD_BYTES = 32 * 1024
 
 

@@ -33,7 +33,7 @@ _ASK_AGAIN_S = 0.1
 
 
 class LaunchBusy(TransientError):
-    """Another bridge is launching a run of the tenant, or dropping its schemas, and does not come to an end."""
+    """Somebody is launching a run of the tenant, or dropping its schemas, and does not come to an end."""
 
     code = "launch_busy"
 
@@ -81,18 +81,44 @@ async def launch(bridge: Bridge, tenant: Tenant, wish: Wish) -> Launched:
     """
     # At once: who drops the schemas holds the launch for long.
     await in_thread(_require_schemas, bridge, tenant)
+    # Of many that ask this bridge in the same moment one is at the launch; the others look together what came of it, where one
+    # after the other would wait too long.
+    deadline = time.monotonic() + _PATIENCE_S
+    while (under_way := bridge.launching.get(tenant.id)) is not None:
+        try:
+            await asyncio.wait_for(under_way.wait(), deadline - time.monotonic())
+        except TimeoutError:
+            raise _busy(tenant) from None
+        found, _ = await _found(bridge, tenant, wish)
+        if found is not None:
+            return found
+    bridge.launching[tenant.id] = ended = asyncio.Event()
+    try:
+        return await _launch_alone(bridge, tenant, wish)
+    finally:
+        del bridge.launching[tenant.id]
+        ended.set()
+
+
+async def _launch_alone(bridge: Bridge, tenant: Tenant, wish: Wish) -> Launched:
     async with _held(bridge, tenant, wish.actor, wish.pipeline, wish.key, _HELD_S) as claim:
         # They may have been dropped while this waited.
         await in_thread(_require_schemas, bridge, tenant)
-        stood_for, note = await _of_key(bridge, tenant, wish)
-        if stood_for is not None:
-            return Launched(stood_for, new=False)
-        active = await bridge.dagster.active_run(tenant.key, wish.pipeline)
-        if active is not None and active.status != "CANCELING":
-            return Launched(active, new=False, note=_ignored(wish, active))
-        if active is not None:
-            note = _joined(note, f"Run {active.run_id} is still being cancelled; this one starts when it has ended.")
-        return await _launch_under(bridge, tenant, wish, claim, note)
+        found, note = await _found(bridge, tenant, wish)
+        return found or await _launch_under(bridge, tenant, wish, claim, note)
+
+
+async def _found(bridge: Bridge, tenant: Tenant, wish: Wish) -> tuple[Launched | None, str | None]:
+    """The run that answers the wish already; else what the caller should know of those that do not."""
+    stood_for, note = await _of_key(bridge, tenant, wish)
+    if stood_for is not None:
+        return Launched(stood_for, new=False), None
+    active = await bridge.dagster.active_run(tenant.key, wish.pipeline)
+    if active is None:
+        return None, note
+    if active.status != "CANCELING":
+        return Launched(active, new=False, note=_ignored(wish, active)), None
+    return None, _joined(note, f"Run {active.run_id} is still being cancelled; this one starts when it has ended.")
 
 
 @asynccontextmanager
@@ -146,8 +172,12 @@ async def _claim(
                     await in_thread(launches.launched, claim, left.run_id, left.tags.get(IDEMPOTENCY_TAG))
                 elif await in_thread(launches.use, claim, actor, pipeline, key, held_s):
                     return claim
-    raise LaunchBusy(
-        f"Another process has been launching a run of {tenant.key}, or dropping its schemas, for {_PATIENCE_S:.0f} s.",
+    raise _busy(tenant)
+
+
+def _busy(tenant: Tenant) -> LaunchBusy:
+    return LaunchBusy(
+        f"Somebody has been launching a run of {tenant.key}, or dropping its schemas, for {_PATIENCE_S:.0f} s.",
         next_step="Look at list_runs, then try again.",
     )
 

@@ -154,9 +154,12 @@ def _transport_security(host: str, port: int, public_url: str | None) -> Transpo
     names = [f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}", f"{_bracketed(host)}:{port}"]
     origins = [f"http://{name}" for name in names]
     if public_url is not None:
+        # As clients write it: in small letters, and without a port where that is the scheme's own.
         parts = urlsplit(public_url)
-        names += [parts.netloc, parts.hostname or parts.netloc]
-        origins.append(f"{parts.scheme}://{parts.netloc}")
+        name = _bracketed(parts.hostname or "")
+        names += [name, f"{name}:{parts.port}"] if parts.port else [name]
+        own = {"http": 80, "https": 443}.get(parts.scheme)
+        origins.append(f"{parts.scheme}://{name}{f':{parts.port}' if parts.port not in (None, own) else ''}")
     return TransportSecuritySettings(
         enable_dns_rebinding_protection=True, allowed_hosts=sorted(set(names)), allowed_origins=sorted(set(origins))
     )

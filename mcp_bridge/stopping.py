@@ -2,7 +2,8 @@
 it at once.
 
 Calls that are being served are given up, their statements cancelled; runs go on. A client that goes away has not cancelled what
-it asked for: MCP has a message for that, and only who sends it means the run.
+it asked for: MCP has a message for that, and only who sends it means the run. (In the newest revision over HTTP the message is
+that the client closes the answer's stream: there who goes away while the bridge serves on has cancelled.)
 """
 
 import asyncio

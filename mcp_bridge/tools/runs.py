@@ -109,7 +109,7 @@ async def list_pipelines(call: Call, args: ListPipelines) -> Answer:
     )
     warnings = ["Dagster does not answer: whether the schedules run is unknown."] if unknown else []
     shown = fit(rows, room_left({}, warnings) - _PAGING_TOKENS)
-    cursor = shown[-1]["name"] if more or len(shown) < len(page) else None
+    cursor = page[len(shown) - 1].name if more or len(shown) < len(page) else None
     return Answer({"pipelines": shown, "total": len(listed), "next_cursor": cursor}, warnings)
 
 
@@ -308,7 +308,7 @@ async def list_runs(call: Call, args: ListRuns) -> Answer:
     warnings = [_CAUSES_LATE] if len(causes) < len(failed) else []
     listed = (run_row(call.bridge.dagster, run) | causes.get(run.run_id, {}) for run in page)
     rows = fit(listed, room_left({}, warnings) - _PAGING_TOKENS)
-    cursor = rows[-1]["run_id"] if len(runs) > len(rows) else None
+    cursor = page[len(rows) - 1].run_id if len(runs) > len(rows) else None
     return Answer({"runs": rows, "next_cursor": cursor}, warnings)
 
 

@@ -121,7 +121,7 @@ async def list_tables(call: Call, args: ListTables) -> Answer:
     entities = {entity.table: entity.name for entity in meaning.semantics.entities}
     listed = (facts.row(detailed=detailed) | _entity(entities.get(facts.name)) for facts in page)
     rows = fit(listed, room_left(data, warnings) - _PAGING_TOKENS, _TABLE_TOKENS[detailed])
-    cursor = rows[-1]["name"] if more or len(rows) < len(page) else None
+    cursor = page[len(rows) - 1].name if more or len(rows) < len(page) else None
     data = {"tables": rows, "next_cursor": cursor, **data}
     if cursor:
         data["next_call"] = f"list_tables with cursor=next_cursor shows the next of {len(matching)}."
@@ -186,7 +186,7 @@ def _described(
         sample = sample_of(
             connection, relation, page[: len(rows)], pii, args.sample_rows, min(left, 2 * _SAMPLE_TOKENS)
         )
-    cursor = rows[-1]["name"] if more or len(rows) < len(page) else None
+    cursor = page[len(rows) - 1].name if more or len(rows) < len(page) else None
     return data | {"columns": rows, "next_cursor": cursor, "sample": sample}
 
 
@@ -322,7 +322,7 @@ async def get_metadata(call: Call, args: GetMetadata) -> Answer:
     else:
         shown = overview(page, list(known.tables.values()), columns, room)
     rows = shown["tables"]
-    cursor = rows[-1]["name"] if more or len(rows) < len(page) else None
+    cursor = page[len(rows) - 1].name if more or len(rows) < len(page) else None
     data = {**data, **shown, "next_cursor": cursor}
     if cursor:
         data["next_call"] = f"get_metadata with cursor=next_cursor shows the next of {len(known.tables)}."

@@ -56,17 +56,17 @@ class TeardownSchema(TenantArguments):
 
 async def list_tenants(call: Call, args: ListTenants) -> Answer:
 
-    def read() -> tuple[list[dict[str, Any]], int, bool]:
+    def read() -> tuple[list[dict[str, Any]], int, str | None]:
         catalog = call.bridge.catalog
         wanted = (args.search or "").lower()
         own = [t for t in call.caller.tenants(catalog) if wanted in f"{t.key}\n{t.display_name}\n{t.domain}".lower()]
         page, more = page_after(own, args.cursor, args.limit, lambda tenant: tenant.key)
         listed = [_tenant_row(call, t, catalog.schemas.get(t)) for t in page]
         rows = fit(listed, room_left({}, ()) - _PAGING_TOKENS, _TENANT_TOKENS)
-        return rows, len(own), more or len(rows) < len(page)
+        # Of the tenant, not of its row: a row may be cut.
+        return rows, len(own), page[len(rows) - 1].key if more or len(rows) < len(page) else None
 
-    rows, total, more = await in_thread(read)
-    cursor = rows[-1]["key"] if more else None
+    rows, total, cursor = await in_thread(read)
     return Answer({"tenants": rows, "total": total, "next_cursor": cursor})
 
 

@@ -2,7 +2,7 @@
 
 import random
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -121,12 +121,14 @@ async def within(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     return data
 
 
-async def all_pages(client: Client, tool: str, rows: str, **arguments: Any) -> list[dict[str, Any]]:
-    """The answers up to the last page."""
+async def all_pages(
+    client: Client, tool: str, rows: str, changing: Sequence[dict[str, Any]] = ({},), **arguments: Any
+) -> list[dict[str, Any]]:
+    """The answers up to the last page; each page is asked for with the next of the `changing` arguments."""
     pages: list[dict[str, Any]] = []
     cursor: dict[str, Any] = {}
     while True:
-        pages.append(await within(client, tool, **arguments, **cursor))
+        pages.append(await within(client, tool, **arguments, **changing[len(pages) % len(changing)], **cursor))
         assert pages[-1][rows]
         if pages[-1]["next_cursor"] is None:
             return pages
@@ -177,6 +179,29 @@ def test_lists_of_any_words_stay_within_the_promise_and_lose_nothing(
             assert len(names) == len(set(names)) == pages[0]["total"] > MANY
 
     on_http(bridge_url, token, work)
+
+
+def test_pages_fit_together_however_much_of_them_is_asked_for(stage: Stage, bridge_url: str, token: str) -> None:
+    limits = [{"limit": 50}, {"limit": 7}, {"limit": 23}]
+    formats = [{"limit": 50, "response_format": "detailed"}, {"limit": 3}, {"limit": 20, "response_format": "concise"}]
+    every = stage.token("agent-everywhere", *stage.tenants)
+
+    async def work(client: Client) -> None:
+        for words in ("question 0001", "የእናት", "case_id"):
+            pages = await all_pages(client, "search_metadata", "hits", limits, search=words)
+            hits = [(hit["table"], hit.get("column")) for page in pages for hit in page["hits"]]
+            assert len(hits) == len(set(hits)) == pages[0]["total"] > 50
+        for tool in ("list_tables", "get_metadata"):
+            pages = await all_pages(client, tool, "tables", formats)
+            names = [table["name"] for page in pages for table in page["tables"]]
+            assert len(names) == len(set(names)) == pages[0]["total"]
+
+    async def tenants(client: Client) -> None:
+        pages = await all_pages(client, "list_tenants", "tenants", [{"limit": 1}, {"limit": 4}, {"limit": 2}])
+        assert [tenant["key"] for page in pages for tenant in page["tenants"]] == sorted(stage.tenants)
+
+    on_http(bridge_url, token, work)
+    on_http(bridge_url, every, tenants)
 
 
 def test_everything_else_stays_within_the_promise(stage: Stage, bridge_url: str, token: str) -> None:

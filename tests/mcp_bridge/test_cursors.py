@@ -40,8 +40,14 @@ def test_only_a_cursor_of_this_list_is_taken(stage: Stage, bridge_url: str) -> N
 
     async def main() -> None:
         async with clients() as (one, two):
-            for _ in range(2):
-                await ask(one, "run_materialization", tenant="demo:second", wait_s=45)
+            made = [await ask(one, "run_materialization", tenant="demo:second", wait_s=45) for _ in range(3)]
+            page = await ask(one, "list_runs", tenant="demo:second", limit=1)
+            listed = [run["run_id"] for run in page["runs"]]
+            for limit in (1, 50):
+                page = await ask(one, "list_runs", tenant="demo:second", limit=limit, cursor=page["next_cursor"])
+                listed += [run["run_id"] for run in page["runs"]]
+            assert listed[:3] == [run["run_id"] for run in reversed(made)]
+            assert len(listed) == len(set(listed))
             cursors = {}
             for tool in LISTS:
                 page = await ask(one, tool, **of_tenant(tool, "demo:second"), limit=1)

@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import product
+from pathlib import Path
 
 import httpx
 import pytest
 
 from mcp_bridge.connections import MAX_WAITING
-from tests.mcp_bridge.stage import Stage, ask, http_client
+from tests.mcp_bridge.stage import Stage, ask, http_bridge, http_client
 from tests.mcp_bridge.test_door import INITIALIZE, LISTING
 
 ACCEPT = {"Accept": "application/json, text/event-stream"}
@@ -31,6 +32,21 @@ def test_a_stroke_at_the_end_changes_nothing(bridge_url: str, token: str, path: 
     assert answer.status_code == 200
     assert "data-explorer" in answer.text
     assert request(bridge_url, "GET", path.replace("mcp", "healthz")).json() == {"status": "ok"}
+
+
+def test_a_public_address_is_taken_as_clients_write_it(stage: Stage, tmp_path: Path) -> None:
+    """Clients send names in small letters, and no port where it is the scheme's own."""
+    with http_bridge(stage, tmp_path, EXPLORER_BRIDGE_PUBLIC_URL="https://Data.Example.org:443/") as url:
+        own, page = "data.example.org", "https://data.example.org"
+        for host, origin, status in (
+            (own, page, 200),
+            (f"{own}:443", page, 200),
+            (own, "https://other.example.org", 403),
+            (own, "null", 403),
+            ("other.example.org", page, 421),
+            (f"{own}:444", page, 421),
+        ):
+            assert request(url, "GET", "/healthz", Host=host, Origin=origin).status_code == status, (host, origin)
 
 
 def test_every_refusal_is_json_that_says_what_to_do(bridge_url: str, token: str) -> None:

@@ -80,6 +80,25 @@ def test_two_bridges_asked_at_once_launch_one_run(
     asyncio.run(main())
 
 
+def test_many_who_ask_at_once_are_told_of_one_run(stage: Stage, bridge_url: str, dagster_url: str) -> None:
+    tokens = [stage.token(f"crowd-{number}", "demo:slow-launch") for number in range(40)]
+
+    async def asked(token: str) -> dict[str, Any]:
+        async with http_client(bridge_url, token) as client:
+            return await ask(client, "run_materialization", wait_s=0)
+
+    async def main() -> None:
+        async with DagsterClient(dagster_url) as dagster:
+            before = len(await idle(dagster, "demo:slow-launch"))
+            answers = await asyncio.gather(*map(asked, tokens))
+            assert len({answer["run_id"] for answer in answers}) == 1
+            assert sum(answer["launched"] for answer in answers) == 1
+            assert len(await runs_of(dagster, "demo:slow-launch")) == before + 1
+            await idle(dagster, "demo:slow-launch")
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("point", ["before the launch arrives", "after it was taken"])
 def test_a_bridge_killed_while_it_launches_leaves_no_second_run_and_blocks_nobody(
     stage: Stage, bridge_url: str, dagster_url: str, tmp_path: Path, point: str
