@@ -141,7 +141,7 @@ def test_a_text_that_is_mostly_dates_says_so_and_can_be_compared(loads: Loads) -
     assert stack.rows(CHILDREN, after) == [[10]]
     wrong = stack.call("query", tenant=CHILDREN, sql="select count(*) from case_carte where born::date > '2026-01-20'")
     assert not wrong["success"]
-    assert "safe_date(column)" in wrong["error"]["next_step"]
+    assert "safe_date(" in wrong["error"]["next_step"]
 
 
 def test_inferred_types_become_text_with_the_first_value_that_does_not_come_back(loads: Loads) -> None:
@@ -187,15 +187,16 @@ def test_an_installation_of_before_is_put_right_by_its_next_sync(loads: Loads) -
         carte["phone"]["kind"], carte["visit"]["kind"] = "integer", "date"
         profile["tables"][f"form {INSCRIPTION.xmlns}"]["columns"]["card"]["kind"] = "integer"
         for table in profile["tables"].values():
-            for column in table["columns"].values():
-                del column["was"]
+            for column in table.get("columns", {}).values():
+                column.pop("was", None)
         for seen in [*profile["case_types"].values(), *profile["forms"].values()]:
             for values in (seen.get("properties") or seen["answers"]).values():
                 values.pop("examples"), values.pop("answers")
                 values["all"] = {"digits": 30}
         connection.execute(f"update {prefix}_staging.explorer_profile set profile = %s", [json.dumps(profile)])
         names_before = {
-            table["name"]: sorted(n for _, n in table["names"].values()) for table in profile["tables"].values()
+            table.get("name", ""): sorted(n for _, n in table.get("names", {}).values())
+            for table in profile["tables"].values()
         }
         connection.execute(
             f"alter table {prefix}_marts.case_carte alter phone type bigint using null, alter visit type date using null"
@@ -214,4 +215,6 @@ def test_an_installation_of_before_is_put_right_by_its_next_sync(loads: Loads) -
     with stack.admin() as connection:
         [[text]] = connection.execute(f"select profile from {prefix}_staging.explorer_profile").fetchall()
     after = json.loads(text)["tables"].values()
-    assert names_before == {table["name"]: sorted(n for _, n in table["names"].values()) for table in after}
+    assert names_before == {
+        table.get("name", ""): sorted(n for _, n in table.get("names", {}).values()) for table in after
+    }
