@@ -178,7 +178,7 @@ async def _sync(url: str, token: str, key: str, progress: SyncProgress) -> dict[
         run = await tools.sync(key, full=False, wait=True, on_progress=progress.listener(key))
         progress.finish(key, run["status"])
         done = run["status"] == "SUCCESS"
-        return summarize(key, run, await tools.row_counts(key) if done else {})
+        return summarize(key, run, await tools.tables(key) if done else [])
 
 
 def _show(settings: Settings, console: Console, shown: Shown, *, as_json: bool) -> None:

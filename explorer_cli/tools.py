@@ -64,16 +64,16 @@ class Tools:
             run = await self._launch(tenant, full=full, wait=wait, on_progress=on_progress)
         return run
 
-    async def row_counts(self, tenant: str) -> dict[str, int | None]:
-        """Rows of every table that the tenant's agents see."""
-        counts: dict[str, int | None] = {}
+    async def tables(self, tenant: str) -> list[dict[str, Any]]:
+        """Every table that the tenant's agents see, as `list_tables` shows it."""
+        tables: list[dict[str, Any]] = []
         cursor = None
         while True:
             page = (await self.call("list_tables", {"tenant": tenant, "cursor": cursor}))["data"]
-            counts |= {table["name"]: table.get("row_count") for table in page["tables"]}
+            tables += page["tables"]
             cursor = page.get("next_cursor")
             if not cursor:
-                return counts
+                return tables
 
     async def _launch(self, tenant: str, *, full: bool, wait: bool, on_progress: ProgressFnT | None) -> dict[str, Any]:
         arguments = {"tenant": tenant, "full_refresh": full, "wait_s": WAIT_S if wait else 0}

@@ -44,15 +44,18 @@ def show_answer(data: dict[str, Any]) -> None:
     show_table(names, data["rows"], empty="No rows.")
 
 
-def summarize(key: str, run: dict[str, Any], tables: dict[str, int | None]) -> dict[str, Any]:
-    """A run as `sync --json` shows it."""
+def summarize(key: str, run: dict[str, Any], tables: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A run as `sync --json` shows it. `tables`: as `list_tables` has them after it, none where it did not succeed."""
     return {
         "tenant": key,
         "run_id": run["run_id"],
         "state": run["status"],
         "run_url": run.get("run_url"),
         "duration_s": run.get("duration_s"),
-        "tables": tables,
+        "tables": {table["name"]: table.get("row_count") for table in tables},
+        "type_changes": [
+            f"{table['name']}.{change}" for table in tables for change in table.get("type_changes") or ()
+        ],
         "errors": run.get("errors") or [],
         "failing_checks": run.get("failing_checks") or [],
     }
@@ -66,6 +69,8 @@ def show_run(run: dict[str, Any]) -> None:
         say((str(error["step"]), "red"), f"  {error['cause']}")
     for check in run["failing_checks"]:
         say((f"Check {check['check']} of {check['asset']} failed", "yellow"))
+    for change in run["type_changes"]:
+        say(("Type changed", "yellow"), f"  {change}")
     if run["tables"]:
         show_table(("Table", "Rows"), sorted(run["tables"].items()))
 
@@ -76,7 +81,7 @@ async def _sync(settings: Settings, key: str, *, full: bool, wait: bool) -> dict
             run = await tools.sync(key, full=full, wait=wait, on_progress=progress.listener(key) if wait else None)
             progress.finish(key, run["status"])
         done = run["status"] == "SUCCESS"
-        return summarize(key, run, await tools.row_counts(key) if done else {})
+        return summarize(key, run, await tools.tables(key) if done else [])
 
 
 async def _query(settings: Settings, key: str, sql: str, limit: int | None) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-_NAMED = 5
+# More than a pipeline has resources: the cause of each is told, shorter where there are many.
+_NAMED = 12
+_ROOM_CHARS = 1700
 _MAX_CAUSE_CHARS = 250
 
 
@@ -69,20 +71,21 @@ class LoadReport:
 
 
 def name_failures(errors: Mapping[str, Mapping[str, Any]]) -> str:
-    """All failures in one text, each resource with its cause (`ExplorerError.as_dict()`): the first ones in full, the others by
-    name. Resources that failed for one and the same reason stand together."""
+    """All failures in one text, each resource with its cause (`ExplorerError.as_dict()`), of very many the last ones by name
+    only. Resources that failed for one and the same reason stand together."""
     by_cause: dict[str, list[str]] = {}
     for name, error in errors.items():
         message = str(error.get("message") or "no reason was given")
         # Most messages begin with the resource, which is named here anyway.
-        by_cause.setdefault(message.removeprefix(f"{name}: "), []).append(name)
+        by_cause.setdefault(message.removeprefix(f"{name}: ").rstrip("."), []).append(name)
     causes = list(by_cause.items())
-    said = [f"{', '.join(names)}: {_cut(cause)}" for cause, names in causes[:_NAMED]]
+    longest = min(_MAX_CAUSE_CHARS, _ROOM_CHARS // max(1, min(len(causes), _NAMED)))
+    said = [f"{', '.join(names)}: {_cut(cause, longest)}" for cause, names in causes[:_NAMED]]
     others = [name for _, names in causes[_NAMED:] for name in names]
     if others:
-        said.append(f"and {len(others)} more for other reasons: {_cut(', '.join(others))}")
-    return (f"{len(errors)} resources failed. " if len(errors) > 1 else "") + "; ".join(said)
+        said.append(f"and {len(others)} more for other reasons: {_cut(', '.join(others), _MAX_CAUSE_CHARS)}")
+    return (f"{len(errors)} resources failed. " if len(errors) > 1 else "") + "; ".join(said) + "."
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_CAUSE_CHARS else f"{text[: _MAX_CAUSE_CHARS - 1]}…"
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"

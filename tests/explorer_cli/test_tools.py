@@ -64,7 +64,7 @@ def test_a_refusal_of_the_bridge_is_the_error_of_the_command(explorer: Explorer)
 def test_a_bridge_that_is_not_there_is_named(unused_port: int) -> None:
     async def attempt() -> None:
         async with over_http(f"http://127.0.0.1:{unused_port}/mcp", "dex_none") as tools:
-            await tools.row_counts("t")
+            await tools.tables("t")
 
     with pytest.raises(ToolFailed) as failure:
         asyncio.run(attempt())
