@@ -19,10 +19,7 @@
   case when jsonb_typeof({{ json }}) = 'array' then {{ json }} else '[]'::jsonb end
 {%- endmacro %}
 
-{#- Whether one of a record's texts, by its key, is there and gives nothing when it is cast. -#}
-{% macro any_unreadable(casts_by_key) -%}
-  {%- for key, cast in casts_by_key.items() %}
-        (record ->> '{{ key }}' ~ '\S' and casts.{{ cast }}(record ->> '{{ key }}') is null) is true
-        {{- ' or' if not loop.last }}
-  {%- endfor %}
+{#- Whether a text is there that its cast makes nothing of. -#}
+{% macro is_unreadable(text, typed) -%}
+  ({{ text }} ~ '\S' and {{ typed }} is null) is true
 {%- endmacro %}

@@ -171,7 +171,7 @@ def test_what_is_kept_of_tables_follows_the_schedule_and_says_when_it_is_unknown
     async def work() -> None:
         bridge, dagster = Bridge.open(stage.settings, Caller.operator), _Dagster()
         tenant, pipeline = stage.tenants["demo:second"], next(iter(bridge.pipelines.values()))
-        monkeypatch.setattr("mcp_bridge.freshness._ANSWER_WITHIN_S", 0.1)
+        monkeypatch.setattr("mcp_bridge.freshness.LIST_S", 0.1)
         for running, said in (
             (True, "and an hour"),
             (False, "is stopped"),

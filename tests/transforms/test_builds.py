@@ -178,7 +178,7 @@ def test_what_dbt_skips_names_the_table_that_failed_and_the_databases_words(
 
 def test_a_raw_table_that_comes_is_read(workshop: Workshop, static: dict[str, Any]) -> None:
     workshop.make_raw("raw_ucr_rows")
-    assert _build(workshop, static) == {"ucr_rows"}
+    assert _build(workshop, static) == {"ucr_rows", "data_quality"}
 
 
 def test_what_a_test_found_stands_until_it_is_run_again(workshop: Workshop, static: dict[str, Any]) -> None:

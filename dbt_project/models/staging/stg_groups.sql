@@ -20,7 +20,9 @@ renamed as (
         ---------- json
         {{ json_object("record -> 'metadata'") }} as metadata,
         ---------- quality
-        {{ any_unreadable({'case_sharing': 'safe_boolean', 'reporting': 'safe_boolean'}) }} as has_unreadable_values,
+        {{ is_unreadable("record ->> 'case_sharing'", "casts.safe_boolean(record ->> 'case_sharing')") }}
+        or {{ is_unreadable("record ->> 'reporting'", "casts.safe_boolean(record ->> 'reporting')") }}
+        as has_unreadable_values,
         ---------- loader
         _loaded_at as loaded_at
 

@@ -21,7 +21,10 @@ renamed as (
         casts.safe_boolean(record ->> 'view_descendants') as view_descendants,
 
         ---------- quality
-        {{ any_unreadable({'administrative': 'safe_boolean', 'shares_cases': 'safe_boolean', 'view_descendants': 'safe_boolean'}) }} as has_unreadable_values,
+        {{ is_unreadable("record ->> 'administrative'", "casts.safe_boolean(record ->> 'administrative')") }}
+        or {{ is_unreadable("record ->> 'shares_cases'", "casts.safe_boolean(record ->> 'shares_cases')") }}
+        or {{ is_unreadable("record ->> 'view_descendants'", "casts.safe_boolean(record ->> 'view_descendants')") }}
+        as has_unreadable_values,
         ---------- loader
         _loaded_at as loaded_at
 

@@ -25,7 +25,10 @@ renamed as (
         ---------- timestamps
         casts.safe_timestamptz(record ->> 'last_modified') as last_modified,
         ---------- quality
-        {{ any_unreadable({'latitude': 'safe_numeric', 'longitude': 'safe_numeric', 'last_modified': 'safe_timestamptz'}) }} as has_unreadable_values,
+        {{ is_unreadable("record ->> 'latitude'", "casts.safe_numeric(record ->> 'latitude')") }}
+        or {{ is_unreadable("record ->> 'longitude'", "casts.safe_numeric(record ->> 'longitude')") }}
+        or {{ is_unreadable("record ->> 'last_modified'", "casts.safe_timestamptz(record ->> 'last_modified')") }}
+        as has_unreadable_values,
         ---------- loader
         _loaded_at as loaded_at
 

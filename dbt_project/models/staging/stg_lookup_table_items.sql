@@ -19,7 +19,8 @@ renamed as (
         {{ json_object("record -> 'fields'") }} as fields,
         {{ json_object("record -> 'item_attributes'") }} as item_attributes,
         ---------- quality
-        {{ any_unreadable({'sort_key': 'safe_bigint'}) }} as has_unreadable_values,
+        {{ is_unreadable("record ->> 'sort_key'", "casts.safe_bigint(record ->> 'sort_key')") }}
+        as has_unreadable_values,
         ---------- loader
         _loaded_at as loaded_at
 

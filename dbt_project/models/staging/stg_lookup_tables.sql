@@ -19,7 +19,8 @@ renamed as (
         {{ json_array("record -> 'fields'") }} as fields,
         {{ text_array("record -> 'item_attributes'") }} as item_attributes,
         ---------- quality
-        {{ any_unreadable({'is_global': 'safe_boolean'}) }} as has_unreadable_values,
+        {{ is_unreadable("record ->> 'is_global'", "casts.safe_boolean(record ->> 'is_global')") }}
+        as has_unreadable_values,
         ---------- loader
         _loaded_at as loaded_at
 

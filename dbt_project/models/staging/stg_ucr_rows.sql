@@ -21,7 +21,8 @@ renamed as (
         inserted_at,
 
         ---------- quality
-        {{ any_unreadable({'repeat_iteration': 'safe_bigint'}) }} as has_unreadable_values,
+        {{ is_unreadable("record ->> 'repeat_iteration'", "casts.safe_bigint(record ->> 'repeat_iteration')") }}
+        as has_unreadable_values,
         ---------- loader
         _loaded_at as loaded_at
 

@@ -27,7 +27,8 @@ renamed as (
         ---------- json
         {{ json_object("record -> 'user_data'") }} as user_data,
         ---------- quality
-        {{ any_unreadable({'is_admin': 'safe_boolean'}) }} as has_unreadable_values,
+        {{ is_unreadable("record ->> 'is_admin'", "casts.safe_boolean(record ->> 'is_admin')") }}
+        as has_unreadable_values,
         ---------- loader
         _loaded_at as loaded_at
 
