@@ -53,9 +53,7 @@ def summarize(key: str, run: dict[str, Any], tables: Sequence[dict[str, Any]]) -
         "run_url": run.get("run_url"),
         "duration_s": run.get("duration_s"),
         "tables": {table["name"]: table.get("row_count") for table in tables},
-        "type_changes": [
-            f"{table['name']}.{change}" for table in tables for change in table.get("type_changes") or ()
-        ],
+        "type_changes": [f"{table['name']}.{change}" for table in tables for change in table.get("type_changes") or ()],
         "errors": run.get("errors") or [],
         "failing_checks": run.get("failing_checks") or [],
     }

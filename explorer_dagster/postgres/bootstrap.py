@@ -86,8 +86,6 @@ def ensure_database(
         _refuse_without_passwords(settings)
 
     def add_passwords(record: ConnectionRecord) -> None:
-        if settings.database_url is not None:
-            record.mode = "external"
         for role in SERVICE_LOGINS:
             record.roles.setdefault(role, secrets.token_urlsafe(24))
 
@@ -97,7 +95,14 @@ def ensure_database(
     report = bootstrap(admin, record.roles, take_over=take_over)
     if report is not None and not report.complete:
         log.warning(report.summary())
+    if settings.database_url is not None:
+        # Not sooner: a HOME that is refused goes on with the server it has.
+        record = update_record(settings.home, _note_external)
     return connections_from(admin, record)
+
+
+def _note_external(record: ConnectionRecord) -> None:
+    record.mode = "external"
 
 
 def bootstrap(admin: Login, passwords: dict[str, str], *, take_over: bool = False) -> HardeningReport | None:

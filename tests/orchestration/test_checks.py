@@ -105,7 +105,7 @@ def test_many_failures_are_named_within_bounds() -> None:
     same = {f"same_{n}": {"message": "The server is not there."} for n in range(3)}
     said = name_failures(same | errors)
     assert len(said) < 2400
-    assert said.startswith("43 resources failed. same_0, same_1, same_2: The server is not there.; resource_0: xxx")
+    assert said.startswith("43 resources failed. same_0, same_1, same_2: The server is not there; resource_0: xxx")
     assert "and 29 more for other reasons: resource_11, resource_12" in said
     each = {f"resource_{n}": {"message": f"resource_{n}: reason {n}."} for n in range(11)}
     assert "; resource_10: reason 10." in name_failures(each)

@@ -163,6 +163,18 @@ def test_another_home_changes_nothing_unless_told_to_take_over(bare: Login, tmp_
     assert works(ensure_database(second, take_over=True), first) == [True, False]
 
 
+def test_a_home_that_is_refused_goes_on_with_the_server_it_has(bare: Login, tmp_path: Path) -> None:
+    forget(bare)
+    ensure_database(external(tmp_path / "a", bare))
+    own = ConnectionRecord(password="p" * 32, port=1, roles=dict.fromkeys(SERVICE_LOGINS, "x" * 32))
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "connection.json").write_text(own.model_dump_json())
+    with pytest.raises(DatabaseOwnedElsewhere):
+        ensure_database(external(tmp_path / "b", bare))
+    assert read_connection(tmp_path / "b") == own
+    assert load_connections(Settings(_env_file=None, home=tmp_path / "b", database_url=None)).admin.port == 1
+
+
 def test_of_two_homes_at_once_one_gets_the_server(bare: Login, tmp_path: Path) -> None:
     forget(bare)
     homes = [external(tmp_path / name, bare) for name in "abcd"]
