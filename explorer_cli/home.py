@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from explorer_cli.errors import AlreadyRunning, HomeNotUsable
-from explorer_cli.processes import Identity
+from explorer_cli.processes import Identity, wait_until
 from explorer_dagster import private
 from explorer_dagster.runtime_state import read_state
 
@@ -34,19 +34,19 @@ class Lock:
         self._path = home / LOCK_FILE
         self._fd: int | None = None
 
-    def acquire(self) -> None:
+    def acquire(self, within_s: float = 0.0) -> None:
         """Become the owner of HOME. Where nothing can be written the lock is held, but nobody can read by whom.
+
+        `within_s`: how long an owner that is ending may take: the kernel lets go of the lock with the last of its threads.
 
         Raises:
             AlreadyRunning: with the pid of the one who is, and what is wrong with it.
             HomeNotUsable: the lock file cannot be opened.
         """
         fd = self._open()
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not wait_until(lambda: _try_lock(fd), within_s):
             os.close(fd)
-            raise self._taken() from None
+            raise self._taken()
         me = Identity.of(os.getpid())
         with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
@@ -103,6 +103,14 @@ class Lock:
             next_step="`explorer status` shows it, `explorer down` stops it; EXPLORER_HOME chooses another one.",
             details={"pid": holder.pid if holder else None, "dagster_url": state.get("dagster_url")},
         )
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def holder_of(home: Path) -> Identity | None:

@@ -38,6 +38,8 @@ SUPERVISOR_STOPS_S = 10.0
 DOWN_S = 13.0
 # What ending the database against its will takes.
 FORCED_STOP_S = 1.5
+# What the threads of a supervisor that was ended may take to be gone.
+LOCK_PATIENCE_S = 2.0
 POLL_S = 0.2
 
 
@@ -125,7 +127,7 @@ def down(*, as_json: bool) -> int:
         hung = time.monotonic() > deadline - DOWN_S + SUPERVISOR_STOPS_S
         stopped.append("supervisor")
     lock = Lock(settings.home)
-    lock.acquire()
+    lock.acquire(within_s=LOCK_PATIENCE_S if holder is not None else 0.0)
     try:
         stopped += stop_leftovers(settings.home, STRAY_GRACE_S if hung else LEFTOVERS_GRACE_S)
         if stop_database(settings, force=True, patience_s=max(0.0, deadline - time.monotonic() - FORCED_STOP_S)):

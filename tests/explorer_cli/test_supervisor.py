@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -183,6 +184,18 @@ def test_a_part_that_ignores_sigterm_is_killed_with_its_group(home: Path) -> Non
         assert wait_until(lambda: "deaf" in (home / "logs" / "stubborn.log").read_text(), 10)
         identity = Identity.of(pid_of(home, "stubborn"))
     assert not identity.alive()
+
+
+def test_an_owner_that_is_ending_is_waited_for(home: Path) -> None:
+    """A process that was killed is gone before the last of its threads lets go of the lock."""
+    ending = Lock(home)
+    ending.acquire()
+    release = threading.Timer(0.3, ending.release)
+    release.start()
+    lock = Lock(home)
+    lock.acquire(within_s=30)
+    release.join()
+    lock.release()
 
 
 def test_a_second_supervisor_is_refused_and_told_who_is_there(home: Path) -> None:
