@@ -7,6 +7,7 @@ import pytest
 
 from demo_commcare import NUTRITION
 from demo_commcare.programme.nutrition_apps import INSCRIPTION, NUTRITION_ID
+from explorer_cli.processes import wait_until
 from tests.e2e.stack import CHILDREN, Stack
 
 CARDS = 30
@@ -74,7 +75,15 @@ def loads(stack: Stack) -> Loads:
 
 
 def described(stack: Stack, table: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    data = stack.call("describe_table", tenant=CHILDREN, table=table, limit=200)["data"]
+    """What is told of the table once Dagster has told its part: on a busy machine that may come with a later answer."""
+    answer = {}
+
+    def is_whole() -> bool:
+        answer.update(stack.call("describe_table", tenant=CHILDREN, table=table, limit=200))
+        return not any("Dagster" in warning for warning in answer["warnings"])
+
+    wait_until(is_whole, 60)
+    data = answer["data"]
     return data, {column["name"]: column for column in data["columns"]}
 
 
