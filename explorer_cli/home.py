@@ -6,7 +6,6 @@ disk, so that a supervisor that lives but does nothing is known even when nothin
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import tempfile
@@ -17,6 +16,7 @@ from typing import NoReturn
 from explorer_cli.errors import AlreadyRunning, HomeNotUsable
 from explorer_cli.processes import Identity, wait_until
 from explorer_dagster import private
+from explorer_dagster.postgres.state import try_lock
 from explorer_dagster.runtime_state import read_state
 
 LOCK_FILE = Path("run") / "up.lock"
@@ -44,7 +44,7 @@ class Lock:
             HomeNotUsable: the lock file cannot be opened.
         """
         fd = self._open()
-        if not wait_until(lambda: _try_lock(fd), within_s):
+        if not wait_until(lambda: try_lock(fd), within_s):
             os.close(fd)
             raise self._taken()
         me = Identity.of(os.getpid())
@@ -103,14 +103,6 @@ class Lock:
             next_step="`explorer status` shows it, `explorer down` stops it; EXPLORER_HOME chooses another one.",
             details={"pid": holder.pid if holder else None, "dagster_url": state.get("dagster_url")},
         )
-
-
-def _try_lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def holder_of(home: Path) -> Identity | None:

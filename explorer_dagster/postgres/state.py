@@ -128,7 +128,7 @@ def file_lock(home: Path, name: str, timeout_s: float = LOCK_TIMEOUT_S) -> Itera
         with contextlib.suppress(OSError):
             _own_like_home(fd, home)
         deadline = time.monotonic() + timeout_s
-        while not _try_lock(fd):
+        while not try_lock(fd):
             if time.monotonic() > deadline:
                 raise PostgresNotStartable(
                     f"Another process has held {path} for {timeout_s:.0f} s.",
@@ -150,7 +150,8 @@ def _open_lock(path: Path) -> int:
         return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _try_lock(fd: int) -> bool:
+def try_lock(fd: int) -> bool:
+    """Whether the open file is locked for this process alone now; nobody is waited for."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
