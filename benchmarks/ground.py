@@ -21,10 +21,10 @@ from typing import Any, Self
 from psycopg import sql
 
 from benchmarks.worker import benchmark_settings
-from explorer_dagster.catalog import Keyring
-from explorer_dagster.postgres.bootstrap import Connections, ensure_database
-from explorer_dagster.postgres.embedded import EmbeddedPostgres
-from explorer_dagster.postgres.provisioning import TenantNames, deprovision, new_prefix, provision
+from explorer.catalog import Keyring
+from explorer.postgres.bootstrap import Connections, ensure_database
+from explorer.postgres.embedded import EmbeddedPostgres
+from explorer.postgres.provisioning import TenantNames, deprovision, new_prefix, provision
 
 ROOT = Path(__file__).parents[1]
 SEED = 1

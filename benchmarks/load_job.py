@@ -9,11 +9,11 @@ from typing import Any, TextIO
 
 from benchmarks.worker import Job, benchmark_settings
 from demo_commcare import MATERNAL
-from explorer_dagster.catalog.credentials import ApiKeyCredential
-from explorer_dagster.commcare.client import CommCareClient
-from explorer_dagster.loading import LoadProgress, LoadTarget, load
-from explorer_dagster.postgres.bootstrap import load_connections
-from explorer_dagster.registry import Pipeline, load_pipeline
+from explorer.catalog.credentials import ApiKeyCredential
+from explorer.load import LoadProgress, LoadTarget, load
+from explorer.postgres.bootstrap import load_connections
+from explorer.providers.commcare.client import CommCareClient
+from explorer.registry import Pipeline, load_pipeline
 
 PIPELINE_FILE = Path(__file__).parents[1] / "pipelines" / "commcare_sync.yml"
 _PROGRESS_EVERY_S = 0.5

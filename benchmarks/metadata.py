@@ -36,13 +36,13 @@ from benchmarks.ground import ROOT, SEED, Child, ChildFailed, Ground
 from benchmarks.loading import Scale
 from benchmarks.results import Claim, Measure, Result
 from benchmarks.worker import benchmark_settings
-from explorer_dagster.catalog import ApiKeyCredential, Catalog, State, Tenant, migrate
-from explorer_dagster.commcare.structure import CaseType, Form, Option, Question, Structure
-from explorer_dagster.postgres.connections import Login
-from explorer_dagster.tenants import add_tenant
-from explorer_dagster.transforms import column_facts
-from explorer_dagster.transforms.generate import GeneratedTable, generate_tables
-from explorer_dagster.transforms.profile import RawProfile
+from explorer.catalog import ApiKeyCredential, Catalog, State, Tenant, migrate
+from explorer.postgres.connections import Login
+from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
+from explorer.tables import column_facts
+from explorer.tables.generate import GeneratedTable, generate_tables
+from explorer.tables.profile import RawProfile
+from explorer.tenants import add_tenant
 
 Step = Callable[[str], Callable[[int], None]]
 _JOB = "commcare_sync"

@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.worker import Job, benchmark_settings
-from explorer_dagster.commcare.structure import Structure
-from explorer_dagster.postgres.bootstrap import load_connections
-from explorer_dagster.transforms import column_facts
-from explorer_dagster.transforms.builds import models_of, plan
-from explorer_dagster.transforms.manifest import static_manifest, static_parse, warm_up
-from explorer_dagster.transforms.misfits import count_misfits
-from explorer_dagster.transforms.project import prepare
-from explorer_dagster.transforms.refresh import refresh
-from explorer_dagster.transforms.runner import NodeResult
-from explorer_dagster.warm_pool import settle
+from explorer.marts.builds import models_of, plan
+from explorer.marts.manifest import static_manifest, static_parse, warm_up
+from explorer.marts.project import prepare
+from explorer.marts.refresh import refresh
+from explorer.marts.runner import NodeResult
+from explorer.postgres.bootstrap import load_connections
+from explorer.providers.commcare.structure import Structure
+from explorer.tables import column_facts
+from explorer.tables.misfits import count_misfits
+from explorer_dagster.launch.warm_pool import settle
 
 EVERYTHING = "everything"
 

@@ -20,11 +20,11 @@ from benchmarks.load_job import pipeline_with
 from benchmarks.loading import Scale, WrongRows
 from benchmarks.results import Claim, Measure, Result, ratio
 from benchmarks.transform_job import EVERYTHING
-from explorer_dagster.commcare.structure import CaseType, Form, Option, Question, Structure
-from explorer_dagster.loading.copy_format import PackedRow, RejectFile, RowFormat
-from explorer_dagster.loading.records import Losses, RecordReader, Row
-from explorer_dagster.loading.warehouse import Delivery, Ending, RawTable, Warehouse
-from explorer_dagster.registry import Source
+from explorer.extract.records import Losses, RecordReader, Row
+from explorer.load.copy_format import PackedRow, RejectFile, RowFormat
+from explorer.load.warehouse import Delivery, Ending, RawTable, Warehouse
+from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
+from explorer.registry import Source
 
 Step = Callable[[str], Callable[[int], None]]
 Record = dict[str, Any]

@@ -16,8 +16,8 @@ import httpx
 import psycopg
 from psycopg import sql
 
-from explorer_dagster.postgres.bootstrap import load_connections
-from explorer_dagster.settings import Settings
+from explorer.core.settings import Settings
+from explorer.postgres.bootstrap import load_connections
 
 Job = dict[str, Any]
 # The limiter guards the servers of others; this one is ours.

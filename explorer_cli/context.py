@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from explorer.core.settings import Settings, get_settings
 from explorer_cli.errors import AlreadyRunning
 from explorer_cli.home import Lock, make_home
 from explorer_cli.parts import stop_database
-from explorer_dagster.settings import Settings, get_settings
 
 if TYPE_CHECKING:
-    from explorer_dagster.catalog import Catalog
-    from explorer_dagster.postgres.connections import Connections
+    from explorer.catalog import Catalog
+    from explorer.postgres.connections import Connections
 
 LOG_BYTES = 5 * 1024 * 1024
 
@@ -55,8 +55,8 @@ def open_store(settings: Settings, prepare: "Callable[[Settings], Connections] |
 
     `prepare` makes sure that the database is there; by default it makes nothing. Raises DatabaseNotReady and what it raises.
     """
-    from explorer_dagster import bootstrap
-    from explorer_dagster.catalog import Catalog
+    from explorer import installation as bootstrap
+    from explorer.catalog import Catalog
 
     with _database_for_a_while(settings):
         connections = (prepare or bootstrap.prepare)(settings)
@@ -98,6 +98,6 @@ def _database_for_a_while(settings: Settings) -> Iterator[None]:
 
 
 def _embedded_runs(settings: Settings) -> bool:
-    from explorer_dagster.postgres.bootstrap import embedded_from
+    from explorer.postgres.bootstrap import embedded_from
 
     return settings.database_url is None and embedded_from(settings).is_running()

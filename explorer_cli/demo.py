@@ -16,6 +16,10 @@ import httpx
 from rich.console import Console
 from rich.syntax import Syntax
 
+from explorer.catalog import ApiKeyCredential, Catalog, Tenant, UnknownPrincipal, normalize_server
+from explorer.core.errors import UnknownTenant
+from explorer.core.settings import Settings
+from explorer.postgres.connections import load_connections
 from explorer_cli.context import Store, open_settings
 from explorer_cli.demo_server import USERNAME, DemoServer, save, saved
 from explorer_cli.errors import AlreadyRunning, DemoMoved, PartFailed
@@ -28,10 +32,6 @@ from explorer_cli.supervisor import Step
 from explorer_cli.tenants import add_to
 from explorer_cli.tools import over_http
 from explorer_cli.work import show_answer, show_run, summarize
-from explorer_dagster.catalog import ApiKeyCredential, Catalog, Tenant, UnknownPrincipal, normalize_server
-from explorer_dagster.errors import UnknownTenant
-from explorer_dagster.postgres.connections import load_connections
-from explorer_dagster.settings import Settings
 
 TENANTS = {"demo:maternal-health": "demo-maternal-health", "demo:nutrition": "demo-nutrition"}
 ASKED = "demo:maternal-health"

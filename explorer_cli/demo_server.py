@@ -10,11 +10,11 @@ from typing import Any, Self
 
 import httpx
 
+from explorer.core.runtime_state import write_private
+from explorer.core.settings import Settings
 from explorer_cli.errors import PortInUse
 from explorer_cli.processes import choose_port
 from explorer_cli.supervisor import Part
-from explorer_dagster.runtime_state import write_private
-from explorer_dagster.settings import Settings
 
 HOST = "127.0.0.1"
 # Outside the range from which systems give ports to outgoing connections, so that it is free again at the next start.

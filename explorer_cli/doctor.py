@@ -10,18 +10,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
+from explorer.core.errors import ExplorerError
+from explorer.core.private import open_to_others
+from explorer.core.runtime_state import read_state
+from explorer.core.settings import Settings
 from explorer_cli import parts
 from explorer_cli.context import open_settings
 from explorer_cli.home import holder_of, no_room, problem_of
 from explorer_cli.output import answer_json, make_console, tell
 from explorer_cli.processes import port_free, port_user
-from explorer_dagster.errors import ExplorerError
-from explorer_dagster.private import open_to_others
-from explorer_dagster.runtime_state import read_state
-from explorer_dagster.settings import Settings
 
 if TYPE_CHECKING:
-    from explorer_dagster.catalog import Catalog, Tenant
+    from explorer.catalog import Catalog, Tenant
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 NEEDED = (
@@ -189,7 +189,7 @@ class Doctor:
         ]
 
     def pipelines(self) -> list[Finding]:
-        from explorer_dagster.registry import load_pipelines
+        from explorer.registry import load_pipelines
 
         pipelines = load_pipelines(self._settings.project_dir / "pipelines")
         return [Finding("pipelines", "ok", ", ".join(sorted(pipelines)) or "none")]
@@ -229,8 +229,8 @@ class Doctor:
         return [Finding("database", "ok", f"{facts['name']} at {facts['host']}:{facts['port']}")]
 
     def hardening(self) -> list[Finding]:
-        from explorer_dagster.postgres.connections import load_connections
-        from explorer_dagster.postgres.hardening import check_hardening
+        from explorer.postgres.connections import load_connections
+        from explorer.postgres.hardening import check_hardening
 
         if not self._database_there():
             return [self._skip("hardening")]
@@ -248,7 +248,7 @@ class Doctor:
         ]
 
     def catalog(self) -> list[Finding]:
-        from explorer_dagster.catalog import Catalog
+        from explorer.catalog import Catalog
 
         if not self._database_there():
             return [self._skip("catalog")]
@@ -256,7 +256,7 @@ class Doctor:
             return [Finding("catalog", "ok", f"current, {len(catalog.tenants.list())} tenants")]
 
     def keyring(self) -> list[Finding]:
-        from explorer_dagster.catalog import Catalog
+        from explorer.catalog import Catalog
 
         if not self._database_there():
             return [self._skip("keyring")]
@@ -288,7 +288,7 @@ class Doctor:
         return [Finding("Dagster", "ok", f"{url}, code location loaded, daemons healthy")]
 
     def warm_pool(self) -> list[Finding]:
-        from explorer_dagster.warm_pool import socket_path
+        from explorer_dagster.launch.warm_pool import socket_path
 
         if self._settings.run_launcher != "warm":
             return [Finding("warm pool", "ok", "switched off by EXPLORER_RUN_LAUNCHER")]
@@ -319,9 +319,9 @@ class Doctor:
         ]
 
     def request_limits(self) -> list[Finding]:
-        from explorer_dagster.catalog import Catalog
-        from explorer_dagster.catalog.request_slots import RequestSlots
-        from explorer_dagster.postgres.connections import load_connections
+        from explorer.catalog import Catalog
+        from explorer.catalog.request_slots import RequestSlots
+        from explorer.postgres.connections import load_connections
 
         if not self._database_there():
             return [self._skip("request limits")]
@@ -356,14 +356,14 @@ class Doctor:
             ]
         if not self._database_there():
             return [self._skip("credentials")]
-        from explorer_dagster.catalog import Catalog
+        from explorer.catalog import Catalog
 
         with Catalog.open(self._settings) as catalog:
             findings = [self._credential(catalog, tenant) for tenant in catalog.tenants.list()]
         return findings or [Finding("credentials", "ok", "no tenants yet")]
 
     def _credential(self, catalog: "Catalog", tenant: "Tenant") -> Finding:
-        from explorer_dagster.commcare.access import verify_access
+        from explorer.providers.commcare.access import verify_access
 
         name = f"credentials of {tenant.key}"
         try:
@@ -376,7 +376,7 @@ class Doctor:
         return Finding(name, "ok", f"{access.username} may read {access.project_name}")
 
     def _database_there(self) -> bool:
-        from explorer_dagster.postgres.bootstrap import embedded_from
+        from explorer.postgres.bootstrap import embedded_from
 
         if self._settings.database_url is not None:
             return True

@@ -1,6 +1,6 @@
 """In which ways starting, stopping and asking the platform can go wrong at the command line."""
 
-from explorer_dagster.errors import ExplorerError
+from explorer.core.errors import ExplorerError
 
 
 class AlreadyRunning(ExplorerError):

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from explorer.core import private
+from explorer.core.runtime_state import read_state
+from explorer.postgres.state import try_lock
 from explorer_cli.errors import AlreadyRunning, HomeNotUsable
 from explorer_cli.processes import Identity, wait_until
-from explorer_dagster import private
-from explorer_dagster.postgres.state import try_lock
-from explorer_dagster.runtime_state import read_state
 
 LOCK_FILE = Path("run") / "up.lock"
 BEAT_S = 1.0

@@ -12,6 +12,10 @@ from typing import Any
 
 from rich.console import Console
 
+from explorer.core.errors import ExplorerError
+from explorer.core.private import keep_private
+from explorer.core.runtime_state import read_state
+from explorer.core.settings import Settings
 from explorer_cli import display
 from explorer_cli.context import open_settings
 from explorer_cli.errors import HomeNotUsable, PartFailed
@@ -28,10 +32,6 @@ from explorer_cli.supervisor import (
     UnitStatus,
     stop_leftovers,
 )
-from explorer_dagster.errors import ExplorerError
-from explorer_dagster.private import keep_private
-from explorer_dagster.runtime_state import read_state
-from explorer_dagster.settings import Settings
 
 # `explorer down` ends within 15 s: so long the supervisor may take to stop everything itself, so long all of it may take.
 SUPERVISOR_STOPS_S = 10.0

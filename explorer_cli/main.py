@@ -12,10 +12,10 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
+from explorer.core.errors import ExplorerError
+from explorer.core.private import write_privately
 from explorer_cli.errors import HomeNotUsable, InternalError, UsageInvalid
 from explorer_cli.output import show_error
-from explorer_dagster.errors import ExplorerError
-from explorer_dagster.private import write_privately
 
 app = typer.Typer(
     help="CommCare project spaces as queryable tables, for agents and people. `explorer demo` shows all of it on invented data.",

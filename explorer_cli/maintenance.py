@@ -2,11 +2,11 @@
 
 from functools import partial
 
+from explorer.catalog.keyring import rotate
+from explorer.installation import set_up
 from explorer_cli.context import open_settings, open_store
 from explorer_cli.output import answer_json, say
 from explorer_cli.parts import database_facts
-from explorer_dagster.bootstrap import set_up
-from explorer_dagster.catalog.keyring import rotate
 
 
 def upgrade_database(*, take_over: bool, as_json: bool) -> int:

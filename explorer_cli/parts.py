@@ -19,15 +19,15 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from explorer.core.errors import ExplorerError
+from explorer.core.runtime_state import webserver_token, write_private
+from explorer.core.settings import PREFIX, Settings
 from explorer_cli.bytecode import compile_packages
 from explorer_cli.demo_server import DemoServer
 from explorer_cli.home import no_room
 from explorer_cli.processes import choose_port
 from explorer_cli.supervisor import Hindered, Part, Step
-from explorer_dagster.errors import ExplorerError
-from explorer_dagster.runtime_state import webserver_token, write_private
-from explorer_dagster.settings import PREFIX, Settings
-from explorer_dagster.warm_pool import socket_path
+from explorer_dagster.launch.warm_pool import socket_path
 
 LOCATION = "explorer"
 PROBE_TIMEOUT_S = 3.0
@@ -103,7 +103,7 @@ def child_env(settings: Settings, *secrets: str) -> dict[str, str]:
 
 def database_facts(settings: Settings) -> dict[str, Any]:
     """`{host, port, name}` of the database, no secret. Raises DatabaseNotReady before the first start."""
-    from explorer_dagster.postgres.connections import load_connections
+    from explorer.postgres.connections import load_connections
 
     login = load_connections(settings).service.conninfo()
     return {"host": login["host"], "port": login["port"], "name": login["dbname"]}
@@ -114,9 +114,9 @@ def stop_database(settings: Settings, *, force: bool, patience_s: float | None =
 
     `patience_s`: as in `EmbeddedPostgres.stop`.
     """
-    from explorer_dagster.postgres.bootstrap import embedded_from
-    from explorer_dagster.postgres.embedded import STOP_PATIENCE_S
-    from explorer_dagster.postgres.errors import PostgresNotOwner
+    from explorer.postgres.bootstrap import embedded_from
+    from explorer.postgres.embedded import STOP_PATIENCE_S
+    from explorer.postgres.errors import PostgresNotOwner
 
     if settings.database_url is not None:
         return False
@@ -130,7 +130,7 @@ def stop_database(settings: Settings, *, force: bool, patience_s: float | None =
 
 def database_recovers(settings: Settings) -> bool:
     """Whether the embedded server, which is stopped, has its log to replay at the next start."""
-    from explorer_dagster.postgres.bootstrap import embedded_from
+    from explorer.postgres.bootstrap import embedded_from
 
     return settings.database_url is None and embedded_from(settings).needs_recovery()
 
@@ -142,7 +142,7 @@ def database_answers(settings: Settings) -> bool:
         Hindered: it can, but the embedded server has no room to write.
         DatabaseUnreachable, DatabaseNotReady.
     """
-    from explorer_dagster.postgres.connections import load_connections
+    from explorer.postgres.connections import load_connections
 
     with closing(load_connections(settings).service.connect()) as connection:
         answered = connection.execute("SELECT 1").fetchone() == (1,)
@@ -154,7 +154,7 @@ def database_answers(settings: Settings) -> bool:
 
 def database_room(settings: Settings) -> Hindered | None:
     """Says that the embedded server has no room to write; None when it has, and for a server elsewhere."""
-    from explorer_dagster.postgres.embedded import read_connection
+    from explorer.postgres.embedded import read_connection
 
     record = read_connection(settings.home) if settings.database_url is None else None
     folder = record.cluster_dir if record and record.cluster_dir else settings.home
@@ -218,8 +218,8 @@ def _database(settings: Settings) -> Step:
     def start() -> Mapping[str, Any]:
         import psycopg
 
-        from explorer_dagster.bootstrap import set_up
-        from explorer_dagster.postgres.provisioning import align_raw_exposure
+        from explorer.installation import set_up
+        from explorer.postgres.provisioning import align_raw_exposure
 
         try:
             with closing(set_up(settings).admin.connect(autocommit=True)) as admin:
@@ -261,7 +261,7 @@ def _dagster(settings: Settings, port: int, url: str) -> list[Part | Step]:
     warm_pool = Part(
         "warm-pool",
         "Warm run launcher",
-        _module("explorer_dagster.warm_pool"),
+        _module("explorer_dagster.launch.warm_pool"),
         full,
         # Not by connecting: the pool takes a connection for a request, and one that it finds stale ends it.
         ready=pool.is_socket,

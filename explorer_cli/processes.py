@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from explorer.core.processes import process_identity
 from explorer_cli.errors import PortInUse
-from explorer_dagster.processes import process_identity
 
 MARK = "DATA_EXPLORER_INSTANCE"
 LOG_ROTATE_BYTES = 10 * 1024 * 1024

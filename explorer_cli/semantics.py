@@ -4,11 +4,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from explorer.core.settings import Settings
 from explorer_cli.context import open_settings
 from explorer_cli.errors import UsageInvalid
 from explorer_cli.output import answer_json, say, visible, write
 from explorer_cli.tools import as_operator
-from explorer_dagster.settings import Settings
 
 
 def show(key: str, *, as_json: bool) -> int:

@@ -22,6 +22,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from explorer.core.errors import ExplorerError
+from explorer.core.runtime_state import clear_state, read_state, write_state
 from explorer_cli.errors import HomeNotUsable, PartFailed
 from explorer_cli.home import BEAT_S, LOCK_FILE, Lock
 from explorer_cli.processes import (
@@ -35,8 +37,6 @@ from explorer_cli.processes import (
     stop_strangers,
     tail,
 )
-from explorer_dagster.errors import ExplorerError
-from explorer_dagster.runtime_state import clear_state, read_state, write_state
 
 TICK_S = 0.1
 HEALTH_INTERVAL_S = 10.0

@@ -1,4 +1,4 @@
-"""What `explorer tenants` does: the operator's way to `explorer_dagster.tenants`, with Dagster's partitions kept in step."""
+"""What `explorer tenants` does: the operator's way to `explorer.tenants`, with Dagster's partitions kept in step."""
 
 import asyncio
 import os
@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import dataclass
 
+from explorer.catalog import ApiKeyCredential, Credential, OAuthCredential, Tenant, normalize_server
+from explorer.catalog.audit import AuditEntry
+from explorer.catalog.request_slots import RequestSlots
+from explorer.core.settings import Settings
+from explorer.providers.commcare.access import verify_access
+from explorer.tenants import add_tenant, remove_tenant
 from explorer_cli.context import Store, open_settings, open_store
 from explorer_cli.errors import ConfirmationNeeded, SecretMissing, UsageInvalid
 from explorer_cli.output import answer_json, say, show_table, visible
-from explorer_dagster.catalog import ApiKeyCredential, Credential, OAuthCredential, Tenant, normalize_server
-from explorer_dagster.catalog.audit import AuditEntry
-from explorer_dagster.catalog.request_slots import RequestSlots
-from explorer_dagster.commcare.access import verify_access
-from explorer_dagster.settings import Settings
-from explorer_dagster.tenants import add_tenant, remove_tenant
 from mcp_bridge.dagster_client import DagsterClient, DagsterUnavailable
 
 TOKEN_PATH = "/oauth/token/"  # noqa: S105 - a path, not a token

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from explorer.catalog import DEFAULT_SCOPES, Scope
 from explorer_cli.context import open_settings, open_store
 from explorer_cli.output import answer_json, say, show_table, write
-from explorer_dagster.catalog import DEFAULT_SCOPES, Scope
 
 
 def create(

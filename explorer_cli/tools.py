@@ -11,9 +11,9 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.dispatcher import ProgressFnT
 
+from explorer.core.settings import Settings
 from explorer_cli.errors import ToolFailed
 from explorer_cli.parts import child_env
-from explorer_dagster.settings import Settings
 
 # The bridge answers a waiting call within 45 s; what takes longer than this is not coming.
 CALL_TIMEOUT_S = 300.0

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from explorer.core.settings import Settings
 from explorer_cli.context import open_settings
 from explorer_cli.output import answer_json, say, show_table
 from explorer_cli.progress import SyncProgress
 from explorer_cli.tools import FINISHED, as_operator
-from explorer_dagster.settings import Settings
 
 
 def run_sync(key: str, *, full: bool, wait: bool, as_json: bool) -> int:

@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from explorer_dagster.orchestration.pipeline import pipeline_definitions
-from explorer_dagster.orchestration.sensors import tenant_registration, throttled_runs
-from explorer_dagster.orchestration.session import Platform
-from explorer_dagster.registry import load_pipelines
-from explorer_dagster.settings import get_settings
+from explorer.core.settings import get_settings
+from explorer.registry import load_pipelines
+from explorer_dagster.pipelines import pipeline_definitions
+from explorer_dagster.resources import Platform
+from explorer_dagster.sensors import tenant_registration, throttled_runs
 
 _pipelines = [
     pipeline_definitions(pipeline) for pipeline in load_pipelines(get_settings().project_dir / "pipelines").values()

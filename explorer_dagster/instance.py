@@ -14,9 +14,9 @@ from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 
-from explorer_dagster.bootstrap import prepare
-from explorer_dagster.private import write_privately
-from explorer_dagster.settings import get_settings
+from explorer.core.private import write_privately
+from explorer.core.settings import get_settings
+from explorer.installation import prepare
 
 POOL_RECYCLE_S = 3600
 POOL_OVERFLOW = 20

@@ -30,9 +30,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from explorer_dagster.private import write_privately
-from explorer_dagster.runtime_state import webserver_token, write_private
-from explorer_dagster.settings import Settings, get_settings
+from explorer.core.private import write_privately
+from explorer.core.runtime_state import webserver_token, write_private
+from explorer.core.settings import Settings, get_settings
 
 TOKEN_HEADER = "x-explorer-token"  # noqa: S105 - the header's name
 COOKIE = "explorer_token"

@@ -13,10 +13,10 @@ import socket
 import sys
 from pathlib import Path
 
-from explorer_dagster.errors import ExplorerError
-from explorer_dagster.private import write_privately
-from explorer_dagster.runtime_state import write_private
-from explorer_dagster.settings import Settings, get_settings
+from explorer.core.errors import ExplorerError
+from explorer.core.private import write_privately
+from explorer.core.runtime_state import write_private
+from explorer.core.settings import Settings, get_settings
 from mcp_bridge.door import PATH
 from mcp_bridge.server import http_app, http_bridge, serve_http, serve_stdio
 from mcp_bridge.stopping import leave_nobody_waiting

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 
-from explorer_dagster.catalog import Catalog, Principal, Scope, Tenant
-from explorer_dagster.errors import ExplorerError, UnknownTenant
+from explorer.catalog import Catalog, Principal, Scope, Tenant
+from explorer.core.errors import ExplorerError, UnknownTenant
 from mcp_bridge.envelope import MAX_ALLOWED_VALUES, did_you_mean
 from mcp_bridge.patience import CATALOG_S, in_thread
 

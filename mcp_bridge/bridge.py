@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from explorer_dagster.catalog import Catalog, Tenant, TenantSchema
-from explorer_dagster.postgres.connections import Connections, Login, load_connections
-from explorer_dagster.postgres.state import record_mark
-from explorer_dagster.registry import Keys, Pipeline, Semantics, load_keys, load_pipelines, load_semantics
-from explorer_dagster.runtime_state import private_secret
-from explorer_dagster.settings import Settings
+from explorer.catalog import Catalog, Tenant, TenantSchema
+from explorer.core.runtime_state import private_secret
+from explorer.core.settings import Settings
+from explorer.postgres.connections import Connections, Login, load_connections
+from explorer.postgres.state import record_mark
+from explorer.registry import Keys, Pipeline, Semantics, load_keys, load_pipelines, load_semantics
 from mcp_bridge.access import Caller
 from mcp_bridge.checks import FailingChecks
 from mcp_bridge.dagster_client import AssetState, DagsterClient

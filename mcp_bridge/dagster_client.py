@@ -16,9 +16,9 @@ from typing import Any, Literal, Self, TypeVar
 
 import httpx
 
-from explorer_dagster.errors import ExplorerError, TransientError
-from explorer_dagster.runtime_state import known_webserver_token, read_state
-from explorer_dagster.settings import Settings
+from explorer.core.errors import ExplorerError, TransientError
+from explorer.core.runtime_state import known_webserver_token, read_state
+from explorer.core.settings import Settings
 
 LOCATION = "explorer"
 REPOSITORY = "__repository__"
@@ -27,7 +27,7 @@ PARTITION_TAG = "dagster/partition"
 FULL_REFRESH_TAG = "explorer/full_refresh"
 REQUESTED_BY_TAG = "explorer/requested_by"
 IDEMPOTENCY_TAG = "explorer/idempotency_key"
-# Of the row in the catalog that the run was launched under (`explorer_dagster.catalog.launches`).
+# Of the row in the catalog that the run was launched under (`explorer.catalog.launches`).
 LAUNCH_TAG = "explorer/launch"
 
 T = TypeVar("T")

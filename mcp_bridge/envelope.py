@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import mcp_types as types
 
-from explorer_dagster.errors import ExplorerError
+from explorer.core.errors import ExplorerError
 from mcp_bridge.tokens import tokens
 
 # What an answer may cost, in tokens as `weight` counts them; only `query` in its detailed form and an overlay go beyond.

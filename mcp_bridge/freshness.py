@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from explorer_dagster.errors import ExplorerError
-from explorer_dagster.registry import Pipeline, Schedule
+from explorer.core.errors import ExplorerError
+from explorer.registry import Pipeline, Schedule
 from mcp_bridge.dagster_client import DagsterClient
 from mcp_bridge.patience import LIST_S
 

@@ -13,9 +13,9 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
-from explorer_dagster.catalog import AuditEntry, CatalogNotReady, KeyringInvalid, KeyringMismatch
-from explorer_dagster.errors import ExplorerError, SettingsInvalid, UnknownTenant
-from explorer_dagster.postgres.errors import DatabaseNotReady, DatabaseUnreachable, ProvisioningRefused
+from explorer.catalog import AuditEntry, CatalogNotReady, KeyringInvalid, KeyringMismatch
+from explorer.core.errors import ExplorerError, SettingsInvalid, UnknownTenant
+from explorer.postgres.errors import DatabaseNotReady, DatabaseUnreachable, ProvisioningRefused
 from mcp_bridge.access import Caller, ScopeMissing, TenantRequired
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.envelope import Answer, InvalidArgument, did_you_mean, failure, success

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from explorer_dagster.transforms.generate import KEYS
+from explorer.tables.generate import KEYS
 
 # What the rows of a generated table are cut from, by its kind; it carries the key of that mart, and columns of it.
 _MART = {"case_type": "cases", "form": "forms", "repeat": "forms"}

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from anyio import CancelScope
 
-from explorer_dagster.catalog import Claim, SchemaAbsent, State, Tenant
-from explorer_dagster.errors import ExplorerError, TransientError
+from explorer.catalog import Claim, SchemaAbsent, State, Tenant
+from explorer.core.errors import ExplorerError, TransientError
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.dagster_client import (
     FULL_REFRESH_TAG,

@@ -15,8 +15,8 @@ from typing import Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from explorer_dagster.errors import ExplorerError
-from explorer_dagster.postgres.connections import Login, is_alive
+from explorer.core.errors import ExplorerError
+from explorer.postgres.connections import Login, is_alive
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 # Over all tenants; of the loader's own connections (`provisioning.RW_CONNECTIONS`) one tenant's share is two.

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from anyio import to_thread
 
-from explorer_dagster.catalog import SemanticsVersion, State, Tenant
-from explorer_dagster.registry import Example, Semantics, parse_semantics
+from explorer.catalog import SemanticsVersion, State, Tenant
+from explorer.registry import Example, Semantics, parse_semantics
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.patience import CATALOG_S, in_thread
 from mcp_bridge.query_path import check

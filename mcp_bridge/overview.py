@@ -6,7 +6,7 @@ When not all columns fit, each table gets an equal share of the room and what sm
 from collections.abc import Sequence
 from typing import Any
 
-from explorer_dagster.words import words
+from explorer.core.words import words
 from mcp_bridge.envelope import clipped, weight
 from mcp_bridge.relations import Column
 from mcp_bridge.tables import TableFacts

@@ -10,7 +10,7 @@ from typing import TypeVar, TypeVarTuple
 
 from anyio import CapacityLimiter, to_thread
 
-from explorer_dagster.errors import TransientError
+from explorer.core.errors import TransientError
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -7,10 +7,10 @@ import logging
 from contextlib import closing
 from functools import partial
 
-from explorer_dagster.catalog import Tenant
-from explorer_dagster.postgres.connections import Login
-from explorer_dagster.postgres.embedded import EmbeddedPostgres
-from explorer_dagster.settings import Settings
+from explorer.catalog import Tenant
+from explorer.core.settings import Settings
+from explorer.postgres.connections import Login
+from explorer.postgres.embedded import EmbeddedPostgres
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.patience import CATALOG_S, in_thread
 from mcp_bridge.relations import LiveTables

@@ -9,7 +9,7 @@ from typing import Any
 
 from anyio import CapacityLimiter
 
-from explorer_dagster.errors import ExplorerError
+from explorer.core.errors import ExplorerError
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.patience import in_thread, or_none
 

@@ -15,9 +15,9 @@ from typing import Any
 from psycopg import errors, sql
 from psycopg.rows import class_row
 
-from explorer_dagster.catalog import Tenant, TenantSchema
-from explorer_dagster.postgres.connections import Login
-from explorer_dagster.transforms import column_facts
+from explorer.catalog import Tenant, TenantSchema
+from explorer.postgres.connections import Login
+from explorer.tables import column_facts
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.loaders import Connection
 

@@ -1,7 +1,7 @@
 """Which tables and columns speak of these words? In any language: names, labels, translations, options, synonyms, descriptions.
 
 Items that hold more of the question's words come first, then those where they were found in a better place. Words are compared
-without case and accents (`explorer_dagster.words`).
+without case and accents (`explorer.core.words`).
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from explorer_dagster.words import fold, words
+from explorer.core.words import fold, words
 from mcp_bridge.meaning import Meaning
 from mcp_bridge.relations import Column
 from mcp_bridge.tables import TableFacts

@@ -15,7 +15,7 @@ from mcp.server.stdio import stdio_server
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
 
-from explorer_dagster.settings import Settings
+from explorer.core.settings import Settings
 from mcp_bridge.access import Caller, CatalogVerifier, http_caller, stdio_caller
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.connections import MAX_HEAD_BYTES, PatientProtocol

@@ -13,9 +13,9 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal
 
-from explorer_dagster.catalog import State, Tenant, TenantSchema
-from explorer_dagster.errors import ExplorerError
-from explorer_dagster.registry import Pipeline
+from explorer.catalog import State, Tenant, TenantSchema
+from explorer.core.errors import ExplorerError
+from explorer.registry import Pipeline
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.checks import FailedCheck
 from mcp_bridge.dagster_client import AssetState, DagsterUnavailable

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import mcp_types as types
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from explorer_dagster.catalog import Scope, Tenant
+from explorer.catalog import Scope, Tenant
 from mcp_bridge.access import Caller
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.envelope import Answer

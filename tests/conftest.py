@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from explorer_dagster.catalog import Keyring
-from explorer_dagster.postgres.bootstrap import ensure_database
-from explorer_dagster.postgres.connections import Connections, Login
-from explorer_dagster.postgres.embedded import EmbeddedPostgres
-from explorer_dagster.postgres.provisioning import TenantNames, deprovision, new_prefix, provision
-from explorer_dagster.settings import Settings
+from explorer.catalog import Keyring
+from explorer.core.settings import Settings
+from explorer.postgres.bootstrap import ensure_database
+from explorer.postgres.connections import Connections, Login
+from explorer.postgres.embedded import EmbeddedPostgres
+from explorer.postgres.provisioning import TenantNames, deprovision, new_prefix, provision
 
 # Whoever is started in the background of a shell ignores Ctrl-C, and so would all that is started and interrupted here.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

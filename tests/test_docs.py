@@ -10,8 +10,8 @@ import pytest
 import typer
 import yaml
 
+from explorer.registry import load_keys
 from explorer_cli.main import app
-from explorer_dagster.registry import load_keys
 from mcp_bridge.sql.errors import QueryFailed, QueryRejected
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -98,7 +98,7 @@ OTHER = frozenset(
     uuid_extract_version
     """.split()  # noqa: SIM905
 )
-# Functions of schema `casts` (explorer_dagster/postgres/casts.sql): NULL for a text that is no such thing.
+# Functions of schema `casts` (explorer/postgres/casts.sql): NULL for a text that is no such thing.
 SAFE_CASTS = frozenset(
     """
     safe_bigint safe_numeric safe_boolean safe_date safe_time safe_timestamptz place_part

@@ -17,7 +17,7 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
-from explorer_dagster.errors import ExplorerError
+from explorer.core.errors import ExplorerError
 
 MIN_KEY_BYTES = 32
 _VERSION = 1

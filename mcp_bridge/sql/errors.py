@@ -6,7 +6,7 @@ server hint, detail or context, no connection parameter, no name of another tena
 
 from typing import Any
 
-from explorer_dagster.errors import ExplorerError
+from explorer.core.errors import ExplorerError
 
 
 class _CodedError(ExplorerError):

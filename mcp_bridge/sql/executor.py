@@ -21,7 +21,7 @@ import psycopg
 import psycopg.errors
 from psycopg import AsyncConnection, IsolationLevel
 
-from explorer_dagster.postgres.connections import CASTS_SCHEMA, Login
+from explorer.postgres.connections import CASTS_SCHEMA, Login
 from mcp_bridge.sql.conduct import OUTLIVED, TIMED_OUT, Conduct
 from mcp_bridge.sql.failures import failure, is_full, out_of_time
 from mcp_bridge.sql.slots import Enders, Held, Slots, too_busy

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, NoReturn
 
-from explorer_dagster.postgres.connections import CASTS_SCHEMA
+from explorer.postgres.connections import CASTS_SCHEMA
 from mcp_bridge.sql import hints
 from mcp_bridge.sql.allowlist import (
     FUNCTIONS,

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from explorer_dagster.catalog import Scope
-from explorer_dagster.errors import ExplorerError
-from explorer_dagster.transforms import column_lineage
-from explorer_dagster.transforms.column_lineage import Lineage
+from explorer.catalog import Scope
+from explorer.core.errors import ExplorerError
+from explorer.marts import column_lineage
+from explorer.marts.column_lineage import Lineage
 from mcp_bridge.column_lineage import Resources, made_from, origin_of, question_of, resources_of, used_by
 from mcp_bridge.dagster_client import AssetState
 from mcp_bridge.envelope import Answer, age_s, fit, iso, shrunk, unknown_name, without_nulls

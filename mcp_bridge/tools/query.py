@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import Field
 
-from explorer_dagster.catalog import Scope, Tenant
-from explorer_dagster.errors import ExplorerError
-from explorer_dagster.settings import Settings
+from explorer.catalog import Scope, Tenant
+from explorer.core.errors import ExplorerError
+from explorer.core.settings import Settings
 from mcp_bridge.envelope import Answer, compact_json, fit, room_left, weight
 from mcp_bridge.patience import QUERY_S
 from mcp_bridge.query_path import CONCISE_BYTES, check, execute

@@ -11,9 +11,9 @@ from typing import Any
 from anyio import CancelScope
 from pydantic import Field
 
-from explorer_dagster.catalog import Scope, Tenant
-from explorer_dagster.errors import ExplorerError
-from explorer_dagster.registry import Pipeline
+from explorer.catalog import Scope, Tenant
+from explorer.core.errors import ExplorerError
+from explorer.registry import Pipeline
 from mcp_bridge.dagster_client import DagsterUnavailable, Run, RunEvent, RunStatus, UnknownRun, in_time
 from mcp_bridge.envelope import (
     Answer,

@@ -6,8 +6,8 @@ from typing import Any
 from anyio import to_thread
 from pydantic import Field
 
-from explorer_dagster.catalog import Scope
-from explorer_dagster.words import words
+from explorer.catalog import Scope
+from explorer.core.words import words
 from mcp_bridge.envelope import Answer, fit, room_left, without_nulls
 from mcp_bridge.list_cursors import MAX_CHARS
 from mcp_bridge.meaning import Meaning, meaning_of

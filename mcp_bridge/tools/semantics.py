@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import Field
 
-from explorer_dagster.catalog import Scope, SemanticsVersion
-from explorer_dagster.registry import Semantics, SemanticsInvalid, parse_semantics
+from explorer.catalog import Scope, SemanticsVersion
+from explorer.registry import Semantics, SemanticsInvalid, parse_semantics
 from mcp_bridge.envelope import Answer, compact_json, iso, room_left, weight
 from mcp_bridge.meaning import measure_sql, pipelines_semantics
 from mcp_bridge.patience import in_thread

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from explorer_dagster.catalog import DiscoveredStructure, Scope
-from explorer_dagster.catalog.structure_diff import headline
-from explorer_dagster.errors import ExplorerError
-from explorer_dagster.transforms.generate import KEYS
-from explorer_dagster.words import fold
+from explorer.catalog import DiscoveredStructure, Scope
+from explorer.catalog.structure_diff import headline
+from explorer.core.errors import ExplorerError
+from explorer.core.words import fold
+from explorer.tables.generate import KEYS
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.envelope import (
     Answer,

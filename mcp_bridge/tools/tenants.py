@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import Field
 
-from explorer_dagster import tenants as tenancy
-from explorer_dagster.catalog import Catalog, DiscoveredVersion, Scope, State, Tenant, TenantSchema
-from explorer_dagster.catalog.structure_diff import headline, sentences
-from explorer_dagster.errors import ExplorerError
+from explorer import tenants as tenancy
+from explorer.catalog import Catalog, DiscoveredVersion, Scope, State, Tenant, TenantSchema
+from explorer.catalog.structure_diff import headline, sentences
+from explorer.core.errors import ExplorerError
 from mcp_bridge.dagster_client import DagsterUnavailable, Run, in_time
 from mcp_bridge.envelope import Answer, age_s, clipped, fit, iso, page_after, room_left
 from mcp_bridge.launches import nothing_launched

@@ -29,10 +29,10 @@ from demo_commcare.clock import parse_instant
 from demo_commcare.programme.journal import case_block, system_body
 from demo_commcare.records import FormRecord
 from demo_commcare.world import Story
-from explorer_dagster.postgres.binaries import find_binaries
-from explorer_dagster.postgres.bootstrap import embedded_from
-from explorer_dagster.postgres.embedded import SERVER_SETTINGS, SERVER_SETTINGS_SINCE_16
-from explorer_dagster.settings import Settings
+from explorer.core.settings import Settings
+from explorer.postgres.binaries import find_binaries
+from explorer.postgres.bootstrap import embedded_from
+from explorer.postgres.embedded import SERVER_SETTINGS, SERVER_SETTINGS_SINCE_16
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 KEY = "before:maternal"

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from demo_commcare import MATERNAL
-from explorer_dagster.postgres.embedded import EmbeddedPostgres
+from explorer.postgres.embedded import EmbeddedPostgres
 from tests.e2e.home_before import (
     FIRST_PHONES,
     FIRST_RETURNS,

@@ -20,12 +20,12 @@ import psycopg
 import pytest
 
 from demo_commcare import NUTRITION, serve_in_thread
+from explorer.catalog import Catalog
+from explorer.core.runtime_state import read_state
+from explorer.core.settings import Settings
+from explorer.postgres.connections import Login, load_connections
+from explorer.postgres.embedded import EmbeddedPostgres
 from explorer_cli.processes import marked, wait_until
-from explorer_dagster.catalog import Catalog
-from explorer_dagster.postgres.connections import Login, load_connections
-from explorer_dagster.postgres.embedded import EmbeddedPostgres
-from explorer_dagster.runtime_state import read_state
-from explorer_dagster.settings import Settings
 from tests.e2e.stack import CHILDREN, Stack
 
 # PostgreSQL looks for no interrupt inside strpos: neither a time limit nor a cancellation ends it for minutes.

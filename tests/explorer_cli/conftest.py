@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from demo_commcare import RunningServer, serve_in_thread
+from explorer.core.settings import get_settings
 from explorer_cli import main
 from explorer_cli.home import make_home
-from explorer_dagster.settings import get_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from demo_commcare import MATERNAL, RunningServer
+from explorer.catalog import ApiKeyCredential, Catalog, migrate
+from explorer.catalog.request_slots import RequestSlots
+from explorer.core.settings import Settings
+from explorer.postgres.connections import load_connections
+from explorer.providers.commcare.client import CommCareClient
+from explorer.providers.commcare.errors import Throttled
+from explorer.providers.commcare.limiter import RateLimiter
 from explorer_cli.home import Lock
-from explorer_dagster.catalog import ApiKeyCredential, Catalog, migrate
-from explorer_dagster.catalog.request_slots import RequestSlots
-from explorer_dagster.commcare.client import CommCareClient
-from explorer_dagster.commcare.errors import Throttled
-from explorer_dagster.commcare.limiter import RateLimiter
-from explorer_dagster.postgres.connections import load_connections
-from explorer_dagster.settings import Settings
 from tests.conftest import PgServer
 from tests.explorer_cli.conftest import ROOT, Answer, Explorer
 

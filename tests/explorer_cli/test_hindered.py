@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from explorer.core.runtime_state import read_state
+from explorer.core.settings import Settings
 from explorer_cli.errors import AlreadyRunning, HomeNotUsable, PartFailed
 from explorer_cli.home import SILENT_AFTER_S, Lock, hindrance, holder_of, make_home, no_room, problem_of
 from explorer_cli.lifecycle import describe
 from explorer_cli.processes import Identity, wait_until
 from explorer_cli.supervisor import Hindered, Step, Supervisor, UnitStatus
-from explorer_dagster.runtime_state import read_state
-from explorer_dagster.settings import Settings
 from tests.explorer_cli.conftest import Explorer
 from tests.explorer_cli.test_supervisor import ROOT, SLEEPER, part, pid_of, supervised
 

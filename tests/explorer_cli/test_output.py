@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
+from explorer.core.errors import TransientError
+from explorer.core.settings import Settings
 from explorer_cli import demo, display, output, semantics
 from explorer_cli.demo_server import DemoServer, save
 from explorer_cli.errors import DemoMoved
 from explorer_cli.progress import SyncProgress
 from explorer_cli.supervisor import UnitStatus
-from explorer_dagster.errors import TransientError
-from explorer_dagster.settings import Settings
 from tests.explorer_cli.conftest import ROOT
 
 TRICKY = "demo:m:x [red]not red[/red] [link=http://x]:smile: \\[b]"

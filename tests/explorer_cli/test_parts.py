@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from explorer.core.settings import Settings
 from explorer_cli.demo_server import DemoServer
 from explorer_cli.errors import PortInUse
 from explorer_cli.parts import child_env, platform_units
 from explorer_cli.processes import LOG_ROTATE_BYTES, choose_port, port_user, rotate
 from explorer_cli.supervisor import Part
-from explorer_dagster.settings import Settings
 
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from explorer_dagster.catalog import ApiKeyCredential, Catalog, migrate
-from explorer_dagster.tenants import add_tenant
+from explorer.catalog import ApiKeyCredential, Catalog, migrate
+from explorer.tenants import add_tenant
 from tests.conftest import PgServer
 from tests.explorer_cli.conftest import Answer, Explorer
 

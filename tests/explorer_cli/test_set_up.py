@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from explorer_dagster.bootstrap import prepare, set_up
-from explorer_dagster.catalog import Catalog, KeyringMissing
-from explorer_dagster.catalog.registration import Place
-from explorer_dagster.catalog.schemas import Passwords
-from explorer_dagster.postgres.connections import Connections, Login
-from explorer_dagster.postgres.embedded import EmbeddedPostgres, read_connection
-from explorer_dagster.postgres.errors import DatabaseNotReady, DatabaseOwnedElsewhere
-from explorer_dagster.postgres.provisioning import new_prefix
-from explorer_dagster.settings import Settings
+from explorer.catalog import Catalog, KeyringMissing
+from explorer.catalog.registration import Place
+from explorer.catalog.schemas import Passwords
+from explorer.core.settings import Settings
+from explorer.installation import prepare, set_up
+from explorer.postgres.connections import Connections, Login
+from explorer.postgres.embedded import EmbeddedPostgres, read_connection
+from explorer.postgres.errors import DatabaseNotReady, DatabaseOwnedElsewhere
+from explorer.postgres.provisioning import new_prefix
 from tests.conftest import throwaway_home
 from tests.explorer_cli.conftest import ROOT, Explorer
 
@@ -75,10 +75,10 @@ def test_a_command_with_an_empty_home_refuses(
     "program",
     [
         "from dagster import DagsterInstance; DagsterInstance.get()",
-        "from explorer_dagster.orchestration.session import Platform; Platform().catalog",
+        "from explorer_dagster.resources import Platform; Platform().catalog",
         "import sys; sys.argv[1:] = ['--port', '0', '-w', 'workspace.yaml']; from explorer_dagster import webserver;"
         " webserver.main()",
-        "import asyncio; from mcp_bridge.bridge import Bridge; from explorer_dagster.settings import get_settings;"
+        "import asyncio; from mcp_bridge.bridge import Bridge; from explorer.core.settings import get_settings;"
         " Bridge.open(get_settings(), lambda: None).catalog",
     ],
     ids=["dagster", "worker", "webserver", "bridge"],

@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
+from explorer.core.errors import TransientError
+from explorer.core.runtime_state import read_state
+from explorer.core.settings import Settings
 from explorer_cli.errors import AlreadyRunning, PartFailed
 from explorer_cli.home import Lock, holder_of
 from explorer_cli.lifecycle import describe
 from explorer_cli.processes import Identity, marked, stop_stranger, wait_until
 from explorer_cli.supervisor import Part, Step, Supervisor, stop_leftovers
-from explorer_dagster.errors import TransientError
-from explorer_dagster.runtime_state import read_state
-from explorer_dagster.settings import Settings
 
 SLEEPER = "import time; print('hello', flush=True); time.sleep(600)"
 # A grandchild in a session of its own, as Dagster's forked runs are; it ignores SIGTERM.

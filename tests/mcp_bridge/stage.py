@@ -19,9 +19,9 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult
 
-from explorer_dagster.catalog import ApiKeyCredential, Catalog, Scope, State, Tenant, migrate
-from explorer_dagster.settings import Settings
-from explorer_dagster.tenants import add_tenant
+from explorer.catalog import ApiKeyCredential, Catalog, Scope, State, Tenant, migrate
+from explorer.core.settings import Settings
+from explorer.tenants import add_tenant
 from tests.conftest import PgServer
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from explorer_dagster.catalog import State
+from explorer.catalog import State
 from mcp_bridge.access import Caller
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.dagster_client import DagsterClient, Schedule

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from explorer_dagster.catalog import State
-from explorer_dagster.commcare.structure import App, CaseType, Form, Option, Question, Structure
-from explorer_dagster.transforms import column_facts
-from explorer_dagster.transforms.generate import GeneratedTable, generate_tables
-from explorer_dagster.transforms.profile import RawProfile
+from explorer.catalog import State
+from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
+from explorer.tables import column_facts
+from explorer.tables.generate import GeneratedTable, generate_tables
+from explorer.tables.profile import RawProfile
 from mcp_bridge.access import Caller
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.envelope import MAX_ANSWER_TOKENS

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from explorer_dagster.catalog import DEFAULT_SCOPES
+from explorer.catalog import DEFAULT_SCOPES
 from mcp_bridge import docs
 from mcp_bridge.envelope import InvalidArgument
 from mcp_bridge.gate import parse

@@ -12,7 +12,7 @@ import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
-from explorer_dagster.catalog import Scope
+from explorer.catalog import Scope
 from mcp_bridge.__main__ import bind
 from tests.conftest import PgServer
 from tests.mcp_bridge.dagster_fixture import free_port

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from explorer_dagster.registry import load_pipelines
+from explorer.registry import load_pipelines
 from mcp_bridge import kept
 from mcp_bridge.dagster_client import DagsterClient, Schedule
 from mcp_bridge.freshness import STALE_AFTER_S, FreshnessRules
 from mcp_bridge.kept import Kept
+from tests.explorer.registry.test_semantics import PIPELINES
 from tests.mcp_bridge.test_dagster_client import with_client
-from tests.registry.test_semantics import PIPELINES
 
 
 class Maker:

@@ -9,8 +9,8 @@ import anyio
 import pytest
 from mcp.client import Client
 
-from explorer_dagster.postgres.connections import load_connections
-from explorer_dagster.tenants import provision_schema, teardown_schema
+from explorer.postgres.connections import load_connections
+from explorer.tenants import provision_schema, teardown_schema
 from mcp_bridge.dagster_client import LAUNCH_TAG, DagsterClient, Run
 from tests.mcp_bridge.proxy import proxy
 from tests.mcp_bridge.stage import (

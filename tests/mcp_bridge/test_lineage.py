@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from explorer_dagster.commcare.structure import App, CaseType, Form, Option, Question, Structure
-from explorer_dagster.transforms import column_facts, column_lineage
-from explorer_dagster.transforms.column_lineage import ColumnLineage, Lineage, Origin
-from explorer_dagster.transforms.generate import generate_tables
-from explorer_dagster.transforms.profile import RawProfile
+from explorer.marts import column_lineage
+from explorer.marts.column_lineage import ColumnLineage, Lineage, Origin
+from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
+from explorer.tables import column_facts
+from explorer.tables.generate import generate_tables
+from explorer.tables.profile import RawProfile
 from mcp_bridge.column_lineage import made_from, origin_of, question_of, used_by
 from tests.conftest import PgServer
 from tests.mcp_bridge.stage import Stage, ask, on_http, refused

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from explorer_dagster.catalog import DEFAULT_SCOPES, State
-from explorer_dagster.commcare.structure import Form, Option, Question, Structure
-from explorer_dagster.transforms import column_facts
-from explorer_dagster.transforms.generate import generate_tables
-from explorer_dagster.transforms.profile import RawProfile
+from explorer.catalog import DEFAULT_SCOPES, State
+from explorer.providers.commcare.structure import Form, Option, Question, Structure
+from explorer.tables import column_facts
+from explorer.tables.generate import generate_tables
+from explorer.tables.profile import RawProfile
 from mcp_bridge.access import Caller
 from mcp_bridge.bridge import Bridge
 from tests.mcp_bridge.stage import Stage, ask, envelope, on_http, refused

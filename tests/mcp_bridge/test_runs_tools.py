@@ -6,7 +6,7 @@ import anyio
 import pytest
 from mcp.client import Client
 
-from explorer_dagster.commcare.structure import Form, Question, Structure
+from explorer.providers.commcare.structure import Form, Question, Structure
 from mcp_bridge.dagster_client import DagsterClient
 from tests.mcp_bridge.stage import Stage, ask, http_client, on_http, refused
 from tests.mcp_bridge.test_dagster_client import with_client

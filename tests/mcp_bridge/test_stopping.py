@@ -14,7 +14,7 @@ import anyio
 import pytest
 from mcp.client import Client
 
-from explorer_dagster.postgres.connections import load_connections
+from explorer.postgres.connections import load_connections
 from mcp_bridge.dagster_client import DagsterClient
 from tests.mcp_bridge.proxy import proxy
 from tests.mcp_bridge.stage import Stage, bridge_process, environment, http_client

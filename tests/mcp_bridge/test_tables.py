@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from explorer_dagster.catalog import SchemaAbsent
-from explorer_dagster.postgres.connections import Login
+from explorer.catalog import SchemaAbsent
+from explorer.postgres.connections import Login
 from mcp_bridge.access import Caller
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.dagster_client import AssetState

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from explorer_dagster.postgres.connections import Login
+from explorer.postgres.connections import Login
 from mcp_bridge.sql import Executor, QueryLimits, QueryResult, ValidatedQuery, validate
 
 RELATIONS = {

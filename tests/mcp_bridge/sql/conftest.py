@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from explorer_dagster.postgres.connections import Connections
+from explorer.postgres.connections import Connections
 from tests.conftest import tenants
 from tests.mcp_bridge.sql.clinic import Clinic
 

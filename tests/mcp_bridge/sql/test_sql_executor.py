@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from explorer_dagster.postgres.connections import Login
+from explorer.postgres.connections import Login
 from mcp_bridge.sql import Executor, QueryFailed, QueryLimits, QueryRejected, QueryResult, ValidatedQuery, fallback
 from mcp_bridge.sql.rules import Rules
 from tests.mcp_bridge.sql.clinic import RELATIONS, Clinic

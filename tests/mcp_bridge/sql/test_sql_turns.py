@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from explorer_dagster.postgres.provisioning import RO_CONNECTIONS
+from explorer.postgres.provisioning import RO_CONNECTIONS
 from mcp_bridge.sql import Executor, QueryFailed, QueryLimits, ValidatedQuery
 from mcp_bridge.sql.conduct import MEMORY_S, OUTLIVED, REFUSED_AT, TIMED_OUT, Conduct
 from mcp_bridge.sql.slots import Slots

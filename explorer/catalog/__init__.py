@@ -1,0 +1,89 @@
+"""What the platform knows of its tenants: schema `catalog` of database `explorer`, as stores of plain values.
+
+Tenants, their encrypted credentials, the state of their schemas, discovered structures, what their admins say the tables mean,
+principals with tokens and grants, which launch is under way, and the audit. Runs are not here: Dagster's storage is the record of
+runs. Nor are tenants' data, roles and schemas.
+"""
+
+from explorer.catalog.audit import AuditEntry, AuditLog, AuditRecord
+from explorer.catalog.catalog import Catalog
+from explorer.catalog.credentials import ApiKeyCredential, Credential, OAuthCredential
+from explorer.catalog.discovered import DiscoveredStructure, DiscoveredVersion
+from explorer.catalog.errors import (
+    CatalogNotReady,
+    CatalogUnavailable,
+    CredentialInvalid,
+    CredentialMissing,
+    DomainInvalid,
+    KeyringInvalid,
+    KeyringMismatch,
+    KeyringMissing,
+    PrincipalExists,
+    PrincipalInvalid,
+    SchemaAbsent,
+    SchemaStateConflict,
+    ScopeUnknown,
+    ServerInvalid,
+    TenantDomainTaken,
+    TenantExists,
+    TenantKeyInvalid,
+    TenantKeyRetired,
+    UnknownPrincipal,
+    UnknownStructureVersion,
+)
+from explorer.catalog.keyring import Keyring
+from explorer.catalog.launches import Claim
+from explorer.catalog.migrations import migrate
+from explorer.catalog.names import check_domain, check_key, normalize_server
+from explorer.catalog.principals import DEFAULT_SCOPES, Principal, PrincipalSummary, Scope
+from explorer.catalog.schemas import State, TenantLogin, TenantSchema
+from explorer.catalog.semantics import SemanticsVersion
+from explorer.catalog.tenants import Tenant, TenantStatus
+
+__all__ = [
+    "DEFAULT_SCOPES",
+    "ApiKeyCredential",
+    "AuditEntry",
+    "AuditLog",
+    "AuditRecord",
+    "Catalog",
+    "CatalogNotReady",
+    "CatalogUnavailable",
+    "Claim",
+    "Credential",
+    "CredentialInvalid",
+    "CredentialMissing",
+    "DiscoveredStructure",
+    "DiscoveredVersion",
+    "DomainInvalid",
+    "Keyring",
+    "KeyringInvalid",
+    "KeyringMismatch",
+    "KeyringMissing",
+    "OAuthCredential",
+    "Principal",
+    "PrincipalExists",
+    "PrincipalInvalid",
+    "PrincipalSummary",
+    "SchemaAbsent",
+    "SchemaStateConflict",
+    "Scope",
+    "ScopeUnknown",
+    "SemanticsVersion",
+    "ServerInvalid",
+    "State",
+    "Tenant",
+    "TenantDomainTaken",
+    "TenantExists",
+    "TenantKeyInvalid",
+    "TenantKeyRetired",
+    "TenantLogin",
+    "TenantSchema",
+    "TenantStatus",
+    "UnknownPrincipal",
+    "UnknownStructureVersion",
+    "check_domain",
+    "check_key",
+    "migrate",
+    "normalize_server",
+]

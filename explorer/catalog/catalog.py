@@ -1,0 +1,102 @@
+"""The catalog as a whole: opens it and holds its stores."""
+
+from typing import Self
+
+from sqlalchemy import func, select, update
+
+from explorer.catalog.audit import AuditLog
+from explorer.catalog.credentials import CredentialStore, credential_purpose
+from explorer.catalog.database import Database, HasConninfo
+from explorer.catalog.discovered import DiscoveredStore
+from explorer.catalog.keyring import Keyring
+from explorer.catalog.launches import LaunchStore
+from explorer.catalog.principals import PrincipalStore
+from explorer.catalog.registration import Registration
+from explorer.catalog.schemas import SchemaStore, password_purpose
+from explorer.catalog.semantics import SemanticsStore
+from explorer.catalog.tables import credentials, schemas
+from explorer.catalog.tenants import TenantStore
+from explorer.core.settings import Settings
+from explorer.postgres.connections import load_connections
+
+
+class Catalog:
+    """Everything the platform knows of its tenants but their data. Thread-safe; synchronous; survives `fork`."""
+
+    def __init__(self, service: HasConninfo, keyring: Keyring) -> None:
+        self._database = Database(service)
+        self.keyring = keyring
+        self.tenants = TenantStore(self._database)
+        self.credentials = CredentialStore(self._database, lambda: self.keyring)
+        self.schemas = SchemaStore(self._database, lambda: self.keyring)
+        self.discovered = DiscoveredStore(self._database)
+        self.semantics = SemanticsStore(self._database)
+        self.principals = PrincipalStore(self._database)
+        self.launches = LaunchStore(self._database)
+        self.audit = AuditLog(self._database)
+        self.registration = Registration(self._database, self.credentials, self.schemas)
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """The catalog of `settings`, as the service login.
+
+        Raises:
+            DatabaseNotReady: nothing was set up under HOME.
+            CatalogNotReady: the tables are missing or of another version.
+            CatalogUnavailable, KeyringInvalid.
+        """
+        catalog = cls(load_connections(settings).service, Keyring.load(settings))
+        try:
+            catalog.check()
+        except BaseException:
+            catalog.close()
+            raise
+        return catalog
+
+    def check(self) -> None:
+        """Make sure that the database answers and has the tables this program was written for.
+
+        Raises:
+            CatalogNotReady, CatalogUnavailable.
+        """
+        self._database.check_version()
+
+    def rotate_keys(self) -> int:
+        """See `explorer.catalog.keyring.rotate`: all secrets encrypted anew, or none; how many.
+
+        Raises:
+            KeyringMismatch: a secret cannot be decrypted.
+        """
+        count = 0
+        with self._database.begin() as connection:
+            connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("explorer.catalog.rotate", 0))))
+            # Inside the lock: a keyring made before it would not hold the key of a rotation that has just ended.
+            keyring = self.keyring.renewed()
+            for table, column, purpose in (
+                (credentials, credentials.c.ciphertext, credential_purpose),
+                (schemas, schemas.c.passwords, password_purpose),
+            ):
+                rows = connection.execute(
+                    select(table.c.tenant_id, column.label("ciphertext")).where(column.is_not(None)).with_for_update()
+                ).all()
+                for row in rows:
+                    bound = purpose(row.tenant_id)
+                    sealed = keyring.encrypt(bound, self.keyring.decrypt(bound, row.ciphertext))
+                    connection.execute(
+                        update(table).where(table.c.tenant_id == row.tenant_id).values({column.name: sealed})
+                    )
+                count += len(rows)
+            # Before the commit: a new key that nothing uses yet does no harm, the reverse would lose everything.
+            keyring.store()
+        self.keyring = keyring
+        return count
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,53 @@
+"""Runs the migrations; apart from the package itself because it imports Alembic, which programs that only read do not need."""
+
+from contextlib import closing
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import text
+
+from explorer.catalog.database import Database
+from explorer.catalog.errors import CatalogNotReady
+from explorer.catalog.migrations import LOCK_KEY
+from explorer.postgres.connections import Connections
+
+_LOCK_TIMEOUT_S = 120
+
+
+def migrate(connections: Connections) -> None:
+    """See `explorer.catalog.migrations.migrate`."""
+    with closing(Database(connections.catalog)) as database:
+        try:
+            database.check_version()
+        except CatalogNotReady:
+            _upgrade(database)
+            database.check_version()
+
+
+def scripts() -> ScriptDirectory:
+    """Alembic's view of the version files."""
+    return ScriptDirectory.from_config(_config())
+
+
+def _upgrade(database: Database) -> None:
+    config = _config()
+    with database.begin(lock_timeout_s=_LOCK_TIMEOUT_S) as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": LOCK_KEY})
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise CatalogNotReady(
+                "The catalog was made by a newer version of this program.", next_step="Upgrade this program."
+            ) from error
+
+
+def _config() -> Config:
+    config = Config()
+    # A percent sign in the path would be read as interpolation.
+    config.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

@@ -1,0 +1,44 @@
+"""In which ways a load can fail that are not the API's (those are in `explorer.providers.commcare.errors`)."""
+
+from typing import Self
+
+from explorer.core.errors import ExplorerError, TransientError
+
+_DISK_FULL = "53100"
+
+
+class LoadInProgress(TransientError):
+    """Another process is loading the same tenant."""
+
+    code = "load_in_progress"
+
+
+class LoadFailed(TransientError):
+    """What was read could not be written; the tables are as they were."""
+
+    code = "load_failed"
+
+    @classmethod
+    def because_of(cls, error: BaseException) -> Self:
+        """An error of dlt or the database as ours, without connection strings or row contents."""
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        sqlstate = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+        first_line = str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+        return cls(
+            f"The data could not be written: {first_line[:300]}",
+            next_step="No table is half changed. "
+            + (
+                "Make room on the database's disk, then try again."
+                if sqlstate == _DISK_FULL or "No space left" in first_line
+                else "Try again; the database's log tells more."
+            ),
+            details={"sqlstate": sqlstate} if sqlstate else {},
+        )
+
+
+class ResourceUnknownToPipeline(ExplorerError):
+    """A resource was asked for that the pipeline does not have."""
+
+    code = "resource_unknown"

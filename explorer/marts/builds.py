@@ -1,0 +1,293 @@
+"""Which models must be built again? Those whose definition changed since they were built, or whose raw rows did.
+
+What was built from what is kept in the tenant's staging schema, beside the tables it speaks of: a restored database, or a table
+dropped by hand, is noticed. Models generated for a case type or a form are stale only when rows of that case type or form came,
+changed or went, views only when their table came or went. In doubt a model is stale.
+
+A stale table whose definition is the same need not be built again: `changes` can take up what changed, unless that is most of
+it. Running dbt is `runner`, the order of all this `refresh`.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from explorer.marts import changes
+from explorer.marts.project import TenantProject
+from explorer.marts.runner import NodeResult
+from explorer.tables import repeats
+from explorer.tables.generate import GeneratedTable
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+# What tells the changes of a generated table.
+_KEYS = {"case_type": "case_id", "form": "form_id", "repeat": "form_id"}
+_TABLE = "explorer_builds"
+_CURSORS = "_explorer_cursors"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as far as being stale goes. `relation`: schema and table; `raw`: raw tables it reads, through others too; `kind`:
+    `view`, `table`, or the kind of a generated table, whose `group` is the case type or xmlns it is cut by."""
+
+    name: str
+    definition: str
+    relation: tuple[str, str]
+    raw: frozenset[str]
+    kind: str
+    group: str | None = None
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """A test that did not pass when it was last run. `status`, `rows`, `message`: as in `NodeResult`."""
+
+    test: str
+    status: str
+    rows: int | None
+    message: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run has to build. `stale`: names of models; `rows`: row counts of the others, None for views; `versions`: raw table
+    to the instant of its latest change when the plan was made; `findings`: by model, of runs before; `changes`: stale models
+    that need no dbt, with what is to be done to them; `raw_tables`: those that are there, with their oids."""
+
+    models: Mapping[str, Model]
+    stale: frozenset[str]
+    rows: Mapping[str, int | None]
+    versions: Mapping[str, str]
+    findings: Mapping[str, tuple[Finding, ...]]
+    changes: Mapping[str, changes.Change]
+    raw_tables: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Built:
+    definition: str
+    versions: Mapping[str, str]
+    oid: int
+    rows: int | None
+    findings: tuple[Finding, ...]
+
+
+def models_of(project: TenantProject, static: Mapping[str, Any]) -> dict[str, Model]:
+    """All models of the project by name; `static`: dbt's manifest of the static ones."""
+    shared = hashlib.sha256(project.static_hash.encode())
+    models = {}
+    for node in (node for node in static["nodes"].values() if node["resource_type"] == "model"):
+        layer = node["fqn"][1]
+        relation = (f"{project.prefix}_{layer}", node["alias"])
+        raw = _raw_tables(node, static)
+        own = shared.copy()
+        if "repeats" in node["config"]["meta"].get("made_from", ()):
+            own.update(repeats.digest(project.tables))
+        models[node["name"]] = Model(node["name"], own.hexdigest(), relation, raw, node["config"]["materialized"])
+    for table in project.tables:
+        own = shared.copy()
+        own.update(table.sql.encode() + table.properties.encode())
+        models[table.name] = _generated(table, own.hexdigest(), f"{project.prefix}_marts")
+    return models
+
+
+def plan(connection: Connection, project: TenantProject, models: Mapping[str, Model]) -> Plan:
+    """Compare what is there with what was built."""
+    schema = f"{project.prefix}_staging"
+    connection.execute(
+        sql.SQL(
+            "create table if not exists {} (model text primary key, definition text not null, versions jsonb not null,"
+            " relation oid not null, row_count bigint, findings jsonb not null, built_at timestamptz not null default now())"
+        ).format(sql.Identifier(schema, _TABLE))
+    )
+    versions = _versions(
+        connection, f"{project.prefix}_raw", {table for model in models.values() for table in model.raw}
+    )
+    built = _built(connection, schema)
+    oids = _oids(connection, project.prefix)
+    same = {
+        name: built[name]
+        for name, model in models.items()
+        if name in built and built[name].definition == model.definition and built[name].oid == oids.get(model.relation)
+    }
+    raw_tables = _raw_relations(connection, project.prefix)
+    known = {
+        name: each
+        for name, each in changes.known(connection, project.prefix).items()
+        if name in same and each.definition == same[name].definition and each.raw_tables == raw_tables
+    }
+    keys = {name: known[name].key if name in known else _KEYS.get(models[name].kind) for name in same}
+    seen = changes.Changes(connection, project.prefix, {name for schema, name in oids if schema.endswith("_marts")})
+    for key in sorted({key for key in keys.values() if key}):
+        raw = changes.raw_table(key)
+        moments = {same[name].versions.get(raw) for name in same if keys[name] == key}
+        if raw in versions and (since := moments - {None, versions[raw]}):
+            seen.gather(key, sorted(moment for moment in since if moment))
+    stale = {
+        name for name, model in models.items() if name not in same or not _is_fresh(model, same[name], versions, seen)
+    }
+    rows = {name: built[name].rows for name in models if name not in stale}
+    findings = {name: build.findings for name, build in built.items() if name in models}
+    light = _light(models, stale, same, known, versions, seen)
+    return Plan(models, frozenset(stale), rows, versions, findings, light, raw_tables)
+
+
+def begin(connection: Connection, project: TenantProject, models: Collection[str]) -> None:
+    """Forget what these were built from: a run that is killed leaves them to be built as a whole."""
+    table = sql.Identifier(f"{project.prefix}_staging", _TABLE)
+    connection.execute(sql.SQL("delete from {} where model = any(%s)").format(table), [list(models)])
+
+
+def record(connection: Connection, project: TenantProject, done: Plan, results: Sequence[NodeResult]) -> None:
+    """Keep what was built, and that the models which were not stale are as of now too; models that failed are forgotten.
+
+    Findings of earlier runs stand as long as their tests had no need to be run again.
+    """
+    built = {result.name: result for result in results if result.resource_type == "model"}
+    tests = {result.name: result for result in results if result.resource_type == "test"}
+    standing = {
+        name: tuple(finding for finding in findings if finding.test not in tests)
+        for name, findings in done.findings.items()
+    }
+    good = {name: result.rows for name, result in built.items() if result.status == "success"}
+    current = {**done.rows, **good}
+    oids = _oids(connection, project.prefix)
+    table = sql.Identifier(f"{project.prefix}_staging", _TABLE)
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(sql.SQL("delete from {} where model <> all(%s)").format(table), [list(current)])
+        cursor.executemany(
+            sql.SQL(
+                "insert into {} as b (model, definition, versions, relation, row_count, findings)"
+                " values (%s, %s, %s, %s, %s, %s) on conflict (model) do update set definition = excluded.definition,"
+                " versions = excluded.versions, relation = excluded.relation, row_count = excluded.row_count,"
+                " findings = excluded.findings,"
+                " built_at = case when b.relation = excluded.relation then b.built_at else now() end"
+            ).format(table),
+            [
+                (
+                    name,
+                    model.definition,
+                    _json(model.raw, done.versions),
+                    oids[model.relation],
+                    rows,
+                    msgspec.json.encode((*standing.get(name, ()), *_findings(name, tests.values()))).decode(),
+                )
+                for name, rows in current.items()
+                if (model := done.models[name]).relation in oids
+            ],
+        )
+    definitions = {name: model.definition for name, model in done.models.items()}
+    changes.keep(connection, project.prefix, definitions, done.raw_tables, results)
+
+
+def _findings(model: str, tests: Iterable[NodeResult]) -> Iterator[Finding]:
+    for test in tests:
+        if (test.attached_node or "").rpartition(".")[2] == model and test.status not in ("pass", "skipped"):
+            yield Finding(test.name, test.status, test.rows, test.message)
+
+
+def _raw_tables(node: Mapping[str, Any], static: Mapping[str, Any]) -> frozenset[str]:
+    found: set[str] = set(node["config"]["meta"].get("reads", ()))
+    for parent in node["depends_on"]["nodes"]:
+        if parent in static["sources"]:
+            found.add(static["sources"][parent]["name"])
+        else:
+            found |= _raw_tables(static["nodes"][parent], static)
+    return frozenset(found)
+
+
+def _generated(table: GeneratedTable, definition: str, schema: str) -> Model:
+    raw = changes.raw_table(_KEYS[table.kind])
+    # A repeat group's source is the form's xmlns, which may hold anything, and the path of the group, which holds no space.
+    group = table.source.rpartition(" ")[0] if table.kind == "repeat" else table.source
+    return Model(table.name, definition, (schema, table.name), frozenset({raw}), table.kind, group)
+
+
+def _is_fresh(model: Model, built: _Built, versions: Mapping[str, str], seen: changes.Changes) -> bool:
+    if model.kind == "view":
+        return set(built.versions) == model.raw & set(versions)
+    changed = {table for table in model.raw if built.versions.get(table) != versions.get(table)}
+    if not changed or model.group is None:
+        return not changed
+    return built.versions.keys() >= changed and not seen.touches(_KEYS[model.kind], model.group)
+
+
+def _light(
+    models: Mapping[str, Model],
+    stale: Collection[str],
+    same: Mapping[str, _Built],
+    known: Mapping[str, changes.Known],
+    versions: Mapping[str, str],
+    seen: changes.Changes,
+) -> dict[str, changes.Change]:
+    """The stale models that need no dbt. What reads a model that does needs it too: it comes after."""
+    found: dict[str, changes.Change] = {}
+    for name, each in ((name, each) for name, each in known.items() if name in stale):
+        model, rows = models[name], same[name].rows
+        changed = {table for table in model.raw if same[name].versions.get(table) != versions.get(table)}
+        if rows is None or not same[name].versions.keys() >= changed:
+            continue
+        if each.key and changed == {changes.raw_table(each.key)} and seen.are_few(each.key, model.group, rows):
+            found[name] = changes.Change(model.relation, each.key, model.group, rows)
+        elif not each.key and changes.is_small(rows):
+            found[name] = changes.Change(model.relation, None, None, rows)
+    while heavy := {name for name in found if known[name].parents & set(stale) - set(found)}:
+        found = {name: change for name, change in found.items() if name not in heavy}
+    return found
+
+
+def _versions(connection: Connection, schema: str, tables: Collection[str]) -> dict[str, str]:
+    """The moment of the latest load that changed each raw table that is there: as the loader keeps it, else as its rows say."""
+    there = connection.execute(
+        "select tablename from pg_tables where schemaname = %s and tablename = any(%s)", [schema, [*tables, _CURSORS]]
+    ).fetchall()
+    versions: dict[str, str] = {}
+    if (_CURSORS,) in there:
+        changes = sql.SQL("select table_name, changed_at::text from {} where changed_at is not null")
+        kept = connection.execute(changes.format(sql.Identifier(schema, _CURSORS)))
+        versions = {table: moment for table, moment in kept if (table,) in there}
+    for (table,) in there:
+        if table in versions or table == _CURSORS:
+            continue
+        query = sql.SQL("select coalesce(greatest(max(_loaded_at), max(_deleted_at)), 'epoch')::text from {}").format(
+            sql.Identifier(schema, table)
+        )
+        row = connection.execute(query).fetchone()
+        versions[table] = str(row[0]) if row else ""
+    return versions
+
+
+def _built(connection: Connection, schema: str) -> dict[str, _Built]:
+    query = sql.SQL("select model, definition, versions, relation::bigint, row_count, findings from {}").format(
+        sql.Identifier(schema, _TABLE)
+    )
+    return {
+        name: _Built(definition, versions, oid, rows, msgspec.convert(findings, tuple[Finding, ...]))
+        for name, definition, versions, oid, rows, findings in connection.execute(query)
+    }
+
+
+def _raw_relations(connection: Connection, prefix: str) -> frozenset[str]:
+    query = (
+        "select c.relname || ' ' || c.oid from pg_class c where c.relnamespace = to_regnamespace(%s)"
+        " and c.relkind in ('r', 'p') and c.relname like 'raw\\_%%'"
+    )
+    return frozenset(name for (name,) in connection.execute(query, [f"{prefix}_raw"]))
+
+
+def _oids(connection: Connection, prefix: str) -> dict[tuple[str, str], int]:
+    rows = connection.execute(
+        "select n.nspname, c.relname, c.oid::bigint from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+        " where n.nspname = any(%s) and c.relkind in ('r', 'v')",
+        [[f"{prefix}_staging", f"{prefix}_marts"]],
+    )
+    return {(schema, name): oid for schema, name, oid in rows}
+
+
+def _json(tables: Iterable[str], versions: Mapping[str, str]) -> str:
+    return json.dumps({table: versions[table] for table in sorted(tables) if table in versions})

@@ -1,0 +1,462 @@
+"""How are tables brought up to date without dbt? By the SQL that dbt compiled when it built them, run for what changed.
+
+A model whose rows all come from one case, one submission or the submissions of one day each says so (macro `is_wanted`): the rows
+of changed ones are taken out and put in again. A small table of any other kind is written anew. Either is one transaction that
+keeps the table: readers see the rows before or after and wait for nothing. The tests of these tables, and those that look into
+them, run as dbt compiled them.
+
+Which models this can be done for is decided by `builds`; a definition that changed is dbt's again.
+"""
+
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from graphlib import TopologicalSorter
+from itertools import chain
+from queue import Empty, SimpleQueue
+from typing import Any, LiteralString, Protocol, TypeVar
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from explorer.marts.project import CanConnect
+from explorer.marts.runner import SESSION, NodeResult
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Relation = tuple[str, str]
+T = TypeVar("T")
+# Of a model that could not be brought up to date, and why.
+OnFailure = Callable[[str, str], None]
+
+# By key of changes: the raw table, and the mart that tells what its rows were before.
+_SOURCES = {"case_id": ("raw_cases", "cases"), "form_id": ("raw_forms", "forms"), "day": ("raw_forms", "forms")}
+# Which case types or forms the cases and submissions that changed have and had; and the days that such submissions have and had.
+_GATHER: Mapping[str, LiteralString] = {
+    "case_id": "select r.case_id, r.case_type as kind, m.case_type as was from {raw} r left join {mart} m using (case_id)",
+    "form_id": "select r.form_id, r.record #>> '{{form,@xmlns}}' as kind, m.xmlns as was"
+    " from {raw} r left join {mart} m using (form_id)",
+    "day": "select distinct coalesce((moment at time zone 'UTC')::date, '-infinity') as day, null as kind, null as was"
+    " from {raw} r left join {mart} m using (form_id) cross join unnest(array[r.received_on, m.received_on]) as moment",
+}
+_NO_MART = sql.SQL(
+    "(select null::text as case_id, null::text as case_type, null::text as form_id, null::text as xmlns,"
+    " null::timestamptz as received_on where false)"
+)
+# How a table says it, where not as the changes do: submissions without a day are of none there.
+_IN_TABLE: Mapping[str, LiteralString] = {"day": "coalesce(day, '-infinity')"}
+_TABLE = "explorer_statements"
+_CHANGED = "explorer_changed_"
+# Where more has changed, the table is built as a whole: it costs less, and leaves no dead rows behind.
+_SHARE, _FEW = 5, 200
+_SMALL = 50_000
+# Statistics are renewed at once when a tenth of the rows is new; else it is left to autovacuum.
+_ANALYZED = 10
+# What the macro `is_wanted` writes: a key, and where it stands in another table the column.
+_MARK = re.compile(r"""true /\*'(\w+)'(?: (\w+))?\*/""")
+# Tests of small tables are asked so many at once.
+_AT_ONCE = 20
+# As many as dbt uses.
+_CONNECTIONS = 4
+_WAIT_S, _CANCEL_EVERY_S = 0.2, 0.05
+# The commit of what is recorded of all tables waits for the disk, and with it for theirs.
+_SET_SESSION = sql.SQL("; ").join(
+    sql.SQL("set {} = {}").format(sql.Identifier(name), sql.Literal(value))
+    for name, value in {**SESSION, "synchronous_commit": "off"}.items()
+)
+
+
+class Team(Protocol):
+    """Does work over one of a few connections, soon."""
+
+    def __call__(self, work: Callable[[Connection], T]) -> Future[T]: ...
+
+
+class Statement(msgspec.Struct, frozen=True):
+    """What dbt compiled of a model (`sql` gives its rows) or of a test (`sql` gives what it found, a number)."""
+
+    unique_id: str
+    name: str
+    resource_type: str
+    sql: str
+    attached_node: str | None
+    severity: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """A model that dbt compiled. `definition`: of the model then; `raw_tables`: those that were there; `parents`: models it
+    reads; `key`: that of changes it can be cut down to."""
+
+    definition: str
+    raw_tables: frozenset[str]
+    parents: frozenset[str]
+    key: str | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to be done to one table. `key`: of the changes, None to write it anew; `group`: the case type or xmlns it is cut
+    by; `rows`: how many it has."""
+
+    relation: Relation
+    key: str | None
+    group: str | None
+    rows: int
+
+
+class Changes:
+    """The cases and submissions that came, changed or went, gathered once into tables of the staging schema."""
+
+    def __init__(self, connection: Connection, prefix: str, marts: Collection[str]) -> None:
+        """`marts`: tables that are there."""
+        self._connection, self._prefix, self._marts = connection, prefix, marts
+        self._groups: dict[str, dict[str | None, int]] = {}
+
+    def gather(self, key: str, since: Iterable[str]) -> None:
+        """Those since the earliest of these moments, by the loader's clock."""
+        raw, mart = _SOURCES[key]
+        names = {
+            "table": changed(self._prefix, key),
+            "raw": sql.Identifier(f"{self._prefix}_raw", raw),
+            "mart": sql.Identifier(f"{self._prefix}_marts", mart) if mart in self._marts else _NO_MART,
+            "since": sql.SQL("least({})").format(
+                sql.SQL(", ").join(sql.SQL("{}::timestamptz").format(sql.Literal(moment)) for moment in since)
+            ),
+        }
+        for statement in (
+            "drop table if exists {table}",
+            "create unlogged table {table} as "
+            + _GATHER[key]
+            + " where r._loaded_at > {since} or r._deleted_at > {since}",
+            "create index on {table} (kind)",
+            "create index on {table} (was)",
+            "analyze {table}",
+        ):
+            self._connection.execute(sql.SQL(statement).format(**names))
+        counts: dict[str | None, int] = {}
+        query = sql.SQL("select kind, was, count(*) from {table} group by 1, 2").format(**names)
+        for kind, before, count in self._connection.execute(query):
+            for each in {kind, before}:
+                counts[each] = counts.get(each, 0) + count
+        self._groups[key] = counts
+
+    def touches(self, key: str, group: str | None) -> bool:
+        """Whether rows of this case type or form are among them, now or before; with unknown pasts all may be."""
+        return key not in self._groups or _SOURCES[key][1] not in self._marts or group in self._groups[key]
+
+    def are_few(self, key: str, group: str | None, rows: int) -> bool:
+        """Whether it is worth while to change a table of so many rows where these changed."""
+        counts = self._groups.get(key)
+        if counts is None:
+            return False
+        count = sum(counts.values()) if group is None else counts.get(group, 0)
+        return count <= max(_FEW, rows // _SHARE)
+
+
+def raw_table(key: str) -> str:
+    """The raw table that a key of changes is of."""
+    return _SOURCES[key][0]
+
+
+def changed(prefix: str, key: str) -> sql.Identifier:
+    """The table of what changed."""
+    return sql.Identifier(f"{prefix}_staging", _CHANGED + key)
+
+
+def is_small(rows: int) -> bool:
+    """Whether a table of so many rows may be written anew in place, which leaves as many dead rows behind."""
+    return rows <= _SMALL
+
+
+def forget(connection: Connection, prefix: str) -> None:
+    """Drop the tables of what changed."""
+    for key in _SOURCES:
+        connection.execute(sql.SQL("drop table if exists {}").format(changed(prefix, key)))
+
+
+def known(connection: Connection, prefix: str) -> dict[str, Known]:
+    """The models that dbt compiled, as far as that is kept."""
+    place = sql.Identifier(f"{prefix}_staging", _TABLE)
+    connection.execute(
+        sql.SQL(
+            "create table if not exists {} (node text primary key, model text not null, definition text not null,"
+            " raw_tables text[] not null, parents text[] not null, key text, statement text not null)"
+        ).format(place)
+    )
+    query = sql.SQL("select node, definition, raw_tables, parents, key from {} where node = model").format(place)
+    return {
+        name: Known(definition, frozenset(raw_tables), frozenset(parents), key)
+        for name, definition, raw_tables, parents, key in connection.execute(query)
+    }
+
+
+def keep(
+    connection: Connection,
+    prefix: str,
+    definitions: Mapping[str, str],
+    raw_tables: Collection[str],
+    results: Sequence[NodeResult],
+) -> None:
+    """Keep what dbt compiled of tables and their tests. `definitions`: of all models; `results`: of a run; those
+    without SQL are not of dbt, or did not come to that."""
+    place = sql.Identifier(f"{prefix}_staging", _TABLE)
+    tests: dict[str, list[NodeResult]] = {}
+    for result in results:
+        if result.resource_type == "test" and result.attached_node:
+            tests.setdefault(_name(result.attached_node), []).append(result)
+    rows: list[tuple[Any, ...]] = []
+    models = [result for result in results if result.resource_type == "model" and result.sql]
+    for model in models:
+        nodes = [model, *tests.get(model.name, ())]
+        # A test that was not run could not be run without dbt either.
+        if model.status == "success" and all(node.sql for node in nodes):
+            rows += [_row(node, model.name, definitions[model.name], sorted(raw_tables)) for node in nodes]
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(
+            sql.SQL("delete from {} where model = any(%s) or model <> all(%s)").format(place),
+            [[model.name for model in models], list(definitions)],
+        )
+        with cursor.copy(sql.SQL("copy {} from stdin").format(place)) as copy:
+            for row in rows:
+                copy.write_row(row)
+
+
+def _row(node: NodeResult, model: str, definition: str, raw_tables: list[str]) -> tuple[Any, ...]:
+    statement = Statement(node.unique_id, node.name, node.resource_type, node.sql, node.attached_node, node.severity)
+    parents = sorted({_name(parent) for parent in node.depends_on if parent.startswith("model.")})
+    marks = _MARK.findall(node.sql) if node.name == model else ()
+    key = next((key for key in _SOURCES if (key, "") in marks), None)
+    return (node.name, model, definition, raw_tables, parents, key, msgspec.json.encode(statement).decode())
+
+
+def apply(
+    connection: Connection,
+    team: Team,
+    prefix: str,
+    changes: Mapping[str, Change],
+    on_failure: OnFailure,
+) -> Iterator[NodeResult]:
+    """Bring the tables of these models up to date, those first that others read, and tell of each.
+
+    A model that fails, and those that read it, are left as they are; `on_failure` hears of the former. `connection` is in
+    autocommit mode; `team`: who does the work.
+    """
+    place = sql.Identifier(f"{prefix}_staging", _TABLE)
+    query = sql.SQL("select node, parents, statement from {} where node = model and node = any(%s)").format(place)
+    kept = {
+        node: (set(parents) & set(changes), msgspec.json.decode(statement, type=Statement))
+        for node, parents, statement in connection.execute(query, [list(changes)])
+    }
+    failed = set(changes) - set(kept)
+    sorter = TopologicalSorter({name: parents for name, (parents, _) in kept.items()})
+    sorter.prepare()
+    running: dict[Future[NodeResult], str] = {}
+    while sorter.is_active():
+        for name in sorter.get_ready():
+            if name in failed or kept[name][0] & failed:
+                failed.add(name)
+                sorter.done(name)
+            else:
+                running[team(partial(_change, prefix, changes[name], kept[name][1]))] = name
+        # Without a time limit an interrupt would not come through.
+        for future in wait(running, timeout=_WAIT_S, return_when=FIRST_COMPLETED).done:
+            name = running.pop(future)
+            result = future.result()
+            if result.status == "success":
+                yield result
+            else:
+                failed.add(name)
+                on_failure(name, result.message or result.status)
+            sorter.done(name)
+
+
+def test(
+    connection: Connection,
+    team: Team,
+    prefix: str,
+    done: Mapping[str, Change],
+    left: Collection[str],
+    failed: Collection[str],
+) -> Iterator[NodeResult]:
+    """Run the tests that look into the models `done`, but for those that look into `left` too: dbt will run these.
+
+    A test that can tell by single cases or submissions (`is_wanted`) what may have changed for it looks at these alone, unless it
+    is among `failed`: those that found something before.
+    """
+    place = sql.Identifier(f"{prefix}_staging", _TABLE)
+    query = sql.SQL(
+        "select model, parents, statement from {} where node <> model and parents && %s and not parents && %s order by node"
+    ).format(place)
+    long: list[Statement] = []
+    short: list[Statement] = []
+    for model, parents, kept in connection.execute(query, [list(done), list(left)]):
+        statement = msgspec.json.decode(kept, type=Statement)
+        if statement.name not in failed:
+            of_changes = _cut_down(connection, prefix, statement.sql, model, {p: done[p] for p in parents if p in done})
+            statement = msgspec.structs.replace(statement, sql=of_changes)
+        is_long = model in done and not is_small(done[model].rows)
+        (long if is_long else short).append(statement)
+    running = {team(partial(_test, [statement])) for statement in long}
+    running |= {team(partial(_test, short[start : start + _AT_ONCE])) for start in range(0, len(short), _AT_ONCE)}
+    while running:
+        finished, running = wait(running, timeout=_WAIT_S, return_when=FIRST_COMPLETED)
+        yield from chain.from_iterable(future.result() for future in finished)
+
+
+@contextmanager
+def a_team(database: CanConnect) -> Iterator[Team]:
+    """Connections to `database`; an exception meanwhile ends what they do."""
+    idle: SimpleQueue[Connection] = SimpleQueue()
+    opened: list[Connection] = []
+    begun: list[Future[Any]] = []
+
+    def do(work: Callable[[Connection], T]) -> T:
+        try:
+            connection = idle.get_nowait()
+        except Empty:
+            connection = database.connect(autocommit=True)
+            opened.append(connection)
+            connection.execute(_SET_SESSION)
+        try:
+            return work(connection)
+        finally:
+            idle.put(connection)
+
+    def team(work: Callable[[Connection], T]) -> Future[T]:
+        future = pool.submit(do, work)
+        begun.append(future)
+        return future
+
+    pool = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="changes")
+    try:
+        yield team
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        # Again and again: a statement may only be about to begin.
+        while wait(begun, timeout=_CANCEL_EVERY_S).not_done:
+            for connection in list(opened):
+                connection.cancel()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+        for connection in opened:
+            connection.close()
+
+
+def _change(prefix: str, change: Change, statement: Statement, connection: Connection) -> NodeResult:
+    began = time.monotonic()
+    try:
+        rows = _apply(connection, prefix, change, statement.sql)
+    except psycopg.Error as error:
+        if connection.broken:
+            raise
+        return _result(statement, "error", None, str(error), time.monotonic() - began)
+    return _result(statement, "success", rows, None, time.monotonic() - began)
+
+
+def _test(statements: Sequence[Statement], connection: Connection) -> list[NodeResult]:
+    """The results of these tests, asked at once: to ask takes longer than most answers."""
+    began = time.monotonic()
+    try:
+        query = ", ".join(f"(\n{statement.sql}\n)" for statement in statements)
+        [counts] = connection.execute(f"select {query}".encode()).fetchall()
+    except psycopg.Error as error:
+        if connection.broken:
+            raise
+        if len(statements) > 1:
+            return [_test([statement], connection)[0] for statement in statements]
+        return [_result(statements[0], "error", None, str(error), time.monotonic() - began)]
+    each_s = (time.monotonic() - began) / len(statements)
+    return [_found(statement, int(count), each_s) for statement, count in zip(statements, counts, strict=True)]
+
+
+def _found(statement: Statement, found: int, duration_s: float) -> NodeResult:
+    level = "warn" if statement.severity == "warn" else "fail"
+    message = f"Got {found} result{'s' if found != 1 else ''}, configured to {level} if != 0" if found else None
+    return _result(statement, level if found else "pass", found, message, duration_s)
+
+
+def _apply(connection: Connection, prefix: str, change: Change, rows: str) -> int:
+    """How many rows the table has then."""
+    table = sql.Identifier(*change.relation)
+    those: sql.Composable = sql.SQL("")
+    if change.key is not None:
+        condition = _condition(connection, prefix, change.key, change.group)
+        rows = _MARK.sub(lambda mark: condition if mark.groups() == (change.key, None) else mark[0], rows)
+        of_group = _of_group("{group} in (kind, was)", change.group)
+        column = sql.SQL(_IN_TABLE[change.key]) if change.key in _IN_TABLE else sql.Identifier(change.key)
+        those = sql.SQL(" where ") + _among(prefix, change.key, column, of_group)
+    # Sent as one, they are one transaction.
+    delete = sql.SQL("delete from {table}{those}; insert into {table}").format(table=table, those=those)
+    cursor = connection.execute(f"{delete.as_string(connection)} (\n{rows}\n)".encode())
+    deleted = cursor.rowcount
+    cursor.nextset()
+    inserted = cursor.rowcount
+    if max(deleted, inserted) * _ANALYZED > change.rows:
+        connection.execute(sql.SQL("analyze {}").format(table))
+    return inserted if change.key is None else change.rows - deleted + inserted
+
+
+def _cut_down(connection: Connection, prefix: str, statement: str, model: str, done: Mapping[str, Change]) -> str:
+    """The SQL of a test of `model` for what may come out otherwise now; `done`: what changed of the models it reads.
+
+    Marks of a column stand for what that points to: another table's cases or submissions.
+    """
+    marks = _MARK.findall(statement)
+    if not all(change.key in {key for key, _ in marks} for change in done.values()):
+        return statement
+
+    def condition(mark: re.Match[str]) -> str:
+        key, column = mark.groups()
+        changed_so = {name for name, change in done.items() if change.key == key}
+        if column:
+            return _condition(connection, prefix, key, None, column) if changed_so - {model} else "false"
+        group = done[model].group if model in done else None
+        return _condition(connection, prefix, key, group) if changed_so else "false"
+
+    return _MARK.sub(condition, statement)
+
+
+def _condition(connection: Connection, prefix: str, key: str, group: str | None, column: str | None = None) -> str:
+    """The condition of `is_wanted` when only changes are."""
+    of_group = _of_group("kind = {group}", group)
+    return _among(prefix, key, sql.Identifier(column or key), of_group).as_string(connection)
+
+
+def _among(prefix: str, key: str, column: sql.Composable, of_group: sql.Composable) -> sql.Composable:
+    """Whether `column` is among the changes. An array and no join: it is looked up by index, through every view; days have no
+    index."""
+    condition: LiteralString = "{column} = any(array(select {key} from {changed}{of_group}))"
+    if key == "day":
+        condition = "{column} in (select {key} from {changed}{of_group})"
+    names = {"column": column, "key": sql.Identifier(key), "changed": changed(prefix, key), "of_group": of_group}
+    return sql.SQL(condition).format(**names)
+
+
+def _of_group(condition: LiteralString, group: str | None) -> sql.Composable:
+    """What cuts the changes down to a case type or form: all are far more than one table has."""
+    return sql.SQL(" where " + condition).format(group=group) if group is not None else sql.SQL("")
+
+
+def _name(unique_id: str) -> str:
+    return unique_id.rpartition(".")[2]
+
+
+def _result(statement: Statement, status: str, rows: int | None, message: str | None, duration_s: float) -> NodeResult:
+    return NodeResult(
+        unique_id=statement.unique_id,
+        name=statement.name,
+        resource_type=statement.resource_type,
+        status=status,
+        message=message,
+        relation=None,
+        rows=rows,
+        duration_s=duration_s,
+        attached_node=statement.attached_node,
+        severity=statement.severity,
+    )

@@ -1,0 +1,108 @@
+"""What do the static models look like to Dagster: dbt's manifest of the project, made without a database.
+
+It names models, tests, descriptions and dependencies for asset specs; beside it lies which columns each column is computed from.
+Per-tenant models are not in it.
+
+    python -m explorer.marts.manifest PROJECT FOLDER     (what `static_manifest` starts: PROJECT parsed into FOLDER)
+"""
+
+import fcntl
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from explorer.core.errors import ExplorerError
+from explorer.core.settings import Settings
+from explorer.marts import column_lineage, project, runner, sql_lineage
+from explorer.marts.column_lineage import Lineage
+
+_LINEAGE = f"lineage-{column_lineage.FORMAT}.json"
+
+
+def static_manifest(settings: Settings) -> dict[str, Any]:
+    """dbt's manifest (schema v12) of `project_dir/dbt_project`; parsed again only when that changed.
+
+    Raises:
+        TransformFailed: dbt cannot read the project.
+    """
+    manifest: dict[str, Any] = json.loads((static_parse(settings) / "manifest.json").read_bytes())
+    return manifest
+
+
+def static_lineage(settings: Settings) -> Lineage:
+    """Column lineage of the static models, by relation; read from their SQL once per content of the project.
+
+    Raises:
+        TransformFailed: dbt cannot read the project.
+    """
+    return msgspec.json.decode((static_parse(settings) / _LINEAGE).read_bytes(), type=Lineage)
+
+
+def warm_up(settings: Settings) -> None:
+    """Let dbt fill its caches in this process, so that workers forked from it need not: it saves each run some two seconds, and
+    a tenant's first run another.
+
+    Raises:
+        TransformFailed: dbt cannot read the project.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        runner.warm_up(project.example(settings.project_dir / "dbt_project", Path(scratch), static_parse(settings)))
+
+
+def static_parse(settings: Settings) -> Path:
+    """The folder, one per content of the project, that holds dbt's manifest.json and partial_parse.msgpack, and the lineage.
+
+    Raises:
+        TransformFailed: dbt cannot read the project.
+    """
+    source = settings.project_dir / "dbt_project"
+    folder = settings.home / "dbt" / "manifests" / project.content_hash(source)
+    if not (folder / _LINEAGE).is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _parse_once(source, folder)
+    return folder
+
+
+def _parse_once(source: Path, folder: Path) -> None:
+    """Parse in a process of its own: dbt's parser leaves threads behind, and a process that has had them must not fork workers.
+
+    Of several processes that find nothing parsed, one does it and the others wait.
+    """
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / _LINEAGE).is_file():
+            return
+        command = [sys.executable, "-m", __name__, str(source), str(folder)]
+        parsed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if parsed.returncode != 0:
+            reason = " ".join((parsed.stdout or parsed.stderr).split())[-600:]
+            raise runner.TransformFailed(
+                f"dbt cannot read the project {source}: {reason}", next_step="Correct the file named there."
+            )
+
+
+def _main(source: str, folder: str) -> int:
+    with tempfile.TemporaryDirectory(dir=Path(folder).parent) as scratch:
+        target = Path(scratch) / "target"
+        try:
+            manifest = runner.write_manifest(Path(source), target)
+            lineage = sql_lineage.lineage_of(sql_lineage.render(manifest))
+            (target / _LINEAGE).write_bytes(msgspec.json.encode(lineage))
+        except ExplorerError as error:
+            print(error.message)
+            return 1
+        # What an earlier version of the platform left there may be in use, and is the same as far as it goes.
+        if Path(folder).is_dir():
+            (target / _LINEAGE).rename(Path(folder) / _LINEAGE)
+        else:
+            target.rename(folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(*sys.argv[1:]))

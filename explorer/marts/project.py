@@ -1,0 +1,153 @@
+"""What does one tenant's dbt project consist of: the static models and those generated from its structure, as files.
+
+A file is written only when its text differs, so an unchanged structure leaves dbt nothing to parse again. Running it is `runner`.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import psycopg
+
+from explorer.core.errors import ExplorerError
+from explorer.marts.retirement import Retired, retire
+from explorer.providers.commcare.structure import CaseType, Form, Question, Structure
+from explorer.tables import repeats
+from explorer.tables.generate import GeneratedTable, generate_tables
+from explorer.tables.profile import Migration, RawProfile
+
+_STATIC = ("dbt_project.yml", "profiles.yml", "macros", "models", "tests")
+
+
+class DbtProjectMissing(ExplorerError):
+    """The folder with the static dbt project is not there."""
+
+    code: ClassVar[str] = "dbt_project_missing"
+
+
+class CanConnect(Protocol):
+    """A login of the tenant's database role, such as `postgres.connections.Login`."""
+
+    def connect(self, *, autocommit: bool = False) -> psycopg.Connection[tuple[Any, ...]]: ...
+
+
+@dataclass(frozen=True)
+class TenantProject:
+    """A dbt project on disk. `tables`: what its generated models build; `retired`: generated tables of earlier builds whose
+    source is gone: kept for some time, no longer refreshed. `content_hash`, `static_hash`: equal for equal files,
+    all of them or those of the static project. `parsed_before`: folder with dbt's parse of the static models, where the first
+    parse starts. `migrations`: columns whose type changed, as far as no run has reported it, oldest first.
+    """
+
+    dir: Path
+    target_dir: Path
+    prefix: str
+    tables: tuple[GeneratedTable, ...]
+    content_hash: str
+    static_hash: str
+    parsed_before: Path | None = None
+    retired: tuple[Retired, ...] = ()
+    migrations: tuple[Migration, ...] = ()
+
+
+def prepare(
+    structure: Structure,
+    *,
+    dbt_project: Path,
+    work_dir: Path,
+    prefix: str,
+    connection_rw: CanConnect,
+    parsed_before: Path | None = None,
+) -> TenantProject:
+    """Lay out the tenant's project under `work_dir` (kept from run to run, one per tenant), taking a look at its raw tables.
+
+    Raises:
+        DbtProjectMissing: `dbt_project` holds no dbt_project.yml.
+    """
+    if not (dbt_project / "dbt_project.yml").is_file():
+        raise DbtProjectMissing(
+            f"No dbt project at {dbt_project}.",
+            next_step="Set EXPLORER_PROJECT_DIR to the checkout that holds dbt_project/.",
+        )
+    static = _static_files(dbt_project)
+    taken = {path.stem for path in static if path.suffix == ".sql"}
+    with connection_rw.connect() as connection:
+        profile = RawProfile.read(connection, f"{prefix}_staging")
+        profile.look(connection, f"{prefix}_raw", structure.forms)
+        tables = generate_tables(structure, profile, taken=taken)
+        profile.write(connection, f"{prefix}_staging")
+        repeats.write(connection, f"{prefix}_staging", tables)
+        current = taken | {table.name for table in tables}
+        gone = retire(connection, f"{prefix}_marts", current=current, today=datetime.now(UTC).date())
+    project = _lay_out(work_dir, prefix, static, tables, parsed_before)
+    return replace(project, retired=tuple(gone), migrations=profile.news)
+
+
+def example(dbt_project: Path, work_dir: Path, parsed_before: Path) -> TenantProject:
+    """The project of a tenant with one case type and one form, laid out under `work_dir`; no database is asked."""
+    question = Question(("x",), label="x", type="Date")
+    form = Form("x", name={}, title="x", app_id="x", app_name="x", module="x", case_type="x", questions=(question,))
+    structure = Structure(apps=(), case_types=(CaseType("x", properties=("x",), app_ids=("x",)),), forms=(form,))
+    static = _static_files(dbt_project)
+    tables = generate_tables(structure, RawProfile(), taken={path.stem for path in static})
+    return _lay_out(work_dir, "example", static, tables, parsed_before)
+
+
+def _lay_out(
+    work_dir: Path,
+    prefix: str,
+    static: dict[Path, bytes],
+    tables: list[GeneratedTable],
+    parsed_before: Path | None,
+) -> TenantProject:
+    project, target = work_dir / "project", work_dir / "target"
+    project.mkdir(parents=True, exist_ok=True)
+    target.mkdir(exist_ok=True)
+    files = static | _generated_files(tables)
+    _sync(project, files)
+    hashes = _content_hash(files), _content_hash(static)
+    return TenantProject(project, target, prefix, tuple(tables), *hashes, parsed_before)
+
+
+def content_hash(dbt_project: Path) -> str:
+    """Hash of the static project: changes when a file of it does."""
+    return _content_hash(_static_files(dbt_project))
+
+
+def _static_files(dbt_project: Path) -> dict[Path, bytes]:
+    paths = [path for name in _STATIC for path in _files(dbt_project / name)]
+    return {path.relative_to(dbt_project): path.read_bytes() for path in paths}
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    elif path.is_dir():
+        yield from (child for child in sorted(path.rglob("*")) if child.is_file() and child.suffix in (".sql", ".yml"))
+
+
+def _generated_files(tables: list[GeneratedTable]) -> dict[Path, bytes]:
+    folder = Path("models/generated")
+    files = {folder / f"{table.name}.sql": table.sql.encode() for table in tables}
+    return files | {folder / f"{table.name}.yml": table.properties.encode() for table in tables}
+
+
+def _sync(project: Path, files: dict[Path, bytes]) -> None:
+    for path in list(_files(project)):
+        if path.relative_to(project) not in files:
+            path.unlink()
+    for relative, content in files.items():
+        path = project / relative
+        if not path.is_file() or path.read_bytes() != content:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def _content_hash(files: dict[Path, bytes]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        digest.update(path.as_posix().encode() + b"\0" + hashlib.sha256(files[path]).digest())
+    return digest.hexdigest()

@@ -1,0 +1,66 @@
+"""How do a tenant's tables come up to date in one run? What changed is taken up where that is enough, the rest is built by dbt.
+
+A model that cannot take up its changes, for whatever reason, is built by dbt in the same run.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from explorer.marts import changes
+from explorer.marts.builds import Connection, Plan, begin, record
+from explorer.marts.project import CanConnect, TenantProject
+from explorer.marts.runner import Address, NodeResult, TenantLogin, run
+from explorer.tables import misfits
+
+
+class Database(CanConnect, TenantLogin, Protocol):
+    """The tenant's database, with the login of its rw role."""
+
+
+def refresh(
+    connection: Connection,
+    project: TenantProject,
+    planned: Plan,
+    wanted: Collection[str],
+    *,
+    by_need: bool,
+    database: Database,
+    address: Address,
+    on_result: Callable[[NodeResult], None],
+    on_fallback: changes.OnFailure,
+) -> list[NodeResult]:
+    """Bring the models `wanted` up to date and record it; `by_need`: those among them that are stale, else all, by dbt alone.
+
+    `connection`: to `database`, in autocommit mode; `address`: where dbt finds it. `on_result` is called in this thread as each
+    model or test ends, `on_fallback` with a model whose changes could not be taken up, so that dbt builds it, and the reason.
+
+    Raises:
+        TransformBusy, TransformFailed: dbt could not run.
+        psycopg.Error: the connection broke.
+    """
+    select = set(wanted) & planned.stale if by_need else set(wanted)
+    results: list[NodeResult] = []
+
+    def collect(result: NodeResult) -> None:
+        results.append(result)
+        on_result(result)
+
+    begin(connection, project, select)
+    light = {name: change for name, change in planned.changes.items() if name in select} if by_need else {}
+    misfits.forget(connection, project.prefix, light)
+    done = set()
+    with changes.a_team(database) as team:
+        for result in changes.apply(connection, team, project.prefix, light, on_fallback):
+            done.add(result.name)
+            collect(result)
+        left = select - done
+        failed = {finding.test for findings in planned.findings.values() for finding in findings}
+        taken_up = {name: light[name] for name in done}
+        for result in changes.test(connection, team, project.prefix, taken_up, left, failed):
+            collect(result)
+    if left:
+        everything = None if len(left) == len(planned.models) else sorted(left)
+        run(project, login=database, address=address, select=everything, on_result=collect)
+    record(connection, project, planned, results)
+    changes.forget(connection, project.prefix)
+    return results

@@ -1,0 +1,543 @@
+"""How a tenant's dbt project is run: dbt in this process, in a thread, its results one by one, and an end to it when interrupted.
+
+dbt in a process of its own spends three quarters of its time on imports. It sees only its own login: while it runs, the process's
+environment is cut down to what dbt may read, since `env_var()` is open to every template. One run at a time per process.
+"""
+
+import contextlib
+import ctypes
+import importlib
+import multiprocessing
+import os
+import re
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, ClassVar, Protocol
+
+from explorer.core.errors import ExplorerError
+from explorer.marts.project import TenantProject
+
+# What a process needs to work at all, and what Dagster reads while it follows the run.
+# fmt: off
+_KEPT = frozenset((
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TEMP", "TMP", "LANG", "LANGUAGE", "TZ", "SYSTEMROOT",
+    "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHASHSEED", "VIRTUAL_ENV",
+    "DAGSTER_HOME", "DAGSTER_EVENT_BATCH_SIZE", "EXPLORER_HOME",
+))
+# fmt: on
+# A query of a killed process ends within a second, and naive timestamps are UTC.
+SESSION = {
+    "client_connection_check_interval": "1000",
+    "TimeZone": "UTC",
+    "IntervalStyle": "postgres",
+    "DateStyle": "ISO,YMD",
+    # A table is joined and sorted whole; the default is meant for a hundred sessions.
+    "work_mem": "32MB",
+}
+_CANCEL_LIMIT_S = 20.0
+# Macros that every run renders: our own package's, and these of dbt.
+_PACKAGE = "explorer"
+# fmt: off
+_MACROS_OF_DBT = frozenset((
+    "default__get_where_subquery", "get_where_subquery", "list_relations_without_caching", "list_schemas",
+    "load_cached_relation", "postgres__get_relations", "postgres__list_relations_without_caching",
+    "postgres__list_schemas", "should_store_failures", "statement",
+))
+# fmt: on
+_DBT_PACKAGES = frozenset(("dbt", "dbt_postgres"))
+_DISPATCHED = ("default", "postgres")
+_PLAIN = frozenset(("table", "view", "test"))
+_WORD = re.compile(r"\w+")
+_NODE_FINISHED = "NodeFinished"
+_BUILD = "build"
+_MULTIPROCESSING = str(Path(multiprocessing.__file__).parent)
+_running = threading.Lock()
+# What a parsed project says in place of its tenant: profiles.yml's defaults. Parsed projects name no tenant, so that one can be
+# the start of another's.
+_ANY_PREFIX = "tenant"
+_PARSED, _PARSED_FROM = "partial_parse.msgpack", "parsed_from"
+
+
+class TransformFailed(ExplorerError):
+    """dbt could not begin or did not come to an end; failures of single models are results, not this."""
+
+    code: ClassVar[str] = "transform_failed"
+
+
+class TransformBusy(ExplorerError):
+    """Another run of dbt is under way in this process."""
+
+    code: ClassVar[str] = "transform_busy"
+
+
+class TenantLogin(Protocol):
+    """Login of the tenant's database role."""
+
+    @property
+    def user(self) -> str: ...
+    @property
+    def password(self) -> str: ...
+
+
+class Address(Protocol):
+    """Where the database is; `postgres.connections.Login` of any role will do."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def dbname(self) -> str: ...
+    @property
+    def options(self) -> Mapping[str, str]: ...
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """How one model or test fared.
+
+    `status`: success, error, skipped for models; pass, fail, warn, error, skipped for tests. `message`: dbt's text, None on
+    success. `relation`: schema.table of a model. `rows`: of a table just built; failing rows of a test.
+    `columns`: name to description. `attached_node`: unique id of the model that a test belongs to. `severity`: of a test.
+    `sql`: what dbt compiled: the rows of a table, or the number that a test finds; empty when it did not come to that.
+    """
+
+    unique_id: str
+    name: str
+    resource_type: str
+    status: str
+    message: str | None
+    relation: str | None
+    rows: int | None
+    duration_s: float
+    description: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    depends_on: tuple[str, ...] = ()
+    attached_node: str | None = None
+    severity: str = "error"
+    sql: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True)
+class DbtResult:
+    """All results of a run. `success`: no model or test ended in error, failure or skipping."""
+
+    success: bool
+    results: tuple[NodeResult, ...]
+    duration_s: float
+
+    @property
+    def failed(self) -> tuple[NodeResult, ...]:
+        """Results that keep the run from success."""
+        return tuple(
+            result for result in self.results if result.status in ("error", "fail", "skipped", "runtime error")
+        )
+
+
+def run(
+    project: TenantProject,
+    *,
+    login: TenantLogin,
+    address: Address,
+    command: Sequence[str] = (_BUILD,),
+    select: Sequence[str] | None = None,
+    threads: int = 4,
+    on_result: Callable[[NodeResult], None] | None = None,
+) -> DbtResult:
+    """Run dbt on the project as the tenant's own login; `on_result` is called in this thread as each node ends.
+
+    Any exception that reaches this thread meanwhile (KeyboardInterrupt, Dagster's interrupt, one of `on_result`) ends the run:
+    its queries are cancelled, open transactions rolled back, and the exception goes on. Tables are then as they were before or
+    after, never between.
+
+    Raises:
+        TransformBusy: dbt runs already in this process.
+        TransformFailed: dbt could not read the project or reach the database.
+    """
+    started = time.monotonic()
+    with _alone():
+        manifest = _manifest(project, address.dbname)
+        if command[0] == _BUILD:
+            _leave_out_macros(manifest)
+        collected = _Collector(manifest, on_result)
+        with _environment(_variables(project.prefix, login, address)):
+            outcome = _invoke(_arguments(project, command, select, threads), manifest, collected)
+    if outcome.exception is not None:
+        raise TransformFailed(
+            f"dbt stopped: {_first_lines(outcome.exception)}",
+            next_step="Look at the models named there; data from before is untouched.",
+        ) from outcome.exception
+    for result in getattr(outcome.result, "results", ()):
+        collected.add(_from_run_result(result))
+    return DbtResult(bool(outcome.success), tuple(collected.results.values()), time.monotonic() - started)
+
+
+def write_manifest(dbt_project: Path, target_dir: Path) -> Any:
+    """Parse a dbt project without a database and leave its manifest.json in `target_dir`; gives dbt's `Manifest`.
+
+    Raises:
+        TransformFailed: dbt cannot read the project.
+    """
+    with _alone(), _environment({}):
+        return _parse(dbt_project, target_dir)
+
+
+def warm_up(project: TenantProject) -> None:
+    """Parse a project for what stays behind in this process: dbt's caches of schemas, macros and templates.
+
+    Without dbt's static parser: it is native code whose locks do not survive a fork.
+
+    Raises:
+        TransformFailed: dbt cannot read the project.
+    """
+    from dbt_common.clients.jinja import template_cache
+
+    _start_from(project)
+    with _alone(), _environment({}):
+        manifest = _parse(project.dir, project.target_dir, "--no-write-json", "--no-static-parser")
+    for macro in manifest.macros.values():
+        if macro.package_name == _PACKAGE or macro.name in _MACROS_OF_DBT:
+            template_cache.get_node_template(macro)
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    if not _running.acquire(blocking=False):
+        raise TransformBusy(
+            "dbt is already running in this process.", next_step="Wait for it to end, or use another process."
+        )
+    try:
+        yield
+    finally:
+        _running.release()
+
+
+_GLOBAL_ARGUMENTS = (
+    "--log-level",
+    "none",
+    "--no-use-colors",
+    "--no-version-check",
+    "--no-send-anonymous-usage-stats",
+    "--log-level-file",
+    "none",
+)
+
+
+def _arguments(project: TenantProject, command: Sequence[str], select: Sequence[str] | None, threads: int) -> list[str]:
+    paths = _paths(project.dir, project.target_dir)
+    arguments = [*_GLOBAL_ARGUMENTS, "--no-write-json", *command, *paths, "--threads", str(threads)]
+    if command[0] == _BUILD:
+        arguments += ["--exclude-resource-type", "unit_test"]
+    return [*arguments, "--select", *select] if select else arguments
+
+
+def _paths(folder: Path, target: Path) -> list[str]:
+    return [
+        "--project-dir",
+        str(folder),
+        "--profiles-dir",
+        str(folder),
+        "--target-path",
+        str(target),
+        "--log-path",
+        str(target),
+    ]
+
+
+# Environment
+
+
+def _variables(prefix: str, login: TenantLogin, address: Address) -> dict[str, str]:
+    return {
+        "DBT_EXPLORER_PREFIX": prefix,
+        "DBT_EXPLORER_HOST": address.host,
+        "DBT_EXPLORER_PORT": str(address.port),
+        "DBT_EXPLORER_DBNAME": address.dbname,
+        "DBT_EXPLORER_USER": login.user,
+        "DBT_ENV_SECRET_EXPLORER_PASSWORD": login.password,
+        "DBT_EXPLORER_SSLMODE": address.options.get("sslmode", "prefer"),
+        "DBT_EXPLORER_SSLROOTCERT": address.options.get("sslrootcert", ""),
+        "PGOPTIONS": " ".join(f"-c {name}={value}" for name, value in SESSION.items()),
+    }
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """The process's environment is `variables` and what every process needs, nothing else; afterwards it is as before."""
+    before = dict(os.environ)
+    for name in before:
+        if name not in _KEPT and not name.startswith("LC_"):
+            del os.environ[name]
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):
+            del os.environ[name]
+        os.environ.update(before)
+
+
+# dbt
+
+
+def _manifest(project: TenantProject, database: str) -> Any:
+    """The parsed project, placed in the tenant's schemas. dbt parses what differs from the parse before, and nothing when the
+    files are the same: even to find that out takes it half a second."""
+    import dbt.version
+    from dbt.contracts.graph.manifest import Manifest
+    from dbt.parser.manifest import extended_mashumuro_decoder
+
+    parsed, marker = project.target_dir / _PARSED, project.target_dir / _PARSED_FROM
+    state = f"{dbt.version.__version__} {project.content_hash}"
+    if not parsed.is_file() or not marker.is_file() or marker.read_text() != state:
+        _start_from(project)
+        with _environment({}):
+            _parse(project.dir, project.target_dir, "--no-write-json")
+        marker.write_text(state)
+    manifest = Manifest.from_msgpack(parsed.read_bytes(), decoder=extended_mashumuro_decoder)
+    _place(manifest, project.prefix, database)
+    return manifest
+
+
+def _leave_out_macros(manifest: Any) -> None:
+    """Keep the macros whose names stand in what is built, in dbt's adapter, or in a macro kept.
+
+    For every node dbt makes an object of each macro, twice, called or not: of its own five hundred a project of tables and views
+    uses some two hundred. Other kinds of models call macros by names that are made up while they run.
+    """
+    if any(node.config.materialized not in _PLAIN for node in manifest.nodes.values()):
+        return
+    adapter = ("dbt.adapters.base.impl", "dbt.adapters.sql.impl", "dbt.adapters.postgres.impl")
+    constants = [vars(importlib.import_module(name)).items() for name in adapter]
+    named = {value for found in constants for name, value in found if name.endswith("_MACRO_NAME")}
+    left, kept = dict(manifest.macros), {}
+    reached = [key for key, macro in left.items() if macro.package_name not in _DBT_PACKAGES]
+    own = {left[key].name for key in reached}
+    for node in manifest.nodes.values():
+        # Hooks and conditions stand in the configuration, arguments of a test in its metadata.
+        named.update(_WORD.findall(f"{node.raw_code} {node.config} {getattr(node, 'test_metadata', '')}"))
+        materializations = {f"materialization_{node.config.materialized}_{of}" for of in _DISPATCHED}
+        # The project's own goes before dbt's.
+        named.update(materializations if own.isdisjoint(materializations) else ())
+    while reached:
+        for key in reached:
+            kept[key] = left.pop(key)
+            named |= _words(kept[key].macro_sql)
+        reached = [key for key, macro in left.items() if not named.isdisjoint(_names(macro.name))]
+    manifest.macros = kept
+
+
+@lru_cache(2048)
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(text))
+
+
+def _names(macro: str) -> tuple[str, ...]:
+    """The names it is called by: `default__x` is called as `x`."""
+    of, _, called = macro.partition("__")
+    return (macro, called) if of in _DISPATCHED else (macro,)
+
+
+def _start_from(project: TenantProject) -> None:
+    parsed = project.target_dir / _PARSED
+    if not parsed.is_file() and project.parsed_before is not None:
+        shutil.copyfile(project.parsed_before / _PARSED, parsed)
+
+
+def _place(manifest: Any, prefix: str, database: str) -> None:
+    for node in (*manifest.nodes.values(), *manifest.sources.values()):
+        old = f'"{node.database}"."{node.schema}".'
+        node.database = database
+        node.schema = node.schema.replace(_ANY_PREFIX, prefix, 1)
+        if node.relation_name:
+            node.relation_name = node.relation_name.replace(old, f'"{database}"."{node.schema}".', 1)
+    for node in manifest.nodes.values():
+        # dbt writes it into each of its events.
+        node.meta = node.config.meta = {}
+    manifest.build_flat_graph()
+
+
+def _parse(folder: Path, target: Path, *arguments: str) -> Any:
+    from dbt.cli.main import dbtRunner
+
+    outcome = dbtRunner().invoke([*_GLOBAL_ARGUMENTS, *arguments, "parse", *_paths(folder, target)])
+    if not outcome.success:
+        raise TransformFailed(
+            f"dbt cannot read the project: {_first_lines(outcome.exception)}", next_step="Correct the file named there."
+        ) from outcome.exception
+    return outcome.result
+
+
+def _first_lines(error: BaseException | None) -> str:
+    return " ".join(str(error).split())[:600] if error is not None else "no reason given"
+
+
+class _Collector:
+    """Results by unique id, each passed on once."""
+
+    def __init__(self, manifest: Any, on_result: Callable[[NodeResult], None] | None) -> None:
+        self._nodes: Mapping[str, Any] = manifest.nodes
+        self._on_result = on_result
+        self.results: dict[str, NodeResult] = {}
+
+    def add(self, result: NodeResult) -> None:
+        if result.unique_id not in self.results:
+            self.results[result.unique_id] = result
+            if self._on_result is not None:
+                self._on_result(result)
+
+    def add_event(self, event: Any) -> None:
+        node = self._nodes.get(event.data.node_info.unique_id)
+        if node is not None:
+            self.add(_from_event(event.data, node))
+
+
+def _invoke(arguments: list[str], manifest: Any, collected: _Collector) -> Any:
+    from dbt.cli.main import dbtRunner
+
+    events: SimpleQueue[Any] = SimpleQueue()
+    outcome: list[Any] = []
+
+    def on_event(event: Any) -> None:
+        if event.info.name == _NODE_FINISHED:
+            events.put(event)
+
+    def work() -> None:
+        try:
+            with _only_ends():
+                outcome.append(dbtRunner(manifest=manifest, callbacks=[on_event]).invoke(arguments))
+        finally:
+            events.put(None)
+
+    thread = threading.Thread(target=work, name="dbt", daemon=True)
+    thread.start()
+    try:
+        while (event := _next(events)) is not None:
+            collected.add_event(event)
+        thread.join()
+    except BaseException:
+        _end(thread)
+        raise
+    return outcome[0]
+
+
+@contextlib.contextmanager
+def _only_ends() -> Iterator[None]:
+    """Nobody hears of dbt's other events, some twenty for each node: to fill them in and write them takes a quarter of a run."""
+    from dbt_common.events.base_types import BaseEvent, ErrorLevel, WarnLevel
+    from dbt_common.events.event_manager import EventManager
+    from dbt_common.events.event_manager_client import ctx_set_event_manager, get_event_manager
+
+    def is_end(event: BaseEvent) -> bool:
+        return type(event).__name__ == _NODE_FINISHED
+
+    def fill_in(self: BaseEvent, *arguments: Any, **named: Any) -> None:
+        if is_end(self) or isinstance(self, (WarnLevel, ErrorLevel)):
+            as_ever(self, *arguments, **named)
+        else:
+            self.pb_msg = getattr(self.PROTO_TYPES_MODULE, type(self).__name__)()
+
+    class OnlyEnds(EventManager):
+        def fire_event(self, e: Any, *arguments: Any, **named: Any) -> None:
+            if is_end(e) or named.get("force_warn_or_error_handling"):
+                super().fire_event(e, *arguments, **named)
+
+    as_ever, before = BaseEvent.__init__, get_event_manager()
+    ctx_set_event_manager(OnlyEnds())
+    BaseEvent.__init__ = fill_in  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        BaseEvent.__init__ = as_ever  # type: ignore[method-assign]
+        ctx_set_event_manager(before)
+
+
+def _next(events: "SimpleQueue[Any]") -> Any:
+    # A get without a time limit would not let an interrupt through.
+    while True:
+        with contextlib.suppress(Empty):
+            return events.get(timeout=0.2)
+
+
+def _end(thread: threading.Thread) -> None:
+    """Make dbt stop as on Ctrl-C, and cancel its queries until it has."""
+    deadline = time.monotonic() + _CANCEL_LIMIT_S
+    is_told = False
+    while thread.is_alive() and time.monotonic() < deadline:
+        # A second interrupt must not leave queries behind.
+        with contextlib.suppress(BaseException):
+            if not is_told and not _is_in_pool(thread):
+                is_told = True
+                kind = ctypes.py_object(KeyboardInterrupt)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), kind)
+            _cancel_queries()
+            thread.join(timeout=0.05)
+
+
+def _is_in_pool(thread: threading.Thread) -> bool:
+    """Whether dbt is about its pool of threads, whose locks an interrupt could leave taken for ever: whoever collects that pool
+    as garbage later waits for them. It is there for moments, or when all is over but for what queries end."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(_MULTIPROCESSING):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _cancel_queries() -> None:
+    from dbt.adapters.contracts.connection import ConnectionState
+    from dbt.adapters.factory import FACTORY
+
+    for adapter in list(FACTORY.adapters.values()):
+        for connection in list(adapter.connections.thread_connections.values()):
+            if connection.state == ConnectionState.OPEN:
+                with contextlib.suppress(Exception):
+                    connection.handle.cancel()
+
+
+def _from_event(data: Any, node: Any) -> NodeResult:
+    result, info = data.run_result, data.node_info
+    rows = dict(result.adapter_response).get("rows_affected") if node.resource_type == "model" else result.num_failures
+    return _result(node, info.node_status, result.message, rows, result.execution_time)
+
+
+def _from_run_result(result: Any) -> NodeResult:
+    rows = result.adapter_response.get("rows_affected") if result.node.resource_type == "model" else result.failures
+    return _result(result.node, str(result.status), result.message, rows, result.execution_time)
+
+
+def _result(node: Any, status: str, message: str | None, rows: Any, duration_s: float) -> NodeResult:
+    is_model = node.resource_type == "model"
+    good = status in ("success", "pass")
+    is_view = is_model and node.config.materialized == "view"
+    return NodeResult(
+        unique_id=node.unique_id,
+        name=node.name,
+        resource_type=str(node.resource_type),
+        status=status,
+        message=None if good else (message or None),
+        relation=f"{node.schema}.{node.alias}" if is_model else None,
+        rows=int(rows) if rows is not None and rows >= 0 and not is_view and (good or not is_model) else None,
+        duration_s=float(duration_s),
+        description=node.description,
+        columns={name: column.description for name, column in getattr(node, "columns", {}).items()},
+        depends_on=tuple(node.depends_on.nodes),
+        attached_node=getattr(node, "attached_node", None),
+        severity=node.config.severity.lower() if node.resource_type == "test" else "error",
+        sql="" if is_view else _sql(node),
+    )
+
+
+def _sql(node: Any) -> str:
+    compiled = getattr(node, "compiled_code", None) or ""
+    if not compiled or node.resource_type != "test":
+        return compiled
+    return f"select {node.config.fail_calc} from (\n{compiled}\n) as found"  # noqa: S608 - dbt's own

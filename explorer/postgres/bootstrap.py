@@ -1,0 +1,310 @@
+"""Makes a PostgreSQL server, embedded or external, ready for the platform: databases, service logins, rights, hardening.
+
+| made | what for |
+| database `explorer` | tenants' schemas and schema `catalog`; hardened |
+| schema `casts` there | functions that make typed values of texts (casts.sql), for everybody |
+| database `dagster` | Dagster's own storage, apart because tenants must not reach it |
+| login `explorer_catalog` | owns schema `catalog`, runs its migrations |
+| login `explorer_service` | bridge and workers; may use what the migrations grant it, sees no tenant's tables |
+| login `dagster` | owns database `dagster` |
+| group `dp_catalog` | reads the system catalogs; services, loaders and dbt are in it, agents' logins are not |
+
+Tables are the migrations' business, tenants `provisioning`'s.
+"""
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Iterable
+from contextlib import closing
+from importlib.resources import files
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from explorer.core.settings import Settings
+from explorer.postgres.connections import (
+    CATALOG_ROLE,
+    DAGSTER_DB,
+    DAGSTER_ROLE,
+    EXPLORER_DB,
+    SERVICE_LOGINS,
+    SERVICE_ROLE,
+    Connections,
+    Login,
+    admin_login,
+    connections_from,
+    load_connections,
+    parse_admin_url,
+)
+from explorer.postgres.embedded import EmbeddedPostgres
+from explorer.postgres.errors import DatabaseOwnedElsewhere, DatabaseSetupFailed, DatabaseUnreachable
+from explorer.postgres.hardening import CATALOG_GROUP, HardeningReport, check_hardening, ensure_group, harden
+from explorer.postgres.state import ConnectionRecord, make_home, read_record, update_record
+
+__all__ = ["Connections", "Login", "bootstrap", "embedded_from", "ensure_database", "load_connections"]
+
+CATALOG_SCHEMA = "catalog"
+_CASTS = "casts.sql"
+OLDEST_SERVER = 150000
+# Raised when this module makes something new, so that servers set up by an older version are brought up to date.
+VERSION = 2
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+log = logging.getLogger(__name__)
+_SCRAM_ITERATIONS_SINCE = 160000
+
+
+def embedded_from(settings: Settings) -> EmbeddedPostgres:
+    """The embedded server that the settings describe."""
+    return EmbeddedPostgres(
+        settings.home,
+        port=settings.postgres_port,
+        os_user=settings.postgres_os_user,
+        memory_mb=settings.postgres_memory_mb,
+        bin_dir=settings.postgres_bin,
+    )
+
+
+def ensure_database(
+    settings: Settings, *, server: EmbeddedPostgres | None = None, take_over: bool = False
+) -> Connections:
+    """Start the embedded server unless an external one is configured or it runs already, and set it up unless that is done.
+
+    `server` replaces the one that the settings describe. An external server that another HOME set up is refused unless
+    `take_over`; the embedded one is its HOME's own. Safe to call from several processes at once.
+
+    Raises:
+        DatabaseOwnedElsewhere, PostgresNotStartable, DatabaseNotReady, DatabaseUnreachable, DatabaseSetupFailed, SettingsInvalid.
+    """
+    make_home(settings.home)
+    if settings.database_url is None:
+        (server or embedded_from(settings)).start()
+        take_over = True
+    elif not take_over:
+        _refuse_without_passwords(settings)
+
+    def add_passwords(record: ConnectionRecord) -> None:
+        for role in SERVICE_LOGINS:
+            record.roles.setdefault(role, secrets.token_urlsafe(24))
+
+    # Written before the server learns them: a crash in between is mended by the next call.
+    record = update_record(settings.home, add_passwords)
+    admin = admin_login(settings, record)
+    report = bootstrap(admin, record.roles, take_over=take_over)
+    if report is not None and not report.complete:
+        log.warning(report.summary())
+    if settings.database_url is not None:
+        # Not sooner: a HOME that is refused goes on with the server it has.
+        record = update_record(settings.home, _note_external)
+    return connections_from(admin, record)
+
+
+def _note_external(record: ConnectionRecord) -> None:
+    record.mode = "external"
+
+
+def bootstrap(admin: Login, passwords: dict[str, str], *, take_over: bool = False) -> HardeningReport | None:
+    """Set up the server of `admin`; None when it was set up already (one connection, a few milliseconds).
+
+    `passwords` holds one per name in SERVICE_LOGINS; logins that are there with others are left alone, unless `take_over`
+    makes the server agree. `admin` is a superuser, or on
+    PostgreSQL 16 and newer a login with CREATEROLE and CREATEDB: then the returned report says what stays exposed.
+
+    Raises:
+        DatabaseOwnedElsewhere, DatabaseUnreachable, DatabaseSetupFailed.
+    """
+    stamp = _stamp(passwords)
+    with closing(admin.connect(autocommit=True)) as conn:
+        if _is_stamped(conn, stamp):
+            return None
+        _check_server(conn)
+        try:
+            # Session lock of the maintenance database: CREATE DATABASE runs in no transaction.
+            conn.execute("SELECT pg_advisory_lock(hashtext('explorer.bootstrap'))")
+            if _is_stamped(conn, stamp):
+                return None
+            if not take_over:
+                _refuse_strangers(conn, admin, passwords)
+            with conn.transaction():
+                _make_roles(conn, passwords)
+            _make_databases(conn)
+            with closing(admin.to(user=admin.user, password=admin.password, dbname=EXPLORER_DB).connect()) as explorer:
+                report = _set_up_explorer(explorer)
+            conn.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(
+                sql.Identifier(EXPLORER_DB), sql.Literal(f"{stamp} on {conn.info.server_version // 10000}")))  # fmt: skip
+            return report
+        except psycopg.Error as error:
+            raise DatabaseSetupFailed(
+                f"The database could not be set up as {admin.user}: {error.diag.message_primary or type(error).__name__}.",
+                next_step="Use a superuser's login, or on PostgreSQL 16 or newer one with CREATEROLE and CREATEDB.",
+                details={"sqlstate": error.sqlstate},
+            ) from error
+
+
+def _refuse_without_passwords(settings: Settings) -> None:
+    """A HOME without passwords has no business on a server that has the logins."""
+    database_url = settings.database_url
+    assert database_url is not None  # noqa: S101
+    admin = parse_admin_url(database_url.get_secret_value())
+    with closing(admin.connect(autocommit=True)) as conn:
+        logins = _logins(conn)
+    # Read after the server was asked: whoever made the logins had written their passwords before.
+    record = read_record(settings.home) or ConnectionRecord()
+    if logins and not all(record.roles.get(role) for role in SERVICE_LOGINS):
+        raise _owned_elsewhere(admin, logins)
+
+
+def _refuse_strangers(conn: Connection, admin: Login, passwords: dict[str, str]) -> None:
+    """Logins of our names whose passwords are not ours belong to another HOME, or to another program."""
+    logins = _logins(conn)
+    if all(mark == _mark(role, passwords[role]) for role, mark in logins.items()):
+        return
+    # Logins made before there were marks: whoever can use them knows their passwords.
+    service = admin.to(user=SERVICE_ROLE, password=passwords[SERVICE_ROLE], dbname=EXPLORER_DB)
+    try:
+        service.connect().close()
+    except DatabaseUnreachable:
+        raise _owned_elsewhere(admin, logins) from None
+
+
+def _logins(conn: Connection) -> dict[str, str | None]:
+    """The service logins that are there, each with the mark of its password."""
+    rows = conn.execute(
+        "SELECT rolname, shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = ANY(%s)",
+        [list(SERVICE_LOGINS)],
+    ).fetchall()
+    return dict(rows)
+
+
+def _mark(role: str, password: str) -> str:
+    """Tells whether two know the same password; it is 192 random bits, so a hash of it gives nothing away."""
+    return f"explorer {hashlib.sha256(f'{role} {password}'.encode()).hexdigest()[:32]}"
+
+
+def _owned_elsewhere(admin: Login, logins: Iterable[str]) -> DatabaseOwnedElsewhere:
+    return DatabaseOwnedElsewhere(
+        f"The server {admin.host}:{admin.port} has the logins {', '.join(sorted(logins))} already, and this HOME does not know "
+        "their passwords: another HOME set it up. Nothing was changed.",
+        next_step="Bring connection.json and secret.keys (or EXPLORER_SECRET_KEYS) from that HOME. Only if it is gone for good, "
+        "`explorer db upgrade --take-over` gives the logins new passwords; whoever holds the old ones is locked out then.",
+    )
+
+
+def _stamp(passwords: dict[str, str]) -> str:
+    """Changes with everything that a set-up server must have: this module, the hardening, the casts, the passwords.
+
+    The passwords are 192 random bits each, so a hash of them gives nothing away.
+    """
+    made_of = b"".join(files(__package__).joinpath(name).read_bytes() for name in ("exposed.sql", _CASTS))
+    content = made_of + repr(sorted(passwords.items())).encode()
+    return f"explorer setup {VERSION} {hashlib.sha256(content).hexdigest()[:32]}"
+
+
+def _is_stamped(conn: Connection, stamp: str) -> bool:
+    row = conn.execute(
+        "SELECT shobj_description(oid, 'pg_database') = %s || ' on ' || current_setting('server_version_num')::int / 10000"
+        " FROM pg_database WHERE datname = %s",
+        [stamp, EXPLORER_DB],
+    ).fetchone()
+    return row == (True,)
+
+
+def _check_server(conn: Connection) -> None:
+    version = conn.info.server_version
+    if version < OLDEST_SERVER:
+        raise DatabaseSetupFailed(
+            f"The server is PostgreSQL {version // 10000}; 15 or newer is needed.",
+            next_step="Upgrade it, or use the embedded server by leaving EXPLORER_DATABASE_URL empty.",
+        )
+    row = conn.execute(
+        "SELECT rolsuper, rolcreaterole AND rolcreatedb FROM pg_roles WHERE rolname = current_user"
+    ).fetchone()
+    superuser, can_create = row or (False, False)
+    if not superuser and (not can_create or version < 160000):
+        raise DatabaseSetupFailed(
+            f"The login {conn.info.user} may not create roles and databases on this server.",
+            next_step="Use a superuser, or on PostgreSQL 16 or newer a login with CREATEROLE and CREATEDB.",
+        )
+
+
+def _make_roles(conn: Connection, passwords: dict[str, str]) -> None:
+    ensure_group(conn, CATALOG_GROUP)
+    for role in SERVICE_LOGINS:
+        ensure_group(conn, role)
+        set_password(conn, role, passwords[role])
+        grant_membership(conn, CATALOG_GROUP, role)
+        own_role(conn, role)
+        conn.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(
+            sql.Identifier(role), sql.Literal(_mark(role, passwords[role]))))  # fmt: skip
+    if _may_grant(conn, "pg_use_reserved_connections"):
+        for role in SERVICE_LOGINS:
+            grant_membership(conn, "pg_use_reserved_connections", role)
+    # The query path ends an agent's session that outlives its time limit.
+    if _may_grant(conn, "pg_signal_backend"):
+        grant_membership(conn, "pg_signal_backend", SERVICE_ROLE)
+
+
+def _make_databases(conn: Connection) -> None:
+    for name, owner in ((EXPLORER_DB, None), (DAGSTER_DB, DAGSTER_ROLE)):
+        if conn.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone() is None:
+            statement = sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8'").format(sql.Identifier(name))
+            if owner:
+                statement += sql.SQL(" OWNER {}").format(sql.Identifier(owner))
+            conn.execute(statement)
+    # On a managed server postgres and template1 are not ours to close; the report then names them.
+    closable = conn.execute(
+        "SELECT datname FROM pg_database WHERE datname = ANY(%s) AND pg_has_role(datdba, 'USAGE')",
+        [["postgres", "template1", DAGSTER_DB]],
+    ).fetchall()
+    for (name,) in closable:
+        conn.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name)))
+
+
+def _set_up_explorer(conn: Connection) -> HardeningReport:
+    with conn.transaction():
+        report = harden(conn)
+        conn.execute(sql.SQL("GRANT CONNECT, TEMPORARY ON DATABASE {} TO {}").format(
+            sql.Identifier(EXPLORER_DB), sql.Identifier(CATALOG_GROUP)))  # fmt: skip
+        conn.execute("SET LOCAL client_min_messages = warning")
+        conn.execute(files(__package__).joinpath(_CASTS).read_bytes())
+        schema, owner, service = (sql.Identifier(name) for name in (CATALOG_SCHEMA, CATALOG_ROLE, SERVICE_ROLE))
+        conn.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {} AUTHORIZATION {}").format(schema, owner))
+        conn.execute(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, service))
+        for role in (owner, service):
+            conn.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path = {}").format(
+                role, sql.Identifier(EXPLORER_DB), schema))  # fmt: skip
+    # Anew, because the rights on the other databases were taken before this report looked.
+    return report if report.complete else check_hardening(conn)
+
+
+def set_password(conn: Connection, role: str, password: str) -> None:
+    """Make `role` a plain login with `password`; only its SCRAM verifier is sent, so no log can hold it.
+
+    One iteration: more of them slow down guessing, which 128 random bits do not need, and every login by 10 ms.
+    """
+    if conn.info.server_version >= _SCRAM_ITERATIONS_SINCE:
+        conn.execute("SET scram_iterations = 1")
+    verifier = conn.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
+    conn.execute(sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier)))
+
+
+def grant_membership(conn: Connection, group: str, role: str) -> None:
+    """Put `role` in `group`: it has the group's rights but, where the server can tell the two apart (16+), cannot become it."""
+    options = " WITH INHERIT TRUE, SET FALSE" if conn.info.server_version >= 160000 else ""
+    conn.execute(sql.SQL("GRANT {} TO {}" + options).format(sql.Identifier(group), sql.Identifier(role)))
+
+
+def own_role(conn: Connection, role: str) -> None:
+    """Let an administrator who is no superuser make and drop what `role` owns."""
+    row = conn.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+    if row == (False,):
+        conn.execute(sql.SQL("GRANT {} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE").format(sql.Identifier(role)))
+
+
+def _may_grant(conn: Connection, group: str) -> bool:
+    row = conn.execute(
+        "SELECT pg_has_role(current_user, oid, 'USAGE WITH ADMIN OPTION') FROM pg_roles WHERE rolname = %s", [group]
+    ).fetchone()
+    return row == (True,)

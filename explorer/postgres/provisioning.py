@@ -1,0 +1,309 @@
+"""How a tenant comes to have, and ceases to have, a place in the database.
+
+A tenant is a random prefix (`t_<8 hex>`, never the customer's name: error messages and casts give names away). It owns
+
+| `<prefix>_rw` | login of loader and dbt; owns the schemas; no CREATE on the database |
+| `<prefix>_ro` | login of agents' queries; member of nothing, so SET ROLE leads nowhere; reads what its schemas' USAGE opens |
+| `<prefix>_raw`, `<prefix>_raw_staging` | the loader's dataset and its staging dataset |
+| `<prefix>_staging`, `<prefix>_marts` | dbt's models; only the marts are open to `_ro` |
+
+All functions want an administrator's connection to database `explorer` in autocommit mode
+(`Connections.admin.connect(autocommit=True)`), and each is all or nothing. Which customer a prefix belongs to, and where its
+passwords are kept, is the catalog's business.
+"""
+
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psycopg
+from psycopg import sql
+
+from explorer.postgres.bootstrap import grant_membership, own_role, set_password
+from explorer.postgres.connections import EXPLORER_DB
+from explorer.postgres.errors import ProvisioningRefused
+from explorer.postgres.hardening import CATALOG_GROUP
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+SchemaKind = Literal["raw", "raw_staging", "staging", "marts"]
+SCHEMA_KINDS: tuple[SchemaKind, ...] = ("raw", "raw_staging", "staging", "marts")
+
+_PREFIX = re.compile(r"t_[0-9a-f]{8}")
+RW_CONNECTIONS = 12
+RO_CONNECTIONS = 4
+# The query path narrows these per query; a reader cannot raise temp_file_limit, and has no function to lift the others with.
+READER_SETTINGS = {
+    "default_transaction_read_only": "on",
+    "statement_timeout": "15s",
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "30s",
+    "work_mem": "16MB",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+}
+READER_SETTINGS_SINCE_17 = {"transaction_timeout": "30s"}
+READER_TEMP_FILE_LIMIT = "256MB"
+
+
+@dataclass(frozen=True)
+class TenantNames:
+    """Every name that a prefix stands for."""
+
+    prefix: str
+
+    def __post_init__(self) -> None:
+        if not _PREFIX.fullmatch(self.prefix):
+            raise ProvisioningRefused(
+                f"{self.prefix!r} is no tenant prefix.",
+                next_step="Use one made by new_prefix(): t_ and eight hex digits.",
+            )
+
+    @property
+    def rw(self) -> str:
+        """Login of loader and dbt."""
+        return f"{self.prefix}_rw"
+
+    @property
+    def ro(self) -> str:
+        """Login of agents' queries."""
+        return f"{self.prefix}_ro"
+
+    def schema(self, kind: SchemaKind) -> str:
+        """Name of one of the four schemas."""
+        return f"{self.prefix}_{kind}"
+
+    @property
+    def schemas(self) -> tuple[str, ...]:
+        """Names of all four schemas."""
+        return tuple(self.schema(kind) for kind in SCHEMA_KINDS)
+
+
+def new_prefix() -> str:
+    """A prefix that nobody can guess from the customer: `t_` and eight random hex digits."""
+    return f"t_{secrets.token_hex(4)}"
+
+
+def provision(conn: Connection, prefix: str, *, rw_password: str, ro_password: str, expose_raw: bool = False) -> None:
+    """Make the tenant's logins, schemas and rights, or bring existing ones (passwords too) to exactly this state.
+
+    Raises:
+        ProvisioningRefused: the prefix is malformed, or one of its schemas belongs to somebody else.
+    """
+    names = TenantNames(prefix)
+    with _change(conn):
+        for role, password in ((names.rw, rw_password), (names.ro, ro_password)):
+            if not _has_role(conn, role):
+                conn.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
+            set_password(conn, role, password)
+        _limit_roles(conn, names)
+        own_role(conn, names.rw)
+        own_role(conn, names.ro)
+        grant_membership(conn, CATALOG_GROUP, names.rw)
+        _execute(conn, "GRANT CONNECT ON DATABASE {} TO {}", EXPLORER_DB, names.ro)
+        _make_schemas(conn, names)
+        _set_default_rights(conn, names)
+        _set_raw_exposure(conn, names, expose_raw)
+
+
+def exists(conn: Connection, prefix: str) -> bool:
+    """Whether both logins and all four schemas are there."""
+    names = TenantNames(prefix)
+    row = conn.execute(
+        "SELECT (SELECT count(*) FROM pg_roles WHERE rolname = ANY(%s)),"
+        " (SELECT count(*) FROM pg_namespace WHERE nspname = ANY(%s))",
+        [[names.rw, names.ro], list(names.schemas)],
+    ).fetchone()
+    return row == (2, len(names.schemas))
+
+
+def set_raw_exposure(conn: Connection, prefix: str, expose: bool) -> None:
+    """Open the raw schema to the tenant's agents, or close it."""
+    with _change(conn):
+        _set_raw_exposure(conn, TenantNames(prefix), expose)
+
+
+def align_raw_exposure(conn: Connection, expose: bool) -> list[str]:
+    """Open or close the raw schemas of all tenants that are not so already; their prefixes."""
+    differing = conn.execute(
+        "SELECT left(n.nspname, -4) FROM pg_namespace n JOIN pg_roles r ON r.rolname = left(n.nspname, -4) || '_ro'"
+        " WHERE n.nspname ~ '^t_[0-9a-f]{8}_raw$' AND has_schema_privilege(r.oid, n.oid, 'USAGE') <> %s ORDER BY 1",
+        [expose],
+    ).fetchall()
+    prefixes = [prefix for (prefix,) in differing]
+    for prefix in prefixes:
+        set_raw_exposure(conn, prefix, expose)
+    return prefixes
+
+
+def empty_schemas(conn: Connection, prefix: str, kinds: tuple[SchemaKind, ...] = SCHEMA_KINDS) -> None:
+    """Drop everything inside the given schemas; logins, rights and the other schemas stay as they are.
+
+    Raises:
+        ProvisioningRefused: something outside these schemas is built on what would go; nothing was dropped.
+    """
+    names = TenantNames(prefix)
+    schemas = [names.schema(kind) for kind in kinds]
+    with _change(conn):
+        exposed = _raw_exposed(conn, names)
+        _refuse_dependents(conn, schemas)
+        conn.execute("SET LOCAL client_min_messages = warning")
+        for schema in schemas:
+            _execute(conn, "DROP SCHEMA IF EXISTS {} CASCADE", schema)
+        _make_schemas(conn, names)
+        _set_raw_exposure(conn, names, exposed)
+
+
+def deprovision(conn: Connection, prefix: str) -> None:
+    """Remove the tenant's logins, schemas and all they own, ending their sessions. Nothing to do is no error.
+
+    Raises:
+        ProvisioningRefused: an object of another owner is built on the tenant's or lies in its schemas; it stays as it was.
+    """
+    names = TenantNames(prefix)
+    roles = [role for role in (names.rw, names.ro) if _has_role(conn, role)]
+    try:
+        # Committed first, so that no new session slips in between ending the old ones and dropping the role.
+        with _change(conn):
+            for role in roles:
+                _execute(conn, "ALTER ROLE {} NOLOGIN", role)
+        _end_sessions(conn, roles)
+        with _change(conn):
+            _refuse_dependents(conn, list(names.schemas))
+            for role in roles:
+                # RESTRICT: what others built on it, and others' objects in its schemas, make the whole statement fail.
+                _execute(conn, "DROP OWNED BY {} RESTRICT", role)
+                _execute(conn, "DROP ROLE {}", role)
+    except psycopg.errors.DependentObjectsStillExist as error:
+        _reopen(conn, roles)
+        raise ProvisioningRefused(
+            f"Objects of another owner depend on tenant {prefix}.",
+            next_step="Remove them first; the database's detail names them.",
+            details={"depending": (error.diag.message_detail or "").splitlines()},
+        ) from error
+    except (ProvisioningRefused, psycopg.DatabaseError):
+        _reopen(conn, roles)
+        raise
+
+
+def _reopen(conn: Connection, roles: list[str]) -> None:
+    if not conn.closed:
+        with _change(conn):
+            for role in roles:
+                _execute(conn, "ALTER ROLE {} LOGIN", role)
+
+
+def _limit_roles(conn: Connection, names: TenantNames) -> None:
+    plain = "" if not _is_superuser(conn) else " NOSUPERUSER NOREPLICATION NOBYPASSRLS"
+    _execute(
+        conn, f"ALTER ROLE {{}} NOCREATEDB NOCREATEROLE INHERIT CONNECTION LIMIT {RW_CONNECTIONS}{plain}", names.rw
+    )
+    _execute(
+        conn, f"ALTER ROLE {{}} NOCREATEDB NOCREATEROLE NOINHERIT CONNECTION LIMIT {RO_CONNECTIONS}{plain}", names.ro
+    )
+    settings = dict(READER_SETTINGS)
+    if conn.info.server_version >= 170000:
+        settings |= READER_SETTINGS_SINCE_17
+    if conn.execute("SELECT has_parameter_privilege('temp_file_limit', 'SET')").fetchone() == (True,):
+        settings["temp_file_limit"] = READER_TEMP_FILE_LIMIT
+    for name, value in settings.items():
+        statement = sql.SQL("ALTER ROLE {} SET {} = {}")
+        conn.execute(statement.format(sql.Identifier(names.ro), sql.Identifier(name), sql.Literal(value)))
+    for role in (names.rw, names.ro):
+        _execute(conn, "ALTER ROLE {} SET search_path = {}", role, names.schema("marts"))
+
+
+def _make_schemas(conn: Connection, names: TenantNames) -> None:
+    for schema in names.schemas:
+        owner = conn.execute(
+            "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = %s", [schema]
+        ).fetchone()
+        if owner is None:
+            _execute(conn, "CREATE SCHEMA {} AUTHORIZATION {}", schema, names.rw)
+        elif owner != (names.rw,):
+            raise ProvisioningRefused(
+                f"Schema {schema} belongs to {owner[0]}, not to {names.rw}.",
+                next_step="Use a new prefix, or remove that schema.",
+            )
+    _execute(conn, "GRANT USAGE ON SCHEMA {} TO {}", names.schema("marts"), names.ro)
+
+
+def _set_default_rights(conn: Connection, names: TenantNames) -> None:
+    # For the role, not IN SCHEMA: the loader moves tables out of its staging schema, and they keep the rights from birth.
+    _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} GRANT SELECT ON TABLES TO {}", names.rw, names.ro)
+    _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON ROUTINES FROM PUBLIC", names.rw)
+    _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE USAGE ON TYPES FROM PUBLIC", names.rw)
+
+
+def _set_raw_exposure(conn: Connection, names: TenantNames, expose: bool) -> None:
+    statement = "GRANT USAGE ON SCHEMA {} TO {}" if expose else "REVOKE USAGE ON SCHEMA {} FROM {}"
+    _execute(conn, statement, names.schema("raw"), names.ro)
+
+
+def _raw_exposed(conn: Connection, names: TenantNames) -> bool:
+    row = conn.execute(
+        "SELECT has_schema_privilege(r.oid, n.oid, 'USAGE') FROM pg_roles r, pg_namespace n"
+        " WHERE r.rolname = %s AND n.nspname = %s",
+        [names.ro, names.schema("raw")],
+    ).fetchone()
+    return row == (True,)
+
+
+def _refuse_dependents(conn: Connection, schemas: list[str]) -> None:
+    """Refuse when something outside `schemas` needs something inside (source of the facts: pg_depend).
+
+    pg_identify_object_as_address gives the schema as first part of the name for relations, rules, constraints and defaults.
+    """
+    rows = conn.execute(
+        """
+        WITH place AS (SELECT oid FROM pg_namespace WHERE nspname = ANY(%(schemas)s)),
+        inside AS (
+          SELECT 'pg_class'::regclass AS class, c.oid FROM pg_class c WHERE c.relnamespace IN (SELECT oid FROM place)
+          UNION ALL SELECT 'pg_type'::regclass, t.oid FROM pg_type t WHERE t.typnamespace IN (SELECT oid FROM place)
+          UNION ALL SELECT 'pg_proc'::regclass, p.oid FROM pg_proc p WHERE p.pronamespace IN (SELECT oid FROM place)
+        )
+        SELECT DISTINCT o.object_names[1] || '.' || o.object_names[2]
+          FROM inside i
+          JOIN pg_depend d ON d.refclassid = i.class AND d.refobjid = i.oid AND d.deptype IN ('n', 'a')
+         CROSS JOIN LATERAL pg_identify_object_as_address(d.classid, d.objid, d.objsubid) o
+         WHERE o.object_names[1] <> ALL(%(schemas)s) ORDER BY 1 LIMIT 20
+        """,
+        {"schemas": schemas},
+    ).fetchall()
+    if rows:
+        raise ProvisioningRefused(
+            f"{len(rows)} objects outside are built on what would be dropped, for instance {rows[0][0]}.",
+            next_step="Remove them first, or empty their schema together with these.",
+            details={"depending": [row[0] for row in rows]},
+        )
+
+
+def _end_sessions(conn: Connection, roles: list[str]) -> None:
+    conn.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = ANY(%s)", [roles])
+
+
+@contextmanager
+def _change(conn: Connection) -> Iterator[None]:
+    """One transaction. Tenants are made and removed one at a time: two changes of the database's own rights at once fail."""
+    if not conn.autocommit:
+        raise ValueError(
+            "Provisioning needs a connection in autocommit mode: it decides itself what is one transaction."
+        )
+    with conn.transaction():
+        conn.execute("SELECT pg_advisory_xact_lock(hashtext('explorer.provisioning'))")
+        yield
+
+
+def _has_role(conn: Connection, role: str) -> bool:
+    return conn.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone() is not None
+
+
+def _is_superuser(conn: Connection) -> bool:
+    return conn.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() == (True,)
+
+
+def _execute(conn: Connection, statement: str, *names: str) -> None:
+    """Run a utility statement whose `{}` are identifiers."""
+    conn.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))

@@ -1,0 +1,132 @@
+"""May this user read this project space on this server? Asked before anything is created for a tenant."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from explorer.core.settings import Settings
+from explorer.providers.commcare import settings as constants
+from explorer.providers.commcare.authorization import Credential, Refresh
+from explorer.providers.commcare.client import CommCareClient
+from explorer.providers.commcare.errors import (
+    CommCareError,
+    DomainUnknown,
+    NotCommCare,
+    PermissionMissing,
+    ResourceUnknown,
+)
+
+_MAX_DOMAIN_PAGES = 1000
+
+
+@dataclass(frozen=True)
+class Access:
+    """What the check found: the user's name on the server, and the project space's title (its name when it is not listed)."""
+
+    username: str
+    project_name: str
+
+
+def verify_access(
+    server: str, domain: str, credential: Credential, *, settings: Settings, refresh: Refresh | None = None
+) -> Access:
+    """Ask the server who the user is, whether the project space is theirs, and whether its API may be used.
+
+    Raises:
+        CommCareError: NotCommCare, Unreachable, CredentialsInvalid, DomainUnknown, NoSubscription, CutOff, PermissionMissing or
+            Throttled, each with what to do.
+    """
+    # A person waits for the answer: two tries tell a hiccup from an outage.
+    attempts = min(2, settings.http_max_attempts)
+    with CommCareClient(
+        server, domain, credential, settings=settings, refresh=refresh, max_attempts=attempts
+    ) as client:
+        username = _username(client)
+        listed = _project_names(client)
+        _probe(client, domain, is_member=domain in listed)
+        return Access(username=username, project_name=listed.get(domain) or domain)
+
+
+def _username(client: CommCareClient) -> str:
+    body, _ = _first_known(client, constants.IDENTITY_ENDPOINTS, "identity")
+    username = body.get("username") if isinstance(body, dict) else None
+    if not isinstance(username, str) or not username:
+        raise _not_commcare(client, "does not say who the user is")
+    return username
+
+
+def _project_names(client: CommCareClient) -> dict[str, str]:
+    """Listed project spaces, name to title. Spaces without a certain plan are never listed: absence proves nothing."""
+    found: dict[str, str] = {}
+    for row in _domain_rows(client):
+        name = row.get("domain_name") if isinstance(row, dict) else None
+        if isinstance(name, str):
+            title = row.get("project_name")
+            found[name] = title if isinstance(title, str) else name
+    return found
+
+
+def _domain_rows(client: CommCareClient) -> Iterator[Any]:
+    """All rows, whether the server sends them at once (newer) or in pages of 20 (older)."""
+    resource = "user_domains"
+    body, endpoint = _first_known(client, constants.USER_DOMAINS_ENDPOINTS, resource)
+    seen: set[tuple[tuple[str, str], ...]] = set()
+    for page in range(1, _MAX_DOMAIN_PAGES):
+        if not isinstance(body, dict) or not isinstance(body.get("objects"), list):
+            raise _not_commcare(client, "does not list the user's project spaces")
+        yield from body["objects"]
+        meta = body.get("meta")
+        link = meta.get("next") if isinstance(meta, dict) else None
+        if not isinstance(link, str) or not link or not body["objects"]:
+            return
+        params = tuple(client.next_params(link, endpoint=endpoint, resource=resource, page=page, in_domain=False))
+        if params in seen:
+            return
+        seen.add(params)
+        body = client.get_json(endpoint, resource=resource, params=params, in_domain=False)
+
+
+def _first_known(client: CommCareClient, endpoints: tuple[str, ...], resource: str) -> tuple[Any, str]:
+    """Answer of the first endpoint that this version of the server has, and that endpoint."""
+    for endpoint in endpoints:
+        try:
+            return client.get_json(endpoint, resource=resource, in_domain=False), endpoint
+        except ResourceUnknown:
+            continue
+    raise _not_commcare(client, f"has no {resource} resource")
+
+
+def _probe(client: CommCareClient, domain: str, *, is_member: bool) -> None:
+    """The cheapest request inside the project space: decides what the list of project spaces leaves open."""
+    unknown: CommCareError | None = None
+    for endpoint in constants.PROBE_ENDPOINTS:
+        try:
+            client.get_json(endpoint, resource="access check", params=[("limit", "1")])
+        except ResourceUnknown as error:
+            unknown = error
+            continue
+        except PermissionMissing as error:
+            if is_member:
+                raise PermissionMissing(
+                    f"The user's role in project space {domain!r} has no API access.",
+                    next_step="Let an administrator of the project space turn on API access for the role.",
+                    details=error.details,
+                ) from None
+            raise _unknown_domain(client, domain, error) from None
+        return
+    raise _unknown_domain(client, domain, unknown) from None
+
+
+def _unknown_domain(client: CommCareClient, domain: str, cause: CommCareError | None) -> DomainUnknown:
+    return DomainUnknown(
+        f"There is no project space {domain!r} for this user on {client.server.host}.",
+        next_step="Check the name and the server (www, india and eu are separate), and that the user is a member.",
+        details=cause.details if cause else {},
+    )
+
+
+def _not_commcare(client: CommCareClient, what: str) -> NotCommCare:
+    return NotCommCare(
+        f"{client.server.host} {what}: it is not a CommCare HQ server.",
+        next_step="Check the server's address, e.g. https://www.commcarehq.org.",
+    )

@@ -1,0 +1,232 @@
+"""How tenants are added and removed, and how their schemas come and go: catalog and database kept in step.
+
+Whatever fails half-way is undone, and what a killed process left behind is cleared away by the next call: catalog rows
+say what is under way before the database is touched. Dagster's partitions are the callers' business.
+"""
+
+import logging
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+import psycopg
+
+from explorer.catalog.catalog import Catalog
+from explorer.catalog.credentials import Credential, OAuthCredential, check_credential
+from explorer.catalog.errors import CredentialMissing, KeyringMismatch, SchemaStateConflict
+from explorer.catalog.names import check_domain, check_key, normalize_server
+from explorer.catalog.registration import Place
+from explorer.catalog.schemas import LIVE, Passwords, State, TenantSchema
+from explorer.catalog.tenants import Tenant
+from explorer.core.errors import ExplorerError
+from explorer.core.settings import Settings
+from explorer.postgres.connections import Connections
+from explorer.postgres.provisioning import deprovision, new_prefix, provision
+
+PROVIDER = "commcare"
+# Work files of loader and dbt, one folder per prefix under HOME.
+_WORK_DIRS = ("dlt", "dbt")
+_PASSWORD_BYTES = 24
+
+log = logging.getLogger(__name__)
+
+
+# (stale access token, how to renew a credential) -> the credential in force afterwards.
+Refresh = Callable[[str, Callable[[OAuthCredential], OAuthCredential]], OAuthCredential]
+
+
+class Access(Protocol):
+    """What a successful `Verify` knows."""
+
+    @property
+    def project_name(self) -> str:
+        """The project space's name for people."""
+
+
+class Verify(Protocol):
+    """Asks the server whether the credential gives access to the project space; raises a typed error when not."""
+
+    def __call__(
+        self, server: str, domain: str, credential: Credential, *, settings: Settings, refresh: Refresh
+    ) -> Access: ...
+
+
+def add_tenant(
+    settings: Settings,
+    catalog: Catalog,
+    connections: Connections,
+    *,
+    key: str,
+    server: str,
+    domain: str,
+    credential: Credential,
+    verify: Verify,
+) -> Tenant:
+    """Register a project space under `key`, with logins and schemas of its own. A removed tenant comes back with its data.
+
+    Nothing is made before `verify` has seen that the credential works; when anything fails later, everything is undone.
+
+    Raises:
+        TenantKeyInvalid, ServerInvalid, DomainInvalid, CredentialInvalid, TenantExists, TenantDomainTaken, TenantKeyRetired,
+        and what `verify` and the database raise.
+    """
+    place = Place(check_key(key), PROVIDER, normalize_server(server), check_domain(domain))
+    check_credential(place.server, credential)
+    catalog.registration.check_free(place)
+    access, credential = _verified(settings, place, credential, verify)
+    with catalog.registration.exclusive():
+        _clear_unfinished(settings, catalog, connections)
+        removed = catalog.registration.check_free(place)
+        tenant = removed or catalog.registration.begin(place, new_prefix())
+        with _undone_on_failure(settings, catalog, connections, tenant):
+            passwords = _make_schemas(settings, catalog, connections, tenant)
+            return catalog.registration.complete(tenant, credential, passwords, access.project_name)
+
+
+def remove_tenant(settings: Settings, catalog: Catalog, connections: Connections, key: str, *, purge: bool) -> Tenant:
+    """Hide a tenant from everybody; with `purge` also drop its logins, schemas, data, credential and everybody's grants on it.
+
+    Discovered versions and the audit stay in either case. A tenant removed earlier can still be purged.
+
+    Raises:
+        UnknownTenant: there is no such tenant, or it was removed already and `purge` is not asked for.
+        SchemaStateConflict: a run is at work on it, and `purge` is asked for; nothing was changed.
+    """
+    with catalog.registration.exclusive():
+        tenant = catalog.tenants.get(key, include_removed=purge)
+        if purge:
+            _refuse_while_materializing(catalog, tenant)
+        catalog.registration.mark_removed(tenant)
+        if purge:
+            _drop_schemas(settings, catalog, connections, tenant)
+            catalog.registration.forget(tenant)
+    return catalog.tenants.get(key, include_removed=True)
+
+
+def provision_schema(settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
+    """Give the tenant new, empty schemas if it has none; a tenant that has them keeps them as they are.
+
+    Raises:
+        UnknownTenant: the tenant was removed.
+    """
+    with catalog.registration.exclusive():
+        catalog.tenants.get(tenant.key)
+        schema = catalog.schemas.get(tenant)
+        if schema.state in LIVE:
+            return schema
+        with _undone_on_failure(settings, catalog, connections, tenant):
+            _make_schemas(settings, catalog, connections, tenant)
+            return catalog.schemas.transition(tenant, {State.PROVISIONING}, State.ACTIVE)
+
+
+def teardown_schema(settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
+    """Drop the tenant's schemas and logins with all data in them; tenant, credential and discovered versions stay.
+
+    A drop that fails leaves the state `teardown` with the error; calling again finishes it.
+
+    Raises:
+        SchemaStateConflict: a run is at work on them; nothing was changed.
+    """
+    with catalog.registration.exclusive():
+        _refuse_while_materializing(catalog, tenant)
+        return _drop_schemas(settings, catalog, connections, tenant)
+
+
+def _verified(settings: Settings, place: Place, credential: Credential, verify: Verify) -> tuple[Access, Credential]:
+    """What `verify` found, and the credential to keep: a refresh on the way has used up the one that was given."""
+    if isinstance(credential, OAuthCredential) and not credential.access_token:
+        credential = replace(credential, expires_at=datetime.fromtimestamp(0, UTC))
+    kept = credential
+
+    def refresh(stale_access_token: str, renew: Callable[[OAuthCredential], OAuthCredential]) -> OAuthCredential:
+        nonlocal kept
+        if not isinstance(kept, OAuthCredential):
+            raise CredentialMissing("An API key is not refreshed.", next_step="Correct the API key.")
+        if kept.access_token == stale_access_token:
+            kept = renew(kept)
+        return kept
+
+    access = verify(place.server, place.domain, credential, settings=settings, refresh=refresh)
+    return access, kept
+
+
+def _make_schemas(settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant) -> Passwords:
+    """Schemas and logins of the tenant, new ones in state `provisioning` unless it has live ones; the logins' passwords."""
+    schema = catalog.schemas.get(tenant)
+    passwords = Passwords(rw=secrets.token_urlsafe(_PASSWORD_BYTES), ro=secrets.token_urlsafe(_PASSWORD_BYTES))
+    if schema.state in LIVE:
+        # A tenant may come back just because its old passwords can no longer be decrypted.
+        with suppress(KeyringMismatch):
+            passwords = catalog.schemas.passwords(tenant)
+    else:
+        _drop_schemas(settings, catalog, connections, tenant)
+        schema = catalog.schemas.start(tenant, new_prefix(), passwords)
+    with _admin(connections) as admin:
+        provision(
+            admin, schema.prefix, rw_password=passwords.rw, ro_password=passwords.ro, expose_raw=settings.expose_raw
+        )
+    return passwords
+
+
+def _drop_schemas(settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
+    schema = catalog.schemas.get(tenant)
+    if schema.state is State.ABSENT:
+        return schema
+    catalog.schemas.transition(tenant, set(State) - {State.ABSENT, State.MATERIALIZING}, State.TEARDOWN)
+    try:
+        with _admin(connections) as admin:
+            deprovision(admin, schema.prefix)
+    except Exception as error:
+        reason = error.message if isinstance(error, ExplorerError) else type(error).__name__
+        catalog.schemas.transition(tenant, {State.TEARDOWN}, State.TEARDOWN, error=reason)
+        raise
+    for name in _WORK_DIRS:
+        shutil.rmtree(settings.home / name / schema.prefix, ignore_errors=True)
+    catalog.launches.forget(tenant)
+    return catalog.schemas.transition(tenant, {State.TEARDOWN}, State.ABSENT)
+
+
+@contextmanager
+def _undone_on_failure(
+    settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant
+) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        _try_to_undo(settings, catalog, connections, tenant)
+        raise
+
+
+def _try_to_undo(settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant) -> None:
+    try:
+        if catalog.schemas.get(tenant).state not in LIVE:
+            _drop_schemas(settings, catalog, connections, tenant)
+        catalog.registration.abandon(tenant)
+    except Exception:
+        # The caller has a better error to tell, or another tenant to add; the next call tries again.
+        log.exception("What was made for tenant %s could not be undone yet", tenant.key)
+
+
+def _clear_unfinished(settings: Settings, catalog: Catalog, connections: Connections) -> None:
+    for tenant in catalog.registration.unfinished():
+        _try_to_undo(settings, catalog, connections, tenant)
+
+
+def _refuse_while_materializing(catalog: Catalog, tenant: Tenant) -> None:
+    schema = catalog.schemas.get(tenant)
+    if schema.state is State.MATERIALIZING:
+        raise SchemaStateConflict(
+            f"Run {schema.run_id} is materializing tenant {tenant.key}.",
+            next_step="Wait for the run to end, or cancel it; then try again.",
+            details={"state": str(schema.state), "run_id": schema.run_id},
+        )
+
+
+@contextmanager
+def _admin(connections: Connections) -> Iterator[psycopg.Connection]:
+    with closing(connections.admin.connect(autocommit=True)) as connection:
+        yield connection

@@ -1,0 +1,94 @@
+"""How are columns and where they come from told in Dagster's metadata: `dagster/column_schema` and `dagster/column_lineage`?
+
+Dagster's own UI shows the schema with its tags, and the lineage as JSON only: so each column carries its origin as a tag as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from explorer.marts.column_lineage import ColumnLineage, Lineage, Origin
+from explorer.marts.column_lineage import of_generated as of_columns
+from explorer.tables.generate import GeneratedTable
+from explorer.tables.sql_text import shown
+
+# A materialization carries the columns of generated tables up to this number, whole tables at a time. Measured: a column is 650
+# bytes of JSON (25 when compressed) and 0.3 ms of CPU to write, in every sync; 10,000 would be 6.7 MB and 3 s.
+MAX_GENERATED_COLUMNS = 600
+_MAX_DESCRIPTION = 120
+_MADE_FROM = "made_from"
+_SCHEMA = "dagster/column_schema"
+
+Keys = Mapping[str, dg.AssetKey]
+Types = Sequence[tuple[str, str]]
+
+
+def with_origins(spec: dg.AssetSpec, lineage: Lineage) -> dg.AssetSpec:
+    """The definition of a static model, whose documented columns carry their origin too: the UI shows those before any run's."""
+    schema = spec.metadata.get(_SCHEMA)
+    if not isinstance(schema, dg.TableSchema):
+        return spec
+    told = lineage.get(spec.key.path[-1], {})
+    columns = [_column(each.name, each.type, each.description, told.get(each.name)) for each in schema.columns]
+    return spec.merge_attributes(metadata={_SCHEMA: dg.TableSchema(columns=columns)})
+
+
+def of_model(
+    types: Types, descriptions: Mapping[str, str], lineage: Mapping[str, ColumnLineage], keys: Keys
+) -> dict[str, Any]:
+    """Schema and lineage of a static model. `types`: its columns; `keys`: relation to asset, of all that models are made from."""
+    columns = [_column(name, type_, descriptions.get(name), lineage.get(name)) for name, type_ in types]
+    deps = {name: _deps(lineage[name], keys) for name, _ in types if name in lineage}
+    return _metadata(columns, deps)
+
+
+def of_generated(tables: Sequence[GeneratedTable], types: Mapping[str, Types], keys: Keys) -> dict[str, Any]:
+    """The same of the tables that one asset stands for, whose columns are named `<table>.<column>`. `types`: by table.
+
+    `columns`: table to column to the path of its question or property. `columns_total`, `columns_told`: how many there are, and
+    how many are told here; of all of them `get_lineage` tells.
+    """
+    schema: list[dg.TableColumn] = []
+    deps: dict[str, list[dg.TableColumnDep]] = {}
+    paths: dict[str, dict[str, str]] = {}
+    for table in tables:
+        if len(schema) + len(table.columns) > MAX_GENERATED_COLUMNS:
+            continue
+        lineage, sql_types = of_columns(table), dict(types.get(table.name, ()))
+        for column in table.columns:
+            name, type_ = f"{table.name}.{column.name}", sql_types.get(column.name, column.type)
+            schema.append(_column(name, type_, column.description[:_MAX_DESCRIPTION], lineage[column.name]))
+            deps[name] = _deps(lineage[column.name], keys)
+        paths[table.name] = {c.name: "/".join(c.path) for c in table.columns if c.path is not None}
+    return _metadata(schema, deps) | {
+        "columns": dg.MetadataValue.json(paths),
+        "columns_told": len(schema),
+        "columns_total": sum(len(table.columns) for table in tables),
+    }
+
+
+def _metadata(columns: list[dg.TableColumn], deps: Mapping[str, list[dg.TableColumnDep]]) -> dict[str, Any]:
+    return {
+        _SCHEMA: dg.TableSchema(columns=columns),
+        "dagster/column_lineage": dg.TableColumnLineage(deps),
+    }
+
+
+def _column(name: str, type_: str, description: str | None, lineage: ColumnLineage | None) -> dg.TableColumn:
+    told = ", ".join(_told(origin) for origin in lineage.origins[:3]) if lineage else ""
+    more = " ..." if lineage and len(lineage.origins) > 3 else ""
+    return dg.TableColumn(
+        name, type_, description=description or None, tags={_MADE_FROM: f"{told}{more}"} if told else None
+    )
+
+
+def _told(origin: Origin) -> str:
+    path = f" at {shown('/'.join(origin.path))}" if origin.path else ""
+    return f"{origin.table}.{origin.column}{path}"
+
+
+def _deps(lineage: ColumnLineage, keys: Keys) -> list[dg.TableColumnDep]:
+    """Columns of assets; several paths within one column are one."""
+    columns = dict.fromkeys((origin.table, origin.column) for origin in lineage.origins if origin.table in keys)
+    return [dg.TableColumnDep(keys[table], column) for table, column in columns]

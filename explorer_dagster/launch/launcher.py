@@ -1,0 +1,126 @@
+"""How Dagster starts, stops and watches a run's worker: through the warm pool, else through Dagster's default launcher.
+
+A worker of the pool is known by `pid:start time` in a run tag, so that a recycled pid is never taken for it. It outlives
+webserver, daemon and code server; run monitoring notices its death through `check_run_worker_health`.
+"""
+
+import os
+import signal
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from dagster import DagsterRun, DefaultRunLauncher
+from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from dagster._core.storage.tags import GRPC_INFO_TAG
+from dagster._grpc.types import ExecuteRunArgs
+from dagster._serdes import ConfigurableClassData, serialize_value
+
+from explorer.core.processes import process_identity
+from explorer.core.settings import get_settings
+from explorer_dagster.launch.warm_pool import STALE, socket_path
+
+WORKER_TAG = ".explorer/worker"
+_ANSWER_TIMEOUT_S = 10.0
+
+
+class WarmRunLauncher(DefaultRunLauncher):
+    """Forks runs from the warm pool of this HOME; without one, or by `EXPLORER_RUN_LAUNCHER=default`, as Dagster does."""
+
+    def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
+        super().__init__(inst_data)
+        settings = get_settings()
+        self._socket: Path | None = socket_path(settings.home) if settings.run_launcher == "warm" else None
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
+        return cls(inst_data=inst_data)
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        pid = self._fork(context.dagster_run)
+        if pid is None:
+            super().launch_run(context)
+        else:
+            identity = process_identity(pid) or f"{pid}:gone"
+            self._instance.add_run_tags(context.dagster_run.run_id, {WORKER_TAG: identity})
+
+    def terminate(self, run_id: str) -> bool:
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            return False
+        identity = run.tags.get(WORKER_TAG)
+        if identity is None:
+            return bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
+        self._instance.report_run_canceling(run)
+        if not _is_alive(identity):
+            self._instance.report_run_canceled(run, "The run's worker was already gone.")
+            return False
+        os.kill(int(identity.split(":")[0]), signal.SIGTERM)
+        return True
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        return True
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        identity = run.tags.get(WORKER_TAG)
+        if identity is None:
+            status = self._default_worker_status(run)
+        else:
+            status = WorkerStatus.RUNNING if _is_alive(identity) else WorkerStatus.NOT_FOUND
+        words = None if status is WorkerStatus.RUNNING else _ended_without_a_word(identity)
+        return CheckRunHealthResult(status, words, run_worker_id=identity)
+
+    def get_run_worker_debug_info(self, run: DagsterRun, include_container_logs: bool | None = True) -> str | None:
+        """What Dagster adds when a run did not start or did not end in time: whether there is somebody still at it."""
+        identity = run.tags.get(WORKER_TAG)
+        return None if identity is None or _is_alive(identity) else _ended_without_a_word(identity)
+
+    def _default_worker_status(self, run: DagsterRun) -> WorkerStatus:
+        """The default launcher's workers are known only to the code server that spawned them."""
+        if GRPC_INFO_TAG not in run.tags:
+            return WorkerStatus.RUNNING
+        client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
+        if client is None:
+            return WorkerStatus.NOT_FOUND
+        from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
+        from dagster._serdes import deserialize_value
+
+        answer = deserialize_value(
+            client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=10),
+            CanCancelExecutionResult,
+        )
+        return WorkerStatus.RUNNING if answer.can_cancel else WorkerStatus.NOT_FOUND
+
+    def _fork(self, run: DagsterRun) -> int | None:
+        """The pid of a fresh worker, or None when there is no pool that could give one."""
+        if self._socket is None or run.job_code_origin is None:
+            return None
+        args = ExecuteRunArgs(job_origin=run.job_code_origin, run_id=run.run_id, instance_ref=self._instance.get_ref())
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(_ANSWER_TIMEOUT_S)
+            try:
+                connection.connect(os.fspath(self._socket))
+            except OSError:
+                return None
+            try:
+                connection.sendall(serialize_value(args).encode())
+                connection.shutdown(socket.SHUT_WR)
+                answer = connection.recv(32)
+            except (BrokenPipeError, ConnectionResetError):
+                answer = STALE
+        return None if answer in (b"", STALE) else int(answer)
+
+
+def _ended_without_a_word(identity: str | None) -> str:
+    who = f" (process {identity.split(':')[0]})" if identity else ""
+    return (
+        f"The run's worker{who} ended without a word: it was killed, by somebody, by the system because memory ran out, or with "
+        "the machine or the platform. No table is half changed. Look at the machine's memory (`dmesg` tells of processes "
+        "killed for it), then run it again"
+    )
+
+
+def _is_alive(identity: str) -> bool:
+    return process_identity(int(identity.split(":")[0])) == identity

@@ -1,9 +1,0 @@
-"""How a project space's records get into the tenant's raw tables: exactly, incrementally, and all or nothing per table.
-
-`load` is the whole face. Reading the API is `explorer_dagster.commcare`'s business, shaping the tables for people is dbt's.
-"""
-
-from explorer_dagster.loading.load import LoadTarget, load
-from explorer_dagster.loading.report import LoadProgress, LoadReport, ResourceReport, name_failures
-
-__all__ = ["LoadProgress", "LoadReport", "LoadTarget", "ResourceReport", "load", "name_failures"]

@@ -1,0 +1,165 @@
+"""What a step needs to work for one tenant: catalog entries, logins, folders, and its schemas' state meanwhile."""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import dagster as dg
+
+from explorer.catalog import Catalog, State, Tenant, TenantLogin, TenantSchema
+from explorer.catalog.request_slots import RequestSlots
+from explorer.core.errors import ExplorerError, TransientError
+from explorer.core.settings import Settings, get_settings
+from explorer.postgres.connections import Connections, Login, load_connections
+from explorer.providers.commcare.client import CommCareClient, Usage
+from explorer.providers.commcare.limiter import RateLimiter
+from explorer_dagster.retries import Retry
+
+FULL_REFRESH_TAG = "explorer/full_refresh"
+REQUESTED_BY_TAG = "explorer/requested_by"
+# What a run has cost at the API so far, over all its steps.
+REQUESTS_TAG = "explorer/requests"
+BYTES_TAG = "explorer/bytes"
+
+
+@dataclass(frozen=True)
+class TenantSession:
+    """One tenant during one step of a run. `full_refresh`: read everything again instead of what changed."""
+
+    context: dg.AssetExecutionContext
+    settings: Settings
+    catalog: Catalog
+    connections: Connections
+    tenant: Tenant
+    schema: TenantSchema
+
+    @property
+    def run_id(self) -> str:
+        return self.context.run.run_id
+
+    @property
+    def full_refresh(self) -> bool:
+        return self.context.run.tags.get(FULL_REFRESH_TAG) == "true"
+
+    @property
+    def rw_login(self) -> TenantLogin:
+        """The tenant's own writing login: the only one that its data is loaded and transformed with."""
+        return self.catalog.schemas.rw_login(self.tenant)
+
+    @property
+    def rw_database(self) -> Login:
+        """The same login as a way into the database."""
+        return self.connections.tenant(self.rw_login.user, self.rw_login.password)
+
+    def work_dir(self, tool: str) -> Path:
+        """`HOME/<tool>/<prefix>`: the tool's files of this tenant, kept between runs."""
+        folder = self.settings.home / tool / self.schema.prefix
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @contextmanager
+    def client(self) -> Iterator[CommCareClient]:
+        """A client of the tenant's own server, whose refreshed tokens are kept in the catalog and whose pace all processes share.
+
+        What it cost is added to the run's tags at the end of the block.
+        """
+        tenant = self.tenant
+        with (
+            closing(RequestSlots(self.connections.service, tenant.server, tenant.domain)) as slots,
+            CommCareClient(
+                tenant.server,
+                tenant.domain,
+                self.catalog.credentials.load(tenant),
+                settings=self.settings,
+                refresh=lambda stale, renew: self.catalog.credentials.refresh(tenant, stale, renew),
+                limiter=RateLimiter(
+                    self.settings.requests_per_second, slots, lifted_by=f"explorer tenants unblock {tenant.key}"
+                ),
+            ) as client,
+        ):
+            try:
+                yield client
+            finally:
+                self._note_cost(client.total_usage)
+
+    def _note_cost(self, usage: Usage) -> None:
+        run = self.context.instance.get_run_by_id(self.run_id)
+        before = run.tags if run else {}
+        requests = int(before.get(REQUESTS_TAG, "0")) + usage.requests
+        received = int(before.get(BYTES_TAG, "0")) + usage.bytes
+        self.context.instance.add_run_tags(self.run_id, {REQUESTS_TAG: str(requests), BYTES_TAG: str(received)})
+        self.context.log.info(
+            f"{self.tenant.server} was sent {usage.requests} requests in this step, {requests} in this run;"
+            f" {usage.bytes:,} bytes came back, {received:,} in this run."
+        )
+
+    @contextmanager
+    def materializing(self) -> Iterator[None]:
+        """Mark the schemas as being written while the block runs.
+
+        A worker that was killed leaves the mark; Dagster lets one run per tenant work at a time, so the next run takes it over.
+        """
+        schemas = self.catalog.schemas
+        schemas.transition(
+            self.tenant, {State.ACTIVE, State.MATERIALIZING, State.EXPIRED}, State.MATERIALIZING, run_id=self.run_id
+        )
+        try:
+            yield
+        finally:
+            schemas.transition(self.tenant, {State.MATERIALIZING}, State.ACTIVE, run_id=self.run_id)
+
+
+class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """The platform's settings, database and catalog, opened at first use in the process of the step."""
+
+    @cached_property
+    def settings(self) -> Settings:
+        return get_settings()
+
+    @cached_property
+    def connections(self) -> Connections:
+        return load_connections(self.settings)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return Catalog.open(self.settings)
+
+    def session(self, context: dg.AssetExecutionContext) -> TenantSession:
+        """The tenant of the run's partition.
+
+        Raises:
+            UnknownTenant: the partition names no tenant of the catalog.
+        """
+        tenant = self.catalog.tenants.get(context.partition_key)
+        return TenantSession(
+            context=context,
+            settings=self.settings,
+            catalog=self.catalog,
+            connections=self.connections,
+            tenant=tenant,
+            schema=self.catalog.schemas.get(tenant),
+        )
+
+
+def failure(error: ExplorerError, retry: Retry | None = None) -> dg.Failure:
+    """The error as Dagster shows it: message, next step and code as metadata; retried only where trying again can help.
+
+    `retry`: the run itself is tried again later, so that the step is not tried again now.
+    """
+    return dg.Failure(
+        description=f"{error} {retry or ''}".strip(),
+        metadata={
+            "code": error.code,
+            "next_step": error.next_step,
+            "details": dg.MetadataValue.json(error.details),
+            **retry_metadata(retry),
+        },
+        allow_retries=isinstance(error, TransientError) and retry is None,
+    )
+
+
+def retry_metadata(retry: Retry | None) -> dict[str, str | int]:
+    """When a failed run is tried again, as metadata of its failure."""
+    return {"retry_at": retry.at.isoformat(), "retry_number": retry.number} if retry else {}

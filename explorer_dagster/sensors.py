@@ -1,0 +1,90 @@
+"""What Dagster does by itself in between: tenants of the catalog become partitions, and throttled runs are started again."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+
+from explorer_dagster import retries
+from explorer_dagster.partitions import PARTITION_TAG, TENANTS, tenants
+from explorer_dagster.resources import FULL_REFRESH_TAG, REQUESTED_BY_TAG, Platform
+
+INTERVAL_S = 30
+_NOT_IN_VAIN = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.SUCCESS]
+
+
+@dg.sensor(
+    name="tenant_registration",
+    minimum_interval_seconds=INTERVAL_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Keeps the partitions equal to the active tenants of the catalog.",
+)
+def tenant_registration(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult | dg.SkipReason:
+    wanted = {tenant.key for tenant in platform.catalog.tenants.list()}
+    present = set(context.instance.get_dynamic_partitions(TENANTS))
+    requests: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
+    if new := sorted(wanted - present):
+        requests.append(tenants.build_add_request(new))
+    if gone := sorted(present - wanted):
+        requests.append(tenants.build_delete_request(gone))
+    if not requests:
+        return dg.SkipReason(f"All {len(wanted)} tenants are registered.")
+    return dg.SensorResult(dynamic_partitions_requests=requests)
+
+
+def throttled_runs(jobs: Sequence[dg.JobDefinition | UnresolvedAssetJobDefinition]) -> dg.SensorDefinition:
+    """The sensor that starts throttled runs of `jobs` again; see `retries`."""
+
+    @dg.sensor(
+        name="throttled_runs",
+        jobs=jobs,
+        minimum_interval_seconds=INTERVAL_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Starts runs again that ended because CommCare's allowance was used up, when the server lets them.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        instance = context.instance
+        known = {tenant.key for tenant in platform.catalog.tenants.list()} & set(
+            instance.get_dynamic_partitions(TENANTS)
+        )
+        later: list[datetime] = []
+        for record, at in retries.waiting_runs(instance):
+            run = record.dagster_run
+            partition = run.tags.get(PARTITION_TAG)
+            # Marked at the tick after, when the new run exists: a daemon that dies in between loses nothing.
+            if retries.was_started_again(instance, run):
+                retries.settle(instance, run, "started")
+            elif partition not in known or _is_superseded(instance, record):
+                retries.settle(instance, run, "dropped")
+            elif at > datetime.now(UTC):
+                later.append(at)
+            else:
+                yield retries.request(run, partition, keep=(FULL_REFRESH_TAG, REQUESTED_BY_TAG))
+        if later:
+            yield dg.SkipReason(f"{len(later)} runs wait, the next one until {min(later):%Y-%m-%d %H:%M:%S} UTC.")
+
+    return sensor
+
+
+def _is_superseded(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
+    """Whether a later run of the tenant does or did all that this one was to do, or waits to."""
+    run = record.dagster_run
+    tags = {PARTITION_TAG: run.tags[PARTITION_TAG]}
+    later = dg.RunsFilter(job_name=run.job_name, tags=tags, created_after=record.create_timestamp)
+    return any(
+        _covers(other, run) and (other.status in _NOT_IN_VAIN or retries.is_waiting(other))
+        for other in instance.get_runs(later)
+    )
+
+
+def _covers(other: dg.DagsterRun, run: dg.DagsterRun) -> bool:
+    everything = other.asset_selection is None or (
+        run.asset_selection is not None and run.asset_selection <= other.asset_selection
+    )
+    return everything and (_is_full(other) or not _is_full(run))
+
+
+def _is_full(run: dg.DagsterRun) -> bool:
+    return run.tags.get(FULL_REFRESH_TAG) == "true"

@@ -1,0 +1,132 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
+import pytest
+
+from explorer.catalog import Catalog, CatalogNotReady, CatalogUnavailable, Keyring, migrate
+from explorer.catalog.database import Database
+from explorer.catalog.migrations import HEAD
+from explorer.catalog.migrations.run import scripts
+from explorer.catalog.tables import metadata
+from explorer.postgres.connections import Connections
+
+# Table: rights on all of it, and rights on some columns.
+SERVICE_RIGHTS = {
+    "alembic_version": ({"SELECT"}, {}),
+    "audit": (
+        {"SELECT"},
+        {"INSERT": {"actor", "action", "tenant_key", "outcome", "code", "detail", "duration_ms"}},
+    ),
+    "credentials": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
+    "discovered": ({"SELECT", "INSERT"}, {}),
+    "grants": ({"SELECT", "INSERT", "DELETE"}, {}),
+    "launches": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
+    "principals": ({"SELECT", "INSERT"}, {"UPDATE": {"revoked_at"}}),
+    "request_slots": ({"SELECT", "INSERT", "UPDATE"}, {}),
+    "schemas": ({"SELECT", "INSERT", "UPDATE"}, {}),
+    "semantics": ({"SELECT", "INSERT"}, {}),
+    "tenants": ({"SELECT", "INSERT", "DELETE"}, {"UPDATE": {"display_name", "status", "removed_at"}}),
+    "tokens": ({"SELECT", "INSERT"}, {"UPDATE": {"revoked_at", "last_used_at"}}),
+}
+
+
+def test_head_is_the_newest_version_file() -> None:
+    assert scripts().get_heads() == [HEAD]
+
+
+def test_a_catalog_without_tables_is_not_ready(blank: Connections) -> None:
+    with pytest.raises(CatalogNotReady) as refused:
+        Database(blank.service).check_version()
+    assert refused.value.code == "catalog_not_ready"
+    assert "explorer up" in refused.value.next_step
+
+
+def test_concurrent_migrations_make_one_catalog(blank: Connections) -> None:
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lambda _: migrate(blank), range(3))) == [None] * 3
+    Database(blank.service).check_version()
+    with blank.admin.connect() as conn:
+        owners = conn.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'catalog'").fetchall()
+    assert owners == [("explorer_catalog",)]
+
+
+def test_a_catalog_of_the_first_version_is_brought_up_to_date(blank: Connections) -> None:
+    migrate(blank)
+    with blank.catalog.connect() as conn:
+        conn.execute("DROP TABLE catalog.request_slots, catalog.semantics, catalog.launches")
+        conn.execute("UPDATE catalog.alembic_version SET version_num = '0001'")
+    migrate(blank)
+    with blank.service.connect() as conn:
+        assert conn.execute("SELECT count(*) FROM catalog.request_slots").fetchone() == (0,)
+
+
+def test_a_newer_catalog_is_left_alone(blank: Connections) -> None:
+    migrate(blank)
+    with blank.catalog.connect() as conn:
+        conn.execute("UPDATE catalog.alembic_version SET version_num = '9999'")
+    with pytest.raises(CatalogNotReady, match="9999"):
+        Database(blank.service).check_version()
+    with pytest.raises(CatalogNotReady, match="newer"):
+        migrate(blank)
+
+
+def test_the_declared_tables_are_those_of_the_database(catalog: Catalog, connections: Connections) -> None:
+    with connections.admin.connect() as conn:
+        found = conn.execute(
+            "SELECT table_name, column_name FROM information_schema.columns"
+            " WHERE table_schema = 'catalog' AND table_name <> 'alembic_version'"
+        ).fetchall()
+    assert set(found) == {(table.name, column.name) for table in metadata.tables.values() for column in table.columns}
+
+
+def test_the_service_has_these_rights_and_no_others(catalog: Catalog, connections: Connections) -> None:
+    with connections.admin.connect() as conn:
+        tables = conn.execute(
+            "SELECT c.relname, a.privilege_type FROM pg_class c, aclexplode(c.relacl) a"
+            " WHERE c.relnamespace = 'catalog'::regnamespace AND a.grantee = 'explorer_service'::regrole"
+        ).fetchall()
+        columns = conn.execute(
+            "SELECT c.relname, x.privilege_type, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid,"
+            " aclexplode(a.attacl) x WHERE c.relnamespace = 'catalog'::regnamespace AND x.grantee = 'explorer_service'::regrole"
+        ).fetchall()
+        others = conn.execute(
+            "SELECT c.relname FROM pg_class c, aclexplode(c.relacl) a WHERE c.relnamespace = 'catalog'::regnamespace"
+            " AND a.grantee NOT IN ('explorer_service'::regrole, 'explorer_catalog'::regrole)"
+        ).fetchall()
+    found: dict[str, tuple[set[str], dict[str, set[str]]]] = {name: (set(), {}) for name, _ in tables}
+    for name, right in tables:
+        found[name][0].add(right)
+    for name, right, column in columns:
+        found[name][1].setdefault(right, set()).add(column)
+    assert found == SERVICE_RIGHTS
+    assert others == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE catalog.mine (a int)",
+        "DROP TABLE catalog.audit",
+        "ALTER TABLE catalog.audit DISABLE TRIGGER ALL",
+        "CREATE OR REPLACE FUNCTION catalog.refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "UPDATE catalog.tokens SET token_hash = '\\x00'",
+        "UPDATE catalog.tenants SET key = 'x'",
+        "UPDATE catalog.discovered SET structure = '{}'",
+        "DELETE FROM catalog.discovered",
+        "UPDATE catalog.semantics SET content = '{}'",
+        "UPDATE catalog.grants SET scopes = '{schema:manage}'",
+    ],
+)
+def test_the_service_cannot_bend_the_catalog(catalog: Catalog, connections: Connections, statement: str) -> None:
+    with connections.service.connect() as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute(statement)
+
+
+def test_a_database_that_is_gone_is_a_transient_error(connections: Connections) -> None:
+    class Nowhere:
+        def conninfo(self) -> dict[str, object]:
+            return {**connections.service.conninfo(), "port": 1, "connect_timeout": 2}
+
+    with pytest.raises(CatalogUnavailable) as refused:
+        Catalog(Nowhere(), Keyring("A" * 43)).tenants.list()
+    assert connections.service.password not in str(refused.value)

@@ -1,0 +1,70 @@
+"""Settings: misspelt names refuse to start, values are checked, and the manual lists them all."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from explorer.core.errors import SettingsInvalid
+from explorer.core.settings import PREFIX, Settings, check_names, load_settings
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [*Settings.model_fields]:
+        monkeypatch.delenv(PREFIX + name.upper(), raising=False)
+
+
+def test_a_misspelt_setting_refuses_to_start_and_names_the_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPLORER_BRIGE_PORT", "8100")
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings()
+    assert "EXPLORER_BRIGE_PORT" in caught.value.message
+    assert "EXPLORER_BRIDGE_PORT" in caught.value.next_step
+
+
+def test_a_misspelt_setting_in_the_env_file_is_noticed_too(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("EXPLORER_HOEM=/nowhere\n")
+    with pytest.raises(SettingsInvalid, match="EXPLORER_HOEM"):
+        load_settings()
+
+
+def test_other_programs_variables_are_left_alone() -> None:
+    check_names(["PATH", "DAGSTER_HOME", "EXPLORERS_CLUB"])
+
+
+def test_a_bad_value_is_named_without_repeating_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPLORER_BRIDGE_PORT", "s3cret-in-the-wrong-place")
+    with pytest.raises(SettingsInvalid) as caught:
+        load_settings()
+    assert "EXPLORER_BRIDGE_PORT" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_env_file_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("EXPLORER_BRIDGE_PORT=1234\nEXPLORER_DAGSTER_PORT=1235\n")
+    monkeypatch.setenv("EXPLORER_DAGSTER_PORT", "4321")
+    settings = load_settings()
+    assert (settings.bridge_port, settings.dagster_port) == (1234, 4321)
+
+
+def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPLORER_DATABASE_URL", "postgresql://admin:hunter2@db.example.org/postgres")
+    assert "hunter2" not in repr(load_settings())
+
+
+def test_the_example_file_lists_every_setting_and_nothing_else() -> None:
+    text = (ROOT / ".env.example").read_text()
+    listed = set(re.findall(r"^# (EXPLORER_[A-Z_]+)=", text, flags=re.MULTILINE))
+    assert listed == {PREFIX + name.upper() for name in Settings.model_fields}
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_every_setting_explains_itself_in_the_example_file(name: str) -> None:
+    description = Settings.model_fields[name].description
+    assert description
+    flowing = " ".join(line.removeprefix("# ") for line in (ROOT / ".env.example").read_text().splitlines())
+    assert description in flowing

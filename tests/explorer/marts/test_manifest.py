@@ -1,0 +1,43 @@
+"""The static models as Dagster sees them, without a database."""
+
+import shutil
+from pathlib import Path
+
+from explorer.core.settings import Settings
+from explorer.marts.manifest import static_manifest
+from explorer.marts.project import content_hash
+from tests.explorer.marts.conftest import DBT_PROJECT
+
+MARTS = {
+    "cases",
+    "forms",
+    "form_cases",
+    "users",
+    "web_users",
+    "groups",
+    "locations",
+    "location_types",
+    "lookup_tables",
+    "lookup_table_items",
+    "ucr_data_sources",
+    "ucr_rows",
+}
+# Marts over other marts; the others have a staging view each.
+SUMMARIES = {"user_locations", "case_activity", "form_activity", "data_quality"}
+
+
+def test_models_are_described_once_and_read_from_home_afterwards(tmp_path: Path) -> None:
+    shutil.copytree(DBT_PROJECT, tmp_path / "dbt_project")
+    settings = Settings(_env_file=None, home=tmp_path / "home", project_dir=tmp_path)
+    manifest = static_manifest(settings)
+    models = {node["name"]: node for node in manifest["nodes"].values() if node["resource_type"] == "model"}
+    assert {name for name in models if not name.startswith("stg_")} == MARTS | SUMMARIES
+    assert {name for name in models if name.startswith("stg_")} == {f"stg_{name}" for name in MARTS - {"form_cases"}}
+    assert all(node["description"].startswith("One row per ") for node in models.values())
+    assert models["form_cases"]["depends_on"]["nodes"] == ["model.explorer.stg_forms"]
+    [file] = (tmp_path / "home" / "dbt" / "manifests").glob("*/manifest.json")
+    file.write_text('{"kept": true}')
+    assert static_manifest(settings) == {"kept": True}
+    before = content_hash(tmp_path / "dbt_project")
+    (tmp_path / "dbt_project" / "models" / "marts" / "extra.sql").write_text("select 1 as id")
+    assert content_hash(tmp_path / "dbt_project") != before

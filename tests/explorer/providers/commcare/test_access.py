@@ -1,0 +1,77 @@
+"""The check before a tenant is added: who may, and which named error everybody else gets."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from demo_commcare import FOREIGN, MATERNAL, NO_SUBSCRIPTION, RunningServer, serve_in_thread
+from explorer.catalog.credentials import ApiKeyCredential, OAuthCredential
+from explorer.core.settings import Settings
+from explorer.providers.commcare.access import Access, verify_access
+from explorer.providers.commcare.errors import CommCareError
+
+SETTINGS = Settings(_env_file=None, requests_per_second=1000, http_max_attempts=2, http_timeout_s=5)
+
+
+@pytest.fixture
+def demo() -> Iterator[RunningServer]:
+    with serve_in_thread(cases=30) as server:
+        yield server
+
+
+def check(demo: RunningServer, domain: str = MATERNAL, api_key: str | None = None, server: str | None = None) -> Access:
+    credential = ApiKeyCredential(demo.username, api_key or demo.api_key)
+    return verify_access(server or demo.url, domain, credential, settings=SETTINGS)
+
+
+@pytest.mark.parametrize("paged", [False, True])
+def test_a_member_may(demo: RunningServer, paged: bool) -> None:
+    demo.control.set_switches(user_domains_paged=paged)
+    access = check(demo)
+    assert access.username == demo.username
+    assert access.project_name not in ("", MATERNAL)
+
+
+def test_an_oauth_grant_may(demo: RunningServer) -> None:
+    client_id, secret = demo.control.oauth_client
+    credential = OAuthCredential(client_id, secret, f"{demo.url}/oauth/token/", "", demo.control.issue_refresh_token())
+    assert verify_access(demo.url, MATERNAL, credential, settings=SETTINGS).username == demo.username
+
+
+def code_of(demo: RunningServer, **given: str) -> str:
+    with pytest.raises(CommCareError) as caught:
+        check(demo, **given)
+    assert caught.value.message
+    assert caught.value.next_step
+    assert demo.api_key not in str(caught.value.as_dict())
+    return caught.value.code
+
+
+def test_each_refusal_has_its_name(demo: RunningServer) -> None:
+    assert code_of(demo, api_key="wrong") == "commcare_credentials_invalid"
+    assert code_of(demo, domain="no-such-project") == "commcare_domain_unknown"
+    assert code_of(demo, domain=FOREIGN) == "commcare_domain_unknown"
+    assert code_of(demo, domain=NO_SUBSCRIPTION) == "commcare_no_subscription"
+    assert code_of(demo, server="http://127.0.0.1:9") == "commcare_unreachable"
+    assert code_of(demo, server="https://user:pw@hq.example.org") == "commcare_not_commcare"
+    demo.control.cut_off(MATERNAL)
+    assert code_of(demo) == "commcare_cut_off"
+    demo.control.restore(MATERNAL)
+    demo.control.deny(MATERNAL, "lookup_table")
+    assert code_of(demo) == "commcare_permission_missing"
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (200, "<html>hello</html>", "commcare_not_commcare"),
+        (200, "[]", "commcare_not_commcare"),
+        (200, "{}", "commcare_not_commcare"),
+        (404, "not here", "commcare_not_commcare"),
+        (301, "", "commcare_not_commcare"),
+        (500, None, "commcare_server_error"),
+    ],
+)
+def test_servers_that_are_no_commcare(demo: RunningServer, status: int, body: str | None, code: str) -> None:
+    demo.control.fail("identity", status=status, body=body, times=5, headers={"Location": "https://other.example/"})
+    assert code_of(demo) == code

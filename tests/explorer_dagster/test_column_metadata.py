@@ -1,0 +1,75 @@
+"""Columns as Dagster shows them: with their origin, and of many generated tables only as many as an event can bear."""
+
+import dagster as dg
+import pytest
+
+from explorer.marts.column_lineage import ColumnLineage, Origin
+from explorer.providers.commcare.structure import Form, Question, Structure
+from explorer.tables.generate import GeneratedTable, generate_tables
+from explorer.tables.profile import RawProfile
+from explorer_dagster import column_metadata
+from explorer_dagster.column_metadata import of_generated, of_model, with_origins
+
+RAW, FORMS = dg.AssetKey(["commcare", "raw", "cases"]), dg.AssetKey(["commcare", "marts", "forms"])
+STAGED = {
+    "case_id": ColumnLineage((Origin("raw_cases", "case_id"),)),
+    "name": ColumnLineage((Origin("raw_cases", "record", ("a", "name")), Origin("raw_cases", "record", ("b",)))),
+    "one": ColumnLineage((), "1"),
+}
+
+
+def tables(*sizes: int) -> list[GeneratedTable]:
+    forms = tuple(
+        Form(f"http://{i}", {"en": f"F{i}"}, f"F{i}", "a", "App", "Module", None,
+             tuple(Question(("g", f"q{n}"), f"Question {n} " * 20, "Text") for n in range(size)))
+        for i, size in enumerate(sizes)
+    )  # fmt: skip
+    return generate_tables(Structure((), (), forms), RawProfile(), taken=())
+
+
+def test_a_models_columns_carry_their_origin_and_the_path_within_it() -> None:
+    types = [("case_id", "text"), ("name", "text"), ("one", "integer"), ("unknown", "text")]
+    metadata = of_model(types, {"name": "Its name."}, STAGED, {"raw_cases": RAW})
+    columns = {column.name: column for column in metadata["dagster/column_schema"].columns}
+    assert columns["name"].tags == {"made_from": "raw_cases.record at a/name, raw_cases.record at b"}
+    assert columns["name"].description == "Its name."
+    assert columns["one"].tags == columns["unknown"].tags == {}
+    assert metadata["dagster/column_lineage"].deps_by_column == {
+        "case_id": [dg.TableColumnDep(RAW, "case_id")],
+        "name": [dg.TableColumnDep(RAW, "record")],
+        "one": [],
+    }
+
+
+def test_definitions_carry_it_for_documented_columns() -> None:
+    schema = dg.TableSchema([dg.TableColumn("case_id", "?", description="Key."), dg.TableColumn("other")])
+    spec = dg.AssetSpec(["x", "stg_cases"], metadata={"dagster/column_schema": schema, "kept": 1})
+    told = with_origins(spec, {"stg_cases": STAGED})
+    columns = told.metadata["dagster/column_schema"].columns
+    assert [(c.name, c.description, c.tags) for c in columns] == [
+        ("case_id", "Key.", {"made_from": "raw_cases.case_id"}), ("other", None, {}),
+    ]  # fmt: skip
+    assert told.metadata["kept"] == 1
+    bare = dg.AssetSpec(["x", "stg_cases"])
+    assert with_origins(bare, {"stg_cases": STAGED}) == bare
+
+
+def test_generated_columns_are_named_with_their_table_and_path() -> None:
+    [table] = tables(2)
+    metadata = of_generated([table], {table.name: [("g__q0", "bigint")]}, {"forms": FORMS})
+    columns = {column.name: column for column in metadata["dagster/column_schema"].columns}
+    assert columns["form_f0.g__q0"].type == "bigint"
+    assert columns["form_f0.g__q0"].tags == {"made_from": "forms.form at g/q0"}
+    assert len(columns["form_f0.g__q0"].description) <= 120
+    assert metadata["dagster/column_lineage"].deps_by_column["form_f0.g__q1"] == [dg.TableColumnDep(FORMS, "form")]
+    assert metadata["columns"].value == {"form_f0": {"g__q0": "g/q0", "g__q1": "g/q1"}}
+    assert metadata["columns_told"] == metadata["columns_total"] == len(table.columns)
+
+
+def test_what_an_event_cannot_bear_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(column_metadata, "MAX_GENERATED_COLUMNS", 40)
+    many = tables(5, 100, 5)
+    metadata = of_generated(many, {}, {"forms": FORMS})
+    assert set(metadata["columns"].value) == {"form_f0", "form_f2"}
+    assert metadata["columns_told"] == sum(len(table.columns) for table in many if table.name != "form_f1")
+    assert metadata["columns_total"] == sum(len(table.columns) for table in many)

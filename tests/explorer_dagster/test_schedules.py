@@ -1,0 +1,57 @@
+"""When the pipeline starts by itself, and for whom."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+import pytest
+
+from explorer.registry import Pipeline, Schedule
+from explorer_dagster.pipelines import schedules
+from explorer_dagster.resources import Platform
+from tests.explorer_dagster.conftest import Stage
+
+WEEKLY = Schedule(cron="30 2 * * 0", timezone="Asia/Kolkata", default_status="running")
+
+
+def named(pipeline: Pipeline) -> dict[str, dg.ScheduleDefinition]:
+    return {schedule.name: schedule for schedule in schedules(pipeline)}
+
+
+def test_each_schedule_of_the_file_becomes_one_of_dagster(pipeline: Pipeline) -> None:
+    both = named(pipeline.model_copy(update={"full_refresh": WEEKLY}))
+    assert both.keys() == {"commcare_sync_schedule", "commcare_sync_full_refresh_schedule"}
+    weekly = both["commcare_sync_full_refresh_schedule"]
+    assert (weekly.cron_schedule, weekly.execution_timezone) == ("30 2 * * 0", "Asia/Kolkata")
+    assert weekly.default_status == dg.DefaultScheduleStatus.RUNNING
+    assert both["commcare_sync_schedule"].default_status == dg.DefaultScheduleStatus.STOPPED
+    assert named(pipeline.model_copy(update={"full_refresh": None, "schedule": None})) == {}
+
+
+@pytest.mark.parametrize(
+    ("running", "syncs", "refreshes"),
+    [(None, 1, 1), ({}, 0, 1), ({"explorer/full_refresh": "true"}, 0, 0)],
+)
+def test_a_tenant_at_work_is_left_alone(
+    stage: Stage, pipeline: Pipeline, running: dict[str, str] | None, syncs: int, refreshes: int
+) -> None:
+    """A full refresh finds what is gone; a sync of changes that is under way does not stand for it."""
+    if running is not None:
+        job = stage.definitions.resolve_job_def("commcare_sync")
+        tags = {"dagster/partition": stage.tenant.key, **running}
+        stage.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
+    at = datetime(2026, 1, 4, 3, tzinfo=UTC)
+    both = named(pipeline.model_copy(update={"full_refresh": WEEKLY}))
+    found = {}
+    for name, schedule in both.items():
+        with dg.build_schedule_context(
+            stage.instance, scheduled_execution_time=at, resources={"platform": Platform()},
+            repository_def=stage.definitions.get_repository_def(),
+        ) as context:  # fmt: skip
+            requests = list(schedule._execution_fn.decorated_fn(context, platform=Platform()))
+        found[name] = [request for request in requests if request.partition_key == stage.tenant.key]
+    assert len(found["commcare_sync_schedule"]) == syncs
+    assert len(found["commcare_sync_full_refresh_schedule"]) == refreshes
+    assert all(
+        request.tags == {"explorer/full_refresh": "true"} for request in found["commcare_sync_full_refresh_schedule"]
+    )
+    assert all(request.tags == {} for request in found["commcare_sync_schedule"])
