@@ -31,7 +31,9 @@ IMPORTED_LATE = {
         "dbt_common": "1.5 s of imports that a run without news does not need",
         "sqlglot": "0.4 s of imports, for lineage alone",
     },
-    "explorer.catalog.migrations": {"explorer.catalog.migrations.run": "Alembic is imported where something is migrated"},
+    "explorer.catalog.migrations": {
+        "explorer.catalog.migrations.run": "Alembic is imported where something is migrated"
+    },
     "explorer.core.processes": {"subprocess": "only where the system has no /proc"},
     "explorer_dagster.launch": {"dagster": "needed after the fork, or in the one process that answers for workers"},
 }
@@ -54,9 +56,15 @@ CIRCLES = (
 # Names with an underscore that belong to others. A room, the module of theirs, and why there is no public way.
 OTHERS_PRIVATE_NAMES = {
     ("benchmarks", "dagster._core"): "history is written as Dagster writes it, without a run",
-    ("explorer_dagster", "dagster._core"): "Dagster's own classes for launchers, coordinators and workspaces are not exported",
+    (
+        "explorer_dagster",
+        "dagster._core",
+    ): "Dagster's own classes for launchers, coordinators and workspaces are not exported",
     ("explorer_dagster", "dagster._serdes"): "a launcher is configured by ConfigurableClassData",
-    ("explorer_dagster", "dagster._grpc"): "a worker's arguments and the ending of runs are messages of its gRPC server",
+    (
+        "explorer_dagster",
+        "dagster._grpc",
+    ): "a worker's arguments and the ending of runs are messages of its gRPC server",
     ("explorer_dagster", "dagster._cli"): "a forked worker runs what `dagster api execute_run` runs",
 }
 # Declared, and found by another way than an import.
@@ -169,7 +177,9 @@ def test_constraints_hold_what_is_declared() -> None:
 def test_there_is_one_http_library() -> None:
     tops = {found.top for found in IMPORTS if found.top.startswith("httpx")}
     assert tops == HTTP_LIBRARIES.keys()
-    assert [_shown(found) for found in IMPORTS if any(_within(found.target, name) for name in OTHER_HTTP_LIBRARIES)] == []
+    assert [
+        _shown(found) for found in IMPORTS if any(_within(found.target, name) for name in OTHER_HTTP_LIBRARIES)
+    ] == []
     assert sorted({found.module for found in IMPORTS if found.top == "httpx2"}) == sorted(SDK_CLIENTS)
 
 
