@@ -47,12 +47,23 @@ CHECKED_TYPES_ONLY = {
 # Groups of modules that reach each other.
 CIRCLES = (
     {"explorer.catalog.database", "explorer.catalog.migrations", "explorer.catalog.migrations.run"},
-    {"explorer.catalog.catalog", "explorer.catalog.credentials", "explorer.catalog.keyring",
-     "explorer.catalog.registration", "explorer.catalog.schemas"},
+    {
+        "explorer.catalog.catalog",
+        "explorer.catalog.credentials",
+        "explorer.catalog.keyring",
+        "explorer.catalog.registration",
+        "explorer.catalog.schemas",
+    },
     {"benchmarks.load_job", "benchmarks.transform_job", "benchmarks.worker"},
-    {"mcp_bridge.bridge", "mcp_bridge.meaning", "mcp_bridge.query_path", "mcp_bridge.relations", "mcp_bridge.search",
-     "mcp_bridge.tables"},
-)  # fmt: skip
+    {
+        "mcp_bridge.bridge",
+        "mcp_bridge.meaning",
+        "mcp_bridge.query_path",
+        "mcp_bridge.relations",
+        "mcp_bridge.search",
+        "mcp_bridge.tables",
+    },
+)
 # Names with an underscore that belong to others. A room, the module of theirs, and why there is no public way.
 OTHERS_PRIVATE_NAMES = {
     ("benchmarks", "dagster._core"): "history is written as Dagster writes it, without a run",
@@ -120,6 +131,11 @@ def _allowed_late(found: Import) -> tuple[str, str] | None:
     return None
 
 
+def _is_private(found: Import) -> bool:
+    parts = (*found.target.split("."), found.name)
+    return any(part.startswith("_") and not part.startswith("__") for part in parts)
+
+
 def _shown(found: Import) -> str:
     return f"{found.module}:{found.line} imports {found.target} {found.name}".rstrip()
 
@@ -128,16 +144,17 @@ def test_imports_inside_functions_have_a_reason() -> None:
     late = [found for found in IMPORTS if found.function]
     assert [_shown(found) for found in late if _allowed_late(found) is None] == []
     used = {_allowed_late(found) for found in late}
-    assert [(room, target) for room, targets in IMPORTED_LATE.items() for target in targets
-            if (room, target) not in used] == []  # fmt: skip
+    assert [
+        (room, target) for room, targets in IMPORTED_LATE.items() for target in targets if (room, target) not in used
+    ] == []
 
 
 def test_no_import_for_type_checkers_alone_hides_a_circle() -> None:
     hidden = [found for found in IMPORTS if found.type_checking]
-    assert [_shown(found) for found in hidden
-            if not any(_within(found.module, room) for room in CHECKED_TYPES_ONLY)] == []  # fmt: skip
-    assert [room for room in CHECKED_TYPES_ONLY
-            if not any(_within(found.module, room) for found in hidden)] == []  # fmt: skip
+    assert [
+        _shown(found) for found in hidden if not any(_within(found.module, room) for room in CHECKED_TYPES_ONLY)
+    ] == []
+    assert [room for room in CHECKED_TYPES_ONLY if not any(_within(found.module, room) for found in hidden)] == []
 
 
 def test_modules_stand_on_each_other_in_one_direction() -> None:
@@ -154,8 +171,11 @@ def test_a_circle_is_found() -> None:
 def test_what_is_imported_is_declared() -> None:
     by_module = packages_distributions()
     declared = _declared()
-    undeclared = {found.top: _shown(found) for found in _third_party()
-                  if not {_normal(name) for name in by_module.get(found.top, ())} & declared}  # fmt: skip
+    undeclared = {
+        found.top: _shown(found)
+        for found in _third_party()
+        if not {_normal(name) for name in by_module.get(found.top, ())} & declared
+    }
     assert undeclared == {}
 
 
@@ -168,8 +188,11 @@ def test_what_is_declared_is_imported() -> None:
 def test_constraints_hold_what_is_declared() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         lines = tomllib.load(file)["project"]["dependencies"]
-    pinned = {_normal(line.partition("==")[0]): line.partition("==")[2].strip()
-              for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}  # fmt: skip
+    pinned = {
+        _normal(line.partition("==")[0]): line.partition("==")[2].strip()
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
     wanted = {_normal(re.split(r"[\[=]", line)[0]): line.partition("==")[2] for line in lines}
     assert {name: pinned.get(name) for name in wanted} == wanted
 
@@ -184,8 +207,7 @@ def test_there_is_one_http_library() -> None:
 
 
 def test_private_names_of_others_are_few() -> None:
-    private = [found for found in IMPORTS if found.top not in PACKAGES
-               and any(part.startswith("_") and not part.startswith("__") for part in (*found.target.split("."), found.name))]  # fmt: skip
+    private = [found for found in IMPORTS if found.top not in PACKAGES and _is_private(found)]
     kinds = {(found.module.partition(".")[0], ".".join(found.target.split(".")[:2])) for found in private}
     assert kinds == OTHERS_PRIVATE_NAMES.keys()
 
@@ -205,6 +227,5 @@ def test_a_package_says_its_purpose_in_one_line(package: str) -> None:
 
 def test_folders_are_read_in_one_sitting() -> None:
     counts = Counter(str(module.path.parent.relative_to(ROOT)) for module in MODULES.values() if not module.is_package)
-    assert {folder: count for folder, count in counts.items()
-            if count > LARGE_FOLDERS.get(folder, MOST_MODULES)} == {}  # fmt: skip
+    assert {folder: count for folder, count in counts.items() if count > LARGE_FOLDERS.get(folder, MOST_MODULES)} == {}
     assert [folder for folder in LARGE_FOLDERS if counts[folder] <= MOST_MODULES] == []
