@@ -6,20 +6,17 @@ Dagster's knowledge (`tables`), what PostgreSQL knows of their values is `statis
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from psycopg import errors, sql
 from psycopg.rows import class_row
 
 from explorer.catalog import Tenant, TenantSchema
-from explorer.postgres.connections import Login
 from explorer.tables import column_facts
-from mcp_bridge.bridge import Bridge
 from mcp_bridge.clients.loader_connections import Connection
+from mcp_bridge.clients.tenant_databases import TenantDatabases
 
 _REJECTED = "raw_rejected"
 
@@ -123,34 +120,10 @@ SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), N
 """
 
 
-@contextmanager
-def loader_connection(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> Iterator[Connection]:
-    """A read-only connection as the tenant's loader login, which owns the tenant's schemas and no others. Blocks.
-
-    It is in autocommit mode and was perhaps used before (`loaders`).
-
-    Raises:
-        SchemaAbsent: the tenant has no schemas at present.
-        DatabaseUnreachable, CatalogUnavailable.
-    """
-    with bridge.loaders.lent(f"{schema.prefix}_rw", partial(_login, bridge, tenant)) as connection:
-        yield connection
-
-
-def prepare_connection(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> None:
-    """Have such a connection open when the next question about the tenant comes. Does not block."""
-    bridge.loaders.prepare(f"{schema.prefix}_rw", partial(_login, bridge, tenant))
-
-
-def _login(bridge: Bridge, tenant: Tenant) -> Login:
-    rw = bridge.catalog.schemas.rw_login(tenant)
-    return bridge.connections.tenant(rw.user, rw.password)
-
-
-def live_tables(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> LiveTables:
-    """The tenant's readable relations. Blocks; raises as `loader_connection`."""
-    schemas = (schema.marts, schema.raw) if bridge.settings.expose_raw else (schema.marts,)
-    with loader_connection(bridge, tenant, schema) as connection:
+def live_tables(databases: TenantDatabases, tenant: Tenant, schema: TenantSchema, *, with_raw: bool) -> LiveTables:
+    """The tenant's readable relations, of the raw schema only `with_raw`. Blocks; raises as `TenantDatabases.connection`."""
+    schemas = (schema.marts, schema.raw) if with_raw else (schema.marts,)
+    with databases.connection(tenant, schema) as connection:
         with connection.cursor(row_factory=class_row(Relation)) as cursor:
             rows = cursor.execute(_RELATIONS, [list(schemas), f"{schema.prefix}_ro"]).fetchall()
         rejected = _rejected(connection, schema)
@@ -172,14 +145,8 @@ def _rejected(connection: Connection, schema: TenantSchema) -> dict[str, tuple[i
         return {}
 
 
-def live_columns(bridge: Bridge, tenant: Tenant, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:
-    """Columns of the named relations, in their order. Blocks; raises as `loader_connection`."""
-    with loader_connection(bridge, tenant, live.schema) as connection:
-        return columns_of(connection, live, names)
-
-
 def columns_of(connection: Connection, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:
-    """The same over a connection of `loader_connection`."""
+    """Columns of the named relations, in their order, over a connection of `TenantDatabases`. Blocks."""
     found: dict[str, list[Column]] = {name: [] for name in names}
     known = column_facts.read(connection, live.schema.prefix, names)
     places = [live.relations[name].schema for name in names]

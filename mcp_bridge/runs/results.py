@@ -13,7 +13,7 @@ from mcp_bridge.runs.summary import first_cause
 
 AssetKey = tuple[str, ...]
 # What answers are made of; the rest of an asset's metadata is for people and long.
-KEPT_METADATA = (
+READ_METADATA = (
     "tables",
     "migrations",
     "retired",
@@ -25,7 +25,7 @@ _KEPT_RUNS = 100
 
 @dataclass(frozen=True)
 class Materialization:
-    """An asset materialized for one tenant; `metadata`: of `KEPT_METADATA`."""
+    """An asset materialized for one tenant; `metadata`: of `READ_METADATA`."""
 
     run_id: str
     at: datetime
@@ -81,4 +81,4 @@ class RunResults:
 
 
 def _without_rest(metadata: dict[str, Any]) -> dict[str, Any]:
-    return {name: metadata[name] for name in KEPT_METADATA if name in metadata}
+    return {name: metadata[name] for name in READ_METADATA if name in metadata}
