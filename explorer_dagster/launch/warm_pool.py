@@ -27,8 +27,8 @@ from typing import NoReturn
 
 from explorer.core.private import write_privately
 from explorer.core.settings import Settings, get_settings
+from explorer.http.wire import tls_context
 from explorer.marts.manifest import warm_up
-from explorer.providers.commcare.wire import tls_context
 
 MODULES = (
     "dagster._cli.api",
