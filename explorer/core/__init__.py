@@ -1,1 +1,1 @@
-"""What every room stands on: settings, errors, files and folders of HOME, locks, processes, ports. Knows no database."""
+"""What every room needs and no other room owns: settings, errors, files and folders of HOME, locks, processes, ports."""
