@@ -21,12 +21,6 @@ class PartFailed(ExplorerError):
     code = "part_failed"
 
 
-class HomeNotUsable(ExplorerError):
-    """HOME cannot be made or written."""
-
-    code = "home_not_usable"
-
-
 class SecretMissing(ExplorerError):
     """A variable that was to hold a secret is empty or not set."""
 
