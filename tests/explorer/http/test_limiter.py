@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explorer.http import constants
-from explorer.http.limiter import Paused, ProcessSlots, RateLimiter
 from explorer.http import limiter as module
+from explorer.http.limiter import Paused, ProcessSlots, RateLimiter
 
 
 class Clock:
