@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Self
 
-from explorer.core.runtime_state import private_secret
+from explorer.core.files import private_secret
 from explorer.core.settings import Settings
 from mcp_bridge.clients.dagster import DagsterClient
 from mcp_bridge.clients.platform_database import PlatformDatabase

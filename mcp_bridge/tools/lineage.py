@@ -147,7 +147,7 @@ class LineageTools:
         return Answer(data, warnings, known.live.schema.marts)
 
     def _lineage(self, known: TenantTables, table: str) -> tuple[Lineage, list[Column]]:
-        """The lineage of all models' columns, and the live columns of one table. Blocks; raises as `TenantDatabases.connection`."""
+        """The lineage of all models' columns, and one table's live columns. Blocks; raises as `TenantDatabases.connection`."""
         schema = known.live.schema
         with self.databases.connection(known.tenant, schema) as connection:
             return column_lineage.read(connection, schema.prefix), columns_of(connection, known.live, [table])[table]
