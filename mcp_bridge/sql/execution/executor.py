@@ -143,7 +143,9 @@ class Executor:
                 self._throttle.record(principal, TIMED_OUT)
             self._slots.release_after(held, connection, partial(self._throttle.record, principal, OUTLIVED))
 
-    async def _connect_before(self, query: ValidatedQuery, limits: QueryLimits, deadline: float) -> AsyncConnection[Any]:
+    async def _connect_before(
+        self, query: ValidatedQuery, limits: QueryLimits, deadline: float
+    ) -> AsyncConnection[Any]:
         """A connection; while other processes hold all that the role may have, it is asked for again until `deadline`."""
         pause_s = 0.05
         while True:

@@ -81,9 +81,7 @@ class Slots:
         """Give back a slot that no backend holds."""
         self._free.release()
 
-    def release_after(
-        self, held: HeldBackend, connection: AsyncConnection[Any], outlived: Callable[[], None]
-    ) -> None:
+    def release_after(self, held: HeldBackend, connection: AsyncConnection[Any], outlived: Callable[[], None]) -> None:
         """Close `connection` and give its slot back when its backend is gone; does not wait. `outlived` is called once if
         that takes long."""
         reaper = asyncio.create_task(self._reap(held, connection, outlived))
