@@ -1,6 +1,7 @@
 """The manual says what is so: error codes, links, commands and their options, columns of the marts, docs that docstrings name."""
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import typer
 import yaml
 
+from explorer.http import errors as http_errors
+from explorer.http.errors import ApiError
 from explorer.registry import load_keys
 from explorer_cli.main import app
 from mcp_bridge.sql.errors import QueryFailed, QueryRejected
@@ -46,10 +49,19 @@ def class_constants(tree: ast.Module, name: str) -> Iterator[str | None]:
 
 
 def api_codes() -> set[str]:
-    """Codes of the HTTP client's errors, which begin with the provider's name."""
-    tree = ast.parse((ROOT / "explorer" / "http" / "errors.py").read_text(encoding="utf-8"))
-    providers = [path.parent.name for path in (ROOT / "explorer" / "providers").glob("*/__init__.py")]
-    return {f"{provider}_{kind}" for provider in providers for kind in class_constants(tree, "kind") if kind}
+    """Codes of the errors that providers' servers cause; a provider's own class stands for the general one that it refines."""
+    codes = set()
+    for path in (ROOT / "explorer" / "providers").glob("*/errors.py"):
+        module = importlib.import_module(f"explorer.providers.{path.parent.name}.errors")
+        own = {
+            value for value in vars(module).values() if isinstance(value, type) and value.__module__ == module.__name__
+        }
+        general = {
+            value for value in vars(http_errors).values() if isinstance(value, type) and issubclass(value, ApiError)
+        }
+        refined = {base for error in general | own for base in error.__bases__} - {ApiError}
+        codes |= {error.code_for(path.parent.name) for error in (general | own) - refined}
+    return codes
 
 
 def codes_in(tree: ast.Module) -> Iterator[str | None]:
