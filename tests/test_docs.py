@@ -12,7 +12,7 @@ import typer
 import yaml
 
 from explorer.http import errors as http_errors
-from explorer.http.errors import ApiError
+from explorer.http.errors import ApiError, NotAllowed
 from explorer.registry import load_keys
 from explorer_cli.main import app
 from mcp_bridge.sql.errors import QueryFailed, QueryRejected
@@ -59,8 +59,9 @@ def api_codes() -> set[str]:
         general = {
             value for value in vars(http_errors).values() if isinstance(value, type) and issubclass(value, ApiError)
         }
-        refined = {base for error in general | own for base in error.__bases__} - {ApiError}
-        codes |= {error.code_for(path.parent.name) for error in (general | own) - refined}
+        # Never raised themselves, or not by a provider that has a class of its own.
+        abstract = {NotAllowed, *(base for error in own for base in error.__bases__)}
+        codes |= {error.code_for(path.parent.name) for error in general | own if error not in abstract}
     return codes
 
 
