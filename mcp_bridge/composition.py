@@ -13,9 +13,7 @@ from explorer.core.settings import Settings
 from mcp_bridge.clients.dagster import DagsterClient
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
-from mcp_bridge.facts.dagster_state import DagsterStates
 from mcp_bridge.facts.pipelines import PipelineFiles
-from mcp_bridge.facts.schedules import Schedules
 from mcp_bridge.facts.semantic_layer import SemanticLayers
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.access import Caller
@@ -23,6 +21,8 @@ from mcp_bridge.gate.handlers import Gate
 from mcp_bridge.gate.list_cursors import ListCursors
 from mcp_bridge.gate.readiness import Readiness
 from mcp_bridge.gate.tool import ToolFamily
+from mcp_bridge.provenance.schedules import Schedules
+from mcp_bridge.provenance.states import DagsterStates
 from mcp_bridge.query_path import QueryPath
 from mcp_bridge.runs.launches import Launches
 from mcp_bridge.runs.results import RunResults

@@ -14,7 +14,7 @@ from explorer.postgres.embedded import EmbeddedPostgres
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.facts.relations import LiveTables
-from mcp_bridge.sql import Conduct, Enders, Executor, QueryLimits, QueryResult, ValidatedQuery, validate
+from mcp_bridge.sql import Executor, OverrunThrottle, QueryLimits, QueryResult, Termination, ValidatedQuery, validate
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class QueryPath:
         self._platform, self._settings = platform, settings
         # Of one tenant each, by tenant key; replaced when the tenant's login changes.
         self._executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = {}
-        self._conduct = Conduct()
+        self._throttle = OverrunThrottle()
 
     async def execute(
         self,
@@ -62,12 +62,12 @@ class QueryPath:
         ro, service = await in_thread(self._logins, tenant, within_s=CATALOG_S)
         kept = self._executors.get(tenant.key)
         if kept is None or kept[0] != (ro, live.schemas):
-            enders = Enders(
+            termination = Termination(
                 partial(_terminate, service, ro.user),
                 partial(_last_resort, self._settings),
                 self._settings.query_last_resort_s if self._settings.database_url is None else 0,
             )
-            executor = Executor(ro, live.schemas, conduct=self._conduct, enders=enders)
+            executor = Executor(ro, live.schemas, throttle=self._throttle, termination=termination)
             kept = self._executors[tenant.key] = ((ro, live.schemas), executor)
         return kept[1]
 

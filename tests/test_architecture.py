@@ -41,7 +41,6 @@ CHECKED_TYPES_ONLY = {
     "explorer.catalog.keyring": "circle of the catalog's stores",
     "explorer.marts.column_lineage": "circle of the generated tables",
     "explorer.tables": "circle of the generated tables",
-    "mcp_bridge.bridge": "circle of the bridge's parts",
 }
 # Groups of modules that reach each other.
 CIRCLES = (
@@ -54,14 +53,6 @@ CIRCLES = (
         "explorer.catalog.schemas",
     },
     {"benchmarks.load_job", "benchmarks.transform_job", "benchmarks.worker"},
-    {
-        "mcp_bridge.bridge",
-        "mcp_bridge.meaning",
-        "mcp_bridge.query_path",
-        "mcp_bridge.relations",
-        "mcp_bridge.search",
-        "mcp_bridge.tables",
-    },
 )
 # Names with an underscore that belong to others. A room, the module of theirs, and why there is no public way.
 OTHERS_PRIVATE_NAMES = {
@@ -90,10 +81,9 @@ OTHER_HTTP_LIBRARIES = ("requests", "urllib3", "aiohttp", "httpcore", "http.clie
 SDK_CLIENTS = ("explorer_cli.tools", "benchmarks.metadata")
 MOST_MODULES = 15
 LARGE_FOLDERS = {
-    "explorer/catalog": 18,
+    "explorer/catalog": 17,
     "explorer_cli": 23,
     "demo_commcare": 19,
-    "mcp_bridge": 34,
 }
 
 

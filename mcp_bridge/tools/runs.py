@@ -31,9 +31,9 @@ from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import LIST_S, in_thread
 from mcp_bridge.facts.freshness import ScheduleState
 from mcp_bridge.facts.pipelines import PipelineFiles
-from mcp_bridge.facts.schedules import Schedules
 from mcp_bridge.gate.list_cursors import MAX_CHARS
 from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
+from mcp_bridge.provenance.schedules import Schedules
 from mcp_bridge.runs.launches import Launches, Wish
 from mcp_bridge.runs.results import RunResults
 from mcp_bridge.runs.summary import Narrator, asset_name, run_row, run_summary

@@ -15,9 +15,9 @@ from mcp_bridge.clients.dagster import DagsterClient, DagsterUnavailable, Run, i
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import LIST_S, SCHEMAS_S, in_thread
 from mcp_bridge.facts.pipelines import PipelineFiles
-from mcp_bridge.facts.schedules import Schedules
 from mcp_bridge.gate.list_cursors import MAX_CHARS
 from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
+from mcp_bridge.provenance.schedules import Schedules
 from mcp_bridge.runs.launches import Launches
 
 _MAX_VERSIONS = 9

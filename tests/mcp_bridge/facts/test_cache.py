@@ -11,7 +11,7 @@ from mcp_bridge.clients.dagster import DagsterClient, Schedule
 from mcp_bridge.facts import cache
 from mcp_bridge.facts.cache import Cache
 from mcp_bridge.facts.freshness import STALE_AFTER_S
-from mcp_bridge.facts.schedules import Schedules
+from mcp_bridge.provenance.schedules import Schedules
 from tests.explorer.registry.test_semantics import PIPELINES
 from tests.mcp_bridge.clients.test_dagster import with_client
 

@@ -9,11 +9,11 @@ from mcp.client import Client
 
 from explorer.catalog import State
 from mcp_bridge.clients.dagster import DagsterClient, Schedule
-from mcp_bridge.facts.dagster_state import DagsterStates
 from mcp_bridge.facts.pipelines import PipelineFiles
-from mcp_bridge.facts.schedules import Schedules
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Tool
+from mcp_bridge.provenance.schedules import Schedules
+from mcp_bridge.provenance.states import DagsterStates
 from mcp_bridge.runs.results import RunResults
 from mcp_bridge.tools import ALL_TOOLS
 from tests.mcp_bridge.stage import Stage, ask, envelope, on_http, refused
@@ -173,7 +173,7 @@ def test_what_is_kept_of_tables_follows_the_schedule_and_says_when_it_is_unknown
         services, dagster = stage.services(), _Dagster()
         files = PipelineFiles.read(stage.settings.project_dir)
         tenant, pipeline = stage.tenants["demo:second"], next(iter(files.pipelines.values()))
-        monkeypatch.setattr("mcp_bridge.facts.schedules.LIST_S", 0.1)
+        monkeypatch.setattr("mcp_bridge.provenance.schedules.LIST_S", 0.1)
         for running, said in (
             (True, "and an hour"),
             (False, "is stopped"),

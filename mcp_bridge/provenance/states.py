@@ -8,9 +8,9 @@ from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
 from mcp_bridge.clients.dagster import AssetState, DagsterClient
 from mcp_bridge.facts.cache import Cache
-from mcp_bridge.facts.checks import FailingChecks
 from mcp_bridge.facts.partition_state import LATE, PartitionState
 from mcp_bridge.facts.pipelines import PipelineFiles
+from mcp_bridge.provenance.checks import FailingChecks
 from mcp_bridge.runs.results import READ_METADATA, RunResult, RunResults
 
 _DAGSTER_TIMEOUT_S = 8.0
