@@ -49,7 +49,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 def _plain(value: Any) -> Any:
     if isinstance(value, Record):
         return value.to_metadata()
-    if isinstance(value, list | tuple):
+    # Not subclasses: Dagster's own objects are tuples.
+    if type(value) in (list, tuple):
         return [_plain(each) for each in value]
     return msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else value
 
