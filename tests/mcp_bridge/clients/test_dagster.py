@@ -8,6 +8,7 @@ import pytest
 
 from explorer.contract.observations import LoadProgress
 from explorer.contract.tags import RunTags
+from explorer.core.ports import free_port
 from mcp_bridge.clients.dagster import (
     DagsterClient,
     DagsterUnavailable,
@@ -15,7 +16,6 @@ from mcp_bridge.clients.dagster import (
     Run,
     UnknownRun,
 )
-from tests.mcp_bridge.dagster_fixture import free_port
 
 JOB = "commcare_sync"
 T = TypeVar("T")
