@@ -28,12 +28,12 @@ class TenantDatabases:
             SchemaAbsent: the tenant has no schemas at present.
             DatabaseUnreachable, CatalogUnavailable.
         """
-        with self._pool.lent(f"{schema.prefix}_rw", partial(self._login, tenant)) as connection:
+        with self._pool.lent(schema.rw, partial(self._login, tenant)) as connection:
             yield connection
 
     def prepare(self, tenant: Tenant, schema: TenantSchema) -> None:
         """Have a connection open when the next question about the tenant comes. Does not block."""
-        self._pool.prepare(f"{schema.prefix}_rw", partial(self._login, tenant))
+        self._pool.prepare(schema.rw, partial(self._login, tenant))
 
     def close(self) -> None:
         """Close the idle connections, and from now on those that come back."""

@@ -125,7 +125,7 @@ def live_tables(databases: TenantDatabases, tenant: Tenant, schema: TenantSchema
     schemas = (schema.marts, schema.raw) if with_raw else (schema.marts,)
     with databases.connection(tenant, schema) as connection:
         with connection.cursor(row_factory=class_row(Relation)) as cursor:
-            rows = cursor.execute(_RELATIONS, [list(schemas), f"{schema.prefix}_ro"]).fetchall()
+            rows = cursor.execute(_RELATIONS, [list(schemas), schema.ro]).fetchall()
         rejected = _rejected(connection, schema)
     # The loader's own bookkeeping is nobody's table; in a clash of names the mart is what an unqualified name means.
     kept = [row for row in rows if row.schema == schema.marts or row.name.startswith("raw_")]

@@ -11,7 +11,7 @@ from mcp_bridge.facts.cache import Cache
 from mcp_bridge.facts.partition_state import LATE, PartitionState
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.provenance.checks import FailingChecks
-from mcp_bridge.runs.results import READ_METADATA, RunResult, RunResults
+from mcp_bridge.runs.results import RunResult, RunResults
 
 _DAGSTER_TIMEOUT_S = 8.0
 _CACHED_PIPELINES = 50
@@ -68,5 +68,4 @@ def _as_last_made(asset: AssetState, last: RunResult, earlier: dict[tuple[str, .
     found = last.materialized.get(asset.key)
     if found is not None:
         return replace(asset, run_id=found.run_id, materialized_at=found.at, metadata=found.metadata)
-    state = earlier.get(asset.key, asset)
-    return replace(state, metadata={name: state.metadata[name] for name in READ_METADATA if name in state.metadata})
+    return earlier.get(asset.key, asset)

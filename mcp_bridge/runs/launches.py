@@ -14,12 +14,9 @@ from uuid import UUID
 from anyio import CancelScope
 
 from explorer.catalog import Claim, SchemaAbsent, State, Tenant
+from explorer.contract.tags import RunTags
 from explorer.core.errors import ExplorerError, TransientError
 from mcp_bridge.clients.dagster import (
-    FULL_REFRESH_TAG,
-    IDEMPOTENCY_TAG,
-    LAUNCH_TAG,
-    REQUESTED_BY_TAG,
     DagsterClient,
     Run,
     UnknownRun,
@@ -59,7 +56,7 @@ class Wish:
     def differs_from(self, run: Run) -> list[str]:
         """The arguments that the run was not launched with."""
         found = []
-        if self.full_refresh != (run.tags.get(FULL_REFRESH_TAG) == "true"):
+        if self.full_refresh != run.tags.full_refresh:
             found.append("full_refresh")
         if self.assets != run.assets:
             found.append("assets")
@@ -165,7 +162,7 @@ class Launches:
             else:
                 async with self._left_when_it_fails(claim):
                     if (left := await self._run_of(tenant, claim)) is not None:
-                        await in_thread(launches.launched, claim, left.run_id, left.tags.get(IDEMPOTENCY_TAG))
+                        await in_thread(launches.launched, claim, left.run_id, left.tags.idempotency_key)
                     elif await in_thread(launches.use, claim, actor, pipeline, key, held_s):
                         return claim
         raise _busy(tenant)
@@ -181,7 +178,7 @@ class Launches:
 
     async def _run_of(self, tenant: Tenant, claim: Claim) -> Run | None:
         """The run that was launched under the claim; the first where it came to several."""
-        runs = await self._dagster.runs(partition=tenant.key, tags={LAUNCH_TAG: str(claim.id)}, limit=10)
+        runs = await self._dagster.runs(partition=tenant.key, tags=RunTags(launch=str(claim.id)), limit=10)
         return runs[-1] if runs else None
 
     async def _of_key(self, tenant: Tenant, wish: Wish) -> tuple[Run | None, str | None]:
@@ -209,11 +206,9 @@ class Launches:
 
     async def _launch_under(self, tenant: Tenant, wish: Wish, claim: Claim, note: str | None) -> Launched:
         dagster, launches = self._dagster, self._platform.catalog.launches
-        tags = {REQUESTED_BY_TAG: wish.actor, LAUNCH_TAG: str(claim.id)}
-        if wish.full_refresh:
-            tags[FULL_REFRESH_TAG] = "true"
-        if wish.key is not None:
-            tags[IDEMPOTENCY_TAG] = wish.key
+        tags = RunTags(
+            requested_by=wish.actor, launch=str(claim.id), full_refresh=wish.full_refresh, idempotency_key=wish.key
+        )
         # Dagster launches runs of unknown partitions, which fail in their first step: a new tenant is registered here.
         await dagster.add_partition(tenant.key)
         held = await in_thread(launches.use, claim, wish.actor, wish.pipeline, wish.key, _HELD_S)
@@ -224,7 +219,7 @@ class Launches:
             )
         made = await dagster.launch(wish.pipeline, tenant.key, tags=tags, assets=_listed(wish.assets))
         run = await self._settled(tenant, claim, made)
-        await in_thread(launches.launched, claim, run.run_id, run.tags.get(IDEMPOTENCY_TAG))
+        await in_thread(launches.launched, claim, run.run_id, run.tags.idempotency_key)
         if run.run_id != made.run_id:
             return Launched(run, new=False, note=_ignored(wish, run))
         return Launched(run, new=True, note=note)

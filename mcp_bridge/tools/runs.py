@@ -13,6 +13,7 @@ from anyio import CancelScope
 from pydantic import Field
 
 from explorer.catalog import Scope, Tenant
+from explorer.contract.names import within_pipeline
 from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
 from mcp_bridge.answers.envelope import (
@@ -36,7 +37,7 @@ from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
 from mcp_bridge.provenance.schedules import Schedules
 from mcp_bridge.runs.launches import Launches, Wish
 from mcp_bridge.runs.results import RunResults
-from mcp_bridge.runs.summary import Narrator, asset_name, run_row, run_summary
+from mcp_bridge.runs.summary import Narrator, run_row, run_summary
 
 _HEARTBEAT_S = 10.0
 _MAX_WAIT_S = 45
@@ -251,7 +252,7 @@ class RunTools:
     ) -> frozenset[tuple[str, ...]] | None:
         if names is None:
             return None
-        known = {asset_name(asset.key): asset.key for asset in await self.dagster.assets(pipeline.name)}
+        known = {within_pipeline(asset.key): asset.key for asset in await self.dagster.assets(pipeline.name)}
         for name in names:
             if name not in known:
                 near = did_you_mean(name, known)

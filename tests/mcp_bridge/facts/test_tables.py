@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from explorer.contract.materializations import Tables
 from explorer.registry import load_pipelines
 from mcp_bridge.clients.dagster import AssetState
 from mcp_bridge.facts.partition_state import PartitionState
@@ -37,9 +38,9 @@ def test_what_is_amiss_with_a_table_is_said_where_it_is_listed_and_read(stage: S
     }
     now = datetime.now(UTC)
     assets = [
-        AssetState(raw_key, None, "raw", (), (), (), "run-2", now, {}),
-        AssetState(marts_key, None, "marts", (), (raw_key,), (), "run-1", now, {}),
-        AssetState(key, None, "marts", (), (raw_key,), (), "run-2", now, metadata),
+        AssetState(raw_key, None, "raw", (), (), (), "run-2", now),
+        AssetState(marts_key, None, "marts", (), (raw_key,), (), "run-1", now),
+        AssetState(key, None, "marts", (), (raw_key,), (), "run-2", now, Tables.from_metadata(metadata)),
     ]
     known = join(tenant, list(PIPELINES.values()), live, PartitionState({a.key: a for a in assets}, failed_run="run-2"))
     child, cases, users = (known.tables[name] for name in ("case_child", "cases", "users"))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
+from explorer.contract.materializations import Tables
 from mcp_bridge.clients.dagster import AssetState, DagsterClient
 from mcp_bridge.facts.partition_state import PartitionState
 from mcp_bridge.facts.relations import live_tables
@@ -133,7 +134,9 @@ def test_a_table_that_the_latest_run_could_not_rebuild_is_not_called_fresh(stage
     services, schema = stage.services(), stage.catalog.schemas.get(tenant)
     key = ("commcare", "marts", "case_tables")
     built = [{"name": "case_child", "kind": "case_type", "row_count": None, "status": "error", "error": "boom"}]
-    asset = AssetState(key, None, "marts", (), (), (), "run-2", datetime.now(UTC), {"tables": built})
+    asset = AssetState(
+        key, None, "marts", (), (), (), "run-2", datetime.now(UTC), Tables.from_metadata({"tables": built})
+    )
     live = live_tables(services.databases, tenant, schema, with_raw=False)
     known = join(tenant, [], live, PartitionState({key: asset}))
     child = known.tables["case_child"]
