@@ -13,6 +13,8 @@ from explorer.catalog.request_slots import RequestSlots
 from explorer.core.errors import ExplorerError, TransientError
 from explorer.core.settings import Settings, get_settings
 from explorer.postgres.connections import Connections, Login, load_connections
+from explorer.providers import provider_named
+from explorer.providers.base import Provider
 from explorer.providers.commcare.client import CommCareClient, Usage
 from explorer.providers.commcare.limiter import RateLimiter
 from explorer_dagster.retries import Retry
@@ -38,6 +40,10 @@ class TenantSession:
     @property
     def run_id(self) -> str:
         return self.context.run.run_id
+
+    @property
+    def provider(self) -> Provider:
+        return provider_named(self.tenant.provider)
 
     @property
     def full_refresh(self) -> bool:
@@ -67,10 +73,10 @@ class TenantSession:
         """
         tenant = self.tenant
         with (
-            closing(RequestSlots(self.connections.service, tenant.server, tenant.domain)) as slots,
-            CommCareClient(
+            closing(RequestSlots(self.connections.service, tenant.server, tenant.external_id)) as slots,
+            self.provider.open_client(
                 tenant.server,
-                tenant.domain,
+                tenant.external_id,
                 self.catalog.credentials.load(tenant),
                 settings=self.settings,
                 refresh=lambda stale, renew: self.catalog.credentials.refresh(tenant, stale, renew),

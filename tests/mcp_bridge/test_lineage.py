@@ -8,6 +8,7 @@ from mcp.client import Client
 from explorer.marts import column_lineage
 from explorer.marts.column_lineage import ColumnLineage, Lineage, Origin
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
+from explorer.providers.commcare.structure_diff import structure_diff
 from explorer.tables import column_facts
 from explorer.tables.generate import generate_tables
 from explorer.tables.profile import RawProfile
@@ -56,7 +57,7 @@ def token(stage: Stage, pg_server: PgServer) -> str:
         )
         column_facts.write(connection, schema.prefix, tables)
         column_lineage.write(connection, schema.prefix, STATIC, tables, version="1")
-    stage.catalog.discovered.save(tenant, STRUCTURE.to_dict())
+    stage.catalog.discovered.save(tenant, STRUCTURE.to_dict(), diff=structure_diff)
     stage.written(KEY, "run-of-lineage")
     return stage.token("agent-lineage", KEY)
 
@@ -101,12 +102,14 @@ def test_a_property_is_traced_through_the_case(bridge_url: str, token: str) -> N
 
 def test_a_property_names_the_questions_known_under_its_name_and_no_more() -> None:
     known = ColumnLineage((Origin("cases", "properties", ("dob",)),))
-    told = question_of(known, "child", {"path": ["dob"], "label": "Born"}, STRUCTURE.to_dict())["property"]
+    told = question_of(known, "child", {"path": ["dob"], "label": "Born"}, STRUCTURE.to_dict(), diff=structure_diff)[
+        "property"
+    ]
     [asked] = told["asked_by"]
     assert (asked["form"], asked["xmlns"], asked["question"], asked["type"]) == ("Enrol", "http://x", "g/dob", "Date")
     assert asked["apps"] == [{"id": "a1", "name": "Health"}, {"id": "a2", "name": "Health copy"}]
     assert "do not say which question saves" in told["note"]
-    told = question_of(known, "child", {"path": ["calc"]}, STRUCTURE.to_dict())["property"]
+    told = question_of(known, "child", {"path": ["calc"]}, STRUCTURE.to_dict(), diff=structure_diff)["property"]
     assert "asked_by" not in told
     assert "No question of this name" in told["note"]
     index = question_of(

@@ -1,4 +1,8 @@
-"""How the platform reads CommCare HQ: the HTTP client, the access check and the discovery of a project space's structure.
+"""CommCare HQ as a provider: everything that the platform knows of it. README.md tells what is where.
 
-What is done with the records that the client brings (walking pages, landing rows) belongs to `explorer.load`.
+Importing this is cheap; the client, discovery and the table plan are imported by the methods that use them.
 """
+
+from explorer.providers.commcare.provider import CommCare
+
+PROVIDER = CommCare()
