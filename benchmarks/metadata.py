@@ -14,7 +14,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -37,6 +36,7 @@ from benchmarks.loading import Scale
 from benchmarks.results import Claim, Measure, Result
 from benchmarks.worker import benchmark_settings
 from explorer.catalog import ApiKeyCredential, Catalog, State, Tenant, migrate
+from explorer.core.ports import free_port
 from explorer.postgres.connections import Login
 from explorer.providers.base import Access
 from explorer.providers.commcare.provider import CommCare
@@ -196,7 +196,7 @@ class _World:
     @contextmanager
     def served(self) -> Iterator[str]:
         """The bridge's address, with Dagster behind it."""
-        port, port_file = _free_port(), self._ground.files / "port"
+        port, port_file = free_port(), self._ground.files / "port"
         dagster, bridge = (
             f"http://127.0.0.1:{port}",
             [sys.executable, "-m", "mcp_bridge", "--port-file", str(port_file)],
@@ -271,12 +271,6 @@ def _fill(login: Login, prefix: str, tables: list[GeneratedTable]) -> None:
             ]
             connection.execute(sql.SQL("; ").join(parts))
         column_facts.write(connection, prefix, tables)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(url: str) -> bool:

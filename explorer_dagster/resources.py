@@ -12,11 +12,11 @@ from explorer.catalog import Catalog, State, Tenant, TenantLogin, TenantSchema
 from explorer.catalog.request_slots import RequestSlots
 from explorer.core.errors import ExplorerError, TransientError
 from explorer.core.settings import Settings, get_settings
+from explorer.http.client import ApiClient, Usage
+from explorer.http.limiter import RateLimiter
 from explorer.postgres.connections import Connections, Login, load_connections
 from explorer.providers import provider_named
 from explorer.providers.base import Provider
-from explorer.providers.commcare.client import CommCareClient, Usage
-from explorer.providers.commcare.limiter import RateLimiter
 from explorer_dagster.retries import Retry
 
 FULL_REFRESH_TAG = "explorer/full_refresh"
@@ -66,7 +66,7 @@ class TenantSession:
         return folder
 
     @contextmanager
-    def client(self) -> Iterator[CommCareClient]:
+    def client(self) -> Iterator[ApiClient]:
         """A client of the tenant's own server, whose refreshed tokens are kept in the catalog and whose pace all processes share.
 
         What it cost is added to the run's tags at the end of the block.

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Row, func, insert, select
 
 from explorer.catalog.database import Database
 from explorer.catalog.errors import UnknownStructureVersion
-from explorer.catalog.plain_json import canonical, storable
 from explorer.catalog.tables import discovered
 from explorer.catalog.tenants import Tenant
+from explorer.core.jsonb import canonical, storable
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from sqlalchemy.exc import IntegrityError
 from explorer.catalog.credentials import Credential, CredentialStore
 from explorer.catalog.database import Database, constraint_name
 from explorer.catalog.errors import ExternalIdTaken, TenantExists, TenantKeyRetired
-from explorer.catalog.plain_json import storable
 from explorer.catalog.schemas import Passwords, SchemaStore, State
 from explorer.catalog.tables import credentials, grants, schemas, tenants
 from explorer.catalog.tenants import Tenant, TenantStatus
+from explorer.core.jsonb import storable
 
 _WAIT_S = 120
 

@@ -12,7 +12,7 @@ import msgspec
 import psycopg
 from psycopg import sql
 
-from explorer.catalog.plain_json import storable
+from explorer.core.jsonb import storable
 
 if TYPE_CHECKING:
     # Who only reads, as the bridge does, needs none of what makes tables.

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 from explorer.catalog import Credential, CredentialInvalid, OAuthCredential
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
+from explorer.http.client import ApiClient
+from explorer.http.limiter import RateLimiter
 from explorer.registry import Fault, Pipeline
 
 # What discovery found, as JSON-able values of a shape that the provider states. Kept as versions in the catalog.
@@ -89,7 +91,7 @@ class Outline:
 
 
 class Provider(Protocol):
-    """A kind of upstream system. Cheap to import: what is heavy is imported by the method that needs it."""
+    """A kind of upstream system."""
 
     @property
     def name(self) -> str:
@@ -144,9 +146,9 @@ class Provider(Protocol):
         *,
         settings: Settings,
         refresh: Refresh | None = None,
-        limiter: Any = None,
-    ) -> Any:
-        """A client of the tenant's API, a context manager. Raises: ExplorerError."""
+        limiter: RateLimiter | None = None,
+    ) -> ApiClient:
+        """A client of the tenant's API. Raises: WrongServer."""
 
     # Pipelines
 
@@ -155,7 +157,7 @@ class Provider(Protocol):
 
     # Structure
 
-    def discover(self, client: Any, pipeline: Pipeline, known: Document | None) -> Document:
+    def discover(self, client: ApiClient, pipeline: Pipeline, known: Document | None) -> Document:
         """Read what the tenant is made of. `known`: the last document, whose parts stay where they cannot be read now.
 
         Raises: ExplorerError.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import sql
 
-from explorer.catalog.plain_json import storable
+from explorer.core.jsonb import storable
 from explorer.tables.profile import Path, path_of
 
 if TYPE_CHECKING:

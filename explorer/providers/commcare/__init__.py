@@ -1,7 +1,4 @@
-"""CommCare HQ as a provider: everything that the platform knows of it. README.md tells what is where.
-
-Importing this is cheap; the client, discovery and the table plan are imported by the methods that use them.
-"""
+"""CommCare HQ as a provider: everything that the platform knows of it. README.md tells what is where."""
 
 from explorer.providers.commcare.provider import CommCare
 

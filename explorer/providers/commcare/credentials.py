@@ -2,19 +2,9 @@
 
 from collections.abc import Mapping
 
-from explorer.catalog import ApiKeyCredential, Credential, CredentialInvalid, FieldsCredential, OAuthCredential
+from explorer.catalog import ApiKeyCredential, Credential, OAuthCredential
 from explorer.providers.base import CredentialField, CredentialKind
-from explorer.providers.commcare.settings import TOKEN_PATH
-
-
-def known(credential: Credential) -> ApiKeyCredential | OAuthCredential:
-    """The credential, when it is of a kind that HQ knows. Raises: CredentialInvalid."""
-    if isinstance(credential, FieldsCredential):
-        raise CredentialInvalid(
-            f"CommCare knows no credential of kind {credential.kind}.",
-            next_step="Add the tenant again with an API key.",
-        )
-    return credential
+from explorer.providers.commcare.settings import SERVICE
 
 
 def _api_key(server: str, values: Mapping[str, str]) -> Credential:
@@ -25,7 +15,7 @@ def _oauth(server: str, values: Mapping[str, str]) -> Credential:
     return OAuthCredential(
         client_id=values["client_id"],
         client_secret=values.get("client_secret", ""),
-        token_url=values.get("token_url") or f"{server}{TOKEN_PATH}",
+        token_url=values.get("token_url") or f"{server}{SERVICE.token_path}",
         access_token="",
         refresh_token=values["refresh_token"],
     )

@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
-from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import PermissionMissing, ResponseMalformed
+from explorer.http.client import ApiClient
+from explorer.http.errors import PermissionMissing, ResponseMalformed
+from explorer.providers.commcare.settings import SERVICE
 from explorer.providers.commcare.structure import App, CaseType, Form, Module, Option, Question, Structure
 from explorer.registry import Pipeline
 
@@ -27,7 +28,7 @@ _WIDER = {
 }
 
 
-def discover(client: CommCareClient, pipeline: Pipeline, known: dict[str, Any] | None = None) -> Structure:
+def discover(client: ApiClient, pipeline: Pipeline, known: dict[str, Any] | None = None) -> Structure:
     """Read the project space's applications.
 
     Where the user's role does not open them, the rest of the project space can still be read: then the structure is the one of
@@ -36,7 +37,7 @@ def discover(client: CommCareClient, pipeline: Pipeline, known: dict[str, Any] |
 
     Raises:
         ResponseMalformed: the answer is not a list of applications.
-        CommCareError: the server refuses or fails.
+        ApiError: the server refuses or fails.
     """
     resource = next(part for part in pipeline.discovery if part.name == "app_structure")
     try:
@@ -48,6 +49,7 @@ def discover(client: CommCareClient, pipeline: Pipeline, known: dict[str, Any] |
     if not isinstance(objects, list):
         raise ResponseMalformed(
             "The application list has no `objects` list.",
+            provider=SERVICE.name,
             next_step="Check the server's address; if it is a CommCare HQ server, report this to its operator.",
             details={"resource": resource.name, "page": 1},
         )

@@ -5,9 +5,14 @@ from typing import Any
 
 from explorer.catalog import Credential
 from explorer.core.settings import Settings
+from explorer.http.client import ApiClient
+from explorer.http.limiter import RateLimiter
 from explorer.providers.base import Access, CredentialKind, Diff, Document, Outline, Person, Refresh
-from explorer.providers.commcare import servers, structure_diff
-from explorer.providers.commcare.credentials import KINDS, known
+from explorer.providers.commcare import access, discovery, servers, structure_diff
+from explorer.providers.commcare.client import CommCareClient
+from explorer.providers.commcare.credentials import KINDS
+from explorer.providers.commcare.settings import SERVICE
+from explorer.providers.commcare.structure import Structure
 from explorer.registry import Fault, Pipeline
 
 # Of an overview for agents.
@@ -17,9 +22,9 @@ _MAX_APPS, _MAX_CASE_TYPES = 20, 60
 class CommCare:
     """The provider `commcare`. A tenant is a project space; its external id is the name in the project's address."""
 
-    name = "commcare"
+    name = SERVICE.name
     title = "CommCare"
-    tenant_noun = servers.TENANT_NOUN
+    tenant_noun = SERVICE.unit
     credential_kinds: tuple[CredentialKind, ...] = KINDS
 
     def normalize_server(self, text: str) -> str:
@@ -40,16 +45,12 @@ class CommCare:
         settings: Settings,
         refresh: Refresh | None = None,
     ) -> Access:
-        from explorer.providers.commcare.access import verify_access
-
-        return verify_access(server, external_id, known(credential), settings=settings, refresh=refresh)
+        return access.verify_access(server, external_id, credential, settings=settings, refresh=refresh)
 
     def look_up_person(
         self, server: str, credential: Credential, *, settings: Settings, refresh: Refresh | None = None
     ) -> Person:
-        from explorer.providers.commcare.access import look_up_person
-
-        return look_up_person(server, known(credential), settings=settings, refresh=refresh)
+        return access.look_up_person(server, credential, settings=settings, refresh=refresh)
 
     def open_client(
         self,
@@ -59,25 +60,17 @@ class CommCare:
         *,
         settings: Settings,
         refresh: Refresh | None = None,
-        limiter: Any = None,
-    ) -> Any:
-        from explorer.providers.commcare.client import CommCareClient
-
-        return CommCareClient(
-            server, external_id, known(credential), settings=settings, refresh=refresh, limiter=limiter
-        )
+        limiter: RateLimiter | None = None,
+    ) -> CommCareClient:
+        return CommCareClient(server, external_id, credential, settings=settings, refresh=refresh, limiter=limiter)
 
     def faults_of(self, pipeline: Pipeline) -> Iterable[Fault]:
         return ()
 
-    def discover(self, client: Any, pipeline: Pipeline, known: Document | None) -> Document:
-        from explorer.providers.commcare.discovery import discover
-
-        return discover(client, pipeline, known).to_dict()
+    def discover(self, client: ApiClient, pipeline: Pipeline, known: Document | None) -> Document:
+        return discovery.discover(client, pipeline, known).to_dict()
 
     def outline(self, document: Document) -> Outline:
-        from explorer.providers.commcare.structure import Structure
-
         return Structure.from_dict(document).outline()
 
     def overview(self, document: Document) -> dict[str, Any]:

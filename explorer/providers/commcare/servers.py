@@ -3,12 +3,12 @@
 import re
 
 from explorer.providers.base import ExternalIdInvalid
+from explorer.providers.commcare.settings import SERVICE
 from explorer.providers.servers import Servers, shown
 
-TENANT_NOUN = "project space"
 # The installations that Dimagi runs; everything else is named by its URL. commcarehq.org only redirects.
 SERVERS = Servers(
-    tenant_noun=TENANT_NOUN,
+    tenant_noun=SERVICE.unit,
     aliases={
         "www": "https://www.commcarehq.org",
         "india": "https://india.commcarehq.org",
