@@ -113,7 +113,7 @@ request_slots = Table(
     "request_slots",
     metadata,
     Column("server", Text, primary_key=True),
-    Column("domain", Text, primary_key=True),
+    Column("external_id", Text, primary_key=True),
     _at("next_at"),
     _at("not_before"),
 )
