@@ -9,10 +9,10 @@ from sqlalchemy import Connection, Row, func, insert, select
 
 from explorer.catalog.database import Database
 from explorer.catalog.errors import UnknownStructureVersion
-from explorer.catalog.plain_json import canonical, storable
 from explorer.catalog.structure_diff import structure_diff
 from explorer.catalog.tables import discovered
 from explorer.catalog.tenants import Tenant
+from explorer.core.plain_json import canonical, storable
 
 
 @dataclass(frozen=True)

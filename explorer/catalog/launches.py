@@ -12,9 +12,9 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, text, up
 from sqlalchemy.dialects.postgresql import insert as insert_or_leave
 
 from explorer.catalog.database import Database
-from explorer.catalog.plain_json import storable
 from explorer.catalog.tables import launches
 from explorer.catalog.tenants import Tenant
+from explorer.core.plain_json import storable
 
 # As long a key is remembered; the row of a launch is of no use after that.
 KEPT_DAYS = 30

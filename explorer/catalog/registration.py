@@ -16,10 +16,10 @@ from explorer.catalog.credentials import Credential, CredentialStore
 from explorer.catalog.database import Database, constraint_name
 from explorer.catalog.errors import TenantDomainTaken, TenantExists, TenantKeyRetired
 from explorer.catalog.names import same_domain_key
-from explorer.catalog.plain_json import storable
 from explorer.catalog.schemas import Passwords, SchemaStore, State
 from explorer.catalog.tables import credentials, grants, schemas, tenants
 from explorer.catalog.tenants import Tenant, TenantStatus
+from explorer.core.plain_json import storable
 
 _WAIT_S = 120
 

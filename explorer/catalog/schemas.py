@@ -22,10 +22,10 @@ from sqlalchemy import Connection, Row, func, select, update
 from explorer.catalog.database import Database
 from explorer.catalog.errors import SchemaAbsent, SchemaStateConflict
 from explorer.catalog.keyring import Keyring
-from explorer.catalog.plain_json import storable
 from explorer.catalog.tables import schemas
 from explorer.catalog.tenants import Tenant
 from explorer.core.errors import UnknownTenant
+from explorer.core.plain_json import storable
 
 _MAX_ERROR_LENGTH = 2000
 

@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import func, insert, select
 
 from explorer.catalog.database import Database
-from explorer.catalog.plain_json import storable
 from explorer.catalog.tables import semantics
 from explorer.catalog.tenants import Tenant
+from explorer.core.plain_json import storable
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from uuid import UUID
 from sqlalchemy import Row, select
 
 from explorer.catalog.database import Database
-from explorer.catalog.plain_json import storable
 from explorer.catalog.tables import tenants
 from explorer.core.errors import UnknownTenant
+from explorer.core.plain_json import storable
 
 
 class TenantStatus(StrEnum):
