@@ -208,7 +208,7 @@ def code_socket(home: Path) -> Path:
 
 
 async def _health(url: str) -> Any:
-    from mcp_bridge.dagster_client import DagsterClient
+    from mcp_bridge.clients.dagster import DagsterClient
 
     async with DagsterClient(url, timeout_s=PROBE_TIMEOUT_S) as client:
         return await client.health()

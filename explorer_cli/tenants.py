@@ -16,7 +16,7 @@ from explorer.tenants import add_tenant, remove_tenant
 from explorer_cli.context import Store, open_settings, open_store
 from explorer_cli.errors import ConfirmationNeeded, SecretMissing, UsageInvalid
 from explorer_cli.output import answer_json, say, show_table, visible
-from mcp_bridge.dagster_client import DagsterClient, DagsterUnavailable
+from mcp_bridge.clients.dagster import DagsterClient, DagsterUnavailable
 
 TOKEN_PATH = "/oauth/token/"  # noqa: S105 - a path, not a token
 

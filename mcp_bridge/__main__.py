@@ -17,9 +17,9 @@ from explorer.core.errors import ExplorerError
 from explorer.core.private import write_privately
 from explorer.core.runtime_state import write_private
 from explorer.core.settings import Settings, get_settings
-from mcp_bridge.door import PATH
+from mcp_bridge.gate.http_authentication import PATH
+from mcp_bridge.gate.shutdown import leave_nobody_waiting
 from mcp_bridge.server import http_app, http_bridge, serve_http, serve_stdio
-from mcp_bridge.stopping import leave_nobody_waiting
 
 _log = logging.getLogger("mcp_bridge")
 

@@ -16,21 +16,21 @@ from explorer.core.settings import Settings
 from explorer.postgres.connections import Connections, Login, load_connections
 from explorer.postgres.state import record_mark
 from explorer.registry import Keys, Pipeline, Semantics, load_keys, load_pipelines, load_semantics
-from mcp_bridge.access import Caller
-from mcp_bridge.checks import FailingChecks
-from mcp_bridge.dagster_client import AssetState, DagsterClient
-from mcp_bridge.freshness import FreshnessRules
-from mcp_bridge.kept import Kept
-from mcp_bridge.list_cursors import ListCursors
-from mcp_bridge.loaders import LoaderConnections
-from mcp_bridge.run_results import RunResults
+from mcp_bridge.clients.dagster import AssetState, DagsterClient
+from mcp_bridge.clients.loader_connections import LoaderConnections
+from mcp_bridge.facts.cache import Kept
+from mcp_bridge.facts.checks import FailingChecks
+from mcp_bridge.facts.freshness import FreshnessRules
+from mcp_bridge.gate.access import Caller
+from mcp_bridge.gate.list_cursors import ListCursors
+from mcp_bridge.runs.results import RunResults
 from mcp_bridge.sql import Conduct, Executor, PageCursors
 
 if TYPE_CHECKING:
-    from mcp_bridge.meaning import Meaning
-    from mcp_bridge.relations import Column
-    from mcp_bridge.search import Item
-    from mcp_bridge.tables import Known, TenantTables
+    from mcp_bridge.facts.relations import Column
+    from mcp_bridge.facts.search import Item
+    from mcp_bridge.facts.semantic_layer import Meaning
+    from mcp_bridge.facts.tables import Known, TenantTables
 
 _CURSOR_KEY = "bridge.key"
 # About 0.2 MB each for a tenant of 100 tables.

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mcp_bridge.envelope import MAX_ANSWER_TOKENS, compact_json
-from mcp_bridge.tool import Tool
+from mcp_bridge.answers.envelope import MAX_ANSWER_TOKENS, compact_json
+from mcp_bridge.gate.tool import Tool
 from mcp_bridge.tools import ALL_TOOLS
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "tools.md"

@@ -12,8 +12,8 @@ from explorer.core.settings import Settings
 from explorer.postgres.connections import Login
 from explorer.postgres.embedded import EmbeddedPostgres
 from mcp_bridge.bridge import Bridge
-from mcp_bridge.patience import CATALOG_S, in_thread
-from mcp_bridge.relations import LiveTables
+from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
+from mcp_bridge.facts.relations import LiveTables
 from mcp_bridge.sql import Enders, Executor, QueryLimits, QueryResult, ValidatedQuery, validate
 
 _log = logging.getLogger(__name__)

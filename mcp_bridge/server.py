@@ -16,14 +16,14 @@ from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
 
 from explorer.core.settings import Settings
-from mcp_bridge.access import Caller, CatalogVerifier, http_caller, stdio_caller
 from mcp_bridge.bridge import Bridge
-from mcp_bridge.connections import MAX_HEAD_BYTES, PatientProtocol
-from mcp_bridge.door import PATH, Door
-from mcp_bridge.gate import Gate
-from mcp_bridge.readiness import Readiness
-from mcp_bridge.stopping import InputLines, let_the_next_end_it, on_signals
-from mcp_bridge.tables import keep_up
+from mcp_bridge.facts.tables import keep_up
+from mcp_bridge.gate.access import Caller, CatalogVerifier, http_caller, stdio_caller
+from mcp_bridge.gate.handlers import Gate
+from mcp_bridge.gate.http_authentication import PATH, Door
+from mcp_bridge.gate.http_connections import MAX_HEAD_BYTES, PatientProtocol
+from mcp_bridge.gate.readiness import Readiness
+from mcp_bridge.gate.shutdown import InputLines, let_the_next_end_it, on_signals
 from mcp_bridge.tools import ALL_TOOLS
 
 # What a caller may use changes with its grants, what a tool is with the bridge's version: hosts that ask again after this see it.

@@ -1,0 +1,1 @@
+"""The four kinds of partitioned assets: discovery, loading, tables, dbt."""

@@ -1,0 +1,1 @@
+"""How a run gets its process: the launcher and the pool of warm workers."""

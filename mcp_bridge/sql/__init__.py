@@ -1,5 +1,4 @@
-"""May this statement run for this tenant, and what does it give? The one way by which an agent's SQL reaches the
-database.
+"""An agent's SQL on its way to rows: checked, run as the tenant's own reader, read into JSON values.
 
 `validate` turns text into a `ValidatedQuery`; only an `Executor`, which holds the tenant's own read-only login, runs
 one; `PageCursors` signs where the next page begins. Tools, sessions and grants are the caller's business.

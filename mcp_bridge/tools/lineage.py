@@ -10,14 +10,14 @@ from explorer.catalog import Scope
 from explorer.core.errors import ExplorerError
 from explorer.marts import column_lineage
 from explorer.marts.column_lineage import Lineage
-from mcp_bridge.column_lineage import Resources, made_from, origin_of, question_of, resources_of, used_by
-from mcp_bridge.dagster_client import AssetState
-from mcp_bridge.envelope import Answer, age_s, fit, iso, shrunk, unknown_name, without_nulls
-from mcp_bridge.patience import in_thread
-from mcp_bridge.relations import Column, columns_of, loader_connection
-from mcp_bridge.runs import asset_name
-from mcp_bridge.tables import TableFacts, TenantTables, tenant_tables, upstream
-from mcp_bridge.tool import Call, TenantArguments, Tool
+from mcp_bridge.answers.envelope import Answer, age_s, fit, iso, shrunk, unknown_name, without_nulls
+from mcp_bridge.clients.dagster import AssetState
+from mcp_bridge.clients.timeouts import in_thread
+from mcp_bridge.facts.column_lineage import Resources, made_from, origin_of, question_of, resources_of, used_by
+from mcp_bridge.facts.relations import Column, columns_of, loader_connection
+from mcp_bridge.facts.tables import TableFacts, TenantTables, tenant_tables, upstream
+from mcp_bridge.gate.tool import Call, TenantArguments, Tool
+from mcp_bridge.runs.summary import asset_name
 from mcp_bridge.tools.tables import UnknownTable
 
 # Tokens: the assets on one side, the chain above a column, the columns below it, the column's words, the table's origin.

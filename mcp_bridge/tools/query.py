@@ -9,13 +9,13 @@ from pydantic import Field
 from explorer.catalog import Scope, Tenant
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
-from mcp_bridge.envelope import Answer, compact_json, fit, room_left, weight
-from mcp_bridge.patience import QUERY_S
+from mcp_bridge.answers.envelope import Answer, compact_json, fit, room_left, weight
+from mcp_bridge.clients.timeouts import QUERY_S
+from mcp_bridge.facts.relations import LiveTables, sql_type
+from mcp_bridge.facts.tables import TenantTables, table_warnings, tenant_tables
+from mcp_bridge.gate.tool import Call, ResponseFormat, TenantArguments, Tool
 from mcp_bridge.query_path import CONCISE_BYTES, check, execute
-from mcp_bridge.relations import LiveTables, sql_type
 from mcp_bridge.sql import PageBinding, QueryLimits, QueryResult
-from mcp_bridge.tables import TenantTables, table_warnings, tenant_tables
-from mcp_bridge.tool import Call, ResponseFormat, TenantArguments, Tool
 
 # The cursor and the words on it.
 _PAGING_TOKENS = 350

@@ -14,8 +14,7 @@ from pydantic import Field
 from explorer.catalog import Scope, Tenant
 from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
-from mcp_bridge.dagster_client import DagsterUnavailable, Run, RunEvent, RunStatus, UnknownRun, in_time
-from mcp_bridge.envelope import (
+from mcp_bridge.answers.envelope import (
     Answer,
     InvalidArgument,
     InvalidCursor,
@@ -26,12 +25,13 @@ from mcp_bridge.envelope import (
     room_left,
     unknown_name,
 )
-from mcp_bridge.freshness import ScheduleState
-from mcp_bridge.launches import Wish, launch
-from mcp_bridge.list_cursors import MAX_CHARS
-from mcp_bridge.patience import LIST_S, in_thread
-from mcp_bridge.runs import Narrator, asset_name, run_row, run_summary
-from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
+from mcp_bridge.clients.dagster import DagsterUnavailable, Run, RunEvent, RunStatus, UnknownRun, in_time
+from mcp_bridge.clients.timeouts import LIST_S, in_thread
+from mcp_bridge.facts.freshness import ScheduleState
+from mcp_bridge.gate.list_cursors import MAX_CHARS
+from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
+from mcp_bridge.runs.launches import Wish, launch
+from mcp_bridge.runs.summary import Narrator, asset_name, run_row, run_summary
 
 _HEARTBEAT_S = 10.0
 _MAX_WAIT_S = 45

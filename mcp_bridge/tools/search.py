@@ -8,13 +8,13 @@ from pydantic import Field
 
 from explorer.catalog import Scope
 from explorer.core.words import words
-from mcp_bridge.envelope import Answer, fit, room_left, without_nulls
-from mcp_bridge.list_cursors import MAX_CHARS
-from mcp_bridge.meaning import Meaning, meaning_of
-from mcp_bridge.relations import Column
-from mcp_bridge.search import Hit, Item, Place, index, search, snippet
-from mcp_bridge.tables import TenantTables, all_columns, tenant_tables
-from mcp_bridge.tool import Call, TenantArguments, Tool
+from mcp_bridge.answers.envelope import Answer, fit, room_left, without_nulls
+from mcp_bridge.facts.relations import Column
+from mcp_bridge.facts.search import Hit, Item, Place, index, search, snippet
+from mcp_bridge.facts.semantic_layer import Meaning, meaning_of
+from mcp_bridge.facts.tables import TenantTables, all_columns, tenant_tables
+from mcp_bridge.gate.list_cursors import MAX_CHARS
+from mcp_bridge.gate.tool import Call, TenantArguments, Tool
 
 _SEPARATOR = "|"
 _NEXT_CALLS = 3

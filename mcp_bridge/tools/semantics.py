@@ -9,14 +9,14 @@ from pydantic import Field
 
 from explorer.catalog import Scope, SemanticsVersion
 from explorer.registry import Semantics, SemanticsInvalid, parse_semantics
-from mcp_bridge.envelope import Answer, compact_json, iso, room_left, weight
-from mcp_bridge.meaning import measure_sql, pipelines_semantics
-from mcp_bridge.patience import in_thread
+from mcp_bridge.answers.envelope import Answer, compact_json, iso, room_left, weight
+from mcp_bridge.clients.timeouts import in_thread
+from mcp_bridge.facts.relations import LiveTables
+from mcp_bridge.facts.semantic_layer import measure_sql, pipelines_semantics
+from mcp_bridge.facts.tables import tenant_tables
+from mcp_bridge.gate.tool import Call, TenantArguments, Tool
 from mcp_bridge.query_path import check, execute
-from mcp_bridge.relations import LiveTables
 from mcp_bridge.sql import QueryFailed, QueryLimits, QueryRejected
-from mcp_bridge.tables import tenant_tables
-from mcp_bridge.tool import Call, TenantArguments, Tool
 
 _MAX_OVERLAY_TOKENS = 6_000
 _MAX_FAULTS = 5

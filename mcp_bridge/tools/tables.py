@@ -11,8 +11,7 @@ from explorer.catalog.structure_diff import headline
 from explorer.core.errors import ExplorerError
 from explorer.core.words import fold
 from explorer.tables.generate import KEYS
-from mcp_bridge.bridge import Bridge
-from mcp_bridge.envelope import (
+from mcp_bridge.answers.envelope import (
     Answer,
     fit,
     iso,
@@ -23,16 +22,14 @@ from mcp_bridge.envelope import (
     weight,
     without_nulls,
 )
-from mcp_bridge.joins import Joinable, joins_of
-from mcp_bridge.list_cursors import MAX_CHARS
-from mcp_bridge.meaning import Meaning, meaning_of, measure_sql
-from mcp_bridge.overview import overview
-from mcp_bridge.patience import in_thread
-from mcp_bridge.relations import Column, columns_of, loader_connection, prepare_connection
-from mcp_bridge.samples import sample_of
-from mcp_bridge.seen_values import told_of_values
-from mcp_bridge.statistics import SAMPLE_ROWS, ColumnStatistics, statistics_of
-from mcp_bridge.tables import (
+from mcp_bridge.bridge import Bridge
+from mcp_bridge.clients.timeouts import in_thread
+from mcp_bridge.facts.joins import Joinable, joins_of
+from mcp_bridge.facts.relations import Column, columns_of, loader_connection, prepare_connection
+from mcp_bridge.facts.samples import sample_of
+from mcp_bridge.facts.semantic_layer import Meaning, meaning_of, measure_sql
+from mcp_bridge.facts.statistics import SAMPLE_ROWS, ColumnStatistics, statistics_of
+from mcp_bridge.facts.tables import (
     TableFacts,
     TenantTables,
     all_columns,
@@ -40,7 +37,10 @@ from mcp_bridge.tables import (
     table_warnings,
     tables_and_schedules,
 )
-from mcp_bridge.tool import Call, Format, TenantArguments, Tool
+from mcp_bridge.facts.value_samples import told_of_values
+from mcp_bridge.gate.list_cursors import MAX_CHARS
+from mcp_bridge.gate.tool import Call, Format, TenantArguments, Tool
+from mcp_bridge.tools.overview import overview
 
 # Tokens: of a table or a column in a list, and of the parts of an answer that stand beside the list.
 _TABLE_TOKENS = {True: 1_000, False: 300}

@@ -9,12 +9,12 @@ from explorer import tenants as tenancy
 from explorer.catalog import Catalog, DiscoveredVersion, Scope, State, Tenant, TenantSchema
 from explorer.catalog.structure_diff import headline, sentences
 from explorer.core.errors import ExplorerError
-from mcp_bridge.dagster_client import DagsterUnavailable, Run, in_time
-from mcp_bridge.envelope import Answer, age_s, clipped, fit, iso, page_after, room_left
-from mcp_bridge.launches import nothing_launched
-from mcp_bridge.list_cursors import MAX_CHARS
-from mcp_bridge.patience import LIST_S, SCHEMAS_S, in_thread
-from mcp_bridge.tool import Arguments, Call, TenantArguments, Tool
+from mcp_bridge.answers.envelope import Answer, age_s, clipped, fit, iso, page_after, room_left
+from mcp_bridge.clients.dagster import DagsterUnavailable, Run, in_time
+from mcp_bridge.clients.timeouts import LIST_S, SCHEMAS_S, in_thread
+from mcp_bridge.gate.list_cursors import MAX_CHARS
+from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
+from mcp_bridge.runs.launches import nothing_launched
 
 _MAX_VERSIONS = 9
 # Tokens.

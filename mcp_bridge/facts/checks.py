@@ -1,0 +1,74 @@
+"""Which asset checks failed in a run, and of which table? Read from the run's log, kept for runs that have ended.
+
+An answer names the checks of exactly the run that filled a table: Dagster's own "latest" of a check is per asset, not per tenant.
+"""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Self
+
+from mcp_bridge.clients.dagster import CheckResult
+from mcp_bridge.runs.results import RunResults
+
+_KEPT_RUNS = 2000
+
+
+@dataclass(frozen=True)
+class FailedCheck:
+    """A check that failed. `tables`: where its asset stands for many tables, those that fail, with how many rows or values (None
+    when they could not be counted); None where the check is of the asset as a whole."""
+
+    name: str
+    asset_key: tuple[str, ...]
+    tables: dict[str, int | None] | None = None
+
+    @classmethod
+    def from_result(cls, check: CheckResult) -> Self:
+        """The part of a check's evaluation that answers are made of."""
+        rows = check.metadata.get("failing")
+        return cls(check.name, check.asset_key, _tables(rows) if isinstance(rows, list) else None)
+
+    def told(self, table: str) -> str | None:
+        """How the check is named among those of a table; None when the table does not fail it."""
+        if self.tables is None:
+            return self.name
+        if table not in self.tables:
+            return None
+        count = self.tables[table]
+        return self.name if count is None else f"{self.name} ({count} found)"
+
+
+class FailingChecks:
+    """Failed checks by run."""
+
+    def __init__(self, results: RunResults) -> None:
+        self._results = results
+        self._kept: OrderedDict[str, tuple[FailedCheck, ...]] = OrderedDict()
+
+    async def of(self, run_ids: set[str]) -> dict[str, tuple[FailedCheck, ...]]:
+        """Failed checks of each run; none for a run whose log was deleted."""
+        found = await asyncio.gather(*(self._of_run(run_id) for run_id in sorted(run_ids)))
+        return dict(zip(sorted(run_ids), found, strict=True))
+
+    async def _of_run(self, run_id: str) -> tuple[FailedCheck, ...]:
+        if run_id in self._kept:
+            self._kept.move_to_end(run_id)
+            return self._kept[run_id]
+        result = await self._results.of(run_id)
+        failed = tuple(FailedCheck.from_result(check) for check in result.failing)
+        if result.finished:
+            self._kept[run_id] = failed
+            if len(self._kept) > _KEPT_RUNS:
+                self._kept.popitem(last=False)
+        return failed
+
+
+def _tables(rows: list[Any]) -> dict[str, int | None]:
+    """`failing` in the metadata of a check over generated tables: one row per table and test, which are counted together."""
+    found: dict[str, int | None] = {}
+    for row in rows:
+        if isinstance(row, dict) and isinstance(row.get("table"), str):
+            before, count = found.get(row["table"], 0), row.get("failing_rows")
+            found[row["table"]] = before + count if isinstance(before, int) and isinstance(count, int) else None
+    return found

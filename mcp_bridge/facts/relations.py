@@ -1,0 +1,194 @@
+"""Which tables does a tenant have right now, and what do they look like? Read live from the database's catalogs.
+
+The reader's login cannot see the catalogs, so these fixed statements run as the tenant's loader login in a read-only transaction;
+nothing that a caller wrote is ever part of them, and each is held to the tenant's own schemas. What filled the tables and when is
+Dagster's knowledge (`tables`), what PostgreSQL knows of their values is `statistics`.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from psycopg import errors, sql
+from psycopg.rows import class_row
+
+from explorer.catalog import Tenant, TenantSchema
+from explorer.postgres.connections import Login
+from explorer.tables import column_facts
+from mcp_bridge.bridge import Bridge
+from mcp_bridge.clients.loader_connections import Connection
+
+_REJECTED = "raw_rejected"
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A table or view. `estimate`: PostgreSQL's own guess of its rows, None before it has looked; `columns`: their names."""
+
+    schema: str
+    name: str
+    is_view: bool
+    comment: str | None
+    estimate: int | None
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A live column. `facts`: what the applications say of it, `{path, question_type?, label?, translations?, options?}`;
+    empty for columns that stand for no question and no property."""
+
+    table: str
+    name: str
+    type: str
+    nullable: bool
+    comment: str | None
+    in_primary_key: bool
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> list[str]:
+        """The question's label and its translations."""
+        label = self.facts.get("label")
+        return [*([label] if label else []), *self.facts.get("translations", {}).values()]
+
+
+@dataclass(frozen=True)
+class LiveTables:
+    """The relations that the tenant's agents may read, by name, and the schemas they lie in.
+
+    `rejected`: by source of the pipeline, how many of its records could not be loaded, and the most frequent reason.
+    """
+
+    schema: TenantSchema
+    schemas: tuple[str, ...]
+    relations: dict[str, Relation]
+    rejected: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def columns_by_schema(self) -> dict[str, dict[str, tuple[str, ...]]]:
+        """What the SQL validator accepts: names of relations and of their columns, by schema."""
+        return {
+            schema: {
+                relation.name: relation.columns for relation in self.relations.values() if relation.schema == schema
+            }
+            for schema in self.schemas
+        }
+
+
+# One spelling for a type wherever it is shown: the standard's word, except for the two that nobody writes out.
+_SQL_TYPES = {
+    "bool": "boolean",
+    "bpchar": "character",
+    "float4": "real",
+    "float8": "double precision",
+    "int2": "smallint",
+    "int4": "integer",
+    "int8": "bigint",
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+    "varchar": "character varying",
+}
+
+
+def sql_type(name: str) -> str:
+    """The type's name as all answers write it; arrays and lengths keep their brackets."""
+    base, bracket, rest = name.partition("[") if name.endswith("[]") else name.partition("(")
+    return _SQL_TYPES.get(base, base) + bracket + rest
+
+
+# From the schema to its relations by pg_depend: pg_class has no index by schema, and an instance may hold tables by the
+# hundred thousand.
+_RELATIONS = """
+SELECT n.nspname AS schema, c.relname AS name, c.relkind IN ('v', 'm') AS is_view, obj_description(c.oid, 'pg_class') AS comment,
+       CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint END AS estimate,
+       ARRAY(SELECT a.attname::text FROM pg_attribute a
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns
+  FROM pg_namespace n
+  JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.classid = 'pg_class'::regclass
+  JOIN pg_class c ON c.oid = d.objid AND c.relnamespace = n.oid
+ WHERE n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'v', 'm') AND has_table_privilege(%s, c.oid, 'SELECT')
+"""
+_COLUMNS = """
+SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull, d.description,
+       EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary AND a.attnum = ANY(i.indkey))
+  FROM unnest(%s::text[], %s::text[]) AS wanted (schema, name)
+  JOIN pg_namespace n ON n.nspname = wanted.schema
+  JOIN pg_class c ON c.relname = wanted.name AND c.relnamespace = n.oid
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  LEFT JOIN pg_description d ON d.objoid = c.oid AND d.classoid = 'pg_class'::regclass AND d.objsubid = a.attnum
+ ORDER BY c.relname, a.attnum
+"""
+
+
+@contextmanager
+def loader_connection(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> Iterator[Connection]:
+    """A read-only connection as the tenant's loader login, which owns the tenant's schemas and no others. Blocks.
+
+    It is in autocommit mode and was perhaps used before (`loaders`).
+
+    Raises:
+        SchemaAbsent: the tenant has no schemas at present.
+        DatabaseUnreachable, CatalogUnavailable.
+    """
+    with bridge.loaders.lent(f"{schema.prefix}_rw", partial(_login, bridge, tenant)) as connection:
+        yield connection
+
+
+def prepare_connection(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> None:
+    """Have such a connection open when the next question about the tenant comes. Does not block."""
+    bridge.loaders.prepare(f"{schema.prefix}_rw", partial(_login, bridge, tenant))
+
+
+def _login(bridge: Bridge, tenant: Tenant) -> Login:
+    rw = bridge.catalog.schemas.rw_login(tenant)
+    return bridge.connections.tenant(rw.user, rw.password)
+
+
+def live_tables(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> LiveTables:
+    """The tenant's readable relations. Blocks; raises as `loader_connection`."""
+    schemas = (schema.marts, schema.raw) if bridge.settings.expose_raw else (schema.marts,)
+    with loader_connection(bridge, tenant, schema) as connection:
+        with connection.cursor(row_factory=class_row(Relation)) as cursor:
+            rows = cursor.execute(_RELATIONS, [list(schemas), f"{schema.prefix}_ro"]).fetchall()
+        rejected = _rejected(connection, schema)
+    # The loader's own bookkeeping is nobody's table; in a clash of names the mart is what an unqualified name means.
+    kept = [row for row in rows if row.schema == schema.marts or row.name.startswith("raw_")]
+    by_name = {row.name: _interned(row) for row in sorted(kept, key=lambda row: row.schema == schema.marts)}
+    return LiveTables(schema, schemas, dict(sorted(by_name.items())), rejected)
+
+
+def _rejected(connection: Connection, schema: TenantSchema) -> dict[str, tuple[int, str]]:
+    """What the loader has set aside; its table exists only where there is something in it."""
+    place = sql.Identifier(schema.raw, _REJECTED)
+    try:
+        found = connection.execute(
+            sql.SQL("SELECT resource, count(*), mode() WITHIN GROUP (ORDER BY reason) FROM {} GROUP BY 1").format(place)
+        )
+        return {resource: (count, reason) for resource, count, reason in found}
+    except errors.UndefinedTable:
+        return {}
+
+
+def live_columns(bridge: Bridge, tenant: Tenant, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:
+    """Columns of the named relations, in their order. Blocks; raises as `loader_connection`."""
+    with loader_connection(bridge, tenant, live.schema) as connection:
+        return columns_of(connection, live, names)
+
+
+def columns_of(connection: Connection, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:
+    """The same over a connection of `loader_connection`."""
+    found: dict[str, list[Column]] = {name: [] for name in names}
+    known = column_facts.read(connection, live.schema.prefix, names)
+    places = [live.relations[name].schema for name in names]
+    for table, name, type_, nullable, comment, is_key in connection.execute(_COLUMNS, [places, list(names)]):
+        facts = dict(known.get(table, {}).get(name, {}))
+        found[table].append(Column(table, sys.intern(name), sql_type(type_), nullable, comment, is_key, facts))
+    return found
+
+
+def _interned(relation: Relation) -> Relation:
+    """Column names are the same in many tables and tenants, and are kept for all of them."""
+    return replace(relation, columns=tuple(sys.intern(name) for name in relation.columns))

@@ -1,0 +1,186 @@
+"""Which tables and columns speak of these words? In any language: names, labels, translations, options, synonyms, descriptions.
+
+Items that hold more of the question's words come first, then those where they were found in a better place. Words are compared
+without case and accents (`explorer.core.words`).
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from explorer.core.words import fold, words
+from mcp_bridge.facts.relations import Column
+from mcp_bridge.facts.semantic_layer import Meaning
+from mcp_bridge.facts.tables import TableFacts
+
+Field = Literal["name", "label", "synonym", "translation", "option", "path", "description"]
+# What a match is worth by where it is, and by how much of the word it takes.
+_WORTH: dict[Field, int] = {
+    "name": 60, "label": 60, "synonym": 60, "translation": 50, "option": 30, "path": 20, "description": 12,
+}  # fmt: skip
+_WHOLE, _BEGINNING, _INSIDE = 10, 6, 3
+_TABLE_BONUS = 1.2
+# Shorter Latin words are found in too many others.
+_MIN_PART_CHARS = 3
+_SNIPPET_CHARS = 90
+# PostgreSQL's texts hold no such character.
+_BETWEEN = "\0"
+
+
+Place = tuple[int, int, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A table, or a column of it. `matched`: how many of the words; `found_in`: the field that told most, `text`: its text."""
+
+    matched: int
+    score: int
+    table: str
+    column: str | None
+    found_in: str
+    text: str
+
+    @property
+    def order(self) -> Place:
+        """Best first; the same whenever the same is asked."""
+        return (-self.matched, -self.score, self.table, self.column or "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """`where`: the field, for translations with their language."""
+
+    field: Field
+    where: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A table, or a column of it, with all that is said of it; `folded`: the same texts, ready to be compared."""
+
+    table: str
+    column: str | None
+    texts: tuple[_Text, ...]
+    folded: str
+
+
+def index(tables: Iterable[TableFacts], columns: dict[str, list[Column]], meaning: Meaning) -> list[Item]:
+    """What `search` looks through; to be kept, since folding takes most of the time."""
+    items: list[Item] = []
+    for facts in tables:
+        items.append(_item(facts.name, None, _of_table(facts, meaning)))
+        items += (_item(facts.name, column.name, _of_column(column, meaning)) for column in columns[facts.name])
+    return items
+
+
+def _item(table: str, column: str | None, texts: Iterable[_Text]) -> Item:
+    listed = tuple(texts)
+    return Item(table, column, listed, fold(_BETWEEN.join(text.text for text in listed)))
+
+
+def search(question: str, items: Iterable[Item], after: Place | None, limit: int) -> tuple[list[Hit], int]:
+    """The best hits behind the place `after`, at most `limit` and one more, and how many there are in all.
+
+    What holds fewer of the words comes later whatever else it says: it is weighed only when better hits do not fill a page.
+    """
+    wanted = _wanted(question)
+    groups: dict[int, list[Item]] = {}
+    for item in items if wanted else ():
+        if matched := sum(word.is_in(item.folded) for word in wanted):
+            groups.setdefault(matched, []).append(item)
+    hits: list[Hit] = []
+    whole = fold(question).strip()
+    for matched in sorted(groups, reverse=True):
+        if len(hits) <= limit and (after is None or matched <= -after[0]):
+            found = sorted((_hit(wanted, whole, item, matched) for item in groups[matched]), key=lambda hit: hit.order)
+            hits += (hit for hit in found if after is None or hit.order > after)
+    return hits[: limit + 1], sum(map(len, groups.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A folded word of the question. `alone`: how it is found, when it is too short to be looked for inside others."""
+
+    text: str
+    alone: re.Pattern[str] | None
+
+    def is_in(self, folded: str) -> bool:
+        return self.text in folded and (self.alone is None or self.alone.search(folded) is not None)
+
+    def match(self, folded: str, parts: Sequence[str]) -> int:
+        """How much of a word of the text it takes; 0 when it is not in it."""
+        if not self.is_in(folded):
+            return 0
+        if self.alone is not None or self.text in parts:
+            return _WHOLE
+        return _BEGINNING if any(part.startswith(self.text) for part in parts) else _INSIDE
+
+
+def _wanted(question: str) -> list[_Word]:
+    def word(text: str) -> _Word:
+        short = len(text) < _MIN_PART_CHARS and text.isascii()
+        return _Word(text, re.compile(rf"(?<![^\W_]){re.escape(text)}(?![^\W_])") if short else None)
+
+    return [word(text) for text in dict.fromkeys(words(question))]
+
+
+def _hit(wanted: Sequence[_Word], whole: str, item: Item, matched: int) -> Hit:
+    best = [0] * len(wanted)
+    most, told = -1, item.texts[0]
+    for text, folded in zip(item.texts, item.folded.split(_BETWEEN), strict=True):
+        if not any(word.text in folded for word in wanted):
+            continue
+        parts, value = words(folded), _WORTH[text.field]
+        found = [value * word.match(folded, parts) for word in wanted]
+        worth = sum(found) + (value * _WHOLE if folded == whole else 0)
+        if worth > most:
+            most, told = worth, text
+        best = list(map(max, best, found))
+    bonus = _TABLE_BONUS if item.column is None else 1.0
+    score = round(bonus * (sum(best) / len(best) + most))
+    return Hit(matched, score, item.table, item.column, told.where, told.text)
+
+
+def _of_table(facts: TableFacts, meaning: Meaning) -> Iterator[_Text]:
+    yield _Text("name", "name", facts.name)
+    yield _Text("description", "description", facts.description)
+    if facts.source:
+        yield _Text("path", "source", facts.source)
+    for word in meaning.semantics.words_of(facts.name):
+        yield _Text("synonym", "synonym", word)
+    for measure in meaning.semantics.measures:
+        if measure.table == facts.name:
+            for text in (measure.name, measure.description, *measure.synonyms):
+                yield _Text("option", f"measure {measure.name}", text)
+
+
+def _of_column(column: Column, meaning: Meaning) -> Iterator[_Text]:
+    yield _Text("name", "name", column.name)
+    if column.comment:
+        yield _Text("description", "description", column.comment)
+    facts = column.facts
+    if facts.get("label"):
+        yield _Text("label", "label", facts["label"])
+    for language, text in facts.get("translations", {}).items():
+        yield _Text("translation", f"label ({language})", text)
+    for option in facts.get("options", ()):
+        for text in (option["value"], option.get("label", ""), *option.get("translations", {}).values()):
+            yield _Text("option", f"option {option['value']}", text)
+    if facts.get("path"):
+        yield _Text("path", "path", "/".join(facts["path"]))
+    for word in meaning.semantics.words_of(column.table, column.name):
+        yield _Text("synonym", "synonym", word)
+
+
+def snippet(text: str, question: str) -> str:
+    """The part of a long text around the first word of the question."""
+    wanted = words(question)
+    line = " ".join(text.split())
+    if len(line) <= _SNIPPET_CHARS:
+        return line
+    at = max(0, min((place for word in wanted if (place := fold(line).find(word)) >= 0), default=0) - 20)
+    cut = line[at : at + _SNIPPET_CHARS]
+    return f"{'...' if at else ''}{cut}{'...' if at + _SNIPPET_CHARS < len(line) else ''}"

@@ -1,0 +1,96 @@
+"""What do a tenant's tables mean to its people? The pipeline's semantics under the tenant's own, as far as they fit its tables.
+
+Entities and measures of tables that the tenant has not, and SQL that its tables do not carry, are left out: they would mislead.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from anyio import to_thread
+
+from explorer.catalog import SemanticsVersion, State, Tenant
+from explorer.registry import Example, Semantics, parse_semantics
+from mcp_bridge.bridge import Bridge
+from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
+from mcp_bridge.facts.relations import Column, LiveTables
+from mcp_bridge.query_path import check
+from mcp_bridge.sql import QueryRejected, ValidatedQuery
+
+
+@dataclass(frozen=True, eq=False)
+class Meaning:
+    """`semantics`: what is in force and fits the tenant's tables; `read_by`: the tables that each example reads, by question."""
+
+    semantics: Semantics
+    read_by: dict[str, frozenset[str]]
+    _masked: dict[tuple[str, str, str], str | None] = field(default_factory=dict)
+
+    def pii(self, column: Column) -> str | None:
+        """Why the column is masked in samples and statistics; None when it is not."""
+        place = (column.table, column.name, column.type)
+        if place not in self._masked:
+            question_type = column.facts.get("question_type")
+            self._masked[place] = self.semantics.personal(*place, column.labels, question_type)
+        return self._masked[place]
+
+    def examples_of(self, table: str) -> list[Example]:
+        """Examples that read the table."""
+        return [example for example in self.semantics.examples if table in self.read_by[example.question]]
+
+
+async def meaning_of(bridge: Bridge, tenant: Tenant, live: LiveTables) -> Meaning:
+    """Raises: SemanticsInvalid, when the overlay was written for another version of the program."""
+    overlay = await in_thread(lambda: bridge.catalog.semantics.latest(tenant), within_s=CATALOG_S)
+
+    async def make() -> tuple[Meaning, bool]:
+        made = await to_thread.run_sync(lambda: _fitting(merged(bridge, tenant, overlay), live))
+        return made, live.schema.state is not State.MATERIALIZING
+
+    return await bridge.meanings.get(tenant.id, (live.schema, overlay.version if overlay else 0), make)
+
+
+def merged(bridge: Bridge, tenant: Tenant, overlay: SemanticsVersion | None) -> Semantics:
+    """The semantics of the tenant's pipelines with its overlay on top. Raises: SemanticsInvalid."""
+    return pipelines_semantics(bridge, tenant).under(parse_semantics(overlay.content) if overlay else Semantics())
+
+
+def pipelines_semantics(bridge: Bridge, tenant: Tenant) -> Semantics:
+    """What the files say for the tenant's pipelines."""
+    found = Semantics()
+    for pipeline in bridge.pipelines_of(tenant):
+        found = found.under(bridge.semantics[pipeline.name])
+    return found
+
+
+def measure_sql(table: str, sql: str) -> str:
+    """A measure as a statement of its own; for the validator, and for callers to build on."""
+    return f"SELECT {sql} FROM {table}"  # noqa: S608
+
+
+def _fitting(semantics: Semantics, live: LiveTables) -> Meaning:
+    examples = dict(_examples(semantics, live))
+    present = live.relations
+    fitting = Semantics.model_construct(
+        entities=tuple(e for e in semantics.entities if e.table in present),
+        measures=tuple(
+            m for m in semantics.measures if m.table in present and _valid(live, measure_sql(m.table, m.sql))
+        ),
+        synonyms=semantics.synonyms,
+        personal_data=semantics.personal_data,
+        examples=tuple(examples),
+    )
+    return Meaning(fitting, {example.question: query.tables for example, query in examples.items()})
+
+
+def _examples(semantics: Semantics, live: LiveTables) -> Iterator[tuple[Example, ValidatedQuery]]:
+    for example in semantics.examples:
+        query = _valid(live, example.sql)
+        if query is not None:
+            yield example, query
+
+
+def _valid(live: LiveTables, statement: str) -> ValidatedQuery | None:
+    try:
+        return check(live, statement)
+    except QueryRejected:
+        return None

@@ -1,0 +1,532 @@
+"""What does the platform know of each table: what it is, how many rows, which run filled it, how long ago, which checks fail?
+
+Joins the live relations with Dagster's materializations. Without Dagster the tables are still known, their provenance is not.
+What was found is kept until the catalog says that a run has written the tenant's schemas since: runs are all that changes them.
+"""
+
+import asyncio
+import logging
+import re
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal
+
+from explorer.catalog import State, Tenant, TenantSchema
+from explorer.core.errors import ExplorerError
+from explorer.registry import Pipeline
+from mcp_bridge.answers.envelope import age_s, iso, without_nulls
+from mcp_bridge.bridge import Bridge
+from mcp_bridge.clients.dagster import AssetState, DagsterUnavailable
+from mcp_bridge.clients.timeouts import CATALOG_S, LIST_S, QUERY_S, in_thread
+from mcp_bridge.facts.checks import FailedCheck
+from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule, strictest
+from mcp_bridge.facts.relations import Column, LiveTables, live_columns, live_tables
+from mcp_bridge.runs.results import KEPT_METADATA, RunResult
+
+Freshness = Literal["fresh", "stale", "unknown"]
+_DAGSTER_TIMEOUT_S = 8.0
+_MAX_CHECKS = 10
+_KEEP_UP_EVERY_S = 5.0
+_IN_USE_S = 3600.0
+_log = logging.getLogger(__name__)
+_MAX_ERROR_CHARS = 300
+# The form's identifier in the description of a table cut from it: long, and told as its source.
+_XMLNS = re.compile(r", xmlns [^)]*\)")
+
+Failing = dict[str, tuple[FailedCheck, ...]]
+
+
+@dataclass(frozen=True)
+class Known:
+    """What Dagster says of a tenant's partition, or why it does not: then everything else is empty.
+
+    `settled`: the run that wrote the schemas last has ended, so that it will add nothing; `failed_run`: it failed; `late`: it is
+    being asked still.
+    """
+
+    assets: dict[tuple[str, ...], AssetState] = field(default_factory=dict)
+    failing: Failing = field(default_factory=dict)
+    settled: bool = False
+    failed_run: str | None = None
+    problem: DagsterUnavailable | None = None
+    late: bool = False
+
+
+_LATE = DagsterUnavailable("Dagster does not answer in time.", next_step="Check it with `explorer status`.")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What Dagster knows of a table. `failing_checks`: of the table itself; those of what it is made from are told there.
+
+    `failing_together`: checks of the asset that stands for this table and others, which do not say for which they fail.
+    `left_behind`: the latest run was to rebuild this table and did not, `error` says why if that is known. `rejected`: of the
+    sources that the table is made from, the records that could not be loaded, and why.
+    """
+
+    asset_key: tuple[str, ...]
+    run_id: str | None
+    materialized_at: datetime | None
+    failing_checks: tuple[str, ...] = ()
+    failing_together: tuple[str, ...] = ()
+    rejected: dict[str, tuple[int, str]] = field(default_factory=dict)
+    left_behind: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Retirement:
+    """The source of a generated table is gone: nothing is added to it `since`, and it goes after `dropped_after` (ISO dates)."""
+
+    since: str
+    dropped_after: str
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """One table as agents see it. `row_count` is exact when a run reported it, else PostgreSQL's estimate or None.
+
+    `unfit`: values that did not fit their column, by column; `type_changes`: what the last run changed, as `age: bigint to text`.
+    """
+
+    name: str
+    schema: str
+    kind: str
+    description: str
+    source: str | None
+    row_count: int | None
+    row_count_exact: bool
+    provenance: Provenance | None
+    rule: FreshnessRule = NO_SCHEDULE
+    unfit: dict[str, int] = field(default_factory=dict)
+    type_changes: tuple[str, ...] = ()
+    retirement: Retirement | None = None
+
+    @property
+    def freshness(self) -> Freshness:
+        at = self.provenance.materialized_at if self.provenance else None
+        age = age_s(at)
+        if age is None:
+            return "unknown"
+        return "fresh" if age <= self.rule.stale_after_s else "stale"
+
+    def row(self, *, detailed: bool) -> dict[str, Any]:
+        """The table in a list. Which run filled it is told in the detailed form; ids cost tokens."""
+        provenance = self.provenance
+        row: dict[str, Any] = {
+            "name": self.name,
+            "kind": self.kind,
+            "description": self.description if detailed else _short(self.description),
+            "row_count": self.row_count,
+            "materialized_at": iso(provenance.materialized_at) if provenance else None,
+            "age_s": age_s(provenance.materialized_at) if provenance else None,
+            "freshness": self.freshness,
+            "failing_checks": list(provenance.failing_checks) if provenance else None,
+        }
+        if not self.row_count_exact and self.row_count is not None:
+            row["row_count_estimated"] = True
+        row |= self._amiss()
+        if detailed:
+            row |= {"source": self.source, "run_id": provenance.run_id if provenance else None}
+        return row
+
+    def source_row(self) -> dict[str, Any]:
+        """The table as a source of an answer."""
+        provenance = self.provenance
+        return {
+            "table": self.name,
+            "materialized_at": iso(provenance.materialized_at) if provenance else None,
+            "age_s": age_s(provenance.materialized_at) if provenance else None,
+            "run_id": provenance.run_id if provenance else None,
+            "failing_checks": list(provenance.failing_checks) if provenance else None,
+            **self._amiss(),
+        }
+
+    def _amiss(self) -> dict[str, Any]:
+        """What is not as it should be; nothing for most tables."""
+        provenance, retired = self.provenance, self.retirement
+        return without_nulls(
+            {
+                "unfit_values": sum(self.unfit.values()) or None,
+                "records_set_aside": self._set_aside(),
+                "last_build_failed": (provenance.error or "not rebuilt")
+                if provenance and provenance.left_behind
+                else None,
+                "type_changes": list(self.type_changes),
+                "retired": {"since": retired.since, "dropped_after": retired.dropped_after} if retired else None,
+            }
+        )
+
+    def _set_aside(self) -> int | None:
+        """Records of the source that the table is named after: what is made of it in turn does not lack them once more."""
+        own = self.provenance.asset_key[-1] if self.provenance else ""
+        count, _ = self.provenance.rejected.get(own, (0, "")) if self.provenance else (0, "")
+        return count or None
+
+
+@dataclass(eq=False)
+class TenantTables:
+    """All tables of a tenant. `not_built`: generated tables whose last build failed and that do not exist; name to cause. `late`:
+    Dagster has not said yet what it knows of them."""
+
+    tenant: Tenant
+    live: LiveTables
+    tables: dict[str, TableFacts]
+    assets: dict[tuple[str, ...], AssetState]
+    pipelines: list[Pipeline]
+    rule: FreshnessRule = NO_SCHEDULE
+    not_built: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    late: bool = False
+
+    @property
+    def is_rebuilt_now(self) -> bool:
+        """Whether a run was at work on the tenant's schemas when this was read."""
+        return self.live.schema.state is State.MATERIALIZING
+
+    def judge_by(self, rule: FreshnessRule) -> None:
+        """Take `rule` for all tables: what is kept of them is older than what is known of schedules."""
+        if rule != self.rule:
+            self.rule = rule
+            self.tables = {name: replace(facts, rule=rule) for name, facts in self.tables.items()}
+
+
+async def tenant_tables(bridge: Bridge, tenant: Tenant, patience_s: float = LIST_S) -> TenantTables:
+    """All tables, with what Dagster says of them within `patience_s`; what it says later is there for who asks next.
+
+    Raises:
+        SchemaAbsent, DatabaseUnreachable, DatabaseSilent, CatalogUnavailable; never for Dagster's absence.
+    """
+    schema = await in_thread(lambda: bridge.catalog.schemas.get(tenant), within_s=CATALOG_S)
+    read = partial(_read, bridge, tenant, schema)
+    known = await bridge.tables.get(tenant.id, schema, read)
+    asking = bridge.asking.get(tenant.id)
+    if known.late and asking is not None:
+        await asyncio.wait({asking[1]}, timeout=max(patience_s - QUERY_S, 0.0))
+        if asking[1].done():
+            await bridge.tables.renew(tenant.id, schema, read)
+            known = await bridge.tables.get(tenant.id, schema, read)
+    known.judge_by(strictest([bridge.freshness.latest(pipeline) for pipeline in known.pipelines]))
+    return known
+
+
+async def tables_and_schedules(bridge: Bridge, tenant: Tenant) -> TenantTables:
+    """The same, with the schedules as they are now: for answers that tell them. Both are waited for at once, for two seconds at
+    most."""
+    asked = (bridge.freshness.of(pipeline) for pipeline in bridge.pipelines_of(tenant))
+    known, rules = await asyncio.gather(tenant_tables(bridge, tenant), asyncio.gather(*asked))
+    known.judge_by(strictest(rules))
+    return known
+
+
+async def keep_up(bridge: Bridge) -> None:
+    """Learn anew of the tenants asked about lately whose runs have ended, so that who asks next need not wait. Never returns."""
+    try:
+        await _learn_what_all_need(bridge)
+    except Exception as error:
+        _log.info("What Dagster defines could not be read ahead: %s", error)
+    while True:
+        await asyncio.sleep(_KEEP_UP_EVERY_S)
+        try:
+            await catch_up(bridge)
+        except Exception as error:
+            # Whoever asks meanwhile is told what is wrong.
+            _log.info("What runs have written could not be read ahead: %s", error)
+
+
+async def _learn_what_all_need(bridge: Bridge) -> None:
+    """What is the same for all tenants, and the slower half of what the first question would have to wait for."""
+    for pipeline in bridge.pipelines.values():
+        await _defined(bridge, pipeline)
+        await bridge.freshness.of(pipeline)
+
+
+async def catch_up(bridge: Bridge) -> None:
+    """One round of `keep_up`."""
+    used = [
+        (known, settled)
+        for known, settled in bridge.tables.in_use(_IN_USE_S)
+        if settled or known.is_rebuilt_now or not known.warnings
+    ]
+    if not used:
+        return
+    ids = [known.tenant.id for known, _ in used]
+    schemas = await in_thread(lambda: bridge.catalog.schemas.of(ids))
+    for known, settled in used:
+        tenant, schema = known.tenant, schemas.get(known.tenant.id)
+        if schema and schema.state is State.ACTIVE and (schema != known.live.schema or not settled):
+            # Nobody waits here: what is kept is not replaced by what Dagster has not said yet.
+            await asyncio.wait({_asking(bridge, tenant, schema)}, timeout=_DAGSTER_TIMEOUT_S)
+            await bridge.tables.renew(tenant.id, schema, partial(_read, bridge, tenant, schema))
+
+
+async def all_columns(bridge: Bridge, tenant: Tenant, known: TenantTables) -> dict[str, list[Column]]:
+    """The columns of all tables, by table; raises as `loader_connection`."""
+
+    async def make() -> tuple[dict[str, list[Column]], bool]:
+        return await in_thread(live_columns, bridge, tenant, known.live, list(known.tables)), True
+
+    return await bridge.columns.get(tenant.id, (known.live.schema, tuple(known.tables)), make)
+
+
+async def _read(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> tuple[TenantTables, bool]:
+    """All there is to know now, and whether it will hold until the catalog speaks of another run."""
+    asking = _asking(bridge, tenant, schema)
+    live = await in_thread(live_tables, bridge, tenant, schema)
+    # Nobody's answer waits for Dagster longer than a query's may: of those that ask at once one reads for all.
+    await asyncio.wait({asking}, timeout=QUERY_S)
+    if not asking.done():
+        return join(bridge, tenant, live, Known(problem=_LATE, late=True)), False
+    bridge.asking.pop(tenant.id, None)
+    known = asking.result()
+    return join(bridge, tenant, live, known), known.settled
+
+
+def _asking(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> "asyncio.Task[Known]":
+    """What is being asked of Dagster about the tenant; it goes on when nobody waits any more."""
+    under_way = bridge.asking.get(tenant.id)
+    if under_way is not None and under_way[0] == schema:
+        return under_way[1]
+    task = asyncio.create_task(known_to_dagster(bridge, tenant, schema))
+    bridge.asking[tenant.id] = (schema, task)
+    return task
+
+
+def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> TenantTables:
+    """Live relations and what Dagster knows, as one."""
+    result = TenantTables(tenant, live, {}, known.assets, list(bridge.pipelines_of(tenant)))
+    result.late = known.late
+    listed, notes = _generated(known.assets), _notes(known.assets)
+    for name, relation in live.relations.items():
+        is_raw = relation.schema == live.schema.raw
+        result.tables[name] = _facts(result, name, is_raw, listed.get(name), known, notes.get(name, _Notes()))
+    for name, (_, entry) in listed.items():
+        if name not in live.relations:
+            result.not_built[name] = str(entry.get("error") or entry.get("status") or "not built")
+    if result.is_rebuilt_now:
+        result.warnings.append(
+            f"Run {live.schema.run_id} is rebuilding these tables now, since {iso(live.schema.state_changed_at)}: their rows may "
+            "be of that run already, while runs, ages and checks told here are of the one before."
+        )
+    if known.problem is not None:
+        result.warnings.append(
+            f"{known.problem.message} Kinds, ages, runs and checks of the tables are unknown meanwhile."
+        )
+    return result
+
+
+def raw_layer(known: TenantTables) -> dict[str, dict[str, Any]]:
+    """The loader's tables by name, where they are not among those that may be read: what each holds, how much, how old it is."""
+    found = {}
+    for pipeline in known.pipelines:
+        for source in pipeline.sources:
+            asset = known.assets.get((pipeline.asset_prefix, "raw", source.name))
+            if asset is not None and asset.materialized_at is not None and source.table not in known.tables:
+                found[source.table] = {
+                    "description": _short(asset.description or ""),
+                    "row_count": asset.metadata.get("dagster/row_count"),
+                    "materialized_at": iso(asset.materialized_at),
+                    "age_s": age_s(asset.materialized_at),
+                }
+    return found
+
+
+def table_warnings(facts: list[TableFacts]) -> list[str]:
+    """What an agent must know before it trusts these tables."""
+    warnings = []
+    stale = [f.name for f in facts if f.freshness == "stale"]
+    failing = [f.name for f in facts if f.provenance and f.provenance.failing_checks]
+    rejected = {source: found for f in facts if f.provenance for source, found in f.provenance.rejected.items()}
+    left_behind = [f.name for f in facts if f.provenance and f.provenance.left_behind]
+    causes = [f.provenance.error for f in facts if f.provenance and f.provenance.error]
+    unfit = [f"{f.name} ({sum(f.unfit.values())} in {_names(list(f.unfit))})" for f in facts if f.unfit]
+    changed = [f"{f.name}.{change}" for f in facts for change in f.type_changes]
+    retired = [f"{f.name} ({f.retirement.since})" for f in facts if f.retirement]
+    if stale:
+        hours = next(f for f in facts if f.freshness == "stale").rule.stale_after_s / 3600
+        warnings.append(f"Older than {hours:g} h: {_names(stale)}. run_materialization refreshes them.")
+    if left_behind:
+        why = f" The cause: {causes[0]}" if causes else ""
+        warnings.append(f"Not rebuilt by the latest run, the rows are from an earlier one: {_names(left_behind)}.{why}")
+    together = sorted({check for f in facts if f.provenance for check in f.provenance.failing_together})
+    if together:
+        warnings.append(f"Checks fail that do not say on which of the generated tables: {_names(together)}.")
+    if failing:
+        warnings.append(f"Checks fail on: {_names(failing)}; see failing_checks.")
+    if rejected:
+        told = [f"{count} of {source} ({reason})" for source, (count, reason) in sorted(rejected.items())]
+        warnings.append(f"Source records that could not be loaded are in no table: {_names(told)}.")
+    if unfit:
+        warnings.append(
+            f"Values that are no such number, date or choice (NULL where the type forbids them): {_names(unfit)}; "
+            "the column unfit_columns names them per row."
+        )
+    if changed:
+        warnings.append(f"Changed type in the last sync: {_names(changed)}.")
+    if retired:
+        warnings.append(f"No longer filled, their source is gone: {_names(retired)}.")
+    return warnings
+
+
+async def known_to_dagster(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> Known:
+    """Assets and failed checks of the tenant's partition, or why they cannot be had."""
+    pipelines = list(bridge.pipelines_of(tenant))
+    try:
+        async with asyncio.timeout(_DAGSTER_TIMEOUT_S):
+            # The log of the run that wrote the schemas last tells nearly all, in one question.
+            last = await bridge.results.of(schema.run_id) if schema.run_id else RunResult(finished=True)
+            found = await asyncio.gather(*(_assets(bridge, p, tenant, last) for p in pipelines))
+            assets = {asset.key: asset for states in found for asset in states}
+            failing = await bridge.checks.of({asset.run_id for asset in assets.values() if asset.run_id})
+            settled = last.finished and schema.state is not State.MATERIALIZING
+            return Known(assets, failing, settled, schema.run_id if last.failed else None)
+    except DagsterUnavailable as error:
+        return Known(problem=error)
+    except TimeoutError:
+        return Known(problem=_LATE)
+    except ExplorerError as error:
+        return Known(problem=DagsterUnavailable(error.message, next_step=error.next_step))
+
+
+async def _defined(bridge: Bridge, pipeline: Pipeline) -> list[AssetState]:
+    """The pipeline's assets without what was materialized."""
+
+    async def make() -> tuple[list[AssetState], bool]:
+        return await bridge.dagster.assets(pipeline.name), True
+
+    return await bridge.definitions.get(pipeline.name, None, make)
+
+
+async def _assets(bridge: Bridge, pipeline: Pipeline, tenant: Tenant, last: RunResult) -> list[AssetState]:
+    """The pipeline's assets as they were materialized last: by the run of `last`, else by whichever Dagster knows of."""
+    defined = await _defined(bridge, pipeline)
+    other = [asset.key for asset in defined if asset.key not in last.materialized]
+    earlier = {a.key: a for a in await bridge.dagster.assets(pipeline.name, tenant.key, other)} if other else {}
+    return [_as_last_made(asset, last, earlier) for asset in defined]
+
+
+def _as_last_made(asset: AssetState, last: RunResult, earlier: dict[tuple[str, ...], AssetState]) -> AssetState:
+    found = last.materialized.get(asset.key)
+    if found is not None:
+        return replace(asset, run_id=found.run_id, materialized_at=found.at, metadata=found.metadata)
+    state = earlier.get(asset.key, asset)
+    return replace(state, metadata={name: state.metadata[name] for name in KEPT_METADATA if name in state.metadata})
+
+
+def _generated(assets: dict[tuple[str, ...], AssetState]) -> dict[str, tuple[AssetState, dict[str, Any]]]:
+    """Tables that an asset lists in its metadata, by name: the assets that stand for many tables."""
+    listed = {}
+    for asset in assets.values():
+        tables = asset.metadata.get("tables")
+        for entry in tables if isinstance(tables, list) else []:
+            if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+                listed[entry["name"]] = (asset, entry)
+    return listed
+
+
+@dataclass
+class _Notes:
+    """What an asset that stands for many tables says of one of them beside its entry in the list."""
+
+    type_changes: list[str] = field(default_factory=list)
+    retirement: Retirement | None = None
+
+
+def _notes(assets: dict[tuple[str, ...], AssetState]) -> dict[str, _Notes]:
+    notes: defaultdict[str, _Notes] = defaultdict(_Notes)
+    for asset in assets.values():
+        for change in asset.metadata.get("migrations") or ():
+            told = f"{change['column']}: {change['before']} to {change['after']}"
+            notes[change["table"]].type_changes.append(told)
+        for retired in asset.metadata.get("retired") or ():
+            notes[retired["name"]].retirement = Retirement(retired["since"], retired["dropped_after"])
+    return notes
+
+
+def _facts(
+    known: TenantTables,
+    name: str,
+    is_raw: bool,
+    generated: tuple[AssetState, dict[str, Any]] | None,
+    said: Known,
+    notes: "_Notes",
+) -> TableFacts:
+    relation = known.live.relations[name]
+    asset, entry = generated or (_asset_of(known, name, is_raw), {})
+    counted = entry.get("row_count") if generated else (asset.metadata.get("dagster/row_count") if asset else None)
+    provenance = _provenance(known, name, asset, said.failing) if asset else None
+    if provenance and generated and entry.get("status") != "success":
+        error = str(entry["error"])[:_MAX_ERROR_CHARS] if entry.get("error") else None
+        provenance = replace(provenance, run_id=None, materialized_at=None, left_behind=True, error=error)
+    elif provenance and said.failed_run and provenance.run_id not in (None, said.failed_run):
+        provenance = replace(provenance, left_behind=True)
+    described = relation.comment or entry.get("description") or (asset.description if asset else None)
+    return TableFacts(
+        name=name,
+        schema=relation.schema,
+        kind="retired" if notes.retirement else str(entry.get("kind") or _kind(is_raw, asset)),
+        description=str(described or ""),
+        source=entry.get("source"),
+        row_count=counted if isinstance(counted, int) else relation.estimate,
+        row_count_exact=isinstance(counted, int),
+        provenance=provenance,
+        rule=known.rule,
+        unfit={str(column): count for column, count in (entry.get("unfit_values") or {}).items()},
+        type_changes=tuple(notes.type_changes),
+        retirement=notes.retirement,
+    )
+
+
+def _kind(is_raw: bool, asset: AssetState | None) -> str:
+    return "raw" if is_raw else "mart" if asset else "table"
+
+
+def _asset_of(known: TenantTables, name: str, is_raw: bool) -> AssetState | None:
+    for pipeline in known.pipelines:
+        if is_raw:
+            keys = [(pipeline.asset_prefix, "raw", s.name) for s in pipeline.sources if s.table == name]
+        else:
+            keys = [(pipeline.asset_prefix, "marts", name)]
+        for key in keys:
+            if key in known.assets:
+                return known.assets[key]
+    return None
+
+
+def _provenance(known: TenantTables, table: str, asset: AssetState, failing: Failing) -> Provenance:
+    failed = [check for check in failing.get(asset.run_id or "", ()) if check.asset_key == asset.key]
+    stands_for_many = isinstance(asset.metadata.get("tables"), list)
+    own = [told for check in failed if not (stands_for_many and check.tables is None) if (told := check.told(table))]
+    together = [f"{asset.key[-1]}: {check.name}" for check in failed if stands_for_many and check.tables is None]
+    # All that were ever set aside: the metadata of a run counts its own only.
+    rejected = {
+        origin.key[-1]: known.live.rejected[origin.key[-1]]
+        for origin in [asset, *upstream(known.assets, asset)]
+        if origin.key[-2:-1] == ("raw",) and origin.key[-1] in known.live.rejected
+    }
+    own_checks, shared_checks = tuple(own[:_MAX_CHECKS]), tuple(together[:_MAX_CHECKS])
+    return Provenance(asset.key, asset.run_id, asset.materialized_at, own_checks, shared_checks, rejected)
+
+
+def upstream(assets: dict[tuple[str, ...], AssetState], asset: AssetState) -> list[AssetState]:
+    """Everything that the asset is made from, nearest first, without itself."""
+    seen: dict[tuple[str, ...], AssetState] = {}
+    ahead = list(asset.upstream)
+    while ahead:
+        key = ahead.pop(0)
+        if key in assets and key not in seen and key != asset.key:
+            seen[key] = assets[key]
+            ahead += assets[key].upstream
+    return list(seen.values())
+
+
+def _short(text: str) -> str:
+    line = _XMLNS.sub(")", text.strip().split("\n", 1)[0])
+    return line if len(line) <= 120 else f"{line[:117]}..."
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

@@ -1,0 +1,233 @@
+"""Who reaches the bridge's HTTP addresses, and how are they answered: Host and Origin, token, size and pace, then the protocol.
+
+One ASGI app around the SDK's. Every answer that it gives itself is JSON of the shape that OAuth clients read too: `error`,
+`error_description`, `next_step`. There is no sign-in here and none is advertised: the 401 says how to get a token.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import mcp_types as types
+from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, BearerAuthBackend
+from mcp.server.transport_security import (
+    DEFAULT_MAX_REQUEST_BODY_SIZE,
+    TransportSecurityMiddleware,
+    TransportSecuritySettings,
+)
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mcp_bridge.gate.access import TokenUncheckable
+
+PATH = "/mcp"
+_METHODS = ("GET", "POST", "DELETE")
+_READING = ("GET", "HEAD")
+# A whole body, whatever its pace.
+_BODY_S = 20.0
+# So long a stream outlives its token.
+_TOKEN_CHECKED_EVERY_S = 10.0
+_CLOSING_S = 1.0
+_RETRY_AFTER_S = 5
+_HOW_TO_GET_IN = (
+    "Ask the operator for a token (explorer tokens create) and send it as Authorization: Bearer <token>; "
+    "this server has no sign-in."
+)
+_log = logging.getLogger(__name__)
+
+Told = Callable[[], Awaitable[dict[str, Any]]]
+
+
+class Door:
+    """Lets bearers of a valid token to `app` at `/mcp`; `/healthz` and `/readyz` are open to everybody who names this server.
+
+    `ready` gives the body of `/readyz`, whose `status` decides on the answer's.
+    """
+
+    def __init__(
+        self, app: ASGIApp, tokens: BearerAuthBackend, security: TransportSecuritySettings, ready: Told
+    ) -> None:
+        self._app = app
+        self._inner = AuthContextMiddleware(app)
+        self._tokens = tokens
+        self._security = TransportSecurityMiddleware(security)
+        self._ready = ready
+        self._closing = asyncio.Event()
+
+    def close(self) -> None:
+        """End what is being served: calls that do not end within a second are given up, streams are ended."""
+        self._closing.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            answer = await self._answer(scope, receive, send)
+            if answer is not None:
+                await answer(scope, receive, send)
+        else:
+            await receive()
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
+        """The answer, or None when `app` has given it."""
+        request = Request(scope)
+        if (foreign := await self._security.validate_request(request)) is not None:
+            return _refusal(
+                foreign.status_code,
+                "forbidden",
+                "Host or Origin is not this server's.",
+                "Use the server's own address; behind a proxy set EXPLORER_BRIDGE_PUBLIC_URL.",
+            )
+        # The same address with a stroke at its end: a redirect would cost some clients their token.
+        path = scope["path"].rstrip("/")
+        if path == PATH:
+            return await self._protocol({**scope, "path": PATH, "raw_path": PATH.encode()}, receive, send)
+        if path in ("/healthz", "/readyz"):
+            return await self._health(request, path)
+        return _refusal(404, "not_found", f"There is nothing here. The MCP endpoint is {PATH}.", _HOW_TO_GET_IN)
+
+    async def _health(self, request: Request, path: str) -> Response:
+        if request.method not in _READING:
+            return _not_allowed(_READING)
+        told = {"status": "ok"} if path == "/healthz" else await self._ready()
+        return JSONResponse(told, 503 if told["status"] == "not_ready" else 200, headers={"Cache-Control": "no-store"})
+
+    async def _protocol(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
+        request = Request(scope)
+        if request.method not in _METHODS:
+            return _not_allowed(_METHODS)
+        try:
+            known = await self._tokens.authenticate(request)
+        except TokenUncheckable as error:
+            return _uncheckable(error)
+        if known is None:
+            return _unauthorized(request)
+        scope["auth"], scope["user"] = known
+        # Streams are not kept to be gone on with: whoever was cut off gets a new one.
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"last-event-id"]
+        if request.method == "POST":
+            body = await _body(request, receive)
+            if isinstance(body, Response):
+                return body
+            receive = _again(body, receive)
+        return await self._served(scope, receive, send)
+
+    async def _served(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
+        """Let `app` answer for as long as the token is good and the bridge does not end."""
+        stream = _Stream(send)
+        work = asyncio.create_task(self._inner(scope, receive, stream.send))
+        closing = asyncio.create_task(self._closing.wait())
+        try:
+            while not work.done():
+                await asyncio.wait({work, closing}, timeout=_TOKEN_CHECKED_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
+                if closing.done():
+                    await asyncio.wait({work}, timeout=_CLOSING_S)
+                    return None if work.done() or await _ended(work, stream) else _closed()
+                if not work.done() and not await self._still_good(scope):
+                    return None if await _ended(work, stream) else _unauthorized(Request(scope))
+        finally:
+            closing.cancel()
+            if not work.done():
+                await _ended(work, stream)
+        if not work.cancelled() and (error := work.exception()) is not None:
+            raise error
+        return None
+
+    async def _still_good(self, scope: Scope) -> bool:
+        """Whether the token that opened a stream is valid still, for the same caller. While it cannot be checked it is left: no
+        call is served then."""
+        try:
+            known = await self._tokens.authenticate(Request(scope))
+        except TokenUncheckable:
+            return True
+        opened: AuthenticatedUser = scope["user"]
+        return known is not None and known[1].access_token.client_id == opened.access_token.client_id
+
+
+class _Stream:
+    """An answer on its way, which can be ended from outside."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._started = self._complete = False
+
+    async def send(self, message: Message) -> None:
+        self._started = True
+        self._complete = message["type"] == "http.response.body" and not message.get("more_body")
+        await self._send(message)
+
+    async def end(self) -> bool:
+        """End what was begun; False when nothing was."""
+        if self._started and not self._complete:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        return self._started
+
+
+async def _ended(work: "asyncio.Task[None]", stream: _Stream) -> bool:
+    """Give up the work, and end its answer if that has begun."""
+    work.cancel()
+    await asyncio.wait({work})
+    return await stream.end()
+
+
+async def _body(request: Request, receive: Receive) -> bytes | Response:
+    """The whole body, or why it is not waited for."""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(_BODY_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    return Response(status_code=400)
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
+                if size > DEFAULT_MAX_REQUEST_BODY_SIZE:
+                    limit = DEFAULT_MAX_REQUEST_BODY_SIZE // 1024 // 1024
+                    return _refusal(413, "too_large", f"The body has more than {limit} MB.", "Ask for less at once.")
+                if not message.get("more_body"):
+                    return b"".join(chunks)
+    except TimeoutError:
+        return _refusal(408, "too_slow", f"The body did not arrive within {_BODY_S:g} s.", "Send it at once.")
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replayed
+
+
+def _refusal(status: int, error: str, description: str, next_step: str, **headers: str) -> Response:
+    body = {"error": error, "error_description": f"{description} {next_step}", "next_step": next_step}
+    # What follows on the connection may be the rest of a body that nobody reads.
+    return JSONResponse(body, status, headers={"Connection": "close", **headers})
+
+
+def _not_allowed(methods: tuple[str, ...]) -> Response:
+    allowed = ", ".join(methods)
+    return _refusal(405, "method_not_allowed", f"Here one may {allowed}.", "MCP clients POST.", Allow=allowed)
+
+
+def _unauthorized(request: Request) -> Response:
+    given = "authorization" in request.headers
+    said = "The token is unknown, revoked or expired." if given else "This address needs a token."
+    challenge = f'Bearer realm="Data Explorer", error="invalid_token", error_description="{said} {_HOW_TO_GET_IN}"'
+    return _refusal(401, "invalid_token", said, _HOW_TO_GET_IN, **{"WWW-Authenticate": challenge})
+
+
+def _closed() -> Response:
+    return _refusal(503, "closing", "The bridge is being stopped.", "Try again in a moment.")
+
+
+def _uncheckable(error: TokenUncheckable) -> Response:
+    """Status 503, and the JSON-RPC error that MCP clients read."""
+    told = {"code": types.INTERNAL_ERROR, "message": str(error), "data": error.as_dict()}
+    body = {"jsonrpc": "2.0", "id": None, "error": told}
+    return JSONResponse(body, 503, headers={"Retry-After": str(_RETRY_AFTER_S), "Connection": "close"})

@@ -1,0 +1,59 @@
+"""Can the bridge do its work now? `/readyz` asks the database and Dagster, and never waits long for either.
+
+`/healthz` says that the process is alive, whatever the others do: restarting the bridge mends none of them.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from anyio import CapacityLimiter
+
+from explorer.core.errors import ExplorerError
+from mcp_bridge.bridge import Bridge
+from mcp_bridge.clients.timeouts import in_thread, or_none
+
+_DATABASE_S = 2.0
+_DAGSTER_S = 1.0
+# Anybody may ask: no more often than this is anything asked on their behalf.
+_KEPT_S = 1.0
+
+
+@dataclass
+class Readiness:
+    """`ready`: everything answers; `degraded`: tables can be read, runs are not known; `not_ready`: no call works."""
+
+    bridge: Bridge
+    _told: tuple[float, dict[str, Any]] | None = None
+    _alone: CapacityLimiter | None = None
+
+    async def told(self) -> dict[str, Any]:
+        """`{status, database, dagster}`; of the two each `ok`, `unavailable`, or for Dagster `code not loaded`."""
+        if self._told is None or self._told[0] + _KEPT_S < time.monotonic():
+            said = await self._ask()
+            self._told = (time.monotonic(), said)
+        return self._told[1]
+
+    async def _ask(self) -> dict[str, Any]:
+        database = await self._database()
+        dagster = await self._dagster() if database == "ok" else "unknown"
+        status = "not_ready" if database != "ok" else "ready" if dagster == "ok" else "degraded"
+        return {"status": status, "database": database, "dagster": dagster}
+
+    async def _database(self) -> str:
+        # One at a time: a thread that waits for a frozen server is not joined by one for each question.
+        self._alone = self._alone or CapacityLimiter(1)
+        try:
+            await in_thread(lambda: self.bridge.catalog.check(), within_s=_DATABASE_S, limiter=self._alone)
+        except ExplorerError:
+            return "unavailable"
+        return "ok"
+
+    async def _dagster(self) -> str:
+        try:
+            health = await or_none(self.bridge.dagster.health(), _DAGSTER_S)
+        except ExplorerError:
+            return "unavailable"
+        if health is None:
+            return "unavailable"
+        return "ok" if health.code_loaded else "code not loaded"

@@ -1,0 +1,131 @@
+"""What a tool is to the bridge: name, words for the model, typed arguments, the scope it needs, and what it does to the world."""
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import mcp_types as types
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from explorer.catalog import Scope, Tenant
+from mcp_bridge.answers.envelope import Answer
+from mcp_bridge.bridge import Bridge
+from mcp_bridge.gate.access import Caller
+
+ResponseFormat = Literal["concise", "detailed"]
+Format = Annotated[
+    ResponseFormat,
+    Field(description="detailed says more, in up to three times the tokens."),
+]
+Progress = Callable[[float, float | None, str], Awaitable[None]]
+
+
+class Arguments(BaseModel):
+    """Base of all argument models: unknown names are refused, lists may come as JSON text (some hosts send them so)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse_lists(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        lists = {name for name, field in cls.model_fields.items() if _takes_list(field.annotation)}
+        return {name: _parsed(value) if name in lists else value for name, value in values.items()}
+
+
+class TenantArguments(Arguments):
+    """Base of the tools that work on one tenant."""
+
+    tenant: str | None = Field(None, description="Tenant key, if you have several.")
+
+
+def _parsed(value: Any) -> Any:
+    if isinstance(value, str) and value[:1] == "[":
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+    return value
+
+
+def _takes_list(annotation: Any) -> bool:
+    """Whether the type is a list or a union with one: only there is JSON text a list."""
+    return get_origin(annotation) is list or any(_takes_list(part) for part in get_args(annotation))
+
+
+@dataclass
+class Call:
+    """One call being served. The gate has checked `tenant` and scope; tools that go by a run id find the tenant themselves."""
+
+    bridge: Bridge
+    caller: Caller
+    progress: Progress
+    tenant: Tenant | None = None
+    audit: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def own_tenant(self) -> Tenant:
+        """The tenant of the call, for tools that always have one."""
+        if self.tenant is None:
+            raise RuntimeError("the gate resolves the tenant before the tool runs")
+        return self.tenant
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool. `scope` None: any valid token may call it. `mutates`: an attempt is audited before it is made. `own_cursors`: the
+    tool signs its cursors itself; else the gate does."""
+
+    name: str
+    title: str
+    description: str
+    arguments: type[Arguments]
+    run: Callable[[Call, Any], Awaitable[Answer]]
+    scope: Scope | None
+    mutates: bool = False
+    destructive: bool = False
+    idempotent: bool = True
+    open_world: bool = False
+    own_cursors: bool = False
+
+    def definition(self) -> types.Tool:
+        """The tool as `tools/list` shows it; the same bytes in every process."""
+        return types.Tool(
+            name=self.name,
+            title=self.title,
+            description=self.description,
+            input_schema=_input_schema(self.arguments),
+            annotations=types.ToolAnnotations(
+                read_only_hint=not self.mutates,
+                destructive_hint=self.destructive,
+                idempotent_hint=self.idempotent,
+                open_world_hint=self.open_world,
+            ),
+        )
+
+
+_TELLS_NOTHING = frozenset({"title", "anyOf", "minLength", "maxLength", "minItems", "maxItems"})
+
+
+def _input_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """JSON schema without what costs tokens and tells nothing: titles, lengths, null alternatives, null defaults."""
+    schema = model.model_json_schema()
+    properties = {name: _slim(prop) for name, prop in schema.get("properties", {}).items()}
+    slim: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
+    if schema.get("required"):
+        slim["required"] = schema["required"]
+    return slim
+
+
+def _slim(prop: dict[str, Any]) -> dict[str, Any]:
+    merged = {key: value for key, value in prop.items() if key not in _TELLS_NOTHING}
+    for alternative in prop.get("anyOf", ()):
+        if alternative.get("type") != "null":
+            merged = {**_slim(alternative), **merged}
+    if merged.get("additionalProperties") is True:
+        del merged["additionalProperties"]
+    if merged.get("default", 0) is None:
+        del merged["default"]
+    return merged

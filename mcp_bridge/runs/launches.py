@@ -1,0 +1,279 @@
+"""Which run answers a wish to materialize: a new one, the tenant's active one, or the one that the idempotency key stands for?
+
+Decided under the tenant's launch in the catalog, which one bridge holds at a time, whichever of several was asked. A bridge that
+dies while it holds the launch leaves its row: who takes it over looks in Dagster for a run of that launch before it starts one.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from anyio import CancelScope
+
+from explorer.catalog import Claim, SchemaAbsent, State, Tenant
+from explorer.core.errors import ExplorerError, TransientError
+from mcp_bridge.bridge import Bridge
+from mcp_bridge.clients.dagster import (
+    FULL_REFRESH_TAG,
+    IDEMPOTENCY_TAG,
+    LAUNCH_TAG,
+    REQUESTED_BY_TAG,
+    Run,
+    UnknownRun,
+)
+from mcp_bridge.clients.timeouts import in_thread
+
+# Longer than a launch takes; what a dead bridge held is free after that. Overrun it does no harm: see `_settled`.
+_HELD_S = 10.0
+_TEARDOWN_HELD_S = 120.0
+_PATIENCE_S = 40.0
+_ASK_AGAIN_S = 0.1
+
+
+class LaunchBusy(TransientError):
+    """Somebody is launching a run of the tenant, or dropping its schemas, and does not come to an end."""
+
+    code = "launch_busy"
+
+
+class KeyReused(ExplorerError):
+    """The idempotency key stands for a run that was asked for with other arguments."""
+
+    code = "idempotency_key_reused"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be launched. `assets`: of which assets, all of the pipeline's when None."""
+
+    pipeline: str
+    actor: str
+    key: str | None = None
+    full_refresh: bool = False
+    assets: frozenset[tuple[str, ...]] | None = None
+
+    def differs_from(self, run: Run) -> list[str]:
+        """The arguments that the run was not launched with."""
+        found = []
+        if self.full_refresh != (run.tags.get(FULL_REFRESH_TAG) == "true"):
+            found.append("full_refresh")
+        if self.assets != run.assets:
+            found.append("assets")
+        return found + (["pipeline"] if self.pipeline != run.job else [])
+
+
+@dataclass(frozen=True)
+class Launched:
+    """The run that answers a wish. `new`: launched for it; `note`: what the caller should know, in words."""
+
+    run: Run
+    new: bool
+    note: str | None = None
+
+
+async def launch(bridge: Bridge, tenant: Tenant, wish: Wish) -> Launched:
+    """Launch what is wished, unless a run of the tenant does it already.
+
+    Raises:
+        SchemaAbsent, KeyReused, LaunchBusy, LaunchRefused, DagsterUnavailable, CatalogUnavailable.
+    """
+    # At once: who drops the schemas holds the launch for long.
+    await in_thread(_require_schemas, bridge, tenant)
+    # Of many that ask this bridge in the same moment one is at the launch; the others look together what came of it, where one
+    # after the other would wait too long.
+    deadline = time.monotonic() + _PATIENCE_S
+    while (under_way := bridge.launching.get(tenant.id)) is not None:
+        try:
+            await asyncio.wait_for(under_way.wait(), deadline - time.monotonic())
+        except TimeoutError:
+            raise _busy(tenant) from None
+        found, _ = await _found(bridge, tenant, wish)
+        if found is not None:
+            return found
+    bridge.launching[tenant.id] = ended = asyncio.Event()
+    try:
+        return await _launch_alone(bridge, tenant, wish)
+    finally:
+        del bridge.launching[tenant.id]
+        ended.set()
+
+
+async def _launch_alone(bridge: Bridge, tenant: Tenant, wish: Wish) -> Launched:
+    async with _held(bridge, tenant, wish.actor, wish.pipeline, wish.key, _HELD_S) as claim:
+        # They may have been dropped while this waited.
+        await in_thread(_require_schemas, bridge, tenant)
+        found, note = await _found(bridge, tenant, wish)
+        return found or await _launch_under(bridge, tenant, wish, claim, note)
+
+
+async def _found(bridge: Bridge, tenant: Tenant, wish: Wish) -> tuple[Launched | None, str | None]:
+    """The run that answers the wish already; else what the caller should know of those that do not."""
+    stood_for, note = await _of_key(bridge, tenant, wish)
+    if stood_for is not None:
+        return Launched(stood_for, new=False), None
+    active = await bridge.dagster.active_run(tenant.key, wish.pipeline)
+    if active is None:
+        return None, note
+    if active.status != "CANCELING":
+        return Launched(active, new=False, note=_ignored(wish, active)), None
+    return None, _joined(note, f"Run {active.run_id} is still being cancelled; this one starts when it has ended.")
+
+
+@asynccontextmanager
+async def nothing_launched(bridge: Bridge, tenant: Tenant, actor: str) -> AsyncIterator[None]:
+    """Inside, no bridge launches a run of the tenant. Raises: LaunchBusy, CatalogUnavailable."""
+    async with _held(bridge, tenant, actor, None, None, _TEARDOWN_HELD_S):
+        yield
+
+
+@asynccontextmanager
+async def _held(
+    bridge: Bridge, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, held_s: float
+) -> AsyncIterator[Claim]:
+    claim = await _claim(bridge, tenant, actor, pipeline, key, held_s)
+    async with _left_when_it_fails(bridge, claim):
+        yield claim
+    await _shielded(bridge.catalog.launches.release, claim)
+
+
+@asynccontextmanager
+async def _left_when_it_fails(bridge: Bridge, claim: Claim) -> AsyncIterator[None]:
+    """Whatever goes wrong, Dagster may have taken a launch that the catalog has not heard of: who comes next looks, at once."""
+    try:
+        yield
+    except BaseException:
+        await _shielded(bridge.catalog.launches.leave, claim)
+        raise
+
+
+async def _shielded(work: Callable[[Claim], None], claim: Claim) -> None:
+    """Cancelled callers let go too. Where the catalog does not answer, the launch is free when its time is over."""
+    with CancelScope(shield=True), suppress(TransientError):
+        await in_thread(work, claim)
+
+
+async def _claim(
+    bridge: Bridge, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, held_s: float
+) -> Claim:
+    """The tenant's launch, once what a dead bridge has left of it is cleared away."""
+    launches = bridge.catalog.launches
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        claim = await in_thread(launches.claim, tenant, actor, pipeline, key, held_s)
+        if claim is None:
+            await asyncio.sleep(_ASK_AGAIN_S)
+        elif not claim.taken_over:
+            return claim
+        else:
+            async with _left_when_it_fails(bridge, claim):
+                if (left := await _run_of(bridge, tenant, claim)) is not None:
+                    await in_thread(launches.launched, claim, left.run_id, left.tags.get(IDEMPOTENCY_TAG))
+                elif await in_thread(launches.use, claim, actor, pipeline, key, held_s):
+                    return claim
+    raise _busy(tenant)
+
+
+def _busy(tenant: Tenant) -> LaunchBusy:
+    return LaunchBusy(
+        f"Somebody has been launching a run of {tenant.key}, or dropping its schemas, for {_PATIENCE_S:.0f} s.",
+        next_step="Look at list_runs, then try again.",
+    )
+
+
+def _require_schemas(bridge: Bridge, tenant: Tenant) -> None:
+    """Blocks. Raises: SchemaAbsent, CatalogUnavailable."""
+    state = bridge.catalog.schemas.get(tenant).state
+    if state in (State.ABSENT, State.TEARDOWN, State.PROVISIONING):
+        raise SchemaAbsent(
+            f"The schemas of {tenant.key} are {state.value}: there is nothing to load into.",
+            next_step="Call provision_schema (scope schema:manage), then run_materialization again.",
+        )
+
+
+async def _run_of(bridge: Bridge, tenant: Tenant, claim: Claim) -> Run | None:
+    """The run that was launched under the claim; the first where it came to several."""
+    runs = await bridge.dagster.runs(partition=tenant.key, tags={LAUNCH_TAG: str(claim.id)}, limit=10)
+    return runs[-1] if runs else None
+
+
+async def _of_key(bridge: Bridge, tenant: Tenant, wish: Wish) -> tuple[Run | None, str | None]:
+    """The run that the key stands for, while that is at work or has succeeded; else why there is to be another."""
+    if wish.key is None:
+        return None, None
+    key = wish.key
+    run_id = await in_thread(bridge.catalog.launches.run_of, tenant, key)
+    if run_id is None:
+        return None, None
+    try:
+        run = await bridge.dagster.run(run_id)
+    except UnknownRun:
+        return None, f"Run {run_id} of this idempotency_key was deleted from Dagster; this is another."
+    if run.status in ("FAILURE", "CANCELED", "CANCELING"):
+        told = {"FAILURE": "failed", "CANCELED": "was cancelled", "CANCELING": "is being cancelled"}[run.status]
+        return None, f"Run {run_id} of this idempotency_key {told}; this is another."
+    if other := wish.differs_from(run):
+        raise KeyReused(
+            f"This idempotency_key stands for run {run_id}, which was asked for with other {' and '.join(other)}.",
+            next_step="Repeat the arguments of the first call, or use another key for another launch.",
+            details={"run_id": run_id, "status": run.status, "other": other},
+        )
+    return run, None
+
+
+async def _launch_under(bridge: Bridge, tenant: Tenant, wish: Wish, claim: Claim, note: str | None) -> Launched:
+    dagster, launches = bridge.dagster, bridge.catalog.launches
+    tags = {REQUESTED_BY_TAG: wish.actor, LAUNCH_TAG: str(claim.id)}
+    if wish.full_refresh:
+        tags[FULL_REFRESH_TAG] = "true"
+    if wish.key is not None:
+        tags[IDEMPOTENCY_TAG] = wish.key
+    # Dagster launches runs of unknown partitions, which fail in their first step: a new tenant is registered here.
+    await dagster.add_partition(tenant.key)
+    held = await in_thread(launches.use, claim, wish.actor, wish.pipeline, wish.key, _HELD_S)
+    if not held:
+        raise LaunchBusy(
+            f"Launching a run of {tenant.key} took so long that another bridge took it over.",
+            next_step="Call again: it answers with the run that was launched.",
+        )
+    made = await dagster.launch(wish.pipeline, tenant.key, tags=tags, assets=_listed(wish.assets))
+    run = await _settled(bridge, tenant, claim, made)
+    await in_thread(launches.launched, claim, run.run_id, run.tags.get(IDEMPOTENCY_TAG))
+    if run.run_id != made.run_id:
+        return Launched(run, new=False, note=_ignored(wish, run))
+    return Launched(run, new=True, note=note)
+
+
+async def _settled(bridge: Bridge, tenant: Tenant, claim: Claim, made: Run) -> Run:
+    """The launch's one run: where a holder that was thought dead has launched too, the first of them; ours is cancelled then."""
+    first = await _run_of(bridge, tenant, claim)
+    if first is None or first.run_id == made.run_id:
+        return made
+    await bridge.dagster.stop(made.run_id)
+    return first
+
+
+def _ignored(wish: Wish, active: Run) -> str | None:
+    """What the caller asked for and the run that is at work already does not do."""
+    asked = {"full_refresh": wish.full_refresh, "assets": wish.assets is not None}
+    ignored = [name for name in wish.differs_from(active) if asked.get(name)]
+    if wish.assets is None and active.assets is not None:
+        names = ", ".join(sorted("/".join(key[1:]) for key in active.assets)[:5])
+        return (
+            f"Run {active.run_id} was at work already, of these assets only: {names}. Launch again when it has ended."
+        )
+    if not ignored:
+        return None
+    return (
+        f"Ignored: {' and '.join(ignored)}. Run {active.run_id} was at work already, launched without. "
+        "Launch again when it has ended."
+    )
+
+
+def _listed(assets: frozenset[tuple[str, ...]] | None) -> list[tuple[str, ...]] | None:
+    return sorted(assets) if assets is not None else None
+
+
+def _joined(*notes: str | None) -> str:
+    return " ".join(note for note in notes if note)

@@ -1,0 +1,84 @@
+"""What did a run leave with Dagster: what it materialized of its tenant, and which checks failed? Read once from the run's log.
+
+Kept for runs that have ended. A run that the bridge has followed to its end costs no further question.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from mcp_bridge.clients.dagster import CheckResult, DagsterClient, Run, RunEvent, UnknownRun
+from mcp_bridge.runs.summary import first_cause
+
+AssetKey = tuple[str, ...]
+# What answers are made of; the rest of an asset's metadata is for people and long.
+KEPT_METADATA = (
+    "tables",
+    "migrations",
+    "retired",
+    "dagster/row_count",
+)
+# Needed until the tenant's tables are known; those are kept for longer.
+_KEPT_RUNS = 100
+
+
+@dataclass(frozen=True)
+class Materialization:
+    """An asset materialized for one tenant; `metadata`: of `KEPT_METADATA`."""
+
+    run_id: str
+    at: datetime
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """`finished`: the run has ended, so that nothing will be added; `failed`: it ended before it had done everything, for the
+    `cause`, where the log tells one."""
+
+    finished: bool
+    failed: bool = False
+    failing: tuple[CheckResult, ...] = ()
+    cause: str | None = None
+    materialized: dict[AssetKey, Materialization] = field(default_factory=dict)
+
+
+class RunResults:
+    """Results by run id, those of ended runs remembered. For use inside one event loop."""
+
+    def __init__(self, dagster: DagsterClient) -> None:
+        self._dagster = dagster
+        self._kept: OrderedDict[str, RunResult] = OrderedDict()
+        dagster.on_finished = self.remember
+
+    async def of(self, run_id: str) -> RunResult:
+        """A run's result; of one that Dagster does not know any more an empty one. Raises: DagsterUnavailable."""
+        if run_id in self._kept:
+            self._kept.move_to_end(run_id)
+            return self._kept[run_id]
+        try:
+            return self.remember(*await self._dagster.results(run_id))
+        except UnknownRun:
+            return RunResult(finished=True)
+
+    def remember(self, run: Run, events: list[RunEvent]) -> RunResult:
+        """The result that a run's log tells."""
+        failing: list[CheckResult] = []
+        materialized: dict[AssetKey, Materialization] = {}
+        for event in events:
+            if event.check is not None and not event.check.passed:
+                failing.append(event.check)
+            elif event.kind == "MaterializationEvent" and event.asset_key and event.partition == run.tenant:
+                materialized[event.asset_key] = Materialization(run.run_id, event.at, _without_rest(event.metadata))
+        failed = run.finished and run.status != "SUCCESS"
+        result = RunResult(run.finished, failed, tuple(failing), first_cause(events), materialized)
+        if run.finished:
+            self._kept[run.run_id] = result
+            if len(self._kept) > _KEPT_RUNS:
+                self._kept.popitem(last=False)
+        return result
+
+
+def _without_rest(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {name: metadata[name] for name in KEPT_METADATA if name in metadata}

@@ -1,0 +1,200 @@
+"""What does a run's log say to somebody who waits for it? A summary at any moment, and progress lines while it works.
+
+Pure functions over runs and events; reading them is the Dagster client's business, waiting the tools'.
+"""
+
+import re
+from typing import Any
+
+from mcp_bridge.answers.envelope import age_s, iso, without_nulls
+from mcp_bridge.clients.dagster import FULL_REFRESH_TAG, REQUESTED_BY_TAG, DagsterClient, Run, RunEvent
+
+_MAX_LISTED = 60
+_MAX_ERROR_CHARS = 2000
+_CLASS = re.compile(r"^(?:\w+\.)+\w+: ")
+# Source: dagster._daemon.monitoring, which puts the launcher's message between these.
+_OF_THE_MONITOR = re.compile(r"Detected run worker status \w+: '(.+)'\. Marking run ", re.DOTALL)
+
+
+def asset_name(key: tuple[str, ...]) -> str:
+    """`raw/cases` for `commcare/raw/cases`: the pipeline's prefix says nothing inside one pipeline."""
+    return "/".join(key[1:] if len(key) > 1 else key)
+
+
+def run_row(dagster: DagsterClient, run: Run) -> dict[str, Any]:
+    """A run in a list."""
+    return {
+        "run_id": run.run_id,
+        "pipeline": run.job,
+        "status": run.status,
+        "created_at": iso(run.created_at),
+        "age_s": age_s(run.created_at),
+        "duration_s": round(run.duration_s, 1) if run.duration_s is not None else None,
+        "requested_by": run.tags.get(REQUESTED_BY_TAG) or run.tags.get("dagster/schedule_name"),
+        "full_refresh": run.tags.get(FULL_REFRESH_TAG) == "true",
+        "run_url": dagster.run_url(run.run_id),
+    }
+
+
+def run_summary(dagster: DagsterClient, run: Run, events: list[RunEvent]) -> dict[str, Any]:
+    """A run with what it has done so far: steps, rows per asset, failed checks, errors with their cause."""
+    steps = _steps(run, events)
+    summary = run_row(dagster, run) | {
+        "finished": run.finished,
+        "started_at": iso(run.started_at),
+        "ended_at": iso(run.ended_at),
+        "steps": steps,
+        "assets": _assets(events)[:_MAX_LISTED],
+        "failing_checks": _failing(events)[:_MAX_LISTED],
+        "errors": _errors(events),
+    }
+    if not run.finished:
+        summary["now"] = Narrator().tell_all(events) or run.status.lower()
+    return summary
+
+
+def _steps(run: Run, events: list[RunEvent]) -> dict[str, str]:
+    states = {
+        "ExecutionStepStartEvent": "running",
+        "ExecutionStepSuccessEvent": "succeeded",
+        "ExecutionStepFailureEvent": "failed",
+        "ExecutionStepSkippedEvent": "skipped",
+        "ExecutionStepUpForRetryEvent": "waiting to retry",
+    }
+    steps = {event.step_key: states[event.kind] for event in events if event.step_key and event.kind in states}
+    stopped = {event.step_key for event in events if event.interrupted}
+    cut_off = {"running", "waiting to retry"} if run.status == "CANCELED" else set()
+    return {name: "canceled" if name in stopped or state in cut_off else state for name, state in steps.items()}
+
+
+def _assets(events: list[RunEvent]) -> list[dict[str, Any]]:
+    rows = []
+    for event in events:
+        if event.kind == "MaterializationEvent" and event.asset_key:
+            metadata = event.metadata
+            rows.append(
+                without_nulls(
+                    {
+                        "asset": asset_name(event.asset_key),
+                        "row_count": metadata.get("dagster/row_count"),
+                        "rows_landed": metadata.get("rows_landed"),
+                        "rows_rejected": metadata.get("rows_rejected") or None,
+                        "skipped_reason": metadata.get("skipped_reason"),
+                        "tables": metadata.get("table_count"),
+                        "tables_failed": metadata.get("failed") or None,
+                    }
+                )
+            )
+    return rows
+
+
+def _failing(events: list[RunEvent]) -> list[dict[str, Any]]:
+    return [
+        {
+            "asset": asset_name(event.check.asset_key),
+            "check": event.check.name,
+            "severity": event.check.severity,
+            **({"description": event.check.description} if event.check.description else {}),
+            "facts": {
+                key: value[:200] if isinstance(value, str) else value
+                for key, value in event.check.metadata.items()
+                # The overview is a table for the UI.
+                if isinstance(value, (int, float, str)) and key != "overview"
+            },
+        }
+        for event in events
+        if event.check is not None and not event.check.passed
+    ]
+
+
+def first_cause(events: list[RunEvent]) -> str | None:
+    """Why a run failed, in the words of the first step that did; None when its log says nothing of it."""
+    return next((error["cause"] for error in _errors(events)), None)
+
+
+def _without_frame(message: str) -> str:
+    """The words for people out of what Dagster puts around them: the error's class, the monitor's remark on a lost worker."""
+    found = _OF_THE_MONITOR.search(message)
+    return f"{found.group(1)}." if found else _CLASS.sub("", message)
+
+
+def _errors(events: list[RunEvent]) -> list[dict[str, str]]:
+    errors = [
+        {"step": event.step_key or "run", "cause": _without_frame(event.error)[:_MAX_ERROR_CHARS]}
+        for event in events
+        if event.kind == "ExecutionStepFailureEvent" and event.error and not event.interrupted
+    ]
+    if not errors:
+        errors = [
+            {"step": "run", "cause": _without_frame(event.error or event.message)[:_MAX_ERROR_CHARS]}
+            for event in events
+            if event.kind == "RunFailureEvent"
+        ]
+    return errors[:10]
+
+
+class Narrator:
+    """Turns events into progress: a number that only grows, its total, and a line such as `raw/cases: 450 of 600 rows`."""
+
+    def __init__(self) -> None:
+        self.progress = 0.0
+        self.total: float | None = None
+        self._planned: set[tuple[str, ...]] = set()
+        self._done: set[tuple[str, ...]] = set()
+        self._part: dict[tuple[str, ...], float] = {}
+
+    def tell(self, event: RunEvent) -> str | None:
+        """The line for one event; None when it tells a watcher nothing."""
+        line = self._line(event)
+        self.total = float(len(self._planned | self._done)) or None
+        reached = len(self._done) + sum(part for key, part in self._part.items() if key not in self._done)
+        self.progress = max(self.progress, reached)
+        return line
+
+    def tell_all(self, events: list[RunEvent]) -> str | None:
+        """The last line that the events give."""
+        lines = [line for event in events if (line := self.tell(event))]
+        return lines[-1] if lines else None
+
+    def _line(self, event: RunEvent) -> str | None:
+        key = event.asset_key
+        if event.kind == "AssetMaterializationPlannedEvent" and key:
+            self._planned.add(key)
+            return None
+        if event.kind == "ObservationEvent" and key:
+            return self._observed(key, event.metadata)
+        if event.kind == "MaterializationEvent" and key:
+            self._done.add(key)
+            rows = event.metadata.get("dagster/row_count")
+            return f"{asset_name(key)}: {f'{rows} rows' if isinstance(rows, int) else 'done'}"
+        fixed = {
+            "RunEnqueuedEvent": "queued",
+            "RunStartingEvent": "starting",
+            "RunStartEvent": "started",
+            "RunSuccessEvent": "succeeded",
+            "RunFailureEvent": "failed",
+            "RunCancelingEvent": "cancelling",
+            "RunCanceledEvent": "cancelled",
+        }
+        if event.kind in fixed:
+            return f"run {fixed[event.kind]}"
+        if event.kind == "ExecutionStepStartEvent":
+            return f"{event.step_key}: started"
+        if event.kind == "ExecutionStepFailureEvent":
+            return f"{event.step_key}: {'canceled' if event.interrupted else 'failed'}"
+        return None
+
+    def _observed(self, key: tuple[str, ...], metadata: dict[str, Any]) -> str:
+        rows, expected = metadata.get("rows"), metadata.get("expected")
+        name = asset_name(key)
+        if metadata.get("table"):
+            state = f"{rows} rows" if isinstance(rows, int) else str(metadata.get("state", "done"))
+            return (
+                f"{name}: {metadata['table']} {state}"
+                if name.rpartition("/")[2] != metadata["table"]
+                else f"{name}: {state}"
+            )
+        if isinstance(rows, int) and isinstance(expected, int) and expected > 0:
+            self._part[key] = min(0.95, rows / expected)
+            return f"{name}: {rows} of {expected} rows"
+        return f"{name}: {rows} rows" if isinstance(rows, int) else f"{name}: working"

@@ -1,0 +1,107 @@
+"""How is a whole tenant told in one answer? Every table on a line; columns shared by all tables of a kind are told once.
+
+When not all columns fit, each table gets an equal share of the room and what smaller ones leave; it says how many are missing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from explorer.core.words import words
+from mcp_bridge.answers.envelope import clipped, weight
+from mcp_bridge.facts.relations import Column
+from mcp_bridge.facts.tables import TableFacts
+
+# Kinds of which a tenant has many tables with the same key columns.
+_FAMILIES = ("case_type", "form", "repeat")
+_MIN_FAMILY = 2
+_MAX_ABOUT_TOKENS = 30
+_MAX_SHARED_TOKENS = 500
+# A table whose columns get less room than this is told on another page.
+_MIN_COLUMNS_TOKENS = 30
+
+
+def overview(
+    page: Sequence[TableFacts], tables: Sequence[TableFacts], columns: dict[str, list[Column]], room: int
+) -> dict[str, Any]:
+    """`{tables: [{name, kind, rows, about?, columns}], columns_of_every?: {kind: columns}}` within `room` tokens; it may hold
+    fewer tables than the page. `tables`: all of the tenant's. A column is its name, with its type unless that is text."""
+    shared = {kind: found for kind in _FAMILIES if (found := _shared(kind, tables, columns))}
+    told: dict[str, Any] = {}
+    if shared:
+        told["columns_of_every"] = {kind: _within(found, _MAX_SHARED_TOKENS) for kind, found in shared.items()}
+    heads = [_head(facts) for facts in page]
+    own = [[c for c in _told(columns[f.name]) if c not in shared.get(f.kind, ())] for f in page]
+    room -= weight(told)
+    costs = [weight({**head, "columns": ""}) + 1 for head in heads]
+    while len(costs) > 1 and sum(costs) + _MIN_COLUMNS_TOKENS * len(costs) > room:
+        costs.pop()
+    heads, own = heads[: len(costs)], own[: len(costs)]
+    left = room - sum(costs)
+    return told | {"tables": [{**head, "columns": text} for head, text in zip(heads, _shares(own, left), strict=True)]}
+
+
+def _head(facts: TableFacts) -> dict[str, Any]:
+    head: dict[str, Any] = {"name": facts.name, "kind": facts.kind, "rows": facts.row_count}
+    about = facts.description.strip().partition("\n")[0].partition(" (")[0].partition(". ")[0]
+    # The name of a generated table is made of the words that its description would repeat.
+    known = {
+        *words(facts.name),
+        "one",
+        "row",
+        "per",
+        "case",
+        "of",
+        "type",
+        "submission",
+        "the",
+        "form",
+        "open",
+        "or",
+        "closed",
+    }
+    if set(words(about)) - known:
+        head["about"] = clipped(about, _MAX_ABOUT_TOKENS)
+    return head
+
+
+def _told(columns: Sequence[Column]) -> list[str]:
+    return [
+        column.name if column.type in ("text", "character varying") else f"{column.name} {column.type}"
+        for column in columns
+    ]
+
+
+def _shared(kind: str, tables: Sequence[TableFacts], columns: dict[str, list[Column]]) -> list[str]:
+    """What all tables of a kind have, in the order of the first."""
+    family = [_told(columns[facts.name]) for facts in tables if facts.kind == kind and columns[facts.name]]
+    if len(family) < _MIN_FAMILY:
+        return []
+    common = set(family[0]).intersection(*family[1:])
+    return [column for column in family[0] if column in common]
+
+
+def _shares(listed: Sequence[Sequence[str]], room: int) -> list[str]:
+    """The columns of each table as text, cut so that all together cost at most `room`; the shortest first, which need least."""
+    texts = [", ".join(columns) for columns in listed]
+    costs = [weight(text) for text in texts]
+    open_ = sorted(range(len(texts)), key=costs.__getitem__)
+    for position, index in enumerate(open_):
+        share = max(0, room) // (len(open_) - position)
+        texts[index] = _within(listed[index], share)
+        room -= weight(texts[index])
+    return texts
+
+
+def _within(columns: Sequence[str], room: int) -> str:
+    """As many of the columns as cost at most `room`, and how many more there are."""
+    text = ", ".join(columns)
+    if weight(text) <= room:
+        return text
+    room -= weight(f", +{len(columns)} more")
+    kept: list[str] = []
+    for column in columns:
+        room -= weight(column) + 1
+        if room < 0:
+            break
+        kept.append(column)
+    return ", ".join([*kept, f"+{len(columns) - len(kept)} more"]) if kept else f"{len(columns)} columns"

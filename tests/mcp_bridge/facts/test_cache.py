@@ -1,0 +1,184 @@
+"""What the bridge remembers: only what still holds, for so many tenants, made once for all who ask at the same time."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from explorer.registry import load_pipelines
+from mcp_bridge.clients.dagster import DagsterClient, Schedule
+from mcp_bridge.facts import cache
+from mcp_bridge.facts.cache import Kept
+from mcp_bridge.facts.freshness import STALE_AFTER_S, FreshnessRules
+from tests.explorer.registry.test_semantics import PIPELINES
+from tests.mcp_bridge.clients.test_dagster import with_client
+
+
+class Maker:
+    """Counts how often it was asked."""
+
+    def __init__(self, *, settled: bool = True) -> None:
+        self.made = 0
+        self._settled = settled
+
+    async def __call__(self) -> tuple[int, bool]:
+        await asyncio.sleep(0)
+        self.made += 1
+        return self.made, self._settled
+
+
+def run(work: Callable[[], Awaitable[Any]]) -> Any:
+    async def main() -> Any:
+        return await work()
+
+    return asyncio.run(main())
+
+
+def test_a_value_holds_until_its_mark_changes() -> None:
+    async def work() -> list[int]:
+        store, make = Kept[int](10), Maker()
+        return [await store.get("t", mark, make) for mark in ("a", "a", "b", "a")]
+
+    assert run(work) == [1, 1, 2, 3]
+
+
+def test_many_that_ask_at_once_are_answered_by_one() -> None:
+    async def work() -> tuple[set[int], int]:
+        store, make = Kept[int](10), Maker()
+        found = await asyncio.gather(*(store.get("t", "a", make) for _ in range(20)))
+        return set(found), len(store._locks)
+
+    assert run(work) == ({1}, 0)
+
+
+def test_one_that_gives_up_leaves_the_others_their_answer() -> None:
+    async def work() -> int:
+        store, make = Kept[int](10), Maker()
+        first = asyncio.create_task(store.get("t", "a", make))
+        second = asyncio.create_task(store.get("t", "a", make))
+        await asyncio.sleep(0)
+        first.cancel()
+        return await second
+
+    assert run(work) == 1
+
+
+def test_a_failure_is_not_remembered() -> None:
+    async def fail() -> tuple[int, bool]:
+        raise ValueError
+
+    async def work() -> int:
+        store = Kept[int](10)
+        with pytest.raises(ValueError):  # noqa: PT011
+            await store.get("t", "a", fail)
+        return await store.get("t", "a", Maker())
+
+    assert run(work) == 1
+
+
+@pytest.mark.parametrize(
+    ("settled", "after_s", "given", "next"),
+    [(True, 500, 1, 1), (True, 700, 1, 2), (True, 90_000, 2, 2), (False, 1, 1, 1), (False, 3, 2, 2)],
+)
+def test_what_is_old_is_given_while_it_is_made_anew_and_what_is_not_settled_is_not(
+    monkeypatch: pytest.MonkeyPatch, settled: bool, after_s: float, given: int, next: int
+) -> None:
+    clock = [1000.0]
+
+    async def work() -> list[int]:
+        store, make = Kept[int](10), Maker(settled=settled)
+        await store.get("t", "a", make)
+        clock[0] += after_s
+        first = await store.get("t", "a", make)
+        await asyncio.gather(*store._renewals.values())
+        return [first, await store.get("t", "a", make)]
+
+    class Clock:
+        monotonic = staticmethod(lambda: clock[0])
+
+    monkeypatch.setattr(cache, "time", Clock)
+    assert run(work) == [given, next]
+
+
+def test_what_cannot_be_made_anew_is_asked_for_again_and_renewing_is_not_asking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [1000.0]
+
+    async def fail() -> tuple[int, bool]:
+        raise ValueError
+
+    async def work() -> None:
+        store = Kept[int](10)
+        await store.get("t", "a", Maker())
+        clock[0] += 700
+        assert await store.get("t", "a", fail) == 1
+        await asyncio.gather(*store._renewals.values())
+        with pytest.raises(ValueError):  # noqa: PT011
+            await store.get("t", "a", fail)
+        await store.get("t", "a", Maker())
+        clock[0] += 100
+        await store.renew("t", "b", Maker())
+        assert store.in_use(within_s=50) == []
+        assert await store.get("t", "b", fail) == 1
+        assert store.in_use(within_s=50) == [(1, True)]
+
+    class Clock:
+        monotonic = staticmethod(lambda: clock[0])
+
+    monkeypatch.setattr(cache, "time", Clock)
+    run(work)
+
+
+def test_those_used_last_are_kept() -> None:
+    async def work() -> int:
+        store, make = Kept[int](2), Maker()
+        for key in ("a", "b", "a", "c", "a"):
+            await store.get(key, "m", make)
+        return make.made
+
+    assert run(work) == 3
+
+
+PIPELINE = load_pipelines(PIPELINES)["commcare_sync"]
+
+
+class Scheduled(DagsterClient):
+    """A Dagster that has this schedule."""
+
+    def __init__(self, schedule: Schedule | None) -> None:
+        self.found, self.asked = schedule, 0
+
+    async def schedule(self, name: str) -> Schedule | None:
+        assert name == "commcare_sync_schedule"
+        self.asked += 1
+        return self.found
+
+
+@pytest.mark.parametrize(
+    ("schedule", "stale_after_s", "said"),
+    [
+        (Schedule(True, "0 */6 * * *", "UTC", 6 * 3600), 7 * 3600, "0 */6 * * *"),
+        (Schedule(False, "0 */6 * * *", "UTC", 6 * 3600), STALE_AFTER_S, "is stopped"),
+        (None, STALE_AFTER_S, "is stopped"),
+    ],
+)
+def test_a_running_schedule_says_how_old_is_stale(schedule: Schedule | None, stale_after_s: int, said: str) -> None:
+    dagster = Scheduled(schedule)
+
+    async def work() -> Any:
+        rules = FreshnessRules(dagster)
+        await rules.of(PIPELINE)
+        return await rules.of(PIPELINE)
+
+    rule = run(work)
+    assert (rule.stale_after_s, dagster.asked) == (stale_after_s, 1)
+    assert said in rule.because
+
+
+def test_schedules_are_read_from_dagster(dagster_url: str) -> None:
+    async def work(client: DagsterClient) -> tuple[Schedule | None, Schedule | None]:
+        return await client.schedule("commcare_sync_schedule"), await client.schedule("no_such_schedule")
+
+    assert with_client(dagster_url, work) == (Schedule(False, "0 */6 * * *", "UTC", 6 * 3600), None)

@@ -1,0 +1,98 @@
+"""What the model sees before it calls anything: definitions, instructions, the manual."""
+
+import json
+import re
+
+import pytest
+
+from explorer.catalog import DEFAULT_SCOPES
+from mcp_bridge import docs
+from mcp_bridge.answers.envelope import InvalidArgument
+from mcp_bridge.gate.handlers import parse
+from mcp_bridge.gate.tool import Tool
+from mcp_bridge.server import INSTRUCTIONS
+from mcp_bridge.tools import ALL_TOOLS
+
+# A cautious estimate; English and JSON come to about four characters a token.
+CHARS_PER_TOKEN = 3.5
+NAMES = {
+    "list_tenants",
+    "list_tables",
+    "describe_table",
+    "get_metadata",
+    "query",
+    "list_pipelines",
+    "run_materialization",
+    "get_materialization_status",
+    "list_runs",
+    "cancel_materialization",
+    "get_schema_status",
+    "provision_schema",
+    "teardown_schema",
+    "get_lineage",
+    "search_metadata",
+    "set_semantics",
+}
+
+
+def test_exactly_these_tools_at_most_4000_tokens() -> None:
+    assert {tool.name for tool in ALL_TOOLS} == NAMES
+    assert len([tool for tool in ALL_TOOLS if tool.scope is None or tool.scope in DEFAULT_SCOPES]) <= 15
+    assert len(docs.listing()) / CHARS_PER_TOKEN <= 4000
+
+
+@pytest.mark.parametrize("tool", ALL_TOOLS, ids=lambda tool: tool.name)
+def test_a_definition_tells_all_it_should(tool: Tool) -> None:
+    definition = tool.definition()
+    assert re.fullmatch(r"[a-z]+(_[a-z]+)*", definition.name)
+    assert 15 <= len(definition.description.split()) <= 120
+    hints = definition.annotations.model_dump()
+    assert all(
+        isinstance(hints[f"{hint}_hint"], bool) for hint in ("read_only", "destructive", "idempotent", "open_world")
+    )
+    for name, prop in definition.input_schema["properties"].items():
+        assert prop["description"], name
+        assert "type" in prop or "enum" in prop, name
+    if definition.name.startswith("list_"):
+        assert definition.input_schema["properties"]["limit"]["default"] <= 50
+        assert "cursor" in definition.input_schema["properties"]
+    assert definition.annotations.read_only_hint is not tool.mutates
+
+
+def test_other_tools_named_in_words_exist() -> None:
+    words = " ".join([INSTRUCTIONS, *(tool.description for tool in ALL_TOOLS)])
+    mentioned = set(re.findall(r"\b(?:list|get|describe|run|cancel|provision|search|set|teardown)_[a-z_]+\b", words))
+    assert mentioned - {"run_id", "run_url"} <= NAMES
+
+
+def test_instructions_are_short() -> None:
+    assert len(INSTRUCTIONS) <= 2000
+
+
+def test_the_manual_is_current() -> None:
+    assert docs.TARGET.read_text(encoding="utf-8") == docs.render(), "run python -m mcp_bridge.docs"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("query", {}, "'sql' is required"),
+        ("query", {"sql": "select 1", "limt": 3}, "did you mean 'limit'"),
+        ("query", {"sql": "select 1", "limit": 0}, "'limit'"),
+        ("list_tables", {"response_format": "huge"}, "'concise' or 'detailed'"),
+        ("run_materialization", {"wait_s": 46}, "less than or equal to 45"),
+        ("run_materialization", {"assets": []}, "'assets'"),
+        ("list_runs", {"status": ["DONE"]}, "'status.0'"),
+    ],
+)
+def test_bad_arguments_are_told_in_words(name: str, arguments: dict[str, object], said: str) -> None:
+    tool = next(tool for tool in ALL_TOOLS if tool.name == name)
+    with pytest.raises(InvalidArgument) as caught:
+        parse(tool, arguments)
+    assert said in caught.value.message
+    assert "pydantic" not in json.dumps(caught.value.as_dict())
+
+
+def test_a_list_may_come_as_json_text() -> None:
+    tool = next(tool for tool in ALL_TOOLS if tool.name == "list_runs")
+    assert parse(tool, {"status": '["SUCCESS","FAILURE"]'}).model_dump()["status"] == ["SUCCESS", "FAILURE"]

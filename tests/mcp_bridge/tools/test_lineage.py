@@ -1,0 +1,169 @@
+"""Where a column comes from, down to the source and up to the question; and what would change with it."""
+
+from typing import Any
+
+import pytest
+from mcp.client import Client
+
+from explorer.marts import column_lineage
+from explorer.marts.column_lineage import ColumnLineage, Lineage, Origin
+from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
+from explorer.tables import column_facts
+from explorer.tables.generate import generate_tables
+from explorer.tables.profile import RawProfile
+from mcp_bridge.facts.column_lineage import made_from, origin_of, question_of, used_by
+from tests.conftest import PgServer
+from tests.mcp_bridge.stage import Stage, ask, on_http, refused
+
+KEY = "demo:broken"
+STATIC: Lineage = {
+    "stg_cases": {
+        "properties": ColumnLineage(
+            (Origin("raw_cases", "record", ("properties",)),), "json_object(record -> 'properties')"
+        ),
+        "case_name": ColumnLineage((Origin("raw_cases", "record", ("case_name",)),)),
+    },
+    "cases": {
+        "properties": ColumnLineage((Origin("stg_cases", "properties"),)),
+        "case_name": ColumnLineage((Origin("stg_cases", "case_name"),)),
+    },
+    "stg_forms": {"form": ColumnLineage((Origin("raw_forms", "record", ("form",)),))},
+    "forms": {"form": ColumnLineage((Origin("stg_forms", "form"),))},
+    "users": {"username": ColumnLineage((), "'x'")},
+}
+BORN = Question(("g", "dob"), "When was the child born?", "Date", {"fr": "Date de naissance"})
+SIGNS = Question(("signs",), "Danger signs?", "MSelect", {}, (Option("fever", "Fever"),))
+FORMS = (
+    Form(
+        "http://x", {"en": "Enrol"}, "Enrol", "a1", "Health", "Children", "child", (BORN, SIGNS), app_ids=("a1", "a2")
+    ),
+)
+STRUCTURE = Structure(
+    (App("a1", "Health", 3, ()), App("a2", "Health copy", 1, ())), (CaseType("child", ("dob", "calc"), ("a1",)),), FORMS
+)
+
+
+@pytest.fixture(scope="module")
+def token(stage: Stage, pg_server: PgServer) -> str:
+    """May ask about a tenant whose runs have left lineage and words of its tables."""
+    tenant = stage.tenants[KEY]
+    schema, login = stage.catalog.schemas.get(tenant), stage.catalog.schemas.rw_login(tenant)
+    tables = generate_tables(STRUCTURE, RawProfile(), taken=("cases", "forms"))
+    with pg_server.connections.tenant(login.user, login.password).connect(autocommit=True) as connection:
+        connection.execute(f"ALTER TABLE {schema.marts}.case_child ADD calc text".encode())
+        connection.execute(
+            f"CREATE TABLE {schema.marts}.form_enrol (form_id text, g__dob date, signs text[], signs__fever boolean)".encode()
+        )
+        column_facts.write(connection, schema.prefix, tables)
+        column_lineage.write(connection, schema.prefix, STATIC, tables, version="1")
+    stage.catalog.discovered.save(tenant, STRUCTURE.to_dict())
+    stage.written(KEY, "run-of-lineage")
+    return stage.token("agent-lineage", KEY)
+
+
+def traced(url: str, token: str, table: str, column: str, **arguments: Any) -> dict[str, Any]:
+    async def work(client: Client) -> dict[str, Any]:
+        return await ask(client, "get_lineage", table=table, column=column, **arguments)
+
+    return on_http(url, token, work)
+
+
+def test_a_question_is_traced_down_to_the_source(bridge_url: str, token: str) -> None:
+    column = traced(bridge_url, token, "form_enrol", "g__dob")["column"]
+    assert column["question"] == {
+        "path": "g/dob", "type": "Date", "label": "When was the child born?", "translations": {"fr": "Date de naissance"},
+    }  # fmt: skip
+    [mart] = column["made_from"]
+    [staged] = mart["made_from"]
+    [raw] = staged["made_from"]
+    assert [(row["table"], row["column"], row["path"]) for row in (mart, staged, raw)] == [
+        ("forms", "form", "g/dob"),
+        ("stg_forms", "form", "g/dob"),
+        ("raw_forms", "record", "form/g/dob"),
+    ]
+    assert raw["resource"] == {"name": "forms", "endpoint": "form/v1/"}
+    assert column["used_by"] == []
+    derived = traced(bridge_url, token, "form_enrol", "signs__fever", direction="upstream")["column"]
+    assert (derived["question"]["path"], derived["made_from"][0]["path"]) == ("signs", "signs")
+    assert "used_by" not in derived
+
+
+def test_a_property_is_traced_through_the_case(bridge_url: str, token: str) -> None:
+    column = traced(bridge_url, token, "case_child", "dob")["column"]
+    # Which case type the table stands for is known to Dagster alone, which has no run of this tenant.
+    assert column["property"]["asked_by"] == "unknown"
+    [mart] = column["made_from"]
+    [raw] = mart["made_from"][0]["made_from"]
+    assert (raw["path"], raw["expression"]) == ("properties/dob", "json_object(record -> 'properties')")
+    key = traced(bridge_url, token, "case_child", "case_id")["column"]
+    assert {"property", "question", "index"}.isdisjoint(key)
+
+
+def test_a_property_names_the_questions_known_under_its_name_and_no_more() -> None:
+    known = ColumnLineage((Origin("cases", "properties", ("dob",)),))
+    told = question_of(known, "child", {"path": ["dob"], "label": "Born"}, STRUCTURE.to_dict())["property"]
+    [asked] = told["asked_by"]
+    assert (asked["form"], asked["xmlns"], asked["question"], asked["type"]) == ("Enrol", "http://x", "g/dob", "Date")
+    assert asked["apps"] == [{"id": "a1", "name": "Health"}, {"id": "a2", "name": "Health copy"}]
+    assert "do not say which question saves" in told["note"]
+    told = question_of(known, "child", {"path": ["calc"]}, STRUCTURE.to_dict())["property"]
+    assert "asked_by" not in told
+    assert "No question of this name" in told["note"]
+    index = question_of(
+        ColumnLineage((Origin("cases", "indices", ("parent", "case_id")),)), "child",
+        {"path": ["parent", "case_id"], "label": "parent"}, STRUCTURE.to_dict(),
+    )  # fmt: skip
+    assert index == {"index": {"identifier": "parent", "part": "case_id"}}
+
+
+def test_tables_name_their_applications() -> None:
+    structure = STRUCTURE.to_dict()
+    assert origin_of("case_type", "child", structure) == {
+        "case_type": "child", "apps": [{"id": "a1", "name": "Health"}],
+    }  # fmt: skip
+    form = {"form": "Enrol", "xmlns": "http://x", "module": "Children"}
+    apps = [{"id": "a1", "name": "Health"}, {"id": "a2", "name": "Health copy"}]
+    assert origin_of("form", "http://x", structure) == {**form, "apps": apps}
+    assert origin_of("repeat", "http://x g/visit", structure) == {**form, "apps": apps, "repeat": "g/visit"}
+    assert origin_of("form", "http://gone", structure) == origin_of("mart", None, structure) == "unknown"
+
+
+def test_what_is_made_from_a_column_is_told_with_its_path(bridge_url: str, token: str) -> None:
+    data = traced(bridge_url, token, "cases", "case_name")
+    assert data["origin"] == {"resources": [{"name": "cases", "endpoint": "case/v2/"}]}
+    [child] = data["column"]["used_by"]
+    assert (child["table"], child["columns"]) == ("case_child", [{"column": "case_name"}])
+    downstream = traced(bridge_url, token, "case_child", "dob", direction="downstream")["column"]
+    assert "made_from" not in downstream
+    rows = used_by(STATIC, "raw_cases", "record")
+    assert {row["table"] for row in rows} == {"stg_cases", "cases"}
+    assert {"column": "properties", "path": "properties"} in rows[0]["columns"]
+
+
+def test_the_unknown_is_said_to_be_unknown(bridge_url: str, token: str) -> None:
+    origin = traced(bridge_url, token, "form_enrol", "form_id")
+    assert origin["column"]["made_from"][0]["table"] == "forms"
+    assert "made_from" not in origin["column"]["made_from"][0]
+    assert traced(bridge_url, token, "cases", "owner_id")["column"]["made_from"] == "unknown"
+    constant = traced(bridge_url, token, "users", "username")["column"]
+    assert (constant["made_from"], constant["note"][:26]) == ([], "Computed from no other col")
+
+    async def work(client: Client) -> dict[str, Any]:
+        return await refused(client, "get_lineage", table="cases", column="case_nam")
+
+    assert on_http(bridge_url, token, work)["code"] == "unknown_column"
+
+
+def test_long_answers_say_how_much_they_leave_out() -> None:
+    many = ColumnLineage(tuple(Origin("x", f"c{i:03}") for i in range(30)))
+    wide: Lineage = {f"t{i:03}": {f"c{j}": ColumnLineage((Origin("x", "c000"),)) for j in range(20)} for i in range(50)}
+    rows = made_from({"t": {"c": many}}, {}, "t", "c")
+    assert rows is not None
+    assert (len(rows), rows[-1]) == (13, {"more": 18})
+    below = used_by(wide, "x", "c000")
+    assert len(below) == 50
+    assert (below[0]["column_count"], len(below[0]["columns"])) == (20, 15)
+    # A model that reads itself ends the walk.
+    circle: Lineage = {"t": {"c": ColumnLineage((Origin("t", "c"),))}}
+    assert used_by(circle, "t", "c") == []
+    assert made_from(circle, {}, "t", "c") is not None

