@@ -1,6 +1,7 @@
 """Which records came and could not be stored, and why? A raw table of its own, made when there is one."""
 
-import msgspec
+from typing import NamedTuple
+
 from psycopg import errors, sql
 
 from explorer.contract.bookkeeping.definitions import REJECTED, Connection, Schemas
@@ -11,7 +12,7 @@ COLUMNS = (KEY, "resource", "reason", "record_start")
 """Texts, beside what every raw table has."""
 
 
-class Rejected(msgspec.Struct, frozen=True):
+class Rejected(NamedTuple):
     """Records of one source that could not be stored, and the most frequent reason."""
 
     records: int
