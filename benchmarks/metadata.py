@@ -14,7 +14,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -39,6 +38,7 @@ from benchmarks.worker import benchmark_settings
 from explorer.catalog import ApiKeyCredential, Catalog, State, Tenant, migrate
 from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.contract.schemas import TenantSchemas
+from explorer.core.ports import free_port
 from explorer.postgres.connections import Login
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer.tables.column_facts import facts_of
@@ -194,7 +194,7 @@ class _World:
     @contextmanager
     def served(self) -> Iterator[str]:
         """The bridge's address, with Dagster behind it."""
-        port, port_file = _free_port(), self._ground.files / "port"
+        port, port_file = free_port(), self._ground.files / "port"
         dagster, bridge = (
             f"http://127.0.0.1:{port}",
             [sys.executable, "-m", "mcp_bridge", "--port-file", str(port_file)],
@@ -269,12 +269,6 @@ def _fill(login: Login, schemas: TenantSchemas, tables: list[GeneratedTable]) ->
             ]
             connection.execute(sql.SQL("; ").join(parts))
         kept_columns.write(connection, schemas, facts_of(tables))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _answers(url: str) -> bool:

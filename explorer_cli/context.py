@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from explorer.core.settings import Settings, get_settings
 from explorer_cli.errors import AlreadyRunning
-from explorer_cli.home import Lock, make_home
+from explorer_cli.home import Lock, open_home
 from explorer_cli.parts import stop_database
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def open_settings(*, writable: bool = True) -> Settings:
     Raises SettingsInvalid, HomeNotUsable.
     """
     settings = get_settings()
-    make_home(settings.home, writable=writable)
+    open_home(settings.home, writable=writable)
     # A log that cannot be written must not fill the terminal with its own tracebacks.
     logging.raiseExceptions = False
     handler = logging.handlers.RotatingFileHandler(

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import httpx
 
-from explorer.core.runtime_state import write_private
+from explorer.core.files import read_json_object, write_private
 from explorer.core.settings import Settings
 from explorer_cli.errors import PortInUse
 from explorer_cli.processes import choose_port
@@ -98,11 +98,7 @@ class DemoServer:
 
 def saved(settings: Settings) -> dict[str, Any]:
     """What HOME/demo.json holds: `port`, `api_key`, and `token` once the demo has made one."""
-    try:
-        known = json.loads((settings.home / FILE).read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
+    return read_json_object(settings.home / FILE)
 
 
 def save(settings: Settings, **values: Any) -> None:

@@ -11,14 +11,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from explorer.core.errors import ExplorerError
-from explorer.core.private import open_to_others
+from explorer.core.home import open_to_others, warm_pool_socket
+from explorer.core.ports import port_free, port_user
 from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
 from explorer_cli import parts
 from explorer_cli.context import open_settings
 from explorer_cli.home import holder_of, no_room, problem_of
 from explorer_cli.output import answer_json, make_console, tell
-from explorer_cli.processes import port_free, port_user
 
 if TYPE_CHECKING:
     from explorer.catalog import Catalog, Tenant
@@ -288,13 +288,11 @@ class Doctor:
         return [Finding("Dagster", "ok", f"{url}, code location loaded, daemons healthy")]
 
     def warm_pool(self) -> list[Finding]:
-        from explorer_dagster.launch.warm_pool import socket_path
-
         if self._settings.run_launcher != "warm":
             return [Finding("warm pool", "ok", "switched off by EXPLORER_RUN_LAUNCHER")]
         if not self._running:
             return [self._skip("warm pool")]
-        if socket_path(self._settings.home).is_socket():
+        if warm_pool_socket(self._settings.home).is_socket():
             return [Finding("warm pool", "ok", "ready to fork runs")]
         log = self._settings.home / "logs" / "warm-pool.log"
         return [

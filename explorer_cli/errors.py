@@ -21,12 +21,6 @@ class PartFailed(ExplorerError):
     code = "part_failed"
 
 
-class HomeNotUsable(ExplorerError):
-    """HOME cannot be made or written."""
-
-    code = "home_not_usable"
-
-
 class SecretMissing(ExplorerError):
     """A variable that was to hold a secret is empty or not set."""
 
@@ -56,7 +50,7 @@ class ToolFailed(ExplorerError):
 
     def __init__(self, code: str, message: str, *, next_step: str) -> None:
         super().__init__(message, next_step=next_step)
-        self.code = code  # type: ignore[misc]
+        self.code = code
 
 
 class InternalError(ExplorerError):

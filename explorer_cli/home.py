@@ -11,13 +11,14 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import NoReturn
 
-from explorer.core import private
+from explorer.core.files import read_json_object
+from explorer.core.home import home_not_usable, make_home
+from explorer.core.locks import open_lock, try_lock
+from explorer.core.processes import ProcessIdentity
 from explorer.core.runtime_state import read_state
-from explorer.postgres.state import try_lock
-from explorer_cli.errors import AlreadyRunning, HomeNotUsable
-from explorer_cli.processes import Identity, wait_until
+from explorer_cli.errors import AlreadyRunning
+from explorer_cli.processes import wait_until
 
 LOCK_FILE = Path("run") / "up.lock"
 BEAT_S = 1.0
@@ -47,7 +48,7 @@ class Lock:
         if not wait_until(lambda: try_lock(fd), within_s):
             os.close(fd)
             raise self._taken()
-        me = Identity.of(os.getpid())
+        me = ProcessIdentity.current()
         with contextlib.suppress(OSError):
             os.ftruncate(fd, 0)
             os.write(fd, json.dumps({"pid": me.pid, "started": me.started}).encode())
@@ -77,14 +78,9 @@ class Lock:
 
     def _open(self) -> int:
         try:
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return open_lock(self._path)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                # To stop things must be possible also where nothing can be written any more.
-                if error.errno == errno.EROFS:
-                    lockable = self._path if self._path.exists() else self._path.parent
-                    return os.open(lockable, os.O_RDONLY | os.O_CLOEXEC)
-            refuse(self._home, error)
+            raise home_not_usable(self._home, error) from error
 
     def _taken(self) -> AlreadyRunning:
         holder = holder_of(self._home)
@@ -105,11 +101,11 @@ class Lock:
         )
 
 
-def holder_of(home: Path) -> Identity | None:
+def holder_of(home: Path) -> ProcessIdentity | None:
     """The process that holds HOME's lock, None when there is none."""
     try:
-        record = json.loads((home / LOCK_FILE).read_text())
-        holder = Identity(int(record["pid"]), str(record["started"]))
+        record = read_json_object(home / LOCK_FILE)
+        holder = ProcessIdentity(int(record["pid"]), str(record["started"]))
     except (OSError, ValueError, KeyError, TypeError):
         return _locker_of(home / LOCK_FILE)
     return holder if holder.alive() else _locker_of(home / LOCK_FILE)
@@ -157,36 +153,23 @@ def no_room(folder: Path, needed_bytes: int = 1) -> str | None:
     return None
 
 
-def make_home(home: Path, *, writable: bool = True) -> None:
-    """HOME with its `run` and `logs` folders; with `writable` they must be so.
+def open_home(home: Path, *, writable: bool = True) -> None:
+    """HOME with its `run` and `logs` folders, made if needed; with `writable` they must be so.
 
     Raises:
         HomeNotUsable: one of them cannot be made or written.
     """
+    make_home(home)
     try:
-        private.make_home(home)
         for name in ("run", "logs"):
             (home / name).mkdir(exist_ok=True, mode=0o700)
             if writable and not os.access(home / name, os.W_OK | os.X_OK):
                 raise OSError(errno.EACCES, hindrance(home / name) or os.strerror(errno.EACCES), str(home / name))
     except OSError as error:
-        refuse(home, error)
+        raise home_not_usable(home, error) from error
 
 
-def refuse(home: Path, error: OSError) -> NoReturn:
-    """Raises HomeNotUsable for what the system said."""
-    where = f" ({error.filename})" if error.filename else ""
-    step = (
-        "Make room, then try again; what runs meanwhile comes back by itself."
-        if error.errno in (errno.ENOSPC, errno.EDQUOT)
-        else "Set EXPLORER_HOME to a folder that this account can write."
-    )
-    raise HomeNotUsable(
-        f"The state folder {home} cannot be used: {error.strerror or error}{where}.", next_step=step
-    ) from error
-
-
-def _locker_of(lock: Path) -> Identity | None:
+def _locker_of(lock: Path) -> ProcessIdentity | None:
     """Who holds the lock according to the kernel (Linux, proc(5) `locks`): the file itself may be damaged."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         status = lock.stat()
@@ -194,6 +177,6 @@ def _locker_of(lock: Path) -> Identity | None:
         for line in Path("/proc/locks").read_text().splitlines():
             fields = line.split()
             if fields[1] == "FLOCK" and fields[5] == wanted:
-                holder = Identity.of(int(fields[4]))
+                holder = ProcessIdentity.of(int(fields[4]))
                 return holder if holder.alive() else None
     return None

@@ -13,17 +13,18 @@ from typing import Any
 from rich.console import Console
 
 from explorer.core.errors import ExplorerError
-from explorer.core.private import keep_private
+from explorer.core.home import HomeNotUsable, keep_private
+from explorer.core.processes import ProcessIdentity
 from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
 from explorer_cli import display
 from explorer_cli.context import open_settings
-from explorer_cli.errors import HomeNotUsable, PartFailed
+from explorer_cli.errors import PartFailed
 from explorer_cli.home import Lock, hindrance, holder_of, problem_of
 from explorer_cli.interrupts import Interrupts, StopRequested
 from explorer_cli.output import answer_json, make_console, show_table, styled, tell
 from explorer_cli.parts import database_answers, database_recovers, platform_units, stop_database
-from explorer_cli.processes import Identity, stop_stranger, tail
+from explorer_cli.processes import stop_stranger, tail
 from explorer_cli.supervisor import (
     LEFTOVERS_GRACE_S,
     STRAY_GRACE_S,
@@ -209,7 +210,7 @@ def _database_now(settings: Settings) -> dict[str, Any]:
 def _present(process: dict[str, Any]) -> dict[str, Any]:
     """One part as recorded, corrected by whether its process is still there."""
     pid, started = process.get("pid"), process.pop("started", None)
-    if pid and started and not Identity(int(pid), str(started)).alive():
+    if pid and started and not ProcessIdentity(int(pid), str(started)).alive():
         return {**process, "state": "died", "healthy": False}
     return process
 
@@ -249,7 +250,7 @@ def _error_of(answer: Path, log: Path) -> Exception:
     try:
         body = json.loads(answer.read_text())["error"]
         error = PartFailed(body["message"], next_step=body["next_step"], details=body.get("details"))
-        error.code = body["code"]  # type: ignore[misc]
+        error.code = body["code"]
     except (ValueError, KeyError, TypeError):
         error = PartFailed(
             "The background process ended before everything was ready.",

@@ -13,8 +13,9 @@ import typer
 from typer.exceptions import TyperException
 
 from explorer.core.errors import ExplorerError
-from explorer.core.private import write_privately
-from explorer_cli.errors import HomeNotUsable, InternalError, UsageInvalid
+from explorer.core.files import write_privately
+from explorer.core.home import HomeNotUsable
+from explorer_cli.errors import InternalError, UsageInvalid
 from explorer_cli.output import show_error
 
 app = typer.Typer(

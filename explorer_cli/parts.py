@@ -20,14 +20,15 @@ import httpx
 from pydantic import SecretStr
 
 from explorer.core.errors import ExplorerError
-from explorer.core.runtime_state import webserver_token, write_private
+from explorer.core.files import write_private
+from explorer.core.home import code_server_socket, warm_pool_socket
+from explorer.core.runtime_state import webserver_token
 from explorer.core.settings import PREFIX, Settings
 from explorer_cli.bytecode import compile_packages
 from explorer_cli.demo_server import DemoServer
 from explorer_cli.home import no_room
 from explorer_cli.processes import choose_port
 from explorer_cli.supervisor import Hindered, Part, Step
-from explorer_dagster.launch.warm_pool import socket_path
 
 LOCATION = "explorer"
 PROBE_TIMEOUT_S = 3.0
@@ -202,11 +203,6 @@ def listens(path: Path) -> bool:
         return True
 
 
-def code_socket(home: Path) -> Path:
-    """Where the code location server listens: beside the warm pool's socket, in a folder that only we can enter."""
-    return socket_path(home).with_name("code.sock")
-
-
 async def _health(url: str) -> Any:
     from mcp_bridge.clients.dagster import DagsterClient
 
@@ -243,8 +239,8 @@ def _database(settings: Settings) -> Step:
 def _dagster(settings: Settings, port: int, url: str) -> list[Part | Step]:
     """Code location server, warm pool, webserver and daemon; the definitions are imported once, by the first of them."""
     workspace = _write_instance(settings)
-    code = code_socket(settings.home)
-    pool = socket_path(settings.home)
+    code = code_server_socket(settings.home)
+    pool = warm_pool_socket(settings.home)
     pool.unlink(missing_ok=True)
     full = child_env(settings, "database_url", "secret_keys")
     plain = child_env(settings, "database_url", "dagster_token")
@@ -317,10 +313,10 @@ def _write_instance(settings: Settings) -> Path:
     home = settings.home / "dagster"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     shutil.copyfile(settings.project_dir / "dagster.yaml", home / "dagster.yaml")
-    code_socket(settings.home).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    code_server_socket(settings.home).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     webserver_token(settings.home)
     workspace = settings.home / "run" / "workspace.yaml"
-    server = {"socket": str(code_socket(settings.home)), "location_name": LOCATION}
+    server = {"socket": str(code_server_socket(settings.home)), "location_name": LOCATION}
     write_private(workspace, json.dumps({"load_from": [{"grpc_server": server}]}))
     return workspace
 

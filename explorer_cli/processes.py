@@ -8,15 +8,14 @@ the business of `parts`.
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from explorer.core.processes import process_identity
+from explorer.core.ports import free_port, port_free, port_user
+from explorer.core.processes import ProcessIdentity
 from explorer_cli.errors import PortInUse
 
 MARK = "DATA_EXPLORER_INSTANCE"
@@ -24,23 +23,6 @@ LOG_ROTATE_BYTES = 10 * 1024 * 1024
 POLL_S = 0.05
 # How long the kernel may take for a process that got SIGKILL.
 KILL_GRACE_S = 2.0
-
-
-@dataclass(frozen=True)
-class Identity:
-    """A process that cannot be confused with a later one of the same number."""
-
-    pid: int
-    started: str
-
-    @classmethod
-    def of(cls, pid: int) -> "Identity":
-        """The process that has this number now; of a process that is gone, an identity that is never alive."""
-        return cls(pid, (process_identity(pid) or f"{pid}:gone").partition(":")[2])
-
-    def alive(self) -> bool:
-        """Whether this very process still runs; a reused number and a zombie do not count."""
-        return process_identity(self.pid) == f"{self.pid}:{self.started}"
 
 
 def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> "subprocess.Popen[bytes]":
@@ -93,7 +75,7 @@ def stop_child(process: "subprocess.Popen[bytes]", sign: int, grace_s: float) ->
     stop_children([(process, sign)], grace_s)
 
 
-def stop_strangers(identities: Sequence[Identity], grace_s: float, *, group: bool = True) -> list[bool]:
+def stop_strangers(identities: Sequence[ProcessIdentity], grace_s: float, *, group: bool = True) -> list[bool]:
     """End processes that somebody else started, each if it still is the one recorded; whether there was one to end.
 
     `group` says that each leads its own process group, which then gets SIGKILL when the leader is not gone after `grace_s`.
@@ -113,7 +95,7 @@ def stop_strangers(identities: Sequence[Identity], grace_s: float, *, group: boo
     return alive
 
 
-def stop_stranger(identity: Identity, grace_s: float, *, group: bool = True) -> bool:
+def stop_stranger(identity: ProcessIdentity, grace_s: float, *, group: bool = True) -> bool:
     """End one process that somebody else started; see `stop_strangers`."""
     return stop_strangers([identity], grace_s, group=group)[0]
 
@@ -174,32 +156,7 @@ def choose_port(host: str, configured: int, *, setting: str, preferred: int = 0)
         return configured
     if preferred and port_free(host, preferred):
         return preferred
-    with socket.socket(_family(host)) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
-
-
-def port_free(host: str, port: int) -> bool:
-    with socket.socket(_family(host)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
-
-
-def port_user(port: int) -> str | None:
-    """`process 123 (nginx)` for the process that listens on `port`, None when it cannot be seen."""
-    inodes = _listening_inodes(port) if sys.platform == "linux" else set()
-    for entry in Path("/proc").iterdir() if inodes else []:
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):
-            for link in (entry / "fd").iterdir():
-                if str(link.readlink()) in inodes:
-                    return f"process {entry.name} ({(entry / 'comm').read_text().strip()})"
-    return None
+    return free_port(host)
 
 
 def rotate(log: Path) -> None:
@@ -223,18 +180,3 @@ def tail(log: Path, lines: int = 15) -> list[str]:
             return file.read().decode(errors="replace").splitlines()[-lines:]
     except OSError:
         return []
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in host else socket.AF_INET
-
-
-def _listening_inodes(port: int) -> set[str]:
-    inodes = set()
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        with contextlib.suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
-                fields = line.split()
-                if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
-                    inodes.add(f"socket:[{fields[9]}]")
-    return inodes

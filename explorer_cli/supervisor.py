@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from explorer.core.errors import ExplorerError
+from explorer.core.home import HomeNotUsable
+from explorer.core.processes import ProcessIdentity
 from explorer.core.runtime_state import clear_state, read_state, write_state
-from explorer_cli.errors import HomeNotUsable, PartFailed
+from explorer_cli.errors import PartFailed
 from explorer_cli.home import BEAT_S, LOCK_FILE, Lock
 from explorer_cli.processes import (
     MARK,
-    Identity,
     rotate,
     spawn,
     stop_child,
@@ -125,7 +126,7 @@ def stop_leftovers(home: Path, grace_s: float = LEFTOVERS_GRACE_S) -> list[str]:
     """End what a supervisor that is gone left running under `home`; the names of the parts that were found."""
     state = read_state(home)
     known = {
-        name: Identity(int(process["pid"]), str(process["started"]))
+        name: ProcessIdentity(int(process["pid"]), str(process["started"]))
         for name, process in (state.get("processes") or {}).items()
         if process.get("pid") and process.get("started")
     }
@@ -153,7 +154,7 @@ class _Unit:
         self.spec = spec
         self.state: State = "waiting"
         self.process: subprocess.Popen[bytes] | None = None
-        self.identity: Identity | None = None
+        self.identity: ProcessIdentity | None = None
         self.job: Future[Any] | None = None
         self.asked_at = 0.0
         self.began = self.ready_at = self.next_check = self.restart_at = 0.0
@@ -356,7 +357,7 @@ class Supervisor:
             except OSError as error:
                 self._lost(unit, f"could not be started ({_words(error)})")
                 return
-            unit.identity = Identity.of(unit.process.pid)
+            unit.identity = ProcessIdentity.of(unit.process.pid)
         self._set(unit, "starting")
 
     def _check(self, unit: _Unit, now: float) -> None:
@@ -517,7 +518,7 @@ class Supervisor:
             self._unwritten, self._written = None, state
 
     def _state(self) -> dict[str, Any]:
-        me = Identity.of(os.getpid())
+        me = ProcessIdentity.current()
         units = list(self._units.values())
         return {
             **self._facts,

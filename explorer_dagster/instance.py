@@ -14,7 +14,7 @@ from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 
-from explorer.core.private import write_privately
+from explorer.core.files import write_privately
 from explorer.core.settings import get_settings
 from explorer.installation import prepare
 

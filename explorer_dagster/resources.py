@@ -12,9 +12,10 @@ from explorer.catalog import Catalog, State, Tenant, TenantLogin, TenantSchema
 from explorer.catalog.request_slots import RequestSlots
 from explorer.core.errors import ExplorerError, TransientError
 from explorer.core.settings import Settings, get_settings
+from explorer.http.client import Usage
+from explorer.http.limiter import RateLimiter
 from explorer.postgres.connections import Connections, Login, load_connections
-from explorer.providers.commcare.client import CommCareClient, Usage
-from explorer.providers.commcare.limiter import RateLimiter
+from explorer.providers.commcare.client import CommCareClient
 from explorer_dagster.retries import Retry
 
 FULL_REFRESH_TAG = "explorer/full_refresh"

@@ -30,8 +30,9 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from explorer.core.private import write_privately
-from explorer.core.runtime_state import webserver_token, write_private
+from explorer.core.files import write_private, write_privately
+from explorer.core.ports import listen
+from explorer.core.runtime_state import webserver_token
 from explorer.core.settings import Settings, get_settings
 
 TOKEN_HEADER = "x-explorer-token"  # noqa: S105 - the header's name
@@ -297,9 +298,7 @@ def main() -> None:
     parser.add_argument("-w", "--workspace", type=Path, default=settings.project_dir / "workspace.yaml")
     options = parser.parse_args()
     with ExitStack() as stack:
-        listener = stack.enter_context(socket.create_server((options.host, options.port), backlog=128))
-        # asyncio does so only for sockets that name their protocol; without, the end of an answer waits 40 ms for the client.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener = stack.enter_context(listen(options.host, options.port))
         port = listener.getsockname()[1]
         instance = stack.enter_context(DagsterInstance.get())
         context = stack.enter_context(

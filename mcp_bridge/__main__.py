@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from explorer.core.errors import ExplorerError
-from explorer.core.private import write_privately
-from explorer.core.runtime_state import write_private
+from explorer.core.files import write_private, write_privately
+from explorer.core.ports import listen
 from explorer.core.settings import Settings, get_settings
 from mcp_bridge.gate.http_authentication import PATH
 from mcp_bridge.gate.shutdown import leave_nobody_waiting
@@ -107,16 +107,9 @@ def bind(host: str, port: int) -> socket.socket:
         AddressInUse: another process listens there.
         AddressUnusable: no such address here, or a port that needs privileges.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # asyncio does so only for sockets that name their protocol; without, the end of an answer waits 40 ms for the client.
-        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        bound.bind((host, port))
-        bound.listen(128)
+        return listen(host, port)
     except OSError as error:
-        bound.close()
         if error.errno == errno.EADDRINUSE:
             raise AddressInUse(
                 f"Port {port} on {host} is in use.",
@@ -126,7 +119,6 @@ def bind(host: str, port: int) -> socket.socket:
             f"The bridge cannot listen on {host}:{port}: {error.strerror or error}.",
             next_step="Choose another address or port with --host, --port or EXPLORER_BRIDGE_HOST, EXPLORER_BRIDGE_PORT.",
         ) from None
-    return bound
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from explorer.catalog import Catalog, Tenant, TenantSchema
-from explorer.core.runtime_state import private_secret
+from explorer.core.files import private_secret
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Connections, Login, load_connections
 from explorer.postgres.state import record_mark

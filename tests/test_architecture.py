@@ -34,7 +34,6 @@ IMPORTED_LATE = {
     "explorer.catalog.migrations": {
         "explorer.catalog.migrations.run": "Alembic is imported where something is migrated"
     },
-    "explorer.core.processes": {"subprocess": "only where the system has no /proc"},
     "explorer_dagster.launch": {"dagster": "needed after the fork, or in the one process that answers for workers"},
 }
 CHECKED_TYPES_ONLY = {

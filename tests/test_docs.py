@@ -15,7 +15,7 @@ from explorer_cli.main import app
 from mcp_bridge.sql.errors import QueryFailed, QueryRejected
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("demo_commcare", "explorer_cli", "explorer_dagster", "mcp_bridge")
+PACKAGES = ("demo_commcare", "explorer", "explorer_cli", "explorer_dagster", "mcp_bridge")
 MANUALS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "demo_commcare" / "README.md"])
 CODED_CALLS = {"QueryFailed", "QueryRejected", "ToolFailed", "reject"}
 COMMANDS: Any = typer.main.get_command(app)

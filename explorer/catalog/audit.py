@@ -8,7 +8,7 @@ from sqlalchemy import insert, select
 
 from explorer.catalog.database import Database
 from explorer.catalog.tables import audit
-from explorer.core.plain_json import storable
+from explorer.core.jsonb import storable
 
 _MAX_TEXT_LENGTH = 500
 

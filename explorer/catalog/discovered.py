@@ -12,7 +12,7 @@ from explorer.catalog.errors import UnknownStructureVersion
 from explorer.catalog.structure_diff import structure_diff
 from explorer.catalog.tables import discovered
 from explorer.catalog.tenants import Tenant
-from explorer.core.plain_json import canonical, storable
+from explorer.core.jsonb import canonical, storable
 
 
 @dataclass(frozen=True)

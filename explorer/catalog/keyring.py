@@ -5,7 +5,6 @@ The first key encrypts, all keys decrypt. A key file is read again when it chang
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from explorer.catalog.errors import KeyringInvalid, KeyringMismatch, KeyringMissing
-from explorer.core.runtime_state import private_secret, write_private
+from explorer.core.files import private_secret, write_private
 from explorer.core.settings import Settings
 
 if TYPE_CHECKING:
@@ -55,8 +54,7 @@ class Keyring:
         path = settings.home / KEY_FILE
         try:
             if settings.secret_keys is None and not path.exists():
-                private_secret(path)
-                _settle(path)
+                private_secret(path, durable=True)
         except OSError as error:
             raise _unreadable(path, error) from None
 
@@ -94,8 +92,7 @@ class Keyring:
     def store(self) -> None:
         """Write the keys to the key file, if that is where they come from, and make sure that they survive a power cut."""
         if self.path is not None:
-            write_private(self.path, "\n".join(self._keys) + "\n")
-            _settle(self.path)
+            write_private(self.path, "\n".join(self._keys) + "\n", durable=True)
 
     def __repr__(self) -> str:
         return f"Keyring({len(self._keys)} keys)"
@@ -132,19 +129,6 @@ def rotate(catalog: Catalog) -> int:
         KeyringMismatch: a value cannot be decrypted; nothing was changed.
     """
     return catalog.rotate_keys()
-
-
-def _settle(path: Path) -> None:
-    """Flush the file and its name to disk; what root makes in somebody's HOME belongs to its owner."""
-    for target in (path, path.parent):
-        fd = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if target is path and os.geteuid() == 0:
-                home = path.parent.stat()
-                os.fchown(fd, home.st_uid, home.st_gid)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def _unreadable(path: Path, error: Exception) -> KeyringInvalid:

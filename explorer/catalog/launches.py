@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert as insert_or_leave
 from explorer.catalog.database import Database
 from explorer.catalog.tables import launches
 from explorer.catalog.tenants import Tenant
-from explorer.core.plain_json import storable
+from explorer.core.jsonb import storable
 
 # As long a key is remembered; the row of a launch is of no use after that.
 KEPT_DAYS = 30

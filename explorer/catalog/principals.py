@@ -15,7 +15,7 @@ from explorer.catalog.database import Database, constraint_name
 from explorer.catalog.errors import PrincipalExists, PrincipalInvalid, ScopeUnknown, UnknownPrincipal
 from explorer.catalog.tables import grants, principals, tenants, tokens
 from explorer.catalog.tenants import Tenant, TenantStatus
-from explorer.core.plain_json import storable
+from explorer.core.jsonb import storable
 
 TOKEN_PREFIX = "dex_"  # noqa: S105
 _TOKEN_BYTES = 32

@@ -19,7 +19,7 @@ from explorer.catalog.names import same_domain_key
 from explorer.catalog.schemas import Passwords, SchemaStore, State
 from explorer.catalog.tables import credentials, grants, schemas, tenants
 from explorer.catalog.tenants import Tenant, TenantStatus
-from explorer.core.plain_json import storable
+from explorer.core.jsonb import storable
 
 _WAIT_S = 120
 

@@ -1,6 +1,6 @@
 """When may the next request to a project space go out? Kept in one row, which all processes and hosts move forward together.
 
-Implements `explorer.providers.commcare.limiter.Slots`. All instants are of the database's clock.
+Implements `explorer.http.limiter.Slots`. All instants are of the database's clock.
 """
 
 import threading

@@ -25,7 +25,7 @@ from explorer.catalog.keyring import Keyring
 from explorer.catalog.tables import schemas
 from explorer.catalog.tenants import Tenant
 from explorer.core.errors import UnknownTenant
-from explorer.core.plain_json import storable
+from explorer.core.jsonb import storable
 
 _MAX_ERROR_LENGTH = 2000
 

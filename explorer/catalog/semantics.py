@@ -12,7 +12,7 @@ from sqlalchemy import func, insert, select
 from explorer.catalog.database import Database
 from explorer.catalog.tables import semantics
 from explorer.catalog.tenants import Tenant
-from explorer.core.plain_json import storable
+from explorer.core.jsonb import storable
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sqlalchemy import Row, select
 from explorer.catalog.database import Database
 from explorer.catalog.tables import tenants
 from explorer.core.errors import UnknownTenant
-from explorer.core.plain_json import storable
+from explorer.core.jsonb import storable
 
 
 class TenantStatus(StrEnum):

@@ -1,28 +1,59 @@
 """Which process is meant: a pid alone may have been given to another one since."""
 
+import os
+import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+LINUX = sys.platform == "linux"
 
 
-def process_identity(pid: int) -> str | None:
-    """`pid:start time` of a living process, None when it has ended (a zombie has ended).
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """A process that cannot be confused with a later one of the same number. As text: `pid:start time`."""
 
-    Start time is what the kernel says: ticks since boot (Linux, proc(5) field 22), or what `ps` prints (elsewhere).
-    """
-    if sys.platform != "linux":
-        return _identity_from_ps(pid)
+    pid: int
+    started: str
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """The process that has this number now; of a process that has ended, an identity that is never alive."""
+        return cls(pid, _start_time(pid) or "gone")
+
+    @classmethod
+    def current(cls) -> Self:
+        """The calling process."""
+        return cls.of(os.getpid())
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The identity that `str` wrote. Raises ValueError."""
+        pid, _, started = text.partition(":")
+        return cls(int(pid), started)
+
+    def __str__(self) -> str:
+        return f"{self.pid}:{self.started}"
+
+    def alive(self) -> bool:
+        """Whether this very process still runs; a reused number and a zombie do not count."""
+        return _start_time(self.pid) == self.started
+
+
+def _start_time(pid: int) -> str | None:
+    """What the kernel says: ticks since boot (Linux, proc(5) field 22), or what `ps` prints; None when the process has ended."""
+    if not LINUX:
+        return _start_time_by_ps(pid)
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rsplit(")", 1)[1].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
-    return None if fields[0] in "ZX" else f"{pid}:{fields[19]}"
+    return None if fields[0] in "ZX" else fields[19]
 
 
-def _identity_from_ps(pid: int) -> str | None:
-    import subprocess
-
-    answer = subprocess.run(
-        ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+def _start_time_by_ps(pid: int) -> str | None:
+    command = ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
     state, _, started = answer.stdout.strip().partition(" ")
-    return None if not started or state.startswith("Z") else f"{pid}:{started.strip()}"
+    return None if state.startswith("Z") else started.strip() or None

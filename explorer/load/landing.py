@@ -14,6 +14,7 @@ import psycopg
 from explorer.contract.bookkeeping.loads import LoadState
 from explorer.core.errors import ExplorerError
 from explorer.extract.proof import Proof
+from explorer.http.errors import NotAllowed
 from explorer.load.errors import LoadFailed
 from explorer.load.feed import Feed, FeedState
 from explorer.load.report import ResourceReport
@@ -29,9 +30,6 @@ from explorer.load.warehouse import (
     RawTable,
     Warehouse,
 )
-from explorer.providers.commcare.errors import NoSubscription, PermissionMissing
-
-_NOT_ALLOWED = (PermissionMissing, NoSubscription)
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,7 @@ class Landing:
         report = self.report
         report.complete = False
         report.duration_s = time.monotonic() - self._began
-        if isinstance(error, _NOT_ALLOWED):
+        if isinstance(error, NotAllowed):
             report.status, report.skipped_reason = "skipped", error.details.get("reason") or error.message
         elif isinstance(error, ExplorerError):
             report.status, report.error = "failed", error.as_dict()

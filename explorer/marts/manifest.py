@@ -6,7 +6,6 @@ Per-tenant models are not in it.
     python -m explorer.marts.manifest PROJECT FOLDER     (what `static_manifest` starts: PROJECT parsed into FOLDER)
 """
 
-import fcntl
 import json
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import msgspec
 
 from explorer.contract.bookkeeping.lineage import Lineage
 from explorer.core.errors import ExplorerError
+from explorer.core.locks import file_lock
 from explorer.core.settings import Settings
 from explorer.marts import column_lineage, project, runner, sql_lineage
 
@@ -73,8 +73,7 @@ def _parse_once(source: Path, folder: Path) -> None:
 
     Of several processes that find nothing parsed, one does it and the others wait.
     """
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(folder.with_suffix(".lock")):
         if (folder / _LINEAGE).is_file():
             return
         command = [sys.executable, "-m", __name__, str(source), str(folder)]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import psycopg
 
@@ -27,7 +27,7 @@ _STATIC = ("dbt_project.yml", "profiles.yml", "macros", "models", "tests")
 class DbtProjectMissing(ExplorerError):
     """The folder with the static dbt project is not there."""
 
-    code: ClassVar[str] = "dbt_project_missing"
+    code = "dbt_project_missing"
 
 
 class CanConnect(Protocol):

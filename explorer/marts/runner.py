@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from explorer.core.errors import ExplorerError
 from explorer.marts.project import TenantProject
@@ -68,13 +68,13 @@ _PARSED, _PARSED_FROM = "partial_parse.msgpack", "parsed_from"
 class TransformFailed(ExplorerError):
     """dbt could not begin or did not come to an end; failures of single models are results, not this."""
 
-    code: ClassVar[str] = "transform_failed"
+    code = "transform_failed"
 
 
 class TransformBusy(ExplorerError):
     """Another run of dbt is under way in this process."""
 
-    code: ClassVar[str] = "transform_busy"
+    code = "transform_busy"
 
 
 class TenantLogin(Protocol):

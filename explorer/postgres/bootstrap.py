@@ -23,6 +23,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from explorer.core.home import make_home
 from explorer.core.settings import Settings
 from explorer.postgres.connections import (
     CATALOG_ROLE,
@@ -41,7 +42,7 @@ from explorer.postgres.connections import (
 from explorer.postgres.embedded import EmbeddedPostgres
 from explorer.postgres.errors import DatabaseOwnedElsewhere, DatabaseSetupFailed, DatabaseUnreachable
 from explorer.postgres.hardening import CATALOG_GROUP, HardeningReport, check_hardening, ensure_group, harden
-from explorer.postgres.state import ConnectionRecord, make_home, read_record, update_record
+from explorer.postgres.state import ConnectionRecord, read_record, update_record
 
 __all__ = ["Connections", "Login", "bootstrap", "embedded_from", "ensure_database", "load_connections"]
 

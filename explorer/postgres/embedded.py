@@ -19,7 +19,6 @@ import secrets
 import shlex
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import time
@@ -29,17 +28,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from explorer.core.home import make_home
+from explorer.core.ports import free_port, port_free
+from explorer.core.processes import LINUX, ProcessIdentity
 from explorer.postgres.binaries import Binaries, copy_binaries, find_binaries
 from explorer.postgres.errors import PostgresNotOwner, PostgresNotStartable, PostgresPortInUse
-from explorer.postgres.state import (
-    LINUX,
-    ConnectionRecord,
-    ProcessIdentity,
-    file_lock,
-    make_home,
-    read_record,
-    update_record,
-)
+from explorer.postgres.state import ConnectionRecord, file_lock, read_record, update_record
 
 SUPERUSER = "postgres"
 HOST = "127.0.0.1"
@@ -264,13 +258,13 @@ class EmbeddedPostgres:
     def _start_on_some_port(self, cluster: "_Cluster", record: ConnectionRecord | None) -> ServerAddress:
         wanted = self._port or (record.port if record else 0)
         for _attempt in range(5):
-            port = wanted if wanted and _port_free(wanted) else 0
+            port = wanted if wanted and port_free(HOST, wanted) else 0
             if self._port and not port:
                 raise PostgresPortInUse(
                     f"Port {self._port} on {HOST} is used by another program.",
                     next_step="Set EXPLORER_POSTGRES_PORT to another port, or to 0 for a free one.",
                 )
-            if cluster.start(port or _free_port()):
+            if cluster.start(port or free_port(HOST)):
                 address = cluster.running()
                 if address is not None:
                     return address
@@ -614,19 +608,3 @@ def _try_as(account: _Account, command: list[str]) -> bool:
     except PermissionError:
         return False
     return answer.returncode == 0
-
-
-def _port_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-        return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])

@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from explorer.core.identifiers import identifier, short_hash, unique_identifiers
 from explorer.providers.commcare.structure import Form, Option, Question, Structure
 from explorer.tables.column_types import KINDS, Kind, likeness, wider
+from explorer.tables.identifiers import identifier, short_hash, unique_identifiers
 from explorer.tables.model_files import (
     UNFIT,
     GeneratedColumn,

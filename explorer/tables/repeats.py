@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable
 
 from explorer.contract.bookkeeping.repeats import RepeatGroup
-from explorer.core.plain_json import storable
+from explorer.core.jsonb import storable
 from explorer.tables.generate import GeneratedTable
 from explorer.tables.profile import path_of
 

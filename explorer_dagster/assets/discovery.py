@@ -9,8 +9,8 @@ import msgspec
 from explorer.catalog import DiscoveredVersion
 from explorer.catalog.structure_diff import headline, sentences
 from explorer.core.errors import ExplorerError
+from explorer.http.errors import PermissionMissing
 from explorer.providers.commcare.discovery import discover
-from explorer.providers.commcare.errors import PermissionMissing
 from explorer.providers.commcare.structure import Structure
 from explorer.registry import Pipeline
 from explorer_dagster import failures as causes

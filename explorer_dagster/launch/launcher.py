@@ -17,9 +17,10 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClassData, serialize_value
 
-from explorer.core.processes import process_identity
+from explorer.core.home import warm_pool_socket
+from explorer.core.processes import ProcessIdentity
 from explorer.core.settings import get_settings
-from explorer_dagster.launch.warm_pool import STALE, socket_path
+from explorer_dagster.launch.warm_pool import STALE
 
 WORKER_TAG = ".explorer/worker"
 _ANSWER_TIMEOUT_S = 10.0
@@ -31,7 +32,7 @@ class WarmRunLauncher(DefaultRunLauncher):
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(inst_data)
         settings = get_settings()
-        self._socket: Path | None = socket_path(settings.home) if settings.run_launcher == "warm" else None
+        self._socket: Path | None = warm_pool_socket(settings.home) if settings.run_launcher == "warm" else None
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
@@ -42,8 +43,7 @@ class WarmRunLauncher(DefaultRunLauncher):
         if pid is None:
             super().launch_run(context)
         else:
-            identity = process_identity(pid) or f"{pid}:gone"
-            self._instance.add_run_tags(context.dagster_run.run_id, {WORKER_TAG: identity})
+            self._instance.add_run_tags(context.dagster_run.run_id, {WORKER_TAG: str(ProcessIdentity.of(pid))})
 
     def terminate(self, run_id: str) -> bool:
         run = self._instance.get_run_by_id(run_id)
@@ -123,4 +123,4 @@ def _ended_without_a_word(identity: str | None) -> str:
 
 
 def _is_alive(identity: str) -> bool:
-    return process_identity(int(identity.split(":")[0])) == identity
+    return ProcessIdentity.parse(identity).alive()

@@ -9,7 +9,6 @@ or a gRPC channel before the fork. What a run does is not here; who asks is `lau
 """
 
 import contextlib
-import fcntl
 import gc
 import hashlib
 import importlib
@@ -18,17 +17,18 @@ import selectors
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from explorer.core.private import write_privately
+from explorer.core.files import write_privately
+from explorer.core.home import warm_pool_socket
+from explorer.core.locks import open_lock, try_lock
 from explorer.core.settings import Settings, get_settings
+from explorer.http.wire import tls_context
 from explorer.marts.manifest import warm_up
-from explorer.providers.commcare.wire import tls_context
 
 MODULES = (
     "dagster._cli.api",
@@ -47,16 +47,6 @@ _GC_THRESHOLDS = (10_000, 20, 20)
 _REQUEST_TIMEOUT_S = 5.0
 # Less than the supervisor gives the pool itself.
 _END_GRACE_S = 2.0
-_MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
-
-
-def socket_path(home: Path) -> Path:
-    """Where the pool of this HOME listens: HOME/run, or a short private folder when that path is too long for a socket."""
-    path = home / "run" / "warm.sock"
-    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
-        return path
-    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"explorer-{os.getuid()}-{digest}" / "warm.sock"
 
 
 def fingerprint(settings: Settings) -> str:
@@ -82,7 +72,7 @@ def settle() -> None:
 
 def serve(settings: Settings) -> None:
     """Import, listen, fork per request, until the code on disk has changed or until SIGTERM, which ends the workers too."""
-    path = socket_path(settings.home)
+    path = warm_pool_socket(settings.home)
     write_privately()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.parent.stat().st_uid != os.getuid():
@@ -171,11 +161,9 @@ def _threads() -> int:
 
 
 def _take_lock(path: Path) -> int:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise SystemExit(f"A warm pool is already running ({path}).") from None
+    fd = open_lock(path)
+    if not try_lock(fd):
+        raise SystemExit(f"A warm pool is already running ({path}).")
     return fd
 
 

@@ -15,7 +15,6 @@ import json
 import struct
 import time
 from dataclasses import dataclass
-from typing import ClassVar
 
 from explorer.core.errors import ExplorerError
 
@@ -29,13 +28,13 @@ _TOKEN_CHARS = len(base64.urlsafe_b64encode(b"x" * (_HEAD.size + _MAC_BYTES)).rs
 class CursorRefused(ExplorerError):
     """The cursor cannot be used; ask for the first page."""
 
-    code: ClassVar[str] = "cursor_invalid"
+    code = "cursor_invalid"
 
 
 class CursorExpired(CursorRefused):
     """The cursor was good, but its time is over or the data is another since."""
 
-    code: ClassVar[str] = "cursor_expired"
+    code = "cursor_expired"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from demo_commcare import MATERNAL, RunningServer
 from explorer.catalog import ApiKeyCredential, Catalog, migrate
 from explorer.catalog.request_slots import RequestSlots
 from explorer.core.settings import Settings
+from explorer.http.errors import Throttled
+from explorer.http.limiter import RateLimiter
 from explorer.postgres.connections import load_connections
 from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import Throttled
-from explorer.providers.commcare.limiter import RateLimiter
 from explorer_cli.home import Lock
 from tests.conftest import PgServer
 from tests.explorer_cli.conftest import ROOT, Answer, Explorer

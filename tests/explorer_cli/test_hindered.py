@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from explorer.core.home import HomeNotUsable
+from explorer.core.processes import ProcessIdentity
 from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
-from explorer_cli.errors import AlreadyRunning, HomeNotUsable, PartFailed
-from explorer_cli.home import SILENT_AFTER_S, Lock, hindrance, holder_of, make_home, no_room, problem_of
+from explorer_cli.errors import AlreadyRunning, PartFailed
+from explorer_cli.home import SILENT_AFTER_S, Lock, hindrance, holder_of, no_room, open_home, problem_of
 from explorer_cli.lifecycle import describe
-from explorer_cli.processes import Identity, wait_until
+from explorer_cli.processes import wait_until
 from explorer_cli.supervisor import Hindered, Step, Supervisor, UnitStatus
 from tests.explorer_cli.conftest import Explorer
 from tests.explorer_cli.test_supervisor import ROOT, SLEEPER, part, pid_of, supervised
@@ -68,7 +70,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     home.mkdir()
     options = "size=512k,nr_inodes=60,mode=700"
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(home)], check=False).returncode == 0
-    make_home(home)
+    open_home(home)
     disk = Disk(home, mounted)
     try:
         yield disk
@@ -118,7 +120,7 @@ def test_nothing_can_be_written_and_everything_comes_back(disk: Disk, reason: st
 def test_everything_is_stopped_on_a_full_disk(disk: Disk) -> None:
     with supervised(disk.home, part("worker", SLEEPER)) as supervisor:
         supervisor.wait_ready(timeout_s=20)
-        identity = Identity.of(pid_of(disk.home, "worker"))
+        identity = ProcessIdentity.of(pid_of(disk.home, "worker"))
         disk.fill()
     assert not identity.alive()
     Lock(disk.home).acquire()
@@ -195,7 +197,7 @@ def test_a_supervisor_whose_thread_ends_says_so_and_stops(home: Path) -> None:
 
     with supervised(home, part("worker", SLEEPER)) as supervisor:
         supervisor.wait_ready(timeout_s=20)
-        identity = Identity.of(pid_of(home, "worker"))
+        identity = ProcessIdentity.of(pid_of(home, "worker"))
         supervisor.on_change = leave
         os.kill(identity.pid, signal.SIGKILL)
         with pytest.raises(PartFailed, match="The supervision of the parts ended: SystemExit: out of the thread"):
@@ -234,7 +236,7 @@ supervisor.wait_failed()
         assert wait_until(lambda: status_of(home)["healthy"] is True, 20)
         # What stands in the lock file may be damaged: the kernel knows who holds it.
         lock.write_bytes(b"{")
-        assert holder_of(home) == Identity.of(process.pid)
+        assert holder_of(home) == ProcessIdentity.of(process.pid)
         process.kill()
 
 
@@ -257,7 +259,7 @@ def test_a_home_that_is_taken_away_ends_the_supervision_and_is_not_begun_anew(ho
     step = Step("store", "Store", lambda: runs.append(1) or {}, ready=lambda: home.exists(), health_interval_s=0.1)
     with supervised(home, step, part("worker", SLEEPER)) as supervisor:
         supervisor.wait_ready(timeout_s=20)
-        identity = Identity.of(pid_of(home, "worker"))
+        identity = ProcessIdentity.of(pid_of(home, "worker"))
         moved = home.with_name("moved")
         home.rename(moved)
         with pytest.raises(HomeNotUsable, match="was removed or replaced while the platform ran"):

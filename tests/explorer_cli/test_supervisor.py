@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from explorer.core.errors import TransientError
+from explorer.core.processes import ProcessIdentity
 from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
 from explorer_cli.errors import AlreadyRunning, PartFailed
 from explorer_cli.home import Lock, holder_of
 from explorer_cli.lifecycle import describe
-from explorer_cli.processes import Identity, marked, stop_stranger, wait_until
+from explorer_cli.processes import marked, stop_stranger, wait_until
 from explorer_cli.supervisor import Part, Step, Supervisor, stop_leftovers
 
 SLEEPER = "import time; print('hello', flush=True); time.sleep(600)"
@@ -81,7 +82,7 @@ def test_parts_wait_for_what_they_need_and_are_stopped_with_their_steps_undone(h
         assert order[:2] == ["run", "probe"]
         assert state["ready"] is True
         assert state["database"] == {"port": 5}
-        identity = Identity.of(state["pids"]["late"])
+        identity = ProcessIdentity.of(state["pids"]["late"])
         assert identity.alive()
         assert wait_until(lambda: "hello" in (home / "logs" / "late.log").read_text(), 10)
     assert not identity.alive()
@@ -158,7 +159,7 @@ def test_an_optional_part_that_hangs_while_it_starts_is_replaced(home: Path, mon
     hanging = part("pool", SLEEPER, ready=lambda: False, optional=True, start_timeout_s=0.3)
     with supervised(home, hanging) as supervisor:
         assert wait_until(lambda: pid_of(home, "pool") != 0, 10)
-        first = Identity.of(pid_of(home, "pool"))
+        first = ProcessIdentity.of(pid_of(home, "pool"))
         assert supervisor.wait_ready(timeout_s=20)
         assert "was not ready after 0.3 s" in supervisor.snapshot()[0].note
         assert not first.alive()
@@ -182,7 +183,7 @@ def test_a_part_that_ignores_sigterm_is_killed_with_its_group(home: Path) -> Non
     with supervised(home, part("stubborn", stubborn)) as supervisor:
         supervisor.wait_ready(timeout_s=20)
         assert wait_until(lambda: "deaf" in (home / "logs" / "stubborn.log").read_text(), 10)
-        identity = Identity.of(pid_of(home, "stubborn"))
+        identity = ProcessIdentity.of(pid_of(home, "stubborn"))
     assert not identity.alive()
 
 
@@ -217,8 +218,8 @@ def test_what_a_killed_supervisor_left_is_ended_by_the_next_one(home: Path, stat
         assert wait_until((home / "grandchild").exists, 10)
         supervisor.kill()
     instance = read_state(home)["instance"]
-    child = Identity.of(pid_of(home, "forker"))
-    grandchild = Identity.of(int((home / "grandchild").read_text()))
+    child = ProcessIdentity.of(pid_of(home, "forker"))
+    grandchild = ProcessIdentity.of(int((home / "grandchild").read_text()))
     assert child.alive()
     assert grandchild.alive()
     assert set(marked(instance)) == {child.pid, grandchild.pid}
@@ -240,8 +241,10 @@ def test_what_a_killed_supervisor_left_is_ended_by_the_next_one(home: Path, stat
 
 def test_a_recycled_pid_is_never_signalled(home: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True) as stranger:
-        known = Identity.of(stranger.pid)
-        recycled = Identity(stranger.pid, str(int(known.started) + 1) if known.started.isdigit() else "yesterday")
+        known = ProcessIdentity.of(stranger.pid)
+        recycled = ProcessIdentity(
+            stranger.pid, str(int(known.started) + 1) if known.started.isdigit() else "yesterday"
+        )
         processes = {"webserver": {"pid": recycled.pid, "started": recycled.started}}
         (home / "run" / "state.json").write_text(json.dumps({"instance": "0" * 16, "processes": processes}))
         assert stop_leftovers(home) == []

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from explorer.contract.bookkeeping.definitions import COLUMNS, IN_STAGING, Connection, Schemas
 from explorer.contract.bookkeeping.versions import upgrade
-from explorer.core.plain_json import storable
+from explorer.core.jsonb import storable
 
 
 class OptionFacts(TypedDict, total=False):

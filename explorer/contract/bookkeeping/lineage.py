@@ -11,7 +11,7 @@ from psycopg import sql
 
 from explorer.contract.bookkeeping.definitions import IN_STAGING, LINEAGE, Connection, Schemas
 from explorer.contract.bookkeeping.versions import upgrade
-from explorer.core.plain_json import storable
+from explorer.core.jsonb import storable
 
 # Kept under no relation's name: what the rows were made from.
 _VERSION = ""

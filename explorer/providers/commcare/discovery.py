@@ -11,8 +11,9 @@ from typing import Any
 
 import msgspec
 
+from explorer.http.errors import ResponseMalformed
 from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import ResponseMalformed
+from explorer.providers.commcare.settings import SERVICE
 from explorer.providers.commcare.structure import App, CaseType, Form, Module, Option, Question, Structure
 from explorer.registry import Pipeline
 
@@ -34,7 +35,7 @@ def discover(client: CommCareClient, pipeline: Pipeline) -> Structure:
 
     Raises:
         ResponseMalformed: the answer is not a list of applications.
-        CommCareError: the server refuses or fails.
+        ApiError: the server refuses or fails.
     """
     resource = next(part for part in pipeline.discovery if part.name == "app_structure")
     body = client.get_json(resource.endpoint, resource=resource.name)
@@ -42,6 +43,7 @@ def discover(client: CommCareClient, pipeline: Pipeline) -> Structure:
     if not isinstance(objects, list):
         raise ResponseMalformed(
             "The application list has no `objects` list.",
+            provider=SERVICE.name,
             next_step="Check the server's address; if it is a CommCare HQ server, report this to its operator.",
             details={"resource": resource.name, "page": 1},
         )

@@ -13,8 +13,8 @@ import pytest
 
 from explorer.catalog import Catalog, CatalogUnavailable
 from explorer.catalog.request_slots import RequestSlots
+from explorer.http.limiter import Paused, RateLimiter
 from explorer.postgres.connections import Connections
-from explorer.providers.commcare.limiter import Paused, RateLimiter
 
 SERVER = "https://www.commcarehq.org"
 PROCESSES, REQUESTS = 3, 20

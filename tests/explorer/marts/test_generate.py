@@ -9,9 +9,9 @@ from dbt.clients.jinja import get_rendered
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from explorer.core.identifiers import RESERVED
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer.tables.generate import MAX_COLUMNS, TABLE_MAX_BYTES, GeneratedTable, generate_tables
+from explorer.tables.identifiers import RESERVED
 from explorer.tables.model_files import GeneratedColumn
 from explorer.tables.profile import RawProfile, SeenCaseType, SeenForm, SeenValues
 from explorer.tables.sql_text import shown

@@ -17,6 +17,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from explorer.core.home import HomeNotUsable
+from explorer.core.processes import ProcessIdentity
 from explorer.postgres.binaries import find_binaries
 from explorer.postgres.embedded import EmbeddedPostgres, ServerAddress, read_connection
 from explorer.postgres.errors import (
@@ -26,7 +28,7 @@ from explorer.postgres.errors import (
     PostgresNotStartable,
     PostgresPortInUse,
 )
-from explorer.postgres.state import ConnectionRecord, ProcessIdentity, update_record
+from explorer.postgres.state import ConnectionRecord, update_record
 from tests.conftest import throwaway_home
 
 ROOT = os.geteuid() == 0
@@ -412,7 +414,7 @@ def test_data_of_another_major_version(stopped: Path) -> None:
 
 def test_home_that_cannot_be_used(home: Path) -> None:
     home.write_text("a file")
-    with pytest.raises(DatabaseNotReady, match="cannot be made"):
+    with pytest.raises(HomeNotUsable, match="cannot be used"):
         server(home).start()
     assert home.read_text() == "a file"
     home.unlink()

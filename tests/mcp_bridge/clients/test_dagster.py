@@ -6,6 +6,7 @@ from typing import TypeVar
 
 import pytest
 
+from explorer.core.ports import free_port
 from mcp_bridge.clients.dagster import (
     IDEMPOTENCY_TAG,
     DagsterClient,
@@ -14,7 +15,6 @@ from mcp_bridge.clients.dagster import (
     Run,
     UnknownRun,
 )
-from tests.mcp_bridge.dagster_fixture import free_port
 
 JOB = "commcare_sync"
 T = TypeVar("T")

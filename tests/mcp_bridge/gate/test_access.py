@@ -13,9 +13,9 @@ from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
 from explorer.catalog import Scope
+from explorer.core.ports import free_port
 from mcp_bridge.__main__ import bind
 from tests.conftest import PgServer
-from tests.mcp_bridge.dagster_fixture import free_port
 from tests.mcp_bridge.stage import Stage, ask, environment, http_bridge, on_http, refused, stdio_server
 
 INITIALIZE = {

@@ -1,7 +1,7 @@
 """Which Postgres name a thing gets that somebody else named: tables, columns and schemas from any text.
 
 Names are readable, lower snake case, ASCII, at most 63 bytes, never reserved, and depend on nothing but the text itself and,
-where two texts would get the same name, on the texts that collide. Quoting and literals belong to `transforms.sql_text`.
+where two texts would get the same name, on the texts that collide. Quoting and literals belong to `sql_text`.
 """
 
 import hashlib

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.core.identifiers import RESERVED, identifier, unique_identifiers
+from explorer.tables.identifiers import RESERVED, identifier, unique_identifiers
 
 VALID = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 anything = st.text(st.characters(exclude_categories=[]), max_size=120)

@@ -1,7 +1,7 @@
-"""When may the next request to this project space be sent, and how many at a time make sense?
+"""When may the next request of this tenant be sent, and how many at a time make sense?
 
-CommCare counts requests per project space, over all its API clients, so that all of ours to it share one ceiling and one pause:
-the threads of a process through one `RateLimiter`, processes and hosts through the `Slots` behind it.
+Servers count requests per tenant, over all its API clients. So all of ours for one tenant share one ceiling and one pause: the
+threads of a process through one `RateLimiter`, processes and hosts through the `Slots` behind it.
 """
 
 import logging
@@ -12,14 +12,14 @@ from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from explorer.core.errors import TransientError
-from explorer.providers.commcare import settings as constants
+from explorer.http import constants
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 class Slots(Protocol):
-    """Where it is kept when the project space's next request may go out (the catalog's database, for several processes).
+    """Where it is kept when the tenant's next request may go out (the catalog's database, for several processes).
 
     Both raise a TransientError when it cannot be asked.
     """
@@ -69,7 +69,7 @@ class ProcessSlots:
 
 
 class RateLimiter:
-    """The pace of all requests of this process to one project space. Thread-safe.
+    """The pace of all requests of this process for one tenant. Thread-safe.
 
     `requests_per_second`: our own ceiling. `shared`: slots in common with other processes; while they cannot be asked, the
     process keeps to the ceiling by itself, and a load never fails for them. `lifted_by`: the command that ends a shared pause.

@@ -7,16 +7,16 @@ elsewhere.
 import ipaddress
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import parse_qsl, quote, urljoin, urlsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit
 
-from explorer.providers.commcare.errors import NotCommCare
+from explorer.http.errors import WrongServer
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
 class Server:
-    """A CommCare installation: `https://www.commcarehq.org`. `base` has no trailing slash and may have a path."""
+    """One installation of a provider. `base`: its address without trailing slash, perhaps with a path."""
 
     scheme: str
     host: str
@@ -24,11 +24,11 @@ class Server:
     base: str
 
     @classmethod
-    def parse(cls, url: str) -> Self:
-        """The server at `url`; a bare host name means https.
+    def parse(cls, url: str, provider: str, example_url: str) -> Self:
+        """The server at `url`; a bare host name means https. `provider` and `example_url` are for errors.
 
         Raises:
-            NotCommCare: not an http(s) address, credentials inside, or plain http to a public host.
+            WrongServer: not an http(s) address, credentials inside, or plain http to a public host.
         """
         text = url.strip()
         text = text if "://" in text else f"https://{text}"
@@ -38,17 +38,19 @@ class Server:
         except ValueError:
             host, port, parts = None, None, urlsplit("")
         if parts.scheme not in _DEFAULT_PORTS or not host or parts.query or parts.fragment:
-            raise NotCommCare(
-                "The server's address is not a web address.", next_step="Write it as https://www.commcarehq.org."
+            raise WrongServer(
+                "The server's address is not a web address.", provider=provider, next_step=f"Write it as {example_url}."
             )
         if parts.username is not None or parts.password is not None:
-            raise NotCommCare(
+            raise WrongServer(
                 "The server's address holds a user name or password.",
+                provider=provider,
                 next_step="Give them as the tenant's credentials instead.",
             )
         if parts.scheme == "http" and not _is_private(host):
-            raise NotCommCare(
+            raise WrongServer(
                 f"{host} was given with http, which would send the credentials unencrypted.",
+                provider=provider,
                 next_step=f"Use https://{host}.",
             )
         return cls(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], text.rstrip("/"))
@@ -65,11 +67,6 @@ class Server:
             return parts.scheme in _DEFAULT_PORTS and parts.hostname == self.host and parts.port in (None, self.port)
         except ValueError:
             return False
-
-    def api_url(self, endpoint: str, domain: str | None) -> str:
-        """URL of an endpoint of a project space, or of the installation for `domain` None."""
-        scope = f"/a/{quote(domain, safe='')}" if domain is not None else ""
-        return f"{self.base}{scope}/api/{endpoint}"
 
     def next_params(self, url: str, link: str) -> list[tuple[str, str]] | None:
         """Query of the next page that the answer from `url` names by `link` (absolute, relative or a bare query).

@@ -12,22 +12,17 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
 from explorer.catalog.credentials import ApiKeyCredential, OAuthCredential
 from explorer.core.settings import Settings
-from explorer.providers.commcare.address import Server
-from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import (
-    CommCareError,
+from explorer.http.errors import (
+    ApiError,
     CredentialsInvalid,
-    NotCommCare,
     ResponseMalformed,
     Throttled,
 )
-from explorer.providers.commcare.refusals import retry_after_s
+from explorer.providers.commcare.client import CommCareClient
 
 SETTINGS = Settings(
     _env_file=None, requests_per_second=1000, http_max_attempts=3, http_max_retry_after_s=20, http_max_response_mb=1
@@ -77,7 +72,7 @@ def client_of(
 )
 def test_each_refusal_is_its_own_error(status: int, headers: dict[str, str], body: bytes, code: str) -> None:
     client = client_of(lambda _: httpx.Response(status, headers=headers, stream=httpx.ByteStream(body)))
-    with client, pytest.raises(CommCareError) as caught:
+    with client, pytest.raises(ApiError) as caught:
         client.get("case/v2/", resource="cases", page=7, decode=msgspec.json.decode)
     assert caught.value.code == code
     assert (caught.value.details["resource"], caught.value.details["page"]) == ("cases", 7)
@@ -89,26 +84,10 @@ def test_no_answer_at_all_is_unreachable() -> None:
     def refuse(_: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 
-    with client_of(refuse) as client, pytest.raises(CommCareError) as caught:
+    with client_of(refuse) as client, pytest.raises(ApiError) as caught:
         client.get_json("x/", resource="x")
     assert caught.value.code == "commcare_unreachable"
     assert client.usage("x").requests == 3
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("5", 5.0), ("0.25", 0.25), (None, None), ("", None), ("soon", None), ("nan", None), ("-3", 0.0),
-     ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("Fri, 31 Dec 9999 23:59:59 GMT", 604_800.0), ("7200", 7200.0), ("inf", 604_800.0),
-     ("1e400", 604_800.0), ("Wed, 21 Oct 99999 07:28:00 GMT", None), ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0)],
-)  # fmt: skip
-def test_retry_after_forms(text: str | None, seconds: float | None) -> None:
-    assert retry_after_s(text) == seconds
-
-
-@given(st.text(max_size=40) | st.from_regex(r"[A-Z][a-z]{2}, \d{1,3} [A-Z][a-z]{2} \d{1,5} \d\d:\d\d:\d\d [+-]\d{1,9}"))
-def test_no_header_breaks_the_reading_of_it(text: str) -> None:
-    seconds = retry_after_s(text)
-    assert seconds is None or 0 <= seconds <= 604_800
 
 
 def test_waits_as_told_and_gives_up_when_it_is_told_for_ever() -> None:
@@ -167,32 +146,6 @@ def test_next_pages_elsewhere_are_refused(link: str) -> None:
 def test_next_pages_of_our_server_give_their_query(link: str) -> None:
     with client_of(lambda _: httpx.Response(500)) as client:
         assert client.next_params(link, endpoint="x/", resource="x", page=1) == [("cursor", "a+b"), ("limit", "")]
-
-
-@pytest.mark.parametrize(
-    ("url", "base"),
-    [("https://www.commcarehq.org/", "https://www.commcarehq.org"), ("www.commcarehq.org", "https://www.commcarehq.org"),
-     ("http://127.0.0.1:8000", "http://127.0.0.1:8000"), ("http://commcare:8000", "http://commcare:8000")],
-)  # fmt: skip
-def test_server_addresses(url: str, base: str) -> None:
-    assert Server.parse(url).base == base
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "",
-        "ftp://x.org",
-        "http://www.commcarehq.org",
-        "https://u:p@hq.org",
-        "https://hq.org/?x=1",
-        "https://",
-        "https://[bad",
-    ],
-)
-def test_server_addresses_that_cannot_be_used(url: str) -> None:
-    with pytest.raises(NotCommCare):
-        Server.parse(url)
 
 
 @pytest.mark.parametrize("key", ["line\nbreak", "tab\t", "ünicode", "trailing ", "\x00"])

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.providers.commcare import limiter as module
-from explorer.providers.commcare import settings as constants
-from explorer.providers.commcare.limiter import Paused, ProcessSlots, RateLimiter
+from explorer.http import constants
+from explorer.http import limiter as module
+from explorer.http.limiter import Paused, ProcessSlots, RateLimiter
 
 
 class Clock:

@@ -1,0 +1,99 @@
+"""How files are written that are their owner's alone: in one step, mode 0600, never half, never two secrets for one."""
+
+import contextlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+UMASK = 0o077
+
+
+def write_privately() -> None:
+    """From now on what this process and its children make is their account's alone. For programs, at their start."""
+    os.umask(UMASK)
+
+
+def write_private(path: Path, content: str | bytes, *, durable: bool = False) -> None:
+    """Put a 0600 file in the place of `path` in one step, so that a reader never sees half of it; its folder is made if needed.
+
+    `durable`: it survives a power cut, and belongs to the owner of its folder also when root writes it. Raises OSError.
+    """
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(path) as (fd, temporary):
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            if durable:
+                settle(file.fileno(), path.parent)
+        temporary.replace(path)
+    if durable:
+        _sync_folder(path.parent)
+
+
+def private_secret(path: Path, *, durable: bool = False) -> str:
+    """The secret kept in `path`; of several processes that find it missing at once, one creates it and all read that one.
+
+    `durable` as in `write_private`. Raises OSError.
+    """
+    if not path.exists():
+        _make_secret(path, durable=durable)
+    return path.read_text(encoding="utf-8").strip()
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; empty when there is no such file or when it holds something else. Raises OSError: unreadable."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def settle(fd: int, folder: Path) -> None:
+    """Give the open file to the owner of `folder`, and flush it to the disk."""
+    own_like(fd, folder)
+    os.fsync(fd)
+
+
+def own_like(fd: int, folder: Path) -> None:
+    """Root working in somebody's HOME leaves files that its owner can still read."""
+    if os.geteuid() == 0:
+        status = folder.stat()
+        os.fchown(fd, status.st_uid, status.st_gid)
+
+
+def _make_secret(path: Path, *, durable: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _temporary(path) as (fd, temporary):
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            file.write(secrets.token_urlsafe(32))
+            file.flush()
+            if durable:
+                settle(file.fileno(), path.parent)
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    if durable:
+        _sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[tuple[int, Path]]:
+    """An open file beside `path`, removed unless it was renamed: on a full disk it would take the room others wait for."""
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        yield fd, Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
