@@ -24,7 +24,7 @@ from mcp_bridge.facts.freshness import FreshnessRules
 from mcp_bridge.gate.access import Caller
 from mcp_bridge.gate.list_cursors import ListCursors
 from mcp_bridge.runs.results import RunResults
-from mcp_bridge.sql import Conduct, Executor, PageCursors
+from mcp_bridge.sql import Executor, OverrunThrottle, PageCursors
 
 if TYPE_CHECKING:
     from mcp_bridge.facts.relations import Column
@@ -45,7 +45,7 @@ _DEFINITIONS_S = 60.0
 class Bridge:
     """`caller` tells who makes the call being served; `stopping` that calls are cancelled because the bridge shuts down.
 
-    `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes; `conduct`: whose
+    `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes; `throttle`: whose
     statements overrun. `semantics`: of each pipeline. `asking`: what is being asked of Dagster about a tenant's schemas, by
     tenant id. `launching`: the end of the launch that is under way here, by tenant id. `tables` and `meanings`: what was last
     found out of each tenant, until its tables change; `columns` and `indexes`:
@@ -70,7 +70,7 @@ class Bridge:
     asking: "dict[UUID, tuple[TenantSchema, asyncio.Task[Known]]]" = field(default_factory=dict)
     launching: dict[UUID, asyncio.Event] = field(default_factory=dict)
     executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = field(default_factory=dict)
-    conduct: Conduct = field(default_factory=Conduct)
+    throttle: OverrunThrottle = field(default_factory=OverrunThrottle)
     stopping: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _catalog: tuple[Login, Catalog] | None = None

@@ -132,13 +132,13 @@ def loader_connection(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> I
         SchemaAbsent: the tenant has no schemas at present.
         DatabaseUnreachable, CatalogUnavailable.
     """
-    with bridge.loaders.lent(f"{schema.prefix}_rw", partial(_login, bridge, tenant)) as connection:
+    with bridge.loaders.lent(schema.rw, partial(_login, bridge, tenant)) as connection:
         yield connection
 
 
 def prepare_connection(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> None:
     """Have such a connection open when the next question about the tenant comes. Does not block."""
-    bridge.loaders.prepare(f"{schema.prefix}_rw", partial(_login, bridge, tenant))
+    bridge.loaders.prepare(schema.rw, partial(_login, bridge, tenant))
 
 
 def _login(bridge: Bridge, tenant: Tenant) -> Login:
@@ -151,7 +151,7 @@ def live_tables(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> LiveTab
     schemas = (schema.marts, schema.raw) if bridge.settings.expose_raw else (schema.marts,)
     with loader_connection(bridge, tenant, schema) as connection:
         with connection.cursor(row_factory=class_row(Relation)) as cursor:
-            rows = cursor.execute(_RELATIONS, [list(schemas), f"{schema.prefix}_ro"]).fetchall()
+            rows = cursor.execute(_RELATIONS, [list(schemas), schema.ro]).fetchall()
         set_aside = rejected.read(connection, schema)
     # The loader's own bookkeeping is nobody's table; in a clash of names the mart is what an unqualified name means.
     kept = [row for row in rows if row.schema == schema.marts or row.name.startswith("raw_")]

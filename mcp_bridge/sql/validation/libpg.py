@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import pgparse
 
-from mcp_bridge.sql import hints
-from mcp_bridge.sql.allowlist import TEXT_SEARCH_CALLS, TEXT_SEARCH_CONFIGURATIONS, TYPE_NAME_FUNCTION
-from mcp_bridge.sql.rules import Rules
-from mcp_bridge.sql.scopes import Scopes
+from mcp_bridge.sql.validation import hints
+from mcp_bridge.sql.validation.allowlist import TEXT_SEARCH_CALLS, TEXT_SEARCH_CONFIGURATIONS, TYPE_NAME_FUNCTION
+from mcp_bridge.sql.validation.rules import Rules
+from mcp_bridge.sql.validation.scopes import Scopes
 
 _LEAVES = frozenset(
     """

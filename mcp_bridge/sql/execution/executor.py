@@ -22,10 +22,10 @@ import psycopg.errors
 from psycopg import AsyncConnection, IsolationLevel
 
 from explorer.postgres.connections import CASTS_SCHEMA, Login
-from mcp_bridge.sql.conduct import OUTLIVED, TIMED_OUT, Conduct
-from mcp_bridge.sql.failures import failure, is_full, out_of_time
-from mcp_bridge.sql.slots import Enders, Held, Slots, too_busy
-from mcp_bridge.sql.validator import ValidatedQuery
+from mcp_bridge.sql.execution.failures import failure, is_full, out_of_time
+from mcp_bridge.sql.execution.slots import HeldBackend, Slots, Termination, busy
+from mcp_bridge.sql.execution.throttle import OUTLIVED, TIMED_OUT, OverrunThrottle
+from mcp_bridge.sql.validation.validator import ValidatedQuery
 from mcp_bridge.sql.values import JsonValue, document, reader
 
 Truncation = Literal["rows", "bytes", "time"]
@@ -105,8 +105,8 @@ class Executor:
         limits: QueryLimits | None = None,
         *,
         max_concurrent: int = 3,
-        conduct: Conduct | None = None,
-        enders: Enders | None = None,
+        throttle: OverrunThrottle | None = None,
+        termination: Termination | None = None,
     ) -> None:
         """`login` is the tenant's read-only LOGIN role, a member of nothing; `search_path` its readable schemas. The platform's
         casts are found behind them.
@@ -114,8 +114,8 @@ class Executor:
         self._login = login
         self._search_path = (*search_path, CASTS_SCHEMA)
         self._limits = limits or QueryLimits()
-        self._slots = Slots(max_concurrent, enders=enders)
-        self._conduct = conduct or Conduct()
+        self._slots = Slots(max_concurrent, termination=termination)
+        self._throttle = throttle or OverrunThrottle()
 
     async def run(
         self, query: ValidatedQuery, *, offset: int = 0, limits: QueryLimits | None = None, principal: str = ""
@@ -126,12 +126,12 @@ class Executor:
         reach it, by closing the connection, which makes the server end the backend.
         """
         limits = limits or self._limits
-        await self._conduct.pause(principal)
+        await self._throttle.wait(principal)
         asked = time.monotonic()
-        await self._slots.take(limits.wait_s)
+        await self._slots.acquire(limits.wait_s)
         try:
-            connection = await self._turn(query, limits, asked + limits.wait_s)
-            held = Held.by(connection)
+            connection = await self._connect_before(query, limits, asked + limits.wait_s)
+            held = HeldBackend.of(connection)
         except BaseException:
             self._slots.release()
             raise
@@ -140,10 +140,12 @@ class Executor:
             return await page.read()
         finally:
             if page.timed_out:
-                self._conduct.note(principal, TIMED_OUT)
-            self._slots.release_after(held, connection, partial(self._conduct.note, principal, OUTLIVED))
+                self._throttle.record(principal, TIMED_OUT)
+            self._slots.release_after(held, connection, partial(self._throttle.record, principal, OUTLIVED))
 
-    async def _turn(self, query: ValidatedQuery, limits: QueryLimits, deadline: float) -> AsyncConnection[Any]:
+    async def _connect_before(
+        self, query: ValidatedQuery, limits: QueryLimits, deadline: float
+    ) -> AsyncConnection[Any]:
         """A connection; while other processes hold all that the role may have, it is asked for again until `deadline`."""
         pause_s = 0.05
         while True:
@@ -153,9 +155,7 @@ class Executor:
                 if not is_full(error):
                     raise failure(error, query, 0) from None
             if time.monotonic() + pause_s > deadline:
-                raise too_busy(
-                    "All connections that this tenant may have are taken, by other bridges too.", 10
-                ) from None
+                raise busy("All connections that this tenant may have are taken, by other bridges too.", 10) from None
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries)
             pause_s = min(pause_s * 1.6, 0.5)
 

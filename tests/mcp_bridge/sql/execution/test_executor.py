@@ -9,8 +9,9 @@ import psycopg
 import pytest
 
 from explorer.postgres.connections import Login
-from mcp_bridge.sql import Executor, QueryFailed, QueryLimits, QueryRejected, QueryResult, ValidatedQuery, fallback
-from mcp_bridge.sql.rules import Rules
+from mcp_bridge.sql import Executor, QueryFailed, QueryLimits, QueryRejected, QueryResult, ValidatedQuery
+from mcp_bridge.sql.validation import fallback
+from mcp_bridge.sql.validation.rules import Rules
 from tests.mcp_bridge.sql.clinic import RELATIONS, Clinic
 
 

@@ -11,8 +11,9 @@ from itertools import accumulate
 from typing import Any, NoReturn
 
 from explorer.postgres.connections import CASTS_SCHEMA
-from mcp_bridge.sql import hints
-from mcp_bridge.sql.allowlist import (
+from mcp_bridge.sql.errors import QueryRejected, place
+from mcp_bridge.sql.validation import hints
+from mcp_bridge.sql.validation.allowlist import (
     FUNCTIONS,
     KEPT_NAMES,
     OPERATORS,
@@ -21,8 +22,7 @@ from mcp_bridge.sql.allowlist import (
     TEXT_SEARCH_CONFIGURATIONS,
     TYPES,
 )
-from mcp_bridge.sql.errors import QueryRejected, place
-from mcp_bridge.sql.hints import closest
+from mcp_bridge.sql.validation.hints import closest
 
 # Before any parser: chains of 25,000 terms overflow parsers' stacks, and a megabyte of IN list takes them seconds.
 MAX_STATEMENT_BYTES = 16 * 1024

@@ -9,7 +9,7 @@ unit per pair of characters, `strpos` an eighth, array and JSON containment a si
 
 from collections.abc import Callable, Sequence
 
-from mcp_bridge.sql.allowlist import SAFE_CASTS
+from mcp_bridge.sql.validation.allowlist import SAFE_CASTS
 
 CELL = 8 * 1024
 SCALAR = 64

@@ -15,7 +15,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
 
-from mcp_bridge.sql.allowlist import (
+from mcp_bridge.sql.validation.allowlist import (
     FUNCTIONS,
     KEPT_NAMES,
     SYSTEM_COLUMNS,
@@ -23,8 +23,8 @@ from mcp_bridge.sql.allowlist import (
     TYPE_NAME_FUNCTION,
     TYPES,
 )
-from mcp_bridge.sql.costs import GATHERING, SUPERLINEAR
-from mcp_bridge.sql.rules import Rules
+from mcp_bridge.sql.validation.costs import GATHERING, SUPERLINEAR
+from mcp_bridge.sql.validation.rules import Rules
 
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 

@@ -9,10 +9,10 @@ import re
 
 import psycopg
 
-from mcp_bridge.sql import hints
 from mcp_bridge.sql.errors import QueryFailed, place
-from mcp_bridge.sql.hints import closest
-from mcp_bridge.sql.validator import ValidatedQuery
+from mcp_bridge.sql.validation import hints
+from mcp_bridge.sql.validation.hints import closest
+from mcp_bridge.sql.validation.validator import ValidatedQuery
 
 _MESSAGE_CHARS = 300
 # Missing, forbidden and foreign must look alike, of whatever kind the thing is: the difference would tell which schemas exist.

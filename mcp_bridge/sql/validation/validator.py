@@ -10,17 +10,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mcp_bridge.sql.rules import Rules, check_text
+from mcp_bridge.sql.validation.rules import Rules, check_text
 
 _log = logging.getLogger(__name__)
 
 if importlib.util.find_spec("pgparse") is not None:
-    from mcp_bridge.sql.libpg import check_statement
+    from mcp_bridge.sql.validation.libpg import check_statement
 
     PARSER = "libpg_query"
     _log.info("SQL is validated by PostgreSQL's own parser (libpg_query)")
 else:
-    from mcp_bridge.sql.fallback import check_statement
+    from mcp_bridge.sql.validation.fallback import check_statement
 
     PARSER = "sqlglot"
     _log.warning(

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from mcp_bridge.sql import QueryFailed, QueryRejected, ValidatedQuery, fallback
-from mcp_bridge.sql.rules import Rules, check_text
+from mcp_bridge.sql import QueryFailed, QueryRejected, ValidatedQuery
+from mcp_bridge.sql.validation import fallback
+from mcp_bridge.sql.validation.rules import Rules, check_text
 from tests.mcp_bridge.sql.clinic import OWN_TYPES, RELATIONS, Clinic
 
 HERE = Path(__file__).parent

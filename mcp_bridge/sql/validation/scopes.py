@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from mcp_bridge.sql import costs
-from mcp_bridge.sql.costs import CELL, GATHERED, SCALAR
-from mcp_bridge.sql.rules import Rules
+from mcp_bridge.sql.validation import costs
+from mcp_bridge.sql.validation.costs import CELL, GATHERED, SCALAR
+from mcp_bridge.sql.validation.rules import Rules
 
 _Json = dict[str, Any]
 

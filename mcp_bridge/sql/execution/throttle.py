@@ -1,6 +1,6 @@
-"""Whose statements overrun, and what follows: first their calls are slowed, then refused for a while, with words.
+"""Whose statements overrun their time? Such a principal's calls are first delayed, then refused for a while.
 
-Held per bridge process. Points are forgotten after `MEMORY_S`, so that somebody who mends a statement is soon served as before.
+State of one bridge process. Points expire after `MEMORY_S`, so that somebody who corrects a statement is soon served as before.
 """
 
 import asyncio
@@ -10,27 +10,28 @@ from collections.abc import Callable
 
 from mcp_bridge.sql.errors import QueryFailed
 
+# Points for one statement that was stopped at its time limit.
 TIMED_OUT = 1
-# The server went on after it was told to stop.
+# The server continued after it was told to stop.
 OUTLIVED = 4
 MEMORY_S = 300.0
 SLOWED_AT = 4
 REFUSED_AT = 10
-_LONGEST_PAUSE_S = 5.0
+_LONGEST_DELAY_S = 5.0
 
 
-class Conduct:
+class OverrunThrottle:
     """Points of principals, each with the time it was given."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._points: defaultdict[str, deque[tuple[float, int]]] = defaultdict(deque)
 
-    def note(self, principal: str, points: int) -> None:
+    def record(self, principal: str, points: int) -> None:
         """One of the principal's statements had to be stopped (`TIMED_OUT`) or did not stop (`OUTLIVED`)."""
         self._points[principal].append((self._clock(), points))
 
-    def pause_s(self, principal: str) -> float:
+    def delay_s(self, principal: str) -> float:
         """How long the principal's next statement waits. Raises `QueryFailed` (`slow_down`) when it is refused."""
         now, given = self._clock(), self._points.get(principal)
         if given is None:
@@ -43,12 +44,12 @@ class Conduct:
         points = sum(point for _, point in given)
         if points >= REFUSED_AT:
             raise _refused(self._wait_s(given, points, now))
-        return min(float(points - SLOWED_AT + 1), _LONGEST_PAUSE_S) if points >= SLOWED_AT else 0.0
+        return min(float(points - SLOWED_AT + 1), _LONGEST_DELAY_S) if points >= SLOWED_AT else 0.0
 
-    async def pause(self, principal: str) -> None:
-        """Wait as long as the principal has earned. Raises `QueryFailed`."""
-        if (pause_s := self.pause_s(principal)) > 0:
-            await asyncio.sleep(pause_s)
+    async def wait(self, principal: str) -> None:
+        """Sleep for `delay_s`. Raises `QueryFailed`."""
+        if (delay_s := self.delay_s(principal)) > 0:
+            await asyncio.sleep(delay_s)
 
     def _wait_s(self, given: deque[tuple[float, int]], points: int, now: float) -> float:
         for at, point in given:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from mcp_bridge.sql import QueryRejected, fallback
-from mcp_bridge.sql.allowlist import OPERATORS
-from mcp_bridge.sql.rules import Rules, check_text
+from mcp_bridge.sql import QueryRejected
+from mcp_bridge.sql.validation import fallback
+from mcp_bridge.sql.validation.allowlist import OPERATORS
+from mcp_bridge.sql.validation.rules import Rules, check_text
 from tests.mcp_bridge.sql.clinic import OWN_TYPES, RELATIONS, Clinic
 from tests.mcp_bridge.sql.dotted import Dotted
 

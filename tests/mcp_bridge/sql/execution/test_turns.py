@@ -9,8 +9,8 @@ import pytest
 
 from explorer.postgres.provisioning import RO_CONNECTIONS
 from mcp_bridge.sql import Executor, QueryFailed, QueryLimits, ValidatedQuery
-from mcp_bridge.sql.conduct import MEMORY_S, OUTLIVED, REFUSED_AT, TIMED_OUT, Conduct
-from mcp_bridge.sql.slots import Slots
+from mcp_bridge.sql.execution.slots import Slots
+from mcp_bridge.sql.execution.throttle import MEMORY_S, OUTLIVED, REFUSED_AT, TIMED_OUT, OverrunThrottle
 from tests.mcp_bridge.sql.clinic import Clinic
 
 SLOW = "select count(*) from generate_series(1, 60000) a, generate_series(1, 60000) b"
@@ -57,7 +57,7 @@ def test_turns_come_in_the_order_of_asking() -> None:
         slots, order = Slots(1), []
 
         async def call(number: int) -> None:
-            await slots.take(10)
+            await slots.acquire(10)
             order.append(number)
             await asyncio.sleep(0)
             slots.release()
@@ -89,11 +89,11 @@ def test_who_waits_too_long_is_told_so(clinic: Clinic) -> None:
 def test_no_more_wait_than_may() -> None:
     async def main() -> QueryFailed:
         slots = Slots(1, max_waiting=2)
-        await slots.take(1)
-        waiting = [asyncio.create_task(slots.take(5)) for _ in range(2)]
+        await slots.acquire(1)
+        waiting = [asyncio.create_task(slots.acquire(5)) for _ in range(2)]
         await asyncio.sleep(0)
         with pytest.raises(QueryFailed) as caught:
-            await slots.take(5)
+            await slots.acquire(5)
         slots.release()
         slots.release()
         await asyncio.gather(*waiting)
@@ -149,35 +149,35 @@ def test_a_place_stays_taken_until_the_backend_is_gone(clinic: Clinic) -> None:
 
 def test_points_slow_then_refuse_and_are_forgotten() -> None:
     now = [0.0]
-    conduct = Conduct(clock=lambda: now[0])
-    assert conduct.pause_s("ana") == 0
+    throttle = OverrunThrottle(clock=lambda: now[0])
+    assert throttle.delay_s("ana") == 0
     for _ in range(3):
-        conduct.note("ana", TIMED_OUT)
-    assert conduct.pause_s("ana") == 0, "a few are forgiven"
-    conduct.note("ana", OUTLIVED)
-    slowed = conduct.pause_s("ana")
+        throttle.record("ana", TIMED_OUT)
+    assert throttle.delay_s("ana") == 0, "a few are forgiven"
+    throttle.record("ana", OUTLIVED)
+    slowed = throttle.delay_s("ana")
     assert slowed > 0
     now[0] = 10.0
     for _ in range(REFUSED_AT):
-        conduct.note("ana", TIMED_OUT)
+        throttle.record("ana", TIMED_OUT)
     with pytest.raises(QueryFailed) as caught:
-        conduct.pause_s("ana")
+        throttle.delay_s("ana")
     assert caught.value.as_dict()["code"] == "slow_down"
     wait_s = caught.value.details["retry_after_s"]
     assert 0 < wait_s <= MEMORY_S
-    assert conduct.pause_s("ben") == 0, "others are not touched"
+    assert throttle.delay_s("ben") == 0, "others are not touched"
     now[0] += wait_s
-    assert conduct.pause_s("ana") == 0
+    assert throttle.delay_s("ana") == 0
 
 
 def test_whose_statements_overrun_is_refused_with_words(clinic: Clinic) -> None:
     async def main() -> QueryFailed:
-        conduct = Conduct()
-        executor = Executor(clinic.reader, (clinic.schema,), QueryLimits(timeout_s=0.2), conduct=conduct)
+        throttle = OverrunThrottle()
+        executor = Executor(clinic.reader, (clinic.schema,), QueryLimits(timeout_s=0.2), throttle=throttle)
         with pytest.raises(QueryFailed) as first:
             await executor.run(clinic.validate(SLOW), principal="ana")
         assert first.value.as_dict()["code"] == "timeout"
-        conduct.note("ana", REFUSED_AT - 1)
+        throttle.record("ana", REFUSED_AT - 1)
         with pytest.raises(QueryFailed) as second:
             await executor.run(clinic.validate("select 1"), principal="ana")
         assert (await executor.run(clinic.validate("select 1"), principal="ben")).rows == [[1]]

@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_bridge.sql import QueryRejected, ValidatedQuery, fallback, validate
-from mcp_bridge.sql.allowlist import FUNCTIONS
-from mcp_bridge.sql.rules import MAX_STATEMENT_BYTES, Rules, check_text
-from mcp_bridge.sql.validator import PARSER
+from mcp_bridge.sql import QueryRejected, ValidatedQuery, validate
+from mcp_bridge.sql.validation import fallback
+from mcp_bridge.sql.validation.allowlist import FUNCTIONS
+from mcp_bridge.sql.validation.rules import MAX_STATEMENT_BYTES, Rules, check_text
+from mcp_bridge.sql.validation.validator import PARSER
 from tests.mcp_bridge.sql.clinic import RELATIONS as CLINIC
 from tests.mcp_bridge.sql.clinic import Clinic
-from tests.mcp_bridge.sql.test_sql_corpora import HOSTILE, LEGIT
+from tests.mcp_bridge.sql.test_corpora import HOSTILE, LEGIT
 
 SCHEMAS = frozenset({"t_own_marts"})
 RELATIONS = {"t_own_marts": {name: CLINIC[name] for name in ("patients", "visits")}}

@@ -7,7 +7,7 @@ import difflib
 import re
 from collections.abc import Collection, Iterable
 
-from mcp_bridge.sql.allowlist import SAFE_CASTS
+from mcp_bridge.sql.validation.allowlist import SAFE_CASTS
 
 # Functions of other databases, and what is written here.
 ELSEWHERE = {
