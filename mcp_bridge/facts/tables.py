@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Literal
 
 from explorer.catalog import State, Tenant, TenantSchema
+from explorer.contract.bookkeeping.rejected import Rejected
 from explorer.contract.materializations import ListedTable
 from explorer.contract.names import AssetKeys, is_raw
 from explorer.core.errors import ExplorerError
@@ -73,7 +74,7 @@ class Provenance:
     materialized_at: datetime | None
     failing_checks: tuple[str, ...] = ()
     failing_together: tuple[str, ...] = ()
-    rejected: dict[str, tuple[int, str]] = field(default_factory=dict)
+    rejected: dict[str, Rejected] = field(default_factory=dict)
     left_behind: bool = False
     error: str | None = None
 

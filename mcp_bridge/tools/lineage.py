@@ -7,10 +7,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from explorer.catalog import Scope
+from explorer.contract.bookkeeping import lineage as kept_lineage
+from explorer.contract.bookkeeping.lineage import Lineage
 from explorer.contract.names import within_pipeline
 from explorer.core.errors import ExplorerError
-from explorer.marts import column_lineage
-from explorer.marts.column_lineage import Lineage
 from mcp_bridge.answers.envelope import Answer, age_s, fit, iso, shrunk, unknown_name, without_nulls
 from mcp_bridge.clients.dagster import AssetState
 from mcp_bridge.clients.timeouts import in_thread
@@ -109,7 +109,7 @@ def _lineage(call: Call, known: TenantTables, table: str) -> tuple[Lineage, list
     """What is known of all models' columns, and the live columns of one table. Blocks; raises as `loader_connection`."""
     schema = known.live.schema
     with loader_connection(call.bridge, call.own_tenant, schema) as connection:
-        return column_lineage.read(connection, schema.prefix), columns_of(connection, known.live, [table])[table]
+        return kept_lineage.read(connection, schema), columns_of(connection, known.live, [table])[table]
 
 
 def _resources(known: TenantTables) -> Resources:
