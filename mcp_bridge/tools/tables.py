@@ -8,9 +8,9 @@ from pydantic import Field
 
 from explorer.catalog import DiscoveredStructure, Scope
 from explorer.catalog.structure_diff import headline
+from explorer.contract.table_kinds import KEY_BY_KIND
 from explorer.core.errors import ExplorerError
 from explorer.core.words import fold
-from explorer.tables.generate import KEYS
 from mcp_bridge.answers.envelope import (
     Answer,
     fit,
@@ -204,14 +204,14 @@ def _key_of(bridge: Bridge, known: TenantTables, facts: TableFacts, columns: lis
 
 def _key_of_generated(facts: TableFacts, columns: list[Column]) -> list[str]:
     """By its kind; where that is not known, as without Dagster or when its source is gone, by columns that only such have."""
-    if facts.kind in KEYS:
-        return [KEYS[facts.kind]]
+    if facts.kind in KEY_BY_KIND:
+        return [KEY_BY_KIND[facts.kind]]
     names = {column.name for column in columns}
     if facts.kind not in ("table", "retired") or not any(column.facts for column in columns):
         return []
-    if KEYS["repeat"] in names:
-        return [KEYS["repeat"]]
-    return [KEYS["form"]] if KEYS["form"] in names else [KEYS["case_type"]]
+    if KEY_BY_KIND["repeat"] in names:
+        return [KEY_BY_KIND["repeat"]]
+    return [KEY_BY_KIND["form"]] if KEY_BY_KIND["form"] in names else [KEY_BY_KIND["case_type"]]
 
 
 def _joinable(known: TenantTables, wanted: str, columns: list[Column]) -> dict[str, Joinable]:

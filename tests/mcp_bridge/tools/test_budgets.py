@@ -9,8 +9,9 @@ import pytest
 from mcp.client import Client
 
 from explorer.catalog import State
+from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
-from explorer.tables import column_facts
+from explorer.tables.column_facts import facts_of
 from explorer.tables.generate import GeneratedTable, generate_tables
 from explorer.tables.profile import RawProfile
 from mcp_bridge.answers.envelope import MAX_ANSWER_TOKENS
@@ -71,7 +72,7 @@ def token(stage: Stage) -> str:
             name = f'{schema.marts}."case_{number:03}_{"y" * 40}"'
             connection.execute(f"CREATE TABLE {name} (case_id text)".encode())
             connection.execute(f"COMMENT ON TABLE {name} IS '{text}{text}'".encode())
-        column_facts.write(connection, schema.prefix, tables)
+        kept_columns.write(connection, schema, facts_of(tables))
     words = [TEXTS["amharic"]() for _ in range(60)]
     structure = Structure(
         tuple(App(_ids(), word, 1, ()) for word in words),

@@ -5,10 +5,12 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
+from explorer.contract.bookkeeping import columns as kept_columns
+from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage, Origin
+from explorer.contract.schemas import TenantSchemas
 from explorer.marts import column_lineage
-from explorer.marts.column_lineage import ColumnLineage, Lineage, Origin
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
-from explorer.tables import column_facts
+from explorer.tables.column_facts import facts_of
 from explorer.tables.generate import generate_tables
 from explorer.tables.profile import RawProfile
 from mcp_bridge.facts.column_lineage import made_from, origin_of, question_of, used_by
@@ -54,8 +56,8 @@ def token(stage: Stage, pg_server: PgServer) -> str:
         connection.execute(
             f"CREATE TABLE {schema.marts}.form_enrol (form_id text, g__dob date, signs text[], signs__fever boolean)".encode()
         )
-        column_facts.write(connection, schema.prefix, tables)
-        column_lineage.write(connection, schema.prefix, STATIC, tables, version="1")
+        kept_columns.write(connection, schema, facts_of(tables))
+        column_lineage.write(connection, TenantSchemas(schema.prefix), STATIC, tables, version="1")
     stage.catalog.discovered.save(tenant, STRUCTURE.to_dict())
     stage.written(KEY, "run-of-lineage")
     return stage.token("agent-lineage", KEY)
