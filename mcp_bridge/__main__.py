@@ -21,6 +21,7 @@ from explorer.core.files import write_private, write_privately
 from explorer.core.ports import listen
 from explorer.core.settings import Settings, get_settings
 from explorer.postgres.connections import Connections
+from explorer.providers import faults_of, provider_named
 from mcp_bridge.composition import Parts, Services
 from mcp_bridge.gate.http_authentication import PATH
 from mcp_bridge.gate.shutdown import leave_nobody_waiting
@@ -87,7 +88,7 @@ class _Schemas:
 
 def _parts(settings: Settings) -> Parts:
     """What the bridge itself does not import."""
-    return Parts(schemas=_Schemas(settings))
+    return Parts(_Schemas(settings), provider_named, faults_of)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -3,13 +3,15 @@
 Nothing is reached here: the bridge comes up while Dagster or the database is still down, and each call says so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Self
 
 from explorer.core.files import private_secret
 from explorer.core.settings import Settings
+from explorer.providers.base import Provider
+from explorer.registry import Fault, Pipeline
 from mcp_bridge.clients.dagster import DagsterClient
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
@@ -41,9 +43,14 @@ _CURSOR_KEY = "bridge.key"
 
 @dataclass(frozen=True)
 class Parts:
-    """What the bridge does not import: whoever starts the process hands it in. `schemas`: how a tenant's are made and dropped."""
+    """What the bridge does not import: whoever starts the process hands it in.
+
+    `schemas`: how a tenant's are made and dropped. `faults_of`: what a pipeline says that its provider does not understand.
+    """
 
     schemas: SchemaChanges
+    provider_named: Callable[[str], Provider]
+    faults_of: Callable[[Pipeline], Iterable[Fault]]
 
 
 @dataclass
@@ -62,7 +69,7 @@ class Services:
     @classmethod
     def compose(cls, settings: Settings, parts: Parts) -> Self:
         """Raises: PipelineInvalid."""
-        platform, files = PlatformDatabase(settings), PipelineFiles.read(settings.project_dir)
+        platform, files = PlatformDatabase(settings), PipelineFiles.read(settings.project_dir, parts.faults_of)
         databases = TenantDatabases(platform, settings.query_timeout_s)
         dagster = DagsterClient.from_settings(settings)
         results, schedules, launches = RunResults(dagster), Schedules(dagster), Launches(platform, dagster)
@@ -75,8 +82,8 @@ class Services:
             return private_secret(settings.home / _CURSOR_KEY).encode()
 
         families = (
-            TenantTools(platform, parts.schemas, files, schedules, dagster, launches),
-            TableTools(facts, layers, files, platform, databases),
+            TenantTools(platform, parts.schemas, files, schedules, dagster, launches, parts.provider_named),
+            TableTools(facts, layers, files, platform, databases, parts.provider_named),
             SearchTools(facts, layers),
             SemanticsTools(facts, layers, path, platform, settings.query_timeout_s),
             QueryTools(facts, path, cache(lambda: PageCursors(key())), settings),

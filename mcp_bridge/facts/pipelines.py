@@ -1,11 +1,12 @@
 """What do the project's files say of a tenant: its pipelines, the keys of their static tables, their semantics?"""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from explorer.catalog import Tenant
-from explorer.registry import Keys, Pipeline, Semantics, load_keys, load_pipelines, load_semantics
+from explorer.registry import Fault, Keys, Pipeline, Semantics, load_keys, load_pipelines, load_semantics
 
 
 @dataclass(frozen=True)
@@ -17,10 +18,10 @@ class PipelineFiles:
     keys: dict[str, Keys]
 
     @classmethod
-    def read(cls, project: Path) -> Self:
+    def read(cls, project: Path, faults_of: Callable[[Pipeline], Iterable[Fault]]) -> Self:
         """The files of a project folder. Raises: PipelineInvalid."""
         folder = project / "pipelines"
-        pipelines = load_pipelines(folder)
+        pipelines = load_pipelines(folder, faults_of)
         semantics = {name: load_semantics(folder, pipeline) for name, pipeline in pipelines.items()}
         keys = {p.name: load_keys(project / p.transforms.dbt_project) for p in pipelines.values()}
         return cls(pipelines, semantics, keys)

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from explorer.catalog import State, Tenant
+from explorer.contract.bookkeeping.rejected import Rejected
 from explorer.contract.materializations import ListedTable
 from explorer.contract.names import AssetKeys, is_raw
 from explorer.registry import Pipeline
@@ -40,7 +41,7 @@ class Provenance:
     materialized_at: datetime | None
     failing_checks: tuple[str, ...] = ()
     failing_together: tuple[str, ...] = ()
-    rejected: dict[str, tuple[int, str]] = field(default_factory=dict)
+    rejected: dict[str, Rejected] = field(default_factory=dict)
     left_behind: bool = False
     error: str | None = None
 

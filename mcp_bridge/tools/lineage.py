@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from explorer.catalog import Scope
+from explorer.contract.bookkeeping import lineage as kept_lineage
+from explorer.contract.bookkeeping.lineage import Lineage
 from explorer.contract.names import within_pipeline
 from explorer.core.errors import ExplorerError
-from explorer.marts import column_lineage
-from explorer.marts.column_lineage import Lineage
 from mcp_bridge.answers.envelope import Answer, age_s, fit, iso, shrunk, unknown_name, without_nulls
 from mcp_bridge.clients.dagster import AssetState
 from mcp_bridge.clients.platform_database import PlatformDatabase
@@ -150,7 +150,7 @@ class LineageTools:
         """The lineage of all models' columns, and one table's live columns. Blocks; raises as `TenantDatabases.connection`."""
         schema = known.live.schema
         with self.databases.connection(known.tenant, schema) as connection:
-            return column_lineage.read(connection, schema.prefix), columns_of(connection, known.live, [table])[table]
+            return kept_lineage.read(connection, schema), columns_of(connection, known.live, [table])[table]
 
     TOOLS: ClassVar[tuple[Tool, ...]] = (
         Tool(

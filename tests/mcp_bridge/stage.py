@@ -22,9 +22,11 @@ from mcp_types import CallToolResult
 from explorer.catalog import ApiKeyCredential, Catalog, Scope, State, Tenant, TenantSchema, migrate
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Connections
+from explorer.providers import faults_of, provider_named
 from explorer.tenants import add_tenant
 from mcp_bridge.composition import Parts, Services
 from tests.conftest import PgServer
+from tests.unasked import Unasked
 
 T = TypeVar("T")
 
@@ -50,7 +52,7 @@ class Stage:
 
     def services(self) -> Services:
         """What a bridge of this stage is made of, in the test's own process."""
-        return Services.compose(self.settings, Parts(schemas=_NoSchemaChanges()))
+        return Services.compose(self.settings, Parts(_NoSchemaChanges(), provider_named, faults_of))
 
     def written(self, key: str, run_id: str) -> None:
         """What a run of the pipeline says in the catalog while and after it writes a tenant's schemas."""
@@ -61,11 +63,6 @@ class Stage:
     def token(self, name: str, *keys: str, scopes: set[Scope] | None = None) -> str:
         """A token for these tenants, with all scopes unless told."""
         return self.catalog.principals.create_token(name, [self.tenants[key] for key in keys], scopes or set(Scope))
-
-
-@dataclass(frozen=True)
-class _Access:
-    project_name: str = "Demo project"
 
 
 TABLES = """
@@ -104,11 +101,11 @@ def _add(settings: Settings, catalog: Catalog, pg: PgServer, key: str) -> Tenant
         settings,
         catalog,
         pg.connections,
+        Unasked("Demo project"),
         key=key,
         server="http://127.0.0.1:9",
-        domain=key.replace(":", "-"),
+        external_id=key.replace(":", "-"),
         credential=ApiKeyCredential("user@example.org", "0123456789abcdef"),
-        verify=lambda *_, **__: _Access(),
     )
 
 

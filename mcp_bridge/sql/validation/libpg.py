@@ -5,14 +5,15 @@ The walk is generic: it visits every object of the tree and knows the type of ea
 construct of a newer grammar fails closed.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pgparse
 
 from mcp_bridge.sql.validation import hints
 from mcp_bridge.sql.validation.allowlist import TEXT_SEARCH_CALLS, TEXT_SEARCH_CONFIGURATIONS, TYPE_NAME_FUNCTION
+from mcp_bridge.sql.validation.queries import Queries
 from mcp_bridge.sql.validation.rules import Rules
-from mcp_bridge.sql.validation.scopes import Scopes
+from mcp_bridge.sql.validation.tree import Json, Positions, strings
 
 _LEAVES = frozenset(
     """
@@ -66,12 +67,10 @@ _STATEMENTS = {
 _SAMPLING = ("bernoulli", "system")
 _TEXT_TYPES = ("text", "varchar")
 
-_Json = dict[str, Any]
-
 
 class _Visit(NamedTuple):
     kind: str
-    node: _Json
+    node: Json
     ctes: frozenset[str]
 
 
@@ -95,15 +94,16 @@ def check_statement(sql: str, rules: Rules) -> int:
         rules.reject(
             "multiple_statements", "The text starts with an empty statement.", next_step="Remove the leading semicolon."
         )
-    _Walk(sql, rules).run(node)
-    Scopes(sql, rules).check(node)
+    positions = Positions(sql)
+    _NodeCheck(rules, positions).run(node)
+    Queries(rules, positions).check(node)
     length = raw.get("stmt_len", 0)
-    return len(sql.encode()[:length].decode()) if length else len(sql)
+    return positions.at_byte(length) if length else len(sql)
 
 
-def _parse(sql: str, rules: Rules) -> list[_Json]:
+def _parse(sql: str, rules: Rules) -> list[Json]:
     try:
-        statements: list[_Json] = pgparse.parse(sql)
+        statements: list[Json] = pgparse.parse(sql)
     except pgparse.PGQueryError as error:
         message = str(error.message)
         if "memory exhausted" in message or "stack depth" in message:
@@ -122,18 +122,18 @@ def _parse(sql: str, rules: Rules) -> list[_Json]:
     return statements
 
 
-class _Walk:
+class _NodeCheck:
     """One pass with a stack of its own, so that depth costs memory and not the interpreter's stack."""
 
-    def __init__(self, sql: str, rules: Rules) -> None:
-        self._utf8 = sql.encode()
+    def __init__(self, rules: Rules, positions: Positions) -> None:
+        self._positions = positions
         self._rules = rules
         self._stack: list[_Visit] = []
         self._free_type_names: set[int] = (
             set()
         )  # id() of pg_typeof calls that stand where nothing takes over their type
 
-    def run(self, root: _Json) -> None:
+    def run(self, root: Json) -> None:
         if "larg" not in root:
             for target in root.get("targetList", ()):
                 self._free_type_name(target.get("ResTarget", {}).get("val"))
@@ -151,7 +151,7 @@ class _Walk:
                 ctes = check(visit) or ctes
             self._push_fields(visit.kind, visit.node, ctes)
 
-    def _push_fields(self, kind: str, node: _Json, ctes: frozenset[str]) -> None:
+    def _push_fields(self, kind: str, node: Json, ctes: frozenset[str]) -> None:
         for field, value in node.items():
             if kind == "SelectStmt" and field == "withClause":
                 continue  # pushed by its own check: each query of a WITH sees other names
@@ -162,24 +162,19 @@ class _Walk:
                     if item:  # an empty object is a null pointer of the tree
                         self._push(kind, field, item, ctes)
 
-    def _push(self, kind: str, field: str, value: _Json, ctes: frozenset[str]) -> None:
+    def _push(self, kind: str, field: str, value: Json, ctes: frozenset[str]) -> None:
         keys = list(value)
         if len(keys) == 1 and keys[0][:1].isupper():
             self._stack.append(_Visit(keys[0], value[keys[0]], ctes))
             return
         held = _FIELD_TYPES.get((kind, field)) or _FIELD_TYPES.get(field)
         if value and held is None:
-            self._rules.unsupported(f"{kind}.{field}", self._at(value))
+            self._rules.unsupported(f"{kind}.{field}", self._positions.of(value))
         if held is not None:
             self._stack.append(_Visit(held, value, ctes))
 
-    def _at(self, node: _Json) -> int | None:
-        """0-based character offset of a node that has a place of its own; the tree counts bytes."""
-        location = node.get("location", -1)
-        return len(self._utf8[:location].decode(errors="replace")) if location >= 0 else None
-
     def _refuse_node(self, visit: _Visit) -> None:
-        at = self._at(visit.node)
+        at = self._positions.of(visit.node)
         if visit.kind == "ParamRef":
             self._rules.reject(
                 "parameter",
@@ -207,39 +202,39 @@ class _Walk:
             seen |= {query["ctename"] for query in queries}
         for query in queries:
             self._rules.count_node()
-            self._rules.cte(query["ctename"], self._at(query))
+            self._rules.cte(query["ctename"], self._positions.of(query))
             if "SelectStmt" not in query["ctequery"]:
                 self._rules.reject(
                     "data_modifying_cte",
                     "A WITH query would change data.",
                     next_step="Use SELECT in WITH queries.",
-                    at=self._at(query),
+                    at=self._positions.of(query),
                 )
             self._stack.append(_Visit("CommonTableExpr", query, seen))
             seen |= {query["ctename"]}
         return seen
 
     def _check_RangeVar(self, visit: _Visit) -> None:
-        node, at = visit.node, self._at(visit.node)
+        node, at = visit.node, self._positions.of(visit.node)
         if "catalogname" in node:
             self._rules.unsupported("A database's name before a table", at)
         self._rules.relation(node.get("schemaname"), node["relname"], visit.ctes, at)
 
     def _check_FuncCall(self, visit: _Visit) -> None:
-        parts = _strings(visit.node["funcname"])
-        self._rules.function(parts, self._at(visit.node))
+        parts = strings(visit.node["funcname"])
+        self._rules.function(parts, self._positions.of(visit.node))
         if parts[-1] == TYPE_NAME_FUNCTION and id(visit.node) not in self._free_type_names:
             self._rules.reject(
                 "function_not_allowed",
                 "pg_typeof() can stand only as a column of the outermost SELECT, or under a cast to text.",
                 next_step="Write pg_typeof(...)::text.",
-                at=self._at(visit.node),
+                at=self._positions.of(visit.node),
             )
 
         if parts[-1] in TEXT_SEARCH_CALLS:
-            self._check_text_search(parts[-1], visit.node.get("args", []), self._at(visit.node))
+            self._check_text_search(parts[-1], visit.node.get("args", []), self._positions.of(visit.node))
 
-    def _check_text_search(self, name: str, args: list[_Json], at: int | None) -> None:
+    def _check_text_search(self, name: str, args: list[Json], at: int | None) -> None:
         """Where the first argument is or may be read as a configuration, it is the name of one."""
         first = args[0].get("A_Const", {}).get("sval") if args else None
         written = first.get("sval", "") if first is not None else None
@@ -259,46 +254,46 @@ class _Walk:
             )
 
     def _check_TypeCast(self, visit: _Visit) -> None:
-        if _strings(visit.node["typeName"].get("names"))[-1:] in ([name] for name in _TEXT_TYPES) and not visit.node[
+        if strings(visit.node["typeName"].get("names"))[-1:] in ([name] for name in _TEXT_TYPES) and not visit.node[
             "typeName"
         ].get("arrayBounds"):
             self._free_type_name(visit.node.get("arg"))
 
-    def _free_type_name(self, value: _Json | None) -> None:
+    def _free_type_name(self, value: Json | None) -> None:
         call = (value or {}).get("FuncCall")
-        if call and _strings(call["funcname"])[-1] == TYPE_NAME_FUNCTION:
+        if call and strings(call["funcname"])[-1] == TYPE_NAME_FUNCTION:
             self._free_type_names.add(id(call))
 
     def _check_TypeName(self, visit: _Visit) -> None:
         node = visit.node
         if node.get("setof") or node.get("pct_type"):
-            self._rules.unsupported("SETOF or %TYPE", self._at(node))
-        self._rules.type_(_strings(node.get("names")), self._at(node))
+            self._rules.unsupported("SETOF or %TYPE", self._positions.of(node))
+        self._rules.type_(strings(node.get("names")), self._positions.of(node))
 
     def _check_A_Expr(self, visit: _Visit) -> None:
         if "BETWEEN" in visit.node.get("kind", ""):
             return  # words of the grammar, which no caller can choose
-        self._rules.operator(_strings(visit.node.get("name")), self._at(visit.node))
+        self._rules.operator(strings(visit.node.get("name")), self._positions.of(visit.node))
 
     def _check_SortBy(self, visit: _Visit) -> None:
         if "useOp" in visit.node:
-            self._rules.operator(_strings(visit.node["useOp"]), self._at(visit.node))
+            self._rules.operator(strings(visit.node["useOp"]), self._positions.of(visit.node))
 
     def _check_SubLink(self, visit: _Visit) -> None:
         if "operName" in visit.node:
-            self._rules.operator(_strings(visit.node["operName"]), self._at(visit.node))
+            self._rules.operator(strings(visit.node["operName"]), self._positions.of(visit.node))
 
     def _check_CollateClause(self, visit: _Visit) -> None:
-        self._rules.collation(_strings(visit.node.get("collname")), self._at(visit.node))
+        self._rules.collation(strings(visit.node.get("collname")), self._positions.of(visit.node))
 
     def _check_RangeTableSample(self, visit: _Visit) -> None:
-        method = _strings(visit.node.get("method"))
+        method = strings(visit.node.get("method"))
         if method[-1:] not in ([name] for name in _SAMPLING) or len(method) > 1:
-            self._rules.unsupported("This sampling method", self._at(visit.node))
+            self._rules.unsupported("This sampling method", self._positions.of(visit.node))
 
     def _check_ColumnRef(self, visit: _Visit) -> None:
-        fields, at = visit.node.get("fields", []), self._at(visit.node)
-        parts = _strings(fields)
+        fields, at = visit.node.get("fields", []), self._positions.of(visit.node)
+        parts = strings(fields)
         self._rules.column(parts, at)
         if len(fields) > 3:
             self._rules.unsupported("A database's name before a column", at)
@@ -306,16 +301,12 @@ class _Walk:
             self._rules.table_reference(parts[0], ".".join(parts[:2]), at)
 
     def _check_A_Indirection(self, visit: _Visit) -> None:
-        self._rules.column(_strings(visit.node.get("indirection")), self._at(visit.node))
+        self._rules.column(strings(visit.node.get("indirection")), self._positions.of(visit.node))
 
     def _check_JoinExpr(self, visit: _Visit) -> None:
-        for name in _strings(visit.node.get("usingClause")):
+        for name in strings(visit.node.get("usingClause")):
             self._rules.column([name], None)
 
     def _check_ColumnDef(self, visit: _Visit) -> None:
         if visit.node.keys() & {"raw_default", "cooked_default", "constraints", "fdwoptions", "identity"}:
-            self._rules.unsupported("A column with constraints", self._at(visit.node))
-
-
-def _strings(items: list[_Json] | None) -> list[str]:
-    return [item["String"].get("sval", "") for item in items or () if "String" in item]
+            self._rules.unsupported("A column with constraints", self._positions.of(visit.node))

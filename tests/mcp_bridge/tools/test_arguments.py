@@ -8,6 +8,7 @@ import pytest
 from mcp.client import Client
 
 from explorer.catalog import State
+from explorer.providers import faults_of
 from mcp_bridge.clients.dagster import DagsterClient, Schedule
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.facts.tenant_facts import TenantFacts
@@ -171,7 +172,7 @@ def test_what_is_kept_of_tables_follows_the_schedule_and_says_when_it_is_unknown
 ) -> None:
     async def work() -> None:
         services, dagster = stage.services(), _Dagster()
-        files = PipelineFiles.read(stage.settings.project_dir)
+        files = PipelineFiles.read(stage.settings.project_dir, faults_of)
         tenant, pipeline = stage.tenants["demo:second"], next(iter(files.pipelines.values()))
         monkeypatch.setattr("mcp_bridge.provenance.schedules.LIST_S", 0.1)
         for running, said in (
