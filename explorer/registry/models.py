@@ -93,7 +93,7 @@ class Source(_Part):
     paging: Literal["cursor", "indexed_on", "offset", "link", "single"]
     collection: str
     primary_key: Name
-    key_from: Literal["field", "content"] = "field"
+    key_from: Literal["field", "content", "occurrence"] = "field"
     keys: dict[Name, KeyType]
     page_size: int = Field(1000, ge=1, le=5000)
     max_page_size: int | None = Field(None, ge=1, le=10_000)
@@ -105,6 +105,10 @@ class Source(_Part):
     cursor: Cursor | None = None
     proof: Literal["record", "bulk", "walks"] = "walks"
 
+    def field_of(self, column: str) -> str:
+        """The field of records that a column holds."""
+        return {to: name for name, to in self.rename.items()}.get(column, column)
+
     @property
     def largest_page(self) -> int:
         """Records that one page may be asked for."""
@@ -114,15 +118,15 @@ class Source(_Part):
     def _consistent(self) -> Self:
         if self.primary_key not in self.keys:
             raise ValueError(f"primary_key {self.primary_key!r} is not among keys")
-        if self.key_from == "content" and self.keys[self.primary_key] != "text":
+        if self.key_from != "field" and self.keys[self.primary_key] != "text":
             raise ValueError(
-                f"key_from content gives a text: primary_key {self.primary_key!r} is declared as another type"
+                f"key_from {self.key_from} gives a text: primary_key {self.primary_key!r} is declared as another type"
             )
         if self.max_page_size is not None and self.max_page_size < self.page_size:
             raise ValueError("max_page_size is less than page_size")
-        if self.proof != "walks" and self.key_from == "content":
+        if self.proof != "walks" and self.key_from != "field":
             raise ValueError(
-                f"proof {self.proof} asks for a record by its key: key_from content has none that the API knows"
+                f"proof {self.proof} asks for a record by its key: key_from {self.key_from} has none that the API knows"
             )
         if self.proof == "bulk" and self.collection != "cases":
             raise ValueError("proof bulk is of case API v2 (collection cases)")

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from explorer.catalog.credentials import ApiKeyCredential
 from explorer.core.settings import Settings
 from explorer.extract.distinct import DistinctIds
+from explorer.extract.extract import Extract
 from explorer.extract.pages import PAGE_MAX_BYTES, PageSize
 from explorer.extract.records import Key, Losses, RecordReader, Reject, Row, may_hold_long_number
-from explorer.extract.walk import Walk
 from explorer.http.errors import ApiError
 from explorer.providers.commcare.client import CommCareClient
+from explorer.providers.commcare.paging import STYLES
 from explorer.registry import ForEach, Source
 
 SETTINGS = Settings(_env_file=None, requests_per_second=1000)
@@ -45,32 +46,32 @@ class UcrServer:
         return httpx.Response(200, json={"objects": page, "meta": {"next": link if page else None, "limit": limit}})
 
 
-def walk_of(server: Any, values: list[str], source: Source = ROWS) -> tuple[Walk, list[Row]]:
+def extract_of(server: Any, values: list[str], source: Source = ROWS) -> tuple[Extract, list[Row]]:
     client = CommCareClient(
         "http://127.0.0.1", "d", ApiKeyCredential("u", "k"), settings=SETTINGS, transport=httpx.MockTransport(server),
         sleep=lambda _: None,
     )  # fmt: skip
     with client:
-        walk = Walk(client, source, values=values)
-        return walk, [row for batch in walk.batches() for row in batch.rows]
+        extract = Extract(client, source, STYLES, values=values)
+        return extract, [row for batch in extract.batches() for row in batch.rows]
 
 
-def test_each_record_of_the_other_source_is_walked_to_its_empty_page() -> None:
+def test_each_record_of_the_other_source_is_read_to_its_empty_page() -> None:
     """Rows of one document differ, rows of two data sources may be equal: all of them are kept apart.
 
     A document that a page cuts is read again, so its rows come more than once; they are counted once.
     """
     server = UcrServer({"a": [{"doc_id": "d1", "n": n} for n in range(7)], "b": [{"doc_id": "d1", "n": 0}], "c": []})
-    walk, rows = walk_of(server, ["a", "b", "c"])
-    assert (walk.seen, len({row.id for row in rows}), server.requests) == (8, 8, 4 + 2 + 1)
+    extract, rows = extract_of(server, ["a", "b", "c"])
+    assert (extract.record_count, len({row.id for row in rows}), server.requests) == (8, 8, 4 + 2 + 1)
     contents = {(row.keys[1], row.keys[2], json.loads(row.json)["n"]) for row in rows}
     assert contents == {("a", "d1", n) for n in range(7)} | {("b", "d1", 0)}
-    assert {row.id for row in walk_of(server, ["a", "b"])[1]} == {row.id for row in rows}
+    assert {row.id for row in extract_of(server, ["a", "b"])[1]} == {row.id for row in rows}
 
 
 def test_no_record_of_the_other_source_is_no_request() -> None:
-    walk, rows = walk_of(UcrServer({}), [])
-    assert (rows, walk.pages, walk.api_total) == ([], 0, 0)
+    extract, rows = extract_of(UcrServer({}), [])
+    assert (rows, extract.pages, extract.api_total) == ([], 0, 0)
 
 
 @pytest.mark.parametrize("link", ["?cursor=1&data_source_id=a", "https://evil.example/?cursor=1"])
@@ -81,7 +82,7 @@ def test_a_link_that_leads_in_circles_or_elsewhere_is_an_error(link: str) -> Non
         return httpx.Response(200, json={"objects": [{"doc_id": str(next(pages))}], "meta": {"next": link}})
 
     with pytest.raises(ApiError) as caught:
-        walk_of(server, ["a"])
+        extract_of(server, ["a"])
     assert (caught.value.code, caught.value.details["resource"]) == ("commcare_response_malformed", "rows")
     assert next(pages) < 10
 
