@@ -11,6 +11,7 @@ from datetime import datetime
 
 import psycopg
 
+from explorer.contract.bookkeeping.loads import LoadState
 from explorer.core.errors import ExplorerError
 from explorer.extract.proof import Proof
 from explorer.http.errors import NotAllowed
@@ -19,7 +20,6 @@ from explorer.load.feed import Feed, FeedState
 from explorer.load.report import ResourceReport
 from explorer.load.warehouse import (
     REJECTED,
-    Bookmark,
     Connection,
     Contents,
     Delivery,
@@ -42,7 +42,7 @@ class Place:
     run_id: str
 
     @property
-    def before(self) -> Bookmark | None:
+    def before(self) -> LoadState | None:
         """What the last load left for this one."""
         return self.contents.bookmarks.get(self.table.source) if self.exists else None
 
@@ -138,7 +138,7 @@ class Landing:
     def _compare(self, connection: Connection, ending: Ending) -> Difference:
         hashes = self.feed.hashes()
         if not self._place.exists:
-            return Difference(list(hashes), 0, Bookmark(ending.cursor, 0, 0, None))
+            return Difference(list(hashes), 0, LoadState(ending.cursor, 0, 0, None))
         return self._place.warehouse.compare(connection, self._place.table, hashes, self._place.before, ending)
 
     def _has_new_rejects(self, connection: Connection) -> bool:

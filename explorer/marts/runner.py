@@ -167,7 +167,7 @@ def run(
         if command[0] == _BUILD:
             _leave_out_macros(manifest)
         collected = _Collector(manifest, on_result)
-        with _environment(_variables(project.prefix, login, address)):
+        with _environment(_variables(project.schemas.prefix, login, address)):
             outcome = _invoke(_arguments(project, command, select, threads), manifest, collected)
     if outcome.exception is not None:
         raise TransformFailed(
@@ -302,7 +302,7 @@ def _manifest(project: TenantProject, database: str) -> Any:
             _parse(project.dir, project.target_dir, "--no-write-json")
         marker.write_text(state)
     manifest = Manifest.from_msgpack(parsed.read_bytes(), decoder=extended_mashumuro_decoder)
-    _place(manifest, project.prefix, database)
+    _place(manifest, project.schemas.prefix, database)
     return manifest
 
 
