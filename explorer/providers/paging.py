@@ -7,11 +7,10 @@ may name in `paging`, `proof` and `collection`.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from explorer.registry import Pipeline, Source
+from explorer.registry import Fault, Pipeline, Source
 
 # Keys to follow inside an answer.
 Path = tuple[str, ...]
-Fault = tuple[tuple[int | str, ...], str]
 
 
 @dataclass(frozen=True)

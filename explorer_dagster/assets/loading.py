@@ -9,7 +9,6 @@ from explorer.contract.bookkeeping import rejected
 from explorer.core.errors import ExplorerError
 from explorer.load import LoadProgress, LoadTarget, ResourceReport, load, name_failures
 from explorer.load.warehouse import DELETED_COLUMN
-from explorer.providers.commcare.paging import STYLES
 from explorer.registry import Pipeline, Source
 from explorer_dagster import failures as causes
 from explorer_dagster.partitions import tenants
@@ -60,7 +59,7 @@ def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
                     client,
                     pipeline,
                     selected,
-                    styles=STYLES,
+                    styles=session.provider.styles,
                     run_id=context.run.run_id,
                     full=session.full_refresh,
                     work_dir=session.work_dir("dlt"),

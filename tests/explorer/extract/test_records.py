@@ -1,90 +1,23 @@
-"""Walks by link and per record of another source, how records are read, and what is kept of their ids."""
+"""How records are read: typed keys, numbers that Postgres cannot hold, keys of records that have none."""
 
-import json
-import tracemalloc
+from collections import Counter
 from datetime import UTC, datetime
-from typing import Any
-from urllib.parse import parse_qs
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.catalog.credentials import ApiKeyCredential
-from explorer.core.settings import Settings
-from explorer.extract.distinct import DistinctIds
-from explorer.extract.extract import Extract
-from explorer.extract.pages import PAGE_MAX_BYTES, PageSize
-from explorer.extract.records import Key, Losses, RecordReader, Reject, Row, may_hold_long_number
-from explorer.http.errors import ApiError
-from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.paging import STYLES
+from explorer.extract.content_keys import Occurrences
+from explorer.extract.key_values import Key
+from explorer.extract.long_numbers import may_hold_long_number
+from explorer.extract.records import Losses, RecordReader, Reject, Row
 from explorer.registry import ForEach, Source
 
-SETTINGS = Settings(_env_file=None, requests_per_second=1000)
 ROWS = Source(
     name="rows", table="raw_rows", description="", endpoint="ucr/v1/", paging="link", collection="objects", page_size=3,
     primary_key="row_id", key_from="content", keys={"row_id": "text", "data_source_id": "text", "doc_id": "text"},
     for_each=ForEach(source="sources", param="data_source_id", key="id", column="data_source_id"),
 )  # fmt: skip
-
-
-class UcrServer:
-    """UCR data: `next` is named whenever the page holds anything."""
-
-    def __init__(self, rows: dict[str, list[dict[str, Any]]]) -> None:
-        self.rows = rows
-        self.requests = 0
-
-    def __call__(self, request: httpx.Request) -> httpx.Response:
-        self.requests += 1
-        query = {key: values[0] for key, values in parse_qs(request.url.query.decode()).items()}
-        at, limit = int(query.get("cursor", 0)), int(query["limit"])
-        page = self.rows[query["data_source_id"]][at : at + limit]
-        link = f"http://127.0.0.1/a/d/api/ucr/v1/?data_source_id={query['data_source_id']}&limit=99&cursor={at + limit}"
-        return httpx.Response(200, json={"objects": page, "meta": {"next": link if page else None, "limit": limit}})
-
-
-def extract_of(server: Any, values: list[str], source: Source = ROWS) -> tuple[Extract, list[Row]]:
-    client = CommCareClient(
-        "http://127.0.0.1", "d", ApiKeyCredential("u", "k"), settings=SETTINGS, transport=httpx.MockTransport(server),
-        sleep=lambda _: None,
-    )  # fmt: skip
-    with client:
-        extract = Extract(client, source, STYLES, values=values)
-        return extract, [row for batch in extract.batches() for row in batch.rows]
-
-
-def test_each_record_of_the_other_source_is_read_to_its_empty_page() -> None:
-    """Rows of one document differ, rows of two data sources may be equal: all of them are kept apart.
-
-    A document that a page cuts is read again, so its rows come more than once; they are counted once.
-    """
-    server = UcrServer({"a": [{"doc_id": "d1", "n": n} for n in range(7)], "b": [{"doc_id": "d1", "n": 0}], "c": []})
-    extract, rows = extract_of(server, ["a", "b", "c"])
-    assert (extract.record_count, len({row.id for row in rows}), server.requests) == (8, 8, 4 + 2 + 1)
-    contents = {(row.keys[1], row.keys[2], json.loads(row.json)["n"]) for row in rows}
-    assert contents == {("a", "d1", n) for n in range(7)} | {("b", "d1", 0)}
-    assert {row.id for row in extract_of(server, ["a", "b"])[1]} == {row.id for row in rows}
-
-
-def test_no_record_of_the_other_source_is_no_request() -> None:
-    extract, rows = extract_of(UcrServer({}), [])
-    assert (rows, extract.pages, extract.api_total) == ([], 0, 0)
-
-
-@pytest.mark.parametrize("link", ["?cursor=1&data_source_id=a", "https://evil.example/?cursor=1"])
-def test_a_link_that_leads_in_circles_or_elsewhere_is_an_error(link: str) -> None:
-    pages = iter(range(10**6))
-
-    def server(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json={"objects": [{"doc_id": str(next(pages))}], "meta": {"next": link}})
-
-    with pytest.raises(ApiError) as caught:
-        extract_of(server, ["a"])
-    assert (caught.value.code, caught.value.details["resource"]) == ("commcare_response_malformed", "rows")
-    assert next(pages) < 10
 
 
 def reader(kind: str, losses: Losses) -> RecordReader:
@@ -157,47 +90,51 @@ def test_numbers_beyond_postgres_are_set_aside(number: str, is_kept: bool) -> No
     assert losses.rejected.total() == (not is_kept)
 
 
-@given(st.lists(st.lists(st.integers(0, 300).map(str), max_size=400), max_size=8))
-def test_distinct_ids_are_counted_like_a_set_does(batches: list[list[str]]) -> None:
-    ids, truth = DistinctIds(few=100), set[str]()
-    for batch in batches:
-        again = []
-        for identity in batch:
-            if identity in truth:
-                again.append(identity)
-            truth.add(identity)
-        assert (ids.add(batch), len(ids)) == (again, len(truth))
+RECORDS = st.lists(st.sampled_from([b'{"n":1}', b'{"n":2}', b'{"n":3}', b'{ "n":1}']), max_size=30)
 
 
-def test_ids_take_little_memory() -> None:
-    ids = DistinctIds(few=1000)
-    tracemalloc.start()
-    try:
-        for start in range(0, 40_000, 1000):
-            assert not ids.add([str(start + number) for number in range(1000)])
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak / 40_000 < 45
+def keys_of(
+    records: list[bytes], key_from: str, parent: str = "a", occurrences: Occurrences | None = None
+) -> list[str]:
+    source = ROWS.model_copy(update={"key_from": key_from})
+    reader = RecordReader(source, {"data_source_id": parent}, Losses(), occurrences or Occurrences())
+    rows = [reader.read(record) for record in records]
+    return [row.id for row in rows if isinstance(row, Row)]
 
 
-def test_page_sizes_follow_bytes_and_time() -> None:
-    size = PageSize(1000, 5000)
-    size.note(1000, 1000, 1_000_000, 0.3)
-    assert size.current == 5000
-    size.note(5000, 5000, 5_000_000, 12.0)
-    assert size.current == 2500
-    size.note(2500, 2500, 2 * PAGE_MAX_BYTES, 1.0)
-    assert size.current == 1250
-    size.shrink(1250)
-    assert size.current == 312
-    for _ in range(100):
-        size.note(size.current, size.current, size.current * 1000, 0.3)
-    assert size.current > 4000
+@given(RECORDS, st.randoms())
+def test_equal_records_stay_as_many_rows_with_the_same_keys_in_any_order(records: list[bytes], random: object) -> None:
+    keys = keys_of(records, "occurrence")
+    assert len(set(keys)) == len(keys) == len(records)
+    shuffled = list(records)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert set(keys_of(shuffled, "occurrence")) == set(keys)
+    by_content = Counter(key.partition("-")[0] for key in keys)
+    assert sorted(by_content.values()) == sorted(Counter(records).values())
 
 
-def test_a_short_or_slow_page_is_no_reason_to_grow() -> None:
-    size = PageSize(1000, 5000)
-    size.note(1000, 10, 10_000, 0.1)
-    size.note(1000, 1000, 1_000_000, 6.0)
-    assert size.current == 1000
+@given(RECORDS)
+def test_a_record_more_is_a_row_more_and_no_other_key(records: list[bytes]) -> None:
+    before, after = set(keys_of(records, "occurrence")), set(keys_of([*records, b'{"n":1}'], "occurrence"))
+    assert before < after
+    assert len(after) == len(before) + 1
+
+
+@given(RECORDS)
+def test_keys_by_content_are_one_per_text(records: list[bytes]) -> None:
+    assert len(set(keys_of(records, "content"))) == len(set(records))
+
+
+def test_keys_of_two_parents_and_of_two_passes_do_not_meet() -> None:
+    counted = Occurrences()
+    first = keys_of([b"{}", b"{}"], "occurrence", occurrences=counted)
+    again = keys_of([b"{}"], "occurrence", occurrences=counted)
+    other = keys_of([b"{}"], "occurrence", parent="b" * 200, occurrences=counted)
+    another = keys_of([b"{}"], "occurrence", parent="b" * 200 + "c", occurrences=counted)
+    assert len({*first, *again, *other, *another}) == 5
+
+
+def test_keys_by_content_are_those_of_tables_that_exist() -> None:
+    """A UCR row has had this key since version 0.1: with another one every table would be written anew."""
+    (key,) = keys_of([b'{"doc_id":"d1","n":0}'], "content", parent="6b9a9ef0b4b34b9f8a1a6f4ae8a3a0d1")
+    assert key == "1be23d8f922159903e3095a82a04a15a"
