@@ -13,9 +13,12 @@ from explorer.catalog.request_slots import RequestSlots
 from explorer.core.settings import Settings
 from explorer.providers.commcare.access import verify_access
 from explorer.tenants import add_tenant, remove_tenant
-from explorer_cli.context import Store, open_settings, open_store
 from explorer_cli.errors import ConfirmationNeeded, SecretMissing, UsageInvalid
-from explorer_cli.output import answer_json, say, show_table, visible
+from explorer_cli.output.escapes import visible
+from explorer_cli.output.tables import show_table
+from explorer_cli.output.terminal import answer_json, say
+from explorer_cli.platform.context import open_settings
+from explorer_cli.platform.store import Store, open_store
 from mcp_bridge.clients.dagster import DagsterClient, DagsterUnavailable
 
 TOKEN_PATH = "/oauth/token/"  # noqa: S105 - a path, not a token
