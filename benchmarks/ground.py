@@ -22,9 +22,10 @@ from psycopg import sql
 
 from benchmarks.worker import benchmark_settings
 from explorer.catalog import Keyring
+from explorer.contract.schemas import TenantSchemas
 from explorer.postgres.bootstrap import Connections, ensure_database
 from explorer.postgres.embedded import EmbeddedPostgres
-from explorer.postgres.provisioning import TenantNames, deprovision, new_prefix, provision
+from explorer.postgres.provisioning import deprovision, new_prefix, provision
 
 ROOT = Path(__file__).parents[1]
 SEED = 1
@@ -100,7 +101,7 @@ class Child:
 class Tenant:
     """A tenant's place in the database, with its rw login."""
 
-    names: TenantNames
+    names: TenantSchemas
     password: str = field(repr=False)
 
     def table(self, name: str) -> tuple[str, str]:
@@ -212,7 +213,7 @@ class Ground:
     @contextlib.contextmanager
     def tenant(self) -> Iterator[Tenant]:
         """A tenant without tables."""
-        tenant = Tenant(TenantNames(new_prefix()), secrets.token_urlsafe(16))
+        tenant = Tenant(TenantSchemas(new_prefix()), secrets.token_urlsafe(16))
         prefix = tenant.names.prefix
         with self.connections.admin.connect(autocommit=True) as admin:
             provision(admin, prefix, rw_password=tenant.password, ro_password=secrets.token_urlsafe(16))

@@ -36,10 +36,14 @@ from benchmarks.loading import Scale
 from benchmarks.results import Claim, Measure, Result
 from benchmarks.worker import benchmark_settings
 from explorer.catalog import ApiKeyCredential, Catalog, State, Tenant, migrate
+from explorer.contract.bookkeeping import columns as kept_columns
+from explorer.contract.schemas import TenantSchemas
 from explorer.core.ports import free_port
 from explorer.postgres.connections import Login
+from explorer.providers.base import Access
+from explorer.providers.commcare.provider import CommCare
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
-from explorer.tables import column_facts
+from explorer.tables.column_facts import facts_of
 from explorer.tables.generate import GeneratedTable, generate_tables
 from explorer.tables.profile import RawProfile
 from explorer.tenants import add_tenant
@@ -134,8 +138,11 @@ def _p95(measure: Measure) -> float:
     return statistics.quantiles(measure.samples, n=20, method="inclusive")[-1]
 
 
-class _Access:
-    project_name = "Benchmark"
+class _Unasked(CommCare):
+    """A provider that finds every tenant without asking a server."""
+
+    def verify_access(self, *_: Any, **__: Any) -> Access:
+        return Access("user@example.org", "Benchmark")
 
 
 class _World:
@@ -165,12 +172,11 @@ class _World:
 
     def _tenant(self, catalog: Catalog, key: str, run_id: str) -> Tenant:
         tenant = add_tenant(
-            self._settings, catalog, self._ground.connections, key=key, server="http://127.0.0.1:9",
-            domain=key.replace(":", "-"), credential=ApiKeyCredential("user@example.org", "0123456789abcdef"),
-            verify=lambda *_, **__: _Access(),
+            self._settings, catalog, self._ground.connections, _Unasked(), key=key, server="http://127.0.0.1:9",
+            external_id=key.replace(":", "-"), credential=ApiKeyCredential("user@example.org", "0123456789abcdef"),
         )  # fmt: skip
         login, schema = catalog.schemas.rw_login(tenant), catalog.schemas.get(tenant)
-        _fill(self._ground.connections.tenant(login.user, login.password), schema.prefix, self.tables)
+        _fill(self._ground.connections.tenant(login.user, login.password), TenantSchemas(schema.prefix), self.tables)
         catalog.schemas.transition(tenant, {State.ACTIVE}, State.MATERIALIZING, run_id=run_id)
         catalog.schemas.transition(tenant, {State.MATERIALIZING}, State.ACTIVE, run_id=run_id)
         return tenant
@@ -248,11 +254,11 @@ def _form(number: int) -> Form:
     return Form(f"http://example.org/{number}", {"en": title}, title, "a", "App", "Module", None, questions)
 
 
-def _fill(login: Login, prefix: str, tables: list[GeneratedTable]) -> None:
+def _fill(login: Login, schemas: TenantSchemas, tables: list[GeneratedTable]) -> None:
     """Make the tables with comments, twenty rows and statistics, and the words of their columns."""
     with login.connect(autocommit=True) as connection:
         for table in tables:
-            place = sql.Identifier(f"{prefix}_marts", table.name)
+            place = sql.Identifier(schemas.marts, table.name)
             columns = [sql.SQL("{} {}").format(sql.Identifier(c.name), sql.SQL(c.type)) for c in table.columns]
             key = sql.Identifier(table.columns[0].name)
             parts = [
@@ -266,7 +272,7 @@ def _fill(login: Login, prefix: str, tables: list[GeneratedTable]) -> None:
                 sql.SQL("ANALYZE {}").format(place),
             ]
             connection.execute(sql.SQL("; ").join(parts))
-        column_facts.write(connection, prefix, tables)
+        kept_columns.write(connection, schemas, facts_of(tables))
 
 
 def _answers(url: str) -> bool:

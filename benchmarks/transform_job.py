@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.worker import Job, benchmark_settings
+from explorer.contract.bookkeeping import columns as kept_columns
+from explorer.contract.schemas import TenantSchemas
 from explorer.marts.builds import models_of, plan
 from explorer.marts.manifest import static_manifest, static_parse, warm_up
 from explorer.marts.project import prepare
@@ -12,8 +14,8 @@ from explorer.marts.refresh import refresh
 from explorer.marts.runner import NodeResult
 from explorer.postgres.bootstrap import load_connections
 from explorer.providers.commcare.structure import Structure
-from explorer.tables import column_facts
-from explorer.tables.misfits import count_misfits
+from explorer.tables.column_facts import facts_of
+from explorer.tables.unfit_values import count_unfit_values
 from explorer_dagster.launch.warm_pool import settle
 
 EVERYTHING = "everything"
@@ -25,7 +27,7 @@ class TransformJob:
     def __init__(self, job: Job) -> None:
         self._settings = benchmark_settings(Path(job["home"]))
         self._structure = Structure.from_dict(job["structure"])
-        self._prefix, self._work_dir = job["prefix"], Path(job["work_dir"])
+        self._schemas, self._work_dir = TenantSchemas(job["prefix"]), Path(job["work_dir"])
         self._connections = load_connections(self._settings)
         self._login = self._connections.tenant(job["user"], job["password"])
         warm_up(self._settings)
@@ -54,7 +56,7 @@ class TransformJob:
             self._structure,
             dbt_project=self._settings.project_dir / "dbt_project",
             work_dir=self._work_dir,
-            prefix=self._prefix,
+            schemas=self._schemas,
             connection_rw=self._login,
             parsed_before=static_parse(self._settings),
         )
@@ -72,8 +74,8 @@ class TransformJob:
                 on_result=results.append,
                 on_fallback=_no_measure,
             )
-            column_facts.write(connection, self._prefix, project.tables)
-            count_misfits(connection, self._prefix, project.tables)
+            kept_columns.write(connection, self._schemas, facts_of(project.tables))
+            count_unfit_values(connection, self._schemas, project.tables)
         return results
 
 

@@ -50,7 +50,7 @@ class ToolFailed(ExplorerError):
 
     def __init__(self, code: str, message: str, *, next_step: str) -> None:
         super().__init__(message, next_step=next_step)
-        self.code = code  # type: ignore[misc]
+        self.code = code
 
 
 class InternalError(ExplorerError):

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import dagster as dg
 
-from explorer.marts.builds import Finding
+from explorer.contract.bookkeeping.builds import Finding
 from explorer.tables.generate import GeneratedTable
 from explorer.tables.model_files import GeneratedColumn
 
 Kind = Literal["primary_keys", "relationships", "accepted_values", "values_fit"]
-Misfits = Mapping[str, int]
+UnfitValues = Mapping[str, int]
 
 # What a check shows to people, and columns of a table that it names.
 _MAX_TABLES = 200
@@ -45,7 +45,7 @@ class TestedTable:
 
     table: GeneratedTable
     findings: Sequence[Finding]
-    misfits: Misfits
+    unfit_values: UnfitValues
 
 
 def results(
@@ -95,12 +95,12 @@ def _values(tested: TestedTable, finding: Finding, values: int) -> Iterator[tupl
     """What the test of values counted: none of the choices, unfit for the column's type, or else pointing nowhere."""
     choices = {column.name for column in tested.table.columns if _has_choices(column)}
     unfit: dict[Kind, dict[str, int]] = {"accepted_values": {}, "values_fit": {}}
-    for column, count in tested.misfits.items():
+    for column, count in tested.unfit_values.items():
         unfit["accepted_values" if column in choices else "values_fit"][column] = count
     for kind, columns in unfit.items():
         if columns:
             yield kind, _row(tested, finding, sum(columns.values())) | {"columns": _most(columns)}
-    rest = values - sum(tested.misfits.values())
+    rest = values - sum(tested.unfit_values.values())
     if rest > 0:
         yield "relationships", _row(tested, finding, rest)
 
@@ -127,7 +127,7 @@ def _options_row(table: str, column: GeneratedColumn) -> dict[str, Any]:
     }
 
 
-def _most(columns: Misfits) -> dict[str, int]:
+def _most(columns: UnfitValues) -> dict[str, int]:
     return dict(sorted(columns.items(), key=lambda item: (-item[1], item[0]))[:_MAX_COLUMNS])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from explorer.marts.column_lineage import ColumnLineage, Lineage, Origin
+from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage, Origin
 from explorer.marts.column_lineage import of_generated as of_columns
 from explorer.tables.generate import GeneratedTable
 from explorer.tables.sql_text import shown

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from explorer.providers.commcare.errors import Throttled
+from explorer.http.errors import Throttled
 
 # `waiting` until the run was started again or is not needed any more; then `started` or `dropped`.
 RETRY_TAG = "explorer/retry"
@@ -38,7 +38,7 @@ def postpone(context: dg.AssetExecutionContext, errors: Iterable[Mapping[str, An
 
     None when none is, and after the last retry.
     """
-    waits = [_wait_s(error) for error in errors if error.get("code") == Throttled.code]
+    waits = [_wait_s(error) for error in errors if Throttled.is_code(error.get("code"))]
     number = int(context.run.tags.get(RETRY_NUMBER_TAG, "0")) + 1
     if not waits or number > MAX_RETRIES:
         return None

@@ -14,7 +14,7 @@ from explorer.postgres.embedded import EmbeddedPostgres
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.facts.relations import LiveTables
-from mcp_bridge.sql import Enders, Executor, QueryLimits, QueryResult, ValidatedQuery, validate
+from mcp_bridge.sql import Executor, QueryLimits, QueryResult, Termination, ValidatedQuery, validate
 
 _log = logging.getLogger(__name__)
 
@@ -53,12 +53,12 @@ async def _executor(bridge: Bridge, tenant: Tenant, live: LiveTables) -> Executo
     ro, service = await in_thread(_logins, bridge, tenant, within_s=CATALOG_S)
     kept = bridge.executors.get(tenant.key)
     if kept is None or kept[0] != (ro, live.schemas):
-        enders = Enders(
+        termination = Termination(
             partial(_terminate, service, ro.user),
             partial(_last_resort, bridge.settings),
             bridge.settings.query_last_resort_s if bridge.settings.database_url is None else 0,
         )
-        executor = Executor(ro, live.schemas, conduct=bridge.conduct, enders=enders)
+        executor = Executor(ro, live.schemas, throttle=bridge.throttle, termination=termination)
         kept = bridge.executors[tenant.key] = ((ro, live.schemas), executor)
     return kept[1]
 

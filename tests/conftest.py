@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from explorer.catalog import Keyring
+from explorer.contract.schemas import TenantSchemas
 from explorer.core.settings import Settings
 from explorer.postgres.bootstrap import ensure_database
 from explorer.postgres.connections import Connections, Login
 from explorer.postgres.embedded import EmbeddedPostgres
-from explorer.postgres.provisioning import TenantNames, deprovision, new_prefix, provision
+from explorer.postgres.provisioning import deprovision, new_prefix, provision
 
 # Whoever is started in the background of a shell ignores Ctrl-C, and so would all that is started and interrupted here.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -73,7 +74,7 @@ class Tenant:
     """A provisioned tenant with its two logins."""
 
     prefix: str
-    names: TenantNames
+    names: TenantSchemas
     rw: Login
     ro: Login
 
@@ -84,7 +85,7 @@ def tenants(connections: Connections) -> Iterator[Callable[..., Tenant]]:
     made: list[str] = []
 
     def make(*, expose_raw: bool = False) -> Tenant:
-        names = TenantNames(new_prefix())
+        names = TenantSchemas(new_prefix())
         rw_password, ro_password = secrets.token_urlsafe(16), secrets.token_urlsafe(16)
         with connections.admin.connect(autocommit=True) as conn:
             provision(conn, names.prefix, rw_password=rw_password, ro_password=ro_password, expose_raw=expose_raw)

@@ -6,3 +6,8 @@
 {% macro tenant_schema(layer) -%}
   {{ target.schema | replace('_marts', '') }}_{{ layer | trim }}
 {%- endmacro %}
+
+{#- What the platform keeps of the tenant, in a table that explorer/contract/bookkeeping makes. -#}
+{% macro bookkeeping(name) -%}
+  {{ tenant_schema('staging') }}.explorer_{{ name }}
+{%- endmacro %}

@@ -24,6 +24,7 @@ from explorer.catalog.errors import SchemaAbsent, SchemaStateConflict
 from explorer.catalog.keyring import Keyring
 from explorer.catalog.tables import schemas
 from explorer.catalog.tenants import Tenant
+from explorer.contract.schemas import TenantSchemas
 from explorer.core.errors import UnknownTenant
 from explorer.core.jsonb import storable
 
@@ -63,37 +64,16 @@ class TenantLogin:
 
 
 @dataclass(frozen=True)
-class TenantSchema:
+class TenantSchema(TenantSchemas):
     """State and names of a tenant's schemas. In state `absent` the names are those of the last ones, or of none yet.
 
     `run_id`: the Dagster run that materializes, or was the last to. `last_error`: of the last transition, if it reported one.
     """
 
-    prefix: str
     state: State
     state_changed_at: datetime
     last_error: str | None
     run_id: str | None
-
-    @property
-    def raw(self) -> str:
-        """Schema of the loader's tables."""
-        return f"{self.prefix}_raw"
-
-    @property
-    def raw_staging(self) -> str:
-        """Schema in which the loader prepares a merge."""
-        return f"{self.prefix}_raw_staging"
-
-    @property
-    def staging(self) -> str:
-        """Schema of the staging views."""
-        return f"{self.prefix}_staging"
-
-    @property
-    def marts(self) -> str:
-        """Schema of the tables that agents query."""
-        return f"{self.prefix}_marts"
 
 
 @dataclass(frozen=True)
@@ -159,12 +139,12 @@ class SchemaStore:
     def rw_login(self, tenant: Tenant) -> TenantLogin:
         """The login that loads and transforms; SchemaAbsent, KeyringMismatch."""
         prefix, passwords = self._prefix_and_passwords(tenant)
-        return TenantLogin(f"{prefix}_rw", passwords.rw)
+        return TenantLogin(TenantSchemas(prefix).rw, passwords.rw)
 
     def ro_login(self, tenant: Tenant) -> TenantLogin:
         """The login that agents' SQL runs as; SchemaAbsent, KeyringMismatch."""
         prefix, passwords = self._prefix_and_passwords(tenant)
-        return TenantLogin(f"{prefix}_ro", passwords.ro)
+        return TenantLogin(TenantSchemas(prefix).ro, passwords.ro)
 
     def _prefix_and_passwords(self, tenant: Tenant) -> tuple[str, Passwords]:
         with self._database.begin() as connection:

@@ -4,7 +4,7 @@ Every error has a stable `code` (what programs match on), a `message` (what happ
 Subclasses live beside the code that raises them; this file holds only the base and what several areas share.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 
 class ExplorerError(Exception):
@@ -13,7 +13,7 @@ class ExplorerError(Exception):
     `details` holds JSON-safe facts (allowed values, SQLSTATE, HTTP status); never secrets, connection strings or tracebacks.
     """
 
-    code: ClassVar[str] = "error"
+    code: str = "error"
 
     def __init__(self, message: str, *, next_step: str, details: dict[str, Any] | None = None) -> None:
         super().__init__(message)

@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 
 from explorer.extract.records import may_hold_long_number, repair_text
-from explorer.providers.commcare import settings as constants
-from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import CommCareError, ResponseMalformed, ServerError, Unreachable
+from explorer.http.client import ApiClient
+from explorer.http.errors import ApiError, ResponseMalformed, ServerError, Unreachable
 from explorer.registry import Source
 
 Params = tuple[tuple[str, str], ...]
@@ -24,6 +23,8 @@ _SMALLEST_PAGE = 20
 _SMALLER_TRIES = 2
 _SHRINK_AFTER_FAILURE = 4
 _QUICK_PAGES_TO_RECOVER = 20
+# Paging that has not ended by then is not going to: 100,000 pages of 1,000 are 100 million records.
+_MAX_PAGES = 100_000
 
 
 @dataclass(eq=False)
@@ -117,7 +118,7 @@ class Fetcher:
     """Fetches pages of one source, for any number of threads. `pages`: how many were asked for; `latency_s`: what the server
     takes for one, on average of the last ones."""
 
-    client: CommCareClient
+    client: ApiClient
     source: Source
     pages: int = 0
     latency_s: float = 0.0
@@ -132,7 +133,7 @@ class Fetcher:
         """The answer to `params`, which ask for `asked` records.
 
         Raises:
-            CommCareError: the server refuses or fails, or its answer has another shape.
+            ApiError: the server refuses or fails, or its answer has another shape.
         """
         number = self._next_number()
 
@@ -167,7 +168,7 @@ class Fetcher:
                 if not self.may_go_smaller(asked, error):
                     raise
 
-    def may_go_smaller(self, asked: int, error: CommCareError) -> bool:
+    def may_go_smaller(self, asked: int, error: ApiError) -> bool:
         """Whether a page of `asked` records that failed for good should be tried once more as a smaller one."""
         if error.is_final:
             return False
@@ -191,14 +192,15 @@ class Fetcher:
         page = page or self.pages
         return ResponseMalformed(
             f"{self.source.name}: paging does not end at page {page}: {why}.",
+            provider=self.client.api.service.name,
             next_step="What was loaded before is untouched. Report it to the server's operator.",
             details={"resource": self.source.name, "page": page},
         )
 
     def _next_number(self) -> int:
         with self._lock:
-            if self.pages >= constants.MAX_PAGES:
-                raise self.endless(f"there are more than {constants.MAX_PAGES:,} pages")
+            if self.pages >= _MAX_PAGES:
+                raise self.endless(f"there are more than {_MAX_PAGES:,} pages")
             self.pages += 1
             return self.pages
 

@@ -16,8 +16,8 @@ from urllib.parse import quote
 import msgspec
 
 from explorer.extract.walk import Walk
-from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import CommCareError
+from explorer.http.client import ApiClient
+from explorer.http.errors import ApiError
 from explorer.registry import Source
 
 _BULK_ENDPOINT = "bulk-fetch/"
@@ -36,7 +36,7 @@ class Proof:
     `open` how many could be neither found nor proven to be gone, and `why` why.
     """
 
-    client: CommCareClient
+    client: ApiClient
     source: Source
     walk: Walk
     max_requests: int
@@ -80,7 +80,7 @@ class Proof:
         try:
             for batch in again.batches():
                 yield [row.id for row in batch.rows]
-        except CommCareError as error:
+        except ApiError as error:
             self._failures.append(f"the second read failed: {error.message}")
             return
         self._failures += _doubts(self.walk, again)
@@ -110,7 +110,7 @@ class Proof:
         endpoint = f"{self.source.endpoint}{quote(identity, safe='')}/"
         try:
             record = self.client.find(endpoint, resource=self.source.name, decode=msgspec.json.decode)
-        except CommCareError as error:
+        except ApiError as error:
             with self._lock:
                 self._failures.append(error.message)
             return None
@@ -132,7 +132,7 @@ class Proof:
             part = missing[start : start + size]
             try:
                 answers = self._fetch([known, *part] if known is not None else part)
-            except CommCareError as error:
+            except ApiError as error:
                 self._failures.append(error.message)
                 return gone
             if known is not None and answers.get(known) is not True:

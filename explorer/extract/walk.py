@@ -19,7 +19,7 @@ from explorer.extract.distinct import DistinctIds
 from explorer.extract.pages import Fetcher, Page, Params, Track
 from explorer.extract.records import Losses, RecordReader, Reject, Row
 from explorer.extract.windows import Dialect, WindowWalk, from_millisecond, instant_reader, to_millisecond
-from explorer.providers.commcare.client import CommCareClient
+from explorer.http.client import ApiClient
 from explorer.registry import Pass, Source
 
 # A page may repeat known rows (overlap, rows that moved, HQ's first cursor); more in a row mean that it goes in circles.
@@ -52,7 +52,7 @@ class Walk:
     others behind them) and `is_steady` (all pages of a part came with the same count).
     """
 
-    client: CommCareClient
+    client: ApiClient
     source: Source
     since: datetime | None = None
     until: datetime | None = None
@@ -85,7 +85,7 @@ class Walk:
 
         Raises:
             ResponseMalformed: an answer of another shape, a next page elsewhere, or a walk that does not get on.
-            CommCareError: the server refuses or fails.
+            ApiError: the server refuses or fails.
         """
         totals: list[int | None] = []
         for part, constants in self._parts():

@@ -18,7 +18,7 @@ import msgspec
 
 from explorer.extract.ahead import Closed, PageQueue
 from explorer.extract.pages import Fetcher, Page, Params, Track
-from explorer.providers.commcare.errors import ServerError, Unreachable
+from explorer.http.errors import ServerError, Unreachable
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)

@@ -25,7 +25,6 @@ from explorer.extract.records import Reject, Row
 # Beside the typed keys: what every raw table has. `_deleted_at` is set by the merge, never by a load.
 RECORD_COLUMN = "record"
 PROVENANCE_COLUMNS = ("_run_id", "_loaded_at", "_page", "_content_hash")
-REJECTED_COLUMNS = ("rejected_id", "resource", "reason", "record_start")
 COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
 CHUNK_BYTES = 1024 * 1024

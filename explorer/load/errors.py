@@ -1,4 +1,4 @@
-"""In which ways a load can fail that are not the API's (those are in `explorer.providers.commcare.errors`)."""
+"""In which ways a load can fail that are not the API's (those are in `explorer.http.errors`)."""
 
 from typing import Self
 

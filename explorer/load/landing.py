@@ -11,14 +11,15 @@ from datetime import datetime
 
 import psycopg
 
+from explorer.contract.bookkeeping.loads import LoadState
 from explorer.core.errors import ExplorerError
 from explorer.extract.proof import Proof
+from explorer.http.errors import NotAllowed
 from explorer.load.errors import LoadFailed
 from explorer.load.feed import Feed, FeedState
 from explorer.load.report import ResourceReport
 from explorer.load.warehouse import (
     REJECTED,
-    Bookmark,
     Connection,
     Contents,
     Delivery,
@@ -29,9 +30,6 @@ from explorer.load.warehouse import (
     RawTable,
     Warehouse,
 )
-from explorer.providers.commcare.errors import NoSubscription, PermissionMissing
-
-_NOT_ALLOWED = (PermissionMissing, NoSubscription)
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ class Place:
     run_id: str
 
     @property
-    def before(self) -> Bookmark | None:
+    def before(self) -> LoadState | None:
         """What the last load left for this one."""
         return self.contents.bookmarks.get(self.table.source) if self.exists else None
 
@@ -140,7 +138,7 @@ class Landing:
     def _compare(self, connection: Connection, ending: Ending) -> Difference:
         hashes = self.feed.hashes()
         if not self._place.exists:
-            return Difference(list(hashes), 0, Bookmark(ending.cursor, 0, 0, None))
+            return Difference(list(hashes), 0, LoadState(ending.cursor, 0, 0, None))
         return self._place.warehouse.compare(connection, self._place.table, hashes, self._place.before, ending)
 
     def _has_new_rejects(self, connection: Connection) -> bool:
@@ -191,7 +189,7 @@ class Landing:
         report = self.report
         report.complete = False
         report.duration_s = time.monotonic() - self._began
-        if isinstance(error, _NOT_ALLOWED):
+        if isinstance(error, NotAllowed):
             report.status, report.skipped_reason = "skipped", error.details.get("reason") or error.message
         elif isinstance(error, ExplorerError):
             report.status, report.error = "failed", error.as_dict()

@@ -20,6 +20,8 @@ import psycopg
 from explorer.core.errors import ExplorerError
 from explorer.extract.proof import Proof
 from explorer.extract.walk import Batch, Walk
+from explorer.http.client import ApiClient
+from explorer.http.errors import ApiError, CutOff, PermissionMissing, Throttled
 from explorer.load.copy_format import RejectFile, RowFormat
 from explorer.load.dlt_load import DltLoad
 from explorer.load.errors import LoadFailed, LoadInProgress, ResourceUnknownToPipeline
@@ -28,8 +30,6 @@ from explorer.load.landing import Landing, Place
 from explorer.load.memory import return_large_blocks
 from explorer.load.report import LoadProgress, LoadReport, ResourceReport, name_failures
 from explorer.load.warehouse import REJECTED, Connection, Owners, RawTable, Warehouse
-from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import CutOff, PermissionMissing, Throttled
 from explorer.registry import ForEach, Pipeline, Source
 
 APPLICATION_NAME = "explorer-load"
@@ -78,7 +78,7 @@ class LoadTarget:
 
 def load(
     target: LoadTarget,
-    client: CommCareClient,
+    client: ApiClient,
     pipeline: Pipeline,
     resources: Sequence[str],
     *,
@@ -96,7 +96,7 @@ def load(
     did not come.
 
     Raises:
-        CommCareError: every resource was refused or failed (the message names them all; the class is that of one of them), or the
+        ApiError: every resource was refused or failed (the message names them all; the class is that of one of them), or the
             server cut the project space off.
         LoadInProgress: another process loads this tenant.
         LoadFailed: the database did not take any data; no table is half changed.
@@ -119,7 +119,7 @@ class _Load:
     def __init__(
         self,
         target: LoadTarget,
-        client: CommCareClient,
+        client: ApiClient,
         pipeline: Pipeline,
         *,
         run_id: str,
@@ -279,9 +279,10 @@ def _together(errors: Mapping[str, ExplorerError]) -> ExplorerError:
     if len(errors) == 1:
         return first
     causes = {name: error.as_dict() for name, error in errors.items()}
-    return type(first)(
-        name_failures(causes), next_step=first.next_step, details={**first.details, "resources": sorted(errors)}
-    )
+    details = {**first.details, "resources": sorted(errors)}
+    if isinstance(first, ApiError):
+        return type(first)(name_failures(causes), provider=first.provider, next_step=first.next_step, details=details)
+    return type(first)(name_failures(causes), next_step=first.next_step, details=details)
 
 
 def _rank(error: ExplorerError) -> int:

@@ -29,7 +29,7 @@ class ResourceReport:
     `rows_new`, `rows_changed` (other content, or there again), `rows_deleted` (marked as gone): what they did to the table, all
     0 when nothing was written; `rows_total`: rows of the table afterwards, without those marked as deleted; `api_total`: the
     server's count when the whole resource was read, else None; `window_total`: its count of what was asked for. `rejected`:
-    records set aside in `raw_rejected`, `rejected_reasons` says why; `repaired`: characters and key values that Postgres cannot
+    records set aside, `rejected_reasons` says why; `repaired`: characters and key values that Postgres cannot
     hold and that were replaced. `cursor_from`, `cursor_to`: ISO instants, None without cursor. `complete`: every
     record could be read, and at least as many were seen as the server counts. `rows_missing`: rows that stay though a whole read
     did not bring them; of `rows_unproven` of them it is not known whether they are gone, for `missing_reason`; the others are

@@ -5,7 +5,7 @@ table takes the empty one's place. Into a table with rows goes what differs, and
 on; what is gone at the source is marked (`_deleted_at`). Either way it is one transaction: readers wait for nothing and see the
 table as before or as after.
 
-What the next load must know (`_explorer_cursors`) changes in the very transaction that changes the table.
+What the next load must know (`contract.bookkeeping.loads`) changes in the very transaction that changes the table.
 """
 
 from collections import Counter
@@ -19,13 +19,14 @@ from typing import Any, Protocol
 import psycopg
 from psycopg import sql
 
+from explorer.contract.bookkeeping import loads, rejected
+from explorer.contract.bookkeeping.loads import LoadState
 from explorer.extract.distinct import DistinctIds
 from explorer.load.copy_format import (
     COPY_HEADER,
     COPY_TRAILER,
     PROVENANCE_COLUMNS,
     RECORD_COLUMN,
-    REJECTED_COLUMNS,
     BigintArray,
     PackedRow,
     RejectFile,
@@ -35,8 +36,6 @@ from explorer.load.copy_format import (
 )
 from explorer.registry import Source
 
-REJECTED_TABLE = "raw_rejected"
-CURSORS_TABLE = "_explorer_cursors"
 DELETED_COLUMN = "_deleted_at"
 _SORT_MEMORY_MB = 64
 _INDEX_MEMORY_MB = 128
@@ -99,18 +98,7 @@ class RawTable:
         return (*self.columns, *PROVENANCE_COLUMNS)
 
 
-REJECTED = RawTable(REJECTED_TABLE, "rejected", REJECTED_COLUMNS[0], dict.fromkeys(REJECTED_COLUMNS, "text"))
-
-
-@dataclass(frozen=True)
-class Bookmark:
-    """What a load leaves for the next one: up to which instant the source has landed, how many rows are there and marked, and the
-    moment of the last load that changed any."""
-
-    cursor: datetime | None
-    live_rows: int
-    deleted_rows: int
-    changed_at: datetime | None
+REJECTED = RawTable(rejected.TABLE, "rejected", rejected.KEY, dict.fromkeys(rejected.COLUMNS, "text"))
 
 
 @dataclass(frozen=True)
@@ -122,7 +110,7 @@ class Contents:
     """
 
     columns: Mapping[str, frozenset[str]]
-    bookmarks: Mapping[str, Bookmark]
+    bookmarks: Mapping[str, LoadState]
     moment: datetime
 
     def lacks(self, tables: Iterable[RawTable]) -> bool:
@@ -139,7 +127,7 @@ class Difference:
 
     ids: list[str]
     gone: int
-    bookmark: Bookmark
+    bookmark: LoadState
 
 
 @dataclass(frozen=True)
@@ -216,39 +204,24 @@ class Warehouse:
 
     def __init__(self, dataset: str) -> None:
         self.dataset = dataset
-        self._cursors = sql.Identifier(dataset, CURSORS_TABLE)
 
     def contents(self, connection: Connection) -> Contents:
-        """What is there now; the table of cursors is made when it is not."""
+        """What is there now."""
         query = (
             "SELECT c.relname::text, array_agg(a.attname::text) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
             " WHERE c.relnamespace = to_regnamespace(%s) AND c.relkind IN ('r', 'p') AND a.attnum > 0"
             " AND NOT a.attisdropped GROUP BY 1"
         )
         columns = {name: frozenset(names) for name, names in connection.execute(query, [self.dataset])}
-        bookmarks: dict[str, Bookmark] = {}
-        if CURSORS_TABLE in columns:
-            query = "SELECT source, cursor, live_rows, deleted_rows, changed_at FROM {}"
-            for source, *values in connection.execute(sql.SQL(query).format(self._cursors)):
-                bookmarks[source] = Bookmark(*values)
-        else:
-            connection.execute(
-                sql.SQL(
-                    "CREATE TABLE {} (source text PRIMARY KEY, table_name text NOT NULL, cursor timestamptz,"
-                    " live_rows bigint NOT NULL, deleted_rows bigint NOT NULL, changed_at timestamptz, run_id text NOT NULL,"
-                    " updated_at timestamptz NOT NULL DEFAULT now())"
-                ).format(self._cursors)
-            )
-        later = "SELECT greatest(clock_timestamp(), max(changed_at) + interval '1 microsecond') FROM {}"
-        [moment] = _row(connection.execute(sql.SQL(later).format(self._cursors)))
-        return Contents(columns, bookmarks, moment)
+        bookmarks = loads.read(connection, self.dataset)
+        return Contents(columns, bookmarks, loads.next_moment(connection, self.dataset))
 
     def compare(
         self,
         connection: Connection,
         table: RawTable,
         hashes: Mapping[str, str],
-        before: Bookmark | None,
+        before: LoadState | None,
         ending: Ending,
     ) -> Difference:
         """How rows, by id and content hash, differ from the table, which is there."""
@@ -275,18 +248,18 @@ class Warehouse:
             )
         )
         changed_at = before.changed_at if before else None
-        return Difference(ids, gone if ending.whole else 0, Bookmark(ending.cursor, live, marked, changed_at))
+        return Difference(ids, gone if ending.whole else 0, LoadState(ending.cursor, live, marked, changed_at))
 
     def knows_rejects(self, connection: Connection, ids: list[str]) -> bool:
         """Whether all these records were set aside before."""
         query = "SELECT count(*) FROM unnest(%s::text[]) AS c (id) WHERE NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = c.id)"
         return _row(connection.execute(sql.SQL(query).format(**self._names(REJECTED)), [ids])) == (0,)
 
-    def count(self, connection: Connection, table: RawTable) -> Bookmark:
+    def count(self, connection: Connection, table: RawTable) -> LoadState:
         """The table's rows, counted one by one; apart, both counts come from indexes and not from the rows themselves."""
         query = "SELECT count(*), (SELECT count(*) FROM {table} WHERE {deleted} IS NOT NULL) FROM {table}"
         rows, marked = _row(connection.execute(sql.SQL(query).format(**self._names(table))))
-        return Bookmark(None, rows - marked, marked, None)
+        return LoadState(None, rows - marked, marked, None)
 
     def values(self, connection: Connection, table: RawTable, column: str) -> set[str]:
         """The different values of a column, of rows that are there."""
@@ -294,27 +267,11 @@ class Warehouse:
         names = self._names(table, column=sql.Identifier(column))
         return {value for (value,) in connection.execute(sql.SQL(query).format(**names))}
 
-    def remember(self, connection: Connection, table: RawTable, bookmark: Bookmark, run_id: str) -> None:
+    def remember(self, connection: Connection, table: RawTable, bookmark: LoadState, run_id: str) -> None:
         """Keep `bookmark` for the next load."""
-        connection.execute(
-            sql.SQL(
-                "INSERT INTO {} (source, table_name, cursor, live_rows, deleted_rows, changed_at, run_id)"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (source) DO UPDATE SET table_name = excluded.table_name,"
-                " cursor = excluded.cursor, live_rows = excluded.live_rows, deleted_rows = excluded.deleted_rows,"
-                " changed_at = excluded.changed_at, run_id = excluded.run_id, updated_at = now()"
-            ).format(self._cursors),
-            [
-                table.source,
-                table.name,
-                bookmark.cursor,
-                bookmark.live_rows,
-                bookmark.deleted_rows,
-                bookmark.changed_at,
-                run_id,
-            ],
-        )
+        loads.write(connection, self.dataset, table.source, table.name, bookmark, run_id)
 
-    def land(self, connection: Connection, table: RawTable, delivery: Delivery, before: Bookmark | None) -> Landed:
+    def land(self, connection: Connection, table: RawTable, delivery: Delivery, before: LoadState | None) -> Landed:
         """Bring `table` to what `delivery` says.
 
         Raises:
@@ -327,7 +284,7 @@ class Warehouse:
             return self._merge(connection, table, delivery, before)
 
     def _land_first(
-        self, connection: Connection, table: RawTable, delivery: Delivery, before: Bookmark | None
+        self, connection: Connection, table: RawTable, delivery: Delivery, before: LoadState | None
     ) -> Landed:
         keys = _columns(column for column in table.columns if column != RECORD_COLUMN)
         names = self._names(table, keys=keys, columns=_columns(table.loaded))
@@ -341,7 +298,7 @@ class Warehouse:
                 connection.execute(f"SET LOCAL lock_timeout = '{_MOVE_TIMEOUT_MS}ms'")
                 connection.execute(sql.SQL("DROP TABLE {table}").format(**names))
                 connection.execute(sql.SQL("ALTER TABLE {staged} SET SCHEMA {schema}").format(**names))
-                self._finish(connection, table, delivery, Bookmark(delivery.ending().cursor, rows, 0, changed_at))
+                self._finish(connection, table, delivery, LoadState(delivery.ending().cursor, rows, 0, changed_at))
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DependentObjectsStillExist):
             # Somebody reads the empty table this very moment, or has just built a view on it.
             with connection.transaction():
@@ -350,7 +307,7 @@ class Warehouse:
                     sql.SQL("INSERT INTO {table} ({columns}) SELECT {columns} FROM {staged}").format(**names)
                 )
                 connection.execute(sql.SQL("DROP TABLE {staged}").format(**names))
-                self._finish(connection, table, delivery, Bookmark(delivery.ending().cursor, rows, 0, changed_at))
+                self._finish(connection, table, delivery, LoadState(delivery.ending().cursor, rows, 0, changed_at))
         return Landed(new=rows, live=rows)
 
     def _stage(self, connection: Connection, table: RawTable, delivery: Delivery) -> int:
@@ -396,7 +353,7 @@ class Warehouse:
             " WHERE {key} IN (SELECT id::{type} FROM unnest(%s::text[]) AS c (id))) v WHERE version > 1))"
         ).format(**self._names(table, newest=newest, type=sql.SQL(_KEY_TYPES[table.columns[table.key]])))
 
-    def _merge(self, connection: Connection, table: RawTable, delivery: Delivery, before: Bookmark | None) -> Landed:
+    def _merge(self, connection: Connection, table: RawTable, delivery: Delivery, before: LoadState | None) -> Landed:
         """What the rows change in the table."""
         names = self._names(table, moment=sql.Literal(delivery.moment))
         self._index_loads(connection, table, names["table"])
@@ -422,7 +379,7 @@ class Warehouse:
             bookmark = replace(self.count(connection, table), cursor=ending.cursor, changed_at=changed_at)
         else:
             live, marked = before.live_rows + new + revived, before.deleted_rows - revived
-            bookmark = Bookmark(ending.cursor, live, marked, changed_at)
+            bookmark = LoadState(ending.cursor, live, marked, changed_at)
         self._finish(connection, table, delivery, bookmark)
         return Landed(new, changed + revived, deleted, bookmark.live_rows)
 
@@ -551,12 +508,12 @@ class Warehouse:
             _copy(connection, names["table"], table, [b"".join(newer)], "")
         return Counter({state: len(rows) for state, rows in states.items()})
 
-    def _finish(self, connection: Connection, table: RawTable, delivery: Delivery, bookmark: Bookmark) -> None:
+    def _finish(self, connection: Connection, table: RawTable, delivery: Delivery, bookmark: LoadState) -> None:
         self.remember(connection, table, bookmark, delivery.run_id)
         if not delivery.rejects.rows:
             return
-        rejected = replace(REJECTED, name=f"{REJECTED_TABLE}_{table.source}")
-        names = self._names(REJECTED, columns=_columns(REJECTED.loaded)) | {"staged": self._names(rejected)["staged"]}
+        new = replace(REJECTED, name=f"{REJECTED.name}_{table.source}")
+        names = self._names(REJECTED, columns=_columns(REJECTED.loaded)) | {"staged": self._names(new)["staged"]}
         for statement in ("DROP TABLE IF EXISTS {staged}", "CREATE UNLOGGED TABLE {staged} (LIKE {table})"):
             connection.execute(sql.SQL(statement).format(**names))
         _copy(connection, names["staged"], REJECTED, delivery.rejects.chunks(), "")

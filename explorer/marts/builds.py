@@ -9,15 +9,18 @@ it. Running dbt is `runner`, the order of all this `refresh`.
 """
 
 import hashlib
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import psycopg
 from psycopg import sql
 
+from explorer.contract.bookkeeping import builds as kept_builds
+from explorer.contract.bookkeeping import loads, statements
+from explorer.contract.bookkeeping.builds import Build, Finding
+from explorer.contract.bookkeeping.statements import CompiledModel
+from explorer.contract.schemas import TenantSchemas
 from explorer.marts import changes
 from explorer.marts.project import TenantProject
 from explorer.marts.runner import NodeResult
@@ -27,8 +30,6 @@ from explorer.tables.generate import GeneratedTable
 Connection = psycopg.Connection[tuple[Any, ...]]
 # What tells the changes of a generated table.
 _KEYS = {"case_type": "case_id", "form": "form_id", "repeat": "form_id"}
-_TABLE = "explorer_builds"
-_CURSORS = "_explorer_cursors"
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,6 @@ class Model:
     raw: frozenset[str]
     kind: str
     group: str | None = None
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """A test that did not pass when it was last run. `status`, `rows`, `message`: as in `NodeResult`."""
-
-    test: str
-    status: str
-    rows: int | None
-    message: str | None
 
 
 @dataclass(frozen=True)
@@ -68,22 +60,13 @@ class Plan:
     raw_tables: frozenset[str]
 
 
-@dataclass(frozen=True)
-class _Built:
-    definition: str
-    versions: Mapping[str, str]
-    oid: int
-    rows: int | None
-    findings: tuple[Finding, ...]
-
-
 def models_of(project: TenantProject, static: Mapping[str, Any]) -> dict[str, Model]:
     """All models of the project by name; `static`: dbt's manifest of the static ones."""
     shared = hashlib.sha256(project.static_hash.encode())
     models = {}
     for node in (node for node in static["nodes"].values() if node["resource_type"] == "model"):
         layer = node["fqn"][1]
-        relation = (f"{project.prefix}_{layer}", node["alias"])
+        relation = (project.schemas.schema(layer), node["alias"])
         raw = _raw_tables(node, static)
         own = shared.copy()
         if "repeats" in node["config"]["meta"].get("made_from", ()):
@@ -92,37 +75,31 @@ def models_of(project: TenantProject, static: Mapping[str, Any]) -> dict[str, Mo
     for table in project.tables:
         own = shared.copy()
         own.update(table.sql.encode() + table.properties.encode())
-        models[table.name] = _generated(table, own.hexdigest(), f"{project.prefix}_marts")
+        models[table.name] = _generated(table, own.hexdigest(), project.schemas.marts)
     return models
 
 
 def plan(connection: Connection, project: TenantProject, models: Mapping[str, Model]) -> Plan:
     """Compare what is there with what was built."""
-    schema = f"{project.prefix}_staging"
-    connection.execute(
-        sql.SQL(
-            "create table if not exists {} (model text primary key, definition text not null, versions jsonb not null,"
-            " relation oid not null, row_count bigint, findings jsonb not null, built_at timestamptz not null default now())"
-        ).format(sql.Identifier(schema, _TABLE))
-    )
-    versions = _versions(
-        connection, f"{project.prefix}_raw", {table for model in models.values() for table in model.raw}
-    )
-    built = _built(connection, schema)
-    oids = _oids(connection, project.prefix)
+    schemas = project.schemas
+    versions = _versions(connection, schemas, {table for model in models.values() for table in model.raw})
+    built = kept_builds.read(connection, schemas)
+    oids = _oids(connection, schemas)
     same = {
         name: built[name]
         for name, model in models.items()
-        if name in built and built[name].definition == model.definition and built[name].oid == oids.get(model.relation)
+        if name in built
+        and built[name].definition == model.definition
+        and built[name].relation == oids.get(model.relation)
     }
-    raw_tables = _raw_relations(connection, project.prefix)
+    raw_tables = _raw_relations(connection, schemas)
     known = {
         name: each
-        for name, each in changes.known(connection, project.prefix).items()
+        for name, each in statements.models(connection, schemas).items()
         if name in same and each.definition == same[name].definition and each.raw_tables == raw_tables
     }
     keys = {name: known[name].key if name in known else _KEYS.get(models[name].kind) for name in same}
-    seen = changes.Changes(connection, project.prefix, {name for schema, name in oids if schema.endswith("_marts")})
+    seen = changes.Changes(connection, schemas, {name for schema, name in oids if schema == schemas.marts})
     for key in sorted({key for key in keys.values() if key}):
         raw = changes.raw_table(key)
         moments = {same[name].versions.get(raw) for name in same if keys[name] == key}
@@ -139,8 +116,7 @@ def plan(connection: Connection, project: TenantProject, models: Mapping[str, Mo
 
 def begin(connection: Connection, project: TenantProject, models: Collection[str]) -> None:
     """Forget what these were built from: a run that is killed leaves them to be built as a whole."""
-    table = sql.Identifier(f"{project.prefix}_staging", _TABLE)
-    connection.execute(sql.SQL("delete from {} where model = any(%s)").format(table), [list(models)])
+    kept_builds.forget(connection, project.schemas, models)
 
 
 def record(connection: Connection, project: TenantProject, done: Plan, results: Sequence[NodeResult]) -> None:
@@ -156,33 +132,21 @@ def record(connection: Connection, project: TenantProject, done: Plan, results: 
     }
     good = {name: result.rows for name, result in built.items() if result.status == "success"}
     current = {**done.rows, **good}
-    oids = _oids(connection, project.prefix)
-    table = sql.Identifier(f"{project.prefix}_staging", _TABLE)
-    with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute(sql.SQL("delete from {} where model <> all(%s)").format(table), [list(current)])
-        cursor.executemany(
-            sql.SQL(
-                "insert into {} as b (model, definition, versions, relation, row_count, findings)"
-                " values (%s, %s, %s, %s, %s, %s) on conflict (model) do update set definition = excluded.definition,"
-                " versions = excluded.versions, relation = excluded.relation, row_count = excluded.row_count,"
-                " findings = excluded.findings,"
-                " built_at = case when b.relation = excluded.relation then b.built_at else now() end"
-            ).format(table),
-            [
-                (
-                    name,
-                    model.definition,
-                    _json(model.raw, done.versions),
-                    oids[model.relation],
-                    rows,
-                    msgspec.json.encode((*standing.get(name, ()), *_findings(name, tests.values()))).decode(),
-                )
-                for name, rows in current.items()
-                if (model := done.models[name]).relation in oids
-            ],
+    oids = _oids(connection, project.schemas)
+    builds = {
+        name: Build(
+            model.definition,
+            {table: done.versions[table] for table in sorted(model.raw) if table in done.versions},
+            oids[model.relation],
+            rows,
+            (*standing.get(name, ()), *_findings(name, tests.values())),
         )
+        for name, rows in current.items()
+        if (model := done.models[name]).relation in oids
+    }
+    kept_builds.write(connection, project.schemas, builds, current)
     definitions = {name: model.definition for name, model in done.models.items()}
-    changes.keep(connection, project.prefix, definitions, done.raw_tables, results)
+    changes.keep(connection, project.schemas, definitions, done.raw_tables, results)
 
 
 def _findings(model: str, tests: Iterable[NodeResult]) -> Iterator[Finding]:
@@ -208,7 +172,7 @@ def _generated(table: GeneratedTable, definition: str, schema: str) -> Model:
     return Model(table.name, definition, (schema, table.name), frozenset({raw}), table.kind, group)
 
 
-def _is_fresh(model: Model, built: _Built, versions: Mapping[str, str], seen: changes.Changes) -> bool:
+def _is_fresh(model: Model, built: Build, versions: Mapping[str, str], seen: changes.Changes) -> bool:
     if model.kind == "view":
         return set(built.versions) == model.raw & set(versions)
     changed = {table for table in model.raw if built.versions.get(table) != versions.get(table)}
@@ -220,8 +184,8 @@ def _is_fresh(model: Model, built: _Built, versions: Mapping[str, str], seen: ch
 def _light(
     models: Mapping[str, Model],
     stale: Collection[str],
-    same: Mapping[str, _Built],
-    known: Mapping[str, changes.Known],
+    same: Mapping[str, Build],
+    known: Mapping[str, CompiledModel],
     versions: Mapping[str, str],
     seen: changes.Changes,
 ) -> dict[str, changes.Change]:
@@ -241,53 +205,34 @@ def _light(
     return found
 
 
-def _versions(connection: Connection, schema: str, tables: Collection[str]) -> dict[str, str]:
+def _versions(connection: Connection, schemas: TenantSchemas, tables: Collection[str]) -> dict[str, str]:
     """The moment of the latest load that changed each raw table that is there: as the loader keeps it, else as its rows say."""
     there = connection.execute(
-        "select tablename from pg_tables where schemaname = %s and tablename = any(%s)", [schema, [*tables, _CURSORS]]
+        "select tablename from pg_tables where schemaname = %s and tablename = any(%s)", [schemas.raw, list(tables)]
     ).fetchall()
-    versions: dict[str, str] = {}
-    if (_CURSORS,) in there:
-        changes = sql.SQL("select table_name, changed_at::text from {} where changed_at is not null")
-        kept = connection.execute(changes.format(sql.Identifier(schema, _CURSORS)))
-        versions = {table: moment for table, moment in kept if (table,) in there}
-    for (table,) in there:
-        if table in versions or table == _CURSORS:
-            continue
+    names = {name for (name,) in there}
+    versions = {table: moment for table, moment in loads.changes(connection, schemas.raw).items() if table in names}
+    for table in names - versions.keys():
         query = sql.SQL("select coalesce(greatest(max(_loaded_at), max(_deleted_at)), 'epoch')::text from {}").format(
-            sql.Identifier(schema, table)
+            sql.Identifier(schemas.raw, table)
         )
         row = connection.execute(query).fetchone()
         versions[table] = str(row[0]) if row else ""
     return versions
 
 
-def _built(connection: Connection, schema: str) -> dict[str, _Built]:
-    query = sql.SQL("select model, definition, versions, relation::bigint, row_count, findings from {}").format(
-        sql.Identifier(schema, _TABLE)
-    )
-    return {
-        name: _Built(definition, versions, oid, rows, msgspec.convert(findings, tuple[Finding, ...]))
-        for name, definition, versions, oid, rows, findings in connection.execute(query)
-    }
-
-
-def _raw_relations(connection: Connection, prefix: str) -> frozenset[str]:
+def _raw_relations(connection: Connection, schemas: TenantSchemas) -> frozenset[str]:
     query = (
         "select c.relname || ' ' || c.oid from pg_class c where c.relnamespace = to_regnamespace(%s)"
         " and c.relkind in ('r', 'p') and c.relname like 'raw\\_%%'"
     )
-    return frozenset(name for (name,) in connection.execute(query, [f"{prefix}_raw"]))
+    return frozenset(name for (name,) in connection.execute(query, [schemas.raw]))
 
 
-def _oids(connection: Connection, prefix: str) -> dict[tuple[str, str], int]:
+def _oids(connection: Connection, schemas: TenantSchemas) -> dict[tuple[str, str], int]:
     rows = connection.execute(
         "select n.nspname, c.relname, c.oid::bigint from pg_class c join pg_namespace n on n.oid = c.relnamespace"
         " where n.nspname = any(%s) and c.relkind in ('r', 'v')",
-        [[f"{prefix}_staging", f"{prefix}_marts"]],
+        [[schemas.staging, schemas.marts]],
     )
     return {(schema, name): oid for schema, name, oid in rows}
-
-
-def _json(tables: Iterable[str], versions: Mapping[str, str]) -> str:
-    return json.dumps({table: versions[table] for table in sorted(tables) if table in versions})

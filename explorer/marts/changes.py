@@ -24,6 +24,9 @@ import msgspec
 import psycopg
 from psycopg import sql
 
+from explorer.contract.bookkeeping import statements
+from explorer.contract.bookkeeping.statements import CompiledModel, CompiledNode, Statement
+from explorer.contract.schemas import TenantSchemas
 from explorer.marts.project import CanConnect
 from explorer.marts.runner import SESSION, NodeResult
 
@@ -49,7 +52,6 @@ _NO_MART = sql.SQL(
 )
 # How a table says it, where not as the changes do: submissions without a day are of none there.
 _IN_TABLE: Mapping[str, LiteralString] = {"day": "coalesce(day, '-infinity')"}
-_TABLE = "explorer_statements"
 _CHANGED = "explorer_changed_"
 # Where more has changed, the table is built as a whole: it costs less, and leaves no dead rows behind.
 _SHARE, _FEW = 5, 200
@@ -76,28 +78,6 @@ class Team(Protocol):
     def __call__(self, work: Callable[[Connection], T]) -> Future[T]: ...
 
 
-class Statement(msgspec.Struct, frozen=True):
-    """What dbt compiled of a model (`sql` gives its rows) or of a test (`sql` gives what it found, a number)."""
-
-    unique_id: str
-    name: str
-    resource_type: str
-    sql: str
-    attached_node: str | None
-    severity: str
-
-
-@dataclass(frozen=True)
-class Known:
-    """A model that dbt compiled. `definition`: of the model then; `raw_tables`: those that were there; `parents`: models it
-    reads; `key`: that of changes it can be cut down to."""
-
-    definition: str
-    raw_tables: frozenset[str]
-    parents: frozenset[str]
-    key: str | None
-
-
 @dataclass(frozen=True)
 class Change:
     """What is to be done to one table. `key`: of the changes, None to write it anew; `group`: the case type or xmlns it is cut
@@ -112,18 +92,18 @@ class Change:
 class Changes:
     """The cases and submissions that came, changed or went, gathered once into tables of the staging schema."""
 
-    def __init__(self, connection: Connection, prefix: str, marts: Collection[str]) -> None:
+    def __init__(self, connection: Connection, schemas: TenantSchemas, marts: Collection[str]) -> None:
         """`marts`: tables that are there."""
-        self._connection, self._prefix, self._marts = connection, prefix, marts
+        self._connection, self._schemas, self._marts = connection, schemas, marts
         self._groups: dict[str, dict[str | None, int]] = {}
 
     def gather(self, key: str, since: Iterable[str]) -> None:
         """Those since the earliest of these moments, by the loader's clock."""
         raw, mart = _SOURCES[key]
         names = {
-            "table": changed(self._prefix, key),
-            "raw": sql.Identifier(f"{self._prefix}_raw", raw),
-            "mart": sql.Identifier(f"{self._prefix}_marts", mart) if mart in self._marts else _NO_MART,
+            "table": changed(self._schemas, key),
+            "raw": sql.Identifier(self._schemas.raw, raw),
+            "mart": sql.Identifier(self._schemas.marts, mart) if mart in self._marts else _NO_MART,
             "since": sql.SQL("least({})").format(
                 sql.SQL(", ").join(sql.SQL("{}::timestamptz").format(sql.Literal(moment)) for moment in since)
             ),
@@ -163,9 +143,9 @@ def raw_table(key: str) -> str:
     return _SOURCES[key][0]
 
 
-def changed(prefix: str, key: str) -> sql.Identifier:
+def changed(schemas: TenantSchemas, key: str) -> sql.Identifier:
     """The table of what changed."""
-    return sql.Identifier(f"{prefix}_staging", _CHANGED + key)
+    return sql.Identifier(schemas.staging, _CHANGED + key)
 
 
 def is_small(rows: int) -> bool:
@@ -173,71 +153,47 @@ def is_small(rows: int) -> bool:
     return rows <= _SMALL
 
 
-def forget(connection: Connection, prefix: str) -> None:
+def forget(connection: Connection, schemas: TenantSchemas) -> None:
     """Drop the tables of what changed."""
     for key in _SOURCES:
-        connection.execute(sql.SQL("drop table if exists {}").format(changed(prefix, key)))
-
-
-def known(connection: Connection, prefix: str) -> dict[str, Known]:
-    """The models that dbt compiled, as far as that is kept."""
-    place = sql.Identifier(f"{prefix}_staging", _TABLE)
-    connection.execute(
-        sql.SQL(
-            "create table if not exists {} (node text primary key, model text not null, definition text not null,"
-            " raw_tables text[] not null, parents text[] not null, key text, statement text not null)"
-        ).format(place)
-    )
-    query = sql.SQL("select node, definition, raw_tables, parents, key from {} where node = model").format(place)
-    return {
-        name: Known(definition, frozenset(raw_tables), frozenset(parents), key)
-        for name, definition, raw_tables, parents, key in connection.execute(query)
-    }
+        connection.execute(sql.SQL("drop table if exists {}").format(changed(schemas, key)))
 
 
 def keep(
     connection: Connection,
-    prefix: str,
+    schemas: TenantSchemas,
     definitions: Mapping[str, str],
     raw_tables: Collection[str],
     results: Sequence[NodeResult],
 ) -> None:
     """Keep what dbt compiled of tables and their tests. `definitions`: of all models; `results`: of a run; those
     without SQL are not of dbt, or did not come to that."""
-    place = sql.Identifier(f"{prefix}_staging", _TABLE)
     tests: dict[str, list[NodeResult]] = {}
     for result in results:
         if result.resource_type == "test" and result.attached_node:
             tests.setdefault(_name(result.attached_node), []).append(result)
-    rows: list[tuple[Any, ...]] = []
+    nodes: list[CompiledNode] = []
     models = [result for result in results if result.resource_type == "model" and result.sql]
     for model in models:
-        nodes = [model, *tests.get(model.name, ())]
+        own = [model, *tests.get(model.name, ())]
         # A test that was not run could not be run without dbt either.
-        if model.status == "success" and all(node.sql for node in nodes):
-            rows += [_row(node, model.name, definitions[model.name], sorted(raw_tables)) for node in nodes]
-    with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute(
-            sql.SQL("delete from {} where model = any(%s) or model <> all(%s)").format(place),
-            [[model.name for model in models], list(definitions)],
-        )
-        with cursor.copy(sql.SQL("copy {} from stdin").format(place)) as copy:
-            for row in rows:
-                copy.write_row(row)
+        if model.status == "success" and all(node.sql for node in own):
+            nodes += [_compiled(node, model.name, definitions[model.name], raw_tables) for node in own]
+    statements.write(connection, schemas, nodes, replaced=[model.name for model in models], current=definitions)
 
 
-def _row(node: NodeResult, model: str, definition: str, raw_tables: list[str]) -> tuple[Any, ...]:
+def _compiled(node: NodeResult, model: str, definition: str, raw_tables: Collection[str]) -> CompiledNode:
     statement = Statement(node.unique_id, node.name, node.resource_type, node.sql, node.attached_node, node.severity)
-    parents = sorted({_name(parent) for parent in node.depends_on if parent.startswith("model.")})
+    parents = frozenset(_name(parent) for parent in node.depends_on if parent.startswith("model."))
     marks = _MARK.findall(node.sql) if node.name == model else ()
     key = next((key for key in _SOURCES if (key, "") in marks), None)
-    return (node.name, model, definition, raw_tables, parents, key, msgspec.json.encode(statement).decode())
+    return CompiledNode(model, CompiledModel(definition, frozenset(raw_tables), parents, key), statement)
 
 
 def apply(
     connection: Connection,
     team: Team,
-    prefix: str,
+    schemas: TenantSchemas,
     changes: Mapping[str, Change],
     on_failure: OnFailure,
 ) -> Iterator[NodeResult]:
@@ -246,11 +202,9 @@ def apply(
     A model that fails, and those that read it, are left as they are; `on_failure` hears of the former. `connection` is in
     autocommit mode; `team`: who does the work.
     """
-    place = sql.Identifier(f"{prefix}_staging", _TABLE)
-    query = sql.SQL("select node, parents, statement from {} where node = model and node = any(%s)").format(place)
     kept = {
-        node: (set(parents) & set(changes), msgspec.json.decode(statement, type=Statement))
-        for node, parents, statement in connection.execute(query, [list(changes)])
+        node.model: (node.compiled.parents & set(changes), node.statement)
+        for node in statements.of_models(connection, schemas, changes)
     }
     failed = set(changes) - set(kept)
     sorter = TopologicalSorter({name: parents for name, (parents, _) in kept.items()})
@@ -262,7 +216,7 @@ def apply(
                 failed.add(name)
                 sorter.done(name)
             else:
-                running[team(partial(_change, prefix, changes[name], kept[name][1]))] = name
+                running[team(partial(_change, schemas, changes[name], kept[name][1]))] = name
         # Without a time limit an interrupt would not come through.
         for future in wait(running, timeout=_WAIT_S, return_when=FIRST_COMPLETED).done:
             name = running.pop(future)
@@ -278,7 +232,7 @@ def apply(
 def test(
     connection: Connection,
     team: Team,
-    prefix: str,
+    schemas: TenantSchemas,
     done: Mapping[str, Change],
     left: Collection[str],
     failed: Collection[str],
@@ -288,18 +242,15 @@ def test(
     A test that can tell by single cases or submissions (`is_wanted`) what may have changed for it looks at these alone, unless it
     is among `failed`: those that found something before.
     """
-    place = sql.Identifier(f"{prefix}_staging", _TABLE)
-    query = sql.SQL(
-        "select model, parents, statement from {} where node <> model and parents && %s and not parents && %s order by node"
-    ).format(place)
     long: list[Statement] = []
     short: list[Statement] = []
-    for model, parents, kept in connection.execute(query, [list(done), list(left)]):
-        statement = msgspec.json.decode(kept, type=Statement)
+    for node in statements.of_tests(connection, schemas, done, left):
+        statement = node.statement
         if statement.name not in failed:
-            of_changes = _cut_down(connection, prefix, statement.sql, model, {p: done[p] for p in parents if p in done})
+            changed_parents = {parent: done[parent] for parent in node.compiled.parents if parent in done}
+            of_changes = _cut_down(connection, schemas, statement.sql, node.model, changed_parents)
             statement = msgspec.structs.replace(statement, sql=of_changes)
-        is_long = model in done and not is_small(done[model].rows)
+        is_long = node.model in done and not is_small(done[node.model].rows)
         (long if is_long else short).append(statement)
     running = {team(partial(_test, [statement])) for statement in long}
     running |= {team(partial(_test, short[start : start + _AT_ONCE])) for start in range(0, len(short), _AT_ONCE)}
@@ -348,10 +299,10 @@ def a_team(database: CanConnect) -> Iterator[Team]:
             connection.close()
 
 
-def _change(prefix: str, change: Change, statement: Statement, connection: Connection) -> NodeResult:
+def _change(schemas: TenantSchemas, change: Change, statement: Statement, connection: Connection) -> NodeResult:
     began = time.monotonic()
     try:
-        rows = _apply(connection, prefix, change, statement.sql)
+        rows = _apply(connection, schemas, change, statement.sql)
     except psycopg.Error as error:
         if connection.broken:
             raise
@@ -381,16 +332,16 @@ def _found(statement: Statement, found: int, duration_s: float) -> NodeResult:
     return _result(statement, level if found else "pass", found, message, duration_s)
 
 
-def _apply(connection: Connection, prefix: str, change: Change, rows: str) -> int:
+def _apply(connection: Connection, schemas: TenantSchemas, change: Change, rows: str) -> int:
     """How many rows the table has then."""
     table = sql.Identifier(*change.relation)
     those: sql.Composable = sql.SQL("")
     if change.key is not None:
-        condition = _condition(connection, prefix, change.key, change.group)
+        condition = _condition(connection, schemas, change.key, change.group)
         rows = _MARK.sub(lambda mark: condition if mark.groups() == (change.key, None) else mark[0], rows)
         of_group = _of_group("{group} in (kind, was)", change.group)
         column = sql.SQL(_IN_TABLE[change.key]) if change.key in _IN_TABLE else sql.Identifier(change.key)
-        those = sql.SQL(" where ") + _among(prefix, change.key, column, of_group)
+        those = sql.SQL(" where ") + _among(schemas, change.key, column, of_group)
     # Sent as one, they are one transaction.
     delete = sql.SQL("delete from {table}{those}; insert into {table}").format(table=table, those=those)
     cursor = connection.execute(f"{delete.as_string(connection)} (\n{rows}\n)".encode())
@@ -402,7 +353,9 @@ def _apply(connection: Connection, prefix: str, change: Change, rows: str) -> in
     return inserted if change.key is None else change.rows - deleted + inserted
 
 
-def _cut_down(connection: Connection, prefix: str, statement: str, model: str, done: Mapping[str, Change]) -> str:
+def _cut_down(
+    connection: Connection, schemas: TenantSchemas, statement: str, model: str, done: Mapping[str, Change]
+) -> str:
     """The SQL of a test of `model` for what may come out otherwise now; `done`: what changed of the models it reads.
 
     Marks of a column stand for what that points to: another table's cases or submissions.
@@ -415,26 +368,28 @@ def _cut_down(connection: Connection, prefix: str, statement: str, model: str, d
         key, column = mark.groups()
         changed_so = {name for name, change in done.items() if change.key == key}
         if column:
-            return _condition(connection, prefix, key, None, column) if changed_so - {model} else "false"
+            return _condition(connection, schemas, key, None, column) if changed_so - {model} else "false"
         group = done[model].group if model in done else None
-        return _condition(connection, prefix, key, group) if changed_so else "false"
+        return _condition(connection, schemas, key, group) if changed_so else "false"
 
     return _MARK.sub(condition, statement)
 
 
-def _condition(connection: Connection, prefix: str, key: str, group: str | None, column: str | None = None) -> str:
+def _condition(
+    connection: Connection, schemas: TenantSchemas, key: str, group: str | None, column: str | None = None
+) -> str:
     """The condition of `is_wanted` when only changes are."""
     of_group = _of_group("kind = {group}", group)
-    return _among(prefix, key, sql.Identifier(column or key), of_group).as_string(connection)
+    return _among(schemas, key, sql.Identifier(column or key), of_group).as_string(connection)
 
 
-def _among(prefix: str, key: str, column: sql.Composable, of_group: sql.Composable) -> sql.Composable:
+def _among(schemas: TenantSchemas, key: str, column: sql.Composable, of_group: sql.Composable) -> sql.Composable:
     """Whether `column` is among the changes. An array and no join: it is looked up by index, through every view; days have no
     index."""
     condition: LiteralString = "{column} = any(array(select {key} from {changed}{of_group}))"
     if key == "day":
         condition = "{column} in (select {key} from {changed}{of_group})"
-    names = {"column": column, "key": sql.Identifier(key), "changed": changed(prefix, key), "of_group": of_group}
+    names = {"column": column, "key": sql.Identifier(key), "changed": changed(schemas, key), "of_group": of_group}
     return sql.SQL(condition).format(**names)
 
 

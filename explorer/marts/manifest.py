@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 
+from explorer.contract.bookkeeping.lineage import Lineage
 from explorer.core.errors import ExplorerError
 from explorer.core.locks import file_lock
 from explorer.core.settings import Settings
 from explorer.marts import column_lineage, project, runner, sql_lineage
-from explorer.marts.column_lineage import Lineage
 
 _LINEAGE = f"lineage-{column_lineage.FORMAT}.json"
 

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import psycopg
 
+from explorer.contract.bookkeeping import repeats as kept_repeats
+from explorer.contract.schemas import TenantSchemas
 from explorer.core.errors import ExplorerError
 from explorer.marts.retirement import Retired, retire
 from explorer.providers.commcare.structure import CaseType, Form, Question, Structure
@@ -25,7 +27,7 @@ _STATIC = ("dbt_project.yml", "profiles.yml", "macros", "models", "tests")
 class DbtProjectMissing(ExplorerError):
     """The folder with the static dbt project is not there."""
 
-    code: ClassVar[str] = "dbt_project_missing"
+    code = "dbt_project_missing"
 
 
 class CanConnect(Protocol):
@@ -44,7 +46,7 @@ class TenantProject:
 
     dir: Path
     target_dir: Path
-    prefix: str
+    schemas: TenantSchemas
     tables: tuple[GeneratedTable, ...]
     content_hash: str
     static_hash: str
@@ -58,7 +60,7 @@ def prepare(
     *,
     dbt_project: Path,
     work_dir: Path,
-    prefix: str,
+    schemas: TenantSchemas,
     connection_rw: CanConnect,
     parsed_before: Path | None = None,
 ) -> TenantProject:
@@ -75,14 +77,14 @@ def prepare(
     static = _static_files(dbt_project)
     taken = {path.stem for path in static if path.suffix == ".sql"}
     with connection_rw.connect() as connection:
-        profile = RawProfile.read(connection, f"{prefix}_staging")
-        profile.look(connection, f"{prefix}_raw", structure.forms)
+        profile = RawProfile.read(connection, schemas)
+        profile.look(connection, schemas.raw, structure.forms)
         tables = generate_tables(structure, profile, taken=taken)
-        profile.write(connection, f"{prefix}_staging")
-        repeats.write(connection, f"{prefix}_staging", tables)
+        profile.write(connection, schemas)
+        kept_repeats.write(connection, schemas, repeats.groups_of(tables))
         current = taken | {table.name for table in tables}
-        gone = retire(connection, f"{prefix}_marts", current=current, today=datetime.now(UTC).date())
-    project = _lay_out(work_dir, prefix, static, tables, parsed_before)
+        gone = retire(connection, schemas.marts, current=current, today=datetime.now(UTC).date())
+    project = _lay_out(work_dir, schemas, static, tables, parsed_before)
     return replace(project, retired=tuple(gone), migrations=profile.news)
 
 
@@ -93,12 +95,12 @@ def example(dbt_project: Path, work_dir: Path, parsed_before: Path) -> TenantPro
     structure = Structure(apps=(), case_types=(CaseType("x", properties=("x",), app_ids=("x",)),), forms=(form,))
     static = _static_files(dbt_project)
     tables = generate_tables(structure, RawProfile(), taken={path.stem for path in static})
-    return _lay_out(work_dir, "example", static, tables, parsed_before)
+    return _lay_out(work_dir, TenantSchemas("example"), static, tables, parsed_before)
 
 
 def _lay_out(
     work_dir: Path,
-    prefix: str,
+    schemas: TenantSchemas,
     static: dict[Path, bytes],
     tables: list[GeneratedTable],
     parsed_before: Path | None,
@@ -109,7 +111,7 @@ def _lay_out(
     files = static | _generated_files(tables)
     _sync(project, files)
     hashes = _content_hash(files), _content_hash(static)
-    return TenantProject(project, target, prefix, tuple(tables), *hashes, parsed_before)
+    return TenantProject(project, target, schemas, tuple(tables), *hashes, parsed_before)
 
 
 def content_hash(dbt_project: Path) -> str:

@@ -6,11 +6,11 @@ A model that cannot take up its changes, for whatever reason, is built by dbt in
 from collections.abc import Callable, Collection
 from typing import Protocol
 
+from explorer.contract.bookkeeping import unfit_values
 from explorer.marts import changes
 from explorer.marts.builds import Connection, Plan, begin, record
 from explorer.marts.project import CanConnect, TenantProject
 from explorer.marts.runner import Address, NodeResult, TenantLogin, run
-from explorer.tables import misfits
 
 
 class Database(CanConnect, TenantLogin, Protocol):
@@ -47,20 +47,20 @@ def refresh(
 
     begin(connection, project, select)
     light = {name: change for name, change in planned.changes.items() if name in select} if by_need else {}
-    misfits.forget(connection, project.prefix, light)
+    unfit_values.forget(connection, project.schemas, light)
     done = set()
     with changes.a_team(database) as team:
-        for result in changes.apply(connection, team, project.prefix, light, on_fallback):
+        for result in changes.apply(connection, team, project.schemas, light, on_fallback):
             done.add(result.name)
             collect(result)
         left = select - done
         failed = {finding.test for findings in planned.findings.values() for finding in findings}
         taken_up = {name: light[name] for name in done}
-        for result in changes.test(connection, team, project.prefix, taken_up, left, failed):
+        for result in changes.test(connection, team, project.schemas, taken_up, left, failed):
             collect(result)
     if left:
         everything = None if len(left) == len(planned.models) else sorted(left)
         run(project, login=database, address=address, select=everything, on_result=collect)
     record(connection, project, planned, results)
-    changes.forget(connection, project.prefix)
+    changes.forget(connection, project.schemas)
     return results

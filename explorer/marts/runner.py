@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from explorer.core.errors import ExplorerError
 from explorer.marts.project import TenantProject
@@ -68,13 +68,13 @@ _PARSED, _PARSED_FROM = "partial_parse.msgpack", "parsed_from"
 class TransformFailed(ExplorerError):
     """dbt could not begin or did not come to an end; failures of single models are results, not this."""
 
-    code: ClassVar[str] = "transform_failed"
+    code = "transform_failed"
 
 
 class TransformBusy(ExplorerError):
     """Another run of dbt is under way in this process."""
 
-    code: ClassVar[str] = "transform_busy"
+    code = "transform_busy"
 
 
 class TenantLogin(Protocol):
@@ -167,7 +167,7 @@ def run(
         if command[0] == _BUILD:
             _leave_out_macros(manifest)
         collected = _Collector(manifest, on_result)
-        with _environment(_variables(project.prefix, login, address)):
+        with _environment(_variables(project.schemas.prefix, login, address)):
             outcome = _invoke(_arguments(project, command, select, threads), manifest, collected)
     if outcome.exception is not None:
         raise TransformFailed(
@@ -302,7 +302,7 @@ def _manifest(project: TenantProject, database: str) -> Any:
             _parse(project.dir, project.target_dir, "--no-write-json")
         marker.write_text(state)
     manifest = Manifest.from_msgpack(parsed.read_bytes(), decoder=extended_mashumuro_decoder)
-    _place(manifest, project.prefix, database)
+    _place(manifest, project.schemas.prefix, database)
     return manifest
 
 

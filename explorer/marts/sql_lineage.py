@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from graphlib import TopologicalSorter
 from typing import Any
 
-from explorer.marts.column_lineage import ColumnLineage, Lineage, Origin
+from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage, Origin
 
 _log = logging.getLogger(__name__)
 

@@ -16,21 +16,18 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from explorer.contract.schemas import SCHEMA_KINDS, SchemaKind, TenantSchemas
 from explorer.postgres.bootstrap import grant_membership, own_role, set_password
 from explorer.postgres.connections import EXPLORER_DB
 from explorer.postgres.errors import ProvisioningRefused
 from explorer.postgres.hardening import CATALOG_GROUP
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-SchemaKind = Literal["raw", "raw_staging", "staging", "marts"]
-SCHEMA_KINDS: tuple[SchemaKind, ...] = ("raw", "raw_staging", "staging", "marts")
-
 _PREFIX = re.compile(r"t_[0-9a-f]{8}")
 RW_CONNECTIONS = 12
 RO_CONNECTIONS = 4
@@ -48,37 +45,14 @@ READER_SETTINGS_SINCE_17 = {"transaction_timeout": "30s"}
 READER_TEMP_FILE_LIMIT = "256MB"
 
 
-@dataclass(frozen=True)
-class TenantNames:
-    """Every name that a prefix stands for."""
-
-    prefix: str
-
-    def __post_init__(self) -> None:
-        if not _PREFIX.fullmatch(self.prefix):
-            raise ProvisioningRefused(
-                f"{self.prefix!r} is no tenant prefix.",
-                next_step="Use one made by new_prefix(): t_ and eight hex digits.",
-            )
-
-    @property
-    def rw(self) -> str:
-        """Login of loader and dbt."""
-        return f"{self.prefix}_rw"
-
-    @property
-    def ro(self) -> str:
-        """Login of agents' queries."""
-        return f"{self.prefix}_ro"
-
-    def schema(self, kind: SchemaKind) -> str:
-        """Name of one of the four schemas."""
-        return f"{self.prefix}_{kind}"
-
-    @property
-    def schemas(self) -> tuple[str, ...]:
-        """Names of all four schemas."""
-        return tuple(self.schema(kind) for kind in SCHEMA_KINDS)
+def _names(prefix: str) -> TenantSchemas:
+    """Raises: ProvisioningRefused: the prefix is not one of ours."""
+    if not _PREFIX.fullmatch(prefix):
+        raise ProvisioningRefused(
+            f"{prefix!r} is no tenant prefix.",
+            next_step="Use one made by new_prefix(): t_ and eight hex digits.",
+        )
+    return TenantSchemas(prefix)
 
 
 def new_prefix() -> str:
@@ -92,7 +66,7 @@ def provision(conn: Connection, prefix: str, *, rw_password: str, ro_password: s
     Raises:
         ProvisioningRefused: the prefix is malformed, or one of its schemas belongs to somebody else.
     """
-    names = TenantNames(prefix)
+    names = _names(prefix)
     with _change(conn):
         for role, password in ((names.rw, rw_password), (names.ro, ro_password)):
             if not _has_role(conn, role):
@@ -110,7 +84,7 @@ def provision(conn: Connection, prefix: str, *, rw_password: str, ro_password: s
 
 def exists(conn: Connection, prefix: str) -> bool:
     """Whether both logins and all four schemas are there."""
-    names = TenantNames(prefix)
+    names = _names(prefix)
     row = conn.execute(
         "SELECT (SELECT count(*) FROM pg_roles WHERE rolname = ANY(%s)),"
         " (SELECT count(*) FROM pg_namespace WHERE nspname = ANY(%s))",
@@ -122,7 +96,7 @@ def exists(conn: Connection, prefix: str) -> bool:
 def set_raw_exposure(conn: Connection, prefix: str, expose: bool) -> None:
     """Open the raw schema to the tenant's agents, or close it."""
     with _change(conn):
-        _set_raw_exposure(conn, TenantNames(prefix), expose)
+        _set_raw_exposure(conn, _names(prefix), expose)
 
 
 def align_raw_exposure(conn: Connection, expose: bool) -> list[str]:
@@ -144,7 +118,7 @@ def empty_schemas(conn: Connection, prefix: str, kinds: tuple[SchemaKind, ...] =
     Raises:
         ProvisioningRefused: something outside these schemas is built on what would go; nothing was dropped.
     """
-    names = TenantNames(prefix)
+    names = _names(prefix)
     schemas = [names.schema(kind) for kind in kinds]
     with _change(conn):
         exposed = _raw_exposed(conn, names)
@@ -162,7 +136,7 @@ def deprovision(conn: Connection, prefix: str) -> None:
     Raises:
         ProvisioningRefused: an object of another owner is built on the tenant's or lies in its schemas; it stays as it was.
     """
-    names = TenantNames(prefix)
+    names = _names(prefix)
     roles = [role for role in (names.rw, names.ro) if _has_role(conn, role)]
     try:
         # Committed first, so that no new session slips in between ending the old ones and dropping the role.
@@ -195,7 +169,7 @@ def _reopen(conn: Connection, roles: list[str]) -> None:
                 _execute(conn, "ALTER ROLE {} LOGIN", role)
 
 
-def _limit_roles(conn: Connection, names: TenantNames) -> None:
+def _limit_roles(conn: Connection, names: TenantSchemas) -> None:
     plain = "" if not _is_superuser(conn) else " NOSUPERUSER NOREPLICATION NOBYPASSRLS"
     _execute(
         conn, f"ALTER ROLE {{}} NOCREATEDB NOCREATEROLE INHERIT CONNECTION LIMIT {RW_CONNECTIONS}{plain}", names.rw
@@ -215,7 +189,7 @@ def _limit_roles(conn: Connection, names: TenantNames) -> None:
         _execute(conn, "ALTER ROLE {} SET search_path = {}", role, names.schema("marts"))
 
 
-def _make_schemas(conn: Connection, names: TenantNames) -> None:
+def _make_schemas(conn: Connection, names: TenantSchemas) -> None:
     for schema in names.schemas:
         owner = conn.execute(
             "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = %s", [schema]
@@ -230,19 +204,19 @@ def _make_schemas(conn: Connection, names: TenantNames) -> None:
     _execute(conn, "GRANT USAGE ON SCHEMA {} TO {}", names.schema("marts"), names.ro)
 
 
-def _set_default_rights(conn: Connection, names: TenantNames) -> None:
+def _set_default_rights(conn: Connection, names: TenantSchemas) -> None:
     # For the role, not IN SCHEMA: the loader moves tables out of its staging schema, and they keep the rights from birth.
     _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} GRANT SELECT ON TABLES TO {}", names.rw, names.ro)
     _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON ROUTINES FROM PUBLIC", names.rw)
     _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE USAGE ON TYPES FROM PUBLIC", names.rw)
 
 
-def _set_raw_exposure(conn: Connection, names: TenantNames, expose: bool) -> None:
+def _set_raw_exposure(conn: Connection, names: TenantSchemas, expose: bool) -> None:
     statement = "GRANT USAGE ON SCHEMA {} TO {}" if expose else "REVOKE USAGE ON SCHEMA {} FROM {}"
     _execute(conn, statement, names.schema("raw"), names.ro)
 
 
-def _raw_exposed(conn: Connection, names: TenantNames) -> bool:
+def _raw_exposed(conn: Connection, names: TenantSchemas) -> bool:
     row = conn.execute(
         "SELECT has_schema_privilege(r.oid, n.oid, 'USAGE') FROM pg_roles r, pg_namespace n"
         " WHERE r.rolname = %s AND n.nspname = %s",

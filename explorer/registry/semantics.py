@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -30,7 +30,7 @@ _Pattern = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 class SemanticsInvalid(ExplorerError):
     """A description of meaning that cannot be used: unknown keys, wrong values, or SQL that may not run."""
 
-    code: ClassVar[str] = "semantics_invalid"
+    code = "semantics_invalid"
 
 
 class _Part(BaseModel):

@@ -147,7 +147,7 @@ class GeneratedTable:
     part: int = 1
 
     @property
-    def counts_misfits(self) -> bool:
+    def counts_unfit_values(self) -> bool:
         """Whether the table says of each row which values did not fit, in the column `unfit_columns`."""
         return any(column.name == UNFIT for column in self.columns)
 

@@ -136,9 +136,9 @@ def properties_file(
     origin = {column.name: shown("/".join(column.path)) for column in columns if column.path is not None}
     origin_of_row = {"rows_of": rows_of} if rows_of != key else {}
     tests: list[dict[str, Any]] = [{"primary_key": {"arguments": {"columns": [key], **origin_of_row}}}]
-    counts_misfits = any(column.name == UNFIT for column in columns)
-    if counts_misfits or parent:
-        arguments: dict[str, Any] = {"misfits": counts_misfits, "rows_of": rows_of}
+    counts_unfit_values = any(column.name == UNFIT for column in columns)
+    if counts_unfit_values or parent:
+        arguments: dict[str, Any] = {"misfits": counts_unfit_values, "rows_of": rows_of}
         if parent:
             arguments |= {"columns": list(parent[0]), "parent": f"ref('{parent[1]}')", "parent_key": parent[2]}
         tests.append({"values_fit": {"arguments": arguments}})

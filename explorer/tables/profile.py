@@ -19,10 +19,11 @@ import msgspec
 import psycopg
 from psycopg import sql
 
+from explorer.contract.bookkeeping import profile as kept_profile
+from explorer.contract.schemas import TenantSchemas
 from explorer.providers.commcare.structure import Form, Option, Question
 from explorer.tables.column_types import KINDS, Counts, Kind, classify, settle
 
-_TABLE = "explorer_profile"
 _BATCH = 2_000
 # Raised when values are classed by other rules, or more is looked for in raw rows.
 _VERSION = 2
@@ -225,17 +226,10 @@ class RawProfile(msgspec.Struct):
     untold: int = 0
 
     @classmethod
-    def read(cls, connection: Connection, staging_schema: str) -> Self:
-        """The profile kept in the schema; an empty one when none there can be read: everything is then looked at again."""
-        connection.execute(
-            sql.SQL("create table if not exists {} (profile text not null)").format(
-                sql.Identifier(staging_schema, _TABLE)
-            )
-        )
-        row = connection.execute(
-            sql.SQL("select profile from {}").format(sql.Identifier(staging_schema, _TABLE))
-        ).fetchone()
-        return cls.from_json(row[0]) if row else cls()
+    def read(cls, connection: Connection, schemas: TenantSchemas) -> Self:
+        """The tenant's profile; an empty one when none there can be read: everything is then looked at again."""
+        document = kept_profile.read(connection, schemas)
+        return cls.from_json(document) if document else cls()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
@@ -249,14 +243,10 @@ class RawProfile(msgspec.Struct):
             profile._begin_anew()
         return profile
 
-    def write(self, connection: Connection, staging_schema: str) -> None:
-        """Keep the profile in the schema."""
-        table = sql.Identifier(staging_schema, _TABLE)
+    def write(self, connection: Connection, schemas: TenantSchemas) -> None:
+        """Keep the profile."""
         kept = msgspec.structs.replace(self, migrations=self.migrations[-max(_MAX_MIGRATIONS, self.untold) :])
-        connection.execute(sql.SQL("delete from {}").format(table))
-        connection.execute(
-            sql.SQL("insert into {} values (%s)").format(table), [msgspec.json.encode(kept).decode("utf-8")]
-        )
+        kept_profile.write(connection, schemas, msgspec.json.encode(kept).decode("utf-8"))
 
     @property
     def news(self) -> tuple[Migration, ...]:
@@ -264,12 +254,11 @@ class RawProfile(msgspec.Struct):
         return tuple(self.migrations[len(self.migrations) - self.untold :])
 
     @classmethod
-    def mark_told(cls, connection: Connection, staging_schema: str) -> None:
+    def mark_told(cls, connection: Connection, schemas: TenantSchemas) -> None:
         """The changes of types so far were reported."""
-        profile = cls.read(connection, staging_schema)
+        profile = cls.read(connection, schemas)
         profile.untold = 0
-        with connection.transaction():
-            profile.write(connection, staging_schema)
+        profile.write(connection, schemas)
 
     def look(self, connection: Connection, raw_schema: str, forms: Iterable[Form]) -> None:
         """Take in what was loaded since the last look, and the `forms` of the applications."""

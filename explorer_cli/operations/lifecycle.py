@@ -162,7 +162,7 @@ def _error_of(answer: Path, log: Path) -> Exception:
     try:
         body = json.loads(answer.read_text())["error"]
         error = PartFailed(body["message"], next_step=body["next_step"], details=body.get("details"))
-        error.code = body["code"]  # type: ignore[misc]
+        error.code = body["code"]
     except (ValueError, KeyError, TypeError):
         error = PartFailed(
             "The background process ended before everything was ready.",

@@ -16,21 +16,24 @@ import msgspec
 import psycopg
 from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
 
+from explorer.contract.bookkeeping import columns as kept_columns
+from explorer.contract.bookkeeping.builds import Finding
+from explorer.contract.bookkeeping.lineage import Lineage
+from explorer.contract.schemas import SchemaKind, TenantSchemas
 from explorer.core.settings import get_settings
 from explorer.marts import causes as model_causes
 from explorer.marts import column_lineage
-from explorer.marts.builds import Finding, Plan, models_of, plan
-from explorer.marts.column_lineage import Lineage
+from explorer.marts.builds import Plan, models_of, plan
 from explorer.marts.manifest import static_lineage, static_manifest, static_parse
 from explorer.marts.project import TenantProject, prepare
 from explorer.marts.refresh import refresh
 from explorer.marts.runner import NodeResult
 from explorer.providers.commcare.structure import Structure
 from explorer.registry import Pipeline
-from explorer.tables import column_facts
+from explorer.tables.column_facts import facts_of
 from explorer.tables.generate import GeneratedTable
-from explorer.tables.misfits import count_misfits
 from explorer.tables.profile import Migration, RawProfile
+from explorer.tables.unfit_values import count_unfit_values
 from explorer_dagster import checks as table_checks
 from explorer_dagster import column_metadata
 from explorer_dagster import failures as causes
@@ -70,9 +73,10 @@ class Translator(DagsterDbtTranslator):  # type: ignore[misc]
         return list(self._pipeline.owners)
 
 
-def _layer(props: Mapping[str, Any]) -> str:
+def _layer(props: Mapping[str, Any]) -> SchemaKind:
     """`staging` or `marts`: the folder below models/."""
-    return str(props["fqn"][1])
+    layer: SchemaKind = props["fqn"][1]
+    return layer
 
 
 def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
@@ -147,7 +151,7 @@ def _generated_spec(pipeline: Pipeline, name: str, key: dg.AssetKey) -> dg.Asset
 @dataclass(frozen=True)
 class _Built:
     """What a step did. `results`: of the models and tests that ran; `unchanged`: row counts of the models that had no need to;
-    `findings`: by model, of the tests that did not pass when they were last run, in this step or before; `misfits`: table to
+    `findings`: by model, of the tests that did not pass when they were last run, in this step or before; `unfit_values`: table to
     column to number of values that did not fit; `migrations`: columns whose type changed since it was last told; `lineage`: of
     static models; `structure`: what the project was made from."""
 
@@ -156,7 +160,7 @@ class _Built:
     unchanged: Mapping[str, int | None]
     findings: Mapping[str, Sequence[Finding]]
     types: ColumnTypes
-    misfits: Mapping[str, Mapping[str, int]]
+    unfit_values: Mapping[str, Mapping[str, int]]
     migrations: Sequence[Migration]
     lineage: Lineage
     structure: Structure
@@ -208,10 +212,10 @@ def _build(
                 f"{model} is built by dbt: its changes could not be taken up, {why}"
             ),
         )
-        column_facts.write(connection, project.prefix, project.tables)
-        column_lineage.write(connection, project.prefix, lineage, project.tables, version=project.content_hash)
+        kept_columns.write(connection, project.schemas, facts_of(project.tables))
+        column_lineage.write(connection, project.schemas, lineage, project.tables, version=project.content_hash)
         if project.migrations:
-            RawProfile.mark_told(connection, f"{project.prefix}_staging")
+            RawProfile.mark_told(connection, project.schemas)
         unchanged = {name: rows for name, rows in planned.rows.items() if by_need or name not in wanted}
         return _Built(
             project,
@@ -219,7 +223,7 @@ def _build(
             unchanged,
             _findings(results, planned.findings),
             types=_column_types(connection, session),
-            misfits=count_misfits(connection, project.prefix, project.tables),
+            unfit_values=count_unfit_values(connection, project.schemas, project.tables),
             migrations=project.migrations,
             lineage=lineage,
             structure=structure,
@@ -244,7 +248,7 @@ def _prepare(session: TenantSession, pipeline: Pipeline, structure: Structure) -
         structure,
         dbt_project=session.settings.project_dir / pipeline.transforms.dbt_project,
         work_dir=session.work_dir("dbt"),
-        prefix=session.schema.prefix,
+        schemas=TenantSchemas(session.schema.prefix),
         connection_rw=session.rw_database,
         parsed_before=static_parse(session.settings),
     )
@@ -296,7 +300,7 @@ def _model_events(
         name, result = node["name"], done.get(node["name"])
         if name not in selected or not (result.status == "success" if result else name in built.unchanged):
             continue
-        relation = f"{built.project.prefix}_{_layer(node)}.{node['alias']}"
+        relation = f"{built.project.schemas.schema(_layer(node))}.{node['alias']}"
         rows = result.rows if result else built.unchanged[name]
         about = {column: facts["description"] for column, facts in node["columns"].items()}
         lineage = built.lineage.get(node["alias"], {})
@@ -321,7 +325,7 @@ def _generated_events(
         tables = [table for table in built.project.tables if table.kind in GENERATED[name][0]]
         listed = [_listed(table, by_name.get(table.name), built) for table in tables]
         own = {table.name for table in tables}
-        types = {table.name: built.types.get(f"{built.project.prefix}_marts.{table.name}", ()) for table in tables}
+        types = {table.name: built.types.get(f"{built.project.schemas.marts}.{table.name}", ()) for table in tables}
         yield dg.MaterializeResult(
             asset_key=key,
             metadata={
@@ -360,8 +364,8 @@ def _listed(table: GeneratedTable, result: NodeResult | None, built: _Built) -> 
         "description": table.description,
         **_origin(table, built.structure),
     }
-    if table.name in built.misfits:
-        entry |= {"unfit_values": built.misfits[table.name]}
+    if table.name in built.unfit_values:
+        entry |= {"unfit_values": built.unfit_values[table.name]}
     if result is None:
         status = "success" if table.name in built.unchanged else "not built"
         return entry | {"row_count": built.unchanged.get(table.name), "status": status}
@@ -411,7 +415,7 @@ def _tested(built: _Built, asset: str) -> list[table_checks.TestedTable]:
     """The asset's tables as far as they are there, with what their tests found."""
     there = {result.name for result in built.results if result.status == "success"} | built.unchanged.keys()
     return [
-        table_checks.TestedTable(table, built.findings.get(table.name, ()), built.misfits.get(table.name, {}))
+        table_checks.TestedTable(table, built.findings.get(table.name, ()), built.unfit_values.get(table.name, {}))
         for table in built.project.tables
         if table.kind in GENERATED[asset][0] and table.name in there
     ]

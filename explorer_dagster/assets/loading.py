@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 from psycopg import sql
 
+from explorer.contract.bookkeeping import rejected
 from explorer.core.errors import ExplorerError
 from explorer.load import LoadProgress, LoadTarget, ResourceReport, load, name_failures
 from explorer.load.warehouse import DELETED_COLUMN
@@ -120,7 +121,7 @@ def _check_specs(source: Source, key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
         dg.AssetCheckSpec(
             REJECTS_CHECK,
             asset=key,
-            description="Every record that came could be stored; others are in `raw_rejected`.",
+            description=f"Every record that came could be stored; others are in `{rejected.TABLE}`.",
         ),
         dg.AssetCheckSpec(
             GONE_CHECK,

@@ -27,8 +27,8 @@ from explorer.core.files import write_privately
 from explorer.core.home import warm_pool_socket
 from explorer.core.locks import open_lock, try_lock
 from explorer.core.settings import Settings, get_settings
+from explorer.http.wire import tls_context
 from explorer.marts.manifest import warm_up
-from explorer.providers.commcare.wire import tls_context
 
 MODULES = (
     "dagster._cli.api",

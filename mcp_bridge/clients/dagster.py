@@ -15,20 +15,15 @@ from datetime import UTC, datetime
 from typing import Any, Literal, Self, TypeVar
 
 import httpx
+from msgspec.structs import replace
 
+from explorer.contract.headers import TOKEN_HEADER
+from explorer.contract.materializations import Tables
+from explorer.contract.names import CODE_LOCATION, REPOSITORY, TENANT_PARTITIONS
+from explorer.contract.tags import RunTags
 from explorer.core.errors import ExplorerError, TransientError
 from explorer.core.runtime_state import known_webserver_token, read_state
 from explorer.core.settings import Settings
-
-LOCATION = "explorer"
-REPOSITORY = "__repository__"
-PARTITIONS_DEF = "tenants"
-PARTITION_TAG = "dagster/partition"
-FULL_REFRESH_TAG = "explorer/full_refresh"
-REQUESTED_BY_TAG = "explorer/requested_by"
-IDEMPOTENCY_TAG = "explorer/idempotency_key"
-# Of the row in the catalog that the run was launched under (`explorer.catalog.launches`).
-LAUNCH_TAG = "explorer/launch"
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -52,7 +47,6 @@ _NOT_ASKED: tuple[RunStatus, ...] = ("NOT_STARTED", "STARTING", "MANAGED", "SUSP
 
 # What Dagster raises in a step when its run is cancelled, and what reaches code that answers the signal itself.
 _INTERRUPTS = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt"})
-_TOKEN_HEADER = "X-Explorer-Token"  # noqa: S105
 _POLL_S = 0.25
 # Dagster refuses to stop a run whose worker is coming up: it is asked again for so long, then the run is marked cancelled.
 _STOP_ASKED_S = 2.0
@@ -60,6 +54,7 @@ _STOP_AGAIN_S = 0.1
 # A worker that had looked at its run just before that still starts it.
 _STOP_WATCHED_S = 1.5
 _EVENTS_PER_POLL = 1000
+_NO_TAGS = RunTags()
 
 
 async def in_time(asked: Awaitable[T], within_s: float) -> T:
@@ -108,7 +103,7 @@ class Run:
     run_id: str
     job: str
     status: RunStatus
-    tags: dict[str, str]
+    tags: RunTags
     created_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
@@ -116,7 +111,7 @@ class Run:
 
     @property
     def tenant(self) -> str | None:
-        return self.tags.get(PARTITION_TAG)
+        return self.tags.partition_key
 
     @property
     def finished(self) -> bool:
@@ -174,7 +169,7 @@ class AssetState:
     downstream: tuple[tuple[str, ...], ...]
     run_id: str | None = None
     materialized_at: datetime | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: Tables = field(default_factory=Tables)
 
 
 @dataclass(frozen=True)
@@ -265,7 +260,7 @@ class DagsterClient:
         job: str,
         partition: str,
         *,
-        tags: dict[str, str] | None = None,
+        tags: RunTags = _NO_TAGS,
         assets: Sequence[Sequence[str]] | None = None,
     ) -> Run:
         """Start `job` for one partition. Dagster does not check the partition key: the caller has.
@@ -276,10 +271,14 @@ class DagsterClient:
         Raises:
             LaunchRefused: the job or an asset is unknown, or the configuration invalid.
         """
-        selector: dict[str, Any] = {"repositoryLocationName": LOCATION, "repositoryName": REPOSITORY, "jobName": job}
+        selector: dict[str, Any] = {
+            "repositoryLocationName": CODE_LOCATION,
+            "repositoryName": REPOSITORY,
+            "jobName": job,
+        }
         if assets is not None:
             selector["assetSelection"] = [{"path": list(key)} for key in assets]
-        run_tags = {PARTITION_TAG: partition, **(tags or {})}
+        run_tags = replace(tags, partition_key=partition).to_tags()
         params = {
             "selector": selector,
             "runConfigData": {},
@@ -309,16 +308,14 @@ class DagsterClient:
         partition: str | None = None,
         job: str | None = None,
         statuses: Sequence[RunStatus] | None = None,
-        tags: dict[str, str] | None = None,
+        tags: RunTags = _NO_TAGS,
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         limit: int = 20,
         cursor: str | None = None,
     ) -> list[Run]:
         """Runs that match all filters, newest first. `cursor` is the id of the last run already seen."""
-        wanted = dict(tags or {})
-        if partition is not None:
-            wanted[PARTITION_TAG] = partition
+        wanted = replace(tags, partition_key=partition).to_tags()
         flt: dict[str, Any] = {"tags": [{"key": key, "value": value} for key, value in wanted.items()]}
         if job is not None:
             flt["pipelineName"] = job
@@ -467,7 +464,7 @@ class DagsterClient:
         Raises:
             DagsterUnavailable: also when the job is not among what the code location defines.
         """
-        pipeline = {"pipelineName": job, "repositoryName": REPOSITORY, "repositoryLocationName": LOCATION}
+        pipeline = {"pipelineName": job, "repositoryName": REPOSITORY, "repositoryLocationName": CODE_LOCATION}
         partitions = [partition] if partition is not None else []
         wanted = None if keys is None else [{"path": list(key)} for key in keys]
         nodes = (await self._query(_ASSETS, p=pipeline, a=wanted, k=partitions, m=partition is not None))["assetNodes"]
@@ -475,7 +472,7 @@ class DagsterClient:
 
     async def schedule(self, name: str) -> Schedule | None:
         """The schedule of that name; None when the code location defines none."""
-        selector = {"repositoryName": REPOSITORY, "repositoryLocationName": LOCATION, "scheduleName": name}
+        selector = {"repositoryName": REPOSITORY, "repositoryLocationName": CODE_LOCATION, "scheduleName": name}
         answer = (await self._query(_SCHEDULE, s=selector))["scheduleOrError"]
         if answer["__typename"] == "ScheduleNotFoundError":
             return None
@@ -490,8 +487,8 @@ class DagsterClient:
 
     async def add_partition(self, key: str) -> bool:
         """Register a tenant as a partition; False when it was there already."""
-        repository = {"repositoryName": REPOSITORY, "repositoryLocationName": LOCATION}
-        answer = (await self._mutate(_ADD_PARTITION, k=key, d=PARTITIONS_DEF, r=repository))["addDynamicPartition"]
+        repository = {"repositoryName": REPOSITORY, "repositoryLocationName": CODE_LOCATION}
+        answer = (await self._mutate(_ADD_PARTITION, k=key, d=TENANT_PARTITIONS, r=repository))["addDynamicPartition"]
         if answer["__typename"] == "DuplicateDynamicPartitionError":
             return False
         _require(answer, "AddDynamicPartitionSuccess")
@@ -499,8 +496,8 @@ class DagsterClient:
 
     async def delete_partition(self, key: str) -> None:
         """Take a tenant's partition off the list; its run history stays."""
-        repository = {"repositoryName": REPOSITORY, "repositoryLocationName": LOCATION}
-        answer = (await self._mutate(_DELETE_PARTITION, k=[key], d=PARTITIONS_DEF, r=repository))[
+        repository = {"repositoryName": REPOSITORY, "repositoryLocationName": CODE_LOCATION}
+        answer = (await self._mutate(_DELETE_PARTITION, k=[key], d=TENANT_PARTITIONS, r=repository))[
             "deleteDynamicPartitions"
         ]
         _require(answer, "DeleteDynamicPartitionsSuccess")
@@ -509,7 +506,7 @@ class DagsterClient:
         """Whether Dagster answers and can run the project's jobs. Raises DagsterUnavailable when nothing answers."""
         data = await self._query(_HEALTH)
         entries = data["workspaceOrError"].get("locationEntries", [])
-        entry = next((e for e in entries if e["name"] == LOCATION), None)
+        entry = next((e for e in entries if e["name"] == CODE_LOCATION), None)
         loaded = (entry or {}).get("locationOrLoadError") or {}
         daemons = data["instance"]["daemonHealth"]["allDaemonStatuses"]
         return Health(
@@ -526,7 +523,7 @@ class DagsterClient:
 
     async def _mutate(self, document: str, **variables: Any) -> dict[str, Any]:
         token = self._token()
-        return await self._post(document, variables, {_TOKEN_HEADER: token} if token else {})
+        return await self._post(document, variables, {TOKEN_HEADER: token} if token else {})
 
     async def _post(self, document: str, variables: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
         url = self.url
@@ -672,7 +669,7 @@ def _run(row: dict[str, Any]) -> Run:
         run_id=row["runId"],
         job=row["jobName"],
         status=row["status"],
-        tags={tag["key"]: tag["value"] for tag in row["tags"]},
+        tags=RunTags.from_tags({tag["key"]: tag["value"] for tag in row["tags"]}),
         created_at=_at(row.get("creationTime")),
         started_at=_at(row.get("startTime")),
         ended_at=_at(row.get("endTime")),
@@ -734,7 +731,7 @@ def _asset(node: dict[str, Any]) -> AssetState:
         downstream=tuple(tuple(key["path"]) for key in node["dependedByKeys"]),
         run_id=latest["runId"] if latest else None,
         materialized_at=datetime.fromtimestamp(float(latest["timestamp"]) / 1000, UTC) if latest else None,
-        metadata=plain_metadata(latest["metadataEntries"]) if latest else {},
+        metadata=Tables.from_metadata(plain_metadata(latest["metadataEntries"]) if latest else {}),
     )
 
 

@@ -5,9 +5,11 @@ An answer names the checks of exactly the run that filled a table: Dagster's own
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
+from explorer.contract.checks import FailingTable, TableChecks
 from mcp_bridge.clients.dagster import CheckResult
 from mcp_bridge.runs.results import RunResults
 
@@ -26,8 +28,8 @@ class FailedCheck:
     @classmethod
     def from_result(cls, check: CheckResult) -> Self:
         """The part of a check's evaluation that answers are made of."""
-        rows = check.metadata.get("failing")
-        return cls(check.name, check.asset_key, _tables(rows) if isinstance(rows, list) else None)
+        rows = TableChecks.from_metadata(check.metadata).failing
+        return cls(check.name, check.asset_key, None if rows is None else _tables(rows))
 
     def told(self, table: str) -> str | None:
         """How the check is named among those of a table; None when the table does not fail it."""
@@ -64,11 +66,10 @@ class FailingChecks:
         return failed
 
 
-def _tables(rows: list[Any]) -> dict[str, int | None]:
-    """`failing` in the metadata of a check over generated tables: one row per table and test, which are counted together."""
+def _tables(rows: Iterable[FailingTable]) -> dict[str, int | None]:
+    """What a check over generated tables found: one row per table and test, which are counted together."""
     found: dict[str, int | None] = {}
     for row in rows:
-        if isinstance(row, dict) and isinstance(row.get("table"), str):
-            before, count = found.get(row["table"], 0), row.get("failing_rows")
-            found[row["table"]] = before + count if isinstance(before, int) and isinstance(count, int) else None
+        before = found.get(row.table, 0)
+        found[row.table] = None if before is None or row.failing_rows is None else before + row.failing_rows
     return found

@@ -7,7 +7,7 @@ unknown, never guessed.
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from explorer.marts.column_lineage import ColumnLineage, Lineage
+from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage
 from mcp_bridge.answers.envelope import without_nulls
 
 _MAX_DEPTH = 8

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from explorer.contract.names import full_refresh_schedule_name, schedule_name
 from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline, Schedule
 from mcp_bridge.clients.dagster import DagsterClient
@@ -94,18 +95,18 @@ class FreshnessRules:
         """The rule as last known, for answers that do not wait for Dagster; what is old is asked anew for the next."""
         if pipeline.schedule is None:
             return NO_SCHEDULE
-        name = _name(pipeline)
+        name = schedule_name(pipeline.name)
         if not self._is_new(name):
             self._ask(name, pipeline.schedule)
         return (self._known[name][1] if name in self._known else _unknown(pipeline.schedule)).rule
 
     async def schedule(self, pipeline: Pipeline) -> ScheduleState | None:
         """What brings the pipeline's tables up to date by itself; None when its file has no schedule."""
-        return await self._state(_name(pipeline), pipeline.schedule)
+        return await self._state(schedule_name(pipeline.name), pipeline.schedule)
 
     async def full_refresh(self, pipeline: Pipeline) -> ScheduleState | None:
         """What reads everything again by itself; None when its file has no such schedule."""
-        return await self._state(f"{pipeline.name}_full_refresh_schedule", pipeline.full_refresh)
+        return await self._state(full_refresh_schedule_name(pipeline.name), pipeline.full_refresh)
 
     def close(self) -> None:
         """Stop asking."""
@@ -147,10 +148,6 @@ class FreshnessRules:
             )
         self._known[name] = (time.monotonic(), state)
         return state
-
-
-def _name(pipeline: Pipeline) -> str:
-    return f"{pipeline.name}_schedule"
 
 
 def _unknown(described: Schedule) -> ScheduleState:

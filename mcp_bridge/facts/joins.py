@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from explorer.tables.generate import KEYS
+from explorer.contract.table_kinds import KEY_BY_KIND
 
 # What the rows of a generated table are cut from, by its kind; it carries the key of that mart, and columns of it.
 _MART = {"case_type": "cases", "form": "forms", "repeat": "forms"}
@@ -71,7 +71,7 @@ def _to_mart(table: str, own: Joinable) -> Iterator[Join]:
         yield f"{table}.case_id", "cases.case_id", f"The case that the {what} is about."
         for column, path in own.cases.items():
             yield f"{table}.{column}", "cases.case_id", f"The case of the block at {path}."
-        key = KEYS[own.kind]
+        key = KEY_BY_KIND[own.kind]
         yield (
             f"{table}.{key}",
             f"form_cases.{key}",

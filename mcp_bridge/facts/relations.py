@@ -12,16 +12,15 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from psycopg import errors, sql
 from psycopg.rows import class_row
 
 from explorer.catalog import Tenant, TenantSchema
+from explorer.contract.bookkeeping import columns as kept_columns
+from explorer.contract.bookkeeping import rejected
+from explorer.contract.bookkeeping.rejected import Rejected
 from explorer.postgres.connections import Login
-from explorer.tables import column_facts
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.clients.loader_connections import Connection
-
-_REJECTED = "raw_rejected"
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class LiveTables:
     schema: TenantSchema
     schemas: tuple[str, ...]
     relations: dict[str, Relation]
-    rejected: dict[str, tuple[int, str]] = field(default_factory=dict)
+    rejected: dict[str, Rejected] = field(default_factory=dict)
 
     def columns_by_schema(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """What the SQL validator accepts: names of relations and of their columns, by schema."""
@@ -133,13 +132,13 @@ def loader_connection(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> I
         SchemaAbsent: the tenant has no schemas at present.
         DatabaseUnreachable, CatalogUnavailable.
     """
-    with bridge.loaders.lent(f"{schema.prefix}_rw", partial(_login, bridge, tenant)) as connection:
+    with bridge.loaders.lent(schema.rw, partial(_login, bridge, tenant)) as connection:
         yield connection
 
 
 def prepare_connection(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> None:
     """Have such a connection open when the next question about the tenant comes. Does not block."""
-    bridge.loaders.prepare(f"{schema.prefix}_rw", partial(_login, bridge, tenant))
+    bridge.loaders.prepare(schema.rw, partial(_login, bridge, tenant))
 
 
 def _login(bridge: Bridge, tenant: Tenant) -> Login:
@@ -152,24 +151,12 @@ def live_tables(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> LiveTab
     schemas = (schema.marts, schema.raw) if bridge.settings.expose_raw else (schema.marts,)
     with loader_connection(bridge, tenant, schema) as connection:
         with connection.cursor(row_factory=class_row(Relation)) as cursor:
-            rows = cursor.execute(_RELATIONS, [list(schemas), f"{schema.prefix}_ro"]).fetchall()
-        rejected = _rejected(connection, schema)
+            rows = cursor.execute(_RELATIONS, [list(schemas), schema.ro]).fetchall()
+        set_aside = rejected.read(connection, schema)
     # The loader's own bookkeeping is nobody's table; in a clash of names the mart is what an unqualified name means.
     kept = [row for row in rows if row.schema == schema.marts or row.name.startswith("raw_")]
     by_name = {row.name: _interned(row) for row in sorted(kept, key=lambda row: row.schema == schema.marts)}
-    return LiveTables(schema, schemas, dict(sorted(by_name.items())), rejected)
-
-
-def _rejected(connection: Connection, schema: TenantSchema) -> dict[str, tuple[int, str]]:
-    """What the loader has set aside; its table exists only where there is something in it."""
-    place = sql.Identifier(schema.raw, _REJECTED)
-    try:
-        found = connection.execute(
-            sql.SQL("SELECT resource, count(*), mode() WITHIN GROUP (ORDER BY reason) FROM {} GROUP BY 1").format(place)
-        )
-        return {resource: (count, reason) for resource, count, reason in found}
-    except errors.UndefinedTable:
-        return {}
+    return LiveTables(schema, schemas, dict(sorted(by_name.items())), set_aside)
 
 
 def live_columns(bridge: Bridge, tenant: Tenant, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:
@@ -181,7 +168,7 @@ def live_columns(bridge: Bridge, tenant: Tenant, live: LiveTables, names: Sequen
 def columns_of(connection: Connection, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:
     """The same over a connection of `loader_connection`."""
     found: dict[str, list[Column]] = {name: [] for name in names}
-    known = column_facts.read(connection, live.schema.prefix, names)
+    known = kept_columns.read(connection, live.schema, names)
     places = [live.relations[name].schema for name in names]
     for table, name, type_, nullable, comment, is_key in connection.execute(_COLUMNS, [places, list(names)]):
         facts = dict(known.get(table, {}).get(name, {}))

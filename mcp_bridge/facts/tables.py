@@ -14,6 +14,9 @@ from functools import partial
 from typing import Any, Literal
 
 from explorer.catalog import State, Tenant, TenantSchema
+from explorer.contract.bookkeeping.rejected import Rejected
+from explorer.contract.materializations import ListedTable
+from explorer.contract.names import AssetKeys, is_raw
 from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
 from mcp_bridge.answers.envelope import age_s, iso, without_nulls
@@ -23,7 +26,7 @@ from mcp_bridge.clients.timeouts import CATALOG_S, LIST_S, QUERY_S, in_thread
 from mcp_bridge.facts.checks import FailedCheck
 from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule, strictest
 from mcp_bridge.facts.relations import Column, LiveTables, live_columns, live_tables
-from mcp_bridge.runs.results import KEPT_METADATA, RunResult
+from mcp_bridge.runs.results import RunResult
 
 Freshness = Literal["fresh", "stale", "unknown"]
 _DAGSTER_TIMEOUT_S = 8.0
@@ -71,7 +74,7 @@ class Provenance:
     materialized_at: datetime | None
     failing_checks: tuple[str, ...] = ()
     failing_together: tuple[str, ...] = ()
-    rejected: dict[str, tuple[int, str]] = field(default_factory=dict)
+    rejected: dict[str, Rejected] = field(default_factory=dict)
     left_behind: bool = False
     error: str | None = None
 
@@ -300,11 +303,11 @@ def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> Tena
     result.late = known.late
     listed, notes = _generated(known.assets), _notes(known.assets)
     for name, relation in live.relations.items():
-        is_raw = relation.schema == live.schema.raw
-        result.tables[name] = _facts(result, name, is_raw, listed.get(name), known, notes.get(name, _Notes()))
+        in_raw = relation.schema == live.schema.raw
+        result.tables[name] = _facts(result, name, in_raw, listed.get(name), known, notes.get(name, _Notes()))
     for name, (_, entry) in listed.items():
         if name not in live.relations:
-            result.not_built[name] = str(entry.get("error") or entry.get("status") or "not built")
+            result.not_built[name] = entry.error or entry.status or "not built"
     if result.is_rebuilt_now:
         result.warnings.append(
             f"Run {live.schema.run_id} is rebuilding these tables now, since {iso(live.schema.state_changed_at)}: their rows may "
@@ -322,11 +325,11 @@ def raw_layer(known: TenantTables) -> dict[str, dict[str, Any]]:
     found = {}
     for pipeline in known.pipelines:
         for source in pipeline.sources:
-            asset = known.assets.get((pipeline.asset_prefix, "raw", source.name))
+            asset = known.assets.get(AssetKeys(pipeline.asset_prefix).raw(source.name))
             if asset is not None and asset.materialized_at is not None and source.table not in known.tables:
                 found[source.table] = {
                     "description": _short(asset.description or ""),
-                    "row_count": asset.metadata.get("dagster/row_count"),
+                    "row_count": asset.metadata.row_count,
                     "materialized_at": iso(asset.materialized_at),
                     "age_s": age_s(asset.materialized_at),
                 }
@@ -411,19 +414,12 @@ def _as_last_made(asset: AssetState, last: RunResult, earlier: dict[tuple[str, .
     found = last.materialized.get(asset.key)
     if found is not None:
         return replace(asset, run_id=found.run_id, materialized_at=found.at, metadata=found.metadata)
-    state = earlier.get(asset.key, asset)
-    return replace(state, metadata={name: state.metadata[name] for name in KEPT_METADATA if name in state.metadata})
+    return earlier.get(asset.key, asset)
 
 
-def _generated(assets: dict[tuple[str, ...], AssetState]) -> dict[str, tuple[AssetState, dict[str, Any]]]:
+def _generated(assets: dict[tuple[str, ...], AssetState]) -> dict[str, tuple[AssetState, ListedTable]]:
     """Tables that an asset lists in its metadata, by name: the assets that stand for many tables."""
-    listed = {}
-    for asset in assets.values():
-        tables = asset.metadata.get("tables")
-        for entry in tables if isinstance(tables, list) else []:
-            if isinstance(entry, dict) and isinstance(entry.get("name"), str):
-                listed[entry["name"]] = (asset, entry)
-    return listed
+    return {entry.name: (asset, entry) for asset in assets.values() for entry in asset.metadata.tables or ()}
 
 
 @dataclass
@@ -437,59 +433,56 @@ class _Notes:
 def _notes(assets: dict[tuple[str, ...], AssetState]) -> dict[str, _Notes]:
     notes: defaultdict[str, _Notes] = defaultdict(_Notes)
     for asset in assets.values():
-        for change in asset.metadata.get("migrations") or ():
-            told = f"{change['column']}: {change['before']} to {change['after']}"
-            notes[change["table"]].type_changes.append(told)
-        for retired in asset.metadata.get("retired") or ():
-            notes[retired["name"]].retirement = Retirement(retired["since"], retired["dropped_after"])
+        for change in asset.metadata.migrations:
+            notes[change.table].type_changes.append(f"{change.column}: {change.before} to {change.after}")
+        for retired in asset.metadata.retired:
+            notes[retired.name].retirement = Retirement(retired.since, retired.dropped_after)
     return notes
 
 
 def _facts(
     known: TenantTables,
     name: str,
-    is_raw: bool,
-    generated: tuple[AssetState, dict[str, Any]] | None,
+    in_raw: bool,
+    generated: tuple[AssetState, ListedTable] | None,
     said: Known,
     notes: "_Notes",
 ) -> TableFacts:
     relation = known.live.relations[name]
-    asset, entry = generated or (_asset_of(known, name, is_raw), {})
-    counted = entry.get("row_count") if generated else (asset.metadata.get("dagster/row_count") if asset else None)
+    asset, entry = generated or (_asset_of(known, name, in_raw), None)
+    counted = entry.row_count if entry else asset.metadata.row_count if asset else None
     provenance = _provenance(known, name, asset, said.failing) if asset else None
-    if provenance and generated and entry.get("status") != "success":
-        error = str(entry["error"])[:_MAX_ERROR_CHARS] if entry.get("error") else None
+    if provenance and entry and entry.status != "success":
+        error = entry.error[:_MAX_ERROR_CHARS] if entry.error else None
         provenance = replace(provenance, run_id=None, materialized_at=None, left_behind=True, error=error)
     elif provenance and said.failed_run and provenance.run_id not in (None, said.failed_run):
         provenance = replace(provenance, left_behind=True)
-    described = relation.comment or entry.get("description") or (asset.description if asset else None)
+    described = relation.comment or (entry.description if entry else None) or (asset.description if asset else None)
     return TableFacts(
         name=name,
         schema=relation.schema,
-        kind="retired" if notes.retirement else str(entry.get("kind") or _kind(is_raw, asset)),
+        kind="retired" if notes.retirement else (entry.kind if entry else None) or _kind(in_raw, asset),
         description=str(described or ""),
-        source=entry.get("source"),
-        row_count=counted if isinstance(counted, int) else relation.estimate,
-        row_count_exact=isinstance(counted, int),
+        source=entry.source if entry else None,
+        row_count=relation.estimate if counted is None else counted,
+        row_count_exact=counted is not None,
         provenance=provenance,
         rule=known.rule,
-        unfit={str(column): count for column, count in (entry.get("unfit_values") or {}).items()},
+        unfit=(entry.unfit_values if entry else None) or {},
         type_changes=tuple(notes.type_changes),
         retirement=notes.retirement,
     )
 
 
-def _kind(is_raw: bool, asset: AssetState | None) -> str:
-    return "raw" if is_raw else "mart" if asset else "table"
+def _kind(in_raw: bool, asset: AssetState | None) -> str:
+    return "raw" if in_raw else "mart" if asset else "table"
 
 
-def _asset_of(known: TenantTables, name: str, is_raw: bool) -> AssetState | None:
+def _asset_of(known: TenantTables, name: str, in_raw: bool) -> AssetState | None:
     for pipeline in known.pipelines:
-        if is_raw:
-            keys = [(pipeline.asset_prefix, "raw", s.name) for s in pipeline.sources if s.table == name]
-        else:
-            keys = [(pipeline.asset_prefix, "marts", name)]
-        for key in keys:
+        keys = AssetKeys(pipeline.asset_prefix)
+        found = [keys.raw(s.name) for s in pipeline.sources if s.table == name] if in_raw else [keys.marts(name)]
+        for key in found:
             if key in known.assets:
                 return known.assets[key]
     return None
@@ -497,14 +490,14 @@ def _asset_of(known: TenantTables, name: str, is_raw: bool) -> AssetState | None
 
 def _provenance(known: TenantTables, table: str, asset: AssetState, failing: Failing) -> Provenance:
     failed = [check for check in failing.get(asset.run_id or "", ()) if check.asset_key == asset.key]
-    stands_for_many = isinstance(asset.metadata.get("tables"), list)
+    stands_for_many = asset.metadata.tables is not None
     own = [told for check in failed if not (stands_for_many and check.tables is None) if (told := check.told(table))]
     together = [f"{asset.key[-1]}: {check.name}" for check in failed if stands_for_many and check.tables is None]
     # All that were ever set aside: the metadata of a run counts its own only.
     rejected = {
         origin.key[-1]: known.live.rejected[origin.key[-1]]
         for origin in [asset, *upstream(known.assets, asset)]
-        if origin.key[-2:-1] == ("raw",) and origin.key[-1] in known.live.rejected
+        if is_raw(origin.key) and origin.key[-1] in known.live.rejected
     }
     own_checks, shared_checks = tuple(own[:_MAX_CHECKS]), tuple(together[:_MAX_CHECKS])
     return Provenance(asset.key, asset.run_id, asset.materialized_at, own_checks, shared_checks, rejected)

@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from anyio import CancelScope
 
 from explorer.catalog import Claim, SchemaAbsent, State, Tenant
+from explorer.contract.tags import RunTags
 from explorer.core.errors import ExplorerError, TransientError
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.clients.dagster import (
-    FULL_REFRESH_TAG,
-    IDEMPOTENCY_TAG,
-    LAUNCH_TAG,
-    REQUESTED_BY_TAG,
     Run,
     UnknownRun,
 )
@@ -57,7 +54,7 @@ class Wish:
     def differs_from(self, run: Run) -> list[str]:
         """The arguments that the run was not launched with."""
         found = []
-        if self.full_refresh != (run.tags.get(FULL_REFRESH_TAG) == "true"):
+        if self.full_refresh != run.tags.full_refresh:
             found.append("full_refresh")
         if self.assets != run.assets:
             found.append("assets")
@@ -169,7 +166,7 @@ async def _claim(
         else:
             async with _left_when_it_fails(bridge, claim):
                 if (left := await _run_of(bridge, tenant, claim)) is not None:
-                    await in_thread(launches.launched, claim, left.run_id, left.tags.get(IDEMPOTENCY_TAG))
+                    await in_thread(launches.launched, claim, left.run_id, left.tags.idempotency_key)
                 elif await in_thread(launches.use, claim, actor, pipeline, key, held_s):
                     return claim
     raise _busy(tenant)
@@ -194,7 +191,7 @@ def _require_schemas(bridge: Bridge, tenant: Tenant) -> None:
 
 async def _run_of(bridge: Bridge, tenant: Tenant, claim: Claim) -> Run | None:
     """The run that was launched under the claim; the first where it came to several."""
-    runs = await bridge.dagster.runs(partition=tenant.key, tags={LAUNCH_TAG: str(claim.id)}, limit=10)
+    runs = await bridge.dagster.runs(partition=tenant.key, tags=RunTags(launch=str(claim.id)), limit=10)
     return runs[-1] if runs else None
 
 
@@ -224,11 +221,9 @@ async def _of_key(bridge: Bridge, tenant: Tenant, wish: Wish) -> tuple[Run | Non
 
 async def _launch_under(bridge: Bridge, tenant: Tenant, wish: Wish, claim: Claim, note: str | None) -> Launched:
     dagster, launches = bridge.dagster, bridge.catalog.launches
-    tags = {REQUESTED_BY_TAG: wish.actor, LAUNCH_TAG: str(claim.id)}
-    if wish.full_refresh:
-        tags[FULL_REFRESH_TAG] = "true"
-    if wish.key is not None:
-        tags[IDEMPOTENCY_TAG] = wish.key
+    tags = RunTags(
+        requested_by=wish.actor, launch=str(claim.id), full_refresh=wish.full_refresh, idempotency_key=wish.key
+    )
     # Dagster launches runs of unknown partitions, which fail in their first step: a new tenant is registered here.
     await dagster.add_partition(tenant.key)
     held = await in_thread(launches.use, claim, wish.actor, wish.pipeline, wish.key, _HELD_S)
@@ -239,7 +234,7 @@ async def _launch_under(bridge: Bridge, tenant: Tenant, wish: Wish, claim: Claim
         )
     made = await dagster.launch(wish.pipeline, tenant.key, tags=tags, assets=_listed(wish.assets))
     run = await _settled(bridge, tenant, claim, made)
-    await in_thread(launches.launched, claim, run.run_id, run.tags.get(IDEMPOTENCY_TAG))
+    await in_thread(launches.launched, claim, run.run_id, run.tags.idempotency_key)
     if run.run_id != made.run_id:
         return Launched(run, new=False, note=_ignored(wish, run))
     return Launched(run, new=True, note=note)

@@ -6,30 +6,23 @@ Kept for runs that have ended. A run that the bridge has followed to its end cos
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
+from explorer.contract.materializations import Tables
 from mcp_bridge.clients.dagster import CheckResult, DagsterClient, Run, RunEvent, UnknownRun
 from mcp_bridge.runs.summary import first_cause
 
 AssetKey = tuple[str, ...]
-# What answers are made of; the rest of an asset's metadata is for people and long.
-KEPT_METADATA = (
-    "tables",
-    "migrations",
-    "retired",
-    "dagster/row_count",
-)
 # Needed until the tenant's tables are known; those are kept for longer.
 _KEPT_RUNS = 100
 
 
 @dataclass(frozen=True)
 class Materialization:
-    """An asset materialized for one tenant; `metadata`: of `KEPT_METADATA`."""
+    """An asset materialized for one tenant; `metadata`: what answers are made of, the rest is for people and long."""
 
     run_id: str
     at: datetime
-    metadata: dict[str, Any]
+    metadata: Tables
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,8 @@ class RunResults:
             if event.check is not None and not event.check.passed:
                 failing.append(event.check)
             elif event.kind == "MaterializationEvent" and event.asset_key and event.partition == run.tenant:
-                materialized[event.asset_key] = Materialization(run.run_id, event.at, _without_rest(event.metadata))
+                told = Tables.from_metadata(event.metadata)
+                materialized[event.asset_key] = Materialization(run.run_id, event.at, told)
         failed = run.finished and run.status != "SUCCESS"
         result = RunResult(run.finished, failed, tuple(failing), first_cause(events), materialized)
         if run.finished:
@@ -78,7 +72,3 @@ class RunResults:
             if len(self._kept) > _KEPT_RUNS:
                 self._kept.popitem(last=False)
         return result
-
-
-def _without_rest(metadata: dict[str, Any]) -> dict[str, Any]:
-    return {name: metadata[name] for name in KEPT_METADATA if name in metadata}

@@ -6,19 +6,18 @@ Pure functions over runs and events; reading them is the Dagster client's busine
 import re
 from typing import Any
 
+from explorer.contract.checks import facts_of
+from explorer.contract.materializations import Summary
+from explorer.contract.names import within_pipeline
+from explorer.contract.observations import LoadProgress, TableProgress
 from mcp_bridge.answers.envelope import age_s, iso, without_nulls
-from mcp_bridge.clients.dagster import FULL_REFRESH_TAG, REQUESTED_BY_TAG, DagsterClient, Run, RunEvent
+from mcp_bridge.clients.dagster import DagsterClient, Run, RunEvent
 
 _MAX_LISTED = 60
 _MAX_ERROR_CHARS = 2000
 _CLASS = re.compile(r"^(?:\w+\.)+\w+: ")
 # Source: dagster._daemon.monitoring, which puts the launcher's message between these.
 _OF_THE_MONITOR = re.compile(r"Detected run worker status \w+: '(.+)'\. Marking run ", re.DOTALL)
-
-
-def asset_name(key: tuple[str, ...]) -> str:
-    """`raw/cases` for `commcare/raw/cases`: the pipeline's prefix says nothing inside one pipeline."""
-    return "/".join(key[1:] if len(key) > 1 else key)
 
 
 def run_row(dagster: DagsterClient, run: Run) -> dict[str, Any]:
@@ -30,8 +29,8 @@ def run_row(dagster: DagsterClient, run: Run) -> dict[str, Any]:
         "created_at": iso(run.created_at),
         "age_s": age_s(run.created_at),
         "duration_s": round(run.duration_s, 1) if run.duration_s is not None else None,
-        "requested_by": run.tags.get(REQUESTED_BY_TAG) or run.tags.get("dagster/schedule_name"),
-        "full_refresh": run.tags.get(FULL_REFRESH_TAG) == "true",
+        "requested_by": run.tags.requested_by or run.tags.schedule,
+        "full_refresh": run.tags.full_refresh,
         "run_url": dagster.run_url(run.run_id),
     }
 
@@ -71,17 +70,17 @@ def _assets(events: list[RunEvent]) -> list[dict[str, Any]]:
     rows = []
     for event in events:
         if event.kind == "MaterializationEvent" and event.asset_key:
-            metadata = event.metadata
+            told = Summary.from_metadata(event.metadata)
             rows.append(
                 without_nulls(
                     {
-                        "asset": asset_name(event.asset_key),
-                        "row_count": metadata.get("dagster/row_count"),
-                        "rows_landed": metadata.get("rows_landed"),
-                        "rows_rejected": metadata.get("rows_rejected") or None,
-                        "skipped_reason": metadata.get("skipped_reason"),
-                        "tables": metadata.get("table_count"),
-                        "tables_failed": metadata.get("failed") or None,
+                        "asset": within_pipeline(event.asset_key),
+                        "row_count": told.row_count,
+                        "rows_landed": told.rows_landed,
+                        "rows_rejected": told.rows_rejected or None,
+                        "skipped_reason": told.skipped_reason,
+                        "tables": told.table_count,
+                        "tables_failed": told.failed or None,
                     }
                 )
             )
@@ -91,15 +90,13 @@ def _assets(events: list[RunEvent]) -> list[dict[str, Any]]:
 def _failing(events: list[RunEvent]) -> list[dict[str, Any]]:
     return [
         {
-            "asset": asset_name(event.check.asset_key),
+            "asset": within_pipeline(event.check.asset_key),
             "check": event.check.name,
             "severity": event.check.severity,
             **({"description": event.check.description} if event.check.description else {}),
             "facts": {
                 key: value[:200] if isinstance(value, str) else value
-                for key, value in event.check.metadata.items()
-                # The overview is a table for the UI.
-                if isinstance(value, (int, float, str)) and key != "overview"
+                for key, value in facts_of(event.check.metadata).items()
             },
         }
         for event in events
@@ -165,8 +162,8 @@ class Narrator:
             return self._observed(key, event.metadata)
         if event.kind == "MaterializationEvent" and key:
             self._done.add(key)
-            rows = event.metadata.get("dagster/row_count")
-            return f"{asset_name(key)}: {f'{rows} rows' if isinstance(rows, int) else 'done'}"
+            rows = Summary.from_metadata(event.metadata).row_count
+            return f"{within_pipeline(key)}: {f'{rows} rows' if rows is not None else 'done'}"
         fixed = {
             "RunEnqueuedEvent": "queued",
             "RunStartingEvent": "starting",
@@ -185,16 +182,14 @@ class Narrator:
         return None
 
     def _observed(self, key: tuple[str, ...], metadata: dict[str, Any]) -> str:
-        rows, expected = metadata.get("rows"), metadata.get("expected")
-        name = asset_name(key)
-        if metadata.get("table"):
-            state = f"{rows} rows" if isinstance(rows, int) else str(metadata.get("state", "done"))
-            return (
-                f"{name}: {metadata['table']} {state}"
-                if name.rpartition("/")[2] != metadata["table"]
-                else f"{name}: {state}"
-            )
-        if isinstance(rows, int) and isinstance(expected, int) and expected > 0:
-            self._part[key] = min(0.95, rows / expected)
-            return f"{name}: {rows} of {expected} rows"
-        return f"{name}: {rows} rows" if isinstance(rows, int) else f"{name}: working"
+        name, built = within_pipeline(key), TableProgress.from_metadata(metadata)
+        if built.table:
+            state = f"{built.rows} rows" if built.rows is not None else built.state or "done"
+            return f"{name}: {state}" if key[-1] == built.table else f"{name}: {built.table} {state}"
+        loaded = LoadProgress.from_metadata(metadata)
+        if loaded.rows is None:
+            return f"{name}: working"
+        if loaded.expected is None or loaded.expected <= 0:
+            return f"{name}: {loaded.rows} rows"
+        self._part[key] = min(0.95, loaded.rows / loaded.expected)
+        return f"{name}: {loaded.rows} of {loaded.expected} rows"

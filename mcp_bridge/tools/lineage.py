@@ -7,9 +7,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from explorer.catalog import Scope
+from explorer.contract.bookkeeping import lineage as kept_lineage
+from explorer.contract.bookkeeping.lineage import Lineage
+from explorer.contract.names import within_pipeline
 from explorer.core.errors import ExplorerError
-from explorer.marts import column_lineage
-from explorer.marts.column_lineage import Lineage
 from mcp_bridge.answers.envelope import Answer, age_s, fit, iso, shrunk, unknown_name, without_nulls
 from mcp_bridge.clients.dagster import AssetState
 from mcp_bridge.clients.timeouts import in_thread
@@ -17,7 +18,6 @@ from mcp_bridge.facts.column_lineage import Resources, made_from, origin_of, que
 from mcp_bridge.facts.relations import Column, columns_of, loader_connection
 from mcp_bridge.facts.tables import TableFacts, TenantTables, tenant_tables, upstream
 from mcp_bridge.gate.tool import Call, TenantArguments, Tool
-from mcp_bridge.runs.summary import asset_name
 from mcp_bridge.tools.tables import UnknownTable
 
 # Tokens: the assets on one side, the chain above a column, the columns below it, the column's words, the table's origin.
@@ -76,7 +76,7 @@ def _assets(known: TenantTables, facts: TableFacts, direction: str) -> dict[str,
     above = upstream(known.assets, asset) if direction != "downstream" else []
     below = _downstream(known.assets, asset) if direction != "upstream" else []
     return {
-        "asset": asset_name(asset.key),
+        "asset": within_pipeline(asset.key),
         "upstream": _listed(map(_asset_row, above), len(above), _ASSETS_TOKENS, "more_assets"),
         "downstream": _listed(map(_asset_row, below), len(below), _ASSETS_TOKENS, "more_assets"),
     }
@@ -95,12 +95,12 @@ def _downstream(assets: dict[tuple[str, ...], AssetState], asset: AssetState) ->
 def _asset_row(state: AssetState) -> dict[str, Any]:
     return without_nulls(
         {
-            "asset": asset_name(state.key),
+            "asset": within_pipeline(state.key),
             "group": state.group,
             "kinds": list(state.kinds),
             "materialized_at": iso(state.materialized_at),
             "age_s": age_s(state.materialized_at),
-            "made_from": [asset_name(key) for key in state.upstream],
+            "made_from": [within_pipeline(key) for key in state.upstream],
         }
     )
 
@@ -109,7 +109,7 @@ def _lineage(call: Call, known: TenantTables, table: str) -> tuple[Lineage, list
     """What is known of all models' columns, and the live columns of one table. Blocks; raises as `loader_connection`."""
     schema = known.live.schema
     with loader_connection(call.bridge, call.own_tenant, schema) as connection:
-        return column_lineage.read(connection, schema.prefix), columns_of(connection, known.live, [table])[table]
+        return kept_lineage.read(connection, schema), columns_of(connection, known.live, [table])[table]
 
 
 def _resources(known: TenantTables) -> Resources:

@@ -12,6 +12,7 @@ from anyio import CancelScope
 from pydantic import Field
 
 from explorer.catalog import Scope, Tenant
+from explorer.contract.names import within_pipeline
 from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
 from mcp_bridge.answers.envelope import (
@@ -31,7 +32,7 @@ from mcp_bridge.facts.freshness import ScheduleState
 from mcp_bridge.gate.list_cursors import MAX_CHARS
 from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
 from mcp_bridge.runs.launches import Wish, launch
-from mcp_bridge.runs.summary import Narrator, asset_name, run_row, run_summary
+from mcp_bridge.runs.summary import Narrator, run_row, run_summary
 
 _HEARTBEAT_S = 10.0
 _MAX_WAIT_S = 45
@@ -167,7 +168,7 @@ def _pipeline(call: Call, tenant: Tenant, name: str) -> Pipeline:
 async def _asset_keys(call: Call, pipeline: Pipeline, names: list[str] | None) -> frozenset[tuple[str, ...]] | None:
     if names is None:
         return None
-    known = {asset_name(asset.key): asset.key for asset in await call.bridge.dagster.assets(pipeline.name)}
+    known = {within_pipeline(asset.key): asset.key for asset in await call.bridge.dagster.assets(pipeline.name)}
     for name in names:
         if name not in known:
             near = did_you_mean(name, known)

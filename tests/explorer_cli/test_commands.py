@@ -15,10 +15,10 @@ from demo_commcare import MATERNAL, RunningServer
 from explorer.catalog import ApiKeyCredential, Catalog, migrate
 from explorer.catalog.request_slots import RequestSlots
 from explorer.core.settings import Settings
+from explorer.http.errors import Throttled
+from explorer.http.limiter import RateLimiter
 from explorer.postgres.connections import load_connections
 from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import Throttled
-from explorer.providers.commcare.limiter import RateLimiter
 from explorer_cli.supervision.lock import Lock
 from tests.conftest import PgServer
 from tests.explorer_cli.conftest import ROOT, Answer, Explorer
@@ -207,7 +207,7 @@ class TestTenantsAndTokens:
         with Catalog.open(Settings(_env_file=None, home=pg_server.home)) as catalog:
             tenant = catalog.tenants.get(key)
             service = load_connections(Settings(_env_file=None, home=pg_server.home)).service
-            with closing(RequestSlots(service, tenant.server, tenant.domain)) as slots:
+            with closing(RequestSlots(service, tenant.server, tenant.external_id)) as slots:
                 limiter = RateLimiter(100, slots, lifted_by=f"explorer tenants unblock {key}")
                 credential = ApiKeyCredential(commcare.username, commcare.api_key)
                 settings = Settings(_env_file=None)

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from demo_commcare import MATERNAL
+from explorer.contract.schemas import TenantSchemas
 from explorer.marts.project import TenantProject, prepare
 from explorer.marts.runner import run
 from explorer.postgres.connections import Login
@@ -34,7 +35,7 @@ class Tables:
             Structure.from_dict(latest.structure),
             dbt_project=Path(__file__).parents[2] / "dbt_project",
             work_dir=self._work_dir,
-            prefix=self._prefix,
+            schemas=TenantSchemas(self._prefix),
             connection_rw=self._login,
         )
         models = [table.name for table in project.tables if table.kind != "case_type"]

@@ -3,7 +3,7 @@
 import dagster as dg
 import pytest
 
-from explorer.marts.column_lineage import ColumnLineage, Origin
+from explorer.contract.bookkeeping.lineage import ColumnLineage, Origin
 from explorer.providers.commcare.structure import Form, Question, Structure
 from explorer.tables.generate import GeneratedTable, generate_tables
 from explorer.tables.profile import RawProfile

@@ -2,14 +2,18 @@
 
 import pytest
 
-from explorer.core.errors import ExplorerError
-from explorer.providers.commcare.errors import CredentialsInvalid, Throttled
+from explorer.http.errors import ApiError, CredentialsInvalid, Throttled
 from explorer_dagster.resources import failure
 
 
 @pytest.mark.parametrize(("error_type", "retried"), [(CredentialsInvalid, False), (Throttled, True)])
-def test_a_typed_error_keeps_its_code_and_facts(error_type: type[ExplorerError], retried: bool) -> None:
-    error = error_type("No.", next_step="Check the key.", details={"status": 401, "resource": "cases", "page": None})
+def test_a_typed_error_keeps_its_code_and_facts(error_type: type[ApiError], retried: bool) -> None:
+    error = error_type(
+        "No.",
+        provider="commcare",
+        next_step="Check the key.",
+        details={"status": 401, "resource": "cases", "page": None},
+    )
     shown = failure(error)
     assert shown.description == "No. Check the key."
     assert shown.metadata["code"].value == error.code

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from explorer.marts.builds import Finding
+from explorer.contract.bookkeeping.builds import Finding
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer.tables.generate import generate_tables
 from explorer.tables.profile import RawProfile, SeenForm, SeenValues

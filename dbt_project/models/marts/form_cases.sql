@@ -106,7 +106,7 @@ repeats as (
         places.path,
         array_agg(cardinality(known.path) order by cardinality(known.path)) as depths
     from (select distinct found.xmlns, found.path from found) as places
-    inner join {{ tenant_schema('staging') }}.explorer_repeats as known
+    inner join {{ bookkeeping('repeats') }} as known
         on places.xmlns = known.xmlns
         and places.path[1:cardinality(known.path)] = known.path
         and cardinality(known.path) < cardinality(places.path)

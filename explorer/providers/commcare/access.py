@@ -1,30 +1,22 @@
-"""May this user read this project space on this server? Asked before anything is created for a tenant."""
+"""Who is this user, which project spaces are listed for them, and may they read this one? Asked before anything is created."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from explorer.core.settings import Settings
-from explorer.providers.commcare import settings as constants
-from explorer.providers.commcare.authorization import Credential, Refresh
-from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import (
-    CommCareError,
-    DomainUnknown,
-    NotCommCare,
+from explorer.http.authorization import Credential, Refresh
+from explorer.http.errors import (
+    ApiError,
     PermissionMissing,
     ResourceUnknown,
+    WrongServer,
 )
+from explorer.providers.base import Access, Person
+from explorer.providers.commcare import settings as constants
+from explorer.providers.commcare.client import CommCareClient
+from explorer.providers.commcare.errors import DomainUnknown
 
 _MAX_DOMAIN_PAGES = 1000
-
-
-@dataclass(frozen=True)
-class Access:
-    """What the check found: the user's name on the server, and the project space's title (its name when it is not listed)."""
-
-    username: str
-    project_name: str
 
 
 def verify_access(
@@ -33,18 +25,38 @@ def verify_access(
     """Ask the server who the user is, whether the project space is theirs, and whether its API may be used.
 
     Raises:
-        CommCareError: NotCommCare, Unreachable, CredentialsInvalid, DomainUnknown, NoSubscription, CutOff, PermissionMissing or
+        ApiError: WrongServer, Unreachable, CredentialsInvalid, DomainUnknown, NoSubscription, CutOff, PermissionMissing or
             Throttled, each with what to do.
     """
-    # A person waits for the answer: two tries tell a hiccup from an outage.
+    with _impatient_client(server, domain, credential, settings, refresh) as client:
+        person = _person(client)
+        _probe(client, domain, is_member=domain in person.tenants)
+        return Access(username=person.username, title=person.tenants.get(domain) or domain)
+
+
+def look_up_person(
+    server: str, credential: Credential, *, settings: Settings, refresh: Refresh | None = None
+) -> Person:
+    """Ask the server who the user is and which project spaces it lists for them.
+
+    Raises:
+        ApiError: WrongServer, Unreachable, CredentialsInvalid or Throttled, each with what to do.
+    """
+    with _impatient_client(server, "", credential, settings, refresh) as client:
+        return _person(client)
+
+
+def _impatient_client(
+    server: str, domain: str, credential: Credential, settings: Settings, refresh: Refresh | None
+) -> CommCareClient:
+    """A person waits for the answer: two tries tell a hiccup from an outage."""
     attempts = min(2, settings.http_max_attempts)
-    with CommCareClient(
-        server, domain, credential, settings=settings, refresh=refresh, max_attempts=attempts
-    ) as client:
-        username = _username(client)
-        listed = _project_names(client)
-        _probe(client, domain, is_member=domain in listed)
-        return Access(username=username, project_name=listed.get(domain) or domain)
+    return CommCareClient(server, domain, credential, settings=settings, refresh=refresh, max_attempts=attempts)
+
+
+def _person(client: CommCareClient) -> Person:
+    """Spaces without a certain plan are never listed: the list is never proven to be complete."""
+    return Person(username=_username(client), tenants=_project_names(client), is_complete=False)
 
 
 def _username(client: CommCareClient) -> str:
@@ -56,7 +68,7 @@ def _username(client: CommCareClient) -> str:
 
 
 def _project_names(client: CommCareClient) -> dict[str, str]:
-    """Listed project spaces, name to title. Spaces without a certain plan are never listed: absence proves nothing."""
+    """Listed project spaces, name to title."""
     found: dict[str, str] = {}
     for row in _domain_rows(client):
         name = row.get("domain_name") if isinstance(row, dict) else None
@@ -79,18 +91,18 @@ def _domain_rows(client: CommCareClient) -> Iterator[Any]:
         link = meta.get("next") if isinstance(meta, dict) else None
         if not isinstance(link, str) or not link or not body["objects"]:
             return
-        params = tuple(client.next_params(link, endpoint=endpoint, resource=resource, page=page, in_domain=False))
+        params = tuple(client.next_params(link, endpoint=endpoint, resource=resource, page=page, of_tenant=False))
         if params in seen:
             return
         seen.add(params)
-        body = client.get_json(endpoint, resource=resource, params=params, in_domain=False)
+        body = client.get_json(endpoint, resource=resource, params=params, of_tenant=False)
 
 
 def _first_known(client: CommCareClient, endpoints: tuple[str, ...], resource: str) -> tuple[Any, str]:
     """Answer of the first endpoint that this version of the server has, and that endpoint."""
     for endpoint in endpoints:
         try:
-            return client.get_json(endpoint, resource=resource, in_domain=False), endpoint
+            return client.get_json(endpoint, resource=resource, of_tenant=False), endpoint
         except ResourceUnknown:
             continue
     raise _not_commcare(client, f"has no {resource} resource")
@@ -98,7 +110,7 @@ def _first_known(client: CommCareClient, endpoints: tuple[str, ...], resource: s
 
 def _probe(client: CommCareClient, domain: str, *, is_member: bool) -> None:
     """The cheapest request inside the project space: decides what the list of project spaces leaves open."""
-    unknown: CommCareError | None = None
+    unknown: ApiError | None = None
     for endpoint in constants.PROBE_ENDPOINTS:
         try:
             client.get_json(endpoint, resource="access check", params=[("limit", "1")])
@@ -109,6 +121,7 @@ def _probe(client: CommCareClient, domain: str, *, is_member: bool) -> None:
             if is_member:
                 raise PermissionMissing(
                     f"The user's role in project space {domain!r} has no API access.",
+                    provider=constants.SERVICE.name,
                     next_step="Let an administrator of the project space turn on API access for the role.",
                     details=error.details,
                 ) from None
@@ -117,16 +130,18 @@ def _probe(client: CommCareClient, domain: str, *, is_member: bool) -> None:
     raise _unknown_domain(client, domain, unknown) from None
 
 
-def _unknown_domain(client: CommCareClient, domain: str, cause: CommCareError | None) -> DomainUnknown:
+def _unknown_domain(client: CommCareClient, domain: str, cause: ApiError | None) -> DomainUnknown:
     return DomainUnknown(
         f"There is no project space {domain!r} for this user on {client.server.host}.",
+        provider=constants.SERVICE.name,
         next_step="Check the name and the server (www, india and eu are separate), and that the user is a member.",
         details=cause.details if cause else {},
     )
 
 
-def _not_commcare(client: CommCareClient, what: str) -> NotCommCare:
-    return NotCommCare(
+def _not_commcare(client: CommCareClient, what: str) -> WrongServer:
+    return WrongServer(
         f"{client.server.host} {what}: it is not a CommCare HQ server.",
+        provider=constants.SERVICE.name,
         next_step="Check the server's address, e.g. https://www.commcarehq.org.",
     )

@@ -11,13 +11,13 @@ import pytest
 
 from demo_commcare import MATERNAL
 from explorer.catalog.credentials import ApiKeyCredential
+from explorer.http.errors import CutOff, PermissionMissing
 from explorer.load.dlt_load import DltLoad
 from explorer.load.errors import LoadFailed, LoadInProgress, ResourceUnknownToPipeline
 from explorer.load.feed import Feed
 from explorer.load.load import _exclusive
 from explorer.load.warehouse import Warehouse
 from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import CutOff, PermissionMissing
 from tests.explorer.load.conftest import Loader
 
 

@@ -10,12 +10,13 @@ import pytest
 
 from demo_commcare import MATERNAL
 from explorer.catalog.credentials import OAuthCredential
+from explorer.contract.bookkeeping.loads import LoadState
 from explorer.extract.records import Losses, Row
 from explorer.extract.walk import Batch
 from explorer.load import feed, warehouse
 from explorer.load.copy_format import RejectFile, RowFormat
 from explorer.load.feed import Feed, FeedState
-from explorer.load.warehouse import Bookmark, Delivery, Ending, RawTable, Warehouse
+from explorer.load.warehouse import Delivery, Ending, RawTable, Warehouse
 from tests.explorer.load.conftest import Loader
 
 CASE_PAGES, FORM_PAGES = r"/case/v2/", r"/form/v1/"
@@ -179,7 +180,7 @@ def test_of_repeats_the_newest_stays(
                 f"INSERT INTO {store.dataset}.raw_things (case_id, _content_hash) VALUES ('a', 'x'), ('z', 'x')"
             )
 
-        def land(before: Bookmark | None) -> warehouse.Landed:
+        def land(before: LoadState | None) -> warehouse.Landed:
             moment = MOMENT + timedelta(days=before is not None)
             fmt = RowFormat(KEYS, "case_id", "run", moment)
             packed = [fmt.pack([row], page)[0] for row, page in rows]
@@ -204,7 +205,7 @@ def test_of_repeats_the_newest_stays(
             ("d", 'quotes " \\ \n é \U0001f476 \t', 1, True, -7),
         ]
         assert loader.rows(found) == newest
-        again = land(Bookmark(None, 4, int(not is_first), None))
+        again = land(LoadState(None, 4, int(not is_first), None))
         assert loader.rows(found) == newest
         # In chunks an older version that comes first is taken until the newer one does.
         assert again == warehouse.Landed(changed=again.changed if rows_a_chunk < len(rows) else 0, live=4)

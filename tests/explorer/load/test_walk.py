@@ -17,8 +17,8 @@ from explorer.catalog.credentials import ApiKeyCredential
 from explorer.core.settings import Settings
 from explorer.extract.records import Row
 from explorer.extract.walk import Walk
+from explorer.http.errors import ApiError
 from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import CommCareError
 from explorer.registry import Cursor, Source
 from tests.explorer.load.conftest import record_id
 
@@ -87,7 +87,7 @@ def test_offset_walks_of_unsorted_lists(count: int, page_size: int, clamp: int, 
     ],
 )
 def test_wrong_shapes_and_circles_are_errors(paging: str, answer: object) -> None:
-    with pytest.raises(CommCareError) as caught:
+    with pytest.raises(ApiError) as caught:
         walk_all(lambda _: httpx.Response(200, json=answer), paging, 4)
     assert caught.value.code == "commcare_response_malformed"
     assert caught.value.details["resource"] == "things"
@@ -101,7 +101,7 @@ def test_a_cursor_that_never_repeats_but_brings_nothing_new_ends() -> None:
         record = {"id": "a", "indexed_on": "2026-01-01T00:00:00Z"}
         return httpx.Response(200, json={"cases": [record], "next": f"?cursor={next(pages)}"})
 
-    with pytest.raises(CommCareError, match="read before"):
+    with pytest.raises(ApiError, match="read before"):
         walk_all(server, "cursor", 1)
     assert next(pages) < 20
 
@@ -166,7 +166,7 @@ def test_throttling_is_waited_out(walks: DemoWalks, pipeline: Any, retry_after: 
 def test_throttling_for_hours_ends_the_walk(walks: DemoWalks, pipeline: Any) -> None:
     before = len(walks.demo.control.requests)
     walks.demo.control.fail(r"/case/v2/", status=429, times=9, body="", headers={"Retry-After": "86400.5"})
-    with pytest.raises(CommCareError) as caught:
+    with pytest.raises(ApiError) as caught:
         walks("cases", 20, pipeline)
     assert (caught.value.code, caught.value.details["retry_after_s"]) == ("commcare_throttled", 86400.5)
     assert len(walks.demo.control.requests) == before + 1
@@ -181,7 +181,7 @@ def test_answers_of_wrong_meaning(walks: DemoWalks, pipeline: Any, switch: dict[
     walks.demo.control.set_switches(**switch)
     try:
         found = walks(name, 5, pipeline)
-    except CommCareError as error:
+    except ApiError as error:
         outcome: object = (error.code, error.details["resource"])
     else:
         assert switch.get("endless_paging") or name == "forms"

@@ -17,8 +17,8 @@ from explorer.extract.distinct import DistinctIds
 from explorer.extract.pages import PAGE_MAX_BYTES, PageSize
 from explorer.extract.records import Key, Losses, RecordReader, Reject, Row, may_hold_long_number
 from explorer.extract.walk import Walk
+from explorer.http.errors import ApiError
 from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import CommCareError
 from explorer.registry import ForEach, Source
 
 SETTINGS = Settings(_env_file=None, requests_per_second=1000)
@@ -80,7 +80,7 @@ def test_a_link_that_leads_in_circles_or_elsewhere_is_an_error(link: str) -> Non
     def server(_: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"objects": [{"doc_id": str(next(pages))}], "meta": {"next": link}})
 
-    with pytest.raises(CommCareError) as caught:
+    with pytest.raises(ApiError) as caught:
         walk_of(server, ["a"])
     assert (caught.value.code, caught.value.details["resource"]) == ("commcare_response_malformed", "rows")
     assert next(pages) < 10

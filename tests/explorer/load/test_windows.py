@@ -16,9 +16,9 @@ from explorer.catalog.credentials import ApiKeyCredential
 from explorer.core.settings import Settings
 from explorer.extract.records import Row
 from explorer.extract.walk import Walk
+from explorer.http.errors import ApiError
+from explorer.http.limiter import RateLimiter
 from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import CommCareError
-from explorer.providers.commcare.limiter import RateLimiter
 from explorer.registry import Cursor, Source
 from tests.explorer.load.conftest import record_id
 from tests.explorer.load.model_server import START, Change, Fault, ModelServer
@@ -270,7 +270,7 @@ def test_the_first_failure_ends_the_walk_and_all_its_threads(paging: str) -> Non
     failing = {number: "500" for number in range(30, 2000)}
     server = ModelServer(spread(3000, timedelta(days=1)), faults=failing, latency_s=0.001)  # type: ignore[arg-type]
     with client_of(server, 6) as client:
-        with pytest.raises(CommCareError) as caught:
+        with pytest.raises(ApiError) as caught:
             newest(Walk(client, source(paging, 20)))
         assert caught.value.code == "commcare_server_error"
         assert caught.value.details["resource"] == "things"
@@ -293,7 +293,7 @@ def test_threads_end_with_the_walk(paging: str, how: str) -> None:
             batches.close()  # type: ignore[attr-defined]
         else:
             client.stop()
-            with pytest.raises(CommCareError):
+            with pytest.raises(ApiError):
                 list(batches)
         for thread in page_threads():
             thread.join(20)

@@ -9,6 +9,7 @@ import pytest
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from explorer.contract.schemas import TenantSchemas
 from explorer.marts.project import TenantProject, prepare
 from explorer.marts.runner import DbtResult, run
 from explorer.postgres.connections import Connections
@@ -112,7 +113,7 @@ class Workshop:
             structure,
             dbt_project=dbt_project,
             work_dir=self.work_dir,
-            prefix=self.tenant.prefix,
+            schemas=TenantSchemas(self.tenant.prefix),
             connection_rw=self.tenant.rw,
         )
 

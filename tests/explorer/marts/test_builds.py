@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from explorer.marts.builds import Finding, Plan, models_of, plan
+from explorer.contract.bookkeeping.builds import Finding
+from explorer.marts.builds import Plan, models_of, plan
 from explorer.marts.causes import causes, summary
 from explorer.marts.project import TenantProject
 from explorer.marts.refresh import refresh

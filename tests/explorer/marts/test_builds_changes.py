@@ -20,7 +20,7 @@ from explorer.marts.project import TenantProject
 from explorer.marts.refresh import refresh
 from explorer.marts.runner import NodeResult, write_manifest
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
-from explorer.tables.misfits import count_misfits
+from explorer.tables.unfit_values import count_unfit_values
 from tests.explorer.marts.conftest import DBT_PROJECT, RAW_TABLES, Workshop
 
 XMLNS = ("http://openrosa.org/formdesigner/visit", "http://openrosa.org/formdesigner/it's a \"survey\" /*'form_id'*/")
@@ -78,7 +78,7 @@ class Tables:
         assert {name: planned.rows[name] for name in names} == {name: len(found) for name, found in rows.items()}
         findings = {name: sorted((f.test, f.status, f.rows) for f in each) for name, each in planned.findings.items()}
         with self.connect() as connection:
-            misfits = count_misfits(connection, project.prefix, project.tables)
+            misfits = count_unfit_values(connection, project.schemas, project.tables)
         return {"rows": rows, "findings": {n: f for n, f in findings.items() if f}, "misfits": misfits}
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
@@ -227,7 +227,7 @@ def test_a_run_killed_in_between_is_made_good(tables: Tables) -> None:
     with tables.connect() as connection, changes.a_team(tables.workshop.tenant.rw) as team:
         begin(connection, project, planned.stale)
         cases = {"cases": planned.changes["cases"]}
-        first = next(iter(changes.apply(connection, team, project.prefix, cases, tables.fallbacks.__setitem__)))
+        first = next(iter(changes.apply(connection, team, project.schemas, cases, tables.fallbacks.__setitem__)))
     assert first.name == "cases"
     tables.refresh()
     assert tables.workshop.read("select 1 from case_child where case_id = 'c3'") == []

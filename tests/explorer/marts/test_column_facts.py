@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import psycopg
 
+from explorer.contract.bookkeeping.columns import read, write
+from explorer.contract.schemas import TenantSchemas
 from explorer.providers.commcare.structure import Form, Option, Question, Structure
-from explorer.tables.column_facts import read, write
+from explorer.tables.column_facts import facts_of
 from explorer.tables.generate import GeneratedTable, generate_tables
 from explorer.tables.profile import RawProfile
 from tests.conftest import Tenant
@@ -28,9 +30,9 @@ SIGNS = Question(
 def test_words_come_back_as_written(make_tenant: Callable[..., Tenant]) -> None:
     tenant = make_tenant()
     with tenant.rw.connect(autocommit=True) as connection:
-        assert read(connection, tenant.prefix, ["form_visit"]) == {}
-        write(connection, tenant.prefix, tables(SIGNS))
-        found = read(connection, tenant.prefix, ["form_visit", "cases"])
+        assert read(connection, TenantSchemas(tenant.prefix), ["form_visit"]) == {}
+        write(connection, TenantSchemas(tenant.prefix), facts_of(tables(SIGNS)))
+        found = read(connection, TenantSchemas(tenant.prefix), ["form_visit", "cases"])
     assert found == {
         "form_visit": {
             "group__signs": {
@@ -50,19 +52,19 @@ def test_words_come_back_as_written(make_tenant: Callable[..., Tenant]) -> None:
 def test_a_retired_table_keeps_its_words_and_one_that_is_gone_loses_them(make_tenant: Callable[..., Tenant]) -> None:
     tenant = make_tenant()
     with tenant.rw.connect(autocommit=True) as connection:
-        write(connection, tenant.prefix, tables(SIGNS))
+        write(connection, TenantSchemas(tenant.prefix), facts_of(tables(SIGNS)))
         connection.execute(f"create table {tenant.prefix}_marts.form_visit (a int)".encode())
-        write(connection, tenant.prefix, [])
-        assert set(read(connection, tenant.prefix, ["form_visit"])) == {"form_visit"}
+        write(connection, TenantSchemas(tenant.prefix), facts_of([]))
+        assert set(read(connection, TenantSchemas(tenant.prefix), ["form_visit"])) == {"form_visit"}
         connection.execute(f"drop table {tenant.prefix}_marts.form_visit".encode())
-        write(connection, tenant.prefix, [])
-        assert read(connection, tenant.prefix, ["form_visit"]) == {}
+        write(connection, TenantSchemas(tenant.prefix), facts_of([]))
+        assert read(connection, TenantSchemas(tenant.prefix), ["form_visit"]) == {}
 
 
 def test_agents_do_not_reach_the_table_itself(make_tenant: Callable[..., Tenant]) -> None:
     tenant = make_tenant()
     with tenant.rw.connect(autocommit=True) as connection:
-        write(connection, tenant.prefix, tables(SIGNS))
+        write(connection, TenantSchemas(tenant.prefix), facts_of(tables(SIGNS)))
     with tenant.ro.connect() as connection:
         try:
             connection.execute(f"select * from {tenant.prefix}_staging.explorer_columns".encode())

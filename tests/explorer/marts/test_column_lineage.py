@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage, Origin, read
+from explorer.contract.schemas import TenantSchemas
 from explorer.core.settings import Settings
 from explorer.marts import column_lineage
-from explorer.marts.column_lineage import ColumnLineage, Lineage, Origin, of_generated
+from explorer.marts.column_lineage import of_generated
 from explorer.marts.manifest import static_lineage
 from explorer.marts.sql_lineage import lineage_of
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
@@ -138,17 +140,17 @@ def test_lineage_is_kept_beside_the_tables(
     make_workshop: Callable[[], Workshop], tables: list[GeneratedTable], static: Lineage
 ) -> None:
     workshop = make_workshop()
-    prefix = workshop.tenant.prefix
+    prefix, schemas = workshop.tenant.prefix, TenantSchemas(workshop.tenant.prefix)
     with workshop.tenant.rw.connect(autocommit=True) as connection:
-        assert column_lineage.read(connection, prefix) == {}
-        column_lineage.write(connection, prefix, static, tables, version="1")
+        assert read(connection, schemas) == {}
+        column_lineage.write(connection, schemas, static, tables, version="1")
         whole = static | {table.name: of_generated(table) for table in tables}
-        assert column_lineage.read(connection, prefix) == whole
-        column_lineage.write(connection, prefix, {}, [], version="1")
-        assert column_lineage.read(connection, prefix) == whole
+        assert read(connection, schemas) == whole
+        column_lineage.write(connection, schemas, {}, [], version="1")
+        assert read(connection, schemas) == whole
         connection.execute(f"create table {prefix}_marts.case_child (case_id text)".encode())
-        column_lineage.write(connection, prefix, {"x": {}}, [], version="2")
-        assert column_lineage.read(connection, prefix) == {"x": {}, "case_child": whole["case_child"]}
+        column_lineage.write(connection, schemas, {"x": {}}, [], version="2")
+        assert read(connection, schemas) == {"x": {}, "case_child": whole["case_child"]}
 
 
 def _plain(sql: str) -> str:

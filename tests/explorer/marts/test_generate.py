@@ -292,7 +292,7 @@ def test_a_changed_type_is_a_migration_and_never_goes_back() -> None:
     types = []
     for kind in ("Int", "Int", "Double", "Int", "Text", "Int"):
         [table] = generate(structure(kind), profile)
-        types.append(table.columns[-2].type if table.counts_misfits else table.columns[-1].type)
+        types.append(table.columns[-2].type if table.counts_unfit_values else table.columns[-1].type)
     assert types == ["bigint", "bigint", "numeric", "numeric", "text", "text"]
     changes = [(change.table, change.column, change.before, change.after) for change in profile.migrations]
     assert changes == [("form_f", "age", "integer", "decimal"), ("form_f", "age", "decimal", "text")]

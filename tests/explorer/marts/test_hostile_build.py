@@ -17,9 +17,9 @@ from explorer.marts.runner import DbtResult
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer.tables.column_types import FITS, Kind, classify
 from explorer.tables.generate import GeneratedTable
-from explorer.tables.misfits import count_misfits
 from explorer.tables.model_files import GeneratedColumn
 from explorer.tables.profile import RawProfile
+from explorer.tables.unfit_values import count_unfit_values
 from tests.explorer.marts.conftest import Workshop
 
 EVIL = ["{{ env_var('PATH') }}", "{% do x() %}", "'; drop table cases; --", '"$lock$"', "{# c #}", "a\\'b", "%s %(a)s"]
@@ -158,7 +158,7 @@ def test_every_value_is_in_its_column_or_counted(built: Built) -> None:
             column for column in table.columns if column.path and column.text and column.path[1:2] != ("case_id",)
         ]
         rows = built.workshop.read(
-            f"select {', '.join([*(column.name for column in columns), 'unfit_columns' if table.counts_misfits else 'null'])} "
+            f"select {', '.join([*(c.name for c in columns), 'unfit_columns' if table.counts_unfit_values else 'null'])} "
             f"from {table.name}"
         )
         for position, column in enumerate(columns):
@@ -247,8 +247,8 @@ def test_misfits_are_counted_per_column_and_warned_of_per_table(built: Built) ->
     tables = {table.source: table.name for table in built.project.tables}
     visit, vaccines = tables[HINDI], tables[f"{HINDI} बच्चे/टीके"]
     with built.workshop.tenant.rw.connect(autocommit=True) as connection:
-        counts = count_misfits(connection, built.project.prefix, built.project.tables)
-        again = count_misfits(connection, built.project.prefix, built.project.tables)
+        counts = count_unfit_values(connection, built.project.schemas, built.project.tables)
+        again = count_unfit_values(connection, built.project.schemas, built.project.tables)
     names = _columns(built, visit)
     assert counts == again
     assert counts[visit] == {

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from explorer.contract.bookkeeping.columns import read, write
 from explorer.marts.project import TenantProject
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
-from explorer.tables.column_facts import read, write
+from explorer.tables.column_facts import facts_of
 from tests.explorer.marts.conftest import RAW_TABLES, Workshop
 
 COFFEE, BIRTH = "http://openrosa.org/formdesigner/coffee", "http://openrosa.org/formdesigner/birth"
@@ -259,8 +260,8 @@ def test_the_origin_is_told_as_it_came(workshop: Workshop, second: TenantProject
     assert workshop.read(f"select {name} from case_guest where case_id = 'g1'") == [("odd",)]
     assert 'Case property a\\u0009b\\\\"{{ x }}#.é/\\u202ey' in comment(workshop, "case_guest", name)
     with workshop.tenant.rw.connect(autocommit=True) as connection:
-        write(connection, second.prefix, second.tables)
-        facts = read(connection, second.prefix, ["case_guest", "form_birth"])
+        write(connection, second.schemas, facts_of(second.tables))
+        facts = read(connection, second.schemas, ["case_guest", "form_birth"])
     assert facts["case_guest"][name]["path"] == [ODD]
     assert facts["form_birth"]["subcase_0_case_id"] == {"case_block": ["subcase_0", "case"]}
 

@@ -93,7 +93,7 @@ def test_tests_that_are_limited_or_keep_what_they_find_do(
     configs = {"plain": "severity='error'", "limited": "limit=2", "kept": "store_failures=true, schema='marts'"}
     for name, config in configs.items():
         _write(project.dir / "tests" / f"{name}.sql", f"{{{{ config({config}) }}}} {found}")
-    again = TenantProject(project.dir, project.target_dir, project.prefix, (), "changed", "static")
+    again = TenantProject(project.dir, project.target_dir, project.schemas, (), "changed", "static")
     result = workshop.run(again)
     assert {each.name: each.rows for each in result.failed} == {"plain": 3, "limited": 2, "kept": 3}
     assert workshop.read("select sum(number) from kept") == [(6,)]
@@ -140,7 +140,7 @@ def test_an_interrupt_leaves_no_query_and_the_old_table(
     workshop, project = make_project(slow=SLOW.format(seconds=0), then="select 1 as id from {{ ref('slow') }}")
     assert workshop.run(project).success
     _write(project.dir / "models" / "marts" / "slow.sql", SLOW.format(seconds=600))
-    again = TenantProject(project.dir, project.target_dir, project.prefix, (), "changed", "static")
+    again = TenantProject(project.dir, project.target_dir, project.schemas, (), "changed", "static")
     caller = threading.get_ident()
 
     def interrupt() -> None:
@@ -154,7 +154,7 @@ def test_an_interrupt_leaves_no_query_and_the_old_table(
     assert workshop.read("select id, slept from slow") == [(1, "")]
     with workshop.tenant.rw.connect() as connection:
         tables = connection.execute(
-            "select tablename from pg_tables where schemaname = %s", [f"{project.prefix}_marts"]
+            "select tablename from pg_tables where schemaname = %s", [f"{project.schemas.prefix}_marts"]
         )
         assert sorted(tables.fetchall()) == [("slow",), ("then",)]
     # The process can run dbt again.

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
+from explorer.contract.schemas import TenantSchemas
 from explorer.postgres.connections import Connections
 from explorer.providers.commcare.structure import CaseType, Form, Question, Structure
 from explorer.tables.generate import GeneratedTable, generate_tables
@@ -379,12 +380,13 @@ def test_values_classed_by_older_rules_are_looked_at_anew_once(place: Place) -> 
         },
         "migrations": [],
     }
-    staging = f"{place.prefix}_staging"
-    RawProfile.read(place.connection, staging)
+    schemas = TenantSchemas(place.prefix)
+    staging = schemas.staging
+    RawProfile.read(place.connection, schemas)
     place.connection.execute(f"insert into {staging}.explorer_profile values (%s)".encode(), [json.dumps(old)])
     form = Form("f", {}, "F", "a", "A", "m", "t", (Question(("weight",), "W", "Double"),))
     structure = Structure((), (CaseType("t", ("phone",), ("a",)),), (form,))
-    profile = RawProfile.read(place.connection, staging)
+    profile = RawProfile.read(place.connection, schemas)
     table, rows = place.build(profile, structure)
     types = {column.path[0]: (column.name, column.type) for column in table.columns if column.path}
     assert table.name == "case_t_1"
@@ -408,17 +410,17 @@ def test_values_classed_by_older_rules_are_looked_at_anew_once(place: Place) -> 
         ("weight", "double precision", "numeric"),
     }
     assert {change.table for change in profile.migrations} == {"case_t_1"}
-    profile.write(place.connection, staging)
+    profile.write(place.connection, schemas)
     # Once: the next sync finds it done.
-    again = RawProfile.read(place.connection, staging)
+    again = RawProfile.read(place.connection, schemas)
     assert again == profile
     assert again.cases_until == "2026-01-01 01:00:00+00"
     place.build(again, structure)
     assert again.migrations == profile.migrations
     # A run that was killed before it could report them leaves that to the next one.
-    again.write(place.connection, staging)
-    assert RawProfile.read(place.connection, staging).news == tuple(profile.migrations)
-    RawProfile.mark_told(place.connection, staging)
-    told = RawProfile.read(place.connection, staging)
+    again.write(place.connection, schemas)
+    assert RawProfile.read(place.connection, schemas).news == tuple(profile.migrations)
+    RawProfile.mark_told(place.connection, schemas)
+    told = RawProfile.read(place.connection, schemas)
     assert (told.news, told.migrations) == ((), profile.migrations)
     place.connection.execute(f"drop table {staging}.explorer_profile".encode())

@@ -10,6 +10,7 @@ import sqlalchemy
 from psycopg import sql
 from pydantic import SecretStr
 
+from explorer.contract.schemas import TenantSchemas
 from explorer.core.errors import SettingsInvalid
 from explorer.core.settings import Settings
 from explorer.postgres.bootstrap import bootstrap, ensure_database
@@ -17,7 +18,7 @@ from explorer.postgres.connections import SERVICE_LOGINS, Connections, Login, lo
 from explorer.postgres.embedded import EmbeddedPostgres, read_connection
 from explorer.postgres.errors import DatabaseNotReady, DatabaseOwnedElsewhere, DatabaseSetupFailed, DatabaseUnreachable
 from explorer.postgres.hardening import check_hardening
-from explorer.postgres.provisioning import TenantNames, deprovision, exists, new_prefix, provision
+from explorer.postgres.provisioning import deprovision, exists, new_prefix, provision
 from explorer.postgres.state import ConnectionRecord
 from tests.conftest import PgServer, throwaway_home
 
@@ -218,7 +219,7 @@ def test_administrator_without_superuser(bare: Login, tmp_path: Path) -> None:
     manager = bare.to(user="manager", password="manager")
     settings = external(tmp_path, manager)
     made = ensure_database(settings)
-    names = TenantNames(new_prefix())
+    names = TenantSchemas(new_prefix())
     with made.admin.connect(autocommit=True) as conn:
         report = check_hardening(conn)
         assert not report.complete

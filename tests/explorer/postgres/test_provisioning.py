@@ -8,10 +8,10 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from explorer.contract.schemas import TenantSchemas
 from explorer.postgres.connections import Connections
 from explorer.postgres.errors import DatabaseUnreachable, ProvisioningRefused
 from explorer.postgres.provisioning import (
-    TenantNames,
     align_raw_exposure,
     deprovision,
     empty_schemas,
@@ -41,7 +41,7 @@ def traces(conn: psycopg.Connection, prefix: str) -> list[tuple]:
 def test_prefixes_are_random_and_well_formed() -> None:
     made = {new_prefix() for _ in range(100)}
     assert len(made) == 100
-    assert all(TenantNames(prefix).rw == f"{prefix}_rw" for prefix in made)
+    assert all(TenantSchemas(prefix).rw == f"{prefix}_rw" for prefix in made)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ from typing import TypeVar
 
 import pytest
 
+from explorer.contract.observations import LoadProgress
+from explorer.contract.tags import RunTags
 from explorer.core.ports import free_port
 from mcp_bridge.clients.dagster import (
-    IDEMPOTENCY_TAG,
     DagsterClient,
     DagsterUnavailable,
     LaunchRefused,
@@ -38,7 +39,7 @@ def test_a_run_is_launched_followed_and_its_results_read(dagster_url: str) -> No
     async def work(client: DagsterClient) -> None:
         assert await client.add_partition("demo:client")
         assert not await client.add_partition("demo:client")
-        run = await client.launch(JOB, "demo:client", tags={IDEMPOTENCY_TAG: "k1"})
+        run = await client.launch(JOB, "demo:client", tags=RunTags(idempotency_key="k1"))
         async with client.watch(run.run_id) as first, client.watch(run.run_id) as second:
             seen: list[list[str]] = [[], []]
             while not (first.done and second.done):
@@ -53,7 +54,9 @@ def test_a_run_is_launched_followed_and_its_results_read(dagster_url: str) -> No
         assert run.duration_s > 0
 
         events = await client.events(run.run_id)
-        assert [event.metadata["rows"] for event in events if event.kind == "ObservationEvent"] == [2, 3]
+        assert [
+            LoadProgress.from_metadata(event.metadata).rows for event in events if event.kind == "ObservationEvent"
+        ] == [2, 3]
         checks = {event.check.name: event.check.passed for event in events if event.check}
         of_cases = {"unique_case_id": True, "owner_known": False}
         assert checks == of_cases | {"primary_keys": False, "accepted_values": False}
@@ -61,15 +64,14 @@ def test_a_run_is_launched_followed_and_its_results_read(dagster_url: str) -> No
         assets = {asset.key: asset for asset in await client.assets(JOB, "demo:client")}
         cases = assets[("commcare", "marts", "cases")]
         assert cases.run_id == run.run_id
-        assert cases.metadata["dagster/row_count"] == 3
-        assert "dagster/column_schema" not in cases.metadata
+        assert cases.metadata.row_count == 3
         assert cases.upstream == (("commcare", "raw", "cases"),)
         assert assets[("commcare", "raw", "cases")].downstream == (("commcare", "marts", "cases"),)
-        assert assets[("commcare", "marts", "case_tables")].metadata["tables"][0]["name"] == "case_child"
+        assert assets[("commcare", "marts", "case_tables")].metadata.tables[0].name == "case_child"
         other = {asset.key: asset for asset in await client.assets(JOB, "demo:never")}
         assert other[("commcare", "marts", "cases")].materialized_at is None
 
-        assert [found.run_id for found in await client.runs(tags={IDEMPOTENCY_TAG: "k1"})] == [run.run_id]
+        assert [found.run_id for found in await client.runs(tags=RunTags(idempotency_key="k1"))] == [run.run_id]
         assert await client.runs(partition="demo:never") == []
         assert await client.active_run("demo:client") is None
 

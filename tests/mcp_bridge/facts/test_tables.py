@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from explorer.catalog import SchemaAbsent
+from explorer.contract.materializations import Tables
 from explorer.postgres.connections import Login
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.clients.dagster import AssetState
@@ -42,9 +43,9 @@ def test_what_is_amiss_with_a_table_is_said_where_it_is_listed_and_read(stage: S
     }
     now = datetime.now(UTC)
     assets = [
-        AssetState(raw_key, None, "raw", (), (), (), "run-2", now, {}),
-        AssetState(marts_key, None, "marts", (), (raw_key,), (), "run-1", now, {}),
-        AssetState(key, None, "marts", (), (raw_key,), (), "run-2", now, metadata),
+        AssetState(raw_key, None, "raw", (), (), (), "run-2", now),
+        AssetState(marts_key, None, "marts", (), (raw_key,), (), "run-1", now),
+        AssetState(key, None, "marts", (), (raw_key,), (), "run-2", now, Tables.from_metadata(metadata)),
     ]
     known = join(bridge, tenant, live, Known({a.key: a for a in assets}, failed_run="run-2"))
     child, cases, users = (known.tables[name] for name in ("case_child", "cases", "users"))

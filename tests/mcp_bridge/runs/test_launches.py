@@ -11,7 +11,7 @@ from mcp.client import Client
 
 from explorer.postgres.connections import load_connections
 from explorer.tenants import provision_schema, teardown_schema
-from mcp_bridge.clients.dagster import LAUNCH_TAG, DagsterClient, Run
+from mcp_bridge.clients.dagster import DagsterClient, Run
 from tests.mcp_bridge.clients.test_dagster import with_client
 from tests.mcp_bridge.proxy import proxy
 from tests.mcp_bridge.stage import (
@@ -157,7 +157,7 @@ def test_a_launch_that_arrives_late_is_settled(stage: Stage, bridge_url: str, da
                     told = await waiting
                     assert (told["run_id"], told["launched"]) == (answer["run_id"], False)
                     made = [run for run in await runs_of(dagster, "demo:slow-launch") if run.run_id not in before]
-                    assert len({run.tags[LAUNCH_TAG] for run in made}) == 1
+                    assert len({run.tags.launch for run in made}) == 1
                     at_work = [run.run_id for run in made if run.status not in ("CANCELED", "CANCELING")]
                     assert at_work == [answer["run_id"]]
                     await ask(other, "cancel_materialization", run_id=answer["run_id"])

@@ -5,7 +5,7 @@ PostgreSQL's catalogs know them, over large arguments made in every way there is
 import random
 from collections.abc import Iterator
 
-from mcp_bridge.sql.allowlist import FUNCTIONS, OPERATORS
+from mcp_bridge.sql.validation.allowlist import FUNCTIONS, OPERATORS
 
 SIZES = (500, 8_000, 60_000, 1_000_000, 20_000_000)
 # Ways to a text of about {n} characters.

@@ -8,18 +8,26 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-tenants = dg.DynamicPartitionsDefinition(name="tenants")
+from explorer.contract.checks import FailingTable, TableChecks
+from explorer.contract.materializations import ListedTable, RawLoad, StaticModel, Tables
+from explorer.contract.names import TENANT_PARTITIONS, AssetKeys, schedule_name
+from explorer.contract.observations import LoadProgress
+
+PIPELINE = "commcare_sync"
+KEYS = AssetKeys("commcare")
+APP_STRUCTURE, RAW_CASES = KEYS.discovery("app_structure"), KEYS.raw("cases")
+CASES, CASE_TABLES = KEYS.marts("cases"), KEYS.marts("case_tables")
+
+tenants = dg.DynamicPartitionsDefinition(name=TENANT_PARTITIONS)
 
 
-@dg.asset(key=["commcare", "app_structure"], partitions_def=tenants, group_name="discovery", kinds={"commcare"})
+@dg.asset(key=APP_STRUCTURE, partitions_def=tenants, group_name="discovery", kinds={"commcare"})
 def app_structure() -> dg.MaterializeResult[None]:
     """What the project space consists of."""
     return dg.MaterializeResult(metadata={"version": 1})
 
 
-@dg.asset(
-    key=["commcare", "raw", "cases"], deps=[app_structure], partitions_def=tenants, group_name="raw", kinds={"dlt"}
-)
+@dg.asset(key=RAW_CASES, deps=[app_structure], partitions_def=tenants, group_name="raw", kinds={"dlt"})
 def raw_cases(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
     """Cases as the API sends them."""
     if context.partition_key == "demo:broken":
@@ -27,30 +35,34 @@ def raw_cases(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
     for rows in (2, 3):
         context.log_event(
             dg.AssetObservation(
-                context.asset_key, partition=context.partition_key, metadata={"rows": rows, "pages": 1, "expected": 3}
+                context.asset_key,
+                partition=context.partition_key,
+                metadata=LoadProgress(rows=rows, pages=1, expected=3).to_metadata(),
             )
         )
     while context.partition_key.startswith("demo:slow"):
         time.sleep(0.1)
-    return dg.MaterializeResult(metadata={"dagster/row_count": 3, "rows_landed": 3, "api_total": 3, "rows_rejected": 1})
+    return dg.MaterializeResult(
+        metadata=RawLoad(row_count=3, rows_landed=3, api_total=3, rows_rejected=1).to_metadata()
+    )
 
 
 @dg.asset(
-    key=["commcare", "marts", "cases"],
+    key=CASES,
     deps=[raw_cases],
     partitions_def=tenants,
     group_name="marts",
     kinds={"dbt"},
     check_specs=[
-        dg.AssetCheckSpec("unique_case_id", asset=["commcare", "marts", "cases"]),
-        dg.AssetCheckSpec("owner_known", asset=["commcare", "marts", "cases"]),
+        dg.AssetCheckSpec("unique_case_id", asset=CASES),
+        dg.AssetCheckSpec("owner_known", asset=CASES),
     ],
 )
 def cases(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """One row per case."""
     schema = dg.TableSchema(columns=[dg.TableColumn("case_id", "text", description="Id of the case.")])
     yield dg.MaterializeResult(
-        metadata={"dagster/row_count": 3, "dagster/column_schema": schema},
+        metadata=StaticModel(row_count=3, column_schema=schema).to_metadata(),
         check_results=[
             dg.AssetCheckResult(check_name="unique_case_id", passed=True),
             dg.AssetCheckResult(check_name="owner_known", passed=False, severity=dg.AssetCheckSeverity.WARN),
@@ -59,56 +71,51 @@ def cases(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[No
 
 
 @dg.asset(
-    key=["commcare", "marts", "case_tables"],
+    key=CASE_TABLES,
     deps=[cases],
     partitions_def=tenants,
     group_name="marts",
     kinds={"dbt"},
     check_specs=[
-        dg.AssetCheckSpec("primary_keys", asset=["commcare", "marts", "case_tables"]),
-        dg.AssetCheckSpec("accepted_values", asset=["commcare", "marts", "case_tables"]),
+        dg.AssetCheckSpec("primary_keys", asset=CASE_TABLES),
+        dg.AssetCheckSpec("accepted_values", asset=CASE_TABLES),
     ],
 )
 def case_tables() -> Iterator[dg.MaterializeResult[None]]:
     """One table per case type."""
-    tables = [
-        {
-            "name": "case_child",
-            "kind": "case_type",
-            "source": "child",
-            "description": "Children.",
-            "row_count": 2,
-            "status": "success",
-        },
-        {
-            "name": "case_x",
-            "kind": "case_type",
-            "source": "x",
-            "description": "x",
-            "row_count": None,
-            "status": "error",
-            "error": "boom",
-        },
-    ]
+    tables = (
+        ListedTable(
+            name="case_child",
+            kind="case_type",
+            source="child",
+            description="Children.",
+            row_count=2,
+            status="success",
+        ),
+        ListedTable(name="case_x", kind="case_type", source="x", description="x", status="error", error="boom"),
+    )
     yield dg.MaterializeResult(
-        metadata={"tables": tables},
+        metadata=Tables(tables=tables).to_metadata(),
         check_results=[
             dg.AssetCheckResult(
-                check_name=name, passed=False, severity=dg.AssetCheckSeverity.WARN, metadata={"failing": [failing]}
+                check_name=name,
+                passed=False,
+                severity=dg.AssetCheckSeverity.WARN,
+                metadata=TableChecks(failing=(failing,)).to_metadata(),
             )
             for name, failing in (
-                ("primary_keys", {"table": "case_x", "test": "primary_key_case_x", "failing_rows": 1}),
-                ("accepted_values", {"table": "case_child", "test": "values_fit_case_child", "failing_rows": 2}),
+                ("primary_keys", FailingTable(table="case_x", test="primary_key_case_x", failing_rows=1)),
+                ("accepted_values", FailingTable(table="case_child", test="values_fit_case_child", failing_rows=2)),
             )
         ],
     )
 
 
 all_assets = [app_structure, raw_cases, cases, case_tables]
-sync = dg.define_asset_job("commcare_sync", selection=all_assets, partitions_def=tenants)
+sync = dg.define_asset_job(PIPELINE, selection=all_assets, partitions_def=tenants)
 defs = dg.Definitions(
     assets=all_assets,
     jobs=[sync],
-    schedules=[dg.ScheduleDefinition("commcare_sync_schedule", job=sync, cron_schedule="0 */6 * * *")],
+    schedules=[dg.ScheduleDefinition(schedule_name(PIPELINE), job=sync, cron_schedule="0 */6 * * *")],
     executor=dg.in_process_executor,
 )

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
+from explorer.contract.materializations import Tables
 from mcp_bridge.bridge import Bridge
 from mcp_bridge.clients.dagster import AssetState, DagsterClient
 from mcp_bridge.facts.relations import live_tables
@@ -134,7 +135,9 @@ def test_a_table_that_the_latest_run_could_not_rebuild_is_not_called_fresh(stage
     bridge = Bridge.open(stage.settings, Caller.operator)
     key = ("commcare", "marts", "case_tables")
     built = [{"name": "case_child", "kind": "case_type", "row_count": None, "status": "error", "error": "boom"}]
-    asset = AssetState(key, None, "marts", (), (), (), "run-2", datetime.now(UTC), {"tables": built})
+    asset = AssetState(
+        key, None, "marts", (), (), (), "run-2", datetime.now(UTC), Tables.from_metadata({"tables": built})
+    )
     known = join(bridge, tenant, live_tables(bridge, tenant, stage.catalog.schemas.get(tenant)), Known({key: asset}))
     child = known.tables["case_child"]
     assert (child.freshness, child.source_row()["run_id"], child.source_row()["age_s"]) == ("unknown", None, None)

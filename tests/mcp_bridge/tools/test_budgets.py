@@ -9,8 +9,10 @@ import pytest
 from mcp.client import Client
 
 from explorer.catalog import State
+from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
-from explorer.tables import column_facts
+from explorer.providers.commcare.structure_diff import structure_diff
+from explorer.tables.column_facts import facts_of
 from explorer.tables.generate import GeneratedTable, generate_tables
 from explorer.tables.profile import RawProfile
 from mcp_bridge.answers.envelope import MAX_ANSWER_TOKENS
@@ -71,16 +73,18 @@ def token(stage: Stage) -> str:
             name = f'{schema.marts}."case_{number:03}_{"y" * 40}"'
             connection.execute(f"CREATE TABLE {name} (case_id text)".encode())
             connection.execute(f"COMMENT ON TABLE {name} IS '{text}{text}'".encode())
-        column_facts.write(connection, schema.prefix, tables)
+        kept_columns.write(connection, schema, facts_of(tables))
     words = [TEXTS["amharic"]() for _ in range(60)]
     structure = Structure(
         tuple(App(_ids(), word, 1, ()) for word in words),
         tuple(CaseType(word[:40] + str(i), (), ()) for i, word in enumerate(words)),
         (),
     )
-    stage.catalog.discovered.save(tenant, structure.to_dict(), "run-0")
-    stage.catalog.discovered.save(tenant, Structure(structure.apps[:30], (), tuple(forms)).to_dict(), "run-1")
-    stage.catalog.schemas.transition(tenant, {State.ACTIVE}, State.MATERIALIZING, run_id="run-1")
+    stage.catalog.discovered.save(tenant, structure.to_dict(), "run-0", diff=structure_diff)
+    stage.catalog.discovered.save(
+        tenant, Structure(structure.apps[:30], (), tuple(forms)).to_dict(), "run-1", diff=structure_diff
+    )
+    stage.catalog.schemas.transition(tenant, {State.ACTIVE}, State.MATERIALIZING, run_id="run-1", diff=structure_diff)
     stage.catalog.schemas.transition(
         tenant, {State.MATERIALIZING}, State.ACTIVE, run_id="run-1", error=TEXTS["amharic"]() * 8
     )

@@ -5,10 +5,13 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
+from explorer.contract.bookkeeping import columns as kept_columns
+from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage, Origin
+from explorer.contract.schemas import TenantSchemas
 from explorer.marts import column_lineage
-from explorer.marts.column_lineage import ColumnLineage, Lineage, Origin
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
-from explorer.tables import column_facts
+from explorer.providers.commcare.structure_diff import structure_diff
+from explorer.tables.column_facts import facts_of
 from explorer.tables.generate import generate_tables
 from explorer.tables.profile import RawProfile
 from mcp_bridge.facts.column_lineage import made_from, origin_of, question_of, used_by
@@ -54,9 +57,9 @@ def token(stage: Stage, pg_server: PgServer) -> str:
         connection.execute(
             f"CREATE TABLE {schema.marts}.form_enrol (form_id text, g__dob date, signs text[], signs__fever boolean)".encode()
         )
-        column_facts.write(connection, schema.prefix, tables)
-        column_lineage.write(connection, schema.prefix, STATIC, tables, version="1")
-    stage.catalog.discovered.save(tenant, STRUCTURE.to_dict())
+        kept_columns.write(connection, schema, facts_of(tables))
+        column_lineage.write(connection, TenantSchemas(schema.prefix), STATIC, tables, version="1")
+    stage.catalog.discovered.save(tenant, STRUCTURE.to_dict(), diff=structure_diff)
     stage.written(KEY, "run-of-lineage")
     return stage.token("agent-lineage", KEY)
 
@@ -101,12 +104,14 @@ def test_a_property_is_traced_through_the_case(bridge_url: str, token: str) -> N
 
 def test_a_property_names_the_questions_known_under_its_name_and_no_more() -> None:
     known = ColumnLineage((Origin("cases", "properties", ("dob",)),))
-    told = question_of(known, "child", {"path": ["dob"], "label": "Born"}, STRUCTURE.to_dict())["property"]
+    told = question_of(known, "child", {"path": ["dob"], "label": "Born"}, STRUCTURE.to_dict(), diff=structure_diff)[
+        "property"
+    ]
     [asked] = told["asked_by"]
     assert (asked["form"], asked["xmlns"], asked["question"], asked["type"]) == ("Enrol", "http://x", "g/dob", "Date")
     assert asked["apps"] == [{"id": "a1", "name": "Health"}, {"id": "a2", "name": "Health copy"}]
     assert "do not say which question saves" in told["note"]
-    told = question_of(known, "child", {"path": ["calc"]}, STRUCTURE.to_dict())["property"]
+    told = question_of(known, "child", {"path": ["calc"]}, STRUCTURE.to_dict(), diff=structure_diff)["property"]
     assert "asked_by" not in told
     assert "No question of this name" in told["note"]
     index = question_of(

@@ -7,8 +7,9 @@ import pytest
 from mcp.client import Client
 
 from explorer.catalog import DEFAULT_SCOPES, State
+from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.providers.commcare.structure import Form, Option, Question, Structure
-from explorer.tables import column_facts
+from explorer.tables.column_facts import facts_of
 from explorer.tables.generate import generate_tables
 from explorer.tables.profile import RawProfile
 from mcp_bridge.bridge import Bridge
@@ -52,7 +53,7 @@ def token(stage: Stage) -> str:
         .connect(autocommit=True) as connection
     ):
         connection.execute(TABLES.format(marts=schema.marts).encode())
-        column_facts.write(connection, schema.prefix, tables)
+        kept_columns.write(connection, schema, facts_of(tables))
     return stage.token("agent-words", KEY)
 
 

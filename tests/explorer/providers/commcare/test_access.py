@@ -7,8 +7,8 @@ import pytest
 from demo_commcare import FOREIGN, MATERNAL, NO_SUBSCRIPTION, RunningServer, serve_in_thread
 from explorer.catalog.credentials import ApiKeyCredential, OAuthCredential
 from explorer.core.settings import Settings
+from explorer.http.errors import ApiError
 from explorer.providers.commcare.access import Access, verify_access
-from explorer.providers.commcare.errors import CommCareError
 
 SETTINGS = Settings(_env_file=None, requests_per_second=1000, http_max_attempts=2, http_timeout_s=5)
 
@@ -29,7 +29,7 @@ def test_a_member_may(demo: RunningServer, paged: bool) -> None:
     demo.control.set_switches(user_domains_paged=paged)
     access = check(demo)
     assert access.username == demo.username
-    assert access.project_name not in ("", MATERNAL)
+    assert access.title not in ("", MATERNAL)
 
 
 def test_an_oauth_grant_may(demo: RunningServer) -> None:
@@ -39,7 +39,7 @@ def test_an_oauth_grant_may(demo: RunningServer) -> None:
 
 
 def code_of(demo: RunningServer, **given: str) -> str:
-    with pytest.raises(CommCareError) as caught:
+    with pytest.raises(ApiError) as caught:
         check(demo, **given)
     assert caught.value.message
     assert caught.value.next_step

@@ -10,9 +10,9 @@ import pytest
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
 from explorer.catalog.credentials import ApiKeyCredential
 from explorer.core.settings import Settings
+from explorer.http.errors import ResponseMalformed
 from explorer.providers.commcare.client import CommCareClient
 from explorer.providers.commcare.discovery import discover, structure_of
-from explorer.providers.commcare.errors import ResponseMalformed
 from explorer.providers.commcare.structure import Question, Structure
 from explorer.registry import load_pipeline
 

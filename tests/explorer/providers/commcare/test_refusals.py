@@ -10,8 +10,8 @@ import pytest
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
 from explorer.catalog.credentials import ApiKeyCredential
 from explorer.core.settings import Settings
+from explorer.http.errors import ApiError
 from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import CommCareError
 
 SETTINGS = Settings(_env_file=None, requests_per_second=1000, http_max_attempts=3, http_max_retry_after_s=20)
 LOGIN = (
@@ -85,7 +85,7 @@ def test_each_refusal(
     before = len(demo.control.requests)
     credential = ApiKeyCredential(demo.username, demo.api_key)
     client = CommCareClient(demo.url, MATERNAL, credential, settings=SETTINGS, sleep=waits.append)
-    with client, pytest.raises(CommCareError) as caught:
+    with client, pytest.raises(ApiError) as caught:
         client.get("group/v1/", resource="groups", page=3, decode=msgspec.json.decode)
     error = caught.value
     assert (error.code, len(demo.control.requests) - before) == (f"commcare_{code}", tries)
@@ -107,7 +107,7 @@ def test_a_throttle_of_hours_names_server_project_space_user_end_and_command(dem
     with CommCareClient(demo.url, MATERNAL, credential, settings=SETTINGS, sleep=lambda _: None) as client:
         said = []
         for _ in range(2):
-            with pytest.raises(CommCareError) as caught:
+            with pytest.raises(ApiError) as caught:
                 client.get_json("group/v1/", resource="groups")
             said.append(caught.value)
     for word in (MATERNAL, demo.username, "127.0.0.1", f"{until:%Y-%m-%d %H:}"):

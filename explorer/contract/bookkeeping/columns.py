@@ -1,0 +1,91 @@
+"""What are the columns of a tenant's generated tables in the words of its source: path, label, translations, options?
+
+Descriptions for people are comments of the columns themselves.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import msgspec
+import psycopg
+from psycopg import sql
+
+from explorer.contract.bookkeeping.definitions import COLUMNS, IN_STAGING, Connection, Schemas
+from explorer.contract.bookkeeping.versions import upgrade
+from explorer.core.jsonb import storable
+
+
+class OptionFacts(TypedDict, total=False):
+    """A choice of a question. `translations`: language to label."""
+
+    value: str
+    label: str
+    translations: dict[str, str]
+
+
+class ColumnFacts(TypedDict, total=False):
+    """Facts of one column; what does not apply is left out.
+
+    `path`: keys in the source's record; `values`: why the column is text, `{are, fitting, of, not?}`, or that its options are not
+    those of the data, `{options_unfit, of, such_as}`; `case_block`: path to the block whose case the column holds.
+    """
+
+    path: list[str]
+    question_type: str
+    label: str
+    translations: dict[str, str]
+    options: list[OptionFacts]
+    values: dict[str, Any]
+    case_block: list[str]
+
+
+FactsOfTable = Mapping[str, ColumnFacts]
+"""By column."""
+
+_NUL = "\\u0000"
+_decode = msgspec.json.Decoder(dict[str, dict[str, Any]]).decode
+
+
+def write(connection: Connection, schemas: Schemas, facts: Mapping[str, FactsOfTable]) -> None:
+    """Keep the facts by table; those of other tables that still exist stay, as a retired table keeps its rows."""
+    upgrade(connection, schemas.staging, IN_STAGING)
+    place = _place(schemas)
+    rows = [(table, _as_json(columns)) for table, columns in facts.items()]
+    with connection.transaction(), connection.cursor() as cursor:
+        cursor.execute(
+            sql.SQL(
+                "delete from {} where relation <> all(%s)"
+                " and relation not in (select tablename from pg_tables where schemaname = %s)"
+            ).format(place),
+            [[table for table, _ in rows], schemas.marts],
+        )
+        cursor.executemany(
+            sql.SQL(
+                "insert into {} as known values (%s, %s::jsonb) on conflict (relation) do update"
+                " set columns = excluded.columns where known.columns <> excluded.columns"
+            ).format(place),
+            rows,
+        )
+
+
+def read(connection: Connection, schemas: Schemas, tables: Sequence[str]) -> dict[str, FactsOfTable]:
+    """Facts of the named tables, as far as there are any; over a connection in autocommit mode that need not write."""
+    query = sql.SQL("select relation, columns::text from {} where relation = any(%s)").format(_place(schemas))
+    try:
+        return {name: _decode(columns) for name, columns in connection.execute(query, [list(tables)])}  # type: ignore[misc]
+    except psycopg.errors.UndefinedTable:
+        return {}
+
+
+def _as_json(columns: FactsOfTable) -> str:
+    """As PostgreSQL takes it. To look into every text takes ten times as long as to write them, and hardly any is unusual."""
+    try:
+        text = msgspec.json.encode(columns).decode()
+    except UnicodeEncodeError:
+        text = _NUL
+    return json.dumps(storable(columns), ensure_ascii=True) if _NUL in text else text
+
+
+def _place(schemas: Schemas) -> sql.Identifier:
+    return sql.Identifier(schemas.staging, COLUMNS)

@@ -1,0 +1,67 @@
+"""Up to where has each source been loaded, and when did its raw table last change? In the tenant's raw schema.
+
+A row changes in the very transaction that changes the table it speaks of.
+"""
+
+from dataclasses import astuple, dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg import sql
+
+from explorer.contract.bookkeeping.definitions import IN_RAW, LOADS, Connection
+from explorer.contract.bookkeeping.versions import upgrade
+
+
+@dataclass(frozen=True)
+class LoadState:
+    """What a load leaves for the next one. `cursor`: up to which instant the source was loaded; `live_rows`, `deleted_rows`: rows
+    that the source has, and that are marked as gone; `changed_at`: of the last load that changed any."""
+
+    cursor: datetime | None
+    live_rows: int
+    deleted_rows: int
+    changed_at: datetime | None
+
+
+def read(connection: Connection, raw_schema: str) -> dict[str, LoadState]:
+    """By source."""
+    upgrade(connection, raw_schema, IN_RAW)
+    query = sql.SQL("select source, cursor, live_rows, deleted_rows, changed_at from {}").format(_place(raw_schema))
+    return {source: LoadState(*values) for source, *values in connection.execute(query)}
+
+
+def next_moment(connection: Connection, raw_schema: str) -> datetime:
+    """What a load that begins now writes as its time: later than that of every load that changed anything, whatever clocks do."""
+    query = "select greatest(clock_timestamp(), max(changed_at) + interval '1 microsecond') from {}"
+    row = connection.execute(sql.SQL(query).format(_place(raw_schema))).fetchone()
+    if row is None:
+        raise psycopg.DataError("an aggregate gave no row")
+    moment: datetime = row[0]
+    return moment
+
+
+def changes(connection: Connection, raw_schema: str) -> dict[str, str]:
+    """Raw table to the instant of its last change, as text; tables that never changed are left out. The connection need not
+    write: there are none where nothing was loaded yet."""
+    query = sql.SQL("select table_name, changed_at::text from {} where changed_at is not null")
+    place = _place(raw_schema)
+    there = connection.execute("select to_regclass(%s) is not null", [place.as_string(connection)]).fetchone()
+    return dict(connection.execute(query.format(place)).fetchall()) if there == (True,) else {}
+
+
+def write(connection: Connection, raw_schema: str, source: str, table: str, state: LoadState, run_id: str) -> None:
+    """Keep the state of `source`, whose rows are in `table`."""
+    connection.execute(
+        sql.SQL(
+            "insert into {} (source, table_name, cursor, live_rows, deleted_rows, changed_at, run_id)"
+            " values (%s, %s, %s, %s, %s, %s, %s) on conflict (source) do update set table_name = excluded.table_name,"
+            " cursor = excluded.cursor, live_rows = excluded.live_rows, deleted_rows = excluded.deleted_rows,"
+            " changed_at = excluded.changed_at, run_id = excluded.run_id, updated_at = now()"
+        ).format(_place(raw_schema)),
+        [source, table, *astuple(state), run_id],
+    )
+
+
+def _place(raw_schema: str) -> sql.Identifier:
+    return sql.Identifier(raw_schema, LOADS)

@@ -1,0 +1,63 @@
+"""What things are called in Dagster: the code location, partitions, assets, schedules and sensors."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+CODE_LOCATION = "explorer"
+# Dagster's own name for the definitions of a code location.
+REPOSITORY = "__repository__"
+# The dynamic partitions: one per active tenant, keyed by the tenant's key.
+TENANT_PARTITIONS = "tenants"
+
+TENANT_REGISTRATION = "tenant_registration"
+THROTTLED_RUNS = "throttled_runs"
+
+AssetKey = tuple[str, ...]
+Layer = Literal["raw", "staging", "marts"]
+RAW: Layer = "raw"
+STAGING: Layer = "staging"
+MARTS: Layer = "marts"
+
+
+@dataclass(frozen=True)
+class AssetKeys:
+    """Keys of a pipeline's assets: `<prefix>/<discovery>`, `<prefix>/raw/<source>`, `<prefix>/staging/<model>`,
+    `<prefix>/marts/<table>`. The job has the pipeline's own name."""
+
+    prefix: str
+
+    def discovery(self, name: str) -> AssetKey:
+        """Of a discovery."""
+        return (self.prefix, name)
+
+    def raw(self, source: str) -> AssetKey:
+        """Of a source's raw table, by the source's name."""
+        return self.of(RAW, source)
+
+    def marts(self, table: str) -> AssetKey:
+        """Of a mart, or of the asset that stands for many generated tables."""
+        return self.of(MARTS, table)
+
+    def of(self, layer: str, name: str) -> AssetKey:
+        """Of what lies in a layer."""
+        return (self.prefix, layer, name)
+
+
+def is_raw(key: AssetKey) -> bool:
+    """Whether the key is that of a source's raw table."""
+    return key[-2:-1] == (RAW,)
+
+
+def within_pipeline(key: AssetKey) -> str:
+    """`raw/cases` for `<prefix>/raw/cases`: the pipeline's prefix says nothing inside one pipeline."""
+    return "/".join(key[1:] if len(key) > 1 else key)
+
+
+def schedule_name(pipeline: str) -> str:
+    """Of the schedule that brings a pipeline's tables up to date."""
+    return f"{pipeline}_schedule"
+
+
+def full_refresh_schedule_name(pipeline: str) -> str:
+    """Of the schedule that reads everything again."""
+    return f"{pipeline}_full_refresh_schedule"

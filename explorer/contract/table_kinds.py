@@ -1,0 +1,5 @@
+"""Which kinds of generated tables does a run list, and which column names a row of each?"""
+
+from collections.abc import Mapping
+
+KEY_BY_KIND: Mapping[str, str] = {"case_type": "case_id", "form": "form_id", "repeat": "repeat_id"}

@@ -1,0 +1,212 @@
+"""Which Authorization header does the next request carry? An API key's, or an access token that is renewed when it ends.
+
+Where credentials are kept, and that only one process renews a token, is the business of the `refresh` callable (the catalog's).
+"""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import msgspec
+from typing_extensions import TypeIs
+
+from explorer.http import constants
+from explorer.http.address import Server
+from explorer.http.api import Api, Service
+from explorer.http.errors import ApiError, CredentialsInvalid, ServerError, Unreachable, WrongServer
+from explorer.http.failures import AnswerRefused, NoAnswer
+from explorer.http.wire import Answer, Wire
+
+
+class ApiKey(Protocol):
+    """A user's API key, as the catalog keeps it."""
+
+    @property
+    def username(self) -> str: ...
+    @property
+    def api_key(self) -> str: ...
+
+
+class OAuth(Protocol):
+    """An OAuth grant, as the catalog keeps it: a frozen dataclass. `expires_at` is aware, None when unknown."""
+
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def client_secret(self) -> str | None: ...
+    @property
+    def token_url(self) -> str: ...
+    @property
+    def access_token(self) -> str: ...
+    @property
+    def refresh_token(self) -> str | None: ...
+    @property
+    def expires_at(self) -> datetime | None: ...
+
+
+class Fields(Protocol):
+    """A credential of a kind that only its provider knows, as the catalog keeps it."""
+
+    @property
+    def fields(self) -> Mapping[str, str]: ...
+
+
+Credential = ApiKey | OAuth | Fields
+# (access token found stale, how to renew a credential) -> the credential in force afterwards, renewed here or by another process.
+Refresh = Callable[[str, Callable[[Any], Any]], Any]
+
+
+class Authorization:
+    """The credential in force; usable from many threads. Its repr and errors never show it."""
+
+    def __init__(self, server: Server, api: Api, credential: Credential, refresh: Refresh | None, wire: Wire) -> None:
+        self._api = api
+        self._tokens = _TokenEndpoint(server, api.service, wire)
+        self._credential = credential
+        self._refresh = refresh
+        self._lock = threading.Lock()
+        if _is_oauth(credential) and not server.owns(credential.token_url):
+            raise CredentialsInvalid(
+                f"The token address is not on {server.host}: the grant's secrets would leave the tenant's own server.",
+                provider=api.service.name,
+                next_step=f"Use {server.base}{api.service.token_path}.",
+            )
+
+    def header(self) -> tuple[str, str | None]:
+        """Header value and, for OAuth, the access token inside it (to name it in `renew`).
+
+        Raises:
+            CredentialsInvalid: the credential cannot be sent, or its renewal was refused.
+        """
+        credential = self._credential
+        if not _is_oauth(credential):
+            return self._sendable(self._api.authorization(credential)), None
+        if not credential.access_token or _ends_soon(credential.expires_at):
+            self.renew(credential.access_token)
+            credential = self._credential
+        token: str = credential.access_token  # type: ignore[union-attr]
+        return self._sendable(f"Bearer {token}"), token
+
+    def renew(self, stale_access_token: str) -> None:
+        """Replace an access token that ended, unless another thread already did.
+
+        Raises:
+            CredentialsInvalid: the server refused the renewal.
+            Unreachable, ServerError: it did not answer; the old grant is still the one in force.
+        """
+        with self._lock:
+            if not _is_oauth(self._credential) or self._credential.access_token != stale_access_token:
+                return
+            if self._refresh is None:
+                self._credential = self._tokens.renewed(self._credential)
+            else:
+                self._credential = self._refresh(stale_access_token, self._tokens.renewed)
+
+    def _sendable(self, header: str) -> str:
+        """Refuse what HTTP cannot carry here: the HTTP library would repeat the header in its own error."""
+        if not header.isascii() or not header.isprintable() or header != header.strip():
+            raise CredentialsInvalid(
+                "The credential holds characters that cannot be sent.",
+                provider=self._api.service.name,
+                next_step="Copy user name and key again, without spaces or line ends.",
+            )
+        return header
+
+
+class _TokenEndpoint:
+    """Asks the server for fresh tokens (RFC 6749, 6)."""
+
+    def __init__(self, server: Server, service: Service, wire: Wire) -> None:
+        self._server, self._service, self._wire = server, service, wire
+
+    def renewed(self, credential: Any) -> Any:
+        """The same grant with fresh tokens; a server may replace the refresh token too."""
+        if not credential.refresh_token:
+            raise CredentialsInvalid(
+                "The access token ended and there is no refresh token.",
+                provider=self._service.name,
+                next_step="Authorise the tenant again (explorer tenants add).",
+            )
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": credential.refresh_token,
+            "client_id": credential.client_id,
+        }
+        if credential.client_secret:
+            form["client_secret"] = credential.client_secret
+        grant = self._ask(credential.token_url, form)
+        try:
+            token = grant["access_token"]
+            lifetime_s = min(float(grant.get("expires_in") or 0), constants.TOKEN_MAX_LIFETIME_S)
+            renewed = grant.get("refresh_token") or credential.refresh_token
+        except (KeyError, TypeError, ValueError, AttributeError):
+            token = renewed = None
+            lifetime_s = 0.0
+        if not isinstance(token, str) or not token or not isinstance(renewed, str):
+            raise WrongServer(
+                "The token endpoint's answer holds no access token.",
+                provider=self._service.name,
+                next_step="Check the tenant's server and token address.",
+            )
+        expires_at = datetime.now(UTC) + timedelta(seconds=lifetime_s) if lifetime_s > 0 else None
+        return dataclasses.replace(credential, access_token=token, refresh_token=renewed, expires_at=expires_at)
+
+    def _ask(self, url: str, form: dict[str, str]) -> Any:
+        """The endpoint's answer as plain values, None for what is no JSON. What may pass is tried again."""
+        failure: ApiError | None = None
+        for _ in range(constants.TOKEN_ATTEMPTS):
+            try:
+                answer = self._wire.send("POST", url, form=form)
+            except NoAnswer as none:
+                failure = Unreachable(
+                    f"The token endpoint of {self._server.host} {none.why} ({none.kind}).",
+                    provider=self._service.name,
+                    next_step="Try again later; the tenant's credentials are unchanged.",
+                )
+                continue
+            except AnswerRefused as refused:
+                raise WrongServer(
+                    f"The token endpoint's answer cannot be used: {refused.why}.",
+                    provider=self._service.name,
+                    next_step="Check the tenant's server and token address.",
+                ) from None
+            if answer.status == 200:
+                return _decoded(answer)
+            failure = self._refused(answer)
+            if isinstance(failure, CredentialsInvalid):
+                raise failure
+        assert failure is not None  # noqa: S101 - TOKEN_ATTEMPTS is at least one
+        raise failure
+
+    def _refused(self, answer: Answer) -> ApiError:
+        if answer.status < 500 and answer.status != 429:
+            return CredentialsInvalid(
+                f"The server refused to renew the access token (HTTP {answer.status}).",
+                provider=self._service.name,
+                next_step="Authorise the tenant again (explorer tenants add): a refresh token lives"
+                f" {self._service.refresh_lifetime}.",
+                details={"status": answer.status},
+            )
+        return ServerError(
+            f"The token endpoint failed (HTTP {answer.status}).",
+            provider=self._service.name,
+            next_step="Try again later; the tenant's credentials are unchanged.",
+            details={"status": answer.status},
+        )
+
+
+def _decoded(answer: Answer) -> Any:
+    try:
+        return msgspec.json.decode(answer.body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _is_oauth(credential: Credential) -> TypeIs[OAuth]:
+    return hasattr(credential, "access_token")
+
+
+def _ends_soon(expires_at: datetime | None) -> bool:
+    return expires_at is not None and expires_at - datetime.now(UTC) < timedelta(seconds=constants.TOKEN_RENEW_BEFORE_S)

@@ -1,0 +1,309 @@
+"""How is one request to a provider's server made? To its own host only, authorised, paced, retried and judged.
+
+How an answer comes in is in `wire`, what a refusal means in `refusals` and with the provider; which requests make up a resource
+is the business of `explorer.extract`.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+import msgspec
+
+from explorer.core.settings import Settings
+from explorer.http import constants
+from explorer.http.address import Server
+from explorer.http.answers import RequestFailed, Target, decoded, malformed, unreachable
+from explorer.http.api import Api, Caller, Refusal
+from explorer.http.authorization import Authorization, Credential, Refresh
+from explorer.http.errors import CredentialsInvalid, NoSuchRecord, ResponseMalformed
+from explorer.http.failures import AnswerRefused, NoAnswer
+from explorer.http.limiter import Paused, RateLimiter
+from explorer.http.refusals import is_retryable, read_refusal, retry_after_s, throttled
+from explorer.http.wire import Answer, Wire
+
+T = TypeVar("T")
+Params = Iterable[tuple[str, str]]
+
+
+@dataclass
+class Usage:
+    """What a resource has cost so far: `requests` sent (retries too) and `bytes` received as they came over the wire."""
+
+    requests: int = 0
+    bytes: int = 0
+
+
+class ApiClient:
+    """A tenant's API. A context manager; usable from many threads at once.
+
+    `api`: what the provider says about it. `credential`: the catalog's ApiKeyCredential or OAuthCredential.
+    `refresh(stale_access_token, renew)` keeps a renewed token and returns the credential in force; without it a renewed token
+    lives as long as the client. `limiter`: the pace of requests, in common with others who use the tenant; without it the client
+    has one of its own. `sleep`: how to wait. `transport`: what carries requests instead of the network.
+
+    Raises:
+        WrongServer: the server's address cannot be used.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        server: str,
+        credential: Credential,
+        *,
+        settings: Settings,
+        refresh: Refresh | None = None,
+        limiter: RateLimiter | None = None,
+        sleep: Callable[[float], object] | None = None,
+        transport: httpx.BaseTransport | None = None,
+        max_attempts: int | None = None,
+    ) -> None:
+        self.api = api
+        self.server = Server.parse(server, api.service.name, api.service.example_url)
+        self.limiter = limiter or RateLimiter(settings.requests_per_second)
+        self._settings = settings
+        self._max_attempts = max_attempts or settings.http_max_attempts
+        self._usage: dict[str, Usage] = {}
+        self._usage_lock = threading.Lock()
+        self._timing = threading.local()
+        self._behind_s = 0.0
+        self._wire = Wire(self.server, settings, transport)
+        self._sleep = sleep or self._wire.rest
+        self._authorization = Authorization(self.server, api, credential, refresh, self._wire)
+        username = getattr(credential, "username", None)
+        self._caller = Caller(api.service, self.server.host, api.tenant_id, username, self.limiter.lifted_by)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.server.base!r}, {self.api.tenant_id!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._wire.close()
+
+    def stop(self) -> None:
+        """End all requests and all waiting, in whatever threads they are; later requests fail at once."""
+        self._wire.stop()
+
+    @property
+    def last_request_s(self) -> float:
+        """Seconds that the server took for the calling thread's last answer, without what was waited before; at first 0."""
+        return getattr(self._timing, "last_request_s", 0.0)
+
+    @property
+    def server_behind_s(self) -> float:
+        """How many seconds the server's clock is behind ours at most, as far as its answers tell; 0 when it is not."""
+        return self._behind_s
+
+    def usage(self, resource: str) -> Usage:
+        """Requests and bytes spent on `resource` by this client."""
+        with self._usage_lock:
+            return self._usage.setdefault(resource, Usage())
+
+    @property
+    def total_usage(self) -> Usage:
+        """Requests and bytes spent on all resources by this client."""
+        with self._usage_lock:
+            spent = list(self._usage.values())
+            return Usage(sum(usage.requests for usage in spent), sum(usage.bytes for usage in spent))
+
+    def get_json(self, endpoint: str, *, resource: str, params: Params = (), of_tenant: bool = True) -> Any:
+        """One answer as plain Python values. Raises what `get` raises."""
+        return self.get(endpoint, params, resource=resource, decode=msgspec.json.decode, of_tenant=of_tenant)
+
+    def get(
+        self,
+        endpoint: str,
+        params: Params = (),
+        *,
+        resource: str,
+        decode: Callable[[bytes], T],
+        page: int = 1,
+        of_tenant: bool = True,
+    ) -> T:
+        """`decode(body)` of the endpoint's answer; `endpoint` is one of the tenant, or else of the whole server.
+
+        What may pass is tried again: throttling, server faults, cut connections, JSON that breaks off. What would come again as
+        it is (too large, broken, of another shape, refused) is not: the table is in docs/loading.md. `decode` raises
+        msgspec.DecodeError for what is no JSON and msgspec.ValidationError for JSON of another shape.
+
+        Raises:
+            ApiError: the subclass says what the server meant; resource and page are in its details.
+        """
+        return self._ask(self._target(endpoint, resource, page, tuple(params), of_tenant=of_tenant), decode)
+
+    def find(self, endpoint: str, *, resource: str, decode: Callable[[bytes], T]) -> T | None:
+        """`decode(body)` of the single record at `endpoint`; None when the API says in its own way that there is none.
+
+        Raises:
+            ApiError: any other answer, which proves nothing about the record.
+        """
+        target = self._target(endpoint, resource, is_record=True)
+        try:
+            return self._ask(target, decode)
+        except NoSuchRecord:
+            return None
+
+    def post(self, endpoint: str, body: object, *, resource: str, decode: Callable[[bytes], T]) -> T:
+        """`decode(answer)` of a question too long for an address; it changes nothing at the server and is tried again too.
+
+        Raises what `get` raises.
+        """
+        return self._ask(self._target(endpoint, resource, body=body), decode)
+
+    def _target(
+        self,
+        endpoint: str,
+        resource: str,
+        page: int = 1,
+        params: tuple[tuple[str, str], ...] = (),
+        *,
+        of_tenant: bool = True,
+        body: object = None,
+        is_record: bool = False,
+    ) -> Target:
+        url = self.api.url(self.server, endpoint, of_tenant=of_tenant)
+        return Target(self.api.service.name, url, resource, page, params, body, is_record)
+
+    def _ask(self, target: Target, decode: Callable[[bytes], T]) -> T:
+        attempt, waited_s, renewed_token = 0, 0.0, None
+        while True:
+            header, token = self._authorization.header()
+            try:
+                return self._try_once(target, header, decode)
+            except RequestFailed as refused:
+                status, error = refused.status, refused.error
+                if status == 429:
+                    waited_s += self._wait_for_allowance(refused, waited_s, attempt)
+                    attempt += 1
+                    continue
+                if (
+                    status == 401
+                    and isinstance(error, CredentialsInvalid)
+                    and token is not None
+                    and renewed_token is None
+                ):
+                    renewed_token = token
+                    self._authorization.renew(token)
+                    continue
+                attempt += 1
+                error.is_final = not refused.retryable
+                if error.is_final or attempt >= self._max_attempts:
+                    raise error from None
+                asked_s = refused.retry_after_s or 0.0
+                if asked_s > self._settings.http_max_retry_after_s:
+                    error.is_final = True
+                    raise error from None
+                self._sleep(max(asked_s, _backoff_s(attempt)))
+
+    def next_params(
+        self, link: str, *, endpoint: str, resource: str, page: int, of_tenant: bool = True
+    ) -> list[tuple[str, str]]:
+        """Parameters of the page that `link` (the answer's `next`) names.
+
+        Raises:
+            ResponseMalformed: the link leads to another host or nowhere.
+        """
+        found = self.server.next_params(self.api.url(self.server, endpoint, of_tenant=of_tenant), link)
+        if found is None:
+            raise ResponseMalformed(
+                f"{resource}: page {page} names a next page that is not on {self.server.host}.",
+                provider=self.api.service.name,
+                next_step="Nothing was sent there. Check the server's own address settings (or a proxy in between).",
+                details={"resource": resource, "page": page},
+            )
+        return found
+
+    def _try_once(self, target: Target, header: str, decode: Callable[[bytes], T]) -> T:
+        self._wait_for_slot(target)
+        began = time.monotonic()
+        try:
+            answer = self._wire.send(
+                "GET" if target.body is None else "POST",
+                target.url,
+                params=target.params,
+                headers={"Authorization": header},
+                json=target.body,
+            )
+        except NoAnswer as none:
+            self._count(target.resource, 0)
+            raise RequestFailed(None, unreachable(self.server.host, target, none), retryable=none.may_pass) from None
+        except AnswerRefused as refused:
+            self._count(target.resource, refused.received)
+            # Whatever its status: what is not read cannot be waited for or renewed.
+            raise RequestFailed(None, malformed(target, refused.why), retryable=refused.may_pass) from None
+        self._timing.last_request_s = time.monotonic() - began
+        self._count(target.resource, answer.received)
+        self._behind_s = max(self._behind_s, _seconds_since(answer.headers.get("Date")))
+        if answer.status == 200:
+            return decoded(target, answer, decode)
+        raise self._refused(target, answer)
+
+    def _refused(self, target: Target, answer: Answer) -> RequestFailed:
+        refusal = Refusal(answer.status, answer.headers, answer.body, target.details, self._caller)
+        if target.is_record and self.api.is_no_such_record(refusal):
+            none = NoSuchRecord(
+                f"{target.resource}: the server has no such record.", provider=target.provider, details=target.details
+            )
+            return RequestFailed(answer.status, none, retryable=False)
+        error = read_refusal(refusal, self.api)
+        wait_s = retry_after_s(answer.headers.get("Retry-After"))
+        return RequestFailed(answer.status, error, retryable=is_retryable(refusal, error), retry_after_s=wait_s)
+
+    def _wait_for_slot(self, target: Target) -> None:
+        try:
+            self.limiter.wait(self._sleep, longest_pause_s=self._settings.http_max_retry_after_s)
+        except Paused as pause:
+            error = throttled(target.details, self._caller, pause.remaining_s, was_asked=False)
+            raise RequestFailed(None, error, retryable=False) from None
+
+    def _count(self, resource: str, received: int) -> None:
+        usage = self.usage(resource)
+        with self._usage_lock:
+            usage.requests += 1
+            usage.bytes += received
+
+    def _wait_for_allowance(self, refused: RequestFailed, waited_s: float, attempt: int) -> float:
+        """Sleep as a 429 asks; the seconds slept. Raises Throttled when that is more than a run waits."""
+        longest_s = self._settings.http_max_retry_after_s
+        asked_s = refused.retry_after_s
+        wait_s = max(
+            asked_s if asked_s is not None else constants.RETRY_AFTER_DEFAULT_S, _backoff_s(attempt) if attempt else 0.0
+        )
+        # Everybody else who shares the allowance would be refused as well.
+        self.limiter.pause(wait_s)
+        if wait_s > longest_s or waited_s + wait_s > longest_s * constants.THROTTLE_WAITS:
+            raise refused.error from None
+        # A little jitter keeps those who waited from coming back as one.
+        wait_s += random.uniform(0.0, 0.25)  # noqa: S311 - spreads load, guards nothing
+        self._sleep(wait_s)
+        return wait_s
+
+
+def _seconds_since(date: str | None) -> float:
+    """Since an answer's `Date`; 0 without a valid one."""
+    try:
+        return (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds() if date else 0.0
+    except (TypeError, ValueError):
+        return 0.0
+
+
+def _backoff_s(attempt: int) -> float:
+    """Exponential with full half-jitter: between half of and the whole of the step."""
+    step_s = min(constants.BACKOFF_MAX_S, constants.BACKOFF_FIRST_S * 2.0 ** max(0, attempt - 1))
+    return step_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing

@@ -1,0 +1,202 @@
+"""What does the database's error mean for the caller? From SQLSTATE and message to a `QueryFailed` that gives nothing
+away.
+
+Only PostgreSQL's primary message is passed on, and only of classes that speak about the caller's own statement and
+values. Hint, detail and context are read here for likely names and never returned: they quote rows and names.
+"""
+
+import re
+
+import psycopg
+
+from mcp_bridge.sql.errors import QueryFailed, place
+from mcp_bridge.sql.validation import hints
+from mcp_bridge.sql.validation.hints import closest
+from mcp_bridge.sql.validation.validator import ValidatedQuery
+
+_MESSAGE_CHARS = 300
+# Missing, forbidden and foreign must look alike, of whatever kind the thing is: the difference would tell which schemas exist.
+_UNKNOWN = frozenset({"42P01", "42501", "42704", "3F000", "3D000", "42P02"})
+# Classes whose primary messages speak of the statement and its values: data exceptions, cardinality, syntax and
+# semantics, unsupported.
+_TOLD_CLASSES = ("21", "22", "42", "0A")
+_TOO_EXPENSIVE = ("53100", "53200", "53400", "54")
+_BUSY = frozenset({"53300", "57P03", "55P03", "40001", "40P01"})
+_LIKELY_COLUMNS = re.compile(r'the column "((?:[^"]|"")+)"(?: or the column "((?:[^"]|"")+)")?')
+_MISSING_COLUMN = re.compile(r"column \"?([^\"]+?)\"? does not exist")
+# A function or operator of a schema that the caller wrote before it.
+_OF_A_SCHEMA = re.compile(r'(?:function|operator does not exist:) "?(?!(?:pg_catalog|casts)\.)\w+"?\.')
+# libpq gives no SQLSTATE for what the server says while a session begins.
+_FULL = ("too many connections for role", "too many clients already", "remaining connection slots are reserved")
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether the server refused a session because there are as many as there may be."""
+    return isinstance(error, psycopg.Error) and (
+        error.sqlstate == "53300" or any(words in str(error) for words in _FULL)
+    )
+
+
+def out_of_time(timeout_s: float) -> QueryFailed:
+    return QueryFailed(
+        "timeout",
+        f"The statement did not give a row within {timeout_s:g} s and was stopped on the server.",
+        next_step="Filter earlier, aggregate less, or read fewer rows; check joins for a missing condition.",
+        details={"sqlstate": "57014", "timeout_s": timeout_s},
+    )
+
+
+def failure(error: Exception, query: ValidatedQuery, shift: int) -> QueryFailed:
+    """`QueryFailed` for what psycopg raised while the server read `query` behind `shift` characters of our own."""
+    if not isinstance(error, psycopg.Error):
+        return _unavailable() if isinstance(error, TimeoutError) else _generic(None)
+    state = error.sqlstate
+    if state is None:
+        return _generic(None) if isinstance(error, psycopg.DataError) else _unavailable()
+    if state in _UNKNOWN or (state == "42883" and _OF_A_SCHEMA.search(error.diag.message_primary or "")):
+        return QueryFailed(
+            "unknown_relation",
+            "The statement names a table, view, function, type or other object that does not exist here.",
+            next_step="List the tables of this tenant to see their names.",
+        )
+    if state.startswith(_TOO_EXPENSIVE):
+        return QueryFailed(
+            "too_expensive",
+            "The statement needs more memory, disk or depth than one query may use.",
+            next_step="Filter or aggregate earlier, and avoid building very large values, sorts and distincts.",
+            details={"sqlstate": state},
+        )
+    if state in _BUSY:
+        return QueryFailed(
+            "busy",
+            "The tables or connections are in use.",
+            next_step="Try again in a few seconds.",
+            details={"sqlstate": state},
+        )
+    if state.startswith(("08", "57P", "28")):
+        return _unavailable()
+    if not state.startswith(_TOLD_CLASSES):
+        return _generic(state)
+    return _told(error, state, query, shift)
+
+
+def _told(error: psycopg.Error, state: str, query: ValidatedQuery, shift: int) -> QueryFailed:
+    original = (error.diag.message_primary or "The statement failed").splitlines()[0][:_MESSAGE_CHARS]
+    message = _in_known_names(original, query) if state.startswith("42") else original
+    details: dict[str, object] = {"sqlstate": state}
+    position, at = error.diag.statement_position, None
+    if position is not None and 0 <= (offset := int(position) - 1 - shift) <= len(query.text):
+        details.update(place(query.text, offset))
+        at = offset
+    code, next_step = _ADVICE.get(state, ("query_failed", "Correct the statement and send it again."))
+    if state == "42703":
+        missing = _MISSING_COLUMN.search(original)
+        name = missing[1].rpartition(".")[2] if missing else ""
+        likely = _likely_columns(error) or closest(name, query.columns)
+        if likely:
+            details["did_you_mean"] = likely
+        next_step = hints.unknown_column(name, query.text, query.columns, likely) or next_step
+    return QueryFailed(
+        code,
+        f"PostgreSQL refused the statement: {message}.",
+        next_step=_hint(state, original, query, at) or next_step,
+        details=details,
+    )
+
+
+def _hint(state: str, message: str, query: ValidatedQuery, at: int | None) -> str | None:
+    """What mends it, where the kind of mistake is known."""
+    if state == "42883":
+        return hints.no_function(message, query.text[at:] if at is not None else "")
+    if state == "42804":
+        return hints.mismatch(message)
+    if state in ("22P02", "22007", "22008"):
+        return hints.bad_value(message, query.text)
+    if state == "42601":
+        return hints.syntax(query.text, at)
+    if state == "42803" and "cannot be nested" in message:
+        return "Aggregate in a subquery, and aggregate its result around it."
+    if "requires an OVER clause" in message:
+        return "Write OVER (ORDER BY x) behind the window function."
+    if state == "42809" and "requires array" in message:
+        return "ANY takes an array: for one value write =, for a list IN ('a', 'b')."
+    if state == "42803" and "not allowed in WHERE" in message:
+        return "Filter aggregated values in HAVING, or in a query around this one."
+    if state == "42803" and (found := re.search(r'column "([^"]+)" must appear', _in_known_names(message, query))):
+        return f"Add GROUP BY {found[1]}, or put it into an aggregate such as max({found[1]})."
+    if state == "42702" and (found := re.search(r'reference "([^"]+)" is ambiguous', message)):
+        return hints.ambiguous(found[1], query.tables)
+    return None
+
+
+_NO_SUCH_VALUE = (
+    "Some value does not read as that type, or has no place in it. Use safe_date(x) in place of the cast, or safe_bigint, "
+    "safe_numeric, safe_time or safe_timestamptz: they give NULL for a text that is no such thing."
+)
+_ADVICE = {
+    "42601": ("syntax_error", "Correct the statement at the position given and send it again."),
+    "42703": ("unknown_column", "Describe the table to see its columns."),
+    "42883": ("unknown_function", "Check the function's or operator's argument types; cast the arguments if needed."),
+    "42803": ("query_failed", "Add the column to GROUP BY or put it into an aggregate."),
+    "42846": ("query_failed", "Take a part of it by a function (extract, date_part, ->>), or cast it to text first."),
+    "42P20": ("query_failed", "Put the window function into a subquery and filter outside."),
+    "42702": ("query_failed", "Write the table's name or alias before the column."),
+    "42P10": ("query_failed", "Add the expression of ORDER BY to the SELECT list, or leave DISTINCT out."),
+    "21000": ("query_failed", "The subquery may give one row only: aggregate in it, or add LIMIT 1 with an ORDER BY."),
+    "22012": ("query_failed", "Guard the divisor with nullif(x, 0)."),
+    "22P02": ("query_failed", _NO_SUCH_VALUE),
+    "22003": ("query_failed", _NO_SUCH_VALUE),
+    "22007": ("query_failed", _NO_SUCH_VALUE),
+    "22008": ("query_failed", _NO_SUCH_VALUE),
+}
+
+
+def _in_known_names(message: str, query: ValidatedQuery) -> str:
+    """The message with the names that the caller wrote or may see: as he wrote them, or columns and tables that he reads.
+
+    PostgreSQL puts the table before a column (`"cases.case_type"`), also where nobody wrote it: each part is looked at alone. A
+    quoted name without a known part becomes `"?"`.
+    """
+
+    def known(word: str) -> str | None:
+        if not word:
+            return None
+        if word in query.text or word in query.columns or word in query.tables:
+            return word
+        written = re.search(re.escape(word), query.text, re.IGNORECASE)
+        return written[0] if written else None
+
+    def spelled(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0] if found[0].isupper() else known(found[0]) or found[0]
+        whole = known(found[1])
+        parts = [whole] if whole else [part for part in map(known, found[1].split(".")) if part]
+        return '"' + (".".join(parts) or "?") + '"'
+
+    return re.sub(r'"([^"]*)"|\w+', spelled, message)
+
+
+def _likely_columns(error: psycopg.Error) -> list[str]:
+    """The server's own guess. It names only columns of relations that the statement already reads."""
+    hint = error.diag.message_hint or ""
+    if not hint.startswith("Perhaps you meant"):
+        return []
+    found = _LIKELY_COLUMNS.search(hint)
+    return [name.replace('""', '"') for name in found.groups() if name] if found else []
+
+
+def _generic(state: str | None) -> QueryFailed:
+    return QueryFailed(
+        "query_failed",
+        "The database could not run the statement.",
+        next_step="Simplify the statement; if it fails again, tell the operator.",
+        details={"sqlstate": state} if state else None,
+    )
+
+
+def _unavailable() -> QueryFailed:
+    return QueryFailed(
+        "database_unavailable",
+        "The database does not answer.",
+        next_step="Try again in a minute; if it stays so, tell the operator.",
+    )

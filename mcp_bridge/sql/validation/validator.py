@@ -1,0 +1,61 @@
+"""May this statement run as the tenant's reader? One SELECT over the tenant's own relations, allowed functions and
+types: yes; all else: no.
+
+The parser is PostgreSQL's own (libpg_query, through pgparse); where its wheel does not exist, sqlglot with stricter
+rules. The choice is made at import and logged. What is executed is the caller's text, never a text made from a tree.
+"""
+
+import importlib.util
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mcp_bridge.sql.validation.rules import Rules, check_text
+
+_log = logging.getLogger(__name__)
+
+if importlib.util.find_spec("pgparse") is not None:
+    from mcp_bridge.sql.validation.libpg import check_statement
+
+    PARSER = "libpg_query"
+    _log.info("SQL is validated by PostgreSQL's own parser (libpg_query)")
+else:
+    from mcp_bridge.sql.validation.fallback import check_statement
+
+    PARSER = "sqlglot"
+    _log.warning(
+        "SQL is validated by sqlglot with stricter rules: pgparse (libpg_query) is not installed on this platform"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatedQuery:
+    """A statement that may run, and the tenant's relations that it reads.
+
+    `text` is the caller's text up to the end of its one statement (without a closing semicolon and what follows it), so
+    a character position in it is a position in what the caller sent. `tables` are bare names, CTEs left out; `columns` are
+    those of these tables: names that an error may repeat.
+    """
+
+    text: str
+    tables: frozenset[str]
+    columns: frozenset[str] = frozenset()
+
+
+def validate(
+    sql: str,
+    *,
+    schemas: frozenset[str],
+    relations: Mapping[str, Mapping[str, Sequence[str]]],
+    own_types: frozenset[str] = frozenset(),
+) -> ValidatedQuery:
+    """Check `sql` against the tenant's names and the allow-lists.
+
+    `relations` are the readable tables and views by schema, in the order in which unqualified names are looked up, each with
+    its columns in their order. `own_types` are the tenant's own types (enums), bare names. Raises `QueryRejected`, and
+    nothing else whatever the text.
+    """
+    check_text(sql)
+    rules = Rules(sql, schemas, relations, own_types)
+    end = check_statement(sql, rules)
+    return ValidatedQuery(sql[:end], frozenset(rules.tables), rules.column_names())
