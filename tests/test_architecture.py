@@ -39,7 +39,6 @@ IMPORTED_LATE = {
 CHECKED_TYPES_ONLY = {
     "explorer_cli": STARTUP,
     "explorer.catalog.keyring": "circle of the catalog's stores",
-    "mcp_bridge.bridge": "circle of the bridge's parts",
 }
 # Groups of modules that reach each other.
 CIRCLES = (
@@ -52,14 +51,6 @@ CIRCLES = (
         "explorer.catalog.schemas",
     },
     {"benchmarks.load_job", "benchmarks.transform_job", "benchmarks.worker"},
-    {
-        "mcp_bridge.bridge",
-        "mcp_bridge.facts.relations",
-        "mcp_bridge.facts.search",
-        "mcp_bridge.facts.semantic_layer",
-        "mcp_bridge.facts.tables",
-        "mcp_bridge.query_path",
-    },
 )
 # Names with an underscore that belong to others. A room, the module of theirs, and why there is no public way.
 OTHERS_PRIVATE_NAMES = {
