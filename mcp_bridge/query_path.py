@@ -11,10 +11,10 @@ from explorer.catalog import Tenant
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Login
 from explorer.postgres.embedded import EmbeddedPostgres
-from mcp_bridge.bridge import Bridge
+from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.facts.relations import LiveTables
-from mcp_bridge.sql import Executor, QueryLimits, QueryResult, Termination, ValidatedQuery, validate
+from mcp_bridge.sql import Executor, OverrunThrottle, QueryLimits, QueryResult, Termination, ValidatedQuery, validate
 
 _log = logging.getLogger(__name__)
 
@@ -27,45 +27,53 @@ def check(live: LiveTables, statement: str) -> ValidatedQuery:
     return validate(statement, schemas=frozenset(live.schemas), relations=live.columns_by_schema())
 
 
-async def execute(
-    bridge: Bridge,
-    tenant: Tenant,
-    live: LiveTables,
-    query: ValidatedQuery,
-    limits: QueryLimits,
-    offset: int = 0,
-) -> QueryResult:
-    """Run a validated statement as the tenant's reader, for the caller.
+class QueryPath:
+    """Runs validated statements as the tenants' readers. For use inside one event loop."""
 
-    Raises:
-        QueryFailed: the database refused or stopped it.
-        SchemaAbsent: the tenant has no schemas at present.
-    """
-    executor = await _executor(bridge, tenant, live)
-    return await executor.run(query, offset=offset, limits=limits, principal=bridge.caller().identity)
+    def __init__(self, platform: PlatformDatabase, settings: Settings) -> None:
+        self._platform, self._settings = platform, settings
+        # Of one tenant each, by tenant key; replaced when the tenant's login changes.
+        self._executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = {}
+        self._throttle = OverrunThrottle()
 
+    async def execute(
+        self,
+        tenant: Tenant,
+        live: LiveTables,
+        query: ValidatedQuery,
+        limits: QueryLimits,
+        principal: str,
+        offset: int = 0,
+    ) -> QueryResult:
+        """Run a validated statement as the tenant's reader, for `principal`.
 
-async def _executor(bridge: Bridge, tenant: Tenant, live: LiveTables) -> Executor:
-    """The tenant's executor, a new one when its login or the database's address has changed.
+        Raises:
+            QueryFailed: the database refused or stopped it.
+            SchemaAbsent: the tenant has no schemas at present.
+        """
+        executor = await self._executor(tenant, live)
+        return await executor.run(query, offset=offset, limits=limits, principal=principal)
 
-    Made in the event loop, where nobody comes between: two of them would hold twice the tenant's places.
-    """
-    ro, service = await in_thread(_logins, bridge, tenant, within_s=CATALOG_S)
-    kept = bridge.executors.get(tenant.key)
-    if kept is None or kept[0] != (ro, live.schemas):
-        termination = Termination(
-            partial(_terminate, service, ro.user),
-            partial(_last_resort, bridge.settings),
-            bridge.settings.query_last_resort_s if bridge.settings.database_url is None else 0,
-        )
-        executor = Executor(ro, live.schemas, throttle=bridge.throttle, termination=termination)
-        kept = bridge.executors[tenant.key] = ((ro, live.schemas), executor)
-    return kept[1]
+    async def _executor(self, tenant: Tenant, live: LiveTables) -> Executor:
+        """The tenant's executor, a new one when its login or the database's address has changed.
 
+        Made in the event loop, where nobody comes between: two of them would hold twice the tenant's places.
+        """
+        ro, service = await in_thread(self._logins, tenant, within_s=CATALOG_S)
+        kept = self._executors.get(tenant.key)
+        if kept is None or kept[0] != (ro, live.schemas):
+            termination = Termination(
+                partial(_terminate, service, ro.user),
+                partial(_last_resort, self._settings),
+                self._settings.query_last_resort_s if self._settings.database_url is None else 0,
+            )
+            executor = Executor(ro, live.schemas, throttle=self._throttle, termination=termination)
+            kept = self._executors[tenant.key] = ((ro, live.schemas), executor)
+        return kept[1]
 
-def _logins(bridge: Bridge, tenant: Tenant) -> tuple[Login, Login]:
-    ro = bridge.catalog.schemas.ro_login(tenant)
-    return bridge.connections.tenant(ro.user, ro.password), bridge.connections.service
+    def _logins(self, tenant: Tenant) -> tuple[Login, Login]:
+        ro = self._platform.catalog.schemas.ro_login(tenant)
+        return self._platform.connections.tenant(ro.user, ro.password), self._platform.connections.service
 
 
 def _terminate(service: Login, reader: str, pid: int) -> None:

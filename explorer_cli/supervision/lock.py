@@ -1,30 +1,28 @@
-"""The state folder as commands see it: made, owned by one supervisor at a time, and whether anything can be written there.
+"""One supervisor per HOME: the lock that it holds, and what others learn from it.
 
-One supervisor per HOME holds `HOME/run/up.lock` and touches it as long as it looks after its parts: that needs no room on the
-disk, so that a supervisor that lives but does nothing is known even when nothing else can be written.
+The supervisor touches `HOME/run/up.lock` as long as it looks after its parts: that needs no room on the disk, so that a
+supervisor that lives but does nothing is known even when nothing else can be written.
 """
 
 import contextlib
-import errno
 import json
 import os
-import tempfile
 import time
 from pathlib import Path
 
 from explorer.core.files import read_json_object
-from explorer.core.home import home_not_usable, make_home
+from explorer.core.home import home_not_usable
 from explorer.core.locks import open_lock, try_lock
 from explorer.core.processes import ProcessIdentity
 from explorer.core.runtime_state import read_state
 from explorer_cli.errors import AlreadyRunning
-from explorer_cli.processes import wait_until
+from explorer_cli.supervision.home import hindrance
+from explorer_cli.supervision.processes import wait_until
 
 LOCK_FILE = Path("run") / "up.lock"
 BEAT_S = 1.0
 # The supervisor's loop waits some seconds at most for a part that hangs.
 SILENT_AFTER_S = 20.0
-_TRIED_BYTES = 64 * 1024
 
 
 class Lock:
@@ -125,48 +123,6 @@ def problem_of(home: Path) -> str | None:
         if silent_s > SILENT_AFTER_S:
             return f"process {holder.pid} has not looked after its parts for {silent_s:.0f} s"
     return None
-
-
-def hindrance(folder: Path) -> str | None:
-    """Why nothing can be written in `folder`, in the system's words, found out by trying; None when something can."""
-    try:
-        fd, name = tempfile.mkstemp(dir=folder, prefix=".room.")
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(bytes(_TRIED_BYTES))
-        finally:
-            Path(name).unlink()
-    except OSError as error:
-        return error.strerror or type(error).__name__
-    return no_room(folder)
-
-
-def no_room(folder: Path, needed_bytes: int = 1) -> str | None:
-    """Says that the file system has less than `needed_bytes`, or no file, left for ordinary accounts; None when it has enough."""
-    room = os.statvfs(folder)
-    free = room.f_bavail * room.f_frsize
-    full = os.strerror(errno.ENOSPC)
-    if room.f_blocks and free < needed_bytes:
-        return f"{full} ({free / 1024**2:.0f} MB free at {folder})"
-    if room.f_files and not room.f_favail:
-        return f"{full} (no file more can be made at {folder})"
-    return None
-
-
-def open_home(home: Path, *, writable: bool = True) -> None:
-    """HOME with its `run` and `logs` folders, made if needed; with `writable` they must be so.
-
-    Raises:
-        HomeNotUsable: one of them cannot be made or written.
-    """
-    make_home(home)
-    try:
-        for name in ("run", "logs"):
-            (home / name).mkdir(exist_ok=True, mode=0o700)
-            if writable and not os.access(home / name, os.W_OK | os.X_OK):
-                raise OSError(errno.EACCES, hindrance(home / name) or os.strerror(errno.EACCES), str(home / name))
-    except OSError as error:
-        raise home_not_usable(home, error) from error
 
 
 def _locker_of(lock: Path) -> ProcessIdentity | None:

@@ -2,7 +2,7 @@
 
 Every child leads its own session, so that a terminal's Ctrl-C reaches only the supervisor, and carries a mark in its
 environment, so that what it forked into sessions of their own (Dagster runs) is found again. What the children are is
-the business of `parts`.
+the business of `platform`.
 """
 
 import contextlib
@@ -14,12 +14,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from explorer.core.ports import free_port, port_free, port_user
 from explorer.core.processes import ProcessIdentity
-from explorer_cli.errors import PortInUse
 
 MARK = "DATA_EXPLORER_INSTANCE"
-LOG_ROTATE_BYTES = 10 * 1024 * 1024
 POLL_S = 0.05
 # How long the kernel may take for a process that got SIGKILL.
 KILL_GRACE_S = 2.0
@@ -138,45 +135,3 @@ def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
             return False
         time.sleep(POLL_S)
     return True
-
-
-def choose_port(host: str, configured: int, *, setting: str, preferred: int = 0) -> int:
-    """The configured port; for 0 the preferred one if it is free, else any free one.
-
-    Raises:
-        PortInUse: the configured port belongs to another program, named where it can be found out.
-    """
-    if configured:
-        if not port_free(host, configured):
-            raise PortInUse(
-                f"Port {configured} on {host} is used by {port_user(configured) or 'another program'}.",
-                next_step=f"Stop that program, or set {setting} to another port (0 picks a free one).",
-                details={"port": configured, "setting": setting},
-            )
-        return configured
-    if preferred and port_free(host, preferred):
-        return preferred
-    return free_port(host)
-
-
-def rotate(log: Path) -> None:
-    """Keep a log that a running child appends to below the limit: its content moves to `<log>.1`, the file goes on empty.
-
-    Raises OSError; then the log is as it was.
-    """
-    with contextlib.suppress(FileNotFoundError):
-        if log.stat().st_size > LOG_ROTATE_BYTES:
-            old = log.with_name(f"{log.name}.1")
-            old.touch(mode=0o600)
-            old.write_bytes(log.read_bytes())
-            os.truncate(log, 0)
-
-
-def tail(log: Path, lines: int = 15) -> list[str]:
-    """The last lines of a log, none when there is no such file."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 16_384))
-            return file.read().decode(errors="replace").splitlines()[-lines:]
-    except OSError:
-        return []

@@ -13,7 +13,7 @@ from mcp.shared.dispatcher import ProgressFnT
 
 from explorer.core.settings import Settings
 from explorer_cli.errors import ToolFailed
-from explorer_cli.parts import child_env
+from explorer_cli.platform.environment import child_env
 
 # The bridge answers a waiting call within 45 s; what takes longer than this is not coming.
 CALL_TIMEOUT_S = 300.0

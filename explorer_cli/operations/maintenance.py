@@ -4,9 +4,10 @@ from functools import partial
 
 from explorer.catalog.keyring import rotate
 from explorer.installation import set_up
-from explorer_cli.context import open_settings, open_store
-from explorer_cli.output import answer_json, say
-from explorer_cli.parts import database_facts
+from explorer_cli.output.terminal import answer_json, say
+from explorer_cli.platform.context import open_settings
+from explorer_cli.platform.database import database_facts
+from explorer_cli.platform.store import open_store
 
 
 def upgrade_database(*, take_over: bool, as_json: bool) -> int:

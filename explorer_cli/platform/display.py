@@ -9,8 +9,9 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.table import Table
 
-from explorer_cli.output import Piece, styled, tell
-from explorer_cli.supervisor import State, Supervisor, UnitStatus
+from explorer_cli.output.terminal import Piece, styled, tell
+from explorer_cli.supervision.supervisor import Supervisor
+from explorer_cli.supervision.units import State, UnitStatus
 
 LOOK: dict[State, tuple[str, str]] = {
     "waiting": ("·", "dim"),

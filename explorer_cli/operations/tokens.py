@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from explorer.catalog import DEFAULT_SCOPES, Scope
-from explorer_cli.context import open_settings, open_store
-from explorer_cli.output import answer_json, say, show_table, write
+from explorer_cli.output.tables import show_table
+from explorer_cli.output.terminal import answer_json, say, write
+from explorer_cli.platform.context import open_settings
+from explorer_cli.platform.store import open_store
 
 
 def create(

@@ -9,7 +9,8 @@ from mcp.shared.dispatcher import ProgressFnT
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from explorer_cli.output import make_console, tell, visible
+from explorer_cli.output.escapes import visible
+from explorer_cli.output.terminal import make_console, tell
 
 LINE_INTERVAL_S = 2.0
 

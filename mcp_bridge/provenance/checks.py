@@ -6,39 +6,13 @@ An answer names the checks of exactly the run that filled a table: Dagster's own
 import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Self
 
 from explorer.contract.checks import FailingTable, TableChecks
 from mcp_bridge.clients.dagster import CheckResult
+from mcp_bridge.facts.partition_state import FailedCheck
 from mcp_bridge.runs.results import RunResults
 
 _KEPT_RUNS = 2000
-
-
-@dataclass(frozen=True)
-class FailedCheck:
-    """A check that failed. `tables`: where its asset stands for many tables, those that fail, with how many rows or values (None
-    when they could not be counted); None where the check is of the asset as a whole."""
-
-    name: str
-    asset_key: tuple[str, ...]
-    tables: dict[str, int | None] | None = None
-
-    @classmethod
-    def from_result(cls, check: CheckResult) -> Self:
-        """The part of a check's evaluation that answers are made of."""
-        rows = TableChecks.from_metadata(check.metadata).failing
-        return cls(check.name, check.asset_key, None if rows is None else _tables(rows))
-
-    def told(self, table: str) -> str | None:
-        """How the check is named among those of a table; None when the table does not fail it."""
-        if self.tables is None:
-            return self.name
-        if table not in self.tables:
-            return None
-        count = self.tables[table]
-        return self.name if count is None else f"{self.name} ({count} found)"
 
 
 class FailingChecks:
@@ -58,12 +32,18 @@ class FailingChecks:
             self._kept.move_to_end(run_id)
             return self._kept[run_id]
         result = await self._results.of(run_id)
-        failed = tuple(FailedCheck.from_result(check) for check in result.failing)
+        failed = tuple(_failed(check) for check in result.failing)
         if result.finished:
             self._kept[run_id] = failed
             if len(self._kept) > _KEPT_RUNS:
                 self._kept.popitem(last=False)
         return failed
+
+
+def _failed(check: CheckResult) -> FailedCheck:
+    """The part of a check's evaluation that answers are made of."""
+    rows = TableChecks.from_metadata(check.metadata).failing
+    return FailedCheck(check.name, check.asset_key, None if rows is None else _tables(rows))
 
 
 def _tables(rows: Iterable[FailingTable]) -> dict[str, int | None]:

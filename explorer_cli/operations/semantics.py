@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from explorer.core.settings import Settings
-from explorer_cli.context import open_settings
 from explorer_cli.errors import UsageInvalid
-from explorer_cli.output import answer_json, say, visible, write
-from explorer_cli.tools import as_operator
+from explorer_cli.operations.bridge_client import as_operator
+from explorer_cli.output.escapes import visible
+from explorer_cli.output.terminal import answer_json, say, write
+from explorer_cli.platform.context import open_settings
 
 
 def show(key: str, *, as_json: bool) -> int:

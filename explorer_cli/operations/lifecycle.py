@@ -12,27 +12,22 @@ from typing import Any
 
 from rich.console import Console
 
-from explorer.core.errors import ExplorerError
-from explorer.core.home import HomeNotUsable, keep_private
-from explorer.core.processes import ProcessIdentity
+from explorer.core.home import HomeNotUsable
 from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
-from explorer_cli import display
-from explorer_cli.context import open_settings
 from explorer_cli.errors import PartFailed
-from explorer_cli.home import Lock, hindrance, holder_of, problem_of
-from explorer_cli.interrupts import Interrupts, StopRequested
-from explorer_cli.output import answer_json, make_console, show_table, styled, tell
-from explorer_cli.parts import database_answers, database_recovers, platform_units, stop_database
-from explorer_cli.processes import stop_stranger, tail
-from explorer_cli.supervisor import (
-    LEFTOVERS_GRACE_S,
-    STRAY_GRACE_S,
-    Step,
-    Supervisor,
-    UnitStatus,
-    stop_leftovers,
-)
+from explorer_cli.output.tables import show_table
+from explorer_cli.output.terminal import answer_json, make_console, styled, tell
+from explorer_cli.platform.context import open_settings
+from explorer_cli.platform.database import database_recovers, stop_database
+from explorer_cli.platform.running import running_platform
+from explorer_cli.platform.status import describe
+from explorer_cli.supervision.home import hindrance
+from explorer_cli.supervision.interrupts import Interrupts, StopRequested
+from explorer_cli.supervision.leftovers import LEFTOVERS_GRACE_S, STRAY_GRACE_S, stop_leftovers
+from explorer_cli.supervision.lock import Lock, holder_of
+from explorer_cli.supervision.logs import tail
+from explorer_cli.supervision.processes import stop_stranger
 
 # `explorer down` ends within 15 s: so long the supervisor may take to stop everything itself, so long all of it may take.
 SUPERVISOR_STOPS_S = 10.0
@@ -42,40 +37,6 @@ FORCED_STOP_S = 1.5
 # What the threads of a supervisor that was ended may take to be gone.
 LOCK_PATIENCE_S = 2.0
 POLL_S = 0.2
-
-
-@contextlib.contextmanager
-def running_platform(
-    settings: Settings, console: Console, *, demo: bool, steps: tuple[Step, ...] = ()
-) -> Iterator[Supervisor]:
-    """Everything started and ready inside the block, everything stopped after it, however the block is left.
-
-    `steps` are added to the table; StopRequested ends the block from any signal.
-
-    Raises:
-        AlreadyRunning, PortInUse, HomeNotUsable, PartFailed, and what the database says when it cannot start.
-    """
-    lock = Lock(settings.home)
-    with Interrupts() as interrupts:
-        lock.acquire()
-        keep_private(settings.home)
-        leftovers = stop_leftovers(settings.home)
-        try:
-            platform = platform_units(settings, demo=demo)
-        except BaseException:
-            lock.release()
-            raise
-        if leftovers:
-            tell(console, f"Stopped what an earlier run had left behind: {', '.join(leftovers)}.", style="yellow")
-        supervisor = Supervisor(settings.home, [*platform.units, *steps], lock=lock, facts=platform.facts)
-        try:
-            supervisor.start()
-            display.watch_start(supervisor, console)
-            supervisor.on_change = _Changes(console).tell
-            yield supervisor
-        finally:
-            interrupts.ignore()
-            display.watch_stop(supervisor, console)
 
 
 def up(*, demo: bool, as_json: bool) -> int:
@@ -166,55 +127,6 @@ def status(*, as_json: bool) -> int:
     return 0 if facts["healthy"] else 1
 
 
-def describe(settings: Settings) -> dict[str, Any]:
-    """What `status --json` says: addresses, database, processes with pid and health, whether all is well (`healthy`) and
-    whether all that is needed is (`usable`), and a `problem` that the supervisor cannot tell of itself."""
-    state = read_state(settings.home)
-    holder = holder_of(settings.home)
-    processes = {name: _present(process) for name, process in (state.get("processes") or {}).items()} if holder else {}
-    problem = problem_of(settings.home) if holder else None
-    if problem and "database" in processes:
-        # The state is of when it could be written last.
-        processes["database"] |= _database_now(settings)
-    healthy = problem is None and bool(processes) and all(process["healthy"] for process in processes.values())
-    usable = bool(processes) and all(process["healthy"] or process.get("optional") for process in processes.values())
-    return {
-        "running": holder is not None,
-        "healthy": healthy,
-        "usable": usable,
-        "problem": problem,
-        "home": str(settings.home),
-        "dagster_url": state.get("dagster_url") if holder else settings.dagster_url,
-        "bridge_url": state.get("bridge_url") if holder else None,
-        "demo_url": state.get("demo_url") if holder else None,
-        "database": state.get("database") if holder else None,
-        "supervisor_pid": holder.pid if holder else None,
-        "started_at": state.get("started_at") if holder else None,
-        "processes": processes,
-    }
-
-
-def _database_now(settings: Settings) -> dict[str, Any]:
-    """State of the database, asked for here."""
-    try:
-        well, note = database_answers(settings), ""
-    except ExplorerError as error:
-        well, note = False, error.message.rstrip(".")
-    return (
-        {"state": "ready", "healthy": True, "note": ""}
-        if well
-        else {"state": "unhealthy", "healthy": False, "note": note}
-    )
-
-
-def _present(process: dict[str, Any]) -> dict[str, Any]:
-    """One part as recorded, corrected by whether its process is still there."""
-    pid, started = process.get("pid"), process.pop("started", None)
-    if pid and started and not ProcessIdentity(int(pid), str(started)).alive():
-        return {**process, "state": "died", "healthy": False}
-    return process
-
-
 def _remark(part: dict[str, Any]) -> str | None:
     """What a person should know of a part beside its state."""
     restarts = part["restarts"]
@@ -280,17 +192,3 @@ def _tell_addresses(console: Console, state: dict[str, Any]) -> None:
         tell(console, "  Demo CommCare  ", (state["demo_url"], "bold"))
     tell(console, f"  Database       {database.get('host')}:{database.get('port')} ({database.get('name')})")
     tell(console)
-
-
-class _Changes:
-    """Tells what happens to parts after the start; once only of a part that fails again and again in the same way."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._told: dict[str, tuple[str, str]] = {}
-
-    def tell(self, unit: UnitStatus) -> None:
-        news = (unit.state, unit.note)
-        if unit.state in ("ready", "unhealthy", "restarting", "failed") and self._told.get(unit.name) != news:
-            self._told[unit.name] = news
-            tell(self._console, *display.line(unit))

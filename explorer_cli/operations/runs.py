@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from explorer.core.settings import Settings
-from explorer_cli.context import open_settings
-from explorer_cli.output import answer_json, say, show_table
-from explorer_cli.progress import SyncProgress
-from explorer_cli.tools import FINISHED, as_operator
+from explorer_cli.operations.bridge_client import FINISHED, as_operator
+from explorer_cli.output.progress import SyncProgress
+from explorer_cli.output.tables import show_table
+from explorer_cli.output.terminal import answer_json, say
+from explorer_cli.platform.context import open_settings
 
 
 def run_sync(key: str, *, full: bool, wait: bool, as_json: bool) -> int:

@@ -13,8 +13,8 @@ import httpx
 from explorer.core.files import read_json_object, write_private
 from explorer.core.settings import Settings
 from explorer_cli.errors import PortInUse
-from explorer_cli.processes import choose_port
-from explorer_cli.supervisor import Part
+from explorer_cli.platform.addresses import choose_port
+from explorer_cli.supervision.units import Part
 
 HOST = "127.0.0.1"
 # Outside the range from which systems give ports to outgoing connections, so that it is free again at the next start.
