@@ -76,11 +76,10 @@ ELSEWHERE = {"commcare_export", "openpyxl"}
 # The MCP SDK takes its HTTP client, and no other, as an argument.
 HTTP_LIBRARIES = {"httpx": "", "httpx2": "the MCP SDK's clients"}
 OTHER_HTTP_LIBRARIES = ("requests", "urllib3", "aiohttp", "httpcore", "http.client", "urllib.request")
-SDK_CLIENTS = ("explorer_cli.tools", "benchmarks.metadata")
+SDK_CLIENTS = ("explorer_cli.operations.bridge_client", "benchmarks.metadata")
 MOST_MODULES = 15
 LARGE_FOLDERS = {
     "explorer/catalog": 17,
-    "explorer_cli": 23,
     "demo_commcare": 19,
 }
 
