@@ -10,6 +10,7 @@ from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage, Origin
 from explorer.contract.schemas import TenantSchemas
 from explorer.marts import column_lineage
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
+from explorer.providers.commcare.structure_diff import structure_diff
 from explorer.tables.column_facts import facts_of
 from explorer.tables.generate import generate_tables
 from explorer.tables.profile import RawProfile
