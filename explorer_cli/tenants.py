@@ -21,7 +21,8 @@ from explorer_cli.output.tables import show_table
 from explorer_cli.output.terminal import answer_json, say
 from explorer_cli.platform.context import open_settings
 from explorer_cli.platform.store import Store, open_store
-from mcp_bridge.clients.dagster import DagsterClient, DagsterUnavailable
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.errors import DagsterUnavailable
 
 # Fields of credentials that have options of their own; all others are given by --credential FIELD=VAR.
 _OPTIONS = {

@@ -9,13 +9,9 @@ import pytest
 from explorer.contract.observations import LoadProgress
 from explorer.contract.tags import RunTags
 from explorer.core.ports import free_port
-from mcp_bridge.clients.dagster import (
-    DagsterClient,
-    DagsterUnavailable,
-    LaunchRefused,
-    Run,
-    UnknownRun,
-)
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.errors import DagsterUnavailable, LaunchRefused, UnknownRun
+from mcp_bridge.clients.dagster.records import Run
 
 JOB = "commcare_sync"
 T = TypeVar("T")
