@@ -16,10 +16,11 @@ import httpx
 from rich.console import Console
 from rich.syntax import Syntax
 
-from explorer.catalog import ApiKeyCredential, Catalog, Tenant, UnknownPrincipal, normalize_server
+from explorer.catalog import ApiKeyCredential, Catalog, Tenant, UnknownPrincipal
 from explorer.core.errors import UnknownTenant
 from explorer.core.settings import Settings
 from explorer.postgres.connections import load_connections
+from explorer.providers import provider_named
 from explorer_cli.context import Store, open_settings
 from explorer_cli.demo_server import USERNAME, DemoServer, save, saved
 from explorer_cli.errors import AlreadyRunning, DemoMoved, PartFailed
@@ -34,6 +35,7 @@ from explorer_cli.tools import over_http
 from explorer_cli.work import show_answer, show_run, summarize
 
 TENANTS = {"demo:maternal-health": "demo-maternal-health", "demo:nutrition": "demo-nutrition"}
+PROVIDER = "commcare"
 ASKED = "demo:maternal-health"
 PRINCIPAL = "demo"
 QUESTION = "How many mothers are followed in each village, and how many of their pregnancies have ended?"
@@ -119,13 +121,19 @@ def client_configuration(settings: Settings, bridge_url: str, token: str) -> dic
 
 
 def _tenant(store: Store, server: DemoServer, key: str, domain: str) -> Tenant:
+    provider = provider_named(PROVIDER)
     try:
         tenant = store.catalog.tenants.get(key)
     except UnknownTenant:
         return add_to(
-            store, key, server=server.url, domain=domain, credential=ApiKeyCredential(USERNAME, server.api_key)
+            store,
+            provider,
+            key,
+            server=server.url,
+            external_id=domain,
+            credential=ApiKeyCredential(USERNAME, server.api_key),
         )
-    if tenant.server != normalize_server(server.url):
+    if tenant.server != provider.normalize_server(server.url):
         raise DemoMoved(
             f"The demo tenants were made for {tenant.server}, but the demo server is now at {server.url}.",
             next_step=f"Set EXPLORER_DEMO_PORT={httpx.URL(tenant.server).port}, and stop whatever else uses that port;"

@@ -189,9 +189,10 @@ class Doctor:
         ]
 
     def pipelines(self) -> list[Finding]:
+        from explorer.providers import faults_of
         from explorer.registry import load_pipelines
 
-        pipelines = load_pipelines(self._settings.project_dir / "pipelines")
+        pipelines = load_pipelines(self._settings.project_dir / "pipelines", faults_of)
         return [Finding("pipelines", "ok", ", ".join(sorted(pipelines)) or "none")]
 
     def platform(self) -> list[Finding]:
@@ -327,7 +328,7 @@ class Doctor:
         service = load_connections(self._settings).service
         with Catalog.open(self._settings) as catalog:
             for tenant in catalog.tenants.list():
-                with closing(RequestSlots(service, tenant.server, tenant.domain)) as slots:
+                with closing(RequestSlots(service, tenant.server, tenant.external_id)) as slots:
                     paused_s = slots.paused_s()
                 if paused_s:
                     until = datetime.now(UTC) + timedelta(seconds=paused_s)
@@ -335,8 +336,8 @@ class Doctor:
                         Finding(
                             "request limits",
                             "warning",
-                            f"{tenant.key}: {tenant.server} has asked for no requests to {tenant.domain}; none are sent until"
-                            f" {until:%Y-%m-%d %H:%M:%S} UTC.",
+                            f"{tenant.key}: {tenant.server} has asked for no requests to {tenant.external_id}; none are sent"
+                            f" until {until:%Y-%m-%d %H:%M:%S} UTC.",
                             f"Wait, or run `explorer tenants unblock {tenant.key}` when the limit was raised.",
                         )
                     )
@@ -361,17 +362,17 @@ class Doctor:
         return findings or [Finding("credentials", "ok", "no tenants yet")]
 
     def _credential(self, catalog: "Catalog", tenant: "Tenant") -> Finding:
-        from explorer.providers.commcare.access import verify_access
+        from explorer.providers import provider_named
 
         name = f"credentials of {tenant.key}"
         try:
-            access = verify_access(
-                tenant.server, tenant.domain, catalog.credentials.load(tenant), settings=self._settings,
+            access = provider_named(tenant.provider).verify_access(
+                tenant.server, tenant.external_id, catalog.credentials.load(tenant), settings=self._settings,
                 refresh=lambda stale, renew: catalog.credentials.refresh(tenant, stale, renew),
             )  # fmt: skip
         except ExplorerError as error:
             return Finding(name, "wrong", error.message, error.next_step)
-        return Finding(name, "ok", f"{access.username} may read {access.project_name}")
+        return Finding(name, "ok", f"{access.username} may read {access.title}")
 
     def _database_there(self) -> bool:
         from explorer.postgres.bootstrap import embedded_from

@@ -127,7 +127,12 @@ def query(
 def tenants_add(
     key: Key,
     server: Annotated[str, typer.Option(help="CommCare server, such as https://www.commcarehq.org.")],
-    domain: Annotated[str, typer.Option(help="Name of the project space in its URL.")],
+    external_id: Annotated[
+        str, typer.Option("--domain", "--external-id", help="Name of the project space in its URL.")
+    ],
+    provider: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Kind of system; default: the only one that has pipelines.")
+    ] = None,
     username: Annotated[str | None, typer.Option(help="User whom the API key belongs to.")] = None,
     api_key_env: Annotated[str | None, typer.Option(metavar="VAR", help="Variable that holds the API key.")] = None,
     oauth_client_id: Annotated[
@@ -142,15 +147,34 @@ def tenants_add(
     oauth_token_url: Annotated[
         str | None, typer.Option(metavar="URL", help="Token endpoint; default: SERVER/oauth/token/.")
     ] = None,
+    credential: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VAR", help="Variable that holds another field of the credential; repeatable."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Check access to a project space and make room for it. Secrets are read from variables, never from the command line."""
     from explorer_cli.tenants import CredentialOptions, add
 
-    options = CredentialOptions(
-        username, api_key_env, oauth_client_id, oauth_client_secret_env, oauth_refresh_token_env, oauth_token_url
+    options = CredentialOptions.parse(
+        {"username": username, "client_id": oauth_client_id, "token_url": oauth_token_url},
+        {
+            "api_key": api_key_env,
+            "client_secret": oauth_client_secret_env,
+            "refresh_token": oauth_refresh_token_env,
+        },
+        credential or (),
     )
-    raise typer.Exit(add(key, server=server, domain=domain, options=options, as_json=as_json))
+    raise typer.Exit(
+        add(
+            key,
+            provider_name=provider,
+            server=server,
+            external_id=external_id,
+            options=options,
+            as_json=as_json,
+        )
+    )
 
 
 @tenants_app.command("list")

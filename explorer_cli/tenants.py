@@ -3,67 +3,125 @@
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from explorer.catalog import ApiKeyCredential, Credential, OAuthCredential, Tenant, normalize_server
+from explorer.catalog import Credential, Tenant
 from explorer.catalog.audit import AuditEntry
 from explorer.catalog.request_slots import RequestSlots
 from explorer.core.settings import Settings
-from explorer.providers.commcare.access import verify_access
+from explorer.providers import faults_of, provider_named
+from explorer.providers.base import CredentialKind, Provider, make_credential
+from explorer.registry import load_pipelines
 from explorer.tenants import add_tenant, remove_tenant
 from explorer_cli.context import Store, open_settings, open_store
 from explorer_cli.errors import ConfirmationNeeded, SecretMissing, UsageInvalid
 from explorer_cli.output import answer_json, say, show_table, visible
 from mcp_bridge.clients.dagster import DagsterClient, DagsterUnavailable
 
-TOKEN_PATH = "/oauth/token/"  # noqa: S105 - a path, not a token
+# Fields of credentials that have options of their own; all others are given by --credential FIELD=VAR.
+_OPTIONS = {
+    "username": "--username",
+    "api_key": "--api-key-env",
+    "client_id": "--oauth-client-id",
+    "client_secret": "--oauth-client-secret-env",
+    "refresh_token": "--oauth-refresh-token-env",
+    "token_url": "--oauth-token-url",
+}
 
 
 @dataclass(frozen=True)
 class CredentialOptions:
-    """How the operator says which credential to use: names of variables, never secrets."""
+    """How the operator says which credential to use: values that may be seen, and names of variables that hold secrets, both by
+    the name of the credential's field."""
 
-    username: str | None
-    api_key_env: str | None
-    oauth_client_id: str | None
-    oauth_client_secret_env: str | None
-    oauth_refresh_token_env: str | None
-    oauth_token_url: str | None
+    values: Mapping[str, str]
+    variables: Mapping[str, str]
 
-    def read(self, server: str) -> Credential:
+    @classmethod
+    def parse(
+        cls, values: Mapping[str, str | None], variables: Mapping[str, str | None], more: Sequence[str]
+    ) -> "CredentialOptions":
+        """Options as they were given; `more`: `FIELD=VARIABLE` each.
+
+        Raises:
+            UsageInvalid: one of `more` is something else.
+        """
+        named = {}
+        for text in more:
+            name, sign, variable = text.partition("=")
+            if not (name and sign and variable):
+                raise UsageInvalid(
+                    f"{text.partition('=')[0]!r} does not say which variable holds it.",
+                    next_step="Write --credential FIELD=VARIABLE; the value itself stays in the variable.",
+                )
+            named[name] = variable
+        given = {name: value for name, value in values.items() if value}
+        return cls(given, {name: value for name, value in variables.items() if value} | named)
+
+    def read(self, provider: Provider, server: str) -> Credential:
         """The credential, from the environment.
 
         Raises:
-            UsageInvalid: neither or both kinds are named.
+            UsageInvalid: the fields of no kind of the provider's credentials, or of several.
             SecretMissing: a variable is empty or not set.
+            ServerInvalid: the server's address cannot be used.
         """
-        api_key = bool(self.username or self.api_key_env)
-        oauth = bool(self.oauth_client_id or self.oauth_refresh_token_env or self.oauth_client_secret_env)
-        if api_key and not oauth and self.username and self.api_key_env:
-            return ApiKeyCredential(self.username, _secret(self.api_key_env))
-        if oauth and not api_key and self.oauth_client_id and self.oauth_refresh_token_env:
-            return OAuthCredential(
-                client_id=self.oauth_client_id,
-                client_secret=_secret(self.oauth_client_secret_env) if self.oauth_client_secret_env else "",
-                token_url=self.oauth_token_url or f"{normalize_server(server)}{TOKEN_PATH}",
-                access_token="",
-                refresh_token=_secret(self.oauth_refresh_token_env),
+        names = {*self.values, *self.variables}
+        if not any(kind.accepts(names) for kind in provider.credential_kinds):
+            meant = [kind for kind in provider.credential_kinds if _is_meant(kind, names)]
+            raise UsageInvalid(
+                "The credential is not complete." if len(meant) == 1 else "One kind of credential is needed.",
+                next_step=f"Give {', or '.join(map(_wanted, provider.credential_kinds))}.",
             )
+        secrets = {name: _secret(variable) for name, variable in self.variables.items()}
+        return make_credential(provider, provider.normalize_server(server), {**self.values, **secrets})
+
+
+def _is_meant(kind: CredentialKind, names: set[str]) -> bool:
+    """Whether a field that tells the kind was given: one that may always be left out tells nothing."""
+    return any(field.name in names for field in kind.fields if field.needed_unless != "")
+
+
+def _wanted(kind: CredentialKind) -> str:
+    """The options of a credential: `--a and --b (and --c, unless it is public)`."""
+    required = " and ".join(_option(field.name) for field in kind.fields if field.is_required)
+    more = [f" (and {_option(f.name)}, unless {f.needed_unless})" for f in kind.fields if f.needed_unless]
+    return required + "".join(more)
+
+
+def _option(field: str) -> str:
+    return _OPTIONS.get(field) or f"--credential {field}=VARIABLE"
+
+
+def chosen_provider(settings: Settings, name: str | None) -> Provider:
+    """The provider of this name; without one, that of the pipelines when they agree.
+
+    Raises:
+        UsageInvalid: several providers have pipelines.
+        UnknownProvider, PipelineInvalid.
+    """
+    if name is not None:
+        return provider_named(name)
+    pipelines = load_pipelines(settings.project_dir / "pipelines", faults_of)
+    names = sorted({pipeline.provider for pipeline in pipelines.values()})
+    if len(names) > 1:
         raise UsageInvalid(
-            "The credential is not complete." if api_key != oauth else "One kind of credential is needed.",
-            next_step="Give --username and --api-key-env, or --oauth-client-id and --oauth-refresh-token-env"
-            " (and --oauth-client-secret-env, unless the client is public).",
+            "There are pipelines of several providers.", next_step=f"Give --provider, one of: {', '.join(names)}."
         )
+    return provider_named(names[0])
 
 
-def add(key: str, *, server: str, domain: str, options: CredentialOptions, as_json: bool) -> int:
+def add(
+    key: str, *, provider_name: str | None, server: str, external_id: str, options: CredentialOptions, as_json: bool
+) -> int:
     """Verify access, make room, register the partition where Dagster runs."""
     settings = open_settings()
-    credential = options.read(server)
+    provider = chosen_provider(settings, provider_name)
+    credential = options.read(provider, server)
     with open_store(settings) as store:
-        tenant = add_to(store, key, server=server, domain=domain, credential=credential)
+        tenant = add_to(store, provider, key, server=server, external_id=external_id, credential=credential)
         registered = register_partition(settings, tenant.key)
     if as_json:
         answer_json({"tenant": describe(store, tenant, state=None), "partition_registered": registered})
@@ -74,11 +132,13 @@ def add(key: str, *, server: str, domain: str, options: CredentialOptions, as_js
     return 0
 
 
-def add_to(store: Store, key: str, *, server: str, domain: str, credential: Credential) -> Tenant:
-    """`add_tenant` with the real check of access. Raises what that raises."""
+def add_to(
+    store: Store, provider: Provider, key: str, *, server: str, external_id: str, credential: Credential
+) -> Tenant:
+    """`add_tenant` in this store. Raises what that raises."""
     return add_tenant(
-        store.settings, store.catalog, store.connections, key=key, server=server, domain=domain, credential=credential,
-        verify=verify_access,
+        store.settings, store.catalog, store.connections, provider, key=key, server=server, external_id=external_id,
+        credential=credential,
     )  # fmt: skip
 
 
@@ -123,7 +183,7 @@ def unblock(key: str, *, as_json: bool) -> int:
     settings = open_settings()
     with open_store(settings) as store:
         tenant = store.catalog.tenants.get(key)
-        with closing(RequestSlots(store.connections.service, tenant.server, tenant.domain)) as slots:
+        with closing(RequestSlots(store.connections.service, tenant.server, tenant.external_id)) as slots:
             lifted_s = slots.lift()
         store.catalog.audit.append(
             AuditEntry("operator", "unblock", tenant.key, "ok", detail={"lifted_s": round(lifted_s)})
@@ -154,7 +214,7 @@ def describe(store: Store, tenant: Tenant, *, state: str | None) -> dict[str, ob
         "key": tenant.key,
         "provider": tenant.provider,
         "server": tenant.server,
-        "domain": tenant.domain,
+        "domain": tenant.external_id,
         "display_name": tenant.display_name,
         "created_at": tenant.created_at,
     }

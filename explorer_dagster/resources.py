@@ -12,10 +12,11 @@ from explorer.catalog import Catalog, State, Tenant, TenantLogin, TenantSchema
 from explorer.catalog.request_slots import RequestSlots
 from explorer.core.errors import ExplorerError, TransientError
 from explorer.core.settings import Settings, get_settings
-from explorer.http.client import Usage
+from explorer.http.client import ApiClient, Usage
 from explorer.http.limiter import RateLimiter
 from explorer.postgres.connections import Connections, Login, load_connections
-from explorer.providers.commcare.client import CommCareClient
+from explorer.providers import provider_named
+from explorer.providers.base import Provider
 from explorer_dagster.retries import Retry
 
 FULL_REFRESH_TAG = "explorer/full_refresh"
@@ -41,6 +42,10 @@ class TenantSession:
         return self.context.run.run_id
 
     @property
+    def provider(self) -> Provider:
+        return provider_named(self.tenant.provider)
+
+    @property
     def full_refresh(self) -> bool:
         return self.context.run.tags.get(FULL_REFRESH_TAG) == "true"
 
@@ -61,17 +66,17 @@ class TenantSession:
         return folder
 
     @contextmanager
-    def client(self) -> Iterator[CommCareClient]:
+    def client(self) -> Iterator[ApiClient]:
         """A client of the tenant's own server, whose refreshed tokens are kept in the catalog and whose pace all processes share.
 
         What it cost is added to the run's tags at the end of the block.
         """
         tenant = self.tenant
         with (
-            closing(RequestSlots(self.connections.service, tenant.server, tenant.domain)) as slots,
-            CommCareClient(
+            closing(RequestSlots(self.connections.service, tenant.server, tenant.external_id)) as slots,
+            self.provider.open_client(
                 tenant.server,
-                tenant.domain,
+                tenant.external_id,
                 self.catalog.credentials.load(tenant),
                 settings=self.settings,
                 refresh=lambda stale, renew: self.catalog.credentials.refresh(tenant, stale, renew),

@@ -15,6 +15,8 @@ from explorer.core.files import private_secret
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Connections, Login, load_connections
 from explorer.postgres.state import record_mark
+from explorer.providers import faults_of, provider_named
+from explorer.providers.base import Provider
 from explorer.registry import Keys, Pipeline, Semantics, load_keys, load_pipelines, load_semantics
 from mcp_bridge.clients.dagster import AssetState, DagsterClient
 from mcp_bridge.clients.loader_connections import LoaderConnections
@@ -46,7 +48,8 @@ class Bridge:
     """`caller` tells who makes the call being served; `stopping` that calls are cancelled because the bridge shuts down.
 
     `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes; `throttle`: whose
-    statements overrun. `semantics`: of each pipeline. `asking`: what is being asked of Dagster about a tenant's schemas, by
+    statements overrun. `semantics`: of each pipeline. `provider_named`: the provider that
+    tenants and pipelines name. `asking`: what is being asked of Dagster about a tenant's schemas, by
     tenant id. `launching`: the end of the launch that is under way here, by tenant id. `tables` and `meanings`: what was last
     found out of each tenant, until its tables change; `columns` and `indexes`:
     of tenants asked about as a whole. `definitions`: the assets of each pipeline without what was materialized.
@@ -62,6 +65,7 @@ class Bridge:
     freshness: FreshnessRules
     semantics: dict[str, Semantics]
     keys: dict[str, Keys]
+    provider_named: Callable[[str], Provider]
     tables: "Kept[TenantTables]" = field(default_factory=lambda: Kept(_KEPT_TENANTS))
     meanings: "Kept[Meaning]" = field(default_factory=lambda: Kept(_KEPT_TENANTS))
     columns: "Kept[dict[str, list[Column]]]" = field(default_factory=lambda: Kept(_KEPT_WHOLE))
@@ -83,13 +87,15 @@ class Bridge:
         """Raises: PipelineInvalid."""
         dagster = DagsterClient.from_settings(settings)
         folder = settings.project_dir / "pipelines"
-        pipelines = load_pipelines(folder)
+        pipelines = load_pipelines(folder, faults_of)
         semantics = {name: load_semantics(folder, pipeline) for name, pipeline in pipelines.items()}
         keys = {p.name: load_keys(settings.project_dir / p.transforms.dbt_project) for p in pipelines.values()}
         results = RunResults(dagster)
         checks, freshness = FailingChecks(results), FreshnessRules(dagster)
         loaders = LoaderConnections(settings.query_timeout_s)
-        return cls(settings, caller, pipelines, dagster, loaders, results, checks, freshness, semantics, keys)
+        return cls(
+            settings, caller, pipelines, dagster, loaders, results, checks, freshness, semantics, keys, provider_named
+        )
 
     async def aclose(self) -> None:
         self.freshness.close()
@@ -129,6 +135,10 @@ class Bridge:
         if self._list_cursors is None:
             self._list_cursors = ListCursors(private_secret(self.settings.home / _CURSOR_KEY).encode())
         return self._list_cursors
+
+    def provider_of(self, tenant: Tenant) -> Provider:
+        """The provider of this tenant, as far as the bridge asks it: for the words of what changed."""
+        return self.provider_named(tenant.provider)
 
     def pipelines_of(self, tenant: Tenant) -> Iterator[Pipeline]:
         """The pipelines that fill this tenant's tables."""

@@ -5,7 +5,7 @@ Where credentials are kept, and that only one process renews a token, is the bus
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -46,7 +46,14 @@ class OAuth(Protocol):
     def expires_at(self) -> datetime | None: ...
 
 
-Credential = ApiKey | OAuth
+class Fields(Protocol):
+    """A credential of a kind that only its provider knows, as the catalog keeps it."""
+
+    @property
+    def fields(self) -> Mapping[str, str]: ...
+
+
+Credential = ApiKey | OAuth | Fields
 # (access token found stale, how to renew a credential) -> the credential in force afterwards, renewed here or by another process.
 Refresh = Callable[[str, Callable[[Any], Any]], Any]
 

@@ -161,7 +161,7 @@ class Pipeline(_Part):
     name: Name
     title: str
     description: str
-    provider: Literal["commcare"]
+    provider: Name
     asset_prefix: Name
     owners: tuple[str, ...] = ()
     schedule: Schedule | None = None

@@ -7,10 +7,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from explorer.catalog import DiscoveredStructure, Scope
-from explorer.catalog.structure_diff import headline
 from explorer.contract.table_kinds import KEY_BY_KIND
 from explorer.core.errors import ExplorerError
 from explorer.core.words import fold
+from explorer.providers.base import Provider
 from mcp_bridge.answers.envelope import (
     Answer,
     fit,
@@ -311,7 +311,7 @@ async def get_metadata(call: Call, args: GetMetadata) -> Answer:
     data: dict[str, Any] = {"total": len(known.tables), "freshness_rule": known.rule.because}
     if args.cursor is None:
         data |= {
-            "structure": shrunk(_structure_row(structure), _STRUCTURE_TOKENS),
+            "structure": shrunk(_structure_row(call.bridge.provider_of(call.own_tenant), structure), _STRUCTURE_TOKENS),
             "relationships": fit(_joins_of_tenant(known), _RELATIONSHIPS_TOKENS),
         }
         data |= _meaning_of_tenant(meaning)
@@ -372,19 +372,16 @@ def _joins_of_tenant(known: TenantTables) -> list[str]:
     return joins + [join for kind, other, join in of_kinds if kind in kinds and other in present]
 
 
-def _structure_row(found: DiscoveredStructure | None) -> dict[str, Any] | None:
-    """What the project space consists of, in a few lines; the questions are in the columns' descriptions."""
+def _structure_row(provider: Provider, found: DiscoveredStructure | None) -> dict[str, Any] | None:
+    """What the tenant is made of, in a few lines; details are in the columns' descriptions."""
     if found is None:
         return None
-    structure = found.structure
     return {
         "version": found.version,
         "discovered_at": iso(found.created_at),
-        "apps": [app["name"] for app in structure.get("apps", ())][:20],
-        "case_types": [case_type["name"] for case_type in structure.get("case_types", ())][:60],
-        "forms": len(structure.get("forms", ())),
-        "brought": headline(found.diff),
-        "warnings": list(structure.get("warnings", ()))[:5],
+        **provider.overview(found.structure),
+        "brought": provider.headline(found.diff),
+        "warnings": list(provider.outline(found.structure).warnings)[:5],
     }
 
 

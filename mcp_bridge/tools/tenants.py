@@ -7,8 +7,8 @@ from pydantic import Field
 
 from explorer import tenants as tenancy
 from explorer.catalog import Catalog, DiscoveredVersion, Scope, State, Tenant, TenantSchema
-from explorer.catalog.structure_diff import headline, sentences
 from explorer.core.errors import ExplorerError
+from explorer.providers.base import Provider
 from mcp_bridge.answers.envelope import Answer, age_s, clipped, fit, iso, page_after, room_left
 from mcp_bridge.clients.dagster import DagsterUnavailable, Run, in_time
 from mcp_bridge.clients.timeouts import LIST_S, SCHEMAS_S, in_thread
@@ -59,7 +59,9 @@ async def list_tenants(call: Call, args: ListTenants) -> Answer:
     def read() -> tuple[list[dict[str, Any]], int, str | None]:
         catalog = call.bridge.catalog
         wanted = (args.search or "").lower()
-        own = [t for t in call.caller.tenants(catalog) if wanted in f"{t.key}\n{t.display_name}\n{t.domain}".lower()]
+        own = [
+            t for t in call.caller.tenants(catalog) if wanted in f"{t.key}\n{t.display_name}\n{t.external_id}".lower()
+        ]
         page, more = page_after(own, args.cursor, args.limit, lambda tenant: tenant.key)
         listed = [_tenant_row(call, t, catalog.schemas.get(t)) for t in page]
         rows = fit(listed, room_left({}, ()) - _PAGING_TOKENS, _TENANT_TOKENS)
@@ -76,7 +78,7 @@ def _tenant_row(call: Call, tenant: Tenant, schema: TenantSchema) -> dict[str, A
         "name": tenant.display_name,
         "provider": tenant.provider,
         "server": tenant.server,
-        "domain": tenant.domain,
+        "domain": tenant.external_id,
         "schema_state": schema.state.value,
         "scopes": sorted(scope.value for scope in call.caller.scopes(tenant.key)),
     }
@@ -86,8 +88,8 @@ async def get_schema_status(call: Call, args: SchemaStatus) -> Answer:
     tenant = call.own_tenant
 
     def read() -> tuple[TenantSchema, dict[str, Any] | None]:
-        catalog = call.bridge.catalog
-        return catalog.schemas.get(tenant), _structure(catalog.discovered.versions(tenant))
+        catalog, provider = call.bridge.catalog, call.bridge.provider_of(tenant)
+        return catalog.schemas.get(tenant), _structure(provider, catalog.discovered.versions(tenant))
 
     (schema, structure), (active, warnings), schedules = await asyncio.gather(
         in_thread(read), _active(call, tenant), _schedules(call, tenant)
@@ -120,26 +122,26 @@ async def _schedules(call: Call, tenant: Tenant) -> list[dict[str, Any]]:
     return [{"pipeline": pipeline.name, **state.row()} for pipeline, state in found if state is not None]
 
 
-def _structure(versions: list[DiscoveredVersion]) -> dict[str, Any] | None:
-    """What the applications look like by now, and what each version brought; a first version brought everything."""
+def _structure(provider: Provider, versions: list[DiscoveredVersion]) -> dict[str, Any] | None:
+    """What the tenant is made of by now, and what each version brought; a first version brought everything."""
     if not versions:
         return None
     latest = versions[0]
-    lines = sentences(latest.diff) if latest.version > 1 else []
+    lines = provider.sentences(latest.diff) if latest.version > 1 else []
     shown = fit((clipped(line, _MAX_SENTENCE) for line in lines), _MAX_CHANGES) if lines else []
-    return _version_row(latest) | {
+    return _version_row(provider, latest) | {
         "age_s": age_s(latest.created_at),
         "run_id": latest.run_id,
         "changes": shown + ([f"and {len(lines) - len(shown)} more"] if len(shown) < len(lines) else []),
-        "earlier_versions": [_version_row(version) for version in versions[1 : _MAX_VERSIONS + 1]],
+        "earlier_versions": [_version_row(provider, version) for version in versions[1 : _MAX_VERSIONS + 1]],
     }
 
 
-def _version_row(version: DiscoveredVersion) -> dict[str, Any]:
+def _version_row(provider: Provider, version: DiscoveredVersion) -> dict[str, Any]:
     return {
         "version": version.version,
         "discovered_at": iso(version.created_at),
-        "brought": clipped(headline(version.diff), _MAX_BROUGHT),
+        "brought": clipped(provider.headline(version.diff), _MAX_BROUGHT),
     }
 
 

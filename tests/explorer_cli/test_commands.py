@@ -207,7 +207,7 @@ class TestTenantsAndTokens:
         with Catalog.open(Settings(_env_file=None, home=pg_server.home)) as catalog:
             tenant = catalog.tenants.get(key)
             service = load_connections(Settings(_env_file=None, home=pg_server.home)).service
-            with closing(RequestSlots(service, tenant.server, tenant.domain)) as slots:
+            with closing(RequestSlots(service, tenant.server, tenant.external_id)) as slots:
                 limiter = RateLimiter(100, slots, lifted_by=f"explorer tenants unblock {key}")
                 credential = ApiKeyCredential(commcare.username, commcare.api_key)
                 settings = Settings(_env_file=None)

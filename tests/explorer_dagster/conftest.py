@@ -12,7 +12,7 @@ import pytest
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
 from explorer.catalog import ApiKeyCredential, Catalog, Tenant, migrate
 from explorer.core.settings import get_settings
-from explorer.providers.commcare.access import verify_access
+from explorer.providers import provider_named
 from explorer.registry import Pipeline, load_pipeline
 from explorer.tenants import add_tenant, remove_tenant
 from explorer_dagster.assets.discovery import discovery_asset
@@ -134,8 +134,8 @@ def stage(
     settings, connections = get_settings(), pg_server.connections
     key = f"t:{uuid4().hex[:8]}"
     tenant = add_tenant(
-        settings, catalog, connections, key=key, server=demo.url, domain=MATERNAL,
-        credential=ApiKeyCredential(demo.username, demo.api_key), verify=verify_access,
+        settings, catalog, connections, provider_named("commcare"), key=key, server=demo.url, external_id=MATERNAL,
+        credential=ApiKeyCredential(demo.username, demo.api_key),
     )  # fmt: skip
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:

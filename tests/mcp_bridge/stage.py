@@ -23,6 +23,7 @@ from explorer.catalog import ApiKeyCredential, Catalog, Scope, State, Tenant, mi
 from explorer.core.settings import Settings
 from explorer.tenants import add_tenant
 from tests.conftest import PgServer
+from tests.unasked import Unasked
 
 T = TypeVar("T")
 
@@ -44,11 +45,6 @@ class Stage:
     def token(self, name: str, *keys: str, scopes: set[Scope] | None = None) -> str:
         """A token for these tenants, with all scopes unless told."""
         return self.catalog.principals.create_token(name, [self.tenants[key] for key in keys], scopes or set(Scope))
-
-
-@dataclass(frozen=True)
-class _Access:
-    project_name: str = "Demo project"
 
 
 TABLES = """
@@ -87,11 +83,11 @@ def _add(settings: Settings, catalog: Catalog, pg: PgServer, key: str) -> Tenant
         settings,
         catalog,
         pg.connections,
+        Unasked("Demo project"),
         key=key,
         server="http://127.0.0.1:9",
-        domain=key.replace(":", "-"),
+        external_id=key.replace(":", "-"),
         credential=ApiKeyCredential("user@example.org", "0123456789abcdef"),
-        verify=lambda *_, **__: _Access(),
     )
 
 

@@ -11,6 +11,7 @@ from mcp.client import Client
 from explorer.catalog import State
 from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
+from explorer.providers.commcare.structure_diff import structure_diff
 from explorer.tables.column_facts import facts_of
 from explorer.tables.generate import GeneratedTable, generate_tables
 from explorer.tables.profile import RawProfile
@@ -79,9 +80,11 @@ def token(stage: Stage) -> str:
         tuple(CaseType(word[:40] + str(i), (), ()) for i, word in enumerate(words)),
         (),
     )
-    stage.catalog.discovered.save(tenant, structure.to_dict(), "run-0")
-    stage.catalog.discovered.save(tenant, Structure(structure.apps[:30], (), tuple(forms)).to_dict(), "run-1")
-    stage.catalog.schemas.transition(tenant, {State.ACTIVE}, State.MATERIALIZING, run_id="run-1")
+    stage.catalog.discovered.save(tenant, structure.to_dict(), "run-0", diff=structure_diff)
+    stage.catalog.discovered.save(
+        tenant, Structure(structure.apps[:30], (), tuple(forms)).to_dict(), "run-1", diff=structure_diff
+    )
+    stage.catalog.schemas.transition(tenant, {State.ACTIVE}, State.MATERIALIZING, run_id="run-1", diff=structure_diff)
     stage.catalog.schemas.transition(
         tenant, {State.MATERIALIZING}, State.ACTIVE, run_id="run-1", error=TEXTS["amharic"]() * 8
     )

@@ -10,6 +10,7 @@ from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage, Origin
 from explorer.contract.schemas import TenantSchemas
 from explorer.marts import column_lineage
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
+from explorer.providers.commcare.structure_diff import structure_diff
 from explorer.tables.column_facts import facts_of
 from explorer.tables.generate import generate_tables
 from explorer.tables.profile import RawProfile
@@ -58,7 +59,7 @@ def token(stage: Stage, pg_server: PgServer) -> str:
         )
         kept_columns.write(connection, schema, facts_of(tables))
         column_lineage.write(connection, TenantSchemas(schema.prefix), STATIC, tables, version="1")
-    stage.catalog.discovered.save(tenant, STRUCTURE.to_dict())
+    stage.catalog.discovered.save(tenant, STRUCTURE.to_dict(), diff=structure_diff)
     stage.written(KEY, "run-of-lineage")
     return stage.token("agent-lineage", KEY)
 
@@ -103,12 +104,14 @@ def test_a_property_is_traced_through_the_case(bridge_url: str, token: str) -> N
 
 def test_a_property_names_the_questions_known_under_its_name_and_no_more() -> None:
     known = ColumnLineage((Origin("cases", "properties", ("dob",)),))
-    told = question_of(known, "child", {"path": ["dob"], "label": "Born"}, STRUCTURE.to_dict())["property"]
+    told = question_of(known, "child", {"path": ["dob"], "label": "Born"}, STRUCTURE.to_dict(), diff=structure_diff)[
+        "property"
+    ]
     [asked] = told["asked_by"]
     assert (asked["form"], asked["xmlns"], asked["question"], asked["type"]) == ("Enrol", "http://x", "g/dob", "Date")
     assert asked["apps"] == [{"id": "a1", "name": "Health"}, {"id": "a2", "name": "Health copy"}]
     assert "do not say which question saves" in told["note"]
-    told = question_of(known, "child", {"path": ["calc"]}, STRUCTURE.to_dict())["property"]
+    told = question_of(known, "child", {"path": ["calc"]}, STRUCTURE.to_dict(), diff=structure_diff)["property"]
     assert "asked_by" not in told
     assert "No question of this name" in told["note"]
     index = question_of(

@@ -29,7 +29,7 @@ def test_a_member_may(demo: RunningServer, paged: bool) -> None:
     demo.control.set_switches(user_domains_paged=paged)
     access = check(demo)
     assert access.username == demo.username
-    assert access.project_name not in ("", MATERNAL)
+    assert access.title not in ("", MATERNAL)
 
 
 def test_an_oauth_grant_may(demo: RunningServer) -> None:
