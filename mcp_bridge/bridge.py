@@ -25,8 +25,9 @@ from mcp_bridge.facts.checks import FailingChecks
 from mcp_bridge.facts.freshness import FreshnessRules
 from mcp_bridge.gate.access import Caller
 from mcp_bridge.gate.list_cursors import ListCursors
+from mcp_bridge.query_path import QueryLogins, QueryRunner
 from mcp_bridge.runs.results import RunResults
-from mcp_bridge.sql import Executor, OverrunThrottle, PageCursors
+from mcp_bridge.sql import PageCursors
 
 if TYPE_CHECKING:
     from mcp_bridge.facts.relations import Column
@@ -47,8 +48,7 @@ _DEFINITIONS_S = 60.0
 class Bridge:
     """`caller` tells who makes the call being served; `stopping` that calls are cancelled because the bridge shuts down.
 
-    `executors` run the SQL of one tenant each, by tenant key, and are replaced when the tenant's login changes; `throttle`: whose
-    statements overrun. `semantics`: of each pipeline. `provider_named`: the provider that
+    `queries` runs tenants' SQL. `semantics`: of each pipeline. `provider_named`: the provider that
     tenants and pipelines name. `asking`: what is being asked of Dagster about a tenant's schemas, by
     tenant id. `launching`: the end of the launch that is under way here, by tenant id. `tables` and `meanings`: what was last
     found out of each tenant, until its tables change; `columns` and `indexes`:
@@ -73,8 +73,7 @@ class Bridge:
     definitions: Kept[list[AssetState]] = field(default_factory=lambda: Kept(_KEPT_PIPELINES, _DEFINITIONS_S, 0.0))
     asking: "dict[UUID, tuple[TenantSchema, asyncio.Task[Known]]]" = field(default_factory=dict)
     launching: dict[UUID, asyncio.Event] = field(default_factory=dict)
-    executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = field(default_factory=dict)
-    throttle: OverrunThrottle = field(default_factory=OverrunThrottle)
+    queries: QueryRunner = field(init=False)
     stopping: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _catalog: tuple[Login, Catalog] | None = None
@@ -96,6 +95,13 @@ class Bridge:
         return cls(
             settings, caller, pipelines, dagster, loaders, results, checks, freshness, semantics, keys, provider_named
         )
+
+    def __post_init__(self) -> None:
+        self.queries = QueryRunner(self.settings, self._query_logins)
+
+    def _query_logins(self, tenant: Tenant) -> QueryLogins:
+        reader = self.catalog.schemas.ro_login(tenant)
+        return QueryLogins(self.connections.tenant(reader.user, reader.password), self.connections.service)
 
     async def aclose(self) -> None:
         self.freshness.close()

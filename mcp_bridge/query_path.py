@@ -1,80 +1,120 @@
-"""How the tools reach the SQL path: the tenant's own login, its live names, and limits that keep an answer small.
+"""How do the tools reach the SQL path? A tenant's live names for the validator, its own login for the executor.
 
-Whether a statement may run and how it is run is decided in `mcp_bridge.sql`.
+`check` needs no database; `QueryRunner.execute` runs what was checked. Whether a statement may run and how it is run is decided in
+`mcp_bridge.sql`.
 """
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from explorer.catalog import Tenant
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Login
 from explorer.postgres.embedded import EmbeddedPostgres
-from mcp_bridge.bridge import Bridge
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
-from mcp_bridge.facts.relations import LiveTables
-from mcp_bridge.sql import Executor, QueryLimits, QueryResult, Termination, ValidatedQuery, validate
+from mcp_bridge.sql import (
+    Executor,
+    OverrunThrottle,
+    QueryLimits,
+    QueryResult,
+    Termination,
+    ValidatedQuery,
+    validate,
+)
 
 _log = logging.getLogger(__name__)
 
-# More rows than a concise answer has room for need not be read; how many it has is counted in tokens.
-CONCISE_BYTES = 18_000
+
+class ReadableTables(Protocol):
+    """What the SQL path needs to know of a tenant's tables."""
+
+    @property
+    def schemas(self) -> tuple[str, ...]:
+        """Schemas that the tenant's reader may read, in the order in which unqualified names are looked up."""
+
+    def columns_by_schema(self) -> Mapping[str, Mapping[str, Sequence[str]]]:
+        """Columns by relation by schema."""
 
 
-def check(live: LiveTables, statement: str) -> ValidatedQuery:
+@dataclass(frozen=True, slots=True)
+class QueryLogins:
+    """`reader` runs the tenant's statements; `service` ends a session of the reader that does not stop."""
+
+    reader: Login
+    service: Login
+
+
+def check(live: ReadableTables, statement: str) -> ValidatedQuery:
     """Raises: QueryRejected."""
     return validate(statement, schemas=frozenset(live.schemas), relations=live.columns_by_schema())
 
 
-async def execute(
-    bridge: Bridge,
-    tenant: Tenant,
-    live: LiveTables,
-    query: ValidatedQuery,
-    limits: QueryLimits,
-    offset: int = 0,
-) -> QueryResult:
-    """Run a validated statement as the tenant's reader, for the caller.
+class QueryRunner:
+    """Runs the validated statements of all tenants of one process.
 
-    Raises:
-        QueryFailed: the database refused or stopped it.
-        SchemaAbsent: the tenant has no schemas at present.
+    `logins` blocks; it raises `SchemaAbsent` for a tenant that has no schemas at present, and what the catalog raises.
     """
-    executor = await _executor(bridge, tenant, live)
-    return await executor.run(query, offset=offset, limits=limits, principal=bridge.caller().identity)
 
+    def __init__(self, settings: Settings, logins: Callable[[Tenant], QueryLogins]) -> None:
+        self._settings = settings
+        self._logins = logins
+        self._throttle = OverrunThrottle()
+        # By tenant key: what the executor was made for, and the executor.
+        self._executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = {}
 
-async def _executor(bridge: Bridge, tenant: Tenant, live: LiveTables) -> Executor:
-    """The tenant's executor, a new one when its login or the database's address has changed.
+    async def execute(
+        self,
+        tenant: Tenant,
+        live: ReadableTables,
+        query: ValidatedQuery,
+        limits: QueryLimits,
+        *,
+        principal: str,
+        offset: int = 0,
+    ) -> QueryResult:
+        """Run a validated statement as the tenant's reader, for `principal`.
 
-    Made in the event loop, where nobody comes between: two of them would hold twice the tenant's places.
-    """
-    ro, service = await in_thread(_logins, bridge, tenant, within_s=CATALOG_S)
-    kept = bridge.executors.get(tenant.key)
-    if kept is None or kept[0] != (ro, live.schemas):
-        termination = Termination(
-            partial(_terminate, service, ro.user),
-            partial(_last_resort, bridge.settings),
-            bridge.settings.query_last_resort_s if bridge.settings.database_url is None else 0,
+        Raises:
+            QueryFailed: the database refused or stopped it.
+            SchemaAbsent: the tenant has no schemas at present.
+        """
+        logins = await in_thread(self._logins, tenant, within_s=CATALOG_S)
+        executor = self._executor(tenant, logins, live.schemas)
+        return await executor.run(query, offset=offset, limits=limits, principal=principal)
+
+    def _executor(self, tenant: Tenant, logins: QueryLogins, schemas: tuple[str, ...]) -> Executor:
+        """The tenant's executor, a new one when its login or the database's address has changed.
+
+        Made in the event loop without an await: two of them would hold twice the tenant's slots.
+        """
+        made_for = (logins.reader, schemas)
+        known = self._executors.get(tenant.key)
+        if known is None or known[0] != made_for:
+            executor = Executor(logins.reader, schemas, throttle=self._throttle, termination=self._termination(logins))
+            known = self._executors[tenant.key] = (made_for, executor)
+        return known[1]
+
+    def _termination(self, logins: QueryLogins) -> Termination:
+        settings = self._settings
+        return Termination(
+            partial(_terminate, logins),
+            partial(_restart_sessions, settings),
+            settings.query_last_resort_s if settings.database_url is None else 0,
         )
-        executor = Executor(ro, live.schemas, throttle=bridge.throttle, termination=termination)
-        kept = bridge.executors[tenant.key] = ((ro, live.schemas), executor)
-    return kept[1]
 
 
-def _logins(bridge: Bridge, tenant: Tenant) -> tuple[Login, Login]:
-    ro = bridge.catalog.schemas.ro_login(tenant)
-    return bridge.connections.tenant(ro.user, ro.password), bridge.connections.service
-
-
-def _terminate(service: Login, reader: str, pid: int) -> None:
-    with closing(service.connect(autocommit=True)) as connection:
+def _terminate(logins: QueryLogins, pid: int) -> None:
+    with closing(logins.service.connect(autocommit=True)) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND usename = %s", [pid, reader]
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND usename = %s",
+            [pid, logins.reader.user],
         )
 
 
-def _last_resort(settings: Settings, pid: int) -> None:
+def _restart_sessions(settings: Settings, pid: int) -> None:
     _log.error("The database restarts its sessions, because backend %s cannot be interrupted", pid)
     EmbeddedPostgres(settings.home).end_session(pid)

@@ -14,9 +14,11 @@ from mcp_bridge.clients.timeouts import QUERY_S
 from mcp_bridge.facts.relations import LiveTables, sql_type
 from mcp_bridge.facts.tables import TenantTables, table_warnings, tenant_tables
 from mcp_bridge.gate.tool import Call, ResponseFormat, TenantArguments, Tool
-from mcp_bridge.query_path import CONCISE_BYTES, check, execute
+from mcp_bridge.query_path import check
 from mcp_bridge.sql import PageBinding, QueryLimits, QueryResult
 
+# More rows than a concise answer has room for need not be read; how many it has is counted in tokens.
+_CONCISE_BYTES = 18_000
 # The cursor and the words on it.
 _PAGING_TOKENS = 350
 _SOURCES_TOKENS = 2_000
@@ -51,7 +53,14 @@ async def query(call: Call, args: Query) -> Answer:
     statement = check(live, args.sql)
     binding = _binding(call, tenant, live, args.sql)
     offset = call.bridge.cursors.offset(args.cursor, binding) if args.cursor is not None else 0
-    result = await execute(call.bridge, tenant, live, statement, _limits(call.bridge.settings, args), offset)
+    result = await call.bridge.queries.execute(
+        tenant,
+        live,
+        statement,
+        _limits(call.bridge.settings, args),
+        principal=call.caller.identity,
+        offset=offset,
+    )
     call.audit |= {"tables": sorted(statement.tables), "rows": result.row_count}
     tables, concise = sorted(statement.tables), args.response_format == "concise"
     page = _page(result, _answer(known, tables, replace(result, rows=[]), None)) if concise else result
@@ -108,7 +117,7 @@ def _binding(call: Call, tenant: Tenant, live: LiveTables, sql: str) -> PageBind
 def _limits(settings: Settings, args: Query) -> QueryLimits:
     max_bytes = settings.query_max_bytes
     if args.response_format == "concise":
-        max_bytes = min(max_bytes, CONCISE_BYTES)
+        max_bytes = min(max_bytes, _CONCISE_BYTES)
     return QueryLimits(
         max_rows=min(args.limit, settings.query_max_rows),
         max_bytes=max_bytes,

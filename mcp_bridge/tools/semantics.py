@@ -15,7 +15,7 @@ from mcp_bridge.facts.relations import LiveTables
 from mcp_bridge.facts.semantic_layer import measure_sql, pipelines_semantics
 from mcp_bridge.facts.tables import tenant_tables
 from mcp_bridge.gate.tool import Call, TenantArguments, Tool
-from mcp_bridge.query_path import check, execute
+from mcp_bridge.query_path import check
 from mcp_bridge.sql import QueryFailed, QueryLimits, QueryRejected
 
 _MAX_OVERLAY_TOKENS = 6_000
@@ -115,7 +115,9 @@ class _Trial:
         for where, statement in statements:
             try:
                 query = check(self._live, statement)
-                await execute(self._call.bridge, self._call.own_tenant, self._live, query, self._limits)
+                await self._call.bridge.queries.execute(
+                    self._call.own_tenant, self._live, query, self._limits, principal=self._call.caller.identity
+                )
             except (QueryRejected, QueryFailed) as error:
                 yield f"{where}: {error.message}"
 
