@@ -1,7 +1,7 @@
 """How do the tools reach the SQL path? A tenant's live names for the validator, its own login for the executor.
 
-`check` needs no database; `QueryRunner.execute` runs what was checked. Whether a statement may run and how it is run is decided in
-`mcp_bridge.sql`.
+`check` needs no database; `QueryRunner.execute` runs what was checked. Whether a statement may run and how it is run is decided
+in `mcp_bridge.sql`.
 """
 
 import logging
