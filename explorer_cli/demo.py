@@ -21,18 +21,20 @@ from explorer.core.errors import UnknownTenant
 from explorer.core.settings import Settings
 from explorer.postgres.connections import load_connections
 from explorer.providers import provider_named
-from explorer_cli.context import Store, open_settings
-from explorer_cli.demo_server import USERNAME, DemoServer, save, saved
 from explorer_cli.errors import AlreadyRunning, DemoMoved, PartFailed
-from explorer_cli.home import holder_of
-from explorer_cli.interrupts import Interrupts, StopRequested
-from explorer_cli.lifecycle import describe, running_platform
-from explorer_cli.output import answer_json, make_console, tell
-from explorer_cli.progress import SyncProgress
-from explorer_cli.supervisor import Step
+from explorer_cli.operations.bridge_client import over_http
+from explorer_cli.operations.runs import show_answer, show_run, summarize
+from explorer_cli.output.progress import SyncProgress
+from explorer_cli.output.terminal import answer_json, make_console, tell
+from explorer_cli.platform.context import open_settings
+from explorer_cli.platform.demo_server import USERNAME, DemoServer, save, saved
+from explorer_cli.platform.running import running_platform
+from explorer_cli.platform.status import describe
+from explorer_cli.platform.store import Store
+from explorer_cli.supervision.interrupts import Interrupts, StopRequested
+from explorer_cli.supervision.lock import holder_of
+from explorer_cli.supervision.units import Step
 from explorer_cli.tenants import add_to
-from explorer_cli.tools import over_http
-from explorer_cli.work import show_answer, show_run, summarize
 
 TENANTS = {"demo:maternal-health": "demo-maternal-health", "demo:nutrition": "demo-nutrition"}
 PROVIDER = "commcare"

@@ -15,10 +15,11 @@ from explorer.core.home import open_to_others, warm_pool_socket
 from explorer.core.ports import port_free, port_user
 from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
-from explorer_cli import parts
-from explorer_cli.context import open_settings
-from explorer_cli.home import holder_of, no_room, problem_of
-from explorer_cli.output import answer_json, make_console, tell
+from explorer_cli.output.terminal import answer_json, make_console, tell
+from explorer_cli.platform import database, probes
+from explorer_cli.platform.context import open_settings
+from explorer_cli.supervision.home import no_room
+from explorer_cli.supervision.lock import holder_of, problem_of
 
 if TYPE_CHECKING:
     from explorer.catalog import Catalog, Tenant
@@ -225,8 +226,8 @@ class Doctor:
     def database(self) -> list[Finding]:
         if not self._database_there():
             return [self._skip("database")]
-        parts.database_answers(self._settings)
-        facts = parts.database_facts(self._settings)
+        database.database_answers(self._settings)
+        facts = database.database_facts(self._settings)
         return [Finding("database", "ok", f"{facts['name']} at {facts['host']}:{facts['port']}")]
 
     def hardening(self) -> list[Finding]:
@@ -271,7 +272,7 @@ class Doctor:
         url = self._state.get("dagster_url") if self._running else self._settings.dagster_url
         if not url:
             return [self._skip("Dagster")]
-        problem = parts.dagster_problem(url)
+        problem = probes.dagster_problem(url)
         if problem:
             log = self._settings.home / "logs" / "code-server.log"
             return [
@@ -282,7 +283,7 @@ class Doctor:
                     f"Mend the cause; details in {log}.",
                 )
             ]
-        missing = parts.missing_daemons(url)
+        missing = probes.missing_daemons(url)
         if missing:
             log = self._settings.home / "logs" / "daemon.log"
             return [Finding("Dagster", "wrong", f"Daemons not heard from: {', '.join(missing)}.", f"Read {log}.")]
@@ -309,7 +310,7 @@ class Doctor:
         url = str(self._state.get("bridge_url") or "")
         if not self._running or not url:
             return [self._skip("bridge")]
-        if parts.answers(f"{url.removesuffix('/mcp')}/healthz"):
+        if probes.answers(f"{url.removesuffix('/mcp')}/healthz"):
             return [Finding("bridge", "ok", url)]
         return [
             Finding(

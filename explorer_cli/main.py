@@ -16,7 +16,7 @@ from explorer.core.errors import ExplorerError
 from explorer.core.files import write_privately
 from explorer.core.home import HomeNotUsable
 from explorer_cli.errors import InternalError, UsageInvalid
-from explorer_cli.output import show_error
+from explorer_cli.output.terminal import show_error
 
 app = typer.Typer(
     help="CommCare project spaces as queryable tables, for agents and people. `explorer demo` shows all of it on invented data.",
@@ -62,7 +62,7 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Start the database, Dagster and the MCP bridge, and keep them running."""
-    from explorer_cli import lifecycle
+    from explorer_cli.operations import lifecycle
 
     start = lifecycle.up_detached if detach else lifecycle.up
     raise typer.Exit(start(demo=not no_demo, as_json=as_json))
@@ -71,7 +71,7 @@ def up(
 @app.command()
 def down(as_json: Json = False) -> None:
     """Stop everything, the database included. Does nothing when nothing runs."""
-    from explorer_cli import lifecycle
+    from explorer_cli.operations import lifecycle
 
     raise typer.Exit(lifecycle.down(as_json=as_json))
 
@@ -79,7 +79,7 @@ def down(as_json: Json = False) -> None:
 @app.command()
 def status(as_json: Json = False) -> None:
     """Addresses, process ids and health of each part. Exit status 0 only when all are healthy."""
-    from explorer_cli import lifecycle
+    from explorer_cli.operations import lifecycle
 
     raise typer.Exit(lifecycle.status(as_json=as_json))
 
@@ -105,7 +105,7 @@ def sync(
     as_json: Json = False,
 ) -> None:
     """Bring a tenant's tables up to date (a Dagster run)."""
-    from explorer_cli.work import run_sync
+    from explorer_cli.operations.runs import run_sync
 
     raise typer.Exit(run_sync(key, full=full, wait=wait, as_json=as_json))
 
@@ -118,7 +118,7 @@ def query(
     as_json: Json = False,
 ) -> None:
     """Ask a tenant's tables, the way agents do: same validator, same read-only login, same limits."""
-    from explorer_cli.work import run_query
+    from explorer_cli.operations.runs import run_query
 
     raise typer.Exit(run_query(key, sql, limit=limit, as_json=as_json))
 
@@ -222,7 +222,7 @@ def tokens_create(
     as_json: Json = False,
 ) -> None:
     """Make a token and print it, once: only its hash is kept."""
-    from explorer_cli.tokens import create
+    from explorer_cli.operations.tokens import create
 
     raise typer.Exit(create(name, tenants=tenant, scopes=scope, expires_days=expires_days, as_json=as_json))
 
@@ -230,7 +230,7 @@ def tokens_create(
 @tokens_app.command("list")
 def tokens_list(as_json: Json = False) -> None:
     """Show who has tokens for what."""
-    from explorer_cli.tokens import show_list
+    from explorer_cli.operations.tokens import show_list
 
     raise typer.Exit(show_list(as_json=as_json))
 
@@ -240,7 +240,7 @@ def tokens_revoke(
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)], as_json: Json = False
 ) -> None:
     """End a token at once."""
-    from explorer_cli.tokens import revoke
+    from explorer_cli.operations.tokens import revoke
 
     raise typer.Exit(revoke(name, as_json=as_json))
 
@@ -251,7 +251,7 @@ def semantics_show(
     as_json: Json = False,
 ) -> None:
     """Print the tenant's own entities, measures, synonyms, flags of personal data and example queries, as YAML."""
-    from explorer_cli.semantics import show
+    from explorer_cli.operations.semantics import show
 
     raise typer.Exit(show(key, as_json=as_json))
 
@@ -263,7 +263,7 @@ def semantics_set(
     as_json: Json = False,
 ) -> None:
     """Check a file and put it in force as the tenant's newest version; its SQL is tried as the tenant's reader."""
-    from explorer_cli.semantics import set_from
+    from explorer_cli.operations.semantics import set_from
 
     raise typer.Exit(set_from(key, file, as_json=as_json))
 
@@ -281,7 +281,7 @@ def db_upgrade(
     as_json: Json = False,
 ) -> None:
     """Set up the database server and bring the catalog to the current version."""
-    from explorer_cli.maintenance import upgrade_database
+    from explorer_cli.operations.maintenance import upgrade_database
 
     raise typer.Exit(upgrade_database(take_over=take_over, as_json=as_json))
 
@@ -289,7 +289,7 @@ def db_upgrade(
 @secrets_app.command("rotate")
 def secrets_rotate(as_json: Json = False) -> None:
     """Make a new key and encrypt all stored credentials with it."""
-    from explorer_cli.maintenance import rotate_secrets
+    from explorer_cli.operations.maintenance import rotate_secrets
 
     raise typer.Exit(rotate_secrets(as_json=as_json))
 
@@ -344,7 +344,7 @@ def _of_the_system(error: OSError) -> ExplorerError:
 
 
 def _unforeseen(error: Exception) -> InternalError:
-    from explorer_cli.context import record_traceback
+    from explorer_cli.platform.context import record_traceback
 
     place = record_traceback(error)
     return InternalError(

@@ -15,9 +15,12 @@ from explorer.providers import faults_of, provider_named
 from explorer.providers.base import CredentialKind, Provider, make_credential
 from explorer.registry import load_pipelines
 from explorer.tenants import add_tenant, remove_tenant
-from explorer_cli.context import Store, open_settings, open_store
 from explorer_cli.errors import ConfirmationNeeded, SecretMissing, UsageInvalid
-from explorer_cli.output import answer_json, say, show_table, visible
+from explorer_cli.output.escapes import visible
+from explorer_cli.output.tables import show_table
+from explorer_cli.output.terminal import answer_json, say
+from explorer_cli.platform.context import open_settings
+from explorer_cli.platform.store import Store, open_store
 from mcp_bridge.clients.dagster import DagsterClient, DagsterUnavailable
 
 # Fields of credentials that have options of their own; all others are given by --credential FIELD=VAR.

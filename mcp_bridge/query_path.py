@@ -1,78 +1,45 @@
 """How do the tools reach the SQL path? A tenant's live names for the validator, its own login for the executor.
 
-`check` needs no database; `QueryRunner.execute` runs what was checked. Whether a statement may run and how it is run is decided
-in `mcp_bridge.sql`.
+`check` needs no database; `QueryPath.execute` runs what was checked. Whether a statement may run and how it is run is
+decided in `mcp_bridge.sql`.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 from explorer.catalog import Tenant
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Login
 from explorer.postgres.embedded import EmbeddedPostgres
+from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
-from mcp_bridge.sql import (
-    Executor,
-    OverrunThrottle,
-    QueryLimits,
-    QueryResult,
-    Termination,
-    ValidatedQuery,
-    validate,
-)
+from mcp_bridge.facts.relations import LiveTables
+from mcp_bridge.sql import Executor, OverrunThrottle, QueryLimits, QueryResult, Termination, ValidatedQuery, validate
 
 _log = logging.getLogger(__name__)
 
 
-class ReadableTables(Protocol):
-    """What the SQL path needs to know of a tenant's tables."""
-
-    @property
-    def schemas(self) -> tuple[str, ...]:
-        """Schemas that the tenant's reader may read, in the order in which unqualified names are looked up."""
-
-    def columns_by_schema(self) -> Mapping[str, Mapping[str, Sequence[str]]]:
-        """Columns by relation by schema."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueryLogins:
-    """`reader` runs the tenant's statements; `service` ends a session of the reader that does not stop."""
-
-    reader: Login
-    service: Login
-
-
-def check(live: ReadableTables, statement: str) -> ValidatedQuery:
+def check(live: LiveTables, statement: str) -> ValidatedQuery:
     """Raises: QueryRejected."""
     return validate(statement, schemas=frozenset(live.schemas), relations=live.columns_by_schema())
 
 
-class QueryRunner:
-    """Runs the validated statements of all tenants of one process.
+class QueryPath:
+    """Runs validated statements as the tenants' readers. For use inside one event loop."""
 
-    `logins` blocks; it raises `SchemaAbsent` for a tenant that has no schemas at present, and what the catalog raises.
-    """
-
-    def __init__(self, settings: Settings, logins: Callable[[Tenant], QueryLogins]) -> None:
-        self._settings = settings
-        self._logins = logins
-        self._throttle = OverrunThrottle()
-        # By tenant key: what the executor was made for, and the executor.
+    def __init__(self, platform: PlatformDatabase, settings: Settings) -> None:
+        self._platform, self._settings = platform, settings
+        # Of one tenant each, by tenant key; replaced when the tenant's login changes.
         self._executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = {}
+        self._throttle = OverrunThrottle()
 
     async def execute(
         self,
         tenant: Tenant,
-        live: ReadableTables,
+        live: LiveTables,
         query: ValidatedQuery,
         limits: QueryLimits,
-        *,
         principal: str,
         offset: int = 0,
     ) -> QueryResult:
@@ -82,36 +49,37 @@ class QueryRunner:
             QueryFailed: the database refused or stopped it.
             SchemaAbsent: the tenant has no schemas at present.
         """
-        logins = await in_thread(self._logins, tenant, within_s=CATALOG_S)
-        executor = self._executor(tenant, logins, live.schemas)
+        reader, service = await in_thread(self._logins, tenant, within_s=CATALOG_S)
+        executor = self._executor(tenant, live.schemas, reader, service)
         return await executor.run(query, offset=offset, limits=limits, principal=principal)
 
-    def _executor(self, tenant: Tenant, logins: QueryLogins, schemas: tuple[str, ...]) -> Executor:
-        """The tenant's executor, a new one when its login or the database's address has changed.
+    def _executor(self, tenant: Tenant, schemas: tuple[str, ...], reader: Login, service: Login) -> Executor:
+        """The tenant's executor, a new one when its login, its schemas or the database's address have changed.
 
-        Made in the event loop without an await: two of them would hold twice the tenant's slots.
+        Found and made without an await between: two of them would hold twice the tenant's slots.
         """
-        made_for = (logins.reader, schemas)
+        made_for = (reader, schemas)
         known = self._executors.get(tenant.key)
         if known is None or known[0] != made_for:
-            executor = Executor(logins.reader, schemas, throttle=self._throttle, termination=self._termination(logins))
+            termination = Termination(
+                partial(_terminate, service, reader.user),
+                partial(_restart_sessions, self._settings),
+                self._settings.query_last_resort_s if self._settings.database_url is None else 0,
+            )
+            executor = Executor(reader, schemas, throttle=self._throttle, termination=termination)
             known = self._executors[tenant.key] = (made_for, executor)
         return known[1]
 
-    def _termination(self, logins: QueryLogins) -> Termination:
-        settings = self._settings
-        return Termination(
-            partial(_terminate, logins),
-            partial(_restart_sessions, settings),
-            settings.query_last_resort_s if settings.database_url is None else 0,
-        )
+    def _logins(self, tenant: Tenant) -> tuple[Login, Login]:
+        """The tenant's reader, and the service login, which may end the reader's sessions. Blocks."""
+        ro = self._platform.catalog.schemas.ro_login(tenant)
+        return self._platform.connections.tenant(ro.user, ro.password), self._platform.connections.service
 
 
-def _terminate(logins: QueryLogins, pid: int) -> None:
-    with closing(logins.service.connect(autocommit=True)) as connection:
+def _terminate(service: Login, reader: str, pid: int) -> None:
+    with closing(service.connect(autocommit=True)) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND usename = %s",
-            [pid, logins.reader.user],
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s AND usename = %s", [pid, reader]
         )
 
 

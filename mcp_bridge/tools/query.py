@@ -1,8 +1,9 @@
 """The tool that answers SQL: checked, run as the tenant's own reader, cut to size, with the provenance of what it read."""
 
 import hashlib
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -12,10 +13,11 @@ from explorer.core.settings import Settings
 from mcp_bridge.answers.envelope import Answer, compact_json, fit, room_left, weight
 from mcp_bridge.clients.timeouts import QUERY_S
 from mcp_bridge.facts.relations import LiveTables, sql_type
-from mcp_bridge.facts.tables import TenantTables, table_warnings, tenant_tables
+from mcp_bridge.facts.tables import TenantTables, table_warnings
+from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, ResponseFormat, TenantArguments, Tool
-from mcp_bridge.query_path import check
-from mcp_bridge.sql import PageBinding, QueryLimits, QueryResult
+from mcp_bridge.query_path import QueryPath, check
+from mcp_bridge.sql import PageBinding, PageCursors, QueryLimits, QueryResult
 
 # More rows than a concise answer has room for need not be read; how many it has is counted in tokens.
 _CONCISE_BYTES = 18_000
@@ -43,31 +45,6 @@ class Query(TenantArguments):
         "concise",
         description="concise ends a page at about 8,000 tokens; detailed at the server's limit.",
     )
-
-
-async def query(call: Call, args: Query) -> Answer:
-    tenant = call.own_tenant
-    call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()
-    known = await tenant_tables(call.bridge, tenant, QUERY_S)
-    live = known.live
-    statement = check(live, args.sql)
-    binding = _binding(call, tenant, live, args.sql)
-    offset = call.bridge.cursors.offset(args.cursor, binding) if args.cursor is not None else 0
-    result = await call.bridge.queries.execute(
-        tenant,
-        live,
-        statement,
-        _limits(call.bridge.settings, args),
-        principal=call.caller.identity,
-        offset=offset,
-    )
-    call.audit |= {"tables": sorted(statement.tables), "rows": result.row_count}
-    tables, concise = sorted(statement.tables), args.response_format == "concise"
-    page = _page(result, _answer(known, tables, replace(result, rows=[]), None)) if concise else result
-    cursor = call.bridge.cursors.issue(binding, page.next_offset) if page.next_offset is not None else None
-    answer = _answer(known, tables, page, cursor)
-    answer.bounded = concise
-    return answer
 
 
 def _page(result: QueryResult, without_rows: Answer) -> QueryResult:
@@ -151,16 +128,44 @@ def _answer(known: TenantTables, tables: list[str], result: QueryResult, cursor:
     return Answer(data, warnings, known.live.schema.marts)
 
 
-TOOLS = (
-    Tool(
-        "query",
-        "Query",
-        "Runs one read-only PostgreSQL SELECT over a tenant's tables and returns typed columns, rows, and for each "
-        "table read when it was filled, by which run, and which checks fail. Prefer aggregates to many rows. Look "
-        "up names with list_tables or describe_table first; to bring newer data use run_materialization.",
-        Query,
-        query,
-        Scope.QUERY_RUN,
-        own_cursors=True,
-    ),
-)
+@dataclass(frozen=True)
+class QueryTools:
+    """`cursors`: signs result pages; asked when needed, since its key lies in HOME."""
+
+    facts: TenantFacts
+    path: QueryPath
+    cursors: Callable[[], PageCursors]
+    settings: Settings
+
+    async def query(self, call: Call, args: Query) -> Answer:
+        tenant = call.own_tenant
+        call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()
+        known = await self.facts.tables(tenant, QUERY_S)
+        live = known.live
+        statement = check(live, args.sql)
+        binding = _binding(call, tenant, live, args.sql)
+        offset = self.cursors().offset(args.cursor, binding) if args.cursor is not None else 0
+        result = await self.path.execute(
+            tenant, live, statement, _limits(self.settings, args), call.caller.identity, offset
+        )
+        call.audit |= {"tables": sorted(statement.tables), "rows": result.row_count}
+        tables, concise = sorted(statement.tables), args.response_format == "concise"
+        page = _page(result, _answer(known, tables, replace(result, rows=[]), None)) if concise else result
+        cursor = self.cursors().issue(binding, page.next_offset) if page.next_offset is not None else None
+        answer = _answer(known, tables, page, cursor)
+        answer.bounded = concise
+        return answer
+
+    TOOLS: ClassVar[tuple[Tool, ...]] = (
+        Tool(
+            "query",
+            "Query",
+            "Runs one read-only PostgreSQL SELECT over a tenant's tables and returns typed columns, rows, and for each "
+            "table read when it was filled, by which run, and which checks fail. Prefer aggregates to many rows. Look "
+            "up names with list_tables or describe_table first; to bring newer data use run_materialization.",
+            Query,
+            query,
+            Scope.QUERY_RUN,
+            own_cursors=True,
+        ),
+    )

@@ -8,12 +8,14 @@ import pytest
 from mcp.client import Client
 
 from explorer.catalog import State
-from mcp_bridge.bridge import Bridge
+from explorer.providers import faults_of
 from mcp_bridge.clients.dagster import DagsterClient, Schedule
-from mcp_bridge.facts.freshness import FreshnessRules
-from mcp_bridge.facts.tables import tables_and_schedules
-from mcp_bridge.gate.access import Caller
+from mcp_bridge.facts.pipelines import PipelineFiles
+from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Tool
+from mcp_bridge.provenance.schedules import Schedules
+from mcp_bridge.provenance.states import DagsterStates
+from mcp_bridge.runs.results import RunResults
 from mcp_bridge.tools import ALL_TOOLS
 from tests.mcp_bridge.stage import Stage, ask, envelope, on_http, refused
 
@@ -169,9 +171,10 @@ def test_what_is_kept_of_tables_follows_the_schedule_and_says_when_it_is_unknown
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work() -> None:
-        bridge, dagster = Bridge.open(stage.settings, Caller.operator), _Dagster()
-        tenant, pipeline = stage.tenants["demo:second"], next(iter(bridge.pipelines.values()))
-        monkeypatch.setattr("mcp_bridge.facts.freshness.LIST_S", 0.1)
+        services, dagster = stage.services(), _Dagster()
+        files = PipelineFiles.read(stage.settings.project_dir, faults_of)
+        tenant, pipeline = stage.tenants["demo:second"], next(iter(files.pipelines.values()))
+        monkeypatch.setattr("mcp_bridge.provenance.schedules.LIST_S", 0.1)
         for running, said in (
             (True, "and an hour"),
             (False, "is stopped"),
@@ -179,15 +182,18 @@ def test_what_is_kept_of_tables_follows_the_schedule_and_says_when_it_is_unknown
             (True, "and an hour"),
         ):
             dagster.running = running
-            bridge.freshness.close()
-            bridge.freshness = FreshnessRules(dagster)
-            known = await tables_and_schedules(bridge, tenant)
+            schedules = Schedules(dagster)
+            states = DagsterStates(dagster, RunResults(dagster), files)
+            facts = TenantFacts(services.platform, services.databases, files, states, schedules, with_raw=False)
+            known = await facts.tables_and_schedules(tenant)
             assert said in known.rule.because
             assert all(facts.rule == known.rule for facts in known.tables.values())
-            state = await bridge.freshness.schedule(pipeline)
+            state = await schedules.schedule(pipeline)
             assert state is not None
             assert state.status == {True: "running", False: "stopped", None: "unknown"}[running]
-        await bridge.aclose()
+            schedules.close()
+            facts.close()
+        await services.aclose()
 
     asyncio.run(work())
 
