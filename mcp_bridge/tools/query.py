@@ -138,6 +138,13 @@ class QueryTools:
     settings: Settings
 
     async def query(self, call: Call, args: Query) -> Answer:
+        """Text to rows: the tenant's live tables, the check, the place of the page, the run, the cut to an answer's size.
+
+        Raises:
+            QueryRejected: the statement may not run. QueryFailed: the database refused or stopped it.
+            CursorRefused: the cursor is of another statement, caller, tenant or version of the data.
+            ResultTooWide: one row has no room in the answer.
+        """
         tenant = call.own_tenant
         call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()
         known = await self.facts.tables(tenant, QUERY_S)
