@@ -59,6 +59,7 @@ def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
                     client,
                     pipeline,
                     selected,
+                    styles=session.provider.styles,
                     run_id=context.run.run_id,
                     full=session.full_refresh,
                     work_dir=session.work_dir("dlt"),

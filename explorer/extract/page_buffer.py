@@ -11,14 +11,14 @@ _MAX_BYTES = 48 * 1024 * 1024
 _MAX_PAGES = 20
 
 
-class Closed(Exception):
+class BufferClosed(Exception):
     """The consumer wants no further pages, or another thread failed."""
 
 
-class PageQueue:
+class PageBuffer:
     """Threads put pages in, one consumer iterates over them. It ends when all threads have, or with the first one's error.
 
-    `changed` is notified whenever a page is taken or put, a thread ends or the queue is closed.
+    `changed` is notified whenever a page is taken or put, a thread ends or the buffer is closed.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class PageQueue:
         return self._closed
 
     def start(self, work: Callable[[], None]) -> None:
-        """Run `work` in a thread. Nothing when the queue is closed."""
+        """Run `work` in a thread. Nothing when the buffer is closed."""
         with self.changed:
             if self._closed:
                 return
@@ -42,15 +42,15 @@ class PageQueue:
         threading.Thread(target=self._run, args=(work,), name="pages", daemon=True).start()
 
     def fetch(self, get: Callable[[], Page]) -> Page:
-        """`get()` once there is room for its page, which is then put into the queue.
+        """`get()` once there is room for its page, which is then put into the buffer.
 
         Raises:
-            Closed: no further pages are wanted.
+            BufferClosed: no further pages are wanted.
         """
         with self.changed:
             self.changed.wait_for(lambda: self._closed or self._has_room())
             if self._closed:
-                raise Closed
+                raise BufferClosed
             reserved = self._typical
             self._hold(1, reserved)
         try:
@@ -65,7 +65,7 @@ class PageQueue:
             self._pages.append(page)
             self.changed.notify_all()
             if self._closed:
-                raise Closed
+                raise BufferClosed
         return page
 
     def __iter__(self) -> Iterator[Page]:
@@ -102,7 +102,7 @@ class PageQueue:
         failure: BaseException | None = None
         try:
             work()
-        except Closed:
+        except BufferClosed:
             pass
         except BaseException as error:
             failure = error

@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
 from explorer.catalog.credentials import ApiKeyCredential
 from explorer.core.settings import Settings
+from explorer.extract.extract import Extract
 from explorer.extract.records import Row
-from explorer.extract.walk import Walk
 from explorer.http.errors import ApiError
 from explorer.http.limiter import RateLimiter
 from explorer.providers.commcare.client import CommCareClient
+from explorer.providers.commcare.paging import STYLES
 from explorer.registry import Cursor, Source
-from tests.explorer.load.conftest import record_id
-from tests.explorer.load.model_server import START, Change, Fault, ModelServer
+from tests.explorer.extract.conftest import record_id
+from tests.explorer.extract.model_server import START, Change, Fault, ModelServer
 
 SETTINGS = Settings(_env_file=None, requests_per_second=1000, http_max_retry_after_s=10)
 PAGINGS = ("cursor", "indexed_on")
@@ -55,15 +56,15 @@ def client_of(server: Any, width: int) -> CommCareClient:
     )  # fmt: skip
 
 
-def newest(walk: Walk) -> dict[str, Any]:
+def newest(extract: Extract) -> dict[str, Any]:
     """What a consumer keeps: of each id the newest by cursor, then by page."""
     found: dict[str, tuple[Any, Row]] = {}
-    for batch in walk.batches():
+    for batch in extract.batches():
         for row in batch.rows:
             order = (row.cursor, batch.page)
             if row.id not in found or order >= found[row.id][0]:
                 found[row.id] = (order, row)
-    assert walk.seen == len(found)
+    assert extract.record_count == len(found)
     return {name: json.loads(row.json) for name, (_, row) in found.items()}
 
 
@@ -121,7 +122,7 @@ def test_no_record_is_missed_and_the_newest_version_wins(
     )
     since = START + timedelta(microseconds=since_us) if since_us is not None else None
     with client_of(server, width) as client:
-        found = newest(Walk(client, source(paging, page_size, page_size * growth), since=since))
+        found = newest(Extract(client, source(paging, page_size, page_size * growth), STYLES, since=since))
     # What happened after the last request was answered, or before it but was taken back, may be seen or not.
     deleted = {name for happened in changes.values() for kind, name in happened if kind == "delete"}
     expected = {name for name, instant in server.instants.items() if since is None or instant > since}
@@ -138,14 +139,14 @@ def test_no_record_is_missed_and_the_newest_version_wins(
     width=st.integers(1, 6),
     until_us=st.integers(0, 12_000),
 )
-def test_a_walk_with_an_end_has_what_stays_before_it(
+def test_an_extract_with_an_end_has_what_stays_before_it(
     paging: str, moments: list[int], changes: dict[int, list[Change]], width: int, until_us: int
 ) -> None:
     instants = {f"r{n:02}": START + timedelta(microseconds=moment) for n, moment in enumerate(moments)}
     server = ModelServer(dict(instants), dict(changes), latency_s=0.0005)
     until = START + timedelta(microseconds=until_us)
     with client_of(server, width) as client:
-        found = newest(Walk(client, source(paging, 3), until=until))
+        found = newest(Extract(client, source(paging, 3), STYLES, until=until))
     touched = {name for happened in changes.values() for _, name in happened}
     assert {name for name, instant in instants.items() if instant <= until} - touched <= found.keys()
 
@@ -159,7 +160,7 @@ def test_what_changes_on_a_server_whose_clock_is_months_behind(paging: str) -> N
         instants, {5 + n: [("update", name)] for n, name in enumerate(names)}, is_behind=True, latency_s=0.001
     )
     with client_of(server, 4) as client:
-        found = newest(Walk(client, source(paging, 5)))
+        found = newest(Extract(client, source(paging, 5), STYLES))
     assert found.keys() == instants.keys()
     assert {name: found[name]["version"] for name in names} == dict.fromkeys(names, 1)
 
@@ -183,11 +184,11 @@ def spread(count: int, over: timedelta) -> dict[str, datetime]:
 def test_requests_go_side_by_side_and_few_are_wasted(paging: str, instants: dict[str, datetime]) -> None:
     server = ModelServer(dict(instants), latency_s=0.004)
     with client_of(server, 6) as client:
-        walk = Walk(client, source(paging, 20))
-        assert newest(walk).keys() == instants.keys()
+        extract = Extract(client, source(paging, 20), STYLES)
+        assert newest(extract).keys() == instants.keys()
     assert server.most_at_a_time == 6
     assert server.requests <= 1.5 * len(instants) / 20
-    assert walk.window_total == walk.api_total == len(instants)
+    assert extract.window_total == extract.api_total == len(instants)
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
@@ -195,9 +196,9 @@ def test_requests_go_side_by_side_and_few_are_wasted(paging: str, instants: dict
 def test_what_fits_into_a_page_is_one_request(paging: str, count: int) -> None:
     server = ModelServer(spread(count, timedelta(days=1)))
     with client_of(server, 8) as client:
-        walk = Walk(client, source(paging, 10), since=START - timedelta(days=1))
-        assert len(newest(walk)) == count
-    assert (server.requests, walk.window_total, walk.api_total) == (1, count, None)
+        extract = Extract(client, source(paging, 10), STYLES, since=START - timedelta(days=1))
+        assert len(newest(extract)) == count
+    assert (server.requests, extract.window_total, extract.api_total) == (1, count, None)
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
@@ -205,17 +206,17 @@ def test_thousands_of_records_in_one_millisecond(paging: str) -> None:
     instants = {f"r{n:05}": START + timedelta(days=n // 1500, microseconds=n % 900) for n in range(2000)}
     server = ModelServer(dict(instants), latency_s=0.001)
     with client_of(server, 6) as client:
-        assert newest(Walk(client, source(paging, 50))).keys() == instants.keys()
+        assert newest(Extract(client, source(paging, 50), STYLES)).keys() == instants.keys()
     assert server.requests <= 2 * len(instants) / 50
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
-def test_a_throttled_walk_goes_on_with_fewer_requests_at_a_time(paging: str) -> None:
+def test_a_throttled_extract_goes_on_with_fewer_requests_at_a_time(paging: str) -> None:
     instants = spread(3000, timedelta(days=1))
     server = ModelServer(dict(instants), latency_s=0.002)
     with client_of(server, 6) as client:
         limiter: Any = client.limiter
-        batches, found = Walk(client, source(paging, 20)).batches(), set[str]()
+        batches, found = Extract(client, source(paging, 20), STYLES).batches(), set[str]()
         for number, batch in enumerate(batches):
             found |= {row.id for row in batch.rows}
             if number == 40:
@@ -236,7 +237,7 @@ def test_threads_that_come_and_go_leave_nothing_unread(paging: str) -> None:
         with client_of(server, 6) as client:
             limiter: Any = client.limiter
             found = set[str]()
-            for number, batch in enumerate(Walk(client, source(paging, 20)).batches()):
+            for number, batch in enumerate(Extract(client, source(paging, 20), STYLES).batches()):
                 found |= {row.id for row in batch.rows}
                 limiter.width = 1 if number % 8 == 0 else 6 if number % 8 == 4 else limiter.width
         assert found == instants.keys()
@@ -247,7 +248,7 @@ def test_a_page_that_the_server_cannot_give_is_asked_for_in_smaller_ones(paging:
     instants = spread(2000, timedelta(days=1))
     server = ModelServer(dict(instants), slow_pages=100, latency_s=0.001)
     with client_of(server, 4) as client:
-        assert newest(Walk(client, source(paging, 1000))).keys() == instants.keys()
+        assert newest(Extract(client, source(paging, 1000), STYLES)).keys() == instants.keys()
     assert min(server.limits) >= 20
 
 
@@ -256,7 +257,7 @@ def test_pages_grow_to_what_the_source_allows(paging: str) -> None:
     instants = spread(2000, timedelta(days=1))
     server = ModelServer(dict(instants))
     with client_of(server, 1) as client:
-        assert newest(Walk(client, source(paging, 100, 500))).keys() == instants.keys()
+        assert newest(Extract(client, source(paging, 100, 500), STYLES)).keys() == instants.keys()
     assert server.limits[:2] == [100, 500]
     assert server.requests <= 7
 
@@ -266,12 +267,12 @@ def page_threads() -> list[threading.Thread]:
 
 
 @pytest.mark.parametrize("paging", PAGINGS)
-def test_the_first_failure_ends_the_walk_and_all_its_threads(paging: str) -> None:
+def test_the_first_failure_ends_the_extract_and_all_its_threads(paging: str) -> None:
     failing = {number: "500" for number in range(30, 2000)}
     server = ModelServer(spread(3000, timedelta(days=1)), faults=failing, latency_s=0.001)  # type: ignore[arg-type]
     with client_of(server, 6) as client:
         with pytest.raises(ApiError) as caught:
-            newest(Walk(client, source(paging, 20)))
+            newest(Extract(client, source(paging, 20), STYLES))
         assert caught.value.code == "commcare_server_error"
         assert caught.value.details["resource"] == "things"
         assert caught.value.details["page"] > 1
@@ -282,10 +283,10 @@ def test_the_first_failure_ends_the_walk_and_all_its_threads(paging: str) -> Non
 
 @pytest.mark.parametrize("how", ["close", "stop"])
 @pytest.mark.parametrize("paging", PAGINGS)
-def test_threads_end_with_the_walk(paging: str, how: str) -> None:
+def test_threads_end_with_the_extract(paging: str, how: str) -> None:
     server = ModelServer(spread(3000, timedelta(days=1)), latency_s=0.001)
     with client_of(server, 6) as client:
-        batches = Walk(client, source(paging, 20)).batches()
+        batches = Extract(client, source(paging, 20), STYLES).batches()
         for _ in range(10):
             next(batches)
         assert page_threads()
@@ -304,10 +305,10 @@ def test_threads_end_with_the_walk(paging: str, how: str) -> None:
 def test_few_pages_are_held_while_the_consumer_is_slow() -> None:
     server = ModelServer(spread(3000, timedelta(days=1)))
     with client_of(server, 6) as client:
-        batches = Walk(client, source("cursor", 10)).batches()
+        batches = Extract(client, source("cursor", 10), STYLES).batches()
         next(batches)
         idle = threading.Event()
-        # The walk fetches until it may hold no more, then waits for us.
+        # The extract fetches until it may hold no more, then waits for us.
         while server.requests < 20:
             idle.wait(0.01)
         idle.wait(0.2)
@@ -336,9 +337,9 @@ def test_the_demo_servers_records_are_all_met_while_they_change(
     with CommCareClient(
         demo.url, MATERNAL, credential, settings=SETTINGS, sleep=lambda _: None, limiter=Wide(6)
     ) as client:
-        walk = Walk(client, described)
+        extract = Extract(client, described, STYLES)
         found: dict[str, Row] = {}
-        for number, batch in enumerate(walk.batches()):
+        for number, batch in enumerate(extract.batches()):
             if number < 10:
                 demo.control.update_case(MATERNAL, case_ids[number * 7], {"visit": str(number)})
             for row in batch.rows:
@@ -347,4 +348,4 @@ def test_the_demo_servers_records_are_all_met_while_they_change(
     truth = {record_id(record): record for record in getattr(demo.truth(MATERNAL), name)}
     assert found.keys() == truth.keys()
     assert all(json.loads(row.json)["indexed_on"] == truth[key]["indexed_on"] for key, row in found.items())
-    assert walk.losses.rejected.total() == 0
+    assert extract.losses.rejected.total() == 0
