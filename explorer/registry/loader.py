@@ -87,7 +87,7 @@ def _read(path: Path, model: type[M]) -> tuple[M, yaml.Node | None]:
         ) from None
     if not isinstance(data, dict):
         raise PipelineInvalid(
-            f"{path}:1: a pipeline file is a mapping of keys.", next_step="See pipelines/commcare_sync.yml."
+            f"{path}:1: a pipeline file is a mapping of keys.", next_step="See docs/pipelines.md."
         )
     try:
         return model.model_validate(data), node
