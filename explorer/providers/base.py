@@ -13,6 +13,7 @@ from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
 from explorer.http.client import ApiClient
 from explorer.http.limiter import RateLimiter
+from explorer.providers.paging import Styles
 from explorer.registry import Fault, Pipeline
 
 # What discovery found, as JSON-able values of a shape that the provider states. Kept as versions in the catalog.
@@ -151,6 +152,10 @@ class Provider(Protocol):
         """A client of the tenant's API. Raises: WrongServer."""
 
     # Pipelines
+
+    @property
+    def styles(self) -> Styles:
+        """Ways of paging, proofs and envelopes that sources of its pipelines may name."""
 
     def faults_of(self, pipeline: Pipeline) -> Iterable[Fault]:
         """What a pipeline file says that this provider does not understand."""

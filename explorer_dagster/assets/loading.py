@@ -87,6 +87,7 @@ def _load(
                 client,
                 pipeline,
                 selected,
+                styles=provider.styles,
                 run_id=session.run_id,
                 full=session.full_refresh,
                 work_dir=session.work_dir("dlt"),

@@ -19,6 +19,7 @@ from explorer.catalog import (
     Credential,
     CredentialInvalid,
     ExternalIdTaken,
+    FieldsCredential,
     Keyring,
     KeyringMismatch,
     OAuthCredential,
@@ -146,6 +147,7 @@ def test_a_new_tenant_can_load_and_be_read(platform: Platform, name: str) -> Non
         ({"server": "http://hq.example.org"}, ServerInvalid),
         ({"external_id": "a/b"}, DomainInvalid),
         ({"credential": ApiKeyCredential("user", "")}, CredentialInvalid),
+        ({"credential": FieldsCredential("token", {"token": "t"})}, CredentialInvalid),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_the_server_is_asked(

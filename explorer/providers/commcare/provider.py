@@ -11,6 +11,7 @@ from explorer.providers.base import Access, CredentialKind, Diff, Document, Outl
 from explorer.providers.commcare import access, discovery, servers, structure_diff
 from explorer.providers.commcare.client import CommCareClient
 from explorer.providers.commcare.credentials import KINDS
+from explorer.providers.commcare.paging import STYLES
 from explorer.providers.commcare.settings import SERVICE
 from explorer.providers.commcare.structure import Structure
 from explorer.registry import Fault, Pipeline
@@ -26,6 +27,7 @@ class CommCare:
     title = "CommCare"
     tenant_noun = SERVICE.unit
     credential_kinds: tuple[CredentialKind, ...] = KINDS
+    styles = STYLES
 
     def normalize_server(self, text: str) -> str:
         return servers.SERVERS.normalize(text)
@@ -65,7 +67,7 @@ class CommCare:
         return CommCareClient(server, external_id, credential, settings=settings, refresh=refresh, limiter=limiter)
 
     def faults_of(self, pipeline: Pipeline) -> Iterable[Fault]:
-        return ()
+        return STYLES.faults(pipeline)
 
     def discover(self, client: ApiClient, pipeline: Pipeline, known: Document | None) -> Document:
         return discovery.discover(client, pipeline, known).to_dict()

@@ -17,8 +17,6 @@ from explorer.tables.generate import GeneratedTable, generate_tables
 from explorer.tables.profile import RawProfile
 from mcp_bridge.answers.envelope import MAX_ANSWER_TOKENS
 from mcp_bridge.answers.tokens import tokens
-from mcp_bridge.bridge import Bridge
-from mcp_bridge.gate.access import Caller
 from tests.mcp_bridge.stage import Stage, envelope, on_http
 
 KEY = "demo:hostile"
@@ -63,7 +61,7 @@ def token(stage: Stage) -> str:
     forms = [form(kind, text, 440 if kind == "nepali" else 60) for kind, text in TEXTS.items()]
     forms.append(form("widest", TEXTS["amharic"], 780))
     tables = generate_tables(Structure((), (), tuple(forms)), RawProfile(), taken=())
-    connections = Bridge.open(stage.settings, Caller.operator).connections
+    connections = stage.connections
     with connections.tenant(login.user, login.password).connect(autocommit=True) as connection:
         for table in tables:
             for statement in _statements(schema.marts, table):
@@ -84,7 +82,7 @@ def token(stage: Stage) -> str:
     stage.catalog.discovered.save(
         tenant, Structure(structure.apps[:30], (), tuple(forms)).to_dict(), "run-1", diff=structure_diff
     )
-    stage.catalog.schemas.transition(tenant, {State.ACTIVE}, State.MATERIALIZING, run_id="run-1", diff=structure_diff)
+    stage.catalog.schemas.transition(tenant, {State.ACTIVE}, State.MATERIALIZING, run_id="run-1")
     stage.catalog.schemas.transition(
         tenant, {State.MATERIALIZING}, State.ACTIVE, run_id="run-1", error=TEXTS["amharic"]() * 8
     )
