@@ -37,7 +37,7 @@ VALID: dict[str, dict[str, Any]] = {
 
 
 def arguments_of(tool: Tool) -> list[tuple[str, dict[str, Any]]]:
-    return list(tool.definition().input_schema["properties"].items())
+    return list(tool.input_schema["properties"].items())
 
 
 CLOSED = [
