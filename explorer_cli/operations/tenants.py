@@ -8,8 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from explorer.catalog import Credential, Tenant
-from explorer.catalog.audit import AuditEntry
-from explorer.catalog.request_slots import RequestSlots
+from explorer.catalog.access.audit import AuditEntry
+from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.core.settings import Settings
 from explorer.providers import faults_of, provider_named
 from explorer.providers.base import CredentialKind, Provider, make_credential

@@ -8,8 +8,8 @@ from uuid import UUID
 
 from sqlalchemy import Row, select
 
-from explorer.catalog.database import Database
-from explorer.catalog.tables import tenants
+from explorer.catalog.storage.database import Database
+from explorer.catalog.storage.tables import tenants
 from explorer.core.errors import UnknownTenant
 from explorer.core.jsonb import storable
 

@@ -8,7 +8,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from explorer.catalog import Catalog, SchemaAbsent, SchemaStateConflict, State, Tenant
-from explorer.catalog.schemas import Passwords
+from explorer.catalog.lifecycle.schemas import Passwords
 from explorer.postgres.connections import Connections
 from explorer.postgres.provisioning import new_prefix
 

@@ -8,7 +8,6 @@ from cryptography.fernet import Fernet
 from pydantic import SecretStr
 
 from explorer.catalog import Catalog, Keyring, KeyringInvalid, KeyringMismatch, KeyringMissing, Tenant
-from explorer.catalog.keyring import rotate
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Connections
 from tests.conftest import PgServer
@@ -123,7 +122,7 @@ def test_rotation_reaches_every_secret_and_running_processes(
     with Catalog.open(pg_server.settings) as running:
         assert running.credentials.load(tenant) == API_KEY
         before = stored(connections, tenant)
-        assert rotate(catalog) >= 2
+        assert catalog.rotate_keys() >= 2
         newest = (pg_server.home / "secret.keys").read_text().split()[0]
         credential, passwords = stored(connections, tenant)
         assert (credential, passwords) != before
@@ -139,7 +138,7 @@ def test_rotation_reaches_every_secret_and_running_processes(
 def test_concurrent_rotations_lose_nothing(catalog: Catalog, pg_server: PgServer, tenant: Tenant) -> None:
     catalogs = [Catalog.open(pg_server.settings) for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(rotate, catalogs))
+        list(pool.map(Catalog.rotate_keys, catalogs))
     for opened in catalogs:
         assert opened.credentials.load(tenant) == API_KEY
         opened.close()
@@ -155,7 +154,7 @@ def test_a_rotation_that_meets_a_foreign_secret_changes_nothing(
         conn.execute("UPDATE catalog.credentials SET ciphertext = %s WHERE tenant_id = %s", [foreign, broken.id])
     try:
         with pytest.raises(KeyringMismatch):
-            rotate(catalog)
+            catalog.rotate_keys()
         assert stored(connections, tenant) == before
         assert (pg_server.home / "secret.keys").read_text() == keys
     finally:

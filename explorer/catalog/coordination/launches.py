@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 from sqlalchemy import ColumnElement, Connection, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_leave
 
-from explorer.catalog.database import Database
-from explorer.catalog.tables import launches
-from explorer.catalog.tenants import Tenant
+from explorer.catalog.storage.database import Database
+from explorer.catalog.storage.tables import launches
+from explorer.catalog.tenants.tenant import Tenant
 from explorer.core.jsonb import storable
 
 # As long a key is remembered; the row of a launch is of no use after that.

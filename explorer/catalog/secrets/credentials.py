@@ -11,11 +11,11 @@ from uuid import UUID
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from explorer.catalog.database import Database
 from explorer.catalog.errors import CatalogUnavailable, CredentialInvalid, CredentialMissing
-from explorer.catalog.keyring import Keyring
-from explorer.catalog.tables import credentials
-from explorer.catalog.tenants import Tenant
+from explorer.catalog.secrets.keyring import Keyring
+from explorer.catalog.storage.database import Database
+from explorer.catalog.storage.tables import credentials
+from explorer.catalog.tenants.tenant import Tenant
 
 # A refresh is one HTTP request with retries; others wait for its outcome.
 _REFRESH_WAIT_S = 180

@@ -8,8 +8,8 @@ from typing import Any
 
 import psycopg
 
-from explorer.catalog.database import HasConninfo
 from explorer.catalog.errors import CatalogUnavailable
+from explorer.catalog.storage.database import HasConninfo
 
 _CONNECT_TIMEOUT_S = 3
 _STATEMENT_TIMEOUT_S = 2

@@ -19,11 +19,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, func, select, update
 
-from explorer.catalog.database import Database
 from explorer.catalog.errors import SchemaAbsent, SchemaStateConflict
-from explorer.catalog.keyring import Keyring
-from explorer.catalog.tables import schemas
-from explorer.catalog.tenants import Tenant
+from explorer.catalog.secrets.keyring import Keyring
+from explorer.catalog.storage.database import Database
+from explorer.catalog.storage.tables import schemas
+from explorer.catalog.tenants.tenant import Tenant
 from explorer.contract.schemas import TenantSchemas
 from explorer.core.errors import UnknownTenant
 from explorer.core.jsonb import storable

@@ -3,20 +3,15 @@
 The first key encrypts, all keys decrypt. A key file is read again when it changes, so a rotation reaches running processes.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from explorer.catalog.errors import KeyringInvalid, KeyringMismatch, KeyringMissing
 from explorer.core.files import private_secret, write_private
 from explorer.core.settings import Settings
-
-if TYPE_CHECKING:
-    from explorer.catalog.catalog import Catalog
 
 KEY_FILE = "secret.keys"
 
@@ -31,7 +26,7 @@ class Keyring:
         self._fernet = MultiFernet([Fernet(key) for key in self._keys]) if self._keys else None
 
     @classmethod
-    def load(cls, settings: Settings) -> Keyring:
+    def load(cls, settings: Settings) -> Self:
         """The keyring of the settings. Makes nothing.
 
         Raises:
@@ -77,7 +72,7 @@ class Keyring:
             raise _mismatch(purpose, "it was made for another place")
         return plaintext.removeprefix(tag)
 
-    def renewed(self) -> Keyring:
+    def renewed(self) -> "Keyring":
         """A keyring that encrypts with a new key and decrypts with all present ones; only in memory until `store`.
 
         With EXPLORER_SECRET_KEYS the operator has put the new key first already: the keyring stays as it is.
@@ -116,19 +111,6 @@ class Keyring:
         except (OSError, UnicodeDecodeError) as error:
             raise _unreadable(path, error) from None
         self._keys, self._fernet, self._stamp = keys, MultiFernet([Fernet(key) for key in keys]), stamp
-
-
-def rotate(catalog: Catalog) -> int:
-    """Encrypt every credential and tenant password anew with a new key, in one transaction; how many values that were.
-
-    A key file gets the new key first and keeps the old ones, for processes that are just about to write; they may be deleted
-    from it afterwards. Where the keys come from EXPLORER_SECRET_KEYS, put the new key first there (new,old), restart every
-    process, then call this.
-
-    Raises:
-        KeyringMismatch: a value cannot be decrypted; nothing was changed.
-    """
-    return catalog.rotate_keys()
 
 
 def _unreadable(path: Path, error: Exception) -> KeyringInvalid:

@@ -9,9 +9,9 @@ from typing import Any
 
 from sqlalchemy import func, insert, select
 
-from explorer.catalog.database import Database
-from explorer.catalog.tables import semantics
-from explorer.catalog.tenants import Tenant
+from explorer.catalog.storage.database import Database
+from explorer.catalog.storage.tables import semantics
+from explorer.catalog.tenants.tenant import Tenant
 from explorer.core.jsonb import storable
 
 

@@ -12,12 +12,12 @@ from uuid import uuid4
 from sqlalchemy import delete, func, insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from explorer.catalog.credentials import Credential, CredentialStore
-from explorer.catalog.database import Database, constraint_name
 from explorer.catalog.errors import ExternalIdTaken, TenantExists, TenantKeyRetired
-from explorer.catalog.schemas import Passwords, SchemaStore, State
-from explorer.catalog.tables import credentials, grants, schemas, tenants
-from explorer.catalog.tenants import Tenant, TenantStatus
+from explorer.catalog.lifecycle.schemas import Passwords, SchemaStore, State
+from explorer.catalog.secrets.credentials import Credential, CredentialStore
+from explorer.catalog.storage.database import Database, constraint_name
+from explorer.catalog.storage.tables import credentials, grants, schemas, tenants
+from explorer.catalog.tenants.tenant import Tenant, TenantStatus
 from explorer.core.jsonb import storable
 
 _WAIT_S = 120
@@ -53,7 +53,7 @@ class Registration:
         """
         with self._database.begin(lock_timeout_s=_WAIT_S) as connection:
             connection.execute(
-                text("SELECT pg_advisory_xact_lock(hashtextextended('explorer.catalog.registration', 0))")
+                text("SELECT pg_advisory_xact_lock(hashtextextended('explorer.catalog.lifecycle.registration', 0))")
             )
             yield
 

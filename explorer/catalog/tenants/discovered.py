@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select
 
-from explorer.catalog.database import Database
 from explorer.catalog.errors import UnknownStructureVersion
-from explorer.catalog.tables import discovered
-from explorer.catalog.tenants import Tenant
+from explorer.catalog.storage.database import Database
+from explorer.catalog.storage.tables import discovered
+from explorer.catalog.tenants.tenant import Tenant
 from explorer.core.jsonb import canonical, storable
 
 

@@ -14,9 +14,10 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, Oper
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from explorer.catalog.errors import CatalogNotReady, CatalogUnavailable
-from explorer.catalog.migrations import HEAD
 from explorer.postgres.connections import is_alive
 
+# The newest of the files in `explorer.catalog.migrations.versions`.
+HEAD = "0005"
 _UNDEFINED_TABLE = "42P01"
 _INVALID_SCHEMA = "3F000"
 _LOCK_NOT_AVAILABLE = "55P03"

@@ -11,10 +11,10 @@ from uuid import UUID, uuid4
 from sqlalchemy import func, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
-from explorer.catalog.database import Database, constraint_name
 from explorer.catalog.errors import PrincipalExists, PrincipalInvalid, ScopeUnknown, UnknownPrincipal
-from explorer.catalog.tables import grants, principals, tenants, tokens
-from explorer.catalog.tenants import Tenant, TenantStatus
+from explorer.catalog.storage.database import Database, constraint_name
+from explorer.catalog.storage.tables import grants, principals, tenants, tokens
+from explorer.catalog.tenants.tenant import Tenant, TenantStatus
 from explorer.core.jsonb import storable
 
 TOKEN_PREFIX = "dex_"  # noqa: S105

@@ -6,8 +6,8 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from explorer.catalog.database import Database
-from explorer.catalog.tables import audit
+from explorer.catalog.storage.database import Database
+from explorer.catalog.storage.tables import audit
 from explorer.core.jsonb import storable
 
 _MAX_TEXT_LENGTH = 500

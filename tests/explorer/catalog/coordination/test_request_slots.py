@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 
 from explorer.catalog import Catalog, CatalogUnavailable
-from explorer.catalog.request_slots import RequestSlots
+from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.http.limiter import Paused, RateLimiter
 from explorer.postgres.connections import Connections
 
@@ -20,7 +20,7 @@ SERVER = "https://www.commcarehq.org"
 PROCESSES, REQUESTS = 3, 20
 ANOTHER_PROCESS = """
 import json, sys
-from explorer.catalog.request_slots import RequestSlots
+from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.postgres.connections import Login
 login, domain, count = json.load(sys.stdin)
 slots = RequestSlots(Login(**login), "https://www.commcarehq.org", domain)
