@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 
 from explorer.catalog import Catalog, State, Tenant, TenantLogin, TenantSchema
-from explorer.catalog.request_slots import RequestSlots
+from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.contract.tags import RunTags
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings, get_settings
