@@ -8,7 +8,7 @@ from psycopg import sql
 from explorer.contract.bookkeeping import rejected
 from explorer.core.errors import ExplorerError
 from explorer.load import LoadProgress, LoadTarget, ResourceReport, load, name_failures
-from explorer.load.warehouse import DELETED_COLUMN
+from explorer.load.raw.table import DELETED_COLUMN
 from explorer.registry import Pipeline, Source
 from explorer_dagster import failures as causes
 from explorer_dagster.partitions import tenants
@@ -55,7 +55,7 @@ def raw_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         try:
             with session.materializing(), session.client() as client:
                 report = load(
-                    LoadTarget(session.tenant.key, session.schema.prefix, session.rw_login, session.connections),
+                    LoadTarget(session.tenant.key, session.schema, session.rw_database),
                     client,
                     pipeline,
                     selected,
