@@ -1,6 +1,7 @@
-"""How the tools reach the SQL path: the tenant's own login, its live names, and limits that keep an answer small.
+"""How do the tools reach the SQL path? A tenant's live names for the validator, its own login for the executor.
 
-Whether a statement may run and how it is run is decided in `mcp_bridge.sql`.
+`check` needs no database; `QueryPath.execute` runs what was checked. Whether a statement may run and how it is run is
+decided in `mcp_bridge.sql`.
 """
 
 import logging
@@ -17,9 +18,6 @@ from mcp_bridge.facts.relations import LiveTables
 from mcp_bridge.sql import Executor, OverrunThrottle, QueryLimits, QueryResult, Termination, ValidatedQuery, validate
 
 _log = logging.getLogger(__name__)
-
-# More rows than a concise answer has room for need not be read; how many it has is counted in tokens.
-CONCISE_BYTES = 18_000
 
 
 def check(live: LiveTables, statement: str) -> ValidatedQuery:
@@ -51,27 +49,29 @@ class QueryPath:
             QueryFailed: the database refused or stopped it.
             SchemaAbsent: the tenant has no schemas at present.
         """
-        executor = await self._executor(tenant, live)
+        reader, service = await in_thread(self._logins, tenant, within_s=CATALOG_S)
+        executor = self._executor(tenant, live.schemas, reader, service)
         return await executor.run(query, offset=offset, limits=limits, principal=principal)
 
-    async def _executor(self, tenant: Tenant, live: LiveTables) -> Executor:
-        """The tenant's executor, a new one when its login or the database's address has changed.
+    def _executor(self, tenant: Tenant, schemas: tuple[str, ...], reader: Login, service: Login) -> Executor:
+        """The tenant's executor, a new one when its login, its schemas or the database's address have changed.
 
-        Made in the event loop, where nobody comes between: two of them would hold twice the tenant's places.
+        Found and made without an await between: two of them would hold twice the tenant's slots.
         """
-        ro, service = await in_thread(self._logins, tenant, within_s=CATALOG_S)
-        kept = self._executors.get(tenant.key)
-        if kept is None or kept[0] != (ro, live.schemas):
+        made_for = (reader, schemas)
+        known = self._executors.get(tenant.key)
+        if known is None or known[0] != made_for:
             termination = Termination(
-                partial(_terminate, service, ro.user),
-                partial(_last_resort, self._settings),
+                partial(_terminate, service, reader.user),
+                partial(_restart_sessions, self._settings),
                 self._settings.query_last_resort_s if self._settings.database_url is None else 0,
             )
-            executor = Executor(ro, live.schemas, throttle=self._throttle, termination=termination)
-            kept = self._executors[tenant.key] = ((ro, live.schemas), executor)
-        return kept[1]
+            executor = Executor(reader, schemas, throttle=self._throttle, termination=termination)
+            known = self._executors[tenant.key] = (made_for, executor)
+        return known[1]
 
     def _logins(self, tenant: Tenant) -> tuple[Login, Login]:
+        """The tenant's reader, and the service login, which may end the reader's sessions. Blocks."""
         ro = self._platform.catalog.schemas.ro_login(tenant)
         return self._platform.connections.tenant(ro.user, ro.password), self._platform.connections.service
 
@@ -83,6 +83,6 @@ def _terminate(service: Login, reader: str, pid: int) -> None:
         )
 
 
-def _last_resort(settings: Settings, pid: int) -> None:
+def _restart_sessions(settings: Settings, pid: int) -> None:
     _log.error("The database restarts its sessions, because backend %s cannot be interrupted", pid)
     EmbeddedPostgres(settings.home).end_session(pid)

@@ -5,63 +5,75 @@ from datetime import UTC
 import dagster as dg
 
 from explorer.catalog import DiscoveredVersion
+from explorer.contract.materializations import Discovery
+from explorer.contract.names import AssetKeys
+from explorer.contract.records import Markdown
 from explorer.core.errors import ExplorerError
 from explorer.providers.base import Outline, Provider
 from explorer.registry import Pipeline
-from explorer_dagster import failures as causes
+from explorer_dagster.failures import failure, failures_explained
+from explorer_dagster.metadata import as_metadata
 from explorer_dagster.partitions import tenants
-from explorer_dagster.resources import Platform, failure
+from explorer_dagster.resources import Platform, TenantSession
 from explorer_dagster.retries import postpone
 
+GROUP = "discovery"
 _MAX_CHANGES = 200
 
 
-def discovery_asset(pipeline: Pipeline) -> dg.AssetsDefinition:
-    """`<prefix>/app_structure` of the pipeline."""
+def discovery_asset(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinition:
+    """`<prefix>/<discovery>` of the pipeline, `commcare/app_structure` for instance."""
     (part,) = pipeline.discovery
 
     @dg.asset(
-        key=[pipeline.asset_prefix, part.name],
+        key=AssetKeys(pipeline.asset_prefix).discovery(part.name),
         partitions_def=tenants,
-        group_name="discovery",
+        group_name=GROUP,
         kinds={pipeline.provider},
         owners=list(pipeline.owners),
+        tags={"layer": GROUP},
         description=part.description,
         code_version="1",
     )
-    def app_structure(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        with causes.told():
-            return looked_at(context, platform)
+    def discovery(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]
+        with failures_explained():
+            facts = _discover(context, platform.session(context), pipeline, provider)
+        return dg.MaterializeResult(metadata=as_metadata(facts))
 
-    def looked_at(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        session = platform.session(context)
-        provider, discovered = session.provider, session.catalog.discovered
-        known = discovered.latest(session.tenant)
-        try:
-            with session.client() as client:
-                document = provider.discover(client, pipeline, known.structure if known else None)
-        except ExplorerError as error:
-            raise failure(error, postpone(context, [error.as_dict()])) from error
-        version = discovered.save(session.tenant, document, diff=provider.diff, run_id=context.run.run_id)
-        outline = provider.outline(document)
-        for warning in outline.warnings:
-            context.log.warning(warning)
-        return dg.MaterializeResult(
-            metadata={
-                **outline.counts,
-                "version": version.version,
-                "changed": version.changed,
-                "since_the_last_sync": provider.headline(version.diff) if version.changed else "nothing",
-                "changes": dg.MetadataValue.md(_changes(provider, version)),
-                "diff": dg.MetadataValue.json(version.diff),
-                "warnings": dg.MetadataValue.json(list(outline.warnings)),
-                "requests": client.total_usage.requests,
-                "bytes": client.total_usage.bytes,
-                "found": dg.MetadataValue.md(_summary(outline)),
-            }
-        )
+    return discovery
 
-    return app_structure
+
+def _discover(
+    context: dg.AssetExecutionContext, session: TenantSession, pipeline: Pipeline, provider: Provider
+) -> Discovery:
+    """Read the structure and keep it.
+
+    Raises:
+        dagster.Failure: with the run marked for another try where the server asked to wait.
+    """
+    discovered = session.catalog.discovered
+    known = discovered.latest(session.tenant)
+    try:
+        with session.client(provider) as client:
+            document = provider.discover(client, pipeline, known.structure if known else None)
+    except ExplorerError as error:
+        raise failure(error, postpone(context, [error.as_dict()])) from error
+    version = discovered.save(session.tenant, document, diff=provider.diff, run_id=session.run_id)
+    outline = provider.outline(document)
+    for warning in outline.warnings:
+        context.log.warning(warning)
+    return Discovery(
+        counts=outline.counts,
+        version=version.version,
+        changed=version.changed,
+        since_the_last_sync=provider.headline(version.diff) if version.changed else "nothing",
+        changes=Markdown(_changes(provider, version)),
+        diff=version.diff,
+        warnings=outline.warnings,
+        requests=client.total_usage.requests,
+        bytes=client.total_usage.bytes,
+        found=Markdown(_summary(outline)),
+    )
 
 
 def _changes(provider: Provider, version: DiscoveredVersion) -> str:

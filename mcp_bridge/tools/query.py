@@ -16,9 +16,11 @@ from mcp_bridge.facts.relations import LiveTables, sql_type
 from mcp_bridge.facts.tables import TenantTables, table_warnings
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, ResponseFormat, TenantArguments, Tool
-from mcp_bridge.query_path import CONCISE_BYTES, QueryPath, check
+from mcp_bridge.query_path import QueryPath, check
 from mcp_bridge.sql import PageBinding, PageCursors, QueryLimits, QueryResult
 
+# More rows than a concise answer has room for need not be read; how many it has is counted in tokens.
+_CONCISE_BYTES = 18_000
 # The cursor and the words on it.
 _PAGING_TOKENS = 350
 _SOURCES_TOKENS = 2_000
@@ -92,7 +94,7 @@ def _binding(call: Call, tenant: Tenant, live: LiveTables, sql: str) -> PageBind
 def _limits(settings: Settings, args: Query) -> QueryLimits:
     max_bytes = settings.query_max_bytes
     if args.response_format == "concise":
-        max_bytes = min(max_bytes, CONCISE_BYTES)
+        max_bytes = min(max_bytes, _CONCISE_BYTES)
     return QueryLimits(
         max_rows=min(args.limit, settings.query_max_rows),
         max_bytes=max_bytes,
@@ -136,6 +138,13 @@ class QueryTools:
     settings: Settings
 
     async def query(self, call: Call, args: Query) -> Answer:
+        """Text to rows: the tenant's live tables, the check, the place of the page, the run, the cut to an answer's size.
+
+        Raises:
+            QueryRejected: the statement may not run. QueryFailed: the database refused or stopped it.
+            CursorRefused: the cursor is of another statement, caller, tenant or version of the data.
+            ResultTooWide: one row has no room in the answer.
+        """
         tenant = call.own_tenant
         call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()
         known = await self.facts.tables(tenant, QUERY_S)

@@ -238,7 +238,7 @@ class TenantTools:
         Tool(
             "list_tenants",
             "List tenants",
-            "Lists the tenants (CommCare project spaces) that this token may use, with the state of their schemas and "
+            "Lists the tenants ({tenants}) that this token may use, with the state of their schemas and "
             "the scopes held. Call it first when you do not know the tenant key. For tables of one tenant use "
             "list_tables.",
             ListTenants,

@@ -8,7 +8,7 @@ from explorer.catalog import ApiKeyCredential, OAuthCredential
 from explorer.core.settings import Settings
 from explorer.providers import UnknownProvider, provider_named
 from explorer_cli.errors import SecretMissing, UsageInvalid
-from explorer_cli.tenants import CredentialOptions, chosen_provider
+from explorer_cli.operations.tenants import CredentialOptions, chosen_provider
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMCARE = provider_named("commcare")

@@ -7,15 +7,14 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from explorer.catalog import State
+from explorer.catalog import State, Tenant, TenantSchema
 from explorer.providers import faults_of
 from mcp_bridge.clients.dagster import DagsterClient, Schedule
+from mcp_bridge.facts.partition_state import PartitionState
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Tool
 from mcp_bridge.provenance.schedules import Schedules
-from mcp_bridge.provenance.states import DagsterStates
-from mcp_bridge.runs.results import RunResults
 from mcp_bridge.tools import ALL_TOOLS
 from tests.mcp_bridge.stage import Stage, ask, envelope, on_http, refused
 
@@ -38,7 +37,7 @@ VALID: dict[str, dict[str, Any]] = {
 
 
 def arguments_of(tool: Tool) -> list[tuple[str, dict[str, Any]]]:
-    return list(tool.definition().input_schema["properties"].items())
+    return list(tool.input_schema["properties"].items())
 
 
 CLOSED = [
@@ -167,6 +166,16 @@ class _Dagster(DagsterClient):
         return Schedule(bool(self.running), "0 */6 * * *", "UTC", 6 * 3600)
 
 
+class _NoRuns:
+    """Nothing was ever run."""
+
+    async def of(self, tenant: Tenant, schema: TenantSchema) -> PartitionState:
+        return PartitionState(settled=True)
+
+    async def prepare(self) -> None:
+        pass
+
+
 def test_what_is_kept_of_tables_follows_the_schedule_and_says_when_it_is_unknown(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,8 +192,7 @@ def test_what_is_kept_of_tables_follows_the_schedule_and_says_when_it_is_unknown
         ):
             dagster.running = running
             schedules = Schedules(dagster)
-            states = DagsterStates(dagster, RunResults(dagster), files)
-            facts = TenantFacts(services.platform, services.databases, files, states, schedules, with_raw=False)
+            facts = TenantFacts(services.platform, services.databases, files, _NoRuns(), schedules, with_raw=False)
             known = await facts.tables_and_schedules(tenant)
             assert said in known.rule.because
             assert all(facts.rule == known.rule for facts in known.tables.values())

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from demo_commcare import MATERNAL
+from explorer.contract.tags import RunTags
 from explorer_dagster import retries
 from tests.explorer_dagster.conftest import Stage
 
@@ -21,8 +22,7 @@ def time_passes(stage: Stage, result: Any) -> None:
     """The run's time has come and the server takes requests again, from everybody."""
     stage.demo.control.clear_faults()
     stage.demo.control.no_throttle()
-    past = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
-    stage.instance.add_run_tags(result.run_id, {retries.RETRY_AT_TAG: past})
+    stage.instance.add_run_tags(result.run_id, RunTags(retry_at=datetime.now(UTC) - timedelta(seconds=1)).to_tags())
     with stage.pg_server.connections.admin.connect(autocommit=True) as connection:
         connection.execute("UPDATE catalog.request_slots SET not_before = now()")
 
@@ -40,7 +40,7 @@ def test_a_throttled_run_ends_at_once_and_its_twin_does_the_rest(stage: Stage) -
     metadata = failure_metadata(failed)
     wait = datetime.fromisoformat(metadata["retry_at"]) - datetime.now(UTC)
     assert timedelta(hours=1.9) < wait < timedelta(hours=2.1)
-    assert stage.tags(failed)[retries.RETRY_AT_TAG] == metadata["retry_at"]
+    assert stage.run_tags(failed).retry_at == datetime.fromisoformat(metadata["retry_at"])
     assert stage.tick() == []
 
     time_passes(stage, failed)
@@ -58,7 +58,7 @@ def test_a_throttled_run_ends_at_once_and_its_twin_does_the_rest(stage: Stage) -
     assert again.success
     assert stage.rows("raw_forms") == len(stage.demo.truth(MATERNAL).forms)
     assert stage.tick() == []
-    assert stage.tags(failed)[retries.RETRY_TAG] == "started"
+    assert stage.run_tags(failed).retry == "started"
 
 
 def test_a_run_sent_away_in_discovery_is_tried_again_too(stage: Stage) -> None:
@@ -82,13 +82,13 @@ def test_the_pause_holds_for_the_next_run_without_a_request(stage: Stage) -> Non
 
 def test_retries_come_to_an_end(stage: Stage) -> None:
     throttle(stage, "/group/v1/", "6")
-    last_but_one = stage.run("groups", tags={retries.RETRY_NUMBER_TAG: str(retries.MAX_RETRIES - 1)})
+    last_but_one = stage.run("groups", tags=RunTags(retry_number=retries.MAX_RETRIES - 1).to_tags())
     wait = datetime.fromisoformat(failure_metadata(last_but_one)["retry_at"]) - datetime.now(UTC)
     assert wait > timedelta(minutes=10), "the later the retry, the longer the wait"
     time_passes(stage, last_but_one)
     throttle(stage, "/group/v1/", "6")
     (request,) = stage.tick()
-    assert request.tags[retries.RETRY_NUMBER_TAG] == str(retries.MAX_RETRIES)
+    assert RunTags.from_tags(request.tags).retry_number == retries.MAX_RETRIES
     last = stage.launch(request)
     assert "retry_at" not in failure_metadata(last)
     assert stage.tick() == []
@@ -109,7 +109,7 @@ def test_a_later_run_that_did_all_of_it_makes_the_retry_needless(
     time_passes(stage, first)
     assert stage.run(*later).success
     assert (stage.tick() == []) == dropped
-    assert stage.tags(first)[retries.RETRY_TAG] == ("dropped" if dropped else "waiting")
+    assert stage.run_tags(first).retry == ("dropped" if dropped else "waiting")
 
 
 def test_a_sync_of_changes_does_not_stand_for_a_full_refresh(stage: Stage) -> None:
@@ -126,7 +126,7 @@ def test_a_tenant_that_is_gone_is_not_tried_again(stage: Stage) -> None:
     time_passes(stage, first)
     stage.instance.delete_dynamic_partition("tenants", stage.tenant.key)
     assert stage.tick() == []
-    assert stage.tags(first)[retries.RETRY_TAG] == "dropped"
+    assert stage.run_tags(first).retry == "dropped"
 
 
 def test_other_failures_are_not_tried_again(stage: Stage) -> None:
@@ -134,7 +134,7 @@ def test_other_failures_are_not_tried_again(stage: Stage) -> None:
     failed = stage.run("groups")
     assert not failed.success
     assert "retry_at" not in failure_metadata(failed)
-    assert retries.RETRY_TAG not in stage.tags(failed)
+    assert stage.run_tags(failed).retry is None
 
 
 def test_what_a_run_has_cost_stands_in_its_tags(stage: Stage) -> None:

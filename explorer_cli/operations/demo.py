@@ -24,6 +24,7 @@ from explorer.providers import provider_named
 from explorer_cli.errors import AlreadyRunning, DemoMoved, PartFailed
 from explorer_cli.operations.bridge_client import over_http
 from explorer_cli.operations.runs import show_answer, show_run, summarize
+from explorer_cli.operations.tenants import add_to
 from explorer_cli.output.progress import SyncProgress
 from explorer_cli.output.terminal import answer_json, make_console, tell
 from explorer_cli.platform.context import open_settings
@@ -34,7 +35,6 @@ from explorer_cli.platform.store import Store
 from explorer_cli.supervision.interrupts import Interrupts, StopRequested
 from explorer_cli.supervision.lock import holder_of
 from explorer_cli.supervision.units import Step
-from explorer_cli.tenants import add_to
 
 TENANTS = {"demo:maternal-health": "demo-maternal-health", "demo:nutrition": "demo-nutrition"}
 PROVIDER = "commcare"

@@ -1,10 +1,8 @@
 """What the database or the file system says in the middle of a step is the failure that everybody reads."""
 
-import dagster as dg
 import psycopg
-import pytest
 
-from explorer_dagster.failures import storage_failed, told
+from explorer.postgres.storage_errors import storage_failed
 
 
 def test_what_the_database_and_the_file_system_say_reaches_the_failure() -> None:
@@ -18,5 +16,3 @@ def test_what_the_database_and_the_file_system_say_reaches_the_failure() -> None
     error = storage_failed(OSError(28, "No space left on device", "/home/dbt/x.sql"))
     assert error.message == "A file could not be read or written: No space left on device (/home/dbt/x.sql)."
     assert "Make room" in error.next_step
-    with pytest.raises(dg.Failure, match="permission denied for table raw_cases"), told():
-        raise psycopg.errors.InsufficientPrivilege("permission denied for table raw_cases")

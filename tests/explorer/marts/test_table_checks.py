@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import dagster as dg
-
 from explorer.contract.bookkeeping.builds import Finding
+from explorer.contract.checks import CheckOutcome
+from explorer.marts.table_checks import DESCRIBED, TestedTable, check_tables
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer.tables.generate import generate_tables
 from explorer.tables.profile import RawProfile, SeenForm, SeenValues
-from explorer_dagster.checks import TestedTable, results, specs
 
-KEY = dg.AssetKey(["commcare", "marts", "form_tables"])
 STRUCTURE = Structure(
     (),
     (CaseType("child", ("age",), ("a",)),),
@@ -32,15 +30,14 @@ TABLES = {table.name: table for table in generate_tables(STRUCTURE, RawProfile()
 UNFIT = {"pain": 3, "signs": 1, "weight": 2, "born": 5}
 
 
-def evaluated(*tested: TestedTable) -> dict[str, dg.AssetCheckResult]:
-    keys = {spec.key for spec in specs(KEY)}
-    found = {result.check_name: result for result in results(KEY, tested, keys)}
-    assert found.keys() == {"primary_keys", "relationships", "accepted_values", "values_fit"}
-    return {str(name): result for name, result in found.items()}
+def evaluated(*tested: TestedTable) -> dict[str, CheckOutcome]:
+    found = {outcome.name: outcome for outcome in check_tables(tested)}
+    assert found.keys() == DESCRIBED.keys() == {"primary_keys", "relationships", "accepted_values", "values_fit"}
+    return found
 
 
-def fact(result: dg.AssetCheckResult, name: str) -> Any:
-    return result.metadata[name].value
+def fact(outcome: CheckOutcome, name: str) -> Any:
+    return outcome.facts.to_metadata()[name]
 
 
 def visit(*findings: Finding, misfits: dict[str, int] | None = None) -> TestedTable:
@@ -69,7 +66,7 @@ def test_values_are_told_apart_by_why_they_do_not_fit() -> None:
     assert (row["failing_rows"], row["columns"]) == (7, {"born": 5, "weight": 2})
     assert "`form_visit`" in fact(found["values_fit"], "overview")
     assert "`born`: 5" in fact(found["values_fit"], "overview")
-    assert found["values_fit"].severity == dg.AssetCheckSeverity.WARN
+    assert not found["values_fit"].is_error
 
 
 def test_what_is_counted_beyond_unfit_values_points_nowhere() -> None:
@@ -89,7 +86,7 @@ def test_broken_keys_are_errors_and_each_failing_table_is_named() -> None:
         for table in TABLES.values()
     ]
     found = evaluated(*tested)["primary_keys"]
-    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert (found.passed, found.is_error) == (False, True)
     assert [row["table"] for row in fact(found, "failing")] == list(TABLES)
     assert fact(found, "tables_failing") == len(TABLES)
 
@@ -101,11 +98,6 @@ def test_a_test_that_could_not_run_fails_what_it_would_have_tested() -> None:
     [row] = fact(found["values_fit"], "failing")
     assert (row["status"], row["failing_rows"], row["message"]) == ("error", None, "column | does not *exist*")
     assert "column   does not  exist" in fact(found["values_fit"], "overview")
-
-
-def test_only_what_was_selected_is_evaluated() -> None:
-    selected = {dg.AssetCheckKey(KEY, "values_fit")}
-    assert [result.check_name for result in results(KEY, [visit()], selected)] == ["values_fit"]
 
 
 def test_options_that_are_not_those_of_the_data_are_one_finding() -> None:
