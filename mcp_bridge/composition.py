@@ -13,7 +13,7 @@ from explorer.core.settings import Settings
 from explorer.providers.base import Provider
 from explorer.registry import Fault, Pipeline
 from mcp_bridge.answers.wording import Wording
-from mcp_bridge.clients.dagster import DagsterClient
+from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
 from mcp_bridge.facts.pipelines import PipelineFiles

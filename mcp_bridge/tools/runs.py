@@ -27,7 +27,9 @@ from mcp_bridge.answers.envelope import (
     room_left,
     unknown_name,
 )
-from mcp_bridge.clients.dagster import DagsterClient, DagsterUnavailable, Run, RunEvent, RunStatus, UnknownRun, in_time
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.errors import DagsterUnavailable, UnknownRun, in_time
+from mcp_bridge.clients.dagster.records import Run, RunEvent, RunStatus
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import LIST_S, in_thread
 from mcp_bridge.facts.freshness import ScheduleState

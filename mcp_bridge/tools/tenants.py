@@ -12,7 +12,9 @@ from explorer.core.errors import ExplorerError
 from explorer.postgres.connections import Connections
 from explorer.providers.base import Provider
 from mcp_bridge.answers.envelope import Answer, age_s, clipped, fit, iso, page_after, room_left
-from mcp_bridge.clients.dagster import DagsterClient, DagsterUnavailable, Run, in_time
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.errors import DagsterUnavailable, in_time
+from mcp_bridge.clients.dagster.records import Run
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import LIST_S, SCHEMAS_S, in_thread
 from mcp_bridge.facts.pipelines import PipelineFiles
