@@ -38,7 +38,7 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         can_subset=True,
     )
     def transforms(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Event]:
-        session = platform.session(context)
+        session = platform.session(context, pipeline)
         selected = {name for name, key in keys.items() if key in context.selected_asset_keys}
         with failures_explained(), session.materializing():
             structure = _structure(session)
