@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from benchmarks.worker import Job, benchmark_settings
+from benchmarks.job import Job, benchmark_settings
 from demo_commcare import MATERNAL
 from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.contract.schemas import TenantSchemas
