@@ -28,12 +28,13 @@ from explorer.marts.manifest import static_lineage, static_manifest, static_pars
 from explorer.marts.project import TenantProject, prepare
 from explorer.marts.refresh import refresh
 from explorer.marts.runner import NodeResult
-from explorer.providers.commcare.structure import Structure
+from explorer.providers.commcare.tables.plan import CommCareTables
 from explorer.registry import Pipeline
 from explorer.tables.column_facts import facts_of
-from explorer.tables.generate import GeneratedTable
-from explorer.tables.profile import Migration, RawProfile
+from explorer.tables.memory import TypeChange
+from explorer.tables.plan import TableFamily, TablePlanner
 from explorer.tables.unfit_values import count_unfit_values
+from explorer.tables.values import TableSpec
 from explorer_dagster import checks as table_checks
 from explorer_dagster import column_metadata
 from explorer_dagster import failures as causes
@@ -45,11 +46,8 @@ Manifest = Mapping[str, Any]
 ColumnTypes = Mapping[str, Sequence[tuple[str, str]]]
 Event = dg.MaterializeResult | dg.AssetCheckResult  # type: ignore[type-arg]
 
-# Which kinds of generated table each of the two static assets stands for, and the mart they are cut from.
-GENERATED = {
-    "case_tables": (frozenset({"case_type"}), "cases"),
-    "form_tables": (frozenset({"form", "repeat"}), "forms"),
-}
+PLANNER: TablePlanner = CommCareTables()
+FAMILIES: Mapping[str, TableFamily] = {family.name: family for family in PLANNER.families}
 
 
 class Translator(DagsterDbtTranslator):  # type: ignore[misc]
@@ -89,7 +87,7 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         if node["resource_type"] == "model"
     }
     raw = {source["name"]: translator.get_asset_key(source) for source in manifest["sources"].values()}
-    generated = {name: dg.AssetKey([pipeline.asset_prefix, "marts", name]) for name in GENERATED}
+    generated = {name: dg.AssetKey([pipeline.asset_prefix, "marts", name]) for name in FAMILIES}
     specs = [
         *(
             column_metadata.with_origins(spec.replace_attributes(partitions_def=tenants), lineage)
@@ -130,20 +128,17 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
 
 def _generated_spec(pipeline: Pipeline, name: str, key: dg.AssetKey) -> dg.AssetSpec:
     prefix = pipeline.asset_prefix
-    what = {
-        "case_tables": "One table per case type (`case_<type>`): a row per case, a column per property.",
-        "form_tables": "One table per form (`form_<name>`) and repeat group (`form_<name>__<repeat>`): a column per question.",
-    }[name]
     return dg.AssetSpec(
         key,
         deps=[
             dg.AssetKey([prefix, pipeline.discovery[0].name]),
-            dg.AssetKey([prefix, "marts", GENERATED[name][1]]),
+            dg.AssetKey([prefix, "marts", FAMILIES[name].mart]),
         ],
         group_name="marts",
         kinds={"dbt", "postgres"},
         owners=list(pipeline.owners),
-        description=f"{what} Generated from the tenant's own applications; the tables are listed in each materialization.",
+        description=f"{FAMILIES[name].description} Generated from the tenant's own applications; the tables are listed in each"
+        " materialization.",
         partitions_def=tenants,
     )
 
@@ -152,8 +147,8 @@ def _generated_spec(pipeline: Pipeline, name: str, key: dg.AssetKey) -> dg.Asset
 class _Built:
     """What a step did. `results`: of the models and tests that ran; `unchanged`: row counts of the models that had no need to;
     `findings`: by model, of the tests that did not pass when they were last run, in this step or before; `unfit_values`: table to
-    column to number of values that did not fit; `migrations`: columns whose type changed since it was last told; `lineage`: of
-    static models; `structure`: what the project was made from."""
+    column to number of values that did not fit; `type_changes`: columns whose type changed since it was last reported;
+    `lineage`: of static models."""
 
     project: TenantProject
     results: Sequence[NodeResult]
@@ -161,9 +156,8 @@ class _Built:
     findings: Mapping[str, Sequence[Finding]]
     types: ColumnTypes
     unfit_values: Mapping[str, Mapping[str, int]]
-    migrations: Sequence[Migration]
+    type_changes: Sequence[TypeChange]
     lineage: Lineage
-    structure: Structure
 
     @cached_property
     def causes(self) -> Mapping[str, str]:
@@ -183,8 +177,7 @@ def _build(
     by_need: bool,
 ) -> _Built:
     """Run dbt on the selected models; `by_need`: on those among them that would come out otherwise than they are."""
-    structure = _structure(session)
-    project = _prepare(session, pipeline, structure)
+    project = _prepare(session, pipeline)
     progress = Progress(context, per_asset=False)
     results: list[NodeResult] = []
 
@@ -214,8 +207,8 @@ def _build(
         )
         kept_columns.write(connection, project.schemas, facts_of(project.tables))
         column_lineage.write(connection, project.schemas, lineage, project.tables, version=project.content_hash)
-        if project.migrations:
-            RawProfile.mark_told(connection, project.schemas)
+        if project.type_changes:
+            PLANNER.mark_reported(connection, project.schemas)
         unchanged = {name: rows for name, rows in planned.rows.items() if by_need or name not in wanted}
         return _Built(
             project,
@@ -224,9 +217,8 @@ def _build(
             _findings(results, planned.findings),
             types=_column_types(connection, session),
             unfit_values=count_unfit_values(connection, project.schemas, project.tables),
-            migrations=project.migrations,
+            type_changes=project.type_changes,
             lineage=lineage,
-            structure=structure,
         )
 
 
@@ -238,14 +230,11 @@ def _told(planned: Plan, wanted: Set[str], *, by_need: bool) -> str:
     return f"Of {len(planned.models)} models {len(light)} take up what changed, {len(stale) - len(light)} are built."
 
 
-def _structure(session: TenantSession) -> Structure:
+def _prepare(session: TenantSession, pipeline: Pipeline) -> TenantProject:
     latest = session.catalog.discovered.latest(session.tenant)
-    return Structure.from_dict(latest.structure) if latest else Structure(apps=(), case_types=(), forms=())
-
-
-def _prepare(session: TenantSession, pipeline: Pipeline, structure: Structure) -> TenantProject:
     return prepare(
-        structure,
+        latest.structure if latest else {},
+        PLANNER,
         dbt_project=session.settings.project_dir / pipeline.transforms.dbt_project,
         work_dir=session.work_dir("dbt"),
         schemas=TenantSchemas(session.schema.prefix),
@@ -256,13 +245,13 @@ def _prepare(session: TenantSession, pipeline: Pipeline, structure: Structure) -
 
 def _models_behind(project: TenantProject, selected: Mapping[str, dg.AssetKey]) -> set[str]:
     """The models that stand behind the assets selected in the UI."""
-    kinds = {kind for name in selected if name in GENERATED for kind in GENERATED[name][0]}
-    return {name for name in selected if name not in GENERATED} | {t.name for t in project.tables if t.kind in kinds}
+    kinds = {kind for name in selected if name in FAMILIES for kind in FAMILIES[name].kinds}
+    return {name for name in selected if name not in FAMILIES} | {t.name for t in project.tables if t.kind in kinds}
 
 
 def _asset_of(result: NodeResult, project: TenantProject) -> str:
     kind = next(table.kind for table in project.tables if table.name == result.name)
-    return next(name for name, (kinds, _) in GENERATED.items() if kind in kinds)
+    return next(name for name, family in FAMILIES.items() if kind in family.kinds)
 
 
 def _findings(results: Sequence[NodeResult], before: Mapping[str, Sequence[Finding]]) -> dict[str, list[Finding]]:
@@ -322,7 +311,7 @@ def _generated_events(
 ) -> Iterator[Event]:
     by_name = {result.name: result for result in built.results if result.resource_type == "model"}
     for name, key in selected.items():
-        tables = [table for table in built.project.tables if table.kind in GENERATED[name][0]]
+        tables = [table for table in built.project.tables if table.kind in FAMILIES[name].kinds]
         listed = [_listed(table, by_name.get(table.name), built) for table in tables]
         own = {table.name for table in tables}
         types = {table.name: built.types.get(f"{built.project.schemas.marts}.{table.name}", ()) for table in tables}
@@ -336,7 +325,7 @@ def _generated_events(
                 "failed": len([entry for entry in listed if entry["status"] in model_causes.FAILED]),
                 "unfit_values": sum(sum(entry.get("unfit_values", {}).values()) for entry in listed),
                 "migrations": dg.MetadataValue.json(
-                    [msgspec.to_builtins(m) for m in built.migrations if m.table in own]
+                    [msgspec.to_builtins(m) for m in built.type_changes if m.table in own]
                 ),
                 "retired": dg.MetadataValue.json(_retired(built.project, name)),
                 "dagster/row_count": sum(entry["row_count"] or 0 for entry in listed),
@@ -347,22 +336,21 @@ def _generated_events(
 
 def _retired(project: TenantProject, asset: str) -> list[dict[str, str]]:
     """Tables whose source is gone, which stay for a while as they are."""
-    start = "case_" if asset == "case_tables" else "form_"
     return [
         {"name": table.name, "since": table.since.isoformat(), "dropped_after": table.dropped_after.isoformat()}
         for table in project.retired
-        if table.name.startswith(start)
+        if table.name.startswith(FAMILIES[asset].prefix)
     ]
 
 
-def _listed(table: GeneratedTable, result: NodeResult | None, built: _Built) -> dict[str, Any]:
+def _listed(table: TableSpec, result: NodeResult | None, built: _Built) -> dict[str, Any]:
     """One generated table as the bridge reads it."""
     entry: dict[str, Any] = {
         "name": table.name,
         "kind": table.kind,
         "source": table.source,
         "description": table.description,
-        **_origin(table, built.structure),
+        **table.origin,
     }
     if table.name in built.unfit_values:
         entry |= {"unfit_values": built.unfit_values[table.name]}
@@ -371,18 +359,6 @@ def _listed(table: GeneratedTable, result: NodeResult | None, built: _Built) -> 
         return entry | {"row_count": built.unchanged.get(table.name), "status": status}
     cause = {"error": built.causes[table.name]} if table.name in built.causes else {}
     return entry | {"row_count": result.rows, "status": result.status, **cause}
-
-
-def _origin(table: GeneratedTable, structure: Structure) -> dict[str, Any]:
-    """The applications that describe the table, and its form."""
-    names = {app.id: app.name for app in structure.apps}
-    origin: dict[str, Any] = {"apps": [{"id": app_id, "name": names.get(app_id, app_id)} for app_id in table.app_ids]}
-    if table.kind != "case_type":
-        # A repeat group's source is the form's xmlns, which may hold anything, and the path of the group, which holds no space.
-        xmlns = table.source.rpartition(" ")[0] if table.kind == "repeat" else table.source
-        title = next((form.title for form in structure.forms if form.xmlns == xmlns), None)
-        origin |= {"xmlns": xmlns, **({"form": title} if title else {})}
-    return origin
 
 
 def _overview(listed: Iterable[Mapping[str, Any]]) -> str:
@@ -417,7 +393,7 @@ def _tested(built: _Built, asset: str) -> list[table_checks.TestedTable]:
     return [
         table_checks.TestedTable(table, built.findings.get(table.name, ()), built.unfit_values.get(table.name, {}))
         for table in built.project.tables
-        if table.kind in GENERATED[asset][0] and table.name in there
+        if table.kind in FAMILIES[asset].kinds and table.name in there
     ]
 
 

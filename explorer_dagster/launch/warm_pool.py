@@ -29,6 +29,7 @@ from explorer.core.locks import open_lock, try_lock
 from explorer.core.settings import Settings, get_settings
 from explorer.http.wire import tls_context
 from explorer.marts.manifest import warm_up
+from explorer.providers.commcare.tables.plan import CommCareTables
 
 MODULES = (
     "dagster._cli.api",
@@ -81,7 +82,7 @@ def serve(settings: Settings) -> None:
     imported = fingerprint(settings)
     for module in MODULES:
         importlib.import_module(module)
-    warm_up(settings)
+    warm_up(settings, CommCareTables())
     tls_context()
     if (threads := _threads()) > 1:
         raise SystemExit(f"{threads} threads after the imports: a process with threads must not fork workers.")

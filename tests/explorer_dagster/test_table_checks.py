@@ -6,8 +6,9 @@ import dagster as dg
 
 from explorer.contract.bookkeeping.builds import Finding
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
-from explorer.tables.generate import generate_tables
-from explorer.tables.profile import RawProfile, SeenForm, SeenValues
+from explorer.providers.commcare.tables.plan import generate_tables
+from explorer.providers.commcare.tables.profile import FormProfile, Profile
+from explorer.tables.value_counts import ValueCounts
 from explorer_dagster.checks import TestedTable, results, specs
 
 KEY = dg.AssetKey(["commcare", "marts", "form_tables"])
@@ -28,7 +29,7 @@ STRUCTURE = Structure(
         ),
     ),
 )  # fmt: skip
-TABLES = {table.name: table for table in generate_tables(STRUCTURE, RawProfile(), taken=())}
+TABLES = {table.name: table for table in generate_tables(STRUCTURE, Profile(), taken=())}
 UNFIT = {"pain": 3, "signs": 1, "weight": 2, "born": 5}
 
 
@@ -109,9 +110,9 @@ def test_only_what_was_selected_is_evaluated() -> None:
 
 
 def test_options_that_are_not_those_of_the_data_are_one_finding() -> None:
-    profile = RawProfile()
+    profile = Profile()
     answers = {"m": 2000, "f": 1780, "y": 40}
-    profile.forms["x"] = SeenForm("Visit", {"pain": SeenValues({"text": 1}, answers=answers)})
+    profile.forms["x"] = FormProfile("Visit", {"pain": ValueCounts({"text": 1}, answers=answers)})
     [table, *_] = [t for t in generate_tables(STRUCTURE, profile, taken=()) if t.name == "form_visit"]
     found = evaluated(TestedTable(table, [Finding("values_fit_form_visit_True", "warn", 1, None)], {"signs": 1}))
     assert {name for name, result in found.items() if not result.passed} == {"accepted_values"}

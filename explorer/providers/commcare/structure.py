@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import msgspec
 
+from explorer.tables.values import Option as Option
+
 
 class _Part(msgspec.Struct, frozen=True, omit_defaults=False):
     def to_dict(self) -> dict[str, Any]:
@@ -19,14 +21,6 @@ class _Part(msgspec.Struct, frozen=True, omit_defaults=False):
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The value that `to_dict` gave; msgspec.ValidationError for anything else."""
         return msgspec.convert(data, cls)
-
-
-class Option(_Part, frozen=True):
-    """One choice of a select question. `translations`: language code to label."""
-
-    value: str
-    label: str
-    translations: dict[str, str] = {}
 
 
 class Question(_Part, frozen=True):

@@ -21,7 +21,7 @@ from explorer.marts.refresh import refresh
 from explorer.marts.runner import NodeResult, write_manifest
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer.tables.unfit_values import count_unfit_values
-from tests.explorer.marts.conftest import DBT_PROJECT, RAW_TABLES, Workshop
+from tests.explorer.workshop import DBT_PROJECT, RAW_TABLES, Workshop
 
 XMLNS = ("http://openrosa.org/formdesigner/visit", "http://openrosa.org/formdesigner/it's a \"survey\" /*'form_id'*/")
 CASE_TYPES = ("child", "pregnancy")
@@ -224,10 +224,10 @@ def test_a_run_killed_in_between_is_made_good(tables: Tables) -> None:
                    " _loaded_at = clock_timestamp() where case_id = 'c3'")  # fmt: skip
     project, planned = tables.plan()
     assert {"cases", "case_child", "case_pregnancy"} <= planned.changes.keys()
-    with tables.connect() as connection, changes.a_team(tables.workshop.tenant.rw) as team:
+    with tables.connect() as connection, changes.open_pool(tables.workshop.tenant.rw) as pool:
         begin(connection, project, planned.stale)
         cases = {"cases": planned.changes["cases"]}
-        first = next(iter(changes.apply(connection, team, project.schemas, cases, tables.fallbacks.__setitem__)))
+        first = next(iter(changes.apply(connection, pool, project, cases, tables.fallbacks.__setitem__)))
     assert first.name == "cases"
     tables.refresh()
     assert tables.workshop.read("select 1 from case_child where case_id = 'c3'") == []
