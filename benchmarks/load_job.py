@@ -13,6 +13,7 @@ from explorer.catalog.credentials import ApiKeyCredential
 from explorer.load import LoadProgress, LoadTarget, load
 from explorer.postgres.bootstrap import load_connections
 from explorer.providers.commcare.client import CommCareClient
+from explorer.providers.commcare.paging import STYLES
 from explorer.registry import Pipeline, load_pipeline
 
 PIPELINE_FILE = Path(__file__).parents[1] / "pipelines" / "commcare_sync.yml"
@@ -47,7 +48,7 @@ class LoadJob:
         with CommCareClient(server["url"], MATERNAL, credential, settings=self._settings) as client:
             report = load(
                 self._target, client, self._pipeline, self._job["resources"],
-                run_id=run_id, full=False, work_dir=work_dir, on_progress=self._tell,
+                styles=STYLES, run_id=run_id, full=False, work_dir=work_dir, on_progress=self._tell,
             )  # fmt: skip
         wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
         shutil.rmtree(work_dir, ignore_errors=True)

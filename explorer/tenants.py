@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Protocol
 
 import psycopg
 
 from explorer.catalog.catalog import Catalog
 from explorer.catalog.credentials import Credential, OAuthCredential, check_credential
-from explorer.catalog.errors import CredentialMissing, KeyringMismatch, SchemaStateConflict
-from explorer.catalog.names import check_domain, check_key, normalize_server
+from explorer.catalog.errors import CredentialInvalid, CredentialMissing, KeyringMismatch, SchemaStateConflict
+from explorer.catalog.names import check_key
 from explorer.catalog.registration import Place
 from explorer.catalog.schemas import LIVE, Passwords, State, TenantSchema
 from explorer.catalog.tenants import Tenant
@@ -26,8 +25,8 @@ from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Connections
 from explorer.postgres.provisioning import deprovision, new_prefix, provision
+from explorer.providers.base import Access, Provider
 
-PROVIDER = "commcare"
 # Work files of loader and dbt, one folder per prefix under HOME.
 _WORK_DIRS = ("dlt", "dbt")
 _PASSWORD_BYTES = 24
@@ -35,56 +34,37 @@ _PASSWORD_BYTES = 24
 log = logging.getLogger(__name__)
 
 
-# (stale access token, how to renew a credential) -> the credential in force afterwards.
-Refresh = Callable[[str, Callable[[OAuthCredential], OAuthCredential]], OAuthCredential]
-
-
-class Access(Protocol):
-    """What a successful `Verify` knows."""
-
-    @property
-    def project_name(self) -> str:
-        """The project space's name for people."""
-
-
-class Verify(Protocol):
-    """Asks the server whether the credential gives access to the project space; raises a typed error when not."""
-
-    def __call__(
-        self, server: str, domain: str, credential: Credential, *, settings: Settings, refresh: Refresh
-    ) -> Access: ...
-
-
 def add_tenant(
     settings: Settings,
     catalog: Catalog,
     connections: Connections,
+    provider: Provider,
     *,
     key: str,
     server: str,
-    domain: str,
+    external_id: str,
     credential: Credential,
-    verify: Verify,
 ) -> Tenant:
-    """Register a project space under `key`, with logins and schemas of its own. A removed tenant comes back with its data.
+    """Register a provider's tenant under `key`, with logins and schemas of its own. A removed tenant comes back with its data.
 
-    Nothing is made before `verify` has seen that the credential works; when anything fails later, everything is undone.
+    Nothing is made before the provider has seen that the credential works; when anything fails later, everything is undone.
 
     Raises:
-        TenantKeyInvalid, ServerInvalid, DomainInvalid, CredentialInvalid, TenantExists, TenantDomainTaken, TenantKeyRetired,
-        and what `verify` and the database raise.
+        TenantKeyInvalid, ServerInvalid, ExternalIdInvalid, CredentialInvalid, TenantExists, ExternalIdTaken, TenantKeyRetired,
+        and what the provider's check of access and the database raise.
     """
-    place = Place(check_key(key), PROVIDER, normalize_server(server), check_domain(domain))
+    place = _place(provider, key, server, external_id)
+    _check_kind(provider, credential)
     check_credential(place.server, credential)
     catalog.registration.check_free(place)
-    access, credential = _verified(settings, place, credential, verify)
+    access, credential = _verified(settings, provider, place, credential)
     with catalog.registration.exclusive():
         _clear_unfinished(settings, catalog, connections)
         removed = catalog.registration.check_free(place)
         tenant = removed or catalog.registration.begin(place, new_prefix())
         with _undone_on_failure(settings, catalog, connections, tenant):
             passwords = _make_schemas(settings, catalog, connections, tenant)
-            return catalog.registration.complete(tenant, credential, passwords, access.project_name)
+            return catalog.registration.complete(place, tenant, credential, passwords, access.title)
 
 
 def remove_tenant(settings: Settings, catalog: Catalog, connections: Connections, key: str, *, purge: bool) -> Tenant:
@@ -136,8 +116,26 @@ def teardown_schema(settings: Settings, catalog: Catalog, connections: Connectio
         return _drop_schemas(settings, catalog, connections, tenant)
 
 
-def _verified(settings: Settings, place: Place, credential: Credential, verify: Verify) -> tuple[Access, Credential]:
-    """What `verify` found, and the credential to keep: a refresh on the way has used up the one that was given."""
+def _place(provider: Provider, key: str, server: str, external_id: str) -> Place:
+    checked_key, address = check_key(key), provider.normalize_server(server)
+    name = provider.check_external_id(external_id)
+    return Place(checked_key, provider.name, address, name, provider.external_id_key(name), provider.tenant_noun)
+
+
+def _check_kind(provider: Provider, credential: Credential) -> None:
+    kinds = [kind.name for kind in provider.credential_kinds]
+    if credential.kind not in kinds:
+        raise CredentialInvalid(
+            f"{provider.title} knows no credential of kind {credential.kind}.",
+            next_step=f"Give one of: {', '.join(kinds)}.",
+            details={"kinds": kinds},
+        )
+
+
+def _verified(
+    settings: Settings, provider: Provider, place: Place, credential: Credential
+) -> tuple[Access, Credential]:
+    """What the provider found, and the credential to keep: a refresh on the way has used up the one that was given."""
     if isinstance(credential, OAuthCredential) and not credential.access_token:
         credential = replace(credential, expires_at=datetime.fromtimestamp(0, UTC))
     kept = credential
@@ -150,7 +148,7 @@ def _verified(settings: Settings, place: Place, credential: Credential, verify: 
             kept = renew(kept)
         return kept
 
-    access = verify(place.server, place.domain, credential, settings=settings, refresh=refresh)
+    access = provider.verify_access(place.server, place.external_id, credential, settings=settings, refresh=refresh)
     return access, kept
 
 

@@ -1,14 +1,15 @@
-"""How are columns and where they come from told in Dagster's metadata: `dagster/column_schema` and `dagster/column_lineage`?
+"""How are columns and where they come from shown in Dagster's metadata?
 
 Dagster's own UI shows the schema with its tags, and the lineage as JSON only: so each column carries its origin as a tag as well.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
 
 import dagster as dg
 
 from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage, Origin
+from explorer.contract.records import COLUMN_SCHEMA
 from explorer.tables.lineage import lineage_of_table
 from explorer.tables.sql_text import shown
 from explorer.tables.values import TableSpec
@@ -18,7 +19,6 @@ from explorer.tables.values import TableSpec
 MAX_GENERATED_COLUMNS = 600
 _MAX_DESCRIPTION = 120
 _MADE_FROM = "made_from"
-_SCHEMA = "dagster/column_schema"
 
 Keys = Mapping[str, dg.AssetKey]
 Types = Sequence[tuple[str, str]]
@@ -26,28 +26,37 @@ Types = Sequence[tuple[str, str]]
 
 def with_origins(spec: dg.AssetSpec, lineage: Lineage) -> dg.AssetSpec:
     """The definition of a static model, whose documented columns carry their origin too: the UI shows those before any run's."""
-    schema = spec.metadata.get(_SCHEMA)
+    schema = spec.metadata.get(COLUMN_SCHEMA)
     if not isinstance(schema, dg.TableSchema):
         return spec
     told = lineage.get(spec.key.path[-1], {})
     columns = [_column(each.name, each.type, each.description, told.get(each.name)) for each in schema.columns]
-    return spec.merge_attributes(metadata={_SCHEMA: dg.TableSchema(columns=columns)})
+    return spec.merge_attributes(metadata={COLUMN_SCHEMA: dg.TableSchema(columns=columns)})
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns and where they come from, as Dagster's own objects. `paths`: of generated tables, table to column to the path of
+    its question or property."""
+
+    schema: dg.TableSchema
+    lineage: dg.TableColumnLineage
+    paths: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def of_model(
     types: Types, descriptions: Mapping[str, str], lineage: Mapping[str, ColumnLineage], keys: Keys
-) -> dict[str, Any]:
-    """Schema and lineage of a static model. `types`: its columns; `keys`: relation to asset, of all that models are made from."""
+) -> Columns:
+    """Those of a static model. `types`: its columns; `keys`: relation to asset, of all that models are made from."""
     columns = [_column(name, type_, descriptions.get(name), lineage.get(name)) for name, type_ in types]
     deps = {name: _deps(lineage[name], keys) for name, _ in types if name in lineage}
-    return _metadata(columns, deps)
+    return Columns(dg.TableSchema(columns=columns), dg.TableColumnLineage(deps))
 
 
-def of_generated(tables: Sequence[TableSpec], types: Mapping[str, Types], keys: Keys) -> dict[str, Any]:
-    """The same of the tables that one asset stands for, whose columns are named `<table>.<column>`. `types`: by table.
+def of_generated(tables: Sequence[TableSpec], types: Mapping[str, Types], keys: Keys) -> Columns:
+    """Those of the tables that one asset stands for, whose columns are named `<table>.<column>`. `types`: by table.
 
-    `columns`: table to column to the path of its question or property. `columns_total`, `columns_told`: how many there are, and
-    how many are told here; of all of them `get_lineage` tells.
+    Not all are told, see `MAX_GENERATED_COLUMNS`; of all of them the tool `get_lineage` tells.
     """
     schema: list[dg.TableColumn] = []
     deps: dict[str, list[dg.TableColumnDep]] = {}
@@ -61,18 +70,7 @@ def of_generated(tables: Sequence[TableSpec], types: Mapping[str, Types], keys: 
             schema.append(_column(name, type_, column.description[:_MAX_DESCRIPTION], lineage[column.name]))
             deps[name] = _deps(lineage[column.name], keys)
         paths[table.name] = {c.name: "/".join(c.path) for c in table.columns if c.path is not None}
-    return _metadata(schema, deps) | {
-        "columns": dg.MetadataValue.json(paths),
-        "columns_told": len(schema),
-        "columns_total": sum(len(table.columns) for table in tables),
-    }
-
-
-def _metadata(columns: list[dg.TableColumn], deps: Mapping[str, list[dg.TableColumnDep]]) -> dict[str, Any]:
-    return {
-        _SCHEMA: dg.TableSchema(columns=columns),
-        "dagster/column_lineage": dg.TableColumnLineage(deps),
-    }
+    return Columns(dg.TableSchema(columns=schema), dg.TableColumnLineage(deps), paths)
 
 
 def _column(name: str, type_: str, description: str | None, lineage: ColumnLineage | None) -> dg.TableColumn:

@@ -3,19 +3,31 @@
 import dagster as dg
 
 from explorer.core.settings import get_settings
-from explorer.registry import load_pipelines
-from explorer_dagster.pipelines import pipeline_definitions
+from explorer.providers import faults_of, provider_named
+from explorer.registry import Pipeline, load_pipelines
+from explorer_dagster.assets.discovery import discovery_asset
+from explorer_dagster.assets.loading import raw_assets
+from explorer_dagster.assets.transforms import transform_assets
+from explorer_dagster.jobs import sync_job
 from explorer_dagster.resources import Platform
+from explorer_dagster.schedules import schedules
 from explorer_dagster.sensors import tenant_registration, throttled_runs
 
-_pipelines = [
-    pipeline_definitions(pipeline) for pipeline in load_pipelines(get_settings().project_dir / "pipelines").values()
-]
+
+def _of_pipeline(pipeline: Pipeline) -> dg.Definitions:
+    provider = provider_named(pipeline.provider)
+    assets = [discovery_asset(pipeline, provider), raw_assets(pipeline, provider), transform_assets(pipeline, provider)]
+    return dg.Definitions(assets=assets, jobs=[sync_job(pipeline, assets)], schedules=schedules(pipeline))
+
+
+_pipelines = load_pipelines(get_settings().project_dir / "pipelines", faults_of).values()
+_of_pipelines = dg.Definitions.merge(*map(_of_pipeline, _pipelines))
+_titles = {provider_named(pipeline.provider).title for pipeline in _pipelines}
 
 defs = dg.Definitions.merge(
-    *_pipelines,
+    _of_pipelines,
     dg.Definitions(
-        sensors=[tenant_registration, throttled_runs([job for each in _pipelines for job in each.jobs or []])],
+        sensors=[tenant_registration, throttled_runs(list(_of_pipelines.jobs or []), _titles)],
         resources={"platform": Platform()},
         executor=dg.in_process_executor,
     ),

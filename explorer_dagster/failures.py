@@ -1,28 +1,23 @@
 """How whatever ends a step reaches whoever asks: as a failure whose description begins with the cause."""
 
-import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
+import dagster as dg
 import psycopg
 import psycopg2
 from sqlalchemy.exc import DBAPIError
 
+from explorer.contract.failures import Failure
 from explorer.core.errors import ExplorerError, TransientError
-from explorer_dagster.resources import failure
-
-_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
-_MAX_CHARS = 400
-
-
-class StorageFailed(TransientError):
-    """The database or the file system refused in the middle of a step; what it had not finished is as it was before."""
-
-    code = "storage_failed"
+from explorer.postgres.storage_errors import storage_failed
+from explorer_dagster.metadata import as_metadata
+from explorer_dagster.retries import Retry
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def failures_explained() -> Iterator[None]:
     """Whatever our own code, the database or the file system raises in the block fails the step with its cause in words.
 
     Raises: dagster.Failure.
@@ -36,36 +31,28 @@ def told() -> Iterator[None]:
         raise failure(storage_failed(error)) from None
 
 
-def storage_failed(error: Exception) -> StorageFailed:
-    """An error of the database or the file system in words. SQLSTATE or errno in the details; no row contents."""
-    if isinstance(error, DBAPIError) and isinstance(error.orig, Exception):
-        error = error.orig
-    if isinstance(error, OSError):
-        where = f" ({error.filename})" if error.filename else ""
-        step = (
-            _MAKE_ROOM
-            if error.errno in _NO_ROOM
-            else "Look at the disk and the rights of that folder, then run it again."
-        )
-        return StorageFailed(
-            f"A file could not be read or written: {error.strerror or type(error).__name__}{where}.",
-            next_step=step,
-            details={"errno": error.errno},
-        )
-    sqlstate = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0][:_MAX_CHARS].rstrip(".")
-    return StorageFailed(
-        f"The database refused: {said}.",
-        next_step=next_step_of(said),
-        details={"sqlstate": sqlstate} if sqlstate else {},
+def failure(error: ExplorerError, retry: Retry | None = None) -> dg.Failure:
+    """The error as Dagster shows it: message, next step and code as metadata; retried only where trying again can help.
+
+    `retry`: the run itself is tried again later, so that the step is not tried again now.
+    """
+    facts = Failure(code=error.code, next_step=error.next_step, details=error.details, **_when(retry))
+    return dg.Failure(
+        description=f"{error} {retry or ''}".strip(),
+        metadata=as_metadata(facts),
+        allow_retries=isinstance(error, TransientError) and retry is None,
     )
 
 
-def next_step_of(said: str) -> str:
-    """What to do about something the database said."""
-    if "No space left" in said or "disk full" in said or "quota" in said.lower():
-        return _MAKE_ROOM
-    return "Run it again; the database's log tells more. What was not finished is as it was before."
+def failure_of_sources(said: str, errors: Mapping[str, Mapping[str, Any]], retry: Retry | None) -> dg.Failure:
+    """The failure of a load of which some sources failed: source to `ExplorerError.as_dict()`; `said`: all of them in words."""
+    metadata = {name: dg.MetadataValue.json(dict(error)) for name, error in errors.items()}
+    return dg.Failure(
+        description=f"{said} {retry or ''}".strip(),
+        metadata={**metadata, **as_metadata(Failure(**_when(retry)))},
+        allow_retries=retry is None,
+    )
 
 
-_MAKE_ROOM = "Make room on the disk of HOME or of the database, then run it again."
+def _when(retry: Retry | None) -> dict[str, Any]:
+    return {"retry_at": retry.at.isoformat(), "retry_number": retry.number} if retry else {}

@@ -1,8 +1,7 @@
-"""Which partitions exist: one per active tenant, keyed by the tenant's readable key."""
+"""Which partitions exist: one per active tenant, keyed by the tenant's key."""
 
 import dagster as dg
 
-TENANTS = "tenants"
-PARTITION_TAG = "dagster/partition"
+from explorer.contract.names import TENANT_PARTITIONS
 
-tenants = dg.DynamicPartitionsDefinition(name=TENANTS)
+tenants = dg.DynamicPartitionsDefinition(name=TENANT_PARTITIONS)

@@ -5,9 +5,11 @@ An observation is stored at once and costs about 10 ms, during which everything 
 
 import threading
 import time
-from collections.abc import Mapping
 
 import dagster as dg
+
+from explorer.contract.records import Record
+from explorer_dagster.metadata import as_metadata
 
 INTERVAL_S = 1.0
 
@@ -21,8 +23,8 @@ class Progress:
         self._lock = threading.Lock()
         self._last: dict[dg.AssetKey | None, float] = {}
 
-    def report(self, key: dg.AssetKey, facts: Mapping[str, int | str | None]) -> None:
-        """Store `facts` (`rows`, `pages`, `expected`) as an observation of `key`, unless one was stored a moment ago."""
+    def report(self, key: dg.AssetKey, state: Record) -> None:
+        """Store a record of `contract.observations` as an observation of `key`, unless one was stored a moment ago."""
         slot = key if self._per_asset else None
         now = time.monotonic()
         with self._lock:
@@ -30,7 +32,6 @@ class Progress:
             if last is not None and now - last < INTERVAL_S:
                 return
             self._last[slot] = now
-            known = {label: value for label, value in facts.items() if value is not None}
             self._context.log_event(
-                dg.AssetObservation(asset_key=key, partition=self._context.partition_key, metadata=known)
+                dg.AssetObservation(asset_key=key, partition=self._context.partition_key, metadata=as_metadata(state))
             )

@@ -10,19 +10,12 @@ import dagster as dg
 
 from explorer.catalog import Catalog, State, Tenant, TenantLogin, TenantSchema
 from explorer.catalog.request_slots import RequestSlots
-from explorer.core.errors import ExplorerError, TransientError
+from explorer.contract.tags import RunTags
 from explorer.core.settings import Settings, get_settings
-from explorer.http.client import Usage
+from explorer.http.client import ApiClient, Usage
 from explorer.http.limiter import RateLimiter
 from explorer.postgres.connections import Connections, Login, load_connections
-from explorer.providers.commcare.client import CommCareClient
-from explorer_dagster.retries import Retry
-
-FULL_REFRESH_TAG = "explorer/full_refresh"
-REQUESTED_BY_TAG = "explorer/requested_by"
-# What a run has cost at the API so far, over all its steps.
-REQUESTS_TAG = "explorer/requests"
-BYTES_TAG = "explorer/bytes"
+from explorer.providers.base import Provider
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,7 @@ class TenantSession:
 
     @property
     def full_refresh(self) -> bool:
-        return self.context.run.tags.get(FULL_REFRESH_TAG) == "true"
+        return RunTags.from_tags(self.context.run.tags).full_refresh
 
     @property
     def rw_login(self) -> TenantLogin:
@@ -61,17 +54,17 @@ class TenantSession:
         return folder
 
     @contextmanager
-    def client(self) -> Iterator[CommCareClient]:
+    def client(self, provider: Provider) -> Iterator[ApiClient]:
         """A client of the tenant's own server, whose refreshed tokens are kept in the catalog and whose pace all processes share.
 
         What it cost is added to the run's tags at the end of the block.
         """
         tenant = self.tenant
         with (
-            closing(RequestSlots(self.connections.service, tenant.server, tenant.domain)) as slots,
-            CommCareClient(
+            closing(RequestSlots(self.connections.service, tenant.server, tenant.external_id)) as slots,
+            provider.open_client(
                 tenant.server,
-                tenant.domain,
+                tenant.external_id,
                 self.catalog.credentials.load(tenant),
                 settings=self.settings,
                 refresh=lambda stale, renew: self.catalog.credentials.refresh(tenant, stale, renew),
@@ -87,10 +80,10 @@ class TenantSession:
 
     def _note_cost(self, usage: Usage) -> None:
         run = self.context.instance.get_run_by_id(self.run_id)
-        before = run.tags if run else {}
-        requests = int(before.get(REQUESTS_TAG, "0")) + usage.requests
-        received = int(before.get(BYTES_TAG, "0")) + usage.bytes
-        self.context.instance.add_run_tags(self.run_id, {REQUESTS_TAG: str(requests), BYTES_TAG: str(received)})
+        before = RunTags.from_tags(run.tags if run else {})
+        requests = (before.requests or 0) + usage.requests
+        received = (before.bytes or 0) + usage.bytes
+        self.context.instance.add_run_tags(self.run_id, RunTags(requests=requests, bytes=received).to_tags())
         self.context.log.info(
             f"{self.tenant.server} was sent {usage.requests} requests in this step, {requests} in this run;"
             f" {usage.bytes:,} bytes came back, {received:,} in this run."
@@ -142,25 +135,3 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
             tenant=tenant,
             schema=self.catalog.schemas.get(tenant),
         )
-
-
-def failure(error: ExplorerError, retry: Retry | None = None) -> dg.Failure:
-    """The error as Dagster shows it: message, next step and code as metadata; retried only where trying again can help.
-
-    `retry`: the run itself is tried again later, so that the step is not tried again now.
-    """
-    return dg.Failure(
-        description=f"{error} {retry or ''}".strip(),
-        metadata={
-            "code": error.code,
-            "next_step": error.next_step,
-            "details": dg.MetadataValue.json(error.details),
-            **retry_metadata(retry),
-        },
-        allow_retries=isinstance(error, TransientError) and retry is None,
-    )
-
-
-def retry_metadata(retry: Retry | None) -> dict[str, str | int]:
-    """When a failed run is tried again, as metadata of its failure."""
-    return {"retry_at": retry.at.isoformat(), "retry_number": retry.number} if retry else {}

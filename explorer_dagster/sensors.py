@@ -1,29 +1,31 @@
 """What Dagster does by itself in between: tenants of the catalog become partitions, and throttled runs are started again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
 
+from explorer.contract.names import TENANT_PARTITIONS, TENANT_REGISTRATION, THROTTLED_RUNS
+from explorer.contract.tags import RunTags
 from explorer_dagster import retries
-from explorer_dagster.partitions import PARTITION_TAG, TENANTS, tenants
-from explorer_dagster.resources import FULL_REFRESH_TAG, REQUESTED_BY_TAG, Platform
+from explorer_dagster.partitions import tenants
+from explorer_dagster.resources import Platform
+from explorer_dagster.runs import UNFINISHED
 
 INTERVAL_S = 30
-_NOT_IN_VAIN = [*IN_PROGRESS_RUN_STATUSES, dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.SUCCESS]
+_AT_WORK_OR_DONE = [*UNFINISHED, dg.DagsterRunStatus.SUCCESS]
 
 
 @dg.sensor(
-    name="tenant_registration",
+    name=TENANT_REGISTRATION,
     minimum_interval_seconds=INTERVAL_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Keeps the partitions equal to the active tenants of the catalog.",
 )
 def tenant_registration(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult | dg.SkipReason:
     wanted = {tenant.key for tenant in platform.catalog.tenants.list()}
-    present = set(context.instance.get_dynamic_partitions(TENANTS))
+    present = set(context.instance.get_dynamic_partitions(TENANT_PARTITIONS))
     requests: list[dg.AddDynamicPartitionsRequest | dg.DeleteDynamicPartitionsRequest] = []
     if new := sorted(wanted - present):
         requests.append(tenants.build_add_request(new))
@@ -34,34 +36,36 @@ def tenant_registration(context: dg.SensorEvaluationContext, platform: Platform)
     return dg.SensorResult(dynamic_partitions_requests=requests)
 
 
-def throttled_runs(jobs: Sequence[dg.JobDefinition | UnresolvedAssetJobDefinition]) -> dg.SensorDefinition:
-    """The sensor that starts throttled runs of `jobs` again; see `retries`."""
+def throttled_runs(jobs: Sequence[Any], titles: Collection[str]) -> dg.SensorDefinition:
+    """The sensor that starts throttled runs of `jobs` again, as `define_asset_job` makes them; see `retries`.
+
+    `titles`: the providers' names for people.
+    """
 
     @dg.sensor(
-        name="throttled_runs",
+        name=THROTTLED_RUNS,
         jobs=jobs,
         minimum_interval_seconds=INTERVAL_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Starts runs again that ended because CommCare's allowance was used up, when the server lets them.",
+        description=f"Starts runs again that ended because {' or '.join(sorted(titles))}'s allowance was used up, when the "
+        "server lets them.",
     )
     def sensor(context: dg.SensorEvaluationContext, platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:
         instance = context.instance
-        known = {tenant.key for tenant in platform.catalog.tenants.list()} & set(
-            instance.get_dynamic_partitions(TENANTS)
-        )
+        registered = set(instance.get_dynamic_partitions(TENANT_PARTITIONS))
+        known = {tenant.key for tenant in platform.catalog.tenants.list()} & registered
         later: list[datetime] = []
         for record, at in retries.waiting_runs(instance):
             run = record.dagster_run
-            partition = run.tags.get(PARTITION_TAG)
             # Marked at the tick after, when the new run exists: a daemon that dies in between loses nothing.
             if retries.was_started_again(instance, run):
                 retries.settle(instance, run, "started")
-            elif partition not in known or _is_superseded(instance, record):
+            elif RunTags.from_tags(run.tags).partition_key not in known or _is_superseded(instance, record):
                 retries.settle(instance, run, "dropped")
             elif at > datetime.now(UTC):
                 later.append(at)
             else:
-                yield retries.request(run, partition, keep=(FULL_REFRESH_TAG, REQUESTED_BY_TAG))
+                yield retries.request(run)
         if later:
             yield dg.SkipReason(f"{len(later)} runs wait, the next one until {min(later):%Y-%m-%d %H:%M:%S} UTC.")
 
@@ -71,10 +75,10 @@ def throttled_runs(jobs: Sequence[dg.JobDefinition | UnresolvedAssetJobDefinitio
 def _is_superseded(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
     """Whether a later run of the tenant does or did all that this one was to do, or waits to."""
     run = record.dagster_run
-    tags = {PARTITION_TAG: run.tags[PARTITION_TAG]}
-    later = dg.RunsFilter(job_name=run.job_name, tags=tags, created_after=record.create_timestamp)
+    tenant = RunTags(partition_key=RunTags.from_tags(run.tags).partition_key)
+    later = dg.RunsFilter(job_name=run.job_name, tags=tenant.to_tags(), created_after=record.create_timestamp)
     return any(
-        _covers(other, run) and (other.status in _NOT_IN_VAIN or retries.is_waiting(other))
+        _covers(other, run) and (other.status in _AT_WORK_OR_DONE or retries.is_waiting(other))
         for other in instance.get_runs(later)
     )
 
@@ -87,4 +91,4 @@ def _covers(other: dg.DagsterRun, run: dg.DagsterRun) -> bool:
 
 
 def _is_full(run: dg.DagsterRun) -> bool:
-    return run.tags.get(FULL_REFRESH_TAG) == "true"
+    return RunTags.from_tags(run.tags).full_refresh

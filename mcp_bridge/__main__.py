@@ -11,15 +11,21 @@ import ipaddress
 import logging
 import socket
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+from explorer import tenants
+from explorer.catalog import Catalog, Tenant, TenantSchema
 from explorer.core.errors import ExplorerError
 from explorer.core.files import write_private, write_privately
 from explorer.core.ports import listen
 from explorer.core.settings import Settings, get_settings
+from explorer.postgres.connections import Connections
+from explorer.providers import faults_of, provider_named
+from mcp_bridge.composition import Parts, Services
 from mcp_bridge.gate.http_authentication import PATH
 from mcp_bridge.gate.shutdown import leave_nobody_waiting
-from mcp_bridge.server import http_app, http_bridge, serve_http, serve_stdio
+from mcp_bridge.server import http_app, serve_http, serve_stdio
 
 _log = logging.getLogger("mcp_bridge")
 
@@ -57,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             logging.getLogger(noisy).setLevel(logging.WARNING)
         gc.set_threshold(*_GC_THRESHOLDS)
         if args.transport == "stdio":
-            asyncio.run(serve_stdio(settings))
+            asyncio.run(serve_stdio(settings, _parts(settings)))
         else:
             _serve_http(settings, args.host or settings.bridge_host, args.port, args.port_file)
     except ExplorerError as error:
@@ -65,6 +71,24 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     leave_nobody_waiting()
     return 0
+
+
+@dataclass(frozen=True)
+class _Schemas:
+    """Makes and drops a tenant's schemas as the installation's own commands do."""
+
+    settings: Settings
+
+    def provision(self, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
+        return tenants.provision_schema(self.settings, catalog, connections, tenant)
+
+    def teardown(self, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
+        return tenants.teardown_schema(self.settings, catalog, connections, tenant)
+
+
+def _parts(settings: Settings) -> Parts:
+    """What the bridge itself does not import."""
+    return Parts(_Schemas(settings), provider_named, faults_of)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -92,12 +116,12 @@ def _serve_http(settings: Settings, host: str, port: int | None, port_file: Path
                 "EXPLORER_BRIDGE_PUBLIC_URL to its address.",
                 host,
             )
-        bridge = http_bridge(settings)
-        app = http_app(bridge, host=host, port=actual, public_url=settings.bridge_public_url)
+        services = Services.compose(settings, _parts(settings))
+        app = http_app(services, host=host, port=actual, public_url=settings.bridge_public_url)
         if port_file is not None:
             write_private(port_file, f"{actual}\n")
         _log.info("The bridge answers at http://%s:%s%s", host, actual, PATH)
-        asyncio.run(serve_http(bridge, app, [bound], settings.log_level))
+        asyncio.run(serve_http(services, app, [bound], settings.log_level))
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -1,6 +1,7 @@
-"""How the tools reach the SQL path: the tenant's own login, its live names, and limits that keep an answer small.
+"""How do the tools reach the SQL path? A tenant's live names for the validator, its own login for the executor.
 
-Whether a statement may run and how it is run is decided in `mcp_bridge.sql`.
+`check` needs no database; `QueryPath.execute` runs what was checked. Whether a statement may run and how it is run is
+decided in `mcp_bridge.sql`.
 """
 
 import logging
@@ -11,15 +12,12 @@ from explorer.catalog import Tenant
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Login
 from explorer.postgres.embedded import EmbeddedPostgres
-from mcp_bridge.bridge import Bridge
+from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.facts.relations import LiveTables
-from mcp_bridge.sql import Executor, QueryLimits, QueryResult, Termination, ValidatedQuery, validate
+from mcp_bridge.sql import Executor, OverrunThrottle, QueryLimits, QueryResult, Termination, ValidatedQuery, validate
 
 _log = logging.getLogger(__name__)
-
-# More rows than a concise answer has room for need not be read; how many it has is counted in tokens.
-CONCISE_BYTES = 18_000
 
 
 def check(live: LiveTables, statement: str) -> ValidatedQuery:
@@ -27,45 +25,55 @@ def check(live: LiveTables, statement: str) -> ValidatedQuery:
     return validate(statement, schemas=frozenset(live.schemas), relations=live.columns_by_schema())
 
 
-async def execute(
-    bridge: Bridge,
-    tenant: Tenant,
-    live: LiveTables,
-    query: ValidatedQuery,
-    limits: QueryLimits,
-    offset: int = 0,
-) -> QueryResult:
-    """Run a validated statement as the tenant's reader, for the caller.
+class QueryPath:
+    """Runs validated statements as the tenants' readers. For use inside one event loop."""
 
-    Raises:
-        QueryFailed: the database refused or stopped it.
-        SchemaAbsent: the tenant has no schemas at present.
-    """
-    executor = await _executor(bridge, tenant, live)
-    return await executor.run(query, offset=offset, limits=limits, principal=bridge.caller().identity)
+    def __init__(self, platform: PlatformDatabase, settings: Settings) -> None:
+        self._platform, self._settings = platform, settings
+        # Of one tenant each, by tenant key; replaced when the tenant's login changes.
+        self._executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = {}
+        self._throttle = OverrunThrottle()
 
+    async def execute(
+        self,
+        tenant: Tenant,
+        live: LiveTables,
+        query: ValidatedQuery,
+        limits: QueryLimits,
+        principal: str,
+        offset: int = 0,
+    ) -> QueryResult:
+        """Run a validated statement as the tenant's reader, for `principal`.
 
-async def _executor(bridge: Bridge, tenant: Tenant, live: LiveTables) -> Executor:
-    """The tenant's executor, a new one when its login or the database's address has changed.
+        Raises:
+            QueryFailed: the database refused or stopped it.
+            SchemaAbsent: the tenant has no schemas at present.
+        """
+        reader, service = await in_thread(self._logins, tenant, within_s=CATALOG_S)
+        executor = self._executor(tenant, live.schemas, reader, service)
+        return await executor.run(query, offset=offset, limits=limits, principal=principal)
 
-    Made in the event loop, where nobody comes between: two of them would hold twice the tenant's places.
-    """
-    ro, service = await in_thread(_logins, bridge, tenant, within_s=CATALOG_S)
-    kept = bridge.executors.get(tenant.key)
-    if kept is None or kept[0] != (ro, live.schemas):
-        termination = Termination(
-            partial(_terminate, service, ro.user),
-            partial(_last_resort, bridge.settings),
-            bridge.settings.query_last_resort_s if bridge.settings.database_url is None else 0,
-        )
-        executor = Executor(ro, live.schemas, throttle=bridge.throttle, termination=termination)
-        kept = bridge.executors[tenant.key] = ((ro, live.schemas), executor)
-    return kept[1]
+    def _executor(self, tenant: Tenant, schemas: tuple[str, ...], reader: Login, service: Login) -> Executor:
+        """The tenant's executor, a new one when its login, its schemas or the database's address have changed.
 
+        Found and made without an await between: two of them would hold twice the tenant's slots.
+        """
+        made_for = (reader, schemas)
+        known = self._executors.get(tenant.key)
+        if known is None or known[0] != made_for:
+            termination = Termination(
+                partial(_terminate, service, reader.user),
+                partial(_restart_sessions, self._settings),
+                self._settings.query_last_resort_s if self._settings.database_url is None else 0,
+            )
+            executor = Executor(reader, schemas, throttle=self._throttle, termination=termination)
+            known = self._executors[tenant.key] = (made_for, executor)
+        return known[1]
 
-def _logins(bridge: Bridge, tenant: Tenant) -> tuple[Login, Login]:
-    ro = bridge.catalog.schemas.ro_login(tenant)
-    return bridge.connections.tenant(ro.user, ro.password), bridge.connections.service
+    def _logins(self, tenant: Tenant) -> tuple[Login, Login]:
+        """The tenant's reader, and the service login, which may end the reader's sessions. Blocks."""
+        ro = self._platform.catalog.schemas.ro_login(tenant)
+        return self._platform.connections.tenant(ro.user, ro.password), self._platform.connections.service
 
 
 def _terminate(service: Login, reader: str, pid: int) -> None:
@@ -75,6 +83,6 @@ def _terminate(service: Login, reader: str, pid: int) -> None:
         )
 
 
-def _last_resort(settings: Settings, pid: int) -> None:
+def _restart_sessions(settings: Settings, pid: int) -> None:
     _log.error("The database restarts its sessions, because backend %s cannot be interrupted", pid)
     EmbeddedPostgres(settings.home).end_session(pid)

@@ -1,7 +1,7 @@
 """The MCP server itself: tools behind the gate, served over stdio or streamable HTTP."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
@@ -16,15 +16,11 @@ from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
 
 from explorer.core.settings import Settings
-from mcp_bridge.bridge import Bridge
-from mcp_bridge.facts.tables import keep_up
+from mcp_bridge.composition import Parts, Services
 from mcp_bridge.gate.access import Caller, CatalogVerifier, http_caller, stdio_caller
-from mcp_bridge.gate.handlers import Gate
-from mcp_bridge.gate.http_authentication import PATH, Door
+from mcp_bridge.gate.http_authentication import PATH, HttpAuthentication
 from mcp_bridge.gate.http_connections import MAX_HEAD_BYTES, PatientProtocol
-from mcp_bridge.gate.readiness import Readiness
 from mcp_bridge.gate.shutdown import InputLines, let_the_next_end_it, on_signals
-from mcp_bridge.tools import ALL_TOOLS
 
 # What a caller may use changes with its grants, what a tool is with the bridge's version: hosts that ask again after this see it.
 _TOOLS_KEPT_MS = 300_000
@@ -51,18 +47,18 @@ teardown_schema deletes data: only on the user's explicit wish.
 """
 
 
-def make_server(bridge: Bridge) -> "Server[Bridge]":
-    """The MCP server over one bridge; the bridge is closed with the server's life."""
-    gate = Gate(bridge, ALL_TOOLS)
+def make_server(services: Services, caller: Callable[[], Caller]) -> "Server[None]":
+    """The MCP server over these services, which are closed with its life. `caller` tells who makes the call being served."""
+    gate = services.gate(caller)
 
     @asynccontextmanager
-    async def lifespan(_: "Server[Bridge]") -> AsyncIterator[Bridge]:
-        keeping_up = asyncio.create_task(keep_up(bridge))
+    async def lifespan(_: "Server[None]") -> AsyncIterator[None]:
+        keeping_up = asyncio.create_task(services.facts.keep_up())
         try:
-            yield bridge
+            yield
         finally:
             keeping_up.cancel()
-            await bridge.aclose()
+            await services.aclose()
 
     return Server(
         "data-explorer",
@@ -81,7 +77,7 @@ def make_server(bridge: Bridge) -> "Server[Bridge]":
     )
 
 
-async def serve_stdio(settings: Settings) -> None:
+async def serve_stdio(settings: Settings, parts: Parts) -> None:
     """Serve one client over stdin and stdout until it closes them, or until SIGINT or SIGTERM; a second signal ends at once.
 
     However it ends, calls that are being served are given up and their statements cancelled; runs go on. Only a caller who
@@ -91,12 +87,11 @@ async def serve_stdio(settings: Settings) -> None:
         TokenInvalid: EXPLORER_TOKEN is not good.
     """
     token = settings.token.get_secret_value() if settings.token else None
-    bridge = Bridge.open(settings, Caller.operator)
-    bridge.caller = stdio_caller(lambda: bridge.catalog, token)
-    server = make_server(bridge)
+    services = Services.compose(settings, parts)
+    server = make_server(services, stdio_caller(lambda: services.platform.catalog, token))
 
     def stopping() -> None:
-        bridge.stopping = True
+        services.stopping = True
 
     lines = InputLines(stopping)
     with on_signals(lines.end):
@@ -105,7 +100,7 @@ async def serve_stdio(settings: Settings) -> None:
             await server.run(read, write, server.create_initialization_options())
 
 
-def http_app(bridge: Bridge, *, host: str, port: int, public_url: str | None = None) -> Door:
+def http_app(services: Services, *, host: str, port: int, public_url: str | None = None) -> HttpAuthentication:
     """The ASGI app: `/mcp` for bearers of a valid token, `/healthz` and `/readyz` for everybody; foreign Host and Origin refused.
 
     While tokens cannot be checked, a request that carries one is answered 503 with a JSON-RPC error.
@@ -113,18 +108,14 @@ def http_app(bridge: Bridge, *, host: str, port: int, public_url: str | None = N
     base = (public_url or f"http://{_bracketed(host)}:{port}").rstrip("/")
     resource = AnyHttpUrl(f"{base}{PATH}")
     security = _transport_security(host, port, public_url)
-    verifier = CatalogVerifier(lambda: bridge.catalog, str(resource))
-    app = make_server(bridge).streamable_http_app(streamable_http_path=PATH, transport_security=security)
+    verifier = CatalogVerifier(lambda: services.platform.catalog, str(resource))
+    server = make_server(services, http_caller)
+    app = server.streamable_http_app(streamable_http_path=PATH, transport_security=security)
     tokens = BearerAuthBackend(verifier, resource_server_url=resource)
-    return Door(app, tokens, security, Readiness(bridge).told)
+    return HttpAuthentication(app, tokens, security, services.readiness().report)
 
 
-def http_bridge(settings: Settings) -> Bridge:
-    """The bridge of an HTTP server: the caller is each request's own."""
-    return Bridge.open(settings, http_caller)
-
-
-async def serve_http(bridge: Bridge, app: Door, sockets: list[Any], log_level: str) -> None:
+async def serve_http(services: Services, app: HttpAuthentication, sockets: list[Any], log_level: str) -> None:
     """Serve until SIGINT or SIGTERM, as `serve_stdio`."""
     # h11 takes the white space off both ends of a header's value, as RFC 9110 wants it; httptools leaves it at the end.
     config = uvicorn.Config(
@@ -142,7 +133,7 @@ async def serve_http(bridge: Bridge, app: Door, sockets: list[Any], log_level: s
     class StoppingServer(uvicorn.Server):
         def handle_exit(self, sig: int, frame: Any) -> None:
             # Not uvicorn's own, which ends the process by the same signal once more, with its status.
-            bridge.stopping = self.should_exit = True
+            services.stopping = self.should_exit = True
             loop.call_soon_threadsafe(app.close)
             let_the_next_end_it()
 

@@ -39,7 +39,6 @@ IMPORTED_LATE = {
 CHECKED_TYPES_ONLY = {
     "explorer_cli": STARTUP,
     "explorer.catalog.keyring": "circle of the catalog's stores",
-    "mcp_bridge.bridge": "circle of the bridge's parts",
 }
 # Groups of modules that reach each other.
 CIRCLES = (
@@ -52,14 +51,6 @@ CIRCLES = (
         "explorer.catalog.schemas",
     },
     {"benchmarks.load_job", "benchmarks.transform_job", "benchmarks.worker"},
-    {
-        "mcp_bridge.bridge",
-        "mcp_bridge.facts.relations",
-        "mcp_bridge.facts.search",
-        "mcp_bridge.facts.semantic_layer",
-        "mcp_bridge.facts.tables",
-        "mcp_bridge.query_path",
-    },
 )
 # Names with an underscore that belong to others. A room, the module of theirs, and why there is no public way.
 OTHERS_PRIVATE_NAMES = {
@@ -85,11 +76,10 @@ ELSEWHERE = {"commcare_export", "openpyxl"}
 # The MCP SDK takes its HTTP client, and no other, as an argument.
 HTTP_LIBRARIES = {"httpx": "", "httpx2": "the MCP SDK's clients"}
 OTHER_HTTP_LIBRARIES = ("requests", "urllib3", "aiohttp", "httpcore", "http.client", "urllib.request")
-SDK_CLIENTS = ("explorer_cli.tools", "benchmarks.metadata")
+SDK_CLIENTS = ("explorer_cli.operations.bridge_client", "benchmarks.metadata")
 MOST_MODULES = 15
 LARGE_FOLDERS = {
     "explorer/catalog": 17,
-    "explorer_cli": 23,
     "demo_commcare": 19,
 }
 

@@ -7,14 +7,14 @@ runs. Nor are tenants' data, roles and schemas.
 
 from explorer.catalog.audit import AuditEntry, AuditLog, AuditRecord
 from explorer.catalog.catalog import Catalog
-from explorer.catalog.credentials import ApiKeyCredential, Credential, OAuthCredential
+from explorer.catalog.credentials import ApiKeyCredential, Credential, FieldsCredential, OAuthCredential
 from explorer.catalog.discovered import DiscoveredStructure, DiscoveredVersion
 from explorer.catalog.errors import (
     CatalogNotReady,
     CatalogUnavailable,
     CredentialInvalid,
     CredentialMissing,
-    DomainInvalid,
+    ExternalIdTaken,
     KeyringInvalid,
     KeyringMismatch,
     KeyringMissing,
@@ -24,7 +24,6 @@ from explorer.catalog.errors import (
     SchemaStateConflict,
     ScopeUnknown,
     ServerInvalid,
-    TenantDomainTaken,
     TenantExists,
     TenantKeyInvalid,
     TenantKeyRetired,
@@ -34,7 +33,7 @@ from explorer.catalog.errors import (
 from explorer.catalog.keyring import Keyring
 from explorer.catalog.launches import Claim
 from explorer.catalog.migrations import migrate
-from explorer.catalog.names import check_domain, check_key, normalize_server
+from explorer.catalog.names import check_key
 from explorer.catalog.principals import DEFAULT_SCOPES, Principal, PrincipalSummary, Scope
 from explorer.catalog.schemas import State, TenantLogin, TenantSchema
 from explorer.catalog.semantics import SemanticsVersion
@@ -55,7 +54,8 @@ __all__ = [
     "CredentialMissing",
     "DiscoveredStructure",
     "DiscoveredVersion",
-    "DomainInvalid",
+    "ExternalIdTaken",
+    "FieldsCredential",
     "Keyring",
     "KeyringInvalid",
     "KeyringMismatch",
@@ -73,7 +73,6 @@ __all__ = [
     "ServerInvalid",
     "State",
     "Tenant",
-    "TenantDomainTaken",
     "TenantExists",
     "TenantKeyInvalid",
     "TenantKeyRetired",
@@ -82,8 +81,6 @@ __all__ = [
     "TenantStatus",
     "UnknownPrincipal",
     "UnknownStructureVersion",
-    "check_domain",
     "check_key",
     "migrate",
-    "normalize_server",
 ]

@@ -1,10 +1,11 @@
-"""How tenants log in to their CommCare server: API keys and OAuth tokens, encrypted at rest, refreshed once for all processes."""
+"""How tenants log in to their server: API keys, OAuth tokens and what else a provider asks for, encrypted at rest; tokens are
+refreshed once for all processes."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import Connection, func, select
@@ -13,30 +14,33 @@ from sqlalchemy.dialects.postgresql import insert
 from explorer.catalog.database import Database
 from explorer.catalog.errors import CatalogUnavailable, CredentialInvalid, CredentialMissing
 from explorer.catalog.keyring import Keyring
-from explorer.catalog.names import normalize_server
 from explorer.catalog.tables import credentials
 from explorer.catalog.tenants import Tenant
 
 # A refresh is one HTTP request with retries; others wait for its outcome.
 _REFRESH_WAIT_S = 180
 _SAVE_ATTEMPTS = 3
+# Fields that may not be empty; of other kinds none may.
+_REQUIRED = {"api_key": ("username", "api_key"), "oauth": ("client_id", "token_url", "refresh_token")}
 
 
 @dataclass(frozen=True)
 class ApiKeyCredential:
-    """`Authorization: ApiKey username:api_key`."""
+    """A user's name and key."""
 
+    kind: ClassVar[str] = "api_key"
     username: str
     api_key: str = field(repr=False)
 
 
 @dataclass(frozen=True)
 class OAuthCredential:
-    """`Authorization: Bearer access_token`, 15 minutes on CommCare HQ; the refresh token changes with every refresh.
+    """A grant whose access token is renewed; the refresh token may change with every refresh.
 
     `access_token` is empty and `expires_at` None before the first refresh; `client_secret` is empty for public clients.
     """
 
+    kind: ClassVar[str] = "oauth"
     client_id: str
     client_secret: str = field(repr=False)
     token_url: str
@@ -45,7 +49,15 @@ class OAuthCredential:
     expires_at: datetime | None = None
 
 
-Credential = ApiKeyCredential | OAuthCredential
+@dataclass(frozen=True)
+class FieldsCredential:
+    """A credential of a kind that only its provider knows: values by the names of the kind's fields."""
+
+    kind: str
+    fields: Mapping[str, str] = field(repr=False)
+
+
+Credential = ApiKeyCredential | OAuthCredential | FieldsCredential
 
 
 class CredentialStore:
@@ -94,9 +106,10 @@ class CredentialStore:
                 )
                 current = self._open(tenant, ciphertext)
                 if not isinstance(current, OAuthCredential):
+                    kind = "n API key" if current.kind == ApiKeyCredential.kind else " credential"
                     raise CredentialMissing(
-                        f"Tenant {tenant.key} uses an API key, which is not refreshed.",
-                        next_step="Correct the API key.",
+                        f"Tenant {tenant.key} uses a{kind}, which is not refreshed.",
+                        next_step=f"Correct the {kind.split(' ', 1)[1]}.",
                     )
                 if current.access_token != stale_access_token:
                     return current
@@ -111,9 +124,8 @@ class CredentialStore:
 
     def put(self, connection: Connection, tenant_id: UUID, credential: Credential) -> None:
         """`save` inside the caller's transaction."""
-        kind = "api_key" if isinstance(credential, ApiKeyCredential) else "oauth"
         ciphertext = self._keyring().encrypt(credential_purpose(tenant_id), _dump(credential))
-        values = {"kind": kind, "ciphertext": ciphertext, "updated_at": func.now()}
+        values = {"kind": credential.kind, "ciphertext": ciphertext, "updated_at": func.now()}
         connection.execute(
             insert(credentials)
             .values(tenant_id=tenant_id, **values)
@@ -139,25 +151,20 @@ class CredentialStore:
 
 
 def check_credential(server: str, credential: Credential) -> None:
-    """Make sure that `credential` is complete and can only be shown to `server`.
+    """Make sure that `credential` is complete and can only be shown to `server`, a canonical address.
 
     Raises:
         CredentialInvalid
     """
-    names = (
-        ("username", "api_key")
-        if isinstance(credential, ApiKeyCredential)
-        else ("client_id", "token_url", "refresh_token")
-    )
-    for name in names:
-        if not getattr(credential, name).strip():
+    values = _values(credential)
+    for name in _REQUIRED.get(credential.kind, values):
+        if not values[name].strip():
             raise CredentialInvalid(f"The credential's {name} is empty.", next_step=f"Give the {name}.")
-    secrets = [value for value in asdict(credential).values() if isinstance(value, str)]
-    if not all(value.isprintable() for value in secrets):
+    if not all(value.isprintable() for value in values.values() if isinstance(value, str)):
         raise CredentialInvalid(
             "The credential contains line breaks or other control characters.", next_step="Copy it again, without them."
         )
-    if isinstance(credential, OAuthCredential) and not credential.token_url.startswith(f"{normalize_server(server)}/"):
+    if isinstance(credential, OAuthCredential) and not credential.token_url.startswith(f"{server}/"):
         raise CredentialInvalid(
             f"The OAuth token URL is not on {server}.",
             next_step="Use the token URL of the same server: its URL + /oauth/token/.",
@@ -169,8 +176,14 @@ def credential_purpose(tenant_id: UUID) -> str:
     return f"credential:{tenant_id}"
 
 
+def _values(credential: Credential) -> dict[str, Any]:
+    return dict(credential.fields) if isinstance(credential, FieldsCredential) else asdict(credential)
+
+
 def _dump(credential: Credential) -> bytes:
-    values: dict[str, Any] = asdict(credential)
+    values = _values(credential)
+    if isinstance(credential, FieldsCredential):
+        values = {"kind": credential.kind, "fields": values}
     if isinstance(credential, OAuthCredential) and credential.expires_at is not None:
         values["expires_at"] = credential.expires_at.isoformat()
     return json.dumps(values).encode()
@@ -178,6 +191,8 @@ def _dump(credential: Credential) -> bytes:
 
 def _parse(plaintext: bytes) -> Credential:
     values = json.loads(plaintext)
+    if "fields" in values:
+        return FieldsCredential(**values)
     if "api_key" in values:
         return ApiKeyCredential(**values)
     if values["expires_at"] is not None:

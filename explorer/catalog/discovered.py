@@ -1,6 +1,7 @@
-"""What was discovered of each project space, version by version. Versions outlive the tenant's schemas and are never changed."""
+"""What was discovered of each tenant, version by version. Versions outlive the tenant's schemas and are never changed."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,6 @@ from sqlalchemy import Connection, Row, func, insert, select
 
 from explorer.catalog.database import Database
 from explorer.catalog.errors import UnknownStructureVersion
-from explorer.catalog.structure_diff import structure_diff
 from explorer.catalog.tables import discovered
 from explorer.catalog.tenants import Tenant
 from explorer.core.jsonb import canonical, storable
@@ -29,7 +29,7 @@ class DiscoveredVersion:
 
 @dataclass(frozen=True)
 class DiscoveredStructure(DiscoveredVersion):
-    """A version with its `structure`, as `Structure.to_dict` of `explorer.providers.commcare` gave it."""
+    """A version with its `structure`, the document that the tenant's provider made."""
 
     structure: dict[str, Any]
 
@@ -40,8 +40,18 @@ class DiscoveredStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def save(self, tenant: Tenant, structure: dict[str, Any], run_id: str | None = None) -> DiscoveredVersion:
-        """Keep `structure` as a new version, unless it equals the latest: then that one is returned, `changed` false, no diff."""
+    def save(
+        self,
+        tenant: Tenant,
+        structure: dict[str, Any],
+        run_id: str | None = None,
+        *,
+        diff: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]],
+    ) -> DiscoveredVersion:
+        """Keep `structure` as a new version, unless it equals the latest: then that one is returned, `changed` false, no diff.
+
+        `diff`: what changed between two structures; of the first one, the change from `{}`.
+        """
         content = storable(structure)
         content_hash = hashlib.sha256(canonical(content)).hexdigest()
         with self._database.begin() as connection:
@@ -56,7 +66,7 @@ class DiscoveredStore:
                     version=latest.version + 1 if latest else 1,
                     content_hash=content_hash,
                     structure=content,
-                    diff=structure_diff(latest.structure if latest else {}, content),
+                    diff=diff(latest.structure if latest else {}, content),
                     run_id=run_id,
                 )
                 .returning(discovered)

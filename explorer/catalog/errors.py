@@ -40,15 +40,9 @@ class TenantKeyInvalid(ExplorerError):
 
 
 class ServerInvalid(ExplorerError):
-    """Not the address of a CommCare server."""
+    """Not the address of a server."""
 
     code = "server_invalid"
-
-
-class DomainInvalid(ExplorerError):
-    """Not the name of a CommCare project space."""
-
-    code = "domain_invalid"
 
 
 class TenantExists(ExplorerError):
@@ -57,14 +51,14 @@ class TenantExists(ExplorerError):
     code = "tenant_exists"
 
 
-class TenantDomainTaken(ExplorerError):
-    """The project space is registered already, under another key."""
+class ExternalIdTaken(ExplorerError):
+    """What the tenant is on its server is registered already, under another key."""
 
     code = "tenant_domain_taken"
 
 
 class TenantKeyRetired(ExplorerError):
-    """The key belonged to another project space, whose history still carries it."""
+    """The key belonged to another tenant, whose history still carries it."""
 
     code = "tenant_key_retired"
 

@@ -14,8 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from explorer.catalog.credentials import Credential, CredentialStore
 from explorer.catalog.database import Database, constraint_name
-from explorer.catalog.errors import TenantDomainTaken, TenantExists, TenantKeyRetired
-from explorer.catalog.names import same_domain_key
+from explorer.catalog.errors import ExternalIdTaken, TenantExists, TenantKeyRetired
 from explorer.catalog.schemas import Passwords, SchemaStore, State
 from explorer.catalog.tables import credentials, grants, schemas, tenants
 from explorer.catalog.tenants import Tenant, TenantStatus
@@ -26,12 +25,15 @@ _WAIT_S = 120
 
 @dataclass(frozen=True)
 class Place:
-    """What the operator wants to register: key, provider, canonical server, project space."""
+    """What the operator wants to register, canonical by the provider's rules. Two places with the same provider, server and
+    `external_id_key` are one tenant; `noun`: what the provider calls one."""
 
     key: str
     provider: str
     server: str
-    domain: str
+    external_id: str
+    external_id_key: str
+    noun: str
 
 
 class Registration:
@@ -59,18 +61,18 @@ class Registration:
         """The removed tenant that adding `place` revives, if there is one.
 
         Raises:
-            TenantExists, TenantDomainTaken, TenantKeyRetired.
+            TenantExists, ExternalIdTaken, TenantKeyRetired.
         """
         same_key = func.lower(tenants.c.key) == place.key.lower()
-        same_domain = (
+        same_place = (
             (tenants.c.provider == place.provider)
             & (tenants.c.server == place.server)
-            & (tenants.c.domain_key == same_domain_key(place.domain))
+            & (tenants.c.external_id_key == place.external_id_key)
         )
         with self._database.begin() as connection:
             rows = connection.execute(
-                select(tenants, same_key.label("same_key"), same_domain.label("same_domain")).where(
-                    or_(same_key, same_domain & (tenants.c.status != TenantStatus.REMOVED)),
+                select(tenants, same_key.label("same_key"), same_place.label("same_place")).where(
+                    or_(same_key, same_place & (tenants.c.status != TenantStatus.REMOVED)),
                     tenants.c.status != TenantStatus.PROVISIONING,
                 )
             ).all()
@@ -78,11 +80,11 @@ class Registration:
             if row.same_key and row.status == TenantStatus.ACTIVE:
                 raise _exists(row.key)
             if not row.same_key:
-                raise _taken(row.key)
+                raise _taken(place.noun, row.key)
         removed = next(iter(rows), None)
-        if removed is not None and (not removed.same_domain or removed.key != place.key):
+        if removed is not None and (not removed.same_place or removed.key != place.key):
             raise TenantKeyRetired(
-                f"The key {removed.key} belonged to {removed.domain} on {removed.server}; its history still carries it.",
+                f"The key {removed.key} belonged to {removed.external_id} on {removed.server}; its history still carries it.",
                 next_step="Choose another key.",
             )
         return Tenant.from_row(removed) if removed is not None else None
@@ -91,7 +93,7 @@ class Registration:
         """A new tenant's rows: status `provisioning`, schemas `absent`.
 
         Raises:
-            TenantExists, TenantDomainTaken: somebody else was faster.
+            TenantExists, ExternalIdTaken: somebody else was faster.
         """
         try:
             with self._database.begin() as connection:
@@ -102,9 +104,9 @@ class Registration:
                         key=place.key,
                         provider=place.provider,
                         server=place.server,
-                        domain=place.domain,
-                        domain_key=same_domain_key(place.domain),
-                        display_name=place.domain,
+                        external_id=place.external_id,
+                        external_id_key=place.external_id_key,
+                        display_name=place.external_id,
                         status=TenantStatus.PROVISIONING,
                     )
                     .returning(tenants)
@@ -113,16 +115,18 @@ class Registration:
         except IntegrityError as error:
             if constraint_name(error) == "tenants_key":
                 raise _exists(place.key) from None
-            if constraint_name(error) == "tenants_domain":
-                raise _taken("another one") from None
+            if constraint_name(error) == "tenants_external_id":
+                raise _taken(place.noun, "another one") from None
             raise
         return Tenant.from_row(row)
 
-    def complete(self, tenant: Tenant, credential: Credential, passwords: Passwords, display_name: str) -> Tenant:
-        """Make the tenant active with this credential; its schemas exist and have these passwords.
+    def complete(
+        self, place: Place, tenant: Tenant, credential: Credential, passwords: Passwords, display_name: str
+    ) -> Tenant:
+        """Make the tenant of `place` active with this credential; its schemas exist and have these passwords.
 
         Raises:
-            TenantDomainTaken: the project space was registered under another key meanwhile.
+            ExternalIdTaken: the same place was registered under another key meanwhile.
         """
         try:
             with self._database.begin() as connection:
@@ -132,7 +136,7 @@ class Registration:
                     .values(
                         status=TenantStatus.ACTIVE,
                         removed_at=None,
-                        display_name=storable(display_name) or tenant.domain,
+                        display_name=storable(display_name) or tenant.external_id,
                     )
                     .returning(tenants)
                 ).one()
@@ -144,9 +148,9 @@ class Registration:
                     .values(state=State.ACTIVE, state_changed_at=func.clock_timestamp())
                 )
         except IntegrityError as error:
-            if constraint_name(error) != "tenants_domain":
+            if constraint_name(error) != "tenants_external_id":
                 raise
-            raise _taken("another one") from None
+            raise _taken(place.noun, "another one") from None
         return Tenant.from_row(row)
 
     def unfinished(self) -> list[Tenant]:
@@ -184,9 +188,9 @@ def _exists(key: str) -> TenantExists:
     )
 
 
-def _taken(key: str) -> TenantDomainTaken:
-    return TenantDomainTaken(
-        f"This project space is registered already, under the key {key}.",
+def _taken(noun: str, key: str) -> ExternalIdTaken:
+    return ExternalIdTaken(
+        f"This {noun} is registered already, under the key {key}.",
         next_step="Use that tenant, or remove it first.",
         details={"key": key},
     )

@@ -1,4 +1,4 @@
-"""When may the next request to a project space go out? Kept in one row, which all processes and hosts move forward together.
+"""When may the next request for a tenant go out? Kept in one row, which all processes and hosts move forward together.
 
 Implements `explorer.http.limiter.Slots`. All instants are of the database's clock.
 """
@@ -15,9 +15,9 @@ _CONNECT_TIMEOUT_S = 3
 _STATEMENT_TIMEOUT_S = 2
 # `next_at` is when the bucket would be full again; a slot comes one bucket earlier.
 _RESERVE = """
-INSERT INTO catalog.request_slots AS slots (server, domain, next_at, not_before)
-VALUES (%(server)s, %(domain)s, clock_timestamp() + %(interval_s)s * interval '1 second', to_timestamp(0))
-ON CONFLICT (server, domain) DO UPDATE SET next_at = %(interval_s)s * interval '1 second' + greatest(
+INSERT INTO catalog.request_slots AS slots (server, external_id, next_at, not_before)
+VALUES (%(server)s, %(external_id)s, clock_timestamp() + %(interval_s)s * interval '1 second', to_timestamp(0))
+ON CONFLICT (server, external_id) DO UPDATE SET next_at = %(interval_s)s * interval '1 second' + greatest(
     slots.next_at,
     slots.not_before + (%(burst_s)s - %(interval_s)s) * interval '1 second',
     clock_timestamp()
@@ -26,30 +26,30 @@ RETURNING extract(epoch FROM next_at - clock_timestamp())::float8 - %(burst_s)s,
           extract(epoch FROM not_before - clock_timestamp())::float8
 """
 _PAUSE = """
-INSERT INTO catalog.request_slots AS slots (server, domain, next_at, not_before)
-VALUES (%(server)s, %(domain)s, clock_timestamp(), clock_timestamp() + %(duration_s)s * interval '1 second')
-ON CONFLICT (server, domain) DO UPDATE SET not_before = greatest(slots.not_before, excluded.not_before)
+INSERT INTO catalog.request_slots AS slots (server, external_id, next_at, not_before)
+VALUES (%(server)s, %(external_id)s, clock_timestamp(), clock_timestamp() + %(duration_s)s * interval '1 second')
+ON CONFLICT (server, external_id) DO UPDATE SET not_before = greatest(slots.not_before, excluded.not_before)
 RETURNING 0.0::float8, 0.0::float8
 """
 _PAUSED = """
 SELECT 0.0::float8, extract(epoch FROM not_before - clock_timestamp())::float8
-FROM catalog.request_slots WHERE server = %(server)s AND domain = %(domain)s
+FROM catalog.request_slots WHERE server = %(server)s AND external_id = %(external_id)s
 """
 # Slots that were reserved behind the pause go with it.
 _LIFT = """
 UPDATE catalog.request_slots AS slots SET not_before = to_timestamp(0), next_at = clock_timestamp()
-FROM (SELECT * FROM catalog.request_slots WHERE server = %(server)s AND domain = %(domain)s FOR UPDATE) AS before
-WHERE slots.server = before.server AND slots.domain = before.domain AND before.not_before > clock_timestamp()
+FROM (SELECT * FROM catalog.request_slots WHERE server = %(server)s AND external_id = %(external_id)s FOR UPDATE) AS before
+WHERE slots.server = before.server AND slots.external_id = before.external_id AND before.not_before > clock_timestamp()
 RETURNING 0.0::float8, extract(epoch FROM before.not_before - clock_timestamp())::float8
 """
 
 
 class RequestSlots:
-    """The slots of one project space, asked for over one connection of their own: a millisecond each. Thread-safe."""
+    """The slots of one tenant, asked for over one connection of their own: a millisecond each. Thread-safe."""
 
-    def __init__(self, login: HasConninfo, server: str, domain: str) -> None:
+    def __init__(self, login: HasConninfo, server: str, external_id: str) -> None:
         self._login = login
-        self._place = {"server": server, "domain": domain}
+        self._place = {"server": server, "external_id": external_id}
         self._lock = threading.Lock()
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
 

@@ -1,4 +1,4 @@
-"""Which tenants there are: one CommCare project space on one server each. Reads only; `registration` makes and removes them."""
+"""Which tenants there are: each is one unit of data on one server. Reads only; `registration` makes and removes them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,13 +24,14 @@ class TenantStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Tenant:
-    """A project space: `key` is the operator's readable name for (`provider`, `server`, `domain`) and Dagster's partition key."""
+    """One unit of data that a provider keeps: `key` is the operator's readable name for (`provider`, `server`, `external_id`) and
+    Dagster's partition key."""
 
     id: UUID
     key: str
     provider: str
     server: str
-    domain: str
+    external_id: str
     display_name: str
     status: TenantStatus
     created_at: datetime
@@ -43,7 +44,7 @@ class Tenant:
             row.key,
             row.provider,
             row.server,
-            row.domain,
+            row.external_id,
             row.display_name,
             TenantStatus(row.status),
             row.created_at,

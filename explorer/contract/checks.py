@@ -1,8 +1,21 @@
 """Which checks there are, and what their results say."""
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from explorer.contract.records import Record
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """What a check found. `is_error`: when it did not pass, the data is wrong; otherwise it is a warning."""
+
+    name: str
+    passed: bool
+    is_error: bool
+    facts: Record
+    description: str | None = None
+
 
 # Of raw tables.
 COUNTS_MATCH = "rows_match_api"

@@ -19,8 +19,8 @@ class Service:
 
     `name`: the first part of error codes; `product`: what its servers run; `unit`: what a tenant is called, and what shares one
     request allowance; `unit_field`: key of the tenant's id in details of errors; `credential`: what a person checks when a
-    credential is refused; `example_url`: a server's address as it should be written; `token_path`: of the OAuth token endpoint;
-    `refresh_lifetime`: how long a refresh token lives.
+    credential is refused; `credential_parts`: what they copy again; `example_url`: a server's address as it should be written;
+    `token_path`: of the OAuth token endpoint; `refresh_lifetime`: how long a refresh token lives.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Service:
     unit: str
     unit_field: str
     credential: str
+    credential_parts: str
     example_url: str
     token_path: str
     refresh_lifetime: str
@@ -104,8 +105,8 @@ class Api(Protocol):
         """Address of an endpoint of the tenant, or of the whole server."""
         ...
 
-    def authorization(self, credential: Any) -> str:
-        """The Authorization header that presents a credential which is no OAuth grant."""
+    def headers(self, credential: Any) -> Mapping[str, str]:
+        """Headers that present a credential which is no OAuth grant."""
         ...
 
     def read(self, refusal: Refusal) -> ApiError | None:

@@ -1,11 +1,11 @@
-"""Which Authorization header does the next request carry? An API key's, or an access token that is renewed when it ends.
+"""Which headers of authorization does the next request carry? An API key's, or an access token that is renewed when it ends.
 
 Where credentials are kept, and that only one process renews a token, is the business of the `refresh` callable (the catalog's).
 """
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -46,7 +46,14 @@ class OAuth(Protocol):
     def expires_at(self) -> datetime | None: ...
 
 
-Credential = ApiKey | OAuth
+class Fields(Protocol):
+    """A credential of a kind that only its provider knows, as the catalog keeps it."""
+
+    @property
+    def fields(self) -> Mapping[str, str]: ...
+
+
+Credential = ApiKey | OAuth | Fields
 # (access token found stale, how to renew a credential) -> the credential in force afterwards, renewed here or by another process.
 Refresh = Callable[[str, Callable[[Any], Any]], Any]
 
@@ -67,20 +74,20 @@ class Authorization:
                 next_step=f"Use {server.base}{api.service.token_path}.",
             )
 
-    def header(self) -> tuple[str, str | None]:
-        """Header value and, for OAuth, the access token inside it (to name it in `renew`).
+    def headers(self) -> tuple[Mapping[str, str], str | None]:
+        """Headers and, for OAuth, the access token inside it (to name it in `renew`).
 
         Raises:
             CredentialsInvalid: the credential cannot be sent, or its renewal was refused.
         """
         credential = self._credential
         if not _is_oauth(credential):
-            return self._sendable(self._api.authorization(credential)), None
+            return self._sendable(self._api.headers(credential)), None
         if not credential.access_token or _ends_soon(credential.expires_at):
             self.renew(credential.access_token)
             credential = self._credential
         token: str = credential.access_token  # type: ignore[union-attr]
-        return self._sendable(f"Bearer {token}"), token
+        return self._sendable({"Authorization": f"Bearer {token}"}), token
 
     def renew(self, stale_access_token: str) -> None:
         """Replace an access token that ended, unless another thread already did.
@@ -97,15 +104,15 @@ class Authorization:
             else:
                 self._credential = self._refresh(stale_access_token, self._tokens.renewed)
 
-    def _sendable(self, header: str) -> str:
+    def _sendable(self, headers: Mapping[str, str]) -> Mapping[str, str]:
         """Refuse what HTTP cannot carry here: the HTTP library would repeat the header in its own error."""
-        if not header.isascii() or not header.isprintable() or header != header.strip():
+        if not all(value.isascii() and value.isprintable() and value == value.strip() for value in headers.values()):
             raise CredentialsInvalid(
                 "The credential holds characters that cannot be sent.",
                 provider=self._api.service.name,
-                next_step="Copy user name and key again, without spaces or line ends.",
+                next_step=f"Copy {self._api.service.credential_parts} again, without spaces or line ends.",
             )
-        return header
+        return headers
 
 
 class _TokenEndpoint:

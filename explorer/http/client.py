@@ -7,7 +7,7 @@ is the business of `explorer.extract`.
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -183,9 +183,9 @@ class ApiClient:
     def _ask(self, target: Target, decode: Callable[[bytes], T]) -> T:
         attempt, waited_s, renewed_token = 0, 0.0, None
         while True:
-            header, token = self._authorization.header()
+            headers, token = self._authorization.headers()
             try:
-                return self._try_once(target, header, decode)
+                return self._try_once(target, headers, decode)
             except RequestFailed as refused:
                 status, error = refused.status, refused.error
                 if status == 429:
@@ -229,7 +229,7 @@ class ApiClient:
             )
         return found
 
-    def _try_once(self, target: Target, header: str, decode: Callable[[bytes], T]) -> T:
+    def _try_once(self, target: Target, headers: Mapping[str, str], decode: Callable[[bytes], T]) -> T:
         self._wait_for_slot(target)
         began = time.monotonic()
         try:
@@ -237,7 +237,7 @@ class ApiClient:
                 "GET" if target.body is None else "POST",
                 target.url,
                 params=target.params,
-                headers={"Authorization": header},
+                headers=headers,
                 json=target.body,
             )
         except NoAnswer as none:

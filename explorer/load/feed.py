@@ -12,7 +12,7 @@ from contextlib import closing
 from datetime import datetime
 from enum import Enum
 
-from explorer.extract.walk import Batch, Walk
+from explorer.extract.extract import Batch, Extract
 from explorer.load.copy_format import CHUNK_BYTES, PackedRow, RejectFile, RowFormat, keep_newest
 from explorer.load.errors import LoadFailed
 
@@ -38,7 +38,7 @@ class Feed:
 
     def __init__(
         self,
-        walk: Walk,
+        extract: Extract,
         row_format: RowFormat,
         rejects: RejectFile,
         *,
@@ -47,14 +47,14 @@ class Feed:
         values: Callable[[], Sequence[str]] | None = None,
         collect: Iterable[str] = (),
     ) -> None:
-        self.walk = walk
+        self.extract = extract
         self.rejects = rejects
         self.rows = 0
         self.latest: datetime | None = None
         self.error: BaseException | None = None
         self._pack = row_format.pack
         self._on_batch, self._on_end, self._values = on_batch, on_end, values
-        columns = list(walk.source.keys)
+        columns = list(extract.source.keys)
         self._collected: dict[str, set[str]] = {column: set() for column in collect}
         self._collect = [(columns.index(column), values) for column, values in self._collected.items()]
         self._state = FeedState.WALKING
@@ -66,7 +66,7 @@ class Feed:
         self._queue: deque[list[PackedRow]] = deque()
         self._ended = False
         self._abandoned = False
-        self._thread = threading.Thread(target=self._run, name=f"walk-{walk.source.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"walk-{extract.source.name}", daemon=True)
 
     def start(self, decided: Callable[[], None]) -> None:
         """Begin the walk; `decided` is called once, as soon as the state is no longer `WALKING`."""
@@ -130,8 +130,8 @@ class Feed:
     def _run(self) -> None:
         try:
             if self._values:
-                self.walk.values = self._values()
-            with closing(self.walk.batches()) as batches:  # type: ignore[type-var]
+                self.extract.values = self._values()
+            with closing(self.extract.batches()) as batches:  # type: ignore[type-var]
                 for batch in batches:
                     self._take(batch)
                     self._on_batch(batch)
@@ -153,7 +153,7 @@ class Feed:
 
     def _take(self, batch: Batch) -> None:
         for reject in batch.rejects:
-            self.rejects.write(self.walk.source.name, reject, batch.page)
+            self.rejects.write(self.extract.source.name, reject, batch.page)
         rows = self._pack(batch.rows, batch.page)
         self.rows += len(rows)
         cursors = [row.cursor for row in rows if row.cursor is not None]

@@ -149,25 +149,25 @@ class Landing:
 
     def _ending(self) -> Ending:
         """What the walk, which is over, says of the whole resource."""
-        walk, report = self.feed.walk, self.report
-        report.rows_landed, report.pages = walk.seen, walk.pages
-        report.repaired = walk.losses.repaired
-        report.rejected, report.rejected_reasons = walk.losses.rejected.total(), dict(walk.losses.rejected)
-        report.api_total, report.window_total = walk.api_total, walk.window_total
-        report.complete = not report.rejected and (report.api_total is None or walk.seen >= report.api_total)
+        extract, report = self.feed.extract, self.report
+        report.rows_landed, report.pages = extract.record_count, extract.pages
+        report.repaired = extract.losses.repaired
+        report.rejected, report.rejected_reasons = extract.losses.rejected.total(), dict(extract.losses.rejected)
+        report.api_total, report.window_total = extract.api_total, extract.window_total
+        report.complete = not report.rejected and (report.api_total is None or extract.record_count >= report.api_total)
         if self._parent:
             report.complete = report.complete and self._parent.report.complete
-        return Ending(self._cursor(), self._reads_all, walk.repeated)
+        return Ending(self._cursor(), self._reads_all, extract.repeated)
 
     @property
     def _reads_all(self) -> bool:
-        return self.feed.walk.since is None and self.feed.walk.until is None
+        return self.feed.extract.since is None and self.feed.extract.until is None
 
     def _cursor(self) -> datetime | None:
         """The highest instant that landed: of this load alone if it read from the beginning."""
-        if self.feed.walk.source.cursor is None:
+        if self.feed.extract.source.cursor is None:
             return None
-        known = [self._place.before.cursor] if self._place.before and self.feed.walk.since else []
+        known = [self._place.before.cursor] if self._place.before and self.feed.extract.since else []
         return max((moment for moment in (*known, self.feed.latest) if moment), default=None)
 
     def _done(self, landed: Landed) -> None:

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 import psycopg
 
 from explorer.core.errors import ExplorerError
+from explorer.extract.extract import Batch, Extract
 from explorer.extract.proof import Proof
-from explorer.extract.walk import Batch, Walk
 from explorer.http.client import ApiClient
 from explorer.http.errors import ApiError, CutOff, PermissionMissing, Throttled
 from explorer.load.copy_format import RejectFile, RowFormat
@@ -30,6 +30,7 @@ from explorer.load.landing import Landing, Place
 from explorer.load.memory import return_large_blocks
 from explorer.load.report import LoadProgress, LoadReport, ResourceReport, name_failures
 from explorer.load.warehouse import REJECTED, Connection, Owners, RawTable, Warehouse
+from explorer.providers.paging import Styles
 from explorer.registry import ForEach, Pipeline, Source
 
 APPLICATION_NAME = "explorer-load"
@@ -82,6 +83,7 @@ def load(
     pipeline: Pipeline,
     resources: Sequence[str],
     *,
+    styles: Styles,
     run_id: str,
     full: bool,
     work_dir: Path,
@@ -90,10 +92,10 @@ def load(
 ) -> LoadReport:
     """Bring the raw tables of `resources` to what the server has.
 
-    `full`: read everything again and mark what is gone, instead of what changed since the stored cursor (resources without
-    cursor are always read in full). `work_dir`: the tenant's folder for files of the load; emptied. `on_progress` is called
-    after each page, from several threads. `proof_max_requests`: how many may be spent on one resource to ask for records that
-    did not come.
+    `styles`: the provider's. `full`: read everything again and mark what is gone, instead of what changed since the stored cursor
+    (resources without cursor are always read in full). `work_dir`: the tenant's folder for files of the load; emptied.
+    `on_progress` is called after each page, from several threads. `proof_max_requests`: how many may be spent on one resource to
+    ask for records that did not come.
 
     Raises:
         ApiError: every resource was refused or failed (the message names them all; the class is that of one of them), or the
@@ -108,7 +110,7 @@ def load(
         folder = _fresh_folder(work_dir)
         try:
             return _Load(
-                target, client, pipeline, run_id=run_id, full=full, folder=folder, on_progress=on_progress,
+                target, client, pipeline, styles=styles, run_id=run_id, full=full, folder=folder, on_progress=on_progress,
                 connection=connection, proof_max_requests=proof_max_requests,
             ).run(sources)  # fmt: skip
         finally:
@@ -122,6 +124,7 @@ class _Load:
         client: ApiClient,
         pipeline: Pipeline,
         *,
+        styles: Styles,
         run_id: str,
         full: bool,
         folder: Path,
@@ -130,6 +133,7 @@ class _Load:
         proof_max_requests: int,
     ) -> None:
         self._target, self._client, self._pipeline = target, client, pipeline
+        self._styles = styles
         self._run_id, self._full, self._folder = run_id, full, folder
         self._on_progress, self._connection = on_progress, connection
         self._proof_max_requests = proof_max_requests
@@ -164,17 +168,19 @@ class _Load:
             with _database_errors():
                 report.rows_total = self._warehouse.count(self._connection, table).live_rows
         parent = self._landings.get(source.for_each.source) if source.for_each else None
-        walk = Walk(self._client, source, since=_with_overlap(source, cursor), until=self._until(source))
+        extract = Extract(
+            self._client, source, self._styles, since=_with_overlap(source, cursor), until=self._until(source)
+        )
 
         def on_batch(batch: Batch) -> None:
-            self._on_progress(LoadProgress(source.name, walk.seen, walk.pages, batch.total))
+            self._on_progress(LoadProgress(source.name, extract.record_count, extract.pages, batch.total))
 
         def note_cost() -> None:
             usage = self._client.usage(source.name)
             report.requests, report.bytes = usage.requests, usage.bytes
 
         feed = Feed(
-            walk,
+            extract,
             RowFormat(source.keys, source.primary_key, self._run_id, self._contents.moment),
             RejectFile(self._folder, self._run_id, self._contents.moment),
             on_batch=on_batch,
@@ -186,15 +192,15 @@ class _Load:
                 if child.for_each and child.for_each.source == source.name
             ],
         )
-        proof = Proof(self._client, source, walk, self._proof_max_requests)
-        return Landing(place, feed, report, parent, proof, partial(self._owners, source, walk), note_cost)
+        proof = Proof(extract, self._proof_max_requests)
+        return Landing(place, feed, report, parent, proof, partial(self._owners, source, extract), note_cost)
 
-    def _owners(self, source: Source, walk: Walk) -> Owners | None:
+    def _owners(self, source: Source, extract: Extract) -> Owners | None:
         each = source.for_each
         if each is None:
             return None
         owner = self._pipeline.source(each.source)
-        return Owners(owner.table, each.key, each.column, walk.values)
+        return Owners(owner.table, each.key, each.column, extract.values)
 
     def _land_all(self) -> None:
         """Land what came as soon as it is clear that something is to be written. dlt runs only then, and once."""
@@ -236,7 +242,7 @@ class _Load:
         values: set[str] = set()
         if parent:
             values |= parent.feed.collected(each.key)
-        if parent is None or parent.feed.walk.since is not None:
+        if parent is None or parent.feed.extract.since is not None:
             table = RawTable.of_source(self._pipeline.source(each.source))
             if table.name in self._contents.columns:
                 with psycopg.connect(**self._target.conninfo(), autocommit=True) as connection:

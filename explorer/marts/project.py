@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 import psycopg
 
+from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
 from explorer.core.errors import ExplorerError
 from explorer.marts.retirement import Retired, retire
-from explorer.tables.memory import TypeChange
 from explorer.tables.plan import ChangeKey, TablePlan, TablePlanner
 from explorer.tables.values import TableSpec
 

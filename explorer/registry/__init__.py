@@ -4,7 +4,7 @@ Assets, jobs, schedules, the loader's requests and the bridge's `list_pipelines`
 """
 
 from explorer.registry.keys import Keys, load_keys
-from explorer.registry.loader import PipelineInvalid, load_pipeline, load_pipelines
+from explorer.registry.loader import Fault, PipelineInvalid, load_pipeline, load_pipelines
 from explorer.registry.models import (
     Cursor,
     Discovery,
@@ -29,6 +29,7 @@ __all__ = [
     "Cursor",
     "Discovery",
     "Example",
+    "Fault",
     "ForEach",
     "Keys",
     "Pass",

@@ -1,5 +1,6 @@
 """How pipeline files are read: YAML to typed values, with every fault reported as file, line and key."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,19 +18,24 @@ class PipelineInvalid(ExplorerError):
 
 
 M = TypeVar("M", bound=BaseModel)
+_MOST_FAULTS = 5
 # What tables mean lies beside the pipelines in files of this ending (`semantics`).
 _SEMANTICS = ".semantics.yml"
+# Where in a pipeline file (keys and positions) something is wrong, and what.
+Fault = tuple[tuple[int | str, ...], str]
+# What else may be wrong with a pipeline, such as a provider that is not there; asked of whoever knows.
+FaultsOf = Callable[[Pipeline], Iterable[Fault]]
 
 
-def load_pipelines(folder: Path) -> dict[str, Pipeline]:
-    """All pipelines of `folder`, by name, in the order of their file names.
+def load_pipelines(folder: Path, faults_of: FaultsOf | None = None) -> dict[str, Pipeline]:
+    """All pipelines of `folder`, by name, in the order of their file names. `faults_of`: see `load_pipeline`.
 
     Raises:
         PipelineInvalid: a fault in any file, no file at all, or one name in two files.
     """
     found: dict[str, Pipeline] = {}
     for path in sorted(path for path in folder.glob("*.yml") if not path.name.endswith(_SEMANTICS)):
-        pipeline = load_pipeline(path)
+        pipeline = load_pipeline(path, faults_of)
         if pipeline.name in found:
             raise PipelineInvalid(
                 f"{path}: the name {pipeline.name!r} is already used.", next_step="Rename one of the pipelines."
@@ -42,13 +48,18 @@ def load_pipelines(folder: Path) -> dict[str, Pipeline]:
     return found
 
 
-def load_pipeline(path: Path) -> Pipeline:
-    """Read one pipeline file.
+def load_pipeline(path: Path, faults_of: FaultsOf | None = None) -> Pipeline:
+    """Read one pipeline file. `faults_of`: finds what the shape does not, which is reported in the same way
+    (`explorer.providers.faults_of`).
 
     Raises:
         PipelineInvalid: names the file, the line and the key of the first faults.
     """
-    return read_file(path, Pipeline)
+    pipeline, node = _read(path, Pipeline)
+    faults = list(faults_of(pipeline)) if faults_of else []
+    if faults:
+        raise _invalid(path, node, faults)
+    return pipeline
 
 
 def read_file(path: Path, model: type[M]) -> M:
@@ -57,6 +68,10 @@ def read_file(path: Path, model: type[M]) -> M:
     Raises:
         PipelineInvalid: names the file, the line and the key of the first faults.
     """
+    return _read(path, model)[0]
+
+
+def _read(path: Path, model: type[M]) -> tuple[M, yaml.Node | None]:
     try:
         node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -75,12 +90,14 @@ def read_file(path: Path, model: type[M]) -> M:
             f"{path}:1: a pipeline file is a mapping of keys.", next_step="See pipelines/commcare_sync.yml."
         )
     try:
-        return model.model_validate(data)
+        return model.model_validate(data), node
     except ValidationError as error:
-        faults = [_describe(path, node, fault["loc"], fault["msg"]) for fault in error.errors()[:5]]
-        raise PipelineInvalid(
-            "; ".join(faults), next_step="Correct the named keys; docs/pipelines.md lists them."
-        ) from None
+        raise _invalid(path, node, [(fault["loc"], fault["msg"]) for fault in error.errors()]) from None
+
+
+def _invalid(path: Path, node: yaml.Node | None, faults: list[Fault]) -> PipelineInvalid:
+    described = [_describe(path, node, where, message) for where, message in faults[:_MOST_FAULTS]]
+    return PipelineInvalid("; ".join(described), next_step="Correct the named keys; docs/pipelines.md lists them.")
 
 
 def _describe(path: Path, node: yaml.Node | None, loc: tuple[int | str, ...], message: str) -> str:

@@ -57,14 +57,14 @@ class Cursor(_Part):
 
 
 class Pass(_Part):
-    """One of several walks over an endpoint that together give the whole resource; `constants` are added to its records."""
+    """One of several reads of an endpoint that together give the whole resource; `constants` are added to its records."""
 
     params: dict[str, str] = {}
     constants: dict[str, str | bool | int] = {}
 
 
 class ForEach(_Part):
-    """One walk per record of an earlier source: its value in `key` is sent as `param` and put into the own column `column`."""
+    """One read per record of an earlier source: its value in `key` is sent as `param` and put into the own column `column`."""
 
     source: Name
     param: str = Field(min_length=1)
@@ -75,25 +75,24 @@ class ForEach(_Part):
 class Source(_Part):
     """One resource of the API and the raw table it lands in.
 
-    `endpoint` is relative to `{server}/a/{domain}/api/`. `paging`: `cursor` (case API v2), `indexed_on` (forms, by date),
-    `offset` (tastypie), `link` (UCR data: the answer's `next` until a page is empty), `single` (one response). `page_size`
-    records are asked for at first, up to `max_page_size` (default: `page_size`) where pages are small and quick. `max_windows`:
-    ranges of `indexed_on` walked at a time. `rename` maps a field of the record to its column. `keys` are the typed columns
-    beside the record's full JSON. `key_from`: whether the primary key is a field of the record, or a hash over the whole record
-    because none of its fields is unique. Without `cursor` each load replaces the table's content. `proof`: what shows that a
-    record which a whole read did not bring is gone: the API's answer to the question for it at `<endpoint><id>/` (`record`) or,
-    for many at a time, at `<endpoint>bulk-fetch/` (`bulk`, case API v2), or, where there is no such address, a second read
-    (`walks`).
+    `endpoint` is relative to the tenant's API; `collection`: where the records are in an answer. `paging` and `proof` are styles
+    of the provider, which checks them (`explorer.providers.paging`): how pages follow one another, and what shows that a record
+    which a whole read did not bring is gone; `walks`, which all providers have, is a second whole read. `page_size` records are
+    asked for at first, up to `max_page_size` (default: `page_size`) where pages are small and quick. `max_windows`: ranges of
+    instants read at a time. `rename` maps a field of the record to its column. `keys` are the typed columns beside the record's
+    full JSON. `key_from`: whether the primary key is a field of the record, or a hash over the whole record because none of its
+    fields is unique (`content`: equal records are one row; `occurrence`: they stay as many as they are). Without `cursor` each
+    load replaces the table's content.
     """
 
     name: Name
     table: Name
     description: str
     endpoint: str
-    paging: Literal["cursor", "indexed_on", "offset", "link", "single"]
+    paging: Name
     collection: str
     primary_key: Name
-    key_from: Literal["field", "content"] = "field"
+    key_from: Literal["field", "content", "occurrence"] = "field"
     keys: dict[Name, KeyType]
     page_size: int = Field(1000, ge=1, le=5000)
     max_page_size: int | None = Field(None, ge=1, le=10_000)
@@ -103,7 +102,11 @@ class Source(_Part):
     passes: tuple[Pass, ...] = (Pass(),)
     for_each: ForEach | None = None
     cursor: Cursor | None = None
-    proof: Literal["record", "bulk", "walks"] = "walks"
+    proof: Name = "walks"
+
+    def field_of(self, column: str) -> str:
+        """The field of records that a column holds."""
+        return {to: name for name, to in self.rename.items()}.get(column, column)
 
     @property
     def largest_page(self) -> int:
@@ -114,18 +117,16 @@ class Source(_Part):
     def _consistent(self) -> Self:
         if self.primary_key not in self.keys:
             raise ValueError(f"primary_key {self.primary_key!r} is not among keys")
-        if self.key_from == "content" and self.keys[self.primary_key] != "text":
+        if self.key_from != "field" and self.keys[self.primary_key] != "text":
             raise ValueError(
-                f"key_from content gives a text: primary_key {self.primary_key!r} is declared as another type"
+                f"key_from {self.key_from} gives a text: primary_key {self.primary_key!r} is declared as another type"
             )
         if self.max_page_size is not None and self.max_page_size < self.page_size:
             raise ValueError("max_page_size is less than page_size")
-        if self.proof != "walks" and self.key_from == "content":
+        if self.proof != "walks" and self.key_from != "field":
             raise ValueError(
-                f"proof {self.proof} asks for a record by its key: key_from content has none that the API knows"
+                f"proof {self.proof} asks for a record by its key: key_from {self.key_from} has none that the API knows"
             )
-        if self.proof == "bulk" and self.collection != "cases":
-            raise ValueError("proof bulk is of case API v2 (collection cases)")
         if self.for_each and self.for_each.column not in self.keys:
             raise ValueError(f"for_each.column {self.for_each.column!r} is not among keys")
         if self.for_each and self.cursor:
@@ -161,7 +162,7 @@ class Pipeline(_Part):
     name: Name
     title: str
     description: str
-    provider: Literal["commcare"]
+    provider: Name
     asset_prefix: Name
     owners: tuple[str, ...] = ()
     schedule: Schedule | None = None

@@ -85,14 +85,3 @@ class TableMemory(msgspec.Struct, omit_defaults=True):
         if self.name not in ("", name):
             self.former.append(self.name)
         self.wish, self.name = wish, name
-
-
-class TypeChange(msgspec.Struct, frozen=True):
-    """A column whose type changed. `before`, `after`: as in `column_types`; `at`: ISO time; `reason`: a sentence for people."""
-
-    table: str
-    column: str
-    before: str
-    after: str
-    at: str
-    reason: str

@@ -6,8 +6,8 @@ from typing import Any, LiteralString, Protocol
 
 import psycopg
 
+from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
-from explorer.tables.memory import TypeChange
 from explorer.tables.values import TableSpec
 
 Connection = psycopg.Connection[tuple[Any, ...]]

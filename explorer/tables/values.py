@@ -78,7 +78,8 @@ class TableSpec:
     `kind`: the provider's word for this kind of table; `source`: what of the source it is made of; `key`: the column that names a
     row; `mart`, `document`: the table that it is cut from and the JSON column there; `rows_of`: the column with the record of the
     source that a row comes from; `group`: the value by which the mart is cut; `part`: 2 and on for tables that continue the one
-    of the same source whose columns are too many, joined by `key`; `origin`: JSON-able facts of where it comes from, for people.
+    of the same source whose columns are too many, joined by `key`; `origin`: where it comes from, in fields of
+    `contract.materializations.ListedTable`.
     """
 
     name: str

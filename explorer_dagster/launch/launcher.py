@@ -17,12 +17,12 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import ConfigurableClassData, serialize_value
 
+from explorer.contract.tags import RunTags
 from explorer.core.home import warm_pool_socket
 from explorer.core.processes import ProcessIdentity
 from explorer.core.settings import get_settings
 from explorer_dagster.launch.warm_pool import STALE
 
-WORKER_TAG = ".explorer/worker"
 _ANSWER_TIMEOUT_S = 10.0
 
 
@@ -43,13 +43,15 @@ class WarmRunLauncher(DefaultRunLauncher):
         if pid is None:
             super().launch_run(context)
         else:
-            self._instance.add_run_tags(context.dagster_run.run_id, {WORKER_TAG: str(ProcessIdentity.of(pid))})
+            self._instance.add_run_tags(
+                context.dagster_run.run_id, RunTags(worker=str(ProcessIdentity.of(pid))).to_tags()
+            )
 
     def terminate(self, run_id: str) -> bool:
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             return False
-        identity = run.tags.get(WORKER_TAG)
+        identity = RunTags.from_tags(run.tags).worker
         if identity is None:
             return bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
         self._instance.report_run_canceling(run)
@@ -64,7 +66,7 @@ class WarmRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        identity = run.tags.get(WORKER_TAG)
+        identity = RunTags.from_tags(run.tags).worker
         if identity is None:
             status = self._default_worker_status(run)
         else:
@@ -74,7 +76,7 @@ class WarmRunLauncher(DefaultRunLauncher):
 
     def get_run_worker_debug_info(self, run: DagsterRun, include_container_logs: bool | None = True) -> str | None:
         """What Dagster adds when a run did not start or did not end in time: whether there is somebody still at it."""
-        identity = run.tags.get(WORKER_TAG)
+        identity = RunTags.from_tags(run.tags).worker
         return None if identity is None or _is_alive(identity) else _ended_without_a_word(identity)
 
     def _default_worker_status(self, run: DagsterRun) -> WorkerStatus:

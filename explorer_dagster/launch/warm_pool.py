@@ -29,7 +29,7 @@ from explorer.core.locks import open_lock, try_lock
 from explorer.core.settings import Settings, get_settings
 from explorer.http.wire import tls_context
 from explorer.marts.manifest import warm_up
-from explorer.providers.commcare.tables.plan import CommCareTables
+from explorer.providers import provider_named, provider_names
 
 MODULES = (
     "dagster._cli.api",
@@ -82,7 +82,8 @@ def serve(settings: Settings) -> None:
     imported = fingerprint(settings)
     for module in MODULES:
         importlib.import_module(module)
-    warm_up(settings, CommCareTables())
+    for name in provider_names():
+        warm_up(settings, provider_named(name).tables)
     tls_context()
     if (threads := _threads()) > 1:
         raise SystemExit(f"{threads} threads after the imports: a process with threads must not fork workers.")

@@ -28,7 +28,7 @@ _MAX_THREADS = 100
 _limiters: dict[int, CapacityLimiter] = {}
 
 
-class DatabaseSilent(TransientError):
+class DatabaseTimeout(TransientError):
     """The database was asked and said nothing in time."""
 
     code = "database_unavailable"
@@ -43,14 +43,14 @@ async def in_thread(
     """What `work` gives, run in a thread.
 
     Raises:
-        DatabaseSilent: it took longer than `within_s`; it goes on without anybody waiting.
+        DatabaseTimeout: it took longer than `within_s`; it goes on without anybody waiting.
     """
     asked = to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=limiter or _limiter())
     try:
         async with asyncio.timeout(within_s):
             return await asked
     except TimeoutError:
-        raise DatabaseSilent(
+        raise DatabaseTimeout(
             f"The database has not answered for {within_s:g} s.",
             next_step="Try again in a moment; if it lasts, tell the operator (`explorer status`).",
         ) from None

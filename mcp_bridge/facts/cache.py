@@ -27,7 +27,7 @@ class _Entry(Generic[T]):
     asked_at_s: float
 
 
-class Kept(Generic[T]):
+class Cache(Generic[T]):
     """At most `capacity` values, those used last. For use inside one event loop.
 
     A settled value holds for `settled_s`; for `answered_s` more it is still given, and made anew behind the scenes.
@@ -91,7 +91,7 @@ class Kept(Generic[T]):
                 await self.renew(key, mark, make)
             except Exception as error:
                 # The next who asks is told, when it still fails.
-                _log.warning("What was kept could not be made anew: %s", error)
+                _log.warning("A cached value could not be made anew: %s", error)
                 self._entries.pop(key, None)
             finally:
                 del self._renewals[key]

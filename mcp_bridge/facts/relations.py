@@ -6,10 +6,8 @@ Dagster's knowledge (`tables`), what PostgreSQL knows of their values is `statis
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 from psycopg.rows import class_row
@@ -18,9 +16,8 @@ from explorer.catalog import Tenant, TenantSchema
 from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.contract.bookkeeping import rejected
 from explorer.contract.bookkeeping.rejected import Rejected
-from explorer.postgres.connections import Login
-from mcp_bridge.bridge import Bridge
 from mcp_bridge.clients.loader_connections import Connection
+from mcp_bridge.clients.tenant_databases import TenantDatabases
 
 
 @dataclass(frozen=True)
@@ -122,34 +119,10 @@ SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), N
 """
 
 
-@contextmanager
-def loader_connection(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> Iterator[Connection]:
-    """A read-only connection as the tenant's loader login, which owns the tenant's schemas and no others. Blocks.
-
-    It is in autocommit mode and was perhaps used before (`loaders`).
-
-    Raises:
-        SchemaAbsent: the tenant has no schemas at present.
-        DatabaseUnreachable, CatalogUnavailable.
-    """
-    with bridge.loaders.lent(schema.rw, partial(_login, bridge, tenant)) as connection:
-        yield connection
-
-
-def prepare_connection(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> None:
-    """Have such a connection open when the next question about the tenant comes. Does not block."""
-    bridge.loaders.prepare(schema.rw, partial(_login, bridge, tenant))
-
-
-def _login(bridge: Bridge, tenant: Tenant) -> Login:
-    rw = bridge.catalog.schemas.rw_login(tenant)
-    return bridge.connections.tenant(rw.user, rw.password)
-
-
-def live_tables(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> LiveTables:
-    """The tenant's readable relations. Blocks; raises as `loader_connection`."""
-    schemas = (schema.marts, schema.raw) if bridge.settings.expose_raw else (schema.marts,)
-    with loader_connection(bridge, tenant, schema) as connection:
+def live_tables(databases: TenantDatabases, tenant: Tenant, schema: TenantSchema, *, with_raw: bool) -> LiveTables:
+    """The tenant's readable relations, of the raw schema only `with_raw`. Blocks; raises as `TenantDatabases.connection`."""
+    schemas = (schema.marts, schema.raw) if with_raw else (schema.marts,)
+    with databases.connection(tenant, schema) as connection:
         with connection.cursor(row_factory=class_row(Relation)) as cursor:
             rows = cursor.execute(_RELATIONS, [list(schemas), schema.ro]).fetchall()
         set_aside = rejected.read(connection, schema)
@@ -159,14 +132,8 @@ def live_tables(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> LiveTab
     return LiveTables(schema, schemas, dict(sorted(by_name.items())), set_aside)
 
 
-def live_columns(bridge: Bridge, tenant: Tenant, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:
-    """Columns of the named relations, in their order. Blocks; raises as `loader_connection`."""
-    with loader_connection(bridge, tenant, live.schema) as connection:
-        return columns_of(connection, live, names)
-
-
 def columns_of(connection: Connection, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:
-    """The same over a connection of `loader_connection`."""
+    """Columns of the named relations, in their order, over a connection of `TenantDatabases`. Blocks."""
     found: dict[str, list[Column]] = {name: [] for name in names}
     known = kept_columns.read(connection, live.schema, names)
     places = [live.relations[name].schema for name in names]

@@ -11,7 +11,7 @@ from typing import Literal
 
 from explorer.core.words import fold, words
 from mcp_bridge.facts.relations import Column
-from mcp_bridge.facts.semantic_layer import Meaning
+from mcp_bridge.facts.semantic_layer import SemanticLayer
 from mcp_bridge.facts.tables import TableFacts
 
 Field = Literal["name", "label", "synonym", "translation", "option", "path", "description"]
@@ -67,12 +67,12 @@ class Item:
     folded: str
 
 
-def index(tables: Iterable[TableFacts], columns: dict[str, list[Column]], meaning: Meaning) -> list[Item]:
+def index(tables: Iterable[TableFacts], columns: dict[str, list[Column]], layer: SemanticLayer) -> list[Item]:
     """What `search` looks through; to be kept, since folding takes most of the time."""
     items: list[Item] = []
     for facts in tables:
-        items.append(_item(facts.name, None, _of_table(facts, meaning)))
-        items += (_item(facts.name, column.name, _of_column(column, meaning)) for column in columns[facts.name])
+        items.append(_item(facts.name, None, _of_table(facts, layer)))
+        items += (_item(facts.name, column.name, _of_column(column, layer)) for column in columns[facts.name])
     return items
 
 
@@ -144,20 +144,20 @@ def _hit(wanted: Sequence[_Word], whole: str, item: Item, matched: int) -> Hit:
     return Hit(matched, score, item.table, item.column, told.where, told.text)
 
 
-def _of_table(facts: TableFacts, meaning: Meaning) -> Iterator[_Text]:
+def _of_table(facts: TableFacts, layer: SemanticLayer) -> Iterator[_Text]:
     yield _Text("name", "name", facts.name)
     yield _Text("description", "description", facts.description)
     if facts.source:
         yield _Text("path", "source", facts.source)
-    for word in meaning.semantics.words_of(facts.name):
+    for word in layer.semantics.words_of(facts.name):
         yield _Text("synonym", "synonym", word)
-    for measure in meaning.semantics.measures:
+    for measure in layer.semantics.measures:
         if measure.table == facts.name:
             for text in (measure.name, measure.description, *measure.synonyms):
                 yield _Text("option", f"measure {measure.name}", text)
 
 
-def _of_column(column: Column, meaning: Meaning) -> Iterator[_Text]:
+def _of_column(column: Column, layer: SemanticLayer) -> Iterator[_Text]:
     yield _Text("name", "name", column.name)
     if column.comment:
         yield _Text("description", "description", column.comment)
@@ -171,7 +171,7 @@ def _of_column(column: Column, meaning: Meaning) -> Iterator[_Text]:
             yield _Text("option", f"option {option['value']}", text)
     if facts.get("path"):
         yield _Text("path", "path", "/".join(facts["path"]))
-    for word in meaning.semantics.words_of(column.table, column.name):
+    for word in layer.semantics.words_of(column.table, column.name):
         yield _Text("synonym", "synonym", word)
 
 

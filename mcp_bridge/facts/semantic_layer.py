@@ -10,15 +10,18 @@ from anyio import to_thread
 
 from explorer.catalog import SemanticsVersion, State, Tenant
 from explorer.registry import Example, Semantics, parse_semantics
-from mcp_bridge.bridge import Bridge
+from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
+from mcp_bridge.facts.cache import Cache
+from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.facts.relations import Column, LiveTables
-from mcp_bridge.query_path import check
-from mcp_bridge.sql import QueryRejected, ValidatedQuery
+from mcp_bridge.sql import QueryRejected, ValidatedQuery, validate
+
+_CACHED_TENANTS = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Meaning:
+class SemanticLayer:
     """`semantics`: what is in force and fits the tenant's tables; `read_by`: the tables that each example reads, by question."""
 
     semantics: Semantics
@@ -38,28 +41,31 @@ class Meaning:
         return [example for example in self.semantics.examples if table in self.read_by[example.question]]
 
 
-async def meaning_of(bridge: Bridge, tenant: Tenant, live: LiveTables) -> Meaning:
-    """Raises: SemanticsInvalid, when the overlay was written for another version of the program."""
-    overlay = await in_thread(lambda: bridge.catalog.semantics.latest(tenant), within_s=CATALOG_S)
+class SemanticLayers:
+    """The semantic layer of each tenant, remembered until its tables or its overlay change. For use inside one event loop."""
 
-    async def make() -> tuple[Meaning, bool]:
-        made = await to_thread.run_sync(lambda: _fitting(merged(bridge, tenant, overlay), live))
-        return made, live.schema.state is not State.MATERIALIZING
+    def __init__(self, platform: PlatformDatabase, files: PipelineFiles) -> None:
+        self._platform, self._files = platform, files
+        self._cache: Cache[SemanticLayer] = Cache(_CACHED_TENANTS)
 
-    return await bridge.meanings.get(tenant.id, (live.schema, overlay.version if overlay else 0), make)
+    async def of(self, tenant: Tenant, live: LiveTables) -> SemanticLayer:
+        """What fits the tenant's live tables. Raises: SemanticsInvalid, when the overlay was written for another version of the
+        program."""
+        overlay = await in_thread(lambda: self._platform.catalog.semantics.latest(tenant), within_s=CATALOG_S)
 
+        async def make() -> tuple[SemanticLayer, bool]:
+            made = await to_thread.run_sync(lambda: _fitting(self._merged(tenant, overlay), live))
+            return made, live.schema.state is not State.MATERIALIZING
 
-def merged(bridge: Bridge, tenant: Tenant, overlay: SemanticsVersion | None) -> Semantics:
-    """The semantics of the tenant's pipelines with its overlay on top. Raises: SemanticsInvalid."""
-    return pipelines_semantics(bridge, tenant).under(parse_semantics(overlay.content) if overlay else Semantics())
+        return await self._cache.get(tenant.id, (live.schema, overlay.version if overlay else 0), make)
 
+    def of_files(self, tenant: Tenant) -> Semantics:
+        """What the tenant's overlay lies over."""
+        return self._files.semantics_of(tenant)
 
-def pipelines_semantics(bridge: Bridge, tenant: Tenant) -> Semantics:
-    """What the files say for the tenant's pipelines."""
-    found = Semantics()
-    for pipeline in bridge.pipelines_of(tenant):
-        found = found.under(bridge.semantics[pipeline.name])
-    return found
+    def _merged(self, tenant: Tenant, overlay: SemanticsVersion | None) -> Semantics:
+        """The semantics of the tenant's pipelines with its overlay on top. Raises: SemanticsInvalid."""
+        return self.of_files(tenant).under(parse_semantics(overlay.content) if overlay else Semantics())
 
 
 def measure_sql(table: str, sql: str) -> str:
@@ -67,7 +73,7 @@ def measure_sql(table: str, sql: str) -> str:
     return f"SELECT {sql} FROM {table}"  # noqa: S608
 
 
-def _fitting(semantics: Semantics, live: LiveTables) -> Meaning:
+def _fitting(semantics: Semantics, live: LiveTables) -> SemanticLayer:
     examples = dict(_examples(semantics, live))
     present = live.relations
     fitting = Semantics.model_construct(
@@ -79,7 +85,7 @@ def _fitting(semantics: Semantics, live: LiveTables) -> Meaning:
         personal_data=semantics.personal_data,
         examples=tuple(examples),
     )
-    return Meaning(fitting, {example.question: query.tables for example, query in examples.items()})
+    return SemanticLayer(fitting, {example.question: query.tables for example, query in examples.items()})
 
 
 def _examples(semantics: Semantics, live: LiveTables) -> Iterator[tuple[Example, ValidatedQuery]]:
@@ -91,6 +97,6 @@ def _examples(semantics: Semantics, live: LiveTables) -> Iterator[tuple[Example,
 
 def _valid(live: LiveTables, statement: str) -> ValidatedQuery | None:
     try:
-        return check(live, statement)
+        return validate(statement, schemas=frozenset(live.schemas), relations=live.columns_by_schema())
     except QueryRejected:
         return None

@@ -1,63 +1,30 @@
 """What does the platform know of each table: what it is, how many rows, which run filled it, how long ago, which checks fail?
 
 Joins the live relations with Dagster's materializations. Without Dagster the tables are still known, their provenance is not.
-What was found is kept until the catalog says that a run has written the tenant's schemas since: runs are all that changes them.
 """
 
-import asyncio
-import logging
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from typing import Any, Literal
 
-from explorer.catalog import State, Tenant, TenantSchema
+from explorer.catalog import State, Tenant
 from explorer.contract.bookkeeping.rejected import Rejected
 from explorer.contract.materializations import ListedTable
 from explorer.contract.names import AssetKeys, is_raw
-from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
 from mcp_bridge.answers.envelope import age_s, iso, without_nulls
-from mcp_bridge.bridge import Bridge
-from mcp_bridge.clients.dagster import AssetState, DagsterUnavailable
-from mcp_bridge.clients.timeouts import CATALOG_S, LIST_S, QUERY_S, in_thread
-from mcp_bridge.facts.checks import FailedCheck
-from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule, strictest
-from mcp_bridge.facts.relations import Column, LiveTables, live_columns, live_tables
-from mcp_bridge.runs.results import RunResult
+from mcp_bridge.clients.dagster import AssetState
+from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule
+from mcp_bridge.facts.partition_state import Failing, PartitionState
+from mcp_bridge.facts.relations import LiveTables
 
 Freshness = Literal["fresh", "stale", "unknown"]
-_DAGSTER_TIMEOUT_S = 8.0
 _MAX_CHECKS = 10
-_KEEP_UP_EVERY_S = 5.0
-_IN_USE_S = 3600.0
-_log = logging.getLogger(__name__)
 _MAX_ERROR_CHARS = 300
 # The form's identifier in the description of a table cut from it: long, and told as its source.
 _XMLNS = re.compile(r", xmlns [^)]*\)")
-
-Failing = dict[str, tuple[FailedCheck, ...]]
-
-
-@dataclass(frozen=True)
-class Known:
-    """What Dagster says of a tenant's partition, or why it does not: then everything else is empty.
-
-    `settled`: the run that wrote the schemas last has ended, so that it will add nothing; `failed_run`: it failed; `late`: it is
-    being asked still.
-    """
-
-    assets: dict[tuple[str, ...], AssetState] = field(default_factory=dict)
-    failing: Failing = field(default_factory=dict)
-    settled: bool = False
-    failed_run: str | None = None
-    problem: DagsterUnavailable | None = None
-    late: bool = False
-
-
-_LATE = DagsterUnavailable("Dagster does not answer in time.", next_step="Check it with `explorer status`.")
 
 
 @dataclass(frozen=True)
@@ -196,110 +163,9 @@ class TenantTables:
             self.tables = {name: replace(facts, rule=rule) for name, facts in self.tables.items()}
 
 
-async def tenant_tables(bridge: Bridge, tenant: Tenant, patience_s: float = LIST_S) -> TenantTables:
-    """All tables, with what Dagster says of them within `patience_s`; what it says later is there for who asks next.
-
-    Raises:
-        SchemaAbsent, DatabaseUnreachable, DatabaseSilent, CatalogUnavailable; never for Dagster's absence.
-    """
-    schema = await in_thread(lambda: bridge.catalog.schemas.get(tenant), within_s=CATALOG_S)
-    read = partial(_read, bridge, tenant, schema)
-    known = await bridge.tables.get(tenant.id, schema, read)
-    asking = bridge.asking.get(tenant.id)
-    if known.late and asking is not None:
-        await asyncio.wait({asking[1]}, timeout=max(patience_s - QUERY_S, 0.0))
-        if asking[1].done():
-            await bridge.tables.renew(tenant.id, schema, read)
-            known = await bridge.tables.get(tenant.id, schema, read)
-    known.judge_by(strictest([bridge.freshness.latest(pipeline) for pipeline in known.pipelines]))
-    return known
-
-
-async def tables_and_schedules(bridge: Bridge, tenant: Tenant) -> TenantTables:
-    """The same, with the schedules as they are now: for answers that tell them. Both are waited for at once, for two seconds at
-    most."""
-    asked = (bridge.freshness.of(pipeline) for pipeline in bridge.pipelines_of(tenant))
-    known, rules = await asyncio.gather(tenant_tables(bridge, tenant), asyncio.gather(*asked))
-    known.judge_by(strictest(rules))
-    return known
-
-
-async def keep_up(bridge: Bridge) -> None:
-    """Learn anew of the tenants asked about lately whose runs have ended, so that who asks next need not wait. Never returns."""
-    try:
-        await _learn_what_all_need(bridge)
-    except Exception as error:
-        _log.info("What Dagster defines could not be read ahead: %s", error)
-    while True:
-        await asyncio.sleep(_KEEP_UP_EVERY_S)
-        try:
-            await catch_up(bridge)
-        except Exception as error:
-            # Whoever asks meanwhile is told what is wrong.
-            _log.info("What runs have written could not be read ahead: %s", error)
-
-
-async def _learn_what_all_need(bridge: Bridge) -> None:
-    """What is the same for all tenants, and the slower half of what the first question would have to wait for."""
-    for pipeline in bridge.pipelines.values():
-        await _defined(bridge, pipeline)
-        await bridge.freshness.of(pipeline)
-
-
-async def catch_up(bridge: Bridge) -> None:
-    """One round of `keep_up`."""
-    used = [
-        (known, settled)
-        for known, settled in bridge.tables.in_use(_IN_USE_S)
-        if settled or known.is_rebuilt_now or not known.warnings
-    ]
-    if not used:
-        return
-    ids = [known.tenant.id for known, _ in used]
-    schemas = await in_thread(lambda: bridge.catalog.schemas.of(ids))
-    for known, settled in used:
-        tenant, schema = known.tenant, schemas.get(known.tenant.id)
-        if schema and schema.state is State.ACTIVE and (schema != known.live.schema or not settled):
-            # Nobody waits here: what is kept is not replaced by what Dagster has not said yet.
-            await asyncio.wait({_asking(bridge, tenant, schema)}, timeout=_DAGSTER_TIMEOUT_S)
-            await bridge.tables.renew(tenant.id, schema, partial(_read, bridge, tenant, schema))
-
-
-async def all_columns(bridge: Bridge, tenant: Tenant, known: TenantTables) -> dict[str, list[Column]]:
-    """The columns of all tables, by table; raises as `loader_connection`."""
-
-    async def make() -> tuple[dict[str, list[Column]], bool]:
-        return await in_thread(live_columns, bridge, tenant, known.live, list(known.tables)), True
-
-    return await bridge.columns.get(tenant.id, (known.live.schema, tuple(known.tables)), make)
-
-
-async def _read(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> tuple[TenantTables, bool]:
-    """All there is to know now, and whether it will hold until the catalog speaks of another run."""
-    asking = _asking(bridge, tenant, schema)
-    live = await in_thread(live_tables, bridge, tenant, schema)
-    # Nobody's answer waits for Dagster longer than a query's may: of those that ask at once one reads for all.
-    await asyncio.wait({asking}, timeout=QUERY_S)
-    if not asking.done():
-        return join(bridge, tenant, live, Known(problem=_LATE, late=True)), False
-    bridge.asking.pop(tenant.id, None)
-    known = asking.result()
-    return join(bridge, tenant, live, known), known.settled
-
-
-def _asking(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> "asyncio.Task[Known]":
-    """What is being asked of Dagster about the tenant; it goes on when nobody waits any more."""
-    under_way = bridge.asking.get(tenant.id)
-    if under_way is not None and under_way[0] == schema:
-        return under_way[1]
-    task = asyncio.create_task(known_to_dagster(bridge, tenant, schema))
-    bridge.asking[tenant.id] = (schema, task)
-    return task
-
-
-def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> TenantTables:
+def join(tenant: Tenant, pipelines: list[Pipeline], live: LiveTables, known: PartitionState) -> TenantTables:
     """Live relations and what Dagster knows, as one."""
-    result = TenantTables(tenant, live, {}, known.assets, list(bridge.pipelines_of(tenant)))
+    result = TenantTables(tenant, live, {}, known.assets, pipelines)
     result.late = known.late
     listed, notes = _generated(known.assets), _notes(known.assets)
     for name, relation in live.relations.items():
@@ -314,9 +180,7 @@ def join(bridge: Bridge, tenant: Tenant, live: LiveTables, known: Known) -> Tena
             "be of that run already, while runs, ages and checks told here are of the one before."
         )
     if known.problem is not None:
-        result.warnings.append(
-            f"{known.problem.message} Kinds, ages, runs and checks of the tables are unknown meanwhile."
-        )
+        result.warnings.append(f"{known.problem} Kinds, ages, runs and checks of the tables are unknown meanwhile.")
     return result
 
 
@@ -373,50 +237,6 @@ def table_warnings(facts: list[TableFacts]) -> list[str]:
     return warnings
 
 
-async def known_to_dagster(bridge: Bridge, tenant: Tenant, schema: TenantSchema) -> Known:
-    """Assets and failed checks of the tenant's partition, or why they cannot be had."""
-    pipelines = list(bridge.pipelines_of(tenant))
-    try:
-        async with asyncio.timeout(_DAGSTER_TIMEOUT_S):
-            # The log of the run that wrote the schemas last tells nearly all, in one question.
-            last = await bridge.results.of(schema.run_id) if schema.run_id else RunResult(finished=True)
-            found = await asyncio.gather(*(_assets(bridge, p, tenant, last) for p in pipelines))
-            assets = {asset.key: asset for states in found for asset in states}
-            failing = await bridge.checks.of({asset.run_id for asset in assets.values() if asset.run_id})
-            settled = last.finished and schema.state is not State.MATERIALIZING
-            return Known(assets, failing, settled, schema.run_id if last.failed else None)
-    except DagsterUnavailable as error:
-        return Known(problem=error)
-    except TimeoutError:
-        return Known(problem=_LATE)
-    except ExplorerError as error:
-        return Known(problem=DagsterUnavailable(error.message, next_step=error.next_step))
-
-
-async def _defined(bridge: Bridge, pipeline: Pipeline) -> list[AssetState]:
-    """The pipeline's assets without what was materialized."""
-
-    async def make() -> tuple[list[AssetState], bool]:
-        return await bridge.dagster.assets(pipeline.name), True
-
-    return await bridge.definitions.get(pipeline.name, None, make)
-
-
-async def _assets(bridge: Bridge, pipeline: Pipeline, tenant: Tenant, last: RunResult) -> list[AssetState]:
-    """The pipeline's assets as they were materialized last: by the run of `last`, else by whichever Dagster knows of."""
-    defined = await _defined(bridge, pipeline)
-    other = [asset.key for asset in defined if asset.key not in last.materialized]
-    earlier = {a.key: a for a in await bridge.dagster.assets(pipeline.name, tenant.key, other)} if other else {}
-    return [_as_last_made(asset, last, earlier) for asset in defined]
-
-
-def _as_last_made(asset: AssetState, last: RunResult, earlier: dict[tuple[str, ...], AssetState]) -> AssetState:
-    found = last.materialized.get(asset.key)
-    if found is not None:
-        return replace(asset, run_id=found.run_id, materialized_at=found.at, metadata=found.metadata)
-    return earlier.get(asset.key, asset)
-
-
 def _generated(assets: dict[tuple[str, ...], AssetState]) -> dict[str, tuple[AssetState, ListedTable]]:
     """Tables that an asset lists in its metadata, by name: the assets that stand for many tables."""
     return {entry.name: (asset, entry) for asset in assets.values() for entry in asset.metadata.tables or ()}
@@ -445,8 +265,8 @@ def _facts(
     name: str,
     in_raw: bool,
     generated: tuple[AssetState, ListedTable] | None,
-    said: Known,
-    notes: "_Notes",
+    said: PartitionState,
+    notes: _Notes,
 ) -> TableFacts:
     relation = known.live.relations[name]
     asset, entry = generated or (_asset_of(known, name, in_raw), None)

@@ -5,6 +5,7 @@ Fails closed: a call that cannot be audited gets no answer, and a change is audi
 
 import logging
 import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import mcp_types as types
@@ -17,10 +18,11 @@ from explorer.catalog import AuditEntry, CatalogNotReady, KeyringInvalid, Keyrin
 from explorer.core.errors import ExplorerError, SettingsInvalid, UnknownTenant
 from explorer.postgres.errors import DatabaseNotReady, DatabaseUnreachable, ProvisioningRefused
 from mcp_bridge.answers.envelope import Answer, InvalidArgument, did_you_mean, failure, success
-from mcp_bridge.bridge import Bridge
+from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.gate.access import Caller, ScopeMissing, TenantRequired
-from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
+from mcp_bridge.gate.list_cursors import ListCursors
+from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool, ToolFamily
 
 _log = logging.getLogger(__name__)
 
@@ -61,20 +63,29 @@ def for_caller(error: ExplorerError, caller: Caller | None) -> ExplorerError:
 
 
 class Gate:
-    """The two handlers of the MCP server, over one set of tools."""
+    """The two handlers of the MCP server, over the tools of some families."""
 
-    def __init__(self, bridge: Bridge, tools: tuple[Tool, ...]) -> None:
-        self._bridge = bridge
-        self._tools = {tool.name: tool for tool in tools}
+    def __init__(
+        self,
+        families: Iterable[ToolFamily],
+        platform: PlatformDatabase,
+        caller: Callable[[], Caller],
+        list_cursors: Callable[[], ListCursors],
+    ) -> None:
+        """`caller` tells who makes the call being served; `list_cursors` is asked when needed, since its key lies in HOME."""
+        self._platform, self._caller, self._list_cursors = platform, caller, list_cursors
+        served = {tool.name: (tool, family) for family in families for tool in family.TOOLS}
+        self._families = {name: family for name, (_, family) in served.items()}
+        self._tools = {name: served[name][0] for name in sorted(served)}
         # Made once: the SDK looks at a tool's parameters on every call.
-        self._definitions = {tool.name: tool.definition() for tool in tools}
+        self._definitions = {name: tool.definition() for name, tool in self._tools.items()}
 
     async def list_tools(
         self, ctx: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
         """The tools that the caller's grants allow somewhere; without a known caller a protocol error says why."""
         try:
-            caller = await in_thread(self._bridge.caller, within_s=CATALOG_S)
+            caller = await in_thread(self._caller, within_s=CATALOG_S)
         except ExplorerError as error:
             told = for_caller(error, None)
             raise MCPError(code=types.INTERNAL_ERROR, message=str(told), data=told.as_dict()) from None
@@ -97,10 +108,10 @@ class Gate:
             hint = f" Did you mean {near[0]}?" if near else ""
             raise MCPError(code=types.INVALID_PARAMS, message=f"Unknown tool: {params.name[:80]}.{hint}")
         try:
-            caller = await in_thread(self._bridge.caller, within_s=CATALOG_S)
+            caller = await in_thread(self._caller, within_s=CATALOG_S)
         except ExplorerError as error:
             return failure(for_caller(error, None), None, _ms(started))
-        call = Call(self._bridge, caller, ctx.session.report_progress)
+        call = Call(caller, ctx.session.report_progress)
         return await self._serve(tool, call, params.arguments or {}, started)
 
     async def _serve(self, tool: Tool, call: Call, raw: dict[str, Any], started: float) -> types.CallToolResult:
@@ -140,18 +151,18 @@ class Gate:
         cursor: str | None = getattr(arguments, "cursor", None)
         given = call.caller.identity, call.tenant.key if call.tenant else None, arguments.model_dump(mode="json")
         if cursor is not None and not tool.own_cursors:
-            opened = self._bridge.list_cursors.place(cursor, tool.name, *given)
+            opened = self._list_cursors().place(cursor, tool.name, *given)
             arguments = arguments.model_copy(update={"cursor": opened})
-        answer = await tool.run(call, arguments)
+        answer = await tool.run(self._families[tool.name], call, arguments)
         place = answer.data.get("next_cursor")
         if place is not None and not tool.own_cursors:
-            answer.data["next_cursor"] = self._bridge.list_cursors.seal(place, tool.name, *given)
+            answer.data["next_cursor"] = self._list_cursors().seal(place, tool.name, *given)
         return answer
 
     def _admit(self, tool: Tool, call: Call, arguments: Arguments) -> None:
         """Resolve the tenant and check the scope; blocks on the database."""
         if isinstance(arguments, TenantArguments):
-            call.tenant = call.caller.tenant(self._bridge.catalog, arguments.tenant)
+            call.tenant = call.caller.tenant(self._platform.catalog, arguments.tenant)
             if tool.scope is not None:
                 call.caller.require(tool.scope, call.tenant.key)
 
@@ -166,7 +177,7 @@ class Gate:
             duration_ms=_ms(started),
         )
         try:
-            await in_thread(lambda: self._bridge.catalog.audit.append(entry), within_s=CATALOG_S)
+            await in_thread(lambda: self._platform.catalog.audit.append(entry), within_s=CATALOG_S)
         except ExplorerError as told:
             unreachable = for_caller(told, call.caller)
             if refusal is not None and refusal.code == unreachable.code:

@@ -38,17 +38,17 @@ _HOW_TO_GET_IN = (
 )
 _log = logging.getLogger(__name__)
 
-Told = Callable[[], Awaitable[dict[str, Any]]]
+Report = Callable[[], Awaitable[dict[str, Any]]]
 
 
-class Door:
+class HttpAuthentication:
     """Lets bearers of a valid token to `app` at `/mcp`; `/healthz` and `/readyz` are open to everybody who names this server.
 
     `ready` gives the body of `/readyz`, whose `status` decides on the answer's.
     """
 
     def __init__(
-        self, app: ASGIApp, tokens: BearerAuthBackend, security: TransportSecuritySettings, ready: Told
+        self, app: ASGIApp, tokens: BearerAuthBackend, security: TransportSecuritySettings, ready: Report
     ) -> None:
         self._app = app
         self._inner = AuthContextMiddleware(app)

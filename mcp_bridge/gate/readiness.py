@@ -10,7 +10,8 @@ from typing import Any
 from anyio import CapacityLimiter
 
 from explorer.core.errors import ExplorerError
-from mcp_bridge.bridge import Bridge
+from mcp_bridge.clients.dagster import DagsterClient
+from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import in_thread, or_none
 
 _DATABASE_S = 2.0
@@ -23,11 +24,12 @@ _KEPT_S = 1.0
 class Readiness:
     """`ready`: everything answers; `degraded`: tables can be read, runs are not known; `not_ready`: no call works."""
 
-    bridge: Bridge
+    platform: PlatformDatabase
+    dagster: DagsterClient
     _told: tuple[float, dict[str, Any]] | None = None
     _alone: CapacityLimiter | None = None
 
-    async def told(self) -> dict[str, Any]:
+    async def report(self) -> dict[str, Any]:
         """`{status, database, dagster}`; of the two each `ok`, `unavailable`, or for Dagster `code not loaded`."""
         if self._told is None or self._told[0] + _KEPT_S < time.monotonic():
             said = await self._ask()
@@ -44,14 +46,14 @@ class Readiness:
         # One at a time: a thread that waits for a frozen server is not joined by one for each question.
         self._alone = self._alone or CapacityLimiter(1)
         try:
-            await in_thread(lambda: self.bridge.catalog.check(), within_s=_DATABASE_S, limiter=self._alone)
+            await in_thread(lambda: self.platform.catalog.check(), within_s=_DATABASE_S, limiter=self._alone)
         except ExplorerError:
             return "unavailable"
         return "ok"
 
     async def _dagster(self) -> str:
         try:
-            health = await or_none(self.bridge.dagster.health(), _DAGSTER_S)
+            health = await or_none(self.dagster.health(), _DAGSTER_S)
         except ExplorerError:
             return "unavailable"
         if health is None:

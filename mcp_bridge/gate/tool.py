@@ -3,14 +3,13 @@
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args, get_origin
 
 import mcp_types as types
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from explorer.catalog import Scope, Tenant
 from mcp_bridge.answers.envelope import Answer
-from mcp_bridge.bridge import Bridge
 from mcp_bridge.gate.access import Caller
 
 ResponseFormat = Literal["concise", "detailed"]
@@ -57,9 +56,11 @@ def _takes_list(annotation: Any) -> bool:
 
 @dataclass
 class Call:
-    """One call being served. The gate has checked `tenant` and scope; tools that go by a run id find the tenant themselves."""
+    """One call being served. The gate has checked `tenant` and scope; tools that go by a run id find the tenant themselves.
 
-    bridge: Bridge
+    `audit`: facts for the audit trail, never values that the caller wrote.
+    """
+
     caller: Caller
     progress: Progress
     tenant: Tenant | None = None
@@ -75,14 +76,14 @@ class Call:
 
 @dataclass(frozen=True)
 class Tool:
-    """One tool. `scope` None: any valid token may call it. `mutates`: an attempt is audited before it is made. `own_cursors`: the
-    tool signs its cursors itself; else the gate does."""
+    """One tool, served by the method `run` of its family. `scope` None: any valid token may call it. `mutates`: an attempt is
+    audited before it is made. `own_cursors`: the tool signs its cursors itself; else the gate does."""
 
     name: str
     title: str
     description: str
     arguments: type[Arguments]
-    run: Callable[[Call, Any], Awaitable[Answer]]
+    run: Callable[[Any, Call, Any], Awaitable[Answer]]
     scope: Scope | None
     mutates: bool = False
     destructive: bool = False
@@ -104,6 +105,12 @@ class Tool:
                 open_world_hint=self.open_world,
             ),
         )
+
+
+class ToolFamily(Protocol):
+    """Tools that need the same parts of the bridge: its fields are these parts, its methods the tools."""
+
+    TOOLS: ClassVar[tuple[Tool, ...]]
 
 
 _TELLS_NOTHING = frozenset({"title", "anyOf", "minLength", "maxLength", "minItems", "maxItems"})

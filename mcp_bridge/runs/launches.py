@@ -9,17 +9,19 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from uuid import UUID
 
 from anyio import CancelScope
 
 from explorer.catalog import Claim, SchemaAbsent, State, Tenant
 from explorer.contract.tags import RunTags
 from explorer.core.errors import ExplorerError, TransientError
-from mcp_bridge.bridge import Bridge
 from mcp_bridge.clients.dagster import (
+    DagsterClient,
     Run,
     UnknownRun,
 )
+from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import in_thread
 
 # Longer than a launch takes; what a dead bridge held is free after that. Overrun it does no harm: see `_settled`.
@@ -70,79 +72,165 @@ class Launched:
     note: str | None = None
 
 
-async def launch(bridge: Bridge, tenant: Tenant, wish: Wish) -> Launched:
-    """Launch what is wished, unless a run of the tenant does it already.
+class Launches:
+    """Launches runs of Dagster, one per tenant and key over all bridges. For use inside one event loop."""
 
-    Raises:
-        SchemaAbsent, KeyReused, LaunchBusy, LaunchRefused, DagsterUnavailable, CatalogUnavailable.
-    """
-    # At once: who drops the schemas holds the launch for long.
-    await in_thread(_require_schemas, bridge, tenant)
-    # Of many that ask this bridge in the same moment one is at the launch; the others look together what came of it, where one
-    # after the other would wait too long.
-    deadline = time.monotonic() + _PATIENCE_S
-    while (under_way := bridge.launching.get(tenant.id)) is not None:
+    def __init__(self, platform: PlatformDatabase, dagster: DagsterClient) -> None:
+        self._platform, self._dagster = platform, dagster
+        # The end of the launch that is under way here, by tenant id.
+        self._launching: dict[UUID, asyncio.Event] = {}
+
+    async def launch(self, tenant: Tenant, wish: Wish) -> Launched:
+        """Launch what is wished, unless a run of the tenant does it already.
+
+        Raises:
+            SchemaAbsent, KeyReused, LaunchBusy, LaunchRefused, DagsterUnavailable, CatalogUnavailable.
+        """
+        # At once: who drops the schemas holds the launch for long.
+        await in_thread(self._require_schemas, tenant)
+        # Of many calls of this bridge in the same moment one launches; the others look together at what came of it, since one
+        # after the other would wait too long.
+        deadline = time.monotonic() + _PATIENCE_S
+        while (under_way := self._launching.get(tenant.id)) is not None:
+            try:
+                await asyncio.wait_for(under_way.wait(), deadline - time.monotonic())
+            except TimeoutError:
+                raise _busy(tenant) from None
+            found, _ = await self._found(tenant, wish)
+            if found is not None:
+                return found
+        self._launching[tenant.id] = ended = asyncio.Event()
         try:
-            await asyncio.wait_for(under_way.wait(), deadline - time.monotonic())
-        except TimeoutError:
-            raise _busy(tenant) from None
-        found, _ = await _found(bridge, tenant, wish)
-        if found is not None:
-            return found
-    bridge.launching[tenant.id] = ended = asyncio.Event()
-    try:
-        return await _launch_alone(bridge, tenant, wish)
-    finally:
-        del bridge.launching[tenant.id]
-        ended.set()
+            return await self._launch_alone(tenant, wish)
+        finally:
+            del self._launching[tenant.id]
+            ended.set()
 
+    async def _launch_alone(self, tenant: Tenant, wish: Wish) -> Launched:
+        async with self._held(tenant, wish.actor, wish.pipeline, wish.key, _HELD_S) as claim:
+            # They may have been dropped while this waited.
+            await in_thread(self._require_schemas, tenant)
+            found, note = await self._found(tenant, wish)
+            return found or await self._launch_under(tenant, wish, claim, note)
 
-async def _launch_alone(bridge: Bridge, tenant: Tenant, wish: Wish) -> Launched:
-    async with _held(bridge, tenant, wish.actor, wish.pipeline, wish.key, _HELD_S) as claim:
-        # They may have been dropped while this waited.
-        await in_thread(_require_schemas, bridge, tenant)
-        found, note = await _found(bridge, tenant, wish)
-        return found or await _launch_under(bridge, tenant, wish, claim, note)
+    async def _found(self, tenant: Tenant, wish: Wish) -> tuple[Launched | None, str | None]:
+        """The run that answers the wish already; else what the caller should know of those that do not."""
+        stood_for, note = await self._of_key(tenant, wish)
+        if stood_for is not None:
+            return Launched(stood_for, new=False), None
+        active = await self._dagster.active_run(tenant.key, wish.pipeline)
+        if active is None:
+            return None, note
+        if active.status != "CANCELING":
+            return Launched(active, new=False, note=_ignored(wish, active)), None
+        return None, _joined(note, f"Run {active.run_id} is still being cancelled; this one starts when it has ended.")
 
+    @asynccontextmanager
+    async def nothing_launched(self, tenant: Tenant, actor: str) -> AsyncIterator[None]:
+        """Inside, no bridge launches a run of the tenant. Raises: LaunchBusy, CatalogUnavailable."""
+        async with self._held(tenant, actor, None, None, _TEARDOWN_HELD_S):
+            yield
 
-async def _found(bridge: Bridge, tenant: Tenant, wish: Wish) -> tuple[Launched | None, str | None]:
-    """The run that answers the wish already; else what the caller should know of those that do not."""
-    stood_for, note = await _of_key(bridge, tenant, wish)
-    if stood_for is not None:
-        return Launched(stood_for, new=False), None
-    active = await bridge.dagster.active_run(tenant.key, wish.pipeline)
-    if active is None:
-        return None, note
-    if active.status != "CANCELING":
-        return Launched(active, new=False, note=_ignored(wish, active)), None
-    return None, _joined(note, f"Run {active.run_id} is still being cancelled; this one starts when it has ended.")
+    @asynccontextmanager
+    async def _held(
+        self, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, held_s: float
+    ) -> AsyncIterator[Claim]:
+        claim = await self._claim(tenant, actor, pipeline, key, held_s)
+        async with self._left_when_it_fails(claim):
+            yield claim
+        await _shielded(self._platform.catalog.launches.release, claim)
 
+    @asynccontextmanager
+    async def _left_when_it_fails(self, claim: Claim) -> AsyncIterator[None]:
+        """On any failure Dagster may have taken a launch that the catalog does not know: whoever comes next looks, at once."""
+        try:
+            yield
+        except BaseException:
+            await _shielded(self._platform.catalog.launches.leave, claim)
+            raise
 
-@asynccontextmanager
-async def nothing_launched(bridge: Bridge, tenant: Tenant, actor: str) -> AsyncIterator[None]:
-    """Inside, no bridge launches a run of the tenant. Raises: LaunchBusy, CatalogUnavailable."""
-    async with _held(bridge, tenant, actor, None, None, _TEARDOWN_HELD_S):
-        yield
+    async def _claim(self, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, held_s: float) -> Claim:
+        """The tenant's launch, once what a dead bridge has left of it is cleared away."""
+        launches = self._platform.catalog.launches
+        deadline = time.monotonic() + _PATIENCE_S
+        while time.monotonic() < deadline:
+            claim = await in_thread(launches.claim, tenant, actor, pipeline, key, held_s)
+            if claim is None:
+                await asyncio.sleep(_ASK_AGAIN_S)
+            elif not claim.taken_over:
+                return claim
+            else:
+                async with self._left_when_it_fails(claim):
+                    if (left := await self._run_of(tenant, claim)) is not None:
+                        await in_thread(launches.launched, claim, left.run_id, left.tags.idempotency_key)
+                    elif await in_thread(launches.use, claim, actor, pipeline, key, held_s):
+                        return claim
+        raise _busy(tenant)
 
+    def _require_schemas(self, tenant: Tenant) -> None:
+        """Blocks. Raises: SchemaAbsent, CatalogUnavailable."""
+        state = self._platform.catalog.schemas.get(tenant).state
+        if state in (State.ABSENT, State.TEARDOWN, State.PROVISIONING):
+            raise SchemaAbsent(
+                f"The schemas of {tenant.key} are {state.value}: there is nothing to load into.",
+                next_step="Call provision_schema (scope schema:manage), then run_materialization again.",
+            )
 
-@asynccontextmanager
-async def _held(
-    bridge: Bridge, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, held_s: float
-) -> AsyncIterator[Claim]:
-    claim = await _claim(bridge, tenant, actor, pipeline, key, held_s)
-    async with _left_when_it_fails(bridge, claim):
-        yield claim
-    await _shielded(bridge.catalog.launches.release, claim)
+    async def _run_of(self, tenant: Tenant, claim: Claim) -> Run | None:
+        """The run that was launched under the claim; the first where it came to several."""
+        runs = await self._dagster.runs(partition=tenant.key, tags=RunTags(launch=str(claim.id)), limit=10)
+        return runs[-1] if runs else None
 
+    async def _of_key(self, tenant: Tenant, wish: Wish) -> tuple[Run | None, str | None]:
+        """The run that the key stands for, while that is at work or has succeeded; else why there is to be another."""
+        if wish.key is None:
+            return None, None
+        key = wish.key
+        run_id = await in_thread(self._platform.catalog.launches.run_of, tenant, key)
+        if run_id is None:
+            return None, None
+        try:
+            run = await self._dagster.run(run_id)
+        except UnknownRun:
+            return None, f"Run {run_id} of this idempotency_key was deleted from Dagster; this is another."
+        if run.status in ("FAILURE", "CANCELED", "CANCELING"):
+            told = {"FAILURE": "failed", "CANCELED": "was cancelled", "CANCELING": "is being cancelled"}[run.status]
+            return None, f"Run {run_id} of this idempotency_key {told}; this is another."
+        if other := wish.differs_from(run):
+            raise KeyReused(
+                f"This idempotency_key stands for run {run_id}, which was asked for with other {' and '.join(other)}.",
+                next_step="Repeat the arguments of the first call, or use another key for another launch.",
+                details={"run_id": run_id, "status": run.status, "other": other},
+            )
+        return run, None
 
-@asynccontextmanager
-async def _left_when_it_fails(bridge: Bridge, claim: Claim) -> AsyncIterator[None]:
-    """Whatever goes wrong, Dagster may have taken a launch that the catalog has not heard of: who comes next looks, at once."""
-    try:
-        yield
-    except BaseException:
-        await _shielded(bridge.catalog.launches.leave, claim)
-        raise
+    async def _launch_under(self, tenant: Tenant, wish: Wish, claim: Claim, note: str | None) -> Launched:
+        dagster, launches = self._dagster, self._platform.catalog.launches
+        tags = RunTags(
+            requested_by=wish.actor, launch=str(claim.id), full_refresh=wish.full_refresh, idempotency_key=wish.key
+        )
+        # Dagster launches runs of unknown partitions, which fail in their first step: a new tenant is registered here.
+        await dagster.add_partition(tenant.key)
+        held = await in_thread(launches.use, claim, wish.actor, wish.pipeline, wish.key, _HELD_S)
+        if not held:
+            raise LaunchBusy(
+                f"Launching a run of {tenant.key} took so long that another bridge took it over.",
+                next_step="Call again: it answers with the run that was launched.",
+            )
+        made = await dagster.launch(wish.pipeline, tenant.key, tags=tags, assets=_listed(wish.assets))
+        run = await self._settled(tenant, claim, made)
+        await in_thread(launches.launched, claim, run.run_id, run.tags.idempotency_key)
+        if run.run_id != made.run_id:
+            return Launched(run, new=False, note=_ignored(wish, run))
+        return Launched(run, new=True, note=note)
+
+    async def _settled(self, tenant: Tenant, claim: Claim, made: Run) -> Run:
+        """The launch's one run. Where a holder that was thought dead has launched too, it is the first one; ours is cancelled."""
+        first = await self._run_of(tenant, claim)
+        if first is None or first.run_id == made.run_id:
+            return made
+        await self._dagster.stop(made.run_id)
+        return first
 
 
 async def _shielded(work: Callable[[Claim], None], claim: Claim) -> None:
@@ -151,102 +239,11 @@ async def _shielded(work: Callable[[Claim], None], claim: Claim) -> None:
         await in_thread(work, claim)
 
 
-async def _claim(
-    bridge: Bridge, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, held_s: float
-) -> Claim:
-    """The tenant's launch, once what a dead bridge has left of it is cleared away."""
-    launches = bridge.catalog.launches
-    deadline = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < deadline:
-        claim = await in_thread(launches.claim, tenant, actor, pipeline, key, held_s)
-        if claim is None:
-            await asyncio.sleep(_ASK_AGAIN_S)
-        elif not claim.taken_over:
-            return claim
-        else:
-            async with _left_when_it_fails(bridge, claim):
-                if (left := await _run_of(bridge, tenant, claim)) is not None:
-                    await in_thread(launches.launched, claim, left.run_id, left.tags.idempotency_key)
-                elif await in_thread(launches.use, claim, actor, pipeline, key, held_s):
-                    return claim
-    raise _busy(tenant)
-
-
 def _busy(tenant: Tenant) -> LaunchBusy:
     return LaunchBusy(
         f"Somebody has been launching a run of {tenant.key}, or dropping its schemas, for {_PATIENCE_S:.0f} s.",
         next_step="Look at list_runs, then try again.",
     )
-
-
-def _require_schemas(bridge: Bridge, tenant: Tenant) -> None:
-    """Blocks. Raises: SchemaAbsent, CatalogUnavailable."""
-    state = bridge.catalog.schemas.get(tenant).state
-    if state in (State.ABSENT, State.TEARDOWN, State.PROVISIONING):
-        raise SchemaAbsent(
-            f"The schemas of {tenant.key} are {state.value}: there is nothing to load into.",
-            next_step="Call provision_schema (scope schema:manage), then run_materialization again.",
-        )
-
-
-async def _run_of(bridge: Bridge, tenant: Tenant, claim: Claim) -> Run | None:
-    """The run that was launched under the claim; the first where it came to several."""
-    runs = await bridge.dagster.runs(partition=tenant.key, tags=RunTags(launch=str(claim.id)), limit=10)
-    return runs[-1] if runs else None
-
-
-async def _of_key(bridge: Bridge, tenant: Tenant, wish: Wish) -> tuple[Run | None, str | None]:
-    """The run that the key stands for, while that is at work or has succeeded; else why there is to be another."""
-    if wish.key is None:
-        return None, None
-    key = wish.key
-    run_id = await in_thread(bridge.catalog.launches.run_of, tenant, key)
-    if run_id is None:
-        return None, None
-    try:
-        run = await bridge.dagster.run(run_id)
-    except UnknownRun:
-        return None, f"Run {run_id} of this idempotency_key was deleted from Dagster; this is another."
-    if run.status in ("FAILURE", "CANCELED", "CANCELING"):
-        told = {"FAILURE": "failed", "CANCELED": "was cancelled", "CANCELING": "is being cancelled"}[run.status]
-        return None, f"Run {run_id} of this idempotency_key {told}; this is another."
-    if other := wish.differs_from(run):
-        raise KeyReused(
-            f"This idempotency_key stands for run {run_id}, which was asked for with other {' and '.join(other)}.",
-            next_step="Repeat the arguments of the first call, or use another key for another launch.",
-            details={"run_id": run_id, "status": run.status, "other": other},
-        )
-    return run, None
-
-
-async def _launch_under(bridge: Bridge, tenant: Tenant, wish: Wish, claim: Claim, note: str | None) -> Launched:
-    dagster, launches = bridge.dagster, bridge.catalog.launches
-    tags = RunTags(
-        requested_by=wish.actor, launch=str(claim.id), full_refresh=wish.full_refresh, idempotency_key=wish.key
-    )
-    # Dagster launches runs of unknown partitions, which fail in their first step: a new tenant is registered here.
-    await dagster.add_partition(tenant.key)
-    held = await in_thread(launches.use, claim, wish.actor, wish.pipeline, wish.key, _HELD_S)
-    if not held:
-        raise LaunchBusy(
-            f"Launching a run of {tenant.key} took so long that another bridge took it over.",
-            next_step="Call again: it answers with the run that was launched.",
-        )
-    made = await dagster.launch(wish.pipeline, tenant.key, tags=tags, assets=_listed(wish.assets))
-    run = await _settled(bridge, tenant, claim, made)
-    await in_thread(launches.launched, claim, run.run_id, run.tags.idempotency_key)
-    if run.run_id != made.run_id:
-        return Launched(run, new=False, note=_ignored(wish, run))
-    return Launched(run, new=True, note=note)
-
-
-async def _settled(bridge: Bridge, tenant: Tenant, claim: Claim, made: Run) -> Run:
-    """The launch's one run: where a holder that was thought dead has launched too, the first of them; ours is cancelled then."""
-    first = await _run_of(bridge, tenant, claim)
-    if first is None or first.run_id == made.run_id:
-        return made
-    await bridge.dagster.stop(made.run_id)
-    return first
 
 
 def _ignored(wish: Wish, active: Run) -> str | None:

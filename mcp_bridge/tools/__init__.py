@@ -1,18 +1,25 @@
-"""Which tools does the bridge offer? One module per family; the order here is the order of `tools/list`."""
+"""The tools that agents call, one module per family: arguments, the call, the answer."""
 
 from mcp_bridge.gate.tool import Tool
-from mcp_bridge.tools import lineage, query, runs, search, semantics, tables, tenants
+from mcp_bridge.tools.lineage import LineageTools
+from mcp_bridge.tools.query import QueryTools
+from mcp_bridge.tools.runs import RunTools
+from mcp_bridge.tools.search import SearchTools
+from mcp_bridge.tools.semantics import SemanticsTools
+from mcp_bridge.tools.tables import TableTools
+from mcp_bridge.tools.tenants import TenantTools
 
+# In the order of `tools/list`.
 ALL_TOOLS: tuple[Tool, ...] = tuple(
     sorted(
         (
-            *tenants.TOOLS,
-            *tables.TOOLS,
-            *search.TOOLS,
-            *semantics.TOOLS,
-            *query.TOOLS,
-            *runs.TOOLS,
-            *lineage.TOOLS,
+            *LineageTools.TOOLS,
+            *QueryTools.TOOLS,
+            *RunTools.TOOLS,
+            *SearchTools.TOOLS,
+            *SemanticsTools.TOOLS,
+            *TableTools.TOOLS,
+            *TenantTools.TOOLS,
         ),
         key=lambda tool: tool.name,
     )

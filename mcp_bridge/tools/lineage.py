@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -13,10 +14,13 @@ from explorer.contract.names import within_pipeline
 from explorer.core.errors import ExplorerError
 from mcp_bridge.answers.envelope import Answer, age_s, fit, iso, shrunk, unknown_name, without_nulls
 from mcp_bridge.clients.dagster import AssetState
+from mcp_bridge.clients.platform_database import PlatformDatabase
+from mcp_bridge.clients.tenant_databases import TenantDatabases
 from mcp_bridge.clients.timeouts import in_thread
 from mcp_bridge.facts.column_lineage import Resources, made_from, origin_of, question_of, resources_of, used_by
-from mcp_bridge.facts.relations import Column, columns_of, loader_connection
-from mcp_bridge.facts.tables import TableFacts, TenantTables, tenant_tables, upstream
+from mcp_bridge.facts.relations import Column, columns_of
+from mcp_bridge.facts.tables import TableFacts, TenantTables, upstream
+from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, TenantArguments, Tool
 from mcp_bridge.tools.tables import UnknownTable
 
@@ -36,37 +40,6 @@ class GetLineage(TenantArguments):
         None, max_length=200, description="Also trace this column: to its origin, and to the columns made from it."
     )
     direction: Literal["both", "upstream", "downstream"] = Field("both", description="Which side to show.")
-
-
-async def get_lineage(call: Call, args: GetLineage) -> Answer:
-    tenant, name = call.own_tenant, args.table.strip().rpartition(".")[2].strip('"')
-    known = await tenant_tables(call.bridge, tenant)
-    if name not in known.tables:
-        raise unknown_name(UnknownTable, "table", name, list(known.tables), "list_tables")
-    facts = known.tables[name]
-    data: dict[str, Any] = {"table": name, "kind": facts.kind, "source": facts.source}
-    data |= _assets(known, facts, args.direction)
-    found, (lineage, columns) = await asyncio.gather(
-        in_thread(lambda: call.bridge.catalog.discovered.latest(tenant)),
-        in_thread(_lineage, call, known, name),
-    )
-    structure = found.structure if found else None
-    resources = _resources(known)
-    loaded = resources_of(lineage, resources, name)
-    data["origin"] = (
-        {"resources": loaded} if loaded and facts.source is None else origin_of(facts.kind, facts.source, structure)
-    )
-    data["origin"] = shrunk(data["origin"], _ORIGIN_TOKENS)
-    if args.column is not None:
-        column = _column(columns, facts, args.column)
-        data["column"] = {"name": column.name, "type": column.type, "description": column.comment}
-        data["column"] |= question_of(lineage.get(name, {}).get(column.name), facts.source, column.facts, structure)
-        data["column"] = shrunk(data["column"], _COLUMN_TOKENS)
-        data["column"] |= _traced(lineage, resources, column, args.direction)
-    warnings = list(known.warnings)
-    if data["upstream"] == "unknown" or data["downstream"] == "unknown":
-        warnings.append("No asset of Dagster is known for this table, so its neighbours are unknown.")
-    return Answer(data, warnings, known.live.schema.marts)
 
 
 def _assets(known: TenantTables, facts: TableFacts, direction: str) -> dict[str, Any]:
@@ -105,13 +78,6 @@ def _asset_row(state: AssetState) -> dict[str, Any]:
     )
 
 
-def _lineage(call: Call, known: TenantTables, table: str) -> tuple[Lineage, list[Column]]:
-    """What is known of all models' columns, and the live columns of one table. Blocks; raises as `loader_connection`."""
-    schema = known.live.schema
-    with loader_connection(call.bridge, call.own_tenant, schema) as connection:
-        return kept_lineage.read(connection, schema), columns_of(connection, known.live, [table])[table]
-
-
 def _resources(known: TenantTables) -> Resources:
     return {
         source.table: {"name": source.name, "endpoint": source.endpoint}
@@ -142,16 +108,60 @@ def _traced(lineage: Lineage, resources: Resources, column: Column, direction: s
     return traced
 
 
-TOOLS = (
-    Tool(
-        "get_lineage",
-        "Get lineage",
-        "Where a table comes from (assets, applications, form or case type) and what is made from it; with column, "
-        "the chain of columns and JSON paths down to the resource of the source, the question or property behind it, "
-        "and the columns made from it. Says unknown rather than guess. Use it to explain a number or to judge a "
-        "change; for columns and joins use describe_table.",
-        GetLineage,
-        get_lineage,
-        Scope.METADATA_READ,
-    ),
-)
+@dataclass(frozen=True)
+class LineageTools:
+    """`platform`: for the discovered structure; `databases`: for the lineage that runs have left."""
+
+    facts: TenantFacts
+    platform: PlatformDatabase
+    databases: TenantDatabases
+
+    async def get_lineage(self, call: Call, args: GetLineage) -> Answer:
+        tenant, name = call.own_tenant, args.table.strip().rpartition(".")[2].strip('"')
+        known = await self.facts.tables(tenant)
+        if name not in known.tables:
+            raise unknown_name(UnknownTable, "table", name, list(known.tables), "list_tables")
+        facts = known.tables[name]
+        data: dict[str, Any] = {"table": name, "kind": facts.kind, "source": facts.source}
+        data |= _assets(known, facts, args.direction)
+        found, (lineage, columns) = await asyncio.gather(
+            in_thread(lambda: self.platform.catalog.discovered.latest(tenant)),
+            in_thread(self._lineage, known, name),
+        )
+        structure = found.structure if found else None
+        resources = _resources(known)
+        loaded = resources_of(lineage, resources, name)
+        data["origin"] = (
+            {"resources": loaded} if loaded and facts.source is None else origin_of(facts.kind, facts.source, structure)
+        )
+        data["origin"] = shrunk(data["origin"], _ORIGIN_TOKENS)
+        if args.column is not None:
+            column = _column(columns, facts, args.column)
+            data["column"] = {"name": column.name, "type": column.type, "description": column.comment}
+            data["column"] |= question_of(lineage.get(name, {}).get(column.name), facts.source, column.facts, structure)
+            data["column"] = shrunk(data["column"], _COLUMN_TOKENS)
+            data["column"] |= _traced(lineage, resources, column, args.direction)
+        warnings = list(known.warnings)
+        if data["upstream"] == "unknown" or data["downstream"] == "unknown":
+            warnings.append("No asset of Dagster is known for this table, so its neighbours are unknown.")
+        return Answer(data, warnings, known.live.schema.marts)
+
+    def _lineage(self, known: TenantTables, table: str) -> tuple[Lineage, list[Column]]:
+        """The lineage of all models' columns, and one table's live columns. Blocks; raises as `TenantDatabases.connection`."""
+        schema = known.live.schema
+        with self.databases.connection(known.tenant, schema) as connection:
+            return kept_lineage.read(connection, schema), columns_of(connection, known.live, [table])[table]
+
+    TOOLS: ClassVar[tuple[Tool, ...]] = (
+        Tool(
+            "get_lineage",
+            "Get lineage",
+            "Where a table comes from (assets, applications, form or case type) and what is made from it; with column, "
+            "the chain of columns and JSON paths down to the resource of the source, the question or property behind it, "
+            "and the columns made from it. Says unknown rather than guess. Use it to explain a number or to judge a "
+            "change; for columns and joins use describe_table.",
+            GetLineage,
+            get_lineage,
+            Scope.METADATA_READ,
+        ),
+    )

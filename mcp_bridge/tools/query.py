@@ -1,8 +1,9 @@
 """The tool that answers SQL: checked, run as the tenant's own reader, cut to size, with the provenance of what it read."""
 
 import hashlib
-from dataclasses import replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -12,11 +13,14 @@ from explorer.core.settings import Settings
 from mcp_bridge.answers.envelope import Answer, compact_json, fit, room_left, weight
 from mcp_bridge.clients.timeouts import QUERY_S
 from mcp_bridge.facts.relations import LiveTables, sql_type
-from mcp_bridge.facts.tables import TenantTables, table_warnings, tenant_tables
+from mcp_bridge.facts.tables import TenantTables, table_warnings
+from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, ResponseFormat, TenantArguments, Tool
-from mcp_bridge.query_path import CONCISE_BYTES, check, execute
-from mcp_bridge.sql import PageBinding, QueryLimits, QueryResult
+from mcp_bridge.query_path import QueryPath, check
+from mcp_bridge.sql import PageBinding, PageCursors, QueryLimits, QueryResult
 
+# More rows than a concise answer has room for need not be read; how many it has is counted in tokens.
+_CONCISE_BYTES = 18_000
 # The cursor and the words on it.
 _PAGING_TOKENS = 350
 _SOURCES_TOKENS = 2_000
@@ -41,24 +45,6 @@ class Query(TenantArguments):
         "concise",
         description="concise ends a page at about 8,000 tokens; detailed at the server's limit.",
     )
-
-
-async def query(call: Call, args: Query) -> Answer:
-    tenant = call.own_tenant
-    call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()
-    known = await tenant_tables(call.bridge, tenant, QUERY_S)
-    live = known.live
-    statement = check(live, args.sql)
-    binding = _binding(call, tenant, live, args.sql)
-    offset = call.bridge.cursors.offset(args.cursor, binding) if args.cursor is not None else 0
-    result = await execute(call.bridge, tenant, live, statement, _limits(call.bridge.settings, args), offset)
-    call.audit |= {"tables": sorted(statement.tables), "rows": result.row_count}
-    tables, concise = sorted(statement.tables), args.response_format == "concise"
-    page = _page(result, _answer(known, tables, replace(result, rows=[]), None)) if concise else result
-    cursor = call.bridge.cursors.issue(binding, page.next_offset) if page.next_offset is not None else None
-    answer = _answer(known, tables, page, cursor)
-    answer.bounded = concise
-    return answer
 
 
 def _page(result: QueryResult, without_rows: Answer) -> QueryResult:
@@ -108,7 +94,7 @@ def _binding(call: Call, tenant: Tenant, live: LiveTables, sql: str) -> PageBind
 def _limits(settings: Settings, args: Query) -> QueryLimits:
     max_bytes = settings.query_max_bytes
     if args.response_format == "concise":
-        max_bytes = min(max_bytes, CONCISE_BYTES)
+        max_bytes = min(max_bytes, _CONCISE_BYTES)
     return QueryLimits(
         max_rows=min(args.limit, settings.query_max_rows),
         max_bytes=max_bytes,
@@ -142,16 +128,51 @@ def _answer(known: TenantTables, tables: list[str], result: QueryResult, cursor:
     return Answer(data, warnings, known.live.schema.marts)
 
 
-TOOLS = (
-    Tool(
-        "query",
-        "Query",
-        "Runs one read-only PostgreSQL SELECT over a tenant's tables and returns typed columns, rows, and for each "
-        "table read when it was filled, by which run, and which checks fail. Prefer aggregates to many rows. Look "
-        "up names with list_tables or describe_table first; to bring newer data use run_materialization.",
-        Query,
-        query,
-        Scope.QUERY_RUN,
-        own_cursors=True,
-    ),
-)
+@dataclass(frozen=True)
+class QueryTools:
+    """`cursors`: signs result pages; asked when needed, since its key lies in HOME."""
+
+    facts: TenantFacts
+    path: QueryPath
+    cursors: Callable[[], PageCursors]
+    settings: Settings
+
+    async def query(self, call: Call, args: Query) -> Answer:
+        """Text to rows: the tenant's live tables, the check, the place of the page, the run, the cut to an answer's size.
+
+        Raises:
+            QueryRejected: the statement may not run. QueryFailed: the database refused or stopped it.
+            CursorRefused: the cursor is of another statement, caller, tenant or version of the data.
+            ResultTooWide: one row has no room in the answer.
+        """
+        tenant = call.own_tenant
+        call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()
+        known = await self.facts.tables(tenant, QUERY_S)
+        live = known.live
+        statement = check(live, args.sql)
+        binding = _binding(call, tenant, live, args.sql)
+        offset = self.cursors().offset(args.cursor, binding) if args.cursor is not None else 0
+        result = await self.path.execute(
+            tenant, live, statement, _limits(self.settings, args), call.caller.identity, offset
+        )
+        call.audit |= {"tables": sorted(statement.tables), "rows": result.row_count}
+        tables, concise = sorted(statement.tables), args.response_format == "concise"
+        page = _page(result, _answer(known, tables, replace(result, rows=[]), None)) if concise else result
+        cursor = self.cursors().issue(binding, page.next_offset) if page.next_offset is not None else None
+        answer = _answer(known, tables, page, cursor)
+        answer.bounded = concise
+        return answer
+
+    TOOLS: ClassVar[tuple[Tool, ...]] = (
+        Tool(
+            "query",
+            "Query",
+            "Runs one read-only PostgreSQL SELECT over a tenant's tables and returns typed columns, rows, and for each "
+            "table read when it was filled, by which run, and which checks fail. Prefer aggregates to many rows. Look "
+            "up names with list_tables or describe_table first; to bring newer data use run_materialization.",
+            Query,
+            query,
+            Scope.QUERY_RUN,
+            own_cursors=True,
+        ),
+    )

@@ -1,7 +1,8 @@
 """The tool that finds tables and columns by words, in any language."""
 
 import difflib
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from anyio import to_thread
 from pydantic import Field
@@ -9,13 +10,17 @@ from pydantic import Field
 from explorer.catalog import Scope
 from explorer.core.words import words
 from mcp_bridge.answers.envelope import Answer, fit, room_left, without_nulls
+from mcp_bridge.facts.cache import Cache
 from mcp_bridge.facts.relations import Column
 from mcp_bridge.facts.search import Hit, Item, Place, index, search, snippet
-from mcp_bridge.facts.semantic_layer import Meaning, meaning_of
-from mcp_bridge.facts.tables import TenantTables, all_columns, tenant_tables
+from mcp_bridge.facts.semantic_layer import SemanticLayer, SemanticLayers
+from mcp_bridge.facts.tables import TenantTables
+from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.list_cursors import MAX_CHARS
 from mcp_bridge.gate.tool import Call, TenantArguments, Tool
 
+# About 5 MB each.
+_CACHED_INDEXES = 20
 _SEPARATOR = "|"
 _NEXT_CALLS = 3
 # Tokens: one hit; words that look like the question's; the next page and the next calls.
@@ -32,37 +37,8 @@ class SearchMetadata(TenantArguments):
     cursor: str | None = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 
 
-async def search_metadata(call: Call, args: SearchMetadata) -> Answer:
-    tenant = call.own_tenant
-    known = await tenant_tables(call.bridge, tenant)
-    meaning = await meaning_of(call.bridge, tenant, known.live)
-    columns = await all_columns(call.bridge, tenant, known)
-
-    async def make() -> tuple[list[Item], bool]:
-        return await to_thread.run_sync(index, known.tables.values(), columns, meaning), True
-
-    items = await call.bridge.indexes.get(tenant.id, (known, meaning), make)
-    hits, total = await to_thread.run_sync(search, args.search, items, _place(args.cursor), args.limit)
-    room = room_left({}, known.warnings) - _PAGING_TOKENS
-    rows = fit((_row(hit, known, columns, meaning, args.search) for hit in hits[: args.limit]), room, _HIT_TOKENS)
-    shown = hits[: len(rows)]
-    data: dict[str, Any] = {
-        "hits": rows,
-        "total": total,
-        "next_cursor": _written(shown[-1].order) if len(shown) < len(hits) else None,
-        "next_calls": [
-            {"tool": "describe_table", "arguments": {"tenant": tenant.key, "table": table}}
-            for table in list(dict.fromkeys(hit.table for hit in shown))[:_NEXT_CALLS]
-        ],
-    }
-    if not total:
-        near = _near(args.search, columns)
-        data["did_you_mean"] = fit(near, _NEAR_TOKENS) if near else []
-    return Answer(data, known.warnings, known.live.schema.marts)
-
-
 def _row(
-    hit: Hit, known: TenantTables, columns: dict[str, list[Column]], meaning: Meaning, question: str
+    hit: Hit, known: TenantTables, columns: dict[str, list[Column]], layer: SemanticLayer, question: str
 ) -> dict[str, Any]:
     asked = len(dict.fromkeys(words(question)))
     column = next((column for column in columns[hit.table] if column.name == hit.column), None)
@@ -74,7 +50,7 @@ def _row(
             "kind": None if column else known.tables[hit.table].kind,
             "found_in": hit.found_in,
             "text": snippet(hit.text, question) if hit.found_in != "name" else None,
-            "pii": meaning.pii(column) if column else None,
+            "pii": layer.pii(column) if column else None,
             "words_found": f"{hit.matched} of {asked}" if hit.matched < asked else None,
         }
     )
@@ -102,15 +78,51 @@ def _near(question: str, columns: dict[str, list[Column]]) -> list[str]:
     return list(dict.fromkeys(word for found in near for word in found))
 
 
-TOOLS = (
-    Tool(
-        "search_metadata",
-        "Search metadata",
-        "Finds tables and columns by words in any language, in names, labels, translations, options, synonyms and "
-        "descriptions; case and accents do not matter. Use it to learn where something is, then "
-        "describe_table. It searches no rows: for values use query.",
-        SearchMetadata,
-        search_metadata,
-        Scope.METADATA_READ,
-    ),
-)
+@dataclass(frozen=True)
+class SearchTools:
+    """`indexes`: what was searched lately, until the tenant's tables or words change."""
+
+    facts: TenantFacts
+    layers: SemanticLayers
+    indexes: Cache[list[Item]] = field(default_factory=lambda: Cache(_CACHED_INDEXES))
+
+    async def search_metadata(self, call: Call, args: SearchMetadata) -> Answer:
+        tenant = call.own_tenant
+        known = await self.facts.tables(tenant)
+        layer = await self.layers.of(tenant, known.live)
+        columns = await self.facts.columns(tenant, known)
+
+        async def make() -> tuple[list[Item], bool]:
+            return await to_thread.run_sync(index, known.tables.values(), columns, layer), True
+
+        items = await self.indexes.get(tenant.id, (known, layer), make)
+        hits, total = await to_thread.run_sync(search, args.search, items, _place(args.cursor), args.limit)
+        room = room_left({}, known.warnings) - _PAGING_TOKENS
+        rows = fit((_row(hit, known, columns, layer, args.search) for hit in hits[: args.limit]), room, _HIT_TOKENS)
+        shown = hits[: len(rows)]
+        data: dict[str, Any] = {
+            "hits": rows,
+            "total": total,
+            "next_cursor": _written(shown[-1].order) if len(shown) < len(hits) else None,
+            "next_calls": [
+                {"tool": "describe_table", "arguments": {"tenant": tenant.key, "table": table}}
+                for table in list(dict.fromkeys(hit.table for hit in shown))[:_NEXT_CALLS]
+            ],
+        }
+        if not total:
+            near = _near(args.search, columns)
+            data["did_you_mean"] = fit(near, _NEAR_TOKENS) if near else []
+        return Answer(data, known.warnings, known.live.schema.marts)
+
+    TOOLS: ClassVar[tuple[Tool, ...]] = (
+        Tool(
+            "search_metadata",
+            "Search metadata",
+            "Finds tables and columns by words in any language, in names, labels, translations, options, synonyms and "
+            "descriptions; case and accents do not matter. Use it to learn where something is, then "
+            "describe_table. It searches no rows: for values use query.",
+            SearchMetadata,
+            search_metadata,
+            Scope.METADATA_READ,
+        ),
+    )

@@ -3,19 +3,21 @@
 import difflib
 import hashlib
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from pydantic import Field
 
 from explorer.catalog import Scope, SemanticsVersion
 from explorer.registry import Semantics, SemanticsInvalid, parse_semantics
 from mcp_bridge.answers.envelope import Answer, compact_json, iso, room_left, weight
+from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import in_thread
 from mcp_bridge.facts.relations import LiveTables
-from mcp_bridge.facts.semantic_layer import measure_sql, pipelines_semantics
-from mcp_bridge.facts.tables import tenant_tables
+from mcp_bridge.facts.semantic_layer import SemanticLayers, measure_sql
+from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, TenantArguments, Tool
-from mcp_bridge.query_path import check, execute
+from mcp_bridge.query_path import QueryPath, check
 from mcp_bridge.sql import QueryFailed, QueryLimits, QueryRejected
 
 _MAX_OVERLAY_TOKENS = 6_000
@@ -30,48 +32,6 @@ class SetSemantics(TenantArguments):
         None,
         description="All of it, keys entities, measures, synonyms, personal_data, examples; {} takes it away.",
     )
-
-
-async def set_semantics(call: Call, args: SetSemantics) -> Answer:
-    tenant = call.own_tenant
-    if args.semantics is None:
-        latest = await in_thread(lambda: call.bridge.catalog.semantics.latest(tenant))
-        return _answer(call, latest, changed=False)
-    overlay = parse_semantics(args.semantics)
-    content = overlay.as_dict()
-    if weight(content) > _MAX_OVERLAY_TOKENS:
-        raise SemanticsInvalid(
-            f"The overlay is longer than {_MAX_OVERLAY_TOKENS} tokens.", next_step="Keep what tells most."
-        )
-    known = await tenant_tables(call.bridge, tenant)
-    _raise_faults(list(_unknown(overlay, known.live)))
-    _raise_faults([fault async for fault in _Trial(call, known.live).faults(overlay)])
-    before = await in_thread(lambda: call.bridge.catalog.semantics.latest(tenant))
-    saved = await in_thread(
-        lambda: call.bridge.catalog.semantics.save(tenant, content, call.caller.actor),
-    )
-    call.audit |= {
-        "version": saved.version,
-        "content_sha256": hashlib.sha256(compact_json(content).encode()).hexdigest(),
-    }
-    return _answer(call, saved, changed=before is None or saved.version != before.version)
-
-
-def _answer(call: Call, version: SemanticsVersion | None, *, changed: bool) -> Answer:
-    data: dict[str, Any] = {
-        "changed": changed,
-        "version": version.version if version else 0,
-        "actor": version.actor if version else None,
-        "set_at": iso(version.created_at) if version else None,
-        "overlay": _in_order(version.content) if version else {},
-    }
-    own = pipelines_semantics(call.bridge, call.own_tenant).as_dict()
-    # For the writer of an overlay: what it lies over, as far as there is room.
-    for part in ("entities", "measures", "examples", "synonyms", "personal_data") if not changed else ():
-        if part in own and weight(own[part]) < room_left(data, ()) - _KEYS_TOKENS:
-            data.setdefault("pipeline", {})[part] = own[part]
-    # An overlay is of use only whole: who changes it sends all of it again.
-    return Answer(data, bounded=False)
 
 
 def _in_order(content: dict[str, Any]) -> dict[str, Any]:
@@ -102,10 +62,8 @@ def _hint(name: str, known: list[str]) -> str:
 class _Trial:
     """Runs every measure and example once, as the tenant's reader."""
 
-    def __init__(self, call: Call, live: LiveTables) -> None:
-        self._call = call
-        self._live = live
-        timeout_s = call.bridge.settings.query_timeout_s
+    def __init__(self, path: QueryPath, call: Call, live: LiveTables, timeout_s: float) -> None:
+        self._path, self._call, self._live = path, call, live
         self._limits = QueryLimits(max_rows=1, max_bytes=_TRIAL_BYTES, timeout_s=timeout_s)
 
     async def faults(self, overlay: Semantics) -> AsyncIterator[str]:
@@ -115,7 +73,9 @@ class _Trial:
         for where, statement in statements:
             try:
                 query = check(self._live, statement)
-                await execute(self._call.bridge, self._call.own_tenant, self._live, query, self._limits)
+                await self._path.execute(
+                    self._call.own_tenant, self._live, query, self._limits, self._call.caller.identity
+                )
             except (QueryRejected, QueryFailed) as error:
                 yield f"{where}: {error.message}"
 
@@ -129,16 +89,66 @@ def _raise_faults(faults: list[str]) -> None:
         )
 
 
-TOOLS = (
-    Tool(
-        "set_semantics",
-        "Set semantics",
-        "Replaces the words in which a tenant's admins say what its tables mean: entities, measures, synonyms, flags "
-        "of personal data (masked in samples), example queries. Tried before they count; versions are kept. Without "
-        "semantics it shows what there is to edit. To only read use get_metadata.",
-        SetSemantics,
-        set_semantics,
-        Scope.SEMANTICS_WRITE,
-        mutates=True,
-    ),
-)
+@dataclass(frozen=True)
+class SemanticsTools:
+    """Each statement of an overlay is tried through `path` within `timeout_s`."""
+
+    facts: TenantFacts
+    layers: SemanticLayers
+    path: QueryPath
+    platform: PlatformDatabase
+    timeout_s: float
+
+    async def set_semantics(self, call: Call, args: SetSemantics) -> Answer:
+        tenant = call.own_tenant
+        if args.semantics is None:
+            latest = await in_thread(lambda: self.platform.catalog.semantics.latest(tenant))
+            return self._answer(call, latest, changed=False)
+        overlay = parse_semantics(args.semantics)
+        content = overlay.as_dict()
+        if weight(content) > _MAX_OVERLAY_TOKENS:
+            raise SemanticsInvalid(
+                f"The overlay is longer than {_MAX_OVERLAY_TOKENS} tokens.", next_step="Keep what tells most."
+            )
+        known = await self.facts.tables(tenant)
+        _raise_faults(list(_unknown(overlay, known.live)))
+        _raise_faults([fault async for fault in _Trial(self.path, call, known.live, self.timeout_s).faults(overlay)])
+        before = await in_thread(lambda: self.platform.catalog.semantics.latest(tenant))
+        saved = await in_thread(
+            lambda: self.platform.catalog.semantics.save(tenant, content, call.caller.actor),
+        )
+        call.audit |= {
+            "version": saved.version,
+            "content_sha256": hashlib.sha256(compact_json(content).encode()).hexdigest(),
+        }
+        return self._answer(call, saved, changed=before is None or saved.version != before.version)
+
+    def _answer(self, call: Call, version: SemanticsVersion | None, *, changed: bool) -> Answer:
+        data: dict[str, Any] = {
+            "changed": changed,
+            "version": version.version if version else 0,
+            "actor": version.actor if version else None,
+            "set_at": iso(version.created_at) if version else None,
+            "overlay": _in_order(version.content) if version else {},
+        }
+        own = self.layers.of_files(call.own_tenant).as_dict()
+        # For the writer of an overlay: what it lies over, as far as there is room.
+        for part in ("entities", "measures", "examples", "synonyms", "personal_data") if not changed else ():
+            if part in own and weight(own[part]) < room_left(data, ()) - _KEYS_TOKENS:
+                data.setdefault("pipeline", {})[part] = own[part]
+        # An overlay is of use only whole: who changes it sends all of it again.
+        return Answer(data, bounded=False)
+
+    TOOLS: ClassVar[tuple[Tool, ...]] = (
+        Tool(
+            "set_semantics",
+            "Set semantics",
+            "Replaces the words in which a tenant's admins say what its tables mean: entities, measures, synonyms, flags "
+            "of personal data (masked in samples), example queries. Tried before they count; versions are kept. Without "
+            "semantics it shows what there is to edit. To only read use get_metadata.",
+            SetSemantics,
+            set_semantics,
+            Scope.SEMANTICS_WRITE,
+            mutates=True,
+        ),
+    )

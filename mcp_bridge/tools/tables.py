@@ -1,16 +1,17 @@
 """Tools about tables: which there are, what they hold, how they join; what an agent needs to write right SQL the first time."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from explorer.catalog import DiscoveredStructure, Scope
-from explorer.catalog.structure_diff import headline
 from explorer.contract.table_kinds import KEY_BY_KIND
 from explorer.core.errors import ExplorerError
 from explorer.core.words import fold
+from explorer.providers.base import Provider
 from mcp_bridge.answers.envelope import (
     Answer,
     fit,
@@ -22,21 +23,22 @@ from mcp_bridge.answers.envelope import (
     weight,
     without_nulls,
 )
-from mcp_bridge.bridge import Bridge
+from mcp_bridge.clients.platform_database import PlatformDatabase
+from mcp_bridge.clients.tenant_databases import TenantDatabases
 from mcp_bridge.clients.timeouts import in_thread
 from mcp_bridge.facts.joins import Joinable, joins_of
-from mcp_bridge.facts.relations import Column, columns_of, loader_connection, prepare_connection
+from mcp_bridge.facts.pipelines import PipelineFiles
+from mcp_bridge.facts.relations import Column, columns_of
 from mcp_bridge.facts.samples import sample_of
-from mcp_bridge.facts.semantic_layer import Meaning, meaning_of, measure_sql
+from mcp_bridge.facts.semantic_layer import SemanticLayer, SemanticLayers, measure_sql
 from mcp_bridge.facts.statistics import SAMPLE_ROWS, ColumnStatistics, statistics_of
 from mcp_bridge.facts.tables import (
     TableFacts,
     TenantTables,
-    all_columns,
     raw_layer,
     table_warnings,
-    tables_and_schedules,
 )
+from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.facts.value_samples import told_of_values
 from mcp_bridge.gate.list_cursors import MAX_CHARS
 from mcp_bridge.gate.tool import Call, Format, TenantArguments, Tool
@@ -94,40 +96,6 @@ class GetMetadata(TenantArguments):
     cursor: str | None = _CURSOR
 
 
-async def list_tables(call: Call, args: ListTables) -> Answer:
-    tenant = call.own_tenant
-    known = await tables_and_schedules(call.bridge, tenant)
-    # Who looks at the list looks into a table next.
-    prepare_connection(call.bridge, tenant, known.live.schema)
-    meaning = await meaning_of(call.bridge, tenant, known.live)
-    wanted = fold(args.search or "")
-    matching = [
-        facts
-        for facts in known.tables.values()
-        if args.kind in (None, facts.kind) and (not wanted or wanted in fold(f"{facts.name}\n{facts.description}"))
-    ]
-    page, more = page_after(matching, args.cursor, args.limit, lambda facts: facts.name)
-    detailed = args.response_format == "detailed"
-    data: dict[str, Any] = {"total": len(matching), "freshness_rule": known.rule.because}
-    if args.cursor is None and (raw := raw_layer(known)):
-        told = detailed or args.kind == "raw"
-        data["raw_layer"] = shrunk(raw, _RAW_TOKENS) if told else _RAW_LAYER.format(", ".join(raw))
-    if known.not_built:
-        failed = sorted(known.not_built.items())[:_MAX_NOT_BUILT]
-        causes = ({"name": name, "error": cause[:_MAX_CAUSE_CHARS]} for name, cause in failed)
-        data["not_built"] = fit(causes, _NOT_BUILT_TOKENS)
-        data["not_built_total"] = len(known.not_built)
-    warnings = _warnings(known, page)
-    entities = {entity.table: entity.name for entity in meaning.semantics.entities}
-    listed = (facts.row(detailed=detailed) | _entity(entities.get(facts.name)) for facts in page)
-    rows = fit(listed, room_left(data, warnings) - _PAGING_TOKENS, _TABLE_TOKENS[detailed])
-    cursor = page[len(rows) - 1].name if more or len(rows) < len(page) else None
-    data = {"tables": rows, "next_cursor": cursor, **data}
-    if cursor:
-        data["next_call"] = f"list_tables with cursor=next_cursor shows the next of {len(matching)}."
-    return Answer(data, _warnings(known, page[: len(rows)]), known.live.schema.marts)
-
-
 def _entity(name: str | None) -> dict[str, str]:
     return {"entity": name} if name else {}
 
@@ -143,63 +111,6 @@ def _warnings(known: TenantTables, facts: list[TableFacts]) -> list[str]:
             f"{'them' if count <= _MAX_NOT_BUILT else f'{_MAX_NOT_BUILT} of them'} with the cause."
         )
     return warnings
-
-
-async def describe_table(call: Call, args: DescribeTable) -> Answer:
-    tenant, name = call.own_tenant, args.table.strip().rpartition(".")[2].strip('"')
-    known = await tables_and_schedules(call.bridge, tenant)
-    if name not in known.tables:
-        raise unknown_name(UnknownTable, "table", name, list(known.tables), "list_tables")
-    meaning = await meaning_of(call.bridge, tenant, known.live)
-    warnings = known.warnings + table_warnings([known.tables[name]])
-    data = await in_thread(_described, call.bridge, known, name, meaning, args, warnings)
-    return Answer(data, warnings, known.live.schema.marts)
-
-
-def _described(
-    bridge: Bridge, known: TenantTables, name: str, meaning: Meaning, args: DescribeTable, warnings: list[str]
-) -> dict[str, Any]:
-    """One page of the table's columns and a sample of them; what is said of the table as a whole is on the first page. Blocks."""
-    facts, relation = known.tables[name], known.live.relations[name]
-    detailed = args.response_format == "detailed"
-    with loader_connection(bridge, known.tenant, known.live.schema) as connection:
-        columns = columns_of(connection, known.live, [name])[name]
-        statistics = statistics_of(connection, relation, {column.name: column.type for column in columns})
-        pii = {column.name: why for column in columns if (why := meaning.pii(column))}
-        data: dict[str, Any] = shrunk(facts.row(detailed=True), _HEAD_TOKENS) | _key_of(bridge, known, facts, columns)
-        data |= {"freshness_rule": known.rule.because, "column_count": len(columns)}
-        if statistics and (relation.estimate or 0) > SAMPLE_ROWS:
-            data["statistics"] = "approximate: from a sample of the rows"
-        if args.cursor is None:
-            joins = joins_of(name, _joinable(known, name, columns), _relationships(known), _case_types(statistics))
-            data |= _meaning_of_table(meaning, name, detailed=detailed)
-            data["joins"] = fit(joins[:_MAX_JOINS], _JOINS_TOKENS)
-        page, more = _column_page(columns, args.cursor, args.limit)
-        room = room_left(data, warnings) - _PAGING_TOKENS
-        described = (
-            _column_row(c, statistics.get(c.name), pii.get(c.name), detailed=detailed)
-            | ({"unfit": facts.unfit[c.name]} if c.name in facts.unfit else {})
-            for c in page
-        )
-        rows = fit(described, room - (_SAMPLE_TOKENS if args.sample_rows else 0), _COLUMN_TOKENS[detailed])
-        left = max(_SAMPLE_TOKENS, room - weight(rows)) if args.sample_rows else 0
-        sample = sample_of(
-            connection, relation, page[: len(rows)], pii, args.sample_rows, min(left, 2 * _SAMPLE_TOKENS)
-        )
-    cursor = page[len(rows) - 1].name if more or len(rows) < len(page) else None
-    return data | {"columns": rows, "next_cursor": cursor, "sample": sample}
-
-
-def _key_of(bridge: Bridge, known: TenantTables, facts: TableFacts, columns: list[Column]) -> dict[str, Any]:
-    """The columns that together name a row: of tables made for all tenants as dbt tests it, of generated ones by their kind, of
-    others PostgreSQL's primary key. Nothing where no key is known."""
-    declared = next((keys[facts.name] for p in known.pipelines if facts.name in (keys := bridge.keys[p.name])), ())
-    raw = next((s.primary_key for p in known.pipelines for s in p.sources if s.table == facts.name), None)
-    names = list(declared) or ([raw] if raw else []) or _key_of_generated(facts, columns)
-    present = {column.name for column in columns}
-    if not names or not present.issuperset(names):
-        names = [column.name for column in columns if column.in_primary_key]
-    return {"primary_key": names} if names else {}
 
 
 def _key_of_generated(facts: TableFacts, columns: list[Column]) -> list[str]:
@@ -235,18 +146,18 @@ def _relationships(known: TenantTables) -> list[tuple[str, str, str]]:
     return [(r.from_, r.to, r.description) for pipeline in known.pipelines for r in pipeline.relationships]
 
 
-def _meaning_of_table(meaning: Meaning, name: str, *, detailed: bool) -> dict[str, Any]:
+def _meaning_of_table(layer: SemanticLayer, name: str, *, detailed: bool) -> dict[str, Any]:
     """What the semantic layer says of a table; nothing where it says nothing."""
-    entity = next((entity for entity in meaning.semantics.entities if entity.table == name), None)
+    entity = next((entity for entity in layer.semantics.entities if entity.table == name), None)
     measures = [
         {"name": measure.name, "description": measure.description, "sql": measure_sql(name, measure.sql)}
-        for measure in meaning.semantics.measures
+        for measure in layer.semantics.measures
         if measure.table == name
     ]
-    examples = [example.model_dump() for example in meaning.examples_of(name)][: _MAX_EXAMPLES[detailed]]
+    examples = [example.model_dump() for example in layer.examples_of(name)][: _MAX_EXAMPLES[detailed]]
     row = {
         "entity": {"name": entity.name, "key": entity.key, "description": entity.description} if entity else None,
-        "synonyms": [word for word in meaning.semantics.words_of(name) if entity is None or word != entity.name],
+        "synonyms": [word for word in layer.semantics.words_of(name) if entity is None or word != entity.name],
         "measures": fit(measures, _MEASURES_TOKENS) if measures else [],
         "examples": fit(examples, _EXAMPLES_TOKENS) if examples else [],
     }
@@ -299,47 +210,17 @@ def _words_of_column(column: Column, *, detailed: bool) -> dict[str, Any]:
     return {"description": comment[:_MAX_LABEL_CHARS]}
 
 
-async def get_metadata(call: Call, args: GetMetadata) -> Answer:
-    tenant = call.own_tenant
-    known, structure = await asyncio.gather(
-        tables_and_schedules(call.bridge, tenant),
-        in_thread(lambda: call.bridge.catalog.discovered.latest(tenant)),
-    )
-    meaning = await meaning_of(call.bridge, tenant, known.live)
-    columns = await all_columns(call.bridge, tenant, known)
-    page, more = page_after(list(known.tables.values()), args.cursor, args.limit, lambda facts: facts.name)
-    data: dict[str, Any] = {"total": len(known.tables), "freshness_rule": known.rule.because}
-    if args.cursor is None:
-        data |= {
-            "structure": shrunk(_structure_row(structure), _STRUCTURE_TOKENS),
-            "relationships": fit(_joins_of_tenant(known), _RELATIONSHIPS_TOKENS),
-        }
-        data |= _meaning_of_tenant(meaning)
-    room = room_left(data, _warnings(known, page)) - _PAGING_TOKENS
-    if args.response_format == "detailed":
-        tables = (_metadata_row(facts, columns[facts.name], meaning) for facts in page)
-        shown: dict[str, Any] = {"tables": fit(tables, room, max(room // 2, _TABLE_WITH_COLUMNS_TOKENS))}
-    else:
-        shown = overview(page, list(known.tables.values()), columns, room)
-    rows = shown["tables"]
-    cursor = page[len(rows) - 1].name if more or len(rows) < len(page) else None
-    data = {**data, **shown, "next_cursor": cursor}
-    if cursor:
-        data["next_call"] = f"get_metadata with cursor=next_cursor shows the next of {len(known.tables)}."
-    return Answer(data, _warnings(known, page[: len(rows)]), known.live.schema.marts)
-
-
-def _metadata_row(facts: TableFacts, columns: list[Column], meaning: Meaning) -> dict[str, Any]:
+def _metadata_row(facts: TableFacts, columns: list[Column], layer: SemanticLayer) -> dict[str, Any]:
     head: dict[str, Any] = shrunk(facts.row(detailed=True), _TABLE_TOKENS[False])
-    listed = (_column_row(c, None, meaning.pii(c), detailed=True) for c in columns)
+    listed = (_column_row(c, None, layer.pii(c), detailed=True) for c in columns)
     shown = fit(listed, _TABLE_WITH_COLUMNS_TOKENS - weight(head), _COLUMN_TOKENS[False])
     more = {"columns_omitted": len(columns) - len(shown)} if len(shown) < len(columns) else {}
     return head | {"columns": shown} | more
 
 
-def _meaning_of_tenant(meaning: Meaning) -> dict[str, Any]:
+def _meaning_of_tenant(layer: SemanticLayer) -> dict[str, Any]:
     """Entities, measures and examples, as many of each as a plan needs."""
-    semantics = meaning.semantics
+    semantics = layer.semantics
     parts: dict[str, Iterable[dict[str, Any]]] = {
         "entities": ({"name": e.name, "table": e.table, "synonyms": list(e.synonyms[:6])} for e in semantics.entities),
         "measures": ({"name": m.name, "sql": measure_sql(m.table, m.sql)} for m in semantics.measures),
@@ -372,51 +253,177 @@ def _joins_of_tenant(known: TenantTables) -> list[str]:
     return joins + [join for kind, other, join in of_kinds if kind in kinds and other in present]
 
 
-def _structure_row(found: DiscoveredStructure | None) -> dict[str, Any] | None:
-    """What the project space consists of, in a few lines; the questions are in the columns' descriptions."""
+def _structure_row(provider: Provider, found: DiscoveredStructure | None) -> dict[str, Any] | None:
+    """What the tenant is made of, in a few lines; details are in the columns' descriptions."""
     if found is None:
         return None
-    structure = found.structure
     return {
         "version": found.version,
         "discovered_at": iso(found.created_at),
-        "apps": [app["name"] for app in structure.get("apps", ())][:20],
-        "case_types": [case_type["name"] for case_type in structure.get("case_types", ())][:60],
-        "forms": len(structure.get("forms", ())),
-        "brought": headline(found.diff),
-        "warnings": list(structure.get("warnings", ()))[:5],
+        **provider.overview(found.structure),
+        "brought": provider.headline(found.diff),
+        "warnings": list(provider.outline(found.structure).warnings)[:5],
     }
 
 
-TOOLS = (
-    Tool(
-        "list_tables",
-        "List tables",
-        "Lists the tables of a tenant that can be queried: rows, age, freshness, failing checks, what each row is. "
-        "Use it to see what there is; to find something by words use search_metadata, for columns and joins "
-        "describe_table, for everything at once get_metadata.",
-        ListTables,
-        list_tables,
-        Scope.METADATA_READ,
-    ),
-    Tool(
-        "describe_table",
-        "Describe table",
-        "One table in full: columns with type, question, options, null share, common values, range; "
-        "joins with ready SQL, measures, sample rows, provenance. Use it before SQL on a table you do not "
-        "know. For all tables use get_metadata.",
-        DescribeTable,
-        describe_table,
-        Scope.METADATA_READ,
-    ),
-    Tool(
-        "get_metadata",
-        "Get metadata",
-        "The whole tenant in one call: every table with its columns, joins, entities, measures, example queries, the "
-        "applications behind them. Use it to plan a query over several tables. For one table's details use "
-        "describe_table.",
-        GetMetadata,
-        get_metadata,
-        Scope.METADATA_READ,
-    ),
-)
+@dataclass(frozen=True)
+class TableTools:
+    """`databases`: for what is read of one table live."""
+
+    facts: TenantFacts
+    layers: SemanticLayers
+    files: PipelineFiles
+    platform: PlatformDatabase
+    databases: TenantDatabases
+    provider_named: Callable[[str], Provider]
+
+    async def list_tables(self, call: Call, args: ListTables) -> Answer:
+        tenant = call.own_tenant
+        known = await self.facts.tables_and_schedules(tenant)
+        # Who looks at the list looks into a table next.
+        self.databases.prepare(tenant, known.live.schema)
+        layer = await self.layers.of(tenant, known.live)
+        wanted = fold(args.search or "")
+        matching = [
+            facts
+            for facts in known.tables.values()
+            if args.kind in (None, facts.kind) and (not wanted or wanted in fold(f"{facts.name}\n{facts.description}"))
+        ]
+        page, more = page_after(matching, args.cursor, args.limit, lambda facts: facts.name)
+        detailed = args.response_format == "detailed"
+        data: dict[str, Any] = {"total": len(matching), "freshness_rule": known.rule.because}
+        if args.cursor is None and (raw := raw_layer(known)):
+            told = detailed or args.kind == "raw"
+            data["raw_layer"] = shrunk(raw, _RAW_TOKENS) if told else _RAW_LAYER.format(", ".join(raw))
+        if known.not_built:
+            failed = sorted(known.not_built.items())[:_MAX_NOT_BUILT]
+            causes = ({"name": name, "error": cause[:_MAX_CAUSE_CHARS]} for name, cause in failed)
+            data["not_built"] = fit(causes, _NOT_BUILT_TOKENS)
+            data["not_built_total"] = len(known.not_built)
+        warnings = _warnings(known, page)
+        entities = {entity.table: entity.name for entity in layer.semantics.entities}
+        listed = (facts.row(detailed=detailed) | _entity(entities.get(facts.name)) for facts in page)
+        rows = fit(listed, room_left(data, warnings) - _PAGING_TOKENS, _TABLE_TOKENS[detailed])
+        cursor = page[len(rows) - 1].name if more or len(rows) < len(page) else None
+        data = {"tables": rows, "next_cursor": cursor, **data}
+        if cursor:
+            data["next_call"] = f"list_tables with cursor=next_cursor shows the next of {len(matching)}."
+        return Answer(data, _warnings(known, page[: len(rows)]), known.live.schema.marts)
+
+    async def describe_table(self, call: Call, args: DescribeTable) -> Answer:
+        tenant, name = call.own_tenant, args.table.strip().rpartition(".")[2].strip('"')
+        known = await self.facts.tables_and_schedules(tenant)
+        if name not in known.tables:
+            raise unknown_name(UnknownTable, "table", name, list(known.tables), "list_tables")
+        layer = await self.layers.of(tenant, known.live)
+        warnings = known.warnings + table_warnings([known.tables[name]])
+        data = await in_thread(self._described, known, name, layer, args, warnings)
+        return Answer(data, warnings, known.live.schema.marts)
+
+    async def get_metadata(self, call: Call, args: GetMetadata) -> Answer:
+        tenant = call.own_tenant
+        known, structure = await asyncio.gather(
+            self.facts.tables_and_schedules(tenant),
+            in_thread(lambda: self.platform.catalog.discovered.latest(tenant)),
+        )
+        layer = await self.layers.of(tenant, known.live)
+        columns = await self.facts.columns(tenant, known)
+        page, more = page_after(list(known.tables.values()), args.cursor, args.limit, lambda facts: facts.name)
+        data: dict[str, Any] = {"total": len(known.tables), "freshness_rule": known.rule.because}
+        if args.cursor is None:
+            data |= {
+                "structure": shrunk(_structure_row(self.provider_named(tenant.provider), structure), _STRUCTURE_TOKENS),
+                "relationships": fit(_joins_of_tenant(known), _RELATIONSHIPS_TOKENS),
+            }
+            data |= _meaning_of_tenant(layer)
+        room = room_left(data, _warnings(known, page)) - _PAGING_TOKENS
+        if args.response_format == "detailed":
+            tables = (_metadata_row(facts, columns[facts.name], layer) for facts in page)
+            shown: dict[str, Any] = {"tables": fit(tables, room, max(room // 2, _TABLE_WITH_COLUMNS_TOKENS))}
+        else:
+            shown = overview(page, list(known.tables.values()), columns, room)
+        rows = shown["tables"]
+        cursor = page[len(rows) - 1].name if more or len(rows) < len(page) else None
+        data = {**data, **shown, "next_cursor": cursor}
+        if cursor:
+            data["next_call"] = f"get_metadata with cursor=next_cursor shows the next of {len(known.tables)}."
+        return Answer(data, _warnings(known, page[: len(rows)]), known.live.schema.marts)
+
+    def _described(
+        self, known: TenantTables, name: str, layer: SemanticLayer, args: DescribeTable, warnings: list[str]
+    ) -> dict[str, Any]:
+        """One page of the table's columns with a sample; what is said of the table as a whole is on the first page. Blocks."""
+        facts, relation = known.tables[name], known.live.relations[name]
+        detailed = args.response_format == "detailed"
+        with self.databases.connection(known.tenant, known.live.schema) as connection:
+            columns = columns_of(connection, known.live, [name])[name]
+            statistics = statistics_of(connection, relation, {column.name: column.type for column in columns})
+            pii = {column.name: why for column in columns if (why := layer.pii(column))}
+            data: dict[str, Any] = shrunk(facts.row(detailed=True), _HEAD_TOKENS) | self._key_of(known, facts, columns)
+            data |= {"freshness_rule": known.rule.because, "column_count": len(columns)}
+            if statistics and (relation.estimate or 0) > SAMPLE_ROWS:
+                data["statistics"] = "approximate: from a sample of the rows"
+            if args.cursor is None:
+                joins = joins_of(name, _joinable(known, name, columns), _relationships(known), _case_types(statistics))
+                data |= _meaning_of_table(layer, name, detailed=detailed)
+                data["joins"] = fit(joins[:_MAX_JOINS], _JOINS_TOKENS)
+            page, more = _column_page(columns, args.cursor, args.limit)
+            room = room_left(data, warnings) - _PAGING_TOKENS
+            described = (
+                _column_row(c, statistics.get(c.name), pii.get(c.name), detailed=detailed)
+                | ({"unfit": facts.unfit[c.name]} if c.name in facts.unfit else {})
+                for c in page
+            )
+            rows = fit(described, room - (_SAMPLE_TOKENS if args.sample_rows else 0), _COLUMN_TOKENS[detailed])
+            left = max(_SAMPLE_TOKENS, room - weight(rows)) if args.sample_rows else 0
+            sample = sample_of(
+                connection, relation, page[: len(rows)], pii, args.sample_rows, min(left, 2 * _SAMPLE_TOKENS)
+            )
+        cursor = page[len(rows) - 1].name if more or len(rows) < len(page) else None
+        return data | {"columns": rows, "next_cursor": cursor, "sample": sample}
+
+    def _key_of(self, known: TenantTables, facts: TableFacts, columns: list[Column]) -> dict[str, Any]:
+        """The columns that together name a row: of static tables as dbt tests it, of generated ones by their kind, of others
+        PostgreSQL's primary key. Nothing where no key is known."""
+        declared = next(
+            (keys[facts.name] for p in known.pipelines if facts.name in (keys := self.files.keys[p.name])), ()
+        )
+        raw = next((s.primary_key for p in known.pipelines for s in p.sources if s.table == facts.name), None)
+        names = list(declared) or ([raw] if raw else []) or _key_of_generated(facts, columns)
+        present = {column.name for column in columns}
+        if not names or not present.issuperset(names):
+            names = [column.name for column in columns if column.in_primary_key]
+        return {"primary_key": names} if names else {}
+
+    TOOLS: ClassVar[tuple[Tool, ...]] = (
+        Tool(
+            "list_tables",
+            "List tables",
+            "Lists the tables of a tenant that can be queried: rows, age, freshness, failing checks, what each row is. "
+            "Use it to see what there is; to find something by words use search_metadata, for columns and joins "
+            "describe_table, for everything at once get_metadata.",
+            ListTables,
+            list_tables,
+            Scope.METADATA_READ,
+        ),
+        Tool(
+            "describe_table",
+            "Describe table",
+            "One table in full: columns with type, question, options, null share, common values, range; "
+            "joins with ready SQL, measures, sample rows, provenance. Use it before SQL on a table you do not "
+            "know. For all tables use get_metadata.",
+            DescribeTable,
+            describe_table,
+            Scope.METADATA_READ,
+        ),
+        Tool(
+            "get_metadata",
+            "Get metadata",
+            "The whole tenant in one call: every table with its columns, joins, entities, measures, example queries, the "
+            "applications behind them. Use it to plan a query over several tables. For one table's details use "
+            "describe_table.",
+            GetMetadata,
+            get_metadata,
+            Scope.METADATA_READ,
+        ),
+    )

@@ -1,20 +1,25 @@
 """Tools about tenants and their schemas: which there are, in which state, and making or dropping the schemas."""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
 
 from pydantic import Field
 
-from explorer import tenants as tenancy
 from explorer.catalog import Catalog, DiscoveredVersion, Scope, State, Tenant, TenantSchema
-from explorer.catalog.structure_diff import headline, sentences
 from explorer.core.errors import ExplorerError
+from explorer.postgres.connections import Connections
+from explorer.providers.base import Provider
 from mcp_bridge.answers.envelope import Answer, age_s, clipped, fit, iso, page_after, room_left
-from mcp_bridge.clients.dagster import DagsterUnavailable, Run, in_time
+from mcp_bridge.clients.dagster import DagsterClient, DagsterUnavailable, Run, in_time
+from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import LIST_S, SCHEMAS_S, in_thread
+from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.gate.list_cursors import MAX_CHARS
 from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
-from mcp_bridge.runs.launches import nothing_launched
+from mcp_bridge.provenance.schedules import Schedules
+from mcp_bridge.runs.launches import Launches
 
 _MAX_VERSIONS = 9
 # Tokens.
@@ -32,6 +37,14 @@ class RunActive(ExplorerError):
     """A run of the tenant has not ended yet."""
 
     code = "run_active"
+
+
+class SchemaChanges(Protocol):
+    """How a tenant's schemas are made and dropped; both block, and raise what the installation's own commands raise."""
+
+    def provision(self, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema: ...
+
+    def teardown(self, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema: ...
 
 
 class ListTenants(Arguments):
@@ -54,92 +67,38 @@ class TeardownSchema(TenantArguments):
     confirm: str = Field(description="The tenant key again: the data is dropped for good.")
 
 
-async def list_tenants(call: Call, args: ListTenants) -> Answer:
-
-    def read() -> tuple[list[dict[str, Any]], int, str | None]:
-        catalog = call.bridge.catalog
-        wanted = (args.search or "").lower()
-        own = [t for t in call.caller.tenants(catalog) if wanted in f"{t.key}\n{t.display_name}\n{t.domain}".lower()]
-        page, more = page_after(own, args.cursor, args.limit, lambda tenant: tenant.key)
-        listed = [_tenant_row(call, t, catalog.schemas.get(t)) for t in page]
-        rows = fit(listed, room_left({}, ()) - _PAGING_TOKENS, _TENANT_TOKENS)
-        # Of the tenant, not of its row: a row may be cut.
-        return rows, len(own), page[len(rows) - 1].key if more or len(rows) < len(page) else None
-
-    rows, total, cursor = await in_thread(read)
-    return Answer({"tenants": rows, "total": total, "next_cursor": cursor})
-
-
 def _tenant_row(call: Call, tenant: Tenant, schema: TenantSchema) -> dict[str, Any]:
     return {
         "key": tenant.key,
         "name": tenant.display_name,
         "provider": tenant.provider,
         "server": tenant.server,
-        "domain": tenant.domain,
+        "domain": tenant.external_id,
         "schema_state": schema.state.value,
         "scopes": sorted(scope.value for scope in call.caller.scopes(tenant.key)),
     }
 
 
-async def get_schema_status(call: Call, args: SchemaStatus) -> Answer:
-    tenant = call.own_tenant
-
-    def read() -> tuple[TenantSchema, dict[str, Any] | None]:
-        catalog = call.bridge.catalog
-        return catalog.schemas.get(tenant), _structure(catalog.discovered.versions(tenant))
-
-    (schema, structure), (active, warnings), schedules = await asyncio.gather(
-        in_thread(read), _active(call, tenant), _schedules(call, tenant)
-    )
-    return Answer(
-        {
-            **_schema_row(schema),
-            "schedules": schedules,
-            "structure": structure,
-            "active_run": {"run_id": active.run_id, "status": active.status} if active else None,
-        },
-        warnings,
-        schema.marts,
-    )
-
-
-async def _active(call: Call, tenant: Tenant) -> tuple[Run | None, list[str]]:
-    """The tenant's active run, or in words why it is not known."""
-    try:
-        return await in_time(call.bridge.dagster.active_run(tenant.key), LIST_S), []
-    except DagsterUnavailable as error:
-        return None, [f"{error.message} Whether a run is active is unknown."]
-
-
-async def _schedules(call: Call, tenant: Tenant) -> list[dict[str, Any]]:
-    """What brings the tenant's tables up to date by itself, as Dagster has it now."""
-    pipelines = list(call.bridge.pipelines_of(tenant))
-    states = await asyncio.gather(*map(call.bridge.freshness.schedule, pipelines))
-    found = zip(pipelines, states, strict=True)
-    return [{"pipeline": pipeline.name, **state.row()} for pipeline, state in found if state is not None]
-
-
-def _structure(versions: list[DiscoveredVersion]) -> dict[str, Any] | None:
-    """What the applications look like by now, and what each version brought; a first version brought everything."""
+def _structure(provider: Provider, versions: list[DiscoveredVersion]) -> dict[str, Any] | None:
+    """What the tenant is made of by now, and what each version brought; a first version brought everything."""
     if not versions:
         return None
     latest = versions[0]
-    lines = sentences(latest.diff) if latest.version > 1 else []
+    lines = provider.sentences(latest.diff) if latest.version > 1 else []
     shown = fit((clipped(line, _MAX_SENTENCE) for line in lines), _MAX_CHANGES) if lines else []
-    return _version_row(latest) | {
+    return _version_row(provider, latest) | {
         "age_s": age_s(latest.created_at),
         "run_id": latest.run_id,
         "changes": shown + ([f"and {len(lines) - len(shown)} more"] if len(shown) < len(lines) else []),
-        "earlier_versions": [_version_row(version) for version in versions[1 : _MAX_VERSIONS + 1]],
+        "earlier_versions": [_version_row(provider, version) for version in versions[1 : _MAX_VERSIONS + 1]],
     }
 
 
-def _version_row(version: DiscoveredVersion) -> dict[str, Any]:
+def _version_row(provider: Provider, version: DiscoveredVersion) -> dict[str, Any]:
     return {
         "version": version.version,
         "discovered_at": iso(version.created_at),
-        "brought": clipped(headline(version.diff), _MAX_BROUGHT),
+        "brought": clipped(provider.headline(version.diff), _MAX_BROUGHT),
     }
 
 
@@ -154,102 +113,168 @@ def _schema_row(schema: TenantSchema) -> dict[str, Any]:
     }
 
 
-async def provision_schema(call: Call, args: ProvisionSchema) -> Answer:
-    tenant = call.own_tenant
-    before = await in_thread(lambda: call.bridge.catalog.schemas.get(tenant))
-    schema = await in_thread(
-        lambda: tenancy.provision_schema(call.bridge.settings, call.bridge.catalog, call.bridge.connections, tenant),
-        within_s=SCHEMAS_S,
-    )
-    created = before.prefix != schema.prefix or before.state is State.ABSENT
-    next_step = "run_materialization fills them." if created else "They were there already and were left as they are."
-    return Answer({**_schema_row(schema), "created": created, "next_step": next_step}, schema=schema.marts)
-
-
-async def teardown_schema(call: Call, args: TeardownSchema) -> Answer:
-    tenant = call.own_tenant
-    if args.confirm != tenant.key:
-        raise ConfirmationMissing(
-            f"Dropping the schemas of {tenant.key} deletes all of its loaded data; `confirm` does not repeat the key.",
-            next_step=f"If the user really wants that, call again with confirm={tenant.key!r}.",
-        )
-    async with nothing_launched(call.bridge, tenant, call.caller.actor):
-        await _refuse_while_running(call, tenant)
-        schema = await in_thread(
-            lambda: tenancy.teardown_schema(call.bridge.settings, call.bridge.catalog, call.bridge.connections, tenant),
-            within_s=SCHEMAS_S,
-        )
-    return Answer(
-        {
-            **_schema_row(schema),
-            "dropped": True,
-            "next_step": "provision_schema and run_materialization bring the data back.",
-        }
-    )
-
-
-async def _refuse_while_running(call: Call, tenant: Tenant) -> None:
-    """A queued run is not seen in the schema's state. Without Dagster nothing can be queued that starts by itself."""
-    try:
-        active = await call.bridge.dagster.active_run(tenant.key)
-    except DagsterUnavailable:
-        return
-    if active is not None:
-        raise RunActive(
-            f"Run {active.run_id} of {tenant.key} is {active.status.lower()}.",
-            next_step="Wait for it with get_materialization_status, or cancel_materialization, then try again.",
-            details={"run_id": active.run_id},
-        )
-    await in_thread(lambda: _release_from_dead_run(call.bridge.catalog, tenant))
-
-
 def _release_from_dead_run(catalog: Catalog, tenant: Tenant) -> None:
     """A worker that was killed cannot take back its mark on the schemas; Dagster says that no run is at work."""
     if catalog.schemas.get(tenant).state is State.MATERIALIZING:
         catalog.schemas.transition(tenant, {State.MATERIALIZING}, State.ACTIVE)
 
 
-TOOLS = (
-    Tool(
-        "list_tenants",
-        "List tenants",
-        "Lists the tenants (CommCare project spaces) that this token may use, with the state of their schemas and "
-        "the scopes held. Call it first when you do not know the tenant key. For tables of one tenant use "
-        "list_tables.",
-        ListTenants,
-        list_tenants,
-        None,
-    ),
-    Tool(
-        "get_schema_status",
-        "Get schema status",
-        "State of a tenant's schemas (active, materializing, absent, ...), the last error, the active run, and how "
-        "the applications changed, version by version. Use it when tables or "
-        "columns are missing or new. For a run's progress use get_materialization_status.",
-        SchemaStatus,
-        get_schema_status,
-        Scope.METADATA_READ,
-    ),
-    Tool(
-        "provision_schema",
-        "Provision schemas",
-        "Creates empty schemas and logins for a tenant that has none. A tenant that has them keeps them unchanged. "
-        "Follow with run_materialization to fill them. Not needed before an ordinary sync.",
-        ProvisionSchema,
-        provision_schema,
-        Scope.SCHEMA_MANAGE,
-        mutates=True,
-    ),
-    Tool(
-        "teardown_schema",
-        "Tear down schemas",
-        "Drops a tenant's schemas with all loaded data. Irreversible, though a later sync can load the data again. "
-        "Ask the user first and repeat the tenant key in confirm. Refused while a run is active. To reload data "
-        "use run_materialization with full_refresh instead.",
-        TeardownSchema,
-        teardown_schema,
-        Scope.SCHEMA_MANAGE,
-        mutates=True,
-        destructive=True,
-    ),
-)
+@dataclass(frozen=True)
+class TenantTools:
+    """`schemas`: how a tenant's schemas are made and dropped."""
+
+    platform: PlatformDatabase
+    schemas: SchemaChanges
+    files: PipelineFiles
+    schedules: Schedules
+    dagster: DagsterClient
+    launches: Launches
+    provider_named: Callable[[str], Provider]
+
+    async def list_tenants(self, call: Call, args: ListTenants) -> Answer:
+
+        def read() -> tuple[list[dict[str, Any]], int, str | None]:
+            catalog = self.platform.catalog
+            wanted = (args.search or "").lower()
+            own = [
+                t
+                for t in call.caller.tenants(catalog)
+                if wanted in f"{t.key}\n{t.display_name}\n{t.external_id}".lower()
+            ]
+            page, more = page_after(own, args.cursor, args.limit, lambda tenant: tenant.key)
+            listed = [_tenant_row(call, t, catalog.schemas.get(t)) for t in page]
+            rows = fit(listed, room_left({}, ()) - _PAGING_TOKENS, _TENANT_TOKENS)
+            # Of the tenant, not of its row: a row may be cut.
+            return rows, len(own), page[len(rows) - 1].key if more or len(rows) < len(page) else None
+
+        rows, total, cursor = await in_thread(read)
+        return Answer({"tenants": rows, "total": total, "next_cursor": cursor})
+
+    async def get_schema_status(self, call: Call, args: SchemaStatus) -> Answer:
+        tenant = call.own_tenant
+
+        def read() -> tuple[TenantSchema, dict[str, Any] | None]:
+            catalog = self.platform.catalog
+            provider = self.provider_named(tenant.provider)
+            return catalog.schemas.get(tenant), _structure(provider, catalog.discovered.versions(tenant))
+
+        (schema, structure), (active, warnings), schedules = await asyncio.gather(
+            in_thread(read), self._active(tenant), self._schedules(tenant)
+        )
+        return Answer(
+            {
+                **_schema_row(schema),
+                "schedules": schedules,
+                "structure": structure,
+                "active_run": {"run_id": active.run_id, "status": active.status} if active else None,
+            },
+            warnings,
+            schema.marts,
+        )
+
+    async def provision_schema(self, call: Call, args: ProvisionSchema) -> Answer:
+        tenant = call.own_tenant
+        before = await in_thread(lambda: self.platform.catalog.schemas.get(tenant))
+        schema = await in_thread(
+            lambda: self.schemas.provision(self.platform.catalog, self.platform.connections, tenant),
+            within_s=SCHEMAS_S,
+        )
+        created = before.prefix != schema.prefix or before.state is State.ABSENT
+        next_step = (
+            "run_materialization fills them." if created else "They were there already and were left as they are."
+        )
+        return Answer({**_schema_row(schema), "created": created, "next_step": next_step}, schema=schema.marts)
+
+    async def teardown_schema(self, call: Call, args: TeardownSchema) -> Answer:
+        tenant = call.own_tenant
+        if args.confirm != tenant.key:
+            raise ConfirmationMissing(
+                f"Dropping the schemas of {tenant.key} deletes all of its loaded data; `confirm` does not repeat the key.",
+                next_step=f"If the user really wants that, call again with confirm={tenant.key!r}.",
+            )
+        async with self.launches.nothing_launched(tenant, call.caller.actor):
+            await self._refuse_while_running(tenant)
+            schema = await in_thread(
+                lambda: self.schemas.teardown(self.platform.catalog, self.platform.connections, tenant),
+                within_s=SCHEMAS_S,
+            )
+        return Answer(
+            {
+                **_schema_row(schema),
+                "dropped": True,
+                "next_step": "provision_schema and run_materialization bring the data back.",
+            }
+        )
+
+    async def _active(self, tenant: Tenant) -> tuple[Run | None, list[str]]:
+        """The tenant's active run, or in words why it is not known."""
+        try:
+            return await in_time(self.dagster.active_run(tenant.key), LIST_S), []
+        except DagsterUnavailable as error:
+            return None, [f"{error.message} Whether a run is active is unknown."]
+
+    async def _schedules(self, tenant: Tenant) -> list[dict[str, Any]]:
+        """What brings the tenant's tables up to date by itself, as Dagster has it now."""
+        pipelines = self.files.of(tenant)
+        states = await asyncio.gather(*map(self.schedules.schedule, pipelines))
+        found = zip(pipelines, states, strict=True)
+        return [{"pipeline": pipeline.name, **state.row()} for pipeline, state in found if state is not None]
+
+    async def _refuse_while_running(self, tenant: Tenant) -> None:
+        """A queued run is not seen in the schema's state. Without Dagster nothing can be queued that starts by itself."""
+        try:
+            active = await self.dagster.active_run(tenant.key)
+        except DagsterUnavailable:
+            return
+        if active is not None:
+            raise RunActive(
+                f"Run {active.run_id} of {tenant.key} is {active.status.lower()}.",
+                next_step="Wait for it with get_materialization_status, or cancel_materialization, then try again.",
+                details={"run_id": active.run_id},
+            )
+        await in_thread(lambda: _release_from_dead_run(self.platform.catalog, tenant))
+
+    TOOLS: ClassVar[tuple[Tool, ...]] = (
+        Tool(
+            "list_tenants",
+            "List tenants",
+            "Lists the tenants (CommCare project spaces) that this token may use, with the state of their schemas and "
+            "the scopes held. Call it first when you do not know the tenant key. For tables of one tenant use "
+            "list_tables.",
+            ListTenants,
+            list_tenants,
+            None,
+        ),
+        Tool(
+            "get_schema_status",
+            "Get schema status",
+            "State of a tenant's schemas (active, materializing, absent, ...), the last error, the active run, and how "
+            "the applications changed, version by version. Use it when tables or "
+            "columns are missing or new. For a run's progress use get_materialization_status.",
+            SchemaStatus,
+            get_schema_status,
+            Scope.METADATA_READ,
+        ),
+        Tool(
+            "provision_schema",
+            "Provision schemas",
+            "Creates empty schemas and logins for a tenant that has none. A tenant that has them keeps them unchanged. "
+            "Follow with run_materialization to fill them. Not needed before an ordinary sync.",
+            ProvisionSchema,
+            provision_schema,
+            Scope.SCHEMA_MANAGE,
+            mutates=True,
+        ),
+        Tool(
+            "teardown_schema",
+            "Tear down schemas",
+            "Drops a tenant's schemas with all loaded data. Irreversible, though a later sync can load the data again. "
+            "Ask the user first and repeat the tenant key in confirm. Refused while a run is active. To reload data "
+            "use run_materialization with full_refresh instead.",
+            TeardownSchema,
+            teardown_schema,
+            Scope.SCHEMA_MANAGE,
+            mutates=True,
+            destructive=True,
+        ),
+    )

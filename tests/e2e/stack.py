@@ -26,7 +26,7 @@ ACTIVE = {"QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"}
 
 @dataclass
 class Stack:
-    """A running platform. `token`: may use both tenants; `mothers_token`: only the first."""
+    """A running platform. `token`: may use both tenants; `mothers_token`: only the first. `folder`: where commands run."""
 
     home: Path
     demo: RunningServer
@@ -35,11 +35,12 @@ class Stack:
     dagster_url: str = ""
     token: str = field(default="", repr=False)
     mothers_token: str = field(default="", repr=False)
+    folder: Path | None = None
 
     def cli(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         done = subprocess.run(
             [sys.executable, "-m", "explorer_cli", *arguments],
-            env=self.env, capture_output=True, text=True, timeout=240, check=False,
+            env=self.env, capture_output=True, text=True, timeout=240, check=False, cwd=self.folder,
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(f"explorer {arguments} exited {done.returncode}\n{done.stdout}\n{done.stderr}")

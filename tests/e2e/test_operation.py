@@ -25,7 +25,7 @@ from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Login, load_connections
 from explorer.postgres.embedded import EmbeddedPostgres
-from explorer_cli.processes import marked, wait_until
+from explorer_cli.supervision.processes import marked, wait_until
 from tests.e2e.stack import CHILDREN, Stack
 
 # PostgreSQL looks for no interrupt inside strpos: neither a time limit nor a cancellation ends it for minutes.

@@ -7,7 +7,7 @@ import pytest
 
 from demo_commcare import NUTRITION
 from demo_commcare.programme.nutrition_apps import INSCRIPTION, NUTRITION_ID
-from explorer_cli.processes import wait_until
+from explorer_cli.supervision.processes import wait_until
 from tests.e2e.stack import CHILDREN, Stack
 
 CARDS = 30

@@ -18,7 +18,8 @@ from explorer.catalog import (
     Catalog,
     Credential,
     CredentialInvalid,
-    DomainInvalid,
+    ExternalIdTaken,
+    FieldsCredential,
     Keyring,
     KeyringMismatch,
     OAuthCredential,
@@ -26,7 +27,6 @@ from explorer.catalog import (
     ServerInvalid,
     State,
     Tenant,
-    TenantDomainTaken,
     TenantExists,
     TenantKeyInvalid,
     TenantKeyRetired,
@@ -36,23 +36,30 @@ from explorer.catalog import (
 from explorer.core.errors import ExplorerError, UnknownTenant
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Connections
+from explorer.providers.base import Access
+from explorer.providers.commcare.provider import CommCare
+from explorer.providers.commcare.servers import DomainInvalid
+from explorer.providers.commcare.structure_diff import structure_diff
 from tests.conftest import PgServer
 
 API_KEY = ApiKeyCredential("user@example.org", "a-key")
+GRANTED = Access("user@example.org", "A project")
 World = dict[str, list[Any]]
-
-
-@dataclass(frozen=True)
-class Granted:
-    project_name: str = "A project"
 
 
 class NoAccess(ExplorerError):
     code = "no_access"
 
 
-def granted(server: str, domain: str, credential: Credential, *, settings: Settings, refresh: object) -> Granted:
-    return Granted()
+def granted(server: str, domain: str, credential: Credential, *, settings: Settings, refresh: object) -> Access:
+    return GRANTED
+
+
+class Checked(CommCare):
+    """CommCare whose check of access is the test's own."""
+
+    def __init__(self, verify: Callable[..., Access]) -> None:
+        self.verify_access = verify  # type: ignore[method-assign]
 
 
 @dataclass(frozen=True)
@@ -63,16 +70,15 @@ class Platform:
     catalog: Catalog
     connections: Connections
 
-    def add(self, name: str, **changes: Any) -> Tenant:
+    def add(self, name: str, verify: Callable[..., Access] = granted, **changes: Any) -> Tenant:
         wanted = {
             "key": f"t:{name}",
             "server": "www",
-            "domain": name,
+            "external_id": name,
             "credential": API_KEY,
-            "verify": granted,
             **changes,
         }
-        return tenants.add_tenant(self.settings, self.catalog, self.connections, **wanted)
+        return tenants.add_tenant(self.settings, self.catalog, self.connections, Checked(verify), **wanted)
 
     def remove(self, tenant: Tenant, *, purge: bool) -> Tenant:
         return tenants.remove_tenant(self.settings, self.catalog, self.connections, tenant.key, purge=purge)
@@ -123,7 +129,7 @@ def name() -> str:
 
 def test_a_new_tenant_can_load_and_be_read(platform: Platform, name: str) -> None:
     tenant = platform.add(name)
-    assert (tenant.key, tenant.server, tenant.domain) == (f"t:{name}", "https://www.commcarehq.org", name)
+    assert (tenant.key, tenant.server, tenant.external_id) == (f"t:{name}", "https://www.commcarehq.org", name)
     assert (tenant.display_name, tenant.status) == ("A project", TenantStatus.ACTIVE)
     assert platform.catalog.tenants.get(tenant.key) == tenant
     assert platform.catalog.credentials.load(tenant) == API_KEY
@@ -139,14 +145,15 @@ def test_a_new_tenant_can_load_and_be_read(platform: Platform, name: str) -> Non
     [
         ({"key": "a b"}, TenantKeyInvalid),
         ({"server": "http://hq.example.org"}, ServerInvalid),
-        ({"domain": "a/b"}, DomainInvalid),
+        ({"external_id": "a/b"}, DomainInvalid),
         ({"credential": ApiKeyCredential("user", "")}, CredentialInvalid),
+        ({"credential": FieldsCredential("token", {"token": "t"})}, CredentialInvalid),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_the_server_is_asked(
     platform: Platform, name: str, changes: dict[str, Any], error: type[ExplorerError]
 ) -> None:
-    def asked(*_: object, **__: object) -> Granted:
+    def asked(*_: object, **__: object) -> Access:
         raise AssertionError
 
     before = platform.world()
@@ -158,7 +165,7 @@ def test_what_cannot_be_right_is_refused_before_the_server_is_asked(
 def test_nothing_is_made_while_access_is_not_certain(platform: Platform, name: str) -> None:
     before = platform.world()
 
-    def refused(*_: object, **__: object) -> Granted:
+    def refused(*_: object, **__: object) -> Access:
         assert platform.world() == before
         raise NoAccess("No.", next_step="Ask.")
 
@@ -172,13 +179,13 @@ def test_tokens_refreshed_while_access_is_checked_are_the_ones_kept(platform: Pl
 
     def verify(
         _: str, __: str, credential: OAuthCredential, *, settings: Settings, refresh: Callable[..., Any]
-    ) -> Granted:
+    ) -> Access:
         assert credential.expires_at is not None
         assert (
             refresh("", lambda old: replace(old, access_token="access-2", refresh_token="refresh-2")).access_token
             == "access-2"
         )
-        return Granted()
+        return GRANTED
 
     kept = platform.catalog.credentials.load(platform.add(name, credential=given, verify=verify))
     assert isinstance(kept, OAuthCredential)
@@ -275,9 +282,9 @@ def test_what_a_killed_process_left_is_cleared_by_the_next_add(
 def test_of_several_that_add_one_tenant_at_once_one_wins(platform: Platform, name: str) -> None:
     together = threading.Barrier(3)
 
-    def verify(*_: object, **__: object) -> Granted:
+    def verify(*_: object, **__: object) -> Access:
         together.wait(timeout=60)
-        return Granted()
+        return GRANTED
 
     def add(_: int) -> str:
         with Catalog.open(platform.settings) as catalog:
@@ -301,7 +308,7 @@ def test_one_project_space_has_one_key(platform: Platform, name: str) -> None:
     with pytest.raises(TenantExists):
         platform.add(f"{name}-2", key=f"T:{name.upper()}")
     for spelling in (name, name.upper(), name.replace("-", "_")):
-        with pytest.raises(TenantDomainTaken) as refused:
+        with pytest.raises(ExternalIdTaken) as refused:
             platform.add(spelling, key=f"other:{name}")
         assert f"t:{name}" in refused.value.message
     assert platform.world() == before
@@ -360,7 +367,7 @@ def test_purging_leaves_history_only(platform: Platform, name: str) -> None:
     empty = platform.world()
     tenant = platform.add(name)
     platform.fill(tenant)
-    platform.catalog.discovered.save(tenant, {"apps": [{"id": "a"}]})
+    platform.catalog.discovered.save(tenant, {"apps": [{"id": "a"}]}, diff=structure_diff)
     platform.catalog.principals.create_token(name, [tenant])
     prefix = platform.catalog.schemas.get(tenant).prefix
     work = [platform.settings.home / part / prefix for part in ("dlt", "dbt")]

@@ -13,7 +13,7 @@ import pytest
 from demo_commcare import RunningServer, serve_in_thread
 from explorer.core.settings import get_settings
 from explorer_cli import main
-from explorer_cli.home import open_home
+from explorer_cli.supervision.home import open_home
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -19,7 +19,7 @@ from explorer.http.errors import Throttled
 from explorer.http.limiter import RateLimiter
 from explorer.postgres.connections import load_connections
 from explorer.providers.commcare.client import CommCareClient
-from explorer_cli.home import Lock
+from explorer_cli.supervision.lock import Lock
 from tests.conftest import PgServer
 from tests.explorer_cli.conftest import ROOT, Answer, Explorer
 
@@ -139,7 +139,7 @@ def test_what_nobody_foresaw_is_logged_and_not_shown(
     def explode(*, as_json: bool) -> int:
         raise ZeroDivisionError("secret details")
 
-    monkeypatch.setattr("explorer_cli.lifecycle.status", explode)
+    monkeypatch.setattr("explorer_cli.operations.lifecycle.status", explode)
     answer = explorer("status")
     assert (answer.code, answer.out) == (1, "")
     assert "(internal_error)" in answer.err
@@ -207,7 +207,7 @@ class TestTenantsAndTokens:
         with Catalog.open(Settings(_env_file=None, home=pg_server.home)) as catalog:
             tenant = catalog.tenants.get(key)
             service = load_connections(Settings(_env_file=None, home=pg_server.home)).service
-            with closing(RequestSlots(service, tenant.server, tenant.domain)) as slots:
+            with closing(RequestSlots(service, tenant.server, tenant.external_id)) as slots:
                 limiter = RateLimiter(100, slots, lifted_by=f"explorer tenants unblock {key}")
                 credential = ApiKeyCredential(commcare.username, commcare.api_key)
                 settings = Settings(_env_file=None)

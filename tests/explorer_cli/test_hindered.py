@@ -19,10 +19,12 @@ from explorer.core.processes import ProcessIdentity
 from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
 from explorer_cli.errors import AlreadyRunning, PartFailed
-from explorer_cli.home import SILENT_AFTER_S, Lock, hindrance, holder_of, no_room, open_home, problem_of
-from explorer_cli.lifecycle import describe
-from explorer_cli.processes import wait_until
-from explorer_cli.supervisor import Hindered, Step, Supervisor, UnitStatus
+from explorer_cli.platform.status import describe
+from explorer_cli.supervision.home import hindrance, no_room, open_home
+from explorer_cli.supervision.lock import SILENT_AFTER_S, Lock, holder_of, problem_of
+from explorer_cli.supervision.processes import wait_until
+from explorer_cli.supervision.supervisor import Supervisor
+from explorer_cli.supervision.units import Hindered, Step, UnitStatus
 from tests.explorer_cli.conftest import Explorer
 from tests.explorer_cli.test_supervisor import ROOT, SLEEPER, part, pid_of, supervised
 
@@ -210,8 +212,8 @@ def test_a_supervisor_that_does_nothing_is_known_from_outside(home: Path) -> Non
     program = f"""
 import sys, pathlib
 sys.path.insert(0, {ROOT!r})
-from explorer_cli.home import Lock
-from explorer_cli.supervisor import Supervisor
+from explorer_cli.supervision.lock import Lock
+from explorer_cli.supervision.supervisor import Supervisor
 from tests.explorer_cli.test_supervisor import part, SLEEPER
 home = pathlib.Path({str(home)!r})
 lock = Lock(home); lock.acquire()

@@ -12,11 +12,14 @@ import yaml
 
 from explorer.core.errors import TransientError
 from explorer.core.settings import Settings
-from explorer_cli import demo, display, output, semantics
-from explorer_cli.demo_server import DemoServer, save
 from explorer_cli.errors import DemoMoved
-from explorer_cli.progress import SyncProgress
-from explorer_cli.supervisor import UnitStatus
+from explorer_cli.operations import demo, semantics
+from explorer_cli.output import escapes, tables
+from explorer_cli.output import terminal as output
+from explorer_cli.output.progress import SyncProgress
+from explorer_cli.platform import display
+from explorer_cli.platform.demo_server import DemoServer, save
+from explorer_cli.supervision.units import UnitStatus
 from tests.explorer_cli.conftest import ROOT
 
 TRICKY = "demo:m:x [red]not red[/red] [link=http://x]:smile: \\[b]"
@@ -27,13 +30,13 @@ def test_errors_remarks_and_tables_show_what_they_were_given(capsys: pytest.Capt
     output.say(("Note", "yellow"), f" {TRICKY}")
     err = capsys.readouterr().err
     assert err.count(TRICKY) == 4
-    output.show_table([TRICKY, "n"], [[TRICKY, 1], [{"k": TRICKY}, None]])
-    output.show_table(["a"], [], empty=TRICKY)
+    tables.show_table([TRICKY, "n"], [[TRICKY, 1], [{"k": TRICKY}, None]])
+    tables.show_table(["a"], [], empty=TRICKY)
     assert capsys.readouterr().out.count(TRICKY) == 3
 
 
 def test_data_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    output.show_table(["\x1b[31mred"], [["\x1b]0;title\x07 \x9b2J \r over"]])
+    tables.show_table(["\x1b[31mred"], [["\x1b]0;title\x07 \x9b2J \r over"]])
     assert "\\u009b2J" in capsys.readouterr().out
     output.say("\x1b[2J gone\n\tkept")
     shown = capsys.readouterr()
@@ -52,7 +55,7 @@ def test_what_cannot_be_seen_is_escaped_in_all_that_is_written(capsys: pytest.Ca
     for char in HIDDEN:
         text = f"a{char}b"
         written = f"a\\u{ord(char):04x}b" if ord(char) < 0x10000 else f"a\\U{ord(char):08x}b"
-        output.show_table([text], [[text], [{"k": text}]])
+        tables.show_table([text], [[text], [{"k": text}]])
         output.say(text)
         output.show_error(TransientError(text, next_step=text, details={"log": [text]}), as_json=False)
         output.write(text)
@@ -70,7 +73,7 @@ def test_what_cannot_be_seen_is_escaped_in_all_that_is_written(capsys: pytest.Ca
     "text", ["Grüße, नेपाली भाषा, አማርኛ, 中文, עברית, العربية, ไทย", "😀👍🏽🇳🇵", "a\u00a0b\u3000c\n\td", '"\\u202e"']
 )
 def test_what_can_be_seen_stays_as_it_is(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert output.visible(text) == text
+    assert escapes.visible(text) == text
     output.answer_json([text])
     assert json.loads(capsys.readouterr().out) == [text]
 
@@ -78,7 +81,7 @@ def test_what_can_be_seen_stays_as_it_is(text: str, capsys: pytest.CaptureFixtur
 def test_yaml_is_escaped_so_that_it_can_be_read_back() -> None:
     content = {"synonyms": [{"table": "cases", "words": ["a\u202eb", "\x9b2J", "लाभार्थी"]}]}
     text = semantics._as_yaml(content)
-    assert output.visible(text) == text
+    assert escapes.visible(text) == text
     assert yaml.safe_load(text) == content
     assert "लाभार्थी" in semantics._as_yaml({"words": ["लाभार्थी"]})
 
@@ -86,7 +89,7 @@ def test_yaml_is_escaped_so_that_it_can_be_read_back() -> None:
 def test_nothing_writes_to_a_terminal_but_by_way_of_output() -> None:
     """Text that `output` has not seen could hold anything."""
     for path in (ROOT / "explorer_cli").rglob("*.py"):
-        if path.name == "output.py":
+        if path.parent.name == "output":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
@@ -101,7 +104,7 @@ def test_outside_a_terminal_a_table_is_as_wide_as_its_content(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     address = "http://127.0.0.1:3000/runs/" + "0123456789" * 9
-    output.show_table(["Part", "Address"], [["UI", address]])
+    tables.show_table(["Part", "Address"], [["UI", address]])
     assert address in capsys.readouterr().out
 
 

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from explorer.core.ports import port_user
 from explorer.core.settings import Settings
-from explorer_cli.demo_server import DemoServer
 from explorer_cli.errors import PortInUse
-from explorer_cli.parts import child_env, platform_units
-from explorer_cli.processes import LOG_ROTATE_BYTES, choose_port, port_user, rotate
-from explorer_cli.supervisor import Part
+from explorer_cli.platform.addresses import choose_port
+from explorer_cli.platform.demo_server import DemoServer
+from explorer_cli.platform.environment import child_env
+from explorer_cli.platform.parts import platform_units
+from explorer_cli.supervision.logs import LOG_ROTATE_BYTES, rotate
+from explorer_cli.supervision.units import Part
 
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 

@@ -8,6 +8,7 @@ from explorer.catalog import ApiKeyCredential, Catalog, migrate
 from explorer.tenants import add_tenant
 from tests.conftest import PgServer
 from tests.explorer_cli.conftest import Answer, Explorer
+from tests.unasked import Unasked
 
 KEY = "demo:cli-words"
 FILE = """\
@@ -22,18 +23,15 @@ examples:
 """
 
 
-class _Access:
-    project_name = "Words"
-
-
 @pytest.fixture
 def tenant(pg_server: PgServer) -> str:
     """A tenant with one table, on the test server."""
     migrate(pg_server.connections)
     with Catalog.open(pg_server.settings) as catalog:
         tenant = add_tenant(
-            pg_server.settings, catalog, pg_server.connections, key=KEY, server="http://127.0.0.1:9", domain="cli-words",
-            credential=ApiKeyCredential("user@example.org", "0123456789abcdef"), verify=lambda *_, **__: _Access(),
+            pg_server.settings, catalog, pg_server.connections, Unasked("Words"), key=KEY,
+            server="http://127.0.0.1:9", external_id="cli-words",
+            credential=ApiKeyCredential("user@example.org", "0123456789abcdef"),
         )  # fmt: skip
         login, marts = catalog.schemas.rw_login(tenant), catalog.schemas.get(tenant).marts
     with pg_server.connections.tenant(login.user, login.password).connect() as connection:

@@ -76,10 +76,10 @@ def test_a_command_with_an_empty_home_refuses(
     [
         "from dagster import DagsterInstance; DagsterInstance.get()",
         "from explorer_dagster.resources import Platform; Platform().catalog",
-        "import sys; sys.argv[1:] = ['--port', '0', '-w', 'workspace.yaml']; from explorer_dagster import webserver;"
-        " webserver.main()",
-        "import asyncio; from mcp_bridge.bridge import Bridge; from explorer.core.settings import get_settings;"
-        " Bridge.open(get_settings(), lambda: None).catalog",
+        "import sys; sys.argv[1:] = ['--port', '0', '-w', 'workspace.yaml']; from runpy import run_module;"
+        " run_module('explorer_dagster.webserver', run_name='__main__')",
+        "from mcp_bridge.clients.platform_database import PlatformDatabase; from explorer.core.settings import get_settings;"
+        " PlatformDatabase(get_settings()).catalog",
     ],
     ids=["dagster", "worker", "webserver", "bridge"],
 )

@@ -19,10 +19,12 @@ from explorer.core.processes import ProcessIdentity
 from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
 from explorer_cli.errors import AlreadyRunning, PartFailed
-from explorer_cli.home import Lock, holder_of
-from explorer_cli.lifecycle import describe
-from explorer_cli.processes import marked, stop_stranger, wait_until
-from explorer_cli.supervisor import Part, Step, Supervisor, stop_leftovers
+from explorer_cli.platform.status import describe
+from explorer_cli.supervision.leftovers import stop_leftovers
+from explorer_cli.supervision.lock import Lock, holder_of
+from explorer_cli.supervision.processes import marked, stop_stranger, wait_until
+from explorer_cli.supervision.supervisor import Supervisor
+from explorer_cli.supervision.units import Part, Step
 
 SLEEPER = "import time; print('hello', flush=True); time.sleep(600)"
 # A grandchild in a session of its own, as Dagster's forked runs are; it ignores SIGTERM.
@@ -38,7 +40,8 @@ time.sleep(600)
 SUPERVISOR = """
 import sys, pathlib
 sys.path.insert(0, {root!r})
-from explorer_cli.supervisor import Lock, Supervisor
+from explorer_cli.supervision.lock import Lock
+from explorer_cli.supervision.supervisor import Supervisor
 from tests.explorer_cli.test_supervisor import part, FORKER
 home = pathlib.Path({home!r})
 lock = Lock(home); lock.acquire()
@@ -135,7 +138,7 @@ def test_a_part_that_never_came_up_fails_the_start_with_its_last_words(home: Pat
 def test_an_optional_part_that_fails_keeps_nobody_waiting_and_is_tried_again(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("explorer_cli.supervisor.RESTART_DELAYS_S", (0.05, 0.1))
+    monkeypatch.setattr("explorer_cli.supervision.transitions.RESTART_DELAYS_S", (0.05, 0.1))
     sign = home / "mended"
     code = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).exists() or sys.exit(3); time.sleep(600)"
     pool = part("pool", code, str(sign), ready=sign.exists, optional=True)
@@ -155,7 +158,7 @@ def test_an_optional_part_that_fails_keeps_nobody_waiting_and_is_tried_again(
 
 
 def test_an_optional_part_that_hangs_while_it_starts_is_replaced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("explorer_cli.supervisor.HANGING_GRACE_S", 0.2)
+    monkeypatch.setattr("explorer_cli.supervision.transitions.HANGING_GRACE_S", 0.2)
     hanging = part("pool", SLEEPER, ready=lambda: False, optional=True, start_timeout_s=0.3)
     with supervised(home, hanging) as supervisor:
         assert wait_until(lambda: pid_of(home, "pool") != 0, 10)

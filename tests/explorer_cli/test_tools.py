@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from explorer_cli.errors import ToolFailed
-from explorer_cli.progress import SyncProgress
-from explorer_cli.tools import Tools, over_http
+from explorer_cli.operations.bridge_client import Tools, over_http
+from explorer_cli.output.progress import SyncProgress
 from tests.explorer_cli.conftest import Explorer
 
 

@@ -11,13 +11,14 @@ import pytest
 
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
 from explorer.catalog import ApiKeyCredential, Catalog, Tenant, migrate
+from explorer.contract.names import TENANT_PARTITIONS
+from explorer.contract.tags import RunTags
 from explorer.core.settings import get_settings
-from explorer.providers.commcare.access import verify_access
+from explorer.providers import provider_named
 from explorer.registry import Pipeline, load_pipeline
 from explorer.tenants import add_tenant, remove_tenant
 from explorer_dagster.assets.discovery import discovery_asset
 from explorer_dagster.assets.loading import raw_assets
-from explorer_dagster.partitions import TENANTS
 from explorer_dagster.resources import Platform
 from explorer_dagster.sensors import throttled_runs
 from tests.conftest import PgServer
@@ -33,14 +34,15 @@ def pipeline() -> Pipeline:
 @pytest.fixture(scope="session")
 def definitions(pipeline: Pipeline) -> dg.Definitions:
     """Discovery and loading as the code location has them, without the transforms, which need a parsed dbt project."""
-    assets = [discovery_asset(pipeline), raw_assets(pipeline)]
+    provider = provider_named(pipeline.provider)
+    assets = [discovery_asset(pipeline, provider), raw_assets(pipeline, provider)]
     job = dg.define_asset_job(
         pipeline.name,
         selection=dg.AssetSelection.assets(*assets),
         executor_def=dg.in_process_executor,
     )
     return dg.Definitions(
-        assets=assets, jobs=[job], sensors=[throttled_runs([job])], resources={"platform": Platform()}
+        assets=assets, jobs=[job], sensors=[throttled_runs([job], {provider.title})], resources={"platform": Platform()}
     )
 
 
@@ -98,6 +100,9 @@ class Stage:
         assert run is not None
         return dict(run.tags)
 
+    def run_tags(self, result: Any) -> RunTags:
+        return RunTags.from_tags(self.tags(result))
+
     def tick(self) -> list[dg.RunRequest]:
         """What the sensor asks for at this moment."""
         sensor = self.definitions.resolve_sensor_def("throttled_runs")
@@ -134,12 +139,12 @@ def stage(
     settings, connections = get_settings(), pg_server.connections
     key = f"t:{uuid4().hex[:8]}"
     tenant = add_tenant(
-        settings, catalog, connections, key=key, server=demo.url, domain=MATERNAL,
-        credential=ApiKeyCredential(demo.username, demo.api_key), verify=verify_access,
+        settings, catalog, connections, provider_named("commcare"), key=key, server=demo.url, external_id=MATERNAL,
+        credential=ApiKeyCredential(demo.username, demo.api_key),
     )  # fmt: skip
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
-        instance.add_dynamic_partitions(TENANTS, [tenant.key])
+        instance.add_dynamic_partitions(TENANT_PARTITIONS, [tenant.key])
         yield Stage(demo, tenant, catalog, instance, definitions, pg_server)
     remove_tenant(settings, catalog, connections, key, purge=True)
     with connections.admin.connect(autocommit=True) as connection:

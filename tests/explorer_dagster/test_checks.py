@@ -7,7 +7,8 @@ import pytest
 
 from demo_commcare import MATERNAL
 from explorer.load import ResourceReport, name_failures
-from explorer_dagster.assets.loading import _count_check
+from explorer.load.checks import check_counts
+from explorer_dagster.checks import check_result
 from tests.explorer_dagster.conftest import Stage
 
 KEY = dg.AssetKey(["commcare", "raw", "cases"])
@@ -159,7 +160,7 @@ def test_rejected_records_are_a_warning_with_reasons(stage: Stage) -> None:
 def test_a_difference_names_its_two_sides(
     report: ResourceReport, rows: int, differs: str | None, severity: str
 ) -> None:
-    check = _count_check(report, rows, KEY)
+    check = check_result(KEY, check_counts(report, rows))
     assert check.passed == (differs is None)
     assert facts(check).get("differs") == differs
     assert check.severity.value == severity

@@ -30,12 +30,12 @@ def tables(*sizes: int) -> list[TableSpec]:
 
 def test_a_models_columns_carry_their_origin_and_the_path_within_it() -> None:
     types = [("case_id", "text"), ("name", "text"), ("one", "integer"), ("unknown", "text")]
-    metadata = of_model(types, {"name": "Its name."}, STAGED, {"raw_cases": RAW})
-    columns = {column.name: column for column in metadata["dagster/column_schema"].columns}
+    found = of_model(types, {"name": "Its name."}, STAGED, {"raw_cases": RAW})
+    columns = {column.name: column for column in found.schema.columns}
     assert columns["name"].tags == {"made_from": "raw_cases.record at a/name, raw_cases.record at b"}
     assert columns["name"].description == "Its name."
     assert columns["one"].tags == columns["unknown"].tags == {}
-    assert metadata["dagster/column_lineage"].deps_by_column == {
+    assert found.lineage.deps_by_column == {
         "case_id": [dg.TableColumnDep(RAW, "case_id")],
         "name": [dg.TableColumnDep(RAW, "record")],
         "one": [],
@@ -57,20 +57,19 @@ def test_definitions_carry_it_for_documented_columns() -> None:
 
 def test_generated_columns_are_named_with_their_table_and_path() -> None:
     [table] = tables(2)
-    metadata = of_generated([table], {table.name: [("g__q0", "bigint")]}, {"forms": FORMS})
-    columns = {column.name: column for column in metadata["dagster/column_schema"].columns}
+    found = of_generated([table], {table.name: [("g__q0", "bigint")]}, {"forms": FORMS})
+    columns = {column.name: column for column in found.schema.columns}
     assert columns["form_f0.g__q0"].type == "bigint"
     assert columns["form_f0.g__q0"].tags == {"made_from": "forms.form at g/q0"}
     assert len(columns["form_f0.g__q0"].description) <= 120
-    assert metadata["dagster/column_lineage"].deps_by_column["form_f0.g__q1"] == [dg.TableColumnDep(FORMS, "form")]
-    assert metadata["columns"].value == {"form_f0": {"g__q0": "g/q0", "g__q1": "g/q1"}}
-    assert metadata["columns_told"] == metadata["columns_total"] == len(table.columns)
+    assert found.lineage.deps_by_column["form_f0.g__q1"] == [dg.TableColumnDep(FORMS, "form")]
+    assert found.paths == {"form_f0": {"g__q0": "g/q0", "g__q1": "g/q1"}}
+    assert len(found.schema.columns) == len(table.columns)
 
 
 def test_what_an_event_cannot_bear_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(column_metadata, "MAX_GENERATED_COLUMNS", 40)
     many = tables(5, 100, 5)
-    metadata = of_generated(many, {}, {"forms": FORMS})
-    assert set(metadata["columns"].value) == {"form_f0", "form_f2"}
-    assert metadata["columns_told"] == sum(len(table.columns) for table in many if table.name != "form_f1")
-    assert metadata["columns_total"] == sum(len(table.columns) for table in many)
+    found = of_generated(many, {}, {"forms": FORMS})
+    assert set(found.paths) == {"form_f0", "form_f2"}
+    assert len(found.schema.columns) == sum(len(table.columns) for table in many if table.name != "form_f1")

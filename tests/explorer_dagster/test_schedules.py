@@ -6,8 +6,8 @@ import dagster as dg
 import pytest
 
 from explorer.registry import Pipeline, Schedule
-from explorer_dagster.pipelines import schedules
 from explorer_dagster.resources import Platform
+from explorer_dagster.schedules import schedules
 from tests.explorer_dagster.conftest import Stage
 
 WEEKLY = Schedule(cron="30 2 * * 0", timezone="Asia/Kolkata", default_status="running")

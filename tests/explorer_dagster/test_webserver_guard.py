@@ -11,7 +11,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from explorer_dagster.webserver import COOKIE, TOKEN_HEADER, Guard
+from explorer.contract.headers import TOKEN_COOKIE, TOKEN_HEADER
+from explorer_dagster.webserver.guard import Guard
 
 HOST = "127.0.0.1:3000"
 TOKEN = "right-token"
@@ -146,9 +147,9 @@ def test_a_page_fetched_by_another_site_carries_no_token(client: TestClient) -> 
     ("headers", "accepted"),
     [
         ({}, False),
-        ({"cookie": f"{COOKIE}={TOKEN}", "origin": "http://evil.example"}, False),
-        ({"cookie": f"{COOKIE}=wrong", "origin": f"http://{HOST}"}, False),
-        ({"cookie": f"{COOKIE}={TOKEN}", "origin": f"http://{HOST}"}, True),
+        ({"cookie": f"{TOKEN_COOKIE}={TOKEN}", "origin": "http://evil.example"}, False),
+        ({"cookie": f"{TOKEN_COOKIE}=wrong", "origin": f"http://{HOST}"}, False),
+        ({"cookie": f"{TOKEN_COOKIE}={TOKEN}", "origin": f"http://{HOST}"}, True),
     ],
 )
 def test_subscriptions_need_the_token_and_our_origin(

@@ -19,12 +19,26 @@ from mcp.client import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult
 
-from explorer.catalog import ApiKeyCredential, Catalog, Scope, State, Tenant, migrate
+from explorer.catalog import ApiKeyCredential, Catalog, Scope, State, Tenant, TenantSchema, migrate
 from explorer.core.settings import Settings
+from explorer.postgres.connections import Connections
+from explorer.providers import faults_of, provider_named
 from explorer.tenants import add_tenant
+from mcp_bridge.composition import Parts, Services
 from tests.conftest import PgServer
+from tests.unasked import Unasked
 
 T = TypeVar("T")
+
+
+class _NoSchemaChanges:
+    """Tests that make or drop schemas do it through a bridge process."""
+
+    def provision(self, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
+        raise NotImplementedError
+
+    def teardown(self, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -32,8 +46,13 @@ class Stage:
     """Tenants `demo:*` with tables; `catalog` to look behind the curtain, `settings` those of the bridge."""
 
     settings: Settings
+    connections: Connections
     catalog: Catalog
     tenants: dict[str, Tenant]
+
+    def services(self) -> Services:
+        """What a bridge of this stage is made of, in the test's own process."""
+        return Services.compose(self.settings, Parts(_NoSchemaChanges(), provider_named, faults_of))
 
     def written(self, key: str, run_id: str) -> None:
         """What a run of the pipeline says in the catalog while and after it writes a tenant's schemas."""
@@ -44,11 +63,6 @@ class Stage:
     def token(self, name: str, *keys: str, scopes: set[Scope] | None = None) -> str:
         """A token for these tenants, with all scopes unless told."""
         return self.catalog.principals.create_token(name, [self.tenants[key] for key in keys], scopes or set(Scope))
-
-
-@dataclass(frozen=True)
-class _Access:
-    project_name: str = "Demo project"
 
 
 TABLES = """
@@ -79,7 +93,7 @@ def make_stage(pg: PgServer, dagster_url: str) -> Stage:
         login = catalog.schemas.rw_login(tenant)
         with pg.connections.tenant(login.user, login.password).connect() as connection:
             connection.execute(TABLES.format(marts=catalog.schemas.get(tenant).marts).encode())
-    return Stage(settings, catalog, tenants)
+    return Stage(settings, pg.connections, catalog, tenants)
 
 
 def _add(settings: Settings, catalog: Catalog, pg: PgServer, key: str) -> Tenant:
@@ -87,11 +101,11 @@ def _add(settings: Settings, catalog: Catalog, pg: PgServer, key: str) -> Tenant
         settings,
         catalog,
         pg.connections,
+        Unasked("Demo project"),
         key=key,
         server="http://127.0.0.1:9",
-        domain=key.replace(":", "-"),
+        external_id=key.replace(":", "-"),
         credential=ApiKeyCredential("user@example.org", "0123456789abcdef"),
-        verify=lambda *_, **__: _Access(),
     )
 
 

@@ -5,7 +5,7 @@ One version file per change under `versions/`, never edited after release. Right
 
 from explorer.postgres.connections import Connections
 
-HEAD = "0004"
+HEAD = "0005"
 LOCK_KEY = "explorer.catalog.migrate"
 
 

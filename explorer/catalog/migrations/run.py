@@ -23,7 +23,7 @@ def migrate(connections: Connections) -> None:
         try:
             database.check_version()
         except CatalogNotReady:
-            _upgrade(database)
+            upgrade(database)
             database.check_version()
 
 
@@ -32,13 +32,18 @@ def scripts() -> ScriptDirectory:
     return ScriptDirectory.from_config(_config())
 
 
-def _upgrade(database: Database) -> None:
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Bring the tables to `revision`; one process at a time does it.
+
+    Raises:
+        CatalogNotReady: they are newer than this program.
+    """
     config = _config()
     with database.begin(lock_timeout_s=_LOCK_TIMEOUT_S) as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": LOCK_KEY})
         config.attributes["connection"] = connection
         try:
-            command.upgrade(config, "head")
+            command.upgrade(config, revision)
         except CommandError as error:
             raise CatalogNotReady(
                 "The catalog was made by a newer version of this program.", next_step="Upgrade this program."

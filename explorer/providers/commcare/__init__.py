@@ -1,4 +1,5 @@
-"""How the platform reads CommCare HQ: the HTTP client, the access check and the discovery of a project space's structure.
+"""CommCare HQ as a provider: everything that the platform knows of it. README.md tells what is where."""
 
-What is done with the records that the client brings (walking pages, landing rows) belongs to `explorer.load`.
-"""
+from explorer.providers.commcare.provider import CommCare
+
+PROVIDER = CommCare()

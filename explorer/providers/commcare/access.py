@@ -1,7 +1,6 @@
-"""May this user read this project space on this server? Asked before anything is created for a tenant."""
+"""Who is this user, which project spaces are listed for them, and may they read this one? Asked before anything is created."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from explorer.core.settings import Settings
@@ -12,19 +11,12 @@ from explorer.http.errors import (
     ResourceUnknown,
     WrongServer,
 )
+from explorer.providers.base import Access, Person
 from explorer.providers.commcare import settings as constants
 from explorer.providers.commcare.client import CommCareClient
 from explorer.providers.commcare.errors import DomainUnknown
 
 _MAX_DOMAIN_PAGES = 1000
-
-
-@dataclass(frozen=True)
-class Access:
-    """What the check found: the user's name on the server, and the project space's title (its name when it is not listed)."""
-
-    username: str
-    project_name: str
 
 
 def verify_access(
@@ -36,15 +28,35 @@ def verify_access(
         ApiError: WrongServer, Unreachable, CredentialsInvalid, DomainUnknown, NoSubscription, CutOff, PermissionMissing or
             Throttled, each with what to do.
     """
-    # A person waits for the answer: two tries tell a hiccup from an outage.
+    with _impatient_client(server, domain, credential, settings, refresh) as client:
+        person = _person(client)
+        _probe(client, domain, is_member=domain in person.tenants)
+        return Access(username=person.username, title=person.tenants.get(domain) or domain)
+
+
+def look_up_person(
+    server: str, credential: Credential, *, settings: Settings, refresh: Refresh | None = None
+) -> Person:
+    """Ask the server who the user is and which project spaces it lists for them.
+
+    Raises:
+        ApiError: WrongServer, Unreachable, CredentialsInvalid or Throttled, each with what to do.
+    """
+    with _impatient_client(server, "", credential, settings, refresh) as client:
+        return _person(client)
+
+
+def _impatient_client(
+    server: str, domain: str, credential: Credential, settings: Settings, refresh: Refresh | None
+) -> CommCareClient:
+    """A person waits for the answer: two tries tell a hiccup from an outage."""
     attempts = min(2, settings.http_max_attempts)
-    with CommCareClient(
-        server, domain, credential, settings=settings, refresh=refresh, max_attempts=attempts
-    ) as client:
-        username = _username(client)
-        listed = _project_names(client)
-        _probe(client, domain, is_member=domain in listed)
-        return Access(username=username, project_name=listed.get(domain) or domain)
+    return CommCareClient(server, domain, credential, settings=settings, refresh=refresh, max_attempts=attempts)
+
+
+def _person(client: CommCareClient) -> Person:
+    """Spaces without a certain plan are never listed: the list is never proven to be complete."""
+    return Person(username=_username(client), tenants=_project_names(client), is_complete=False)
 
 
 def _username(client: CommCareClient) -> str:
@@ -56,7 +68,7 @@ def _username(client: CommCareClient) -> str:
 
 
 def _project_names(client: CommCareClient) -> dict[str, str]:
-    """Listed project spaces, name to title. Spaces without a certain plan are never listed: absence proves nothing."""
+    """Listed project spaces, name to title."""
     found: dict[str, str] = {}
     for row in _domain_rows(client):
         name = row.get("domain_name") if isinstance(row, dict) else None

@@ -1,5 +1,6 @@
 """How is CommCare HQ's API addressed, and what do its refusals mean? What the shared HTTP client asks a provider for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -27,9 +28,9 @@ class CommCareApi:
         scope = f"/a/{quote(self.domain, safe='')}" if of_tenant else ""
         return f"{server.base}{scope}/api/{endpoint}"
 
-    def authorization(self, credential: Any) -> str:
+    def headers(self, credential: Any) -> Mapping[str, str]:
         """An API key goes with the user it belongs to."""
-        return f"ApiKey {credential.username}:{credential.api_key}"
+        return {"Authorization": f"ApiKey {credential.username}:{credential.api_key}"}
 
     def read(self, refusal: Refusal) -> ApiError | None:
         return refusals.read(refusal)

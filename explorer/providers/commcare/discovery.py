@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from explorer.http.errors import ResponseMalformed
-from explorer.providers.commcare.client import CommCareClient
+from explorer.http.client import ApiClient
+from explorer.http.errors import PermissionMissing, ResponseMalformed
 from explorer.providers.commcare.settings import SERVICE
 from explorer.providers.commcare.structure import App, CaseType, Form, Module, Option, Question, Structure
 from explorer.registry import Pipeline
@@ -28,17 +28,23 @@ _WIDER = {
 }
 
 
-def discover(client: CommCareClient, pipeline: Pipeline) -> Structure:
+def discover(client: ApiClient, pipeline: Pipeline, known: dict[str, Any] | None = None) -> Structure:
     """Read the project space's applications.
 
-    Parts that the server could not describe (a module with a broken form) become entries of `warnings`; the rest is complete.
+    Where the user's role does not open them, the rest of the project space can still be read: then the structure is the one of
+    `known`, the last document, or empty, with the refusal among its warnings. Parts that the server could not describe (a module
+    with a broken form) become entries of `warnings`; the rest is complete.
 
     Raises:
         ResponseMalformed: the answer is not a list of applications.
         ApiError: the server refuses or fails.
     """
     resource = next(part for part in pipeline.discovery if part.name == "app_structure")
-    body = client.get_json(resource.endpoint, resource=resource.name)
+    try:
+        body = client.get_json(resource.endpoint, resource=resource.name)
+    except PermissionMissing as error:
+        last = Structure.from_dict(known) if known else Structure(apps=(), case_types=(), forms=())
+        return msgspec.structs.replace(last, warnings=(str(error),))
     objects = body.get("objects") if isinstance(body, dict) else None
     if not isinstance(objects, list):
         raise ResponseMalformed(

@@ -11,6 +11,7 @@ SERVICE = Service(
     unit="project space",
     unit_field="domain",
     credential="user name and API key",
+    credential_parts="user name and key",
     example_url="https://www.commcarehq.org",
     token_path="/oauth/token/",  # noqa: S106 - a path
     refresh_lifetime="15 days",

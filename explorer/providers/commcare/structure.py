@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import msgspec
 
+from explorer.providers.base import Outline
 from explorer.tables.values import Option as Option
 
 
@@ -102,3 +103,20 @@ class Structure(_Part, frozen=True):
     case_types: tuple[CaseType, ...]
     forms: tuple[Form, ...]
     warnings: tuple[str, ...] = ()
+
+    def outline(self) -> Outline:
+        """How many parts of each kind there are, and the size of each case type and form."""
+        return Outline(
+            counts={
+                "apps": len(self.apps),
+                "case_types": len(self.case_types),
+                "forms": len(self.forms),
+                "questions": sum(len(form.questions) for form in self.forms),
+            },
+            parts=(
+                *(("case type", case_type.name, len(case_type.properties)) for case_type in self.case_types),
+                *(("form", form.title, len(form.questions)) for form in self.forms),
+            ),
+            size_title="properties or questions",
+            warnings=self.warnings,
+        )

@@ -10,11 +10,12 @@ import re
 import psycopg
 
 from mcp_bridge.sql.errors import QueryFailed, place
-from mcp_bridge.sql.validation import hints
+from mcp_bridge.sql.execution import hints
 from mcp_bridge.sql.validation.hints import closest
 from mcp_bridge.sql.validation.validator import ValidatedQuery
 
 _MESSAGE_CHARS = 300
+_CODES = {"42601": "syntax_error", "42703": "unknown_column", "42883": "unknown_function"}
 # Missing, forbidden and foreign must look alike, of whatever kind the thing is: the difference would tell which schemas exist.
 _UNKNOWN = frozenset({"42P01", "42501", "42704", "3F000", "3D000", "42P02"})
 # Classes whose primary messages speak of the statement and its values: data exceptions, cardinality, syntax and
@@ -81,6 +82,7 @@ def failure(error: Exception, query: ValidatedQuery, shift: int) -> QueryFailed:
 
 
 def _told(error: psycopg.Error, state: str, query: ValidatedQuery, shift: int) -> QueryFailed:
+    """The failure with PostgreSQL's own message, position and likely names."""
     original = (error.diag.message_primary or "The statement failed").splitlines()[0][:_MESSAGE_CHARS]
     message = _in_known_names(original, query) if state.startswith("42") else original
     details: dict[str, object] = {"sqlstate": state}
@@ -88,7 +90,7 @@ def _told(error: psycopg.Error, state: str, query: ValidatedQuery, shift: int) -
     if position is not None and 0 <= (offset := int(position) - 1 - shift) <= len(query.text):
         details.update(place(query.text, offset))
         at = offset
-    code, next_step = _ADVICE.get(state, ("query_failed", "Correct the statement and send it again."))
+    next_step = hints.next_step(state, original, message, query, at)
     if state == "42703":
         missing = _MISSING_COLUMN.search(original)
         name = missing[1].rpartition(".")[2] if missing else ""
@@ -97,58 +99,11 @@ def _told(error: psycopg.Error, state: str, query: ValidatedQuery, shift: int) -
             details["did_you_mean"] = likely
         next_step = hints.unknown_column(name, query.text, query.columns, likely) or next_step
     return QueryFailed(
-        code,
+        _CODES.get(state, "query_failed"),
         f"PostgreSQL refused the statement: {message}.",
-        next_step=_hint(state, original, query, at) or next_step,
+        next_step=next_step,
         details=details,
     )
-
-
-def _hint(state: str, message: str, query: ValidatedQuery, at: int | None) -> str | None:
-    """What mends it, where the kind of mistake is known."""
-    if state == "42883":
-        return hints.no_function(message, query.text[at:] if at is not None else "")
-    if state == "42804":
-        return hints.mismatch(message)
-    if state in ("22P02", "22007", "22008"):
-        return hints.bad_value(message, query.text)
-    if state == "42601":
-        return hints.syntax(query.text, at)
-    if state == "42803" and "cannot be nested" in message:
-        return "Aggregate in a subquery, and aggregate its result around it."
-    if "requires an OVER clause" in message:
-        return "Write OVER (ORDER BY x) behind the window function."
-    if state == "42809" and "requires array" in message:
-        return "ANY takes an array: for one value write =, for a list IN ('a', 'b')."
-    if state == "42803" and "not allowed in WHERE" in message:
-        return "Filter aggregated values in HAVING, or in a query around this one."
-    if state == "42803" and (found := re.search(r'column "([^"]+)" must appear', _in_known_names(message, query))):
-        return f"Add GROUP BY {found[1]}, or put it into an aggregate such as max({found[1]})."
-    if state == "42702" and (found := re.search(r'reference "([^"]+)" is ambiguous', message)):
-        return hints.ambiguous(found[1], query.tables)
-    return None
-
-
-_NO_SUCH_VALUE = (
-    "Some value does not read as that type, or has no place in it. Use safe_date(x) in place of the cast, or safe_bigint, "
-    "safe_numeric, safe_time or safe_timestamptz: they give NULL for a text that is no such thing."
-)
-_ADVICE = {
-    "42601": ("syntax_error", "Correct the statement at the position given and send it again."),
-    "42703": ("unknown_column", "Describe the table to see its columns."),
-    "42883": ("unknown_function", "Check the function's or operator's argument types; cast the arguments if needed."),
-    "42803": ("query_failed", "Add the column to GROUP BY or put it into an aggregate."),
-    "42846": ("query_failed", "Take a part of it by a function (extract, date_part, ->>), or cast it to text first."),
-    "42P20": ("query_failed", "Put the window function into a subquery and filter outside."),
-    "42702": ("query_failed", "Write the table's name or alias before the column."),
-    "42P10": ("query_failed", "Add the expression of ORDER BY to the SELECT list, or leave DISTINCT out."),
-    "21000": ("query_failed", "The subquery may give one row only: aggregate in it, or add LIMIT 1 with an ORDER BY."),
-    "22012": ("query_failed", "Guard the divisor with nullif(x, 0)."),
-    "22P02": ("query_failed", _NO_SUCH_VALUE),
-    "22003": ("query_failed", _NO_SUCH_VALUE),
-    "22007": ("query_failed", _NO_SUCH_VALUE),
-    "22008": ("query_failed", _NO_SUCH_VALUE),
-}
 
 
 def _in_known_names(message: str, query: ValidatedQuery) -> str:

@@ -30,11 +30,11 @@ def make_tenant(catalog: Catalog) -> Callable[..., Tenant]:
 
     def make(credential: Credential = API_KEY) -> Tenant:
         name = f"domain-{uuid4().hex[:12]}"
-        place = Place(f"t:{name}", "commcare", "https://www.commcarehq.org", name)
+        place = Place(f"t:{name}", "commcare", "https://www.commcarehq.org", name, name, "project space")
         tenant = catalog.registration.begin(place, new_prefix())
         passwords = Passwords(rw="rw-password", ro="ro-password")
         catalog.schemas.start(tenant, new_prefix(), passwords)
-        return catalog.registration.complete(tenant, credential, passwords, "A project")
+        return catalog.registration.complete(place, tenant, credential, passwords, "A project")
 
     return make
 

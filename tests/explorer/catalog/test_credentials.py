@@ -10,7 +10,16 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from explorer.catalog import ApiKeyCredential, Catalog, CredentialInvalid, CredentialMissing, OAuthCredential, Tenant
+from explorer.catalog import (
+    ApiKeyCredential,
+    Catalog,
+    Credential,
+    CredentialInvalid,
+    CredentialMissing,
+    FieldsCredential,
+    OAuthCredential,
+    Tenant,
+)
 from explorer.postgres.connections import Connections
 
 OAUTH = OAuthCredential(
@@ -57,14 +66,19 @@ def test_credentials_come_back_as_they_were(
     for credential in (
         ApiKeyCredential("user@example.org", text),
         replace(OAUTH, client_secret=text, access_token=text, refresh_token=text, expires_at=expires_at),
+        FieldsCredential("token", {"token": text, "fields": "x"}),
     ):
         catalog.credentials.save(tenant, credential)
         assert catalog.credentials.load(tenant) == credential
 
 
 def test_credentials_do_not_show_their_secrets() -> None:
-    shown = repr(OAUTH) + repr(ApiKeyCredential("user", "api-key-1"))
-    assert not [s for s in ("client-secret", "access-1", "refresh-1", "api-key-1") if s in shown]
+    shown = (
+        repr(OAUTH)
+        + repr(ApiKeyCredential("user", "api-key-1"))
+        + repr(FieldsCredential("token", {"token": "field-1"}))
+    )
+    assert not [s for s in ("client-secret", "access-1", "refresh-1", "api-key-1", "field-1") if s in shown]
 
 
 @pytest.mark.parametrize(
@@ -73,6 +87,8 @@ def test_credentials_do_not_show_their_secrets() -> None:
         ApiKeyCredential("", "key"),
         ApiKeyCredential("user", " "),
         ApiKeyCredential("user", "key\r\nX-Header: 1"),
+        FieldsCredential("token", {"token": " "}),
+        FieldsCredential("token", {"token": "a\nb"}),
         replace(OAUTH, refresh_token=""),
         replace(OAUTH, token_url="https://evil.example/oauth/token/"),
         replace(OAUTH, token_url="https://www.commcarehq.org.evil.example/"),
@@ -81,7 +97,7 @@ def test_credentials_do_not_show_their_secrets() -> None:
     ],
 )
 def test_a_credential_that_cannot_be_used_safely_is_refused(
-    catalog: Catalog, oauth_tenant: Tenant, credential: ApiKeyCredential | OAuthCredential
+    catalog: Catalog, oauth_tenant: Tenant, credential: Credential
 ) -> None:
     with pytest.raises(CredentialInvalid):
         catalog.credentials.save(oauth_tenant, credential)
@@ -129,9 +145,21 @@ def test_a_refresh_survives_the_loss_of_the_connection(
     assert catalog.credentials.load(oauth_tenant).access_token == "access-2"  # type: ignore[union-attr]
 
 
-def test_an_api_key_is_not_refreshed(catalog: Catalog, tenant: Tenant) -> None:
-    with pytest.raises(CredentialMissing):
+@pytest.mark.parametrize(
+    ("credential", "said"),
+    [
+        (ApiKeyCredential("user", "key"), "uses an API key, which is not refreshed. Correct the API key."),
+        (
+            FieldsCredential("token", {"token": "t"}),
+            "uses a credential, which is not refreshed. Correct the credential.",
+        ),
+    ],
+)
+def test_what_is_no_grant_is_not_refreshed(catalog: Catalog, tenant: Tenant, credential: Credential, said: str) -> None:
+    catalog.credentials.save(tenant, credential)
+    with pytest.raises(CredentialMissing) as refused:
         catalog.credentials.refresh(tenant, "access-1", TokenEndpoint())
+    assert said in str(refused.value)
 
 
 def test_a_catalog_works_on_both_sides_of_a_fork(catalog: Catalog, tenant: Tenant) -> None:

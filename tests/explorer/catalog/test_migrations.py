@@ -1,12 +1,14 @@
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import psycopg
 import pytest
 
-from explorer.catalog import Catalog, CatalogNotReady, CatalogUnavailable, Keyring, migrate
+from explorer.catalog import Catalog, CatalogNotReady, CatalogUnavailable, ExternalIdTaken, Keyring, migrate
 from explorer.catalog.database import Database
 from explorer.catalog.migrations import HEAD
-from explorer.catalog.migrations.run import scripts
+from explorer.catalog.migrations.run import scripts, upgrade
+from explorer.catalog.registration import Place
 from explorer.catalog.tables import metadata
 from explorer.postgres.connections import Connections
 
@@ -51,13 +53,25 @@ def test_concurrent_migrations_make_one_catalog(blank: Connections) -> None:
 
 
 def test_a_catalog_of_the_first_version_is_brought_up_to_date(blank: Connections) -> None:
-    migrate(blank)
+    with closing(Database(blank.catalog)) as database:
+        upgrade(database, "0001")
     with blank.catalog.connect() as conn:
-        conn.execute("DROP TABLE catalog.request_slots, catalog.semantics, catalog.launches")
-        conn.execute("UPDATE catalog.alembic_version SET version_num = '0001'")
+        conn.execute(
+            "INSERT INTO catalog.tenants (id, key, provider, server, domain, domain_key, display_name, status)"
+            " VALUES (gen_random_uuid(), 'www:Old_One', 'commcare', 'https://www.commcarehq.org', 'Old_One', 'old-one',"
+            " 'Old one', 'active')"
+        )
     migrate(blank)
     with blank.service.connect() as conn:
         assert conn.execute("SELECT count(*) FROM catalog.request_slots").fetchone() == (0,)
+    with Catalog(blank.service, Keyring("A" * 43)) as catalog:
+        (tenant,) = catalog.tenants.list()
+        assert (tenant.key, tenant.provider, tenant.external_id) == ("www:Old_One", "commcare", "Old_One")
+        place = Place("www:new", "commcare", tenant.server, "old-one", "old-one", "project space")
+        with pytest.raises(
+            ExternalIdTaken, match="This project space is registered already, under the key www:Old_One"
+        ):
+            catalog.registration.check_free(place)
 
 
 def test_a_newer_catalog_is_left_alone(blank: Connections) -> None:

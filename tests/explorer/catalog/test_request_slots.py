@@ -70,7 +70,7 @@ def test_processes_share_one_ceiling(
         assert worker.wait() == 0
     with login.connect() as connection:
         row = connection.execute(
-            "SELECT extract(epoch FROM next_at - clock_timestamp())::float8 FROM catalog.request_slots WHERE domain = %s",
+            "SELECT extract(epoch FROM next_at - clock_timestamp())::float8 FROM catalog.request_slots WHERE external_id = %s",
             [domain],
         ).fetchone()
     assert len(waits) == PROCESSES * REQUESTS

@@ -1,5 +1,6 @@
 """What means the same with every provider: how long to wait, and what a status stands for on its own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,7 @@ SETTINGS = Settings(_env_file=None, requests_per_second=1000, http_max_attempts=
 
 
 SERVICE = Service(
-    name="other", product="Other", unit="chatbot", unit_field="chatbot", credential="the key",
+    name="other", product="Other", unit="chatbot", unit_field="chatbot", credential="the key", credential_parts="the key",
     example_url="https://other.example", token_path="/token", refresh_lifetime="a day",
 )  # fmt: skip
 
@@ -45,8 +46,8 @@ class OtherApi:
     def url(self, server: Server, endpoint: str, *, of_tenant: bool) -> str:
         return f"{server.base}/{'t/' if of_tenant else ''}{endpoint}"
 
-    def authorization(self, credential: Any) -> str:
-        return f"Bearer {credential.api_key}"
+    def headers(self, credential: Any) -> Mapping[str, str]:
+        return {"X-Token": credential.api_key}
 
     def read(self, refusal: Refusal) -> ApiError | None:
         return None
@@ -114,7 +115,7 @@ def test_a_request_has_the_providers_address_and_credential() -> None:
         client.get_json("me/", resource="me", of_tenant=False)
         client.get_json("sessions/", resource="sessions")
     assert [str(request.url) for request in seen] == ["https://other.example/me/", "https://other.example/t/sessions/"]
-    assert {request.headers["Authorization"] for request in seen} == {"Bearer k"}
+    assert {request.headers["X-Token"] for request in seen} == {"k"}
 
 
 def test_only_the_providers_own_word_says_that_a_record_is_gone() -> None:

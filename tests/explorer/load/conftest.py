@@ -14,14 +14,11 @@ from explorer.core.settings import Settings
 from explorer.load import LoadProgress, LoadReport, LoadTarget, load
 from explorer.postgres.connections import Connections
 from explorer.providers.commcare.client import CommCareClient
-from explorer.registry import Pipeline, load_pipeline
+from explorer.providers.commcare.paging import STYLES
+from explorer.registry import Pipeline
+from tests.explorer.extract.conftest import pipeline, record_id
 
-PIPELINE_FILE = Path(__file__).parents[3] / "pipelines" / "commcare_sync.yml"
-
-
-@pytest.fixture(scope="session")
-def pipeline() -> Pipeline:
-    return load_pipeline(PIPELINE_FILE)
+__all__ = ["TABLES", "Loader", "pipeline"]
 
 
 @pytest.fixture
@@ -51,7 +48,7 @@ class Loader:
         with client:
             return load(
                 self.target, client, self.pipeline, resources or self.pipeline.source_names,
-                run_id="run-1", full=full, work_dir=self.work_dir, on_progress=self.progress.append, **options,
+                styles=STYLES, run_id="run-1", full=full, work_dir=self.work_dir, on_progress=self.progress.append, **options,
             )  # fmt: skip
 
     @property
@@ -111,10 +108,6 @@ TABLES = {
 
 # What the demo's data holds that no jsonb can; the loader replaces it.
 UNSTORABLE = ("\\u0000",)
-
-
-def record_id(record: dict[str, Any]) -> str:
-    return str(record.get("case_id") or record.get("location_id") or record["id"])
 
 
 def _same(here: Any, there: Any, url: str) -> bool:

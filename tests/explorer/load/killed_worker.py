@@ -16,6 +16,7 @@ from explorer.catalog.credentials import ApiKeyCredential
 from explorer.core.settings import Settings
 from explorer.load import LoadProgress, LoadTarget, feed, load, warehouse
 from explorer.providers.commcare.client import CommCareClient
+from explorer.providers.commcare.paging import STYLES
 from explorer.registry import load_pipeline
 
 # Reached this many times before the end: some tables are done by then, others are not.
@@ -86,7 +87,7 @@ def main(point: str, mode: str, url: str, username: str, prefix: str, work_dir: 
     with CommCareClient(url, MATERNAL, credential, settings=settings) as client:
         load(
             target, client, pipeline, pipeline.source_names,
-            run_id="killed", full=False, work_dir=Path(work_dir), on_progress=on_progress,
+            styles=STYLES, run_id="killed", full=False, work_dir=Path(work_dir), on_progress=on_progress,
         )  # fmt: skip
 
 

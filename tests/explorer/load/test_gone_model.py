@@ -1,7 +1,7 @@
 """Whatever happens while a resource is read: what is marked is gone, always; and once it is quiet, what is gone is marked.
 
 Random pages, arrivals, deletions and changes between any two requests, faults and answers that lie: a model of
-the server behind the real client, walk, proof and table.
+the server behind the real client, extract, proof and table.
 """
 
 import threading
@@ -16,17 +16,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from explorer.extract.extract import Extract
 from explorer.extract.proof import Proof
-from explorer.extract.walk import Walk
 from explorer.load import feed as feeds
 from explorer.load.copy_format import RejectFile, RowFormat
 from explorer.load.feed import Feed
 from explorer.load.landing import Landing, Place
 from explorer.load.report import ResourceReport
 from explorer.load.warehouse import RawTable, Warehouse
+from explorer.providers.commcare.paging import STYLES
 from explorer.registry import Cursor, Source
-from tests.explorer.load.model_server import START, Change, Fault, ModelServer
-from tests.explorer.load.test_windows import client_of
+from tests.explorer.extract.model_server import START, Change, Fault, ModelServer
+from tests.explorer.extract.test_windows import client_of
 
 # Ways of reading, each with a way of proof.
 KINDS: list[tuple[Any, Any]] = [
@@ -81,13 +82,13 @@ class Table:
     def load(self, server: ModelServer, source: Source, *, max_requests: int = 100) -> ResourceReport:
         with client_of(server, 2) as client:
             contents = self.warehouse.contents(self.connection)
-            walk, report = Walk(client, source), ResourceReport()
+            extract, report = Extract(client, source, STYLES), ResourceReport()
             feed = Feed(
-                walk, RowFormat(source.keys, source.primary_key, "run", contents.moment),
+                extract, RowFormat(source.keys, source.primary_key, "run", contents.moment),
                 RejectFile(self.folder, "run", contents.moment), on_batch=lambda _: None, on_end=lambda: None,
             )  # fmt: skip
             place = Place(self.warehouse, contents, RawTable.of_source(source), "run")
-            proof = Proof(client, source, walk, max_requests)
+            proof = Proof(extract, max_requests)
             landing = Landing(place, feed, report, None, proof, lambda: None, lambda: None)
             feed.start(lambda: None)
             landing.land(threading.Semaphore(), partial(self.tenant.rw.connect, autocommit=True))
@@ -131,7 +132,7 @@ def check(table: Table, server: ModelServer, source: Source, **options: Any) -> 
 @given(data=st.data())
 def test_marked_is_gone_and_gone_is_marked(table: Table, paging: Any, proof: Any, data: st.DataObject) -> None:
     page_size = data.draw(st.integers(2, 7), "page size")
-    kept_bytes = data.draw(st.sampled_from([200, feeds._KEPT_BYTES]), "bytes kept before a walk streams")
+    kept_bytes = data.draw(st.sampled_from([200, feeds._KEPT_BYTES]), "bytes kept before a extract streams")
     source = source_of(paging, proof, page_size)
     lists: Literal["offset", "link"] | None = paging if paging in ("offset", "link") else None
     instants = {

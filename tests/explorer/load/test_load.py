@@ -127,7 +127,7 @@ def test_a_failing_resource_does_not_stop_the_others_and_heals_later(loader: Loa
     assert failed.status == "failed"
     assert failed.error is not None
     assert (failed.error["code"], failed.error["details"]["resource"]) == ("commcare_server_error", "forms")
-    assert failed.rows_total == 0, "half a walk must not land"
+    assert failed.rows_total == 0, "half a extract must not land"
     assert loader.differences().keys() == {"raw_forms"}
     loader.demo.control.clear_faults()
     loader()
@@ -199,7 +199,7 @@ def test_an_interrupt_ends_threads_and_statements_at_once(
     assert loader.rows(running) == [(0,)]
 
 
-def test_a_walk_per_record_of_another_source(loader: Loader) -> None:
+def test_one_extract_per_record_of_another_source(loader: Loader) -> None:
     """UCR rows: for the data sources of this load, else for those in the table; as refused as the data sources are."""
     both = loader("ucr_data_sources", "ucr_rows").resources
     rows = both["ucr_rows"].rows_total

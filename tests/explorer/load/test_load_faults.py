@@ -11,8 +11,8 @@ import pytest
 from demo_commcare import MATERNAL
 from explorer.catalog.credentials import OAuthCredential
 from explorer.contract.bookkeeping.loads import LoadState
+from explorer.extract.extract import Batch
 from explorer.extract.records import Losses, Row
-from explorer.extract.walk import Batch
 from explorer.load import feed, warehouse
 from explorer.load.copy_format import RejectFile, RowFormat
 from explorer.load.feed import Feed, FeedState
@@ -24,7 +24,7 @@ CASE_PAGES, FORM_PAGES = r"/case/v2/", r"/form/v1/"
 
 @pytest.fixture
 def streaming(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every walk is a long one."""
+    """Every extract is a long one."""
     monkeypatch.setattr(feed, "_KEPT_BYTES", 2_000)
     monkeypatch.setattr(feed, "CHUNK_BYTES", 2_000)
 
@@ -40,7 +40,7 @@ def streaming(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"kind": "status", "status": 200, "body": '{"meta": {}}'}, "commcare_response_malformed"),
     ],
 )
-def test_a_walk_that_breaks_off_in_mid_stream(loader: Loader, fault: dict[str, Any], code: str) -> None:
+def test_an_extract_that_breaks_off_in_mid_stream(loader: Loader, fault: dict[str, Any], code: str) -> None:
     """In a first load and in a later one: its table and cursor stay, the other resource lands, the next load heals."""
     loader.with_page_size(10)
     control = loader.demo.control
@@ -230,11 +230,11 @@ class _AllGone:
         raise AssertionError
 
 
-class _Walk:
-    """Stands for a walk of so many batches."""
+class _Extract:
+    """Stands for a extract of so many batches."""
 
     def __init__(self, source: Any, batches: int) -> None:
-        self.source, self.losses, self.seen, self.pages, self.taken = source, Losses(), 0, 0, 0
+        self.source, self.losses, self.record_count, self.pages, self.taken = source, Losses(), 0, 0, 0
         self._batches = batches
 
     def batches(self) -> Any:
@@ -243,12 +243,12 @@ class _Walk:
             yield Batch(number, [_row(f"{number}-{i}", 1, "x" * 1000) for i in range(100)], [], None)
 
 
-def test_a_feed_holds_its_walk_back(loader: Loader, tmp_path: Path) -> None:
-    """Whoever takes nothing gets no more than some MB; whoever gives up ends the walk."""
+def test_a_feed_holds_its_extract_back(loader: Loader, tmp_path: Path) -> None:
+    """Whoever takes nothing gets no more than some MB; whoever gives up ends the extract."""
     source = loader.pipeline.source("cases").model_copy(update={"keys": KEYS})
-    walk = _Walk(source, 1000)
+    extract = _Extract(source, 1000)
     started = Feed(
-        walk, RowFormat(KEYS, "case_id", "run", MOMENT), RejectFile(tmp_path, "run", MOMENT),  # type: ignore[arg-type]
+        extract, RowFormat(KEYS, "case_id", "run", MOMENT), RejectFile(tmp_path, "run", MOMENT),  # type: ignore[arg-type]
         on_batch=lambda _: None, on_end=lambda: None,
     )  # fmt: skip
     started.start(lambda: None)
@@ -256,9 +256,9 @@ def test_a_feed_holds_its_walk_back(loader: Loader, tmp_path: Path) -> None:
     first = next(started.stream())
     assert feed.CHUNK_BYTES <= sum(len(row.data) for row in first) < 2 * feed.CHUNK_BYTES
     started.join(0.5)
-    assert walk.taken < 200
+    assert extract.taken < 200
     started.abandon()
     started.join(10)
     assert not started._thread.is_alive()
-    assert walk.taken < 200
+    assert extract.taken < 200
     assert not any(tmp_path.iterdir())

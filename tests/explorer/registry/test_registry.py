@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from explorer.providers import faults_of
 from explorer.registry import PipelineInvalid, load_pipeline, load_pipelines
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,6 +39,7 @@ def test_the_shipped_pipeline_names_every_resource() -> None:
     ("old", "new", "line_text", "key"),
     [
         ("    paging: cursor", "    paging: curser", "paging: curser", "sources.0.paging"),
+        ("    proof: bulk", "    proof: bulky", "proof: bulky", "sources.0.proof"),
         ("    page_size: 1000", "    page_size: 100000", "page_size: 100000", "sources.0.page_size"),
         ("    table: raw_cases", "    tabel: raw_cases", "tabel: raw_cases", "sources.0.tabel"),
         ('  cron: "0 */6 * * *"', '  cron: "hourly"', 'cron: "hourly"', "schedule.cron"),
@@ -55,7 +57,7 @@ def test_the_shipped_pipeline_names_every_resource() -> None:
 def test_a_fault_is_named_with_file_line_and_key(tmp_path: Path, old: str, new: str, line_text: str, key: str) -> None:
     path = broken(tmp_path, old, new)
     with pytest.raises(PipelineInvalid) as caught:
-        load_pipeline(path)
+        load_pipeline(path, faults_of)
     assert f"{path}:{line_of(path, line_text)}: {key}" in caught.value.message
 
 
@@ -78,10 +80,12 @@ def shipped_with(tmp_path: Path, *extra: dict[str, object], first: bool = False)
 
 
 def test_a_source_may_be_walked_once_per_record_of_an_earlier_one(tmp_path: Path) -> None:
-    source = load_pipeline(shipped_with(tmp_path, rows_source(page_size=1000, max_page_size=10_000))).source("rows")
+    source = load_pipeline(shipped_with(tmp_path, rows_source(page_size=1000, max_page_size=10_000)), faults_of).source(
+        "rows"
+    )
     assert source.for_each
     assert (source.for_each.source, source.for_each.column, source.largest_page) == ("groups", "group_id", 10_000)
-    assert load_pipeline(shipped_with(tmp_path, rows_source())).source("rows").largest_page == 1000
+    assert load_pipeline(shipped_with(tmp_path, rows_source()), faults_of).source("rows").largest_page == 1000
 
 
 @pytest.mark.parametrize(
@@ -98,41 +102,45 @@ def test_a_source_may_be_walked_once_per_record_of_an_earlier_one(tmp_path: Path
         ({"cursor": {"field": "group_id"}}, "exclude each other"),
         ({"keys": {"row_id": "bigint", "group_id": "text"}}, "key_from content"),
         ({"key_from": "wish"}, "key_from"),
+        ({"key_from": "occurrence"}, "needs each record once"),
+        ({"proof": "record"}, "key_from content has none"),
+        ({"proof": "bulk", "key_from": "field"}, r"proof bulk is of case API v2 \(collection cases\)"),
+        ({"paging": "curser"}, r"Input should be 'cursor', 'indexed_on', 'offset', 'link' or 'single'"),
     ],
 )
 def test_references_that_lead_nowhere_are_refused(tmp_path: Path, changes: dict[str, object], complaint: str) -> None:
     with pytest.raises(PipelineInvalid, match=complaint):
-        load_pipeline(shipped_with(tmp_path, rows_source(**changes)))
+        load_pipeline(shipped_with(tmp_path, rows_source(**changes)), faults_of)
 
 
 def test_a_reference_to_a_later_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PipelineInvalid, match="'groups' is no earlier source"):
-        load_pipeline(shipped_with(tmp_path, rows_source(), first=True))
+        load_pipeline(shipped_with(tmp_path, rows_source(), first=True), faults_of)
 
 
 def test_the_full_refresh_has_a_schedule_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "p.yml"
     text = re.sub(r"(?m)^full_refresh:\n(?:[ #].*\n)+", "", SHIPPED.read_text())
     path.write_text(text + 'full_refresh: {cron: "0 3 * * 0", timezone: Asia/Kolkata}\n')
-    refresh = load_pipeline(path).full_refresh
+    refresh = load_pipeline(path, faults_of).full_refresh
     assert refresh
     assert (refresh.cron, refresh.timezone, refresh.default_status) == ("0 3 * * 0", "Asia/Kolkata", "stopped")
     path.write_text(text + "full_refresh: {cron: weekly}\n")
     with pytest.raises(PipelineInvalid, match=r"full_refresh\.cron"):
-        load_pipeline(path)
+        load_pipeline(path, faults_of)
 
 
 def test_a_name_used_twice_is_refused(tmp_path: Path) -> None:
     path = broken(tmp_path, "  - name: forms", "  - name: cases")
     with pytest.raises(PipelineInvalid, match="used twice: cases"):
-        load_pipeline(path)
+        load_pipeline(path, faults_of)
 
 
 def test_broken_yaml_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "broken.yml"
     path.write_text("name: x\ntitle: [unclosed\ndescription: y\n")
     with pytest.raises(PipelineInvalid, match=r"broken\.yml:\d+: not valid YAML"):
-        load_pipeline(path)
+        load_pipeline(path, faults_of)
 
 
 @pytest.mark.parametrize("text", ["", "- a\n- b\n", "just text"])
@@ -140,7 +148,7 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None
     path = tmp_path / "odd.yml"
     path.write_text(text)
     with pytest.raises(PipelineInvalid, match="mapping"):
-        load_pipeline(path)
+        load_pipeline(path, faults_of)
 
 
 def test_one_name_in_two_files_is_refused(tmp_path: Path) -> None:

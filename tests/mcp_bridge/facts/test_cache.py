@@ -9,8 +9,9 @@ import pytest
 from explorer.registry import load_pipelines
 from mcp_bridge.clients.dagster import DagsterClient, Schedule
 from mcp_bridge.facts import cache
-from mcp_bridge.facts.cache import Kept
-from mcp_bridge.facts.freshness import STALE_AFTER_S, FreshnessRules
+from mcp_bridge.facts.cache import Cache
+from mcp_bridge.facts.freshness import STALE_AFTER_S
+from mcp_bridge.provenance.schedules import Schedules
 from tests.explorer.registry.test_semantics import PIPELINES
 from tests.mcp_bridge.clients.test_dagster import with_client
 
@@ -37,7 +38,7 @@ def run(work: Callable[[], Awaitable[Any]]) -> Any:
 
 def test_a_value_holds_until_its_mark_changes() -> None:
     async def work() -> list[int]:
-        store, make = Kept[int](10), Maker()
+        store, make = Cache[int](10), Maker()
         return [await store.get("t", mark, make) for mark in ("a", "a", "b", "a")]
 
     assert run(work) == [1, 1, 2, 3]
@@ -45,7 +46,7 @@ def test_a_value_holds_until_its_mark_changes() -> None:
 
 def test_many_that_ask_at_once_are_answered_by_one() -> None:
     async def work() -> tuple[set[int], int]:
-        store, make = Kept[int](10), Maker()
+        store, make = Cache[int](10), Maker()
         found = await asyncio.gather(*(store.get("t", "a", make) for _ in range(20)))
         return set(found), len(store._locks)
 
@@ -54,7 +55,7 @@ def test_many_that_ask_at_once_are_answered_by_one() -> None:
 
 def test_one_that_gives_up_leaves_the_others_their_answer() -> None:
     async def work() -> int:
-        store, make = Kept[int](10), Maker()
+        store, make = Cache[int](10), Maker()
         first = asyncio.create_task(store.get("t", "a", make))
         second = asyncio.create_task(store.get("t", "a", make))
         await asyncio.sleep(0)
@@ -69,7 +70,7 @@ def test_a_failure_is_not_remembered() -> None:
         raise ValueError
 
     async def work() -> int:
-        store = Kept[int](10)
+        store = Cache[int](10)
         with pytest.raises(ValueError):  # noqa: PT011
             await store.get("t", "a", fail)
         return await store.get("t", "a", Maker())
@@ -87,7 +88,7 @@ def test_what_is_old_is_given_while_it_is_made_anew_and_what_is_not_settled_is_n
     clock = [1000.0]
 
     async def work() -> list[int]:
-        store, make = Kept[int](10), Maker(settled=settled)
+        store, make = Cache[int](10), Maker(settled=settled)
         await store.get("t", "a", make)
         clock[0] += after_s
         first = await store.get("t", "a", make)
@@ -110,7 +111,7 @@ def test_what_cannot_be_made_anew_is_asked_for_again_and_renewing_is_not_asking(
         raise ValueError
 
     async def work() -> None:
-        store = Kept[int](10)
+        store = Cache[int](10)
         await store.get("t", "a", Maker())
         clock[0] += 700
         assert await store.get("t", "a", fail) == 1
@@ -133,7 +134,7 @@ def test_what_cannot_be_made_anew_is_asked_for_again_and_renewing_is_not_asking(
 
 def test_those_used_last_are_kept() -> None:
     async def work() -> int:
-        store, make = Kept[int](2), Maker()
+        store, make = Cache[int](2), Maker()
         for key in ("a", "b", "a", "c", "a"):
             await store.get(key, "m", make)
         return make.made
@@ -168,7 +169,7 @@ def test_a_running_schedule_says_how_old_is_stale(schedule: Schedule | None, sta
     dagster = Scheduled(schedule)
 
     async def work() -> Any:
-        rules = FreshnessRules(dagster)
+        rules = Schedules(dagster)
         await rules.of(PIPELINE)
         return await rules.of(PIPELINE)
 

@@ -8,11 +8,10 @@ import pytest
 from mcp.client import Client
 
 from explorer.contract.materializations import Tables
-from mcp_bridge.bridge import Bridge
 from mcp_bridge.clients.dagster import AssetState, DagsterClient
+from mcp_bridge.facts.partition_state import PartitionState
 from mcp_bridge.facts.relations import live_tables
-from mcp_bridge.facts.tables import Known, join, table_warnings
-from mcp_bridge.gate.access import Caller
+from mcp_bridge.facts.tables import join, table_warnings
 from tests.mcp_bridge.clients.test_dagster import JOB, finish, with_client
 from tests.mcp_bridge.stage import Stage, ask, envelope, on_http, refused
 
@@ -132,13 +131,14 @@ def test_a_generated_table_is_a_source_with_run_and_age(bridge_url: str, token: 
 
 def test_a_table_that_the_latest_run_could_not_rebuild_is_not_called_fresh(stage: Stage) -> None:
     tenant = stage.tenants["demo:one"]
-    bridge = Bridge.open(stage.settings, Caller.operator)
+    services, schema = stage.services(), stage.catalog.schemas.get(tenant)
     key = ("commcare", "marts", "case_tables")
     built = [{"name": "case_child", "kind": "case_type", "row_count": None, "status": "error", "error": "boom"}]
     asset = AssetState(
         key, None, "marts", (), (), (), "run-2", datetime.now(UTC), Tables.from_metadata({"tables": built})
     )
-    known = join(bridge, tenant, live_tables(bridge, tenant, stage.catalog.schemas.get(tenant)), Known({key: asset}))
+    live = live_tables(services.databases, tenant, schema, with_raw=False)
+    known = join(tenant, [], live, PartitionState({key: asset}))
     child = known.tables["case_child"]
     assert (child.freshness, child.source_row()["run_id"], child.source_row()["age_s"]) == ("unknown", None, None)
     assert any(all(w in warning for w in ("case_child", "earlier", "boom")) for warning in table_warnings([child]))

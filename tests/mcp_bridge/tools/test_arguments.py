@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from explorer.catalog import State
-from mcp_bridge.bridge import Bridge
+from explorer.catalog import State, Tenant, TenantSchema
+from explorer.providers import faults_of
 from mcp_bridge.clients.dagster import DagsterClient, Schedule
-from mcp_bridge.facts.freshness import FreshnessRules
-from mcp_bridge.facts.tables import tables_and_schedules
-from mcp_bridge.gate.access import Caller
+from mcp_bridge.facts.partition_state import PartitionState
+from mcp_bridge.facts.pipelines import PipelineFiles
+from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Tool
+from mcp_bridge.provenance.schedules import Schedules
 from mcp_bridge.tools import ALL_TOOLS
 from tests.mcp_bridge.stage import Stage, ask, envelope, on_http, refused
 
@@ -165,13 +166,24 @@ class _Dagster(DagsterClient):
         return Schedule(bool(self.running), "0 */6 * * *", "UTC", 6 * 3600)
 
 
+class _NoRuns:
+    """Nothing was ever run."""
+
+    async def of(self, tenant: Tenant, schema: TenantSchema) -> PartitionState:
+        return PartitionState(settled=True)
+
+    async def prepare(self) -> None:
+        pass
+
+
 def test_what_is_kept_of_tables_follows_the_schedule_and_says_when_it_is_unknown(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def work() -> None:
-        bridge, dagster = Bridge.open(stage.settings, Caller.operator), _Dagster()
-        tenant, pipeline = stage.tenants["demo:second"], next(iter(bridge.pipelines.values()))
-        monkeypatch.setattr("mcp_bridge.facts.freshness.LIST_S", 0.1)
+        services, dagster = stage.services(), _Dagster()
+        files = PipelineFiles.read(stage.settings.project_dir, faults_of)
+        tenant, pipeline = stage.tenants["demo:second"], next(iter(files.pipelines.values()))
+        monkeypatch.setattr("mcp_bridge.provenance.schedules.LIST_S", 0.1)
         for running, said in (
             (True, "and an hour"),
             (False, "is stopped"),
@@ -179,15 +191,17 @@ def test_what_is_kept_of_tables_follows_the_schedule_and_says_when_it_is_unknown
             (True, "and an hour"),
         ):
             dagster.running = running
-            bridge.freshness.close()
-            bridge.freshness = FreshnessRules(dagster)
-            known = await tables_and_schedules(bridge, tenant)
+            schedules = Schedules(dagster)
+            facts = TenantFacts(services.platform, services.databases, files, _NoRuns(), schedules, with_raw=False)
+            known = await facts.tables_and_schedules(tenant)
             assert said in known.rule.because
             assert all(facts.rule == known.rule for facts in known.tables.values())
-            state = await bridge.freshness.schedule(pipeline)
+            state = await schedules.schedule(pipeline)
             assert state is not None
             assert state.status == {True: "running", False: "stopped", None: "unknown"}[running]
-        await bridge.aclose()
+            schedules.close()
+            facts.close()
+        await services.aclose()
 
     asyncio.run(work())
 

@@ -11,14 +11,13 @@ from mcp.client import Client
 from explorer.catalog import State
 from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
+from explorer.providers.commcare.structure_diff import structure_diff
 from explorer.providers.commcare.tables.plan import generate_tables
 from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_facts import facts_of
 from explorer.tables.values import TableSpec
 from mcp_bridge.answers.envelope import MAX_ANSWER_TOKENS
 from mcp_bridge.answers.tokens import tokens
-from mcp_bridge.bridge import Bridge
-from mcp_bridge.gate.access import Caller
 from tests.mcp_bridge.stage import Stage, envelope, on_http
 
 KEY = "demo:hostile"
@@ -63,7 +62,7 @@ def token(stage: Stage) -> str:
     forms = [form(kind, text, 440 if kind == "nepali" else 60) for kind, text in TEXTS.items()]
     forms.append(form("widest", TEXTS["amharic"], 780))
     tables = generate_tables(Structure((), (), tuple(forms)), Profile(), taken=())
-    connections = Bridge.open(stage.settings, Caller.operator).connections
+    connections = stage.connections
     with connections.tenant(login.user, login.password).connect(autocommit=True) as connection:
         for table in tables:
             for statement in _statements(schema.marts, table):
@@ -80,8 +79,10 @@ def token(stage: Stage) -> str:
         tuple(CaseType(word[:40] + str(i), (), ()) for i, word in enumerate(words)),
         (),
     )
-    stage.catalog.discovered.save(tenant, structure.to_dict(), "run-0")
-    stage.catalog.discovered.save(tenant, Structure(structure.apps[:30], (), tuple(forms)).to_dict(), "run-1")
+    stage.catalog.discovered.save(tenant, structure.to_dict(), "run-0", diff=structure_diff)
+    stage.catalog.discovered.save(
+        tenant, Structure(structure.apps[:30], (), tuple(forms)).to_dict(), "run-1", diff=structure_diff
+    )
     stage.catalog.schemas.transition(tenant, {State.ACTIVE}, State.MATERIALIZING, run_id="run-1")
     stage.catalog.schemas.transition(
         tenant, {State.MATERIALIZING}, State.ACTIVE, run_id="run-1", error=TEXTS["amharic"]() * 8

@@ -10,6 +10,7 @@ from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage, Origin
 from explorer.contract.schemas import TenantSchemas
 from explorer.marts import column_lineage
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
+from explorer.providers.commcare.structure_diff import structure_diff
 from explorer.providers.commcare.tables.plan import generate_tables
 from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_facts import facts_of
@@ -58,7 +59,7 @@ def token(stage: Stage, pg_server: PgServer) -> str:
         )
         kept_columns.write(connection, schema, facts_of(tables))
         column_lineage.write(connection, TenantSchemas(schema.prefix), STATIC, tables, version="1")
-    stage.catalog.discovered.save(tenant, STRUCTURE.to_dict())
+    stage.catalog.discovered.save(tenant, STRUCTURE.to_dict(), diff=structure_diff)
     stage.written(KEY, "run-of-lineage")
     return stage.token("agent-lineage", KEY)
 

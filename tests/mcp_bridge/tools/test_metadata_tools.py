@@ -12,8 +12,6 @@ from explorer.providers.commcare.structure import Form, Option, Question, Struct
 from explorer.providers.commcare.tables.plan import generate_tables
 from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_facts import facts_of
-from mcp_bridge.bridge import Bridge
-from mcp_bridge.gate.access import Caller
 from tests.mcp_bridge.stage import Stage, ask, envelope, on_http, refused
 
 KEY = "demo:words"
@@ -47,11 +45,7 @@ def token(stage: Stage) -> str:
     tenant = stage.tenants[KEY]
     schema, login = stage.catalog.schemas.get(tenant), stage.catalog.schemas.rw_login(tenant)
     tables = generate_tables(Structure((), (), (FORM,)), Profile(), taken=())
-    with (
-        Bridge.open(stage.settings, Caller.operator)
-        .connections.tenant(login.user, login.password)
-        .connect(autocommit=True) as connection
-    ):
+    with stage.connections.tenant(login.user, login.password).connect(autocommit=True) as connection:
         connection.execute(TABLES.format(marts=schema.marts).encode())
         kept_columns.write(connection, schema, facts_of(tables))
     return stage.token("agent-words", KEY)
@@ -265,7 +259,7 @@ def test_what_is_kept_gives_way_when_a_run_has_written(stage: Stage, bridge_url:
     """A run marks the schemas while it writes them and lets go of them at its end: both are seen by the next call."""
     tenant = stage.tenants[KEY]
     login, marts = stage.catalog.schemas.rw_login(tenant), stage.catalog.schemas.get(tenant).marts
-    connections = Bridge.open(stage.settings, Caller.operator).connections
+    connections = stage.connections
 
     async def names(client: Client) -> set[str]:
         return {table["name"] for table in (await ask(client, "list_tables"))["tables"]}
@@ -282,7 +276,7 @@ def test_an_overview_of_a_hundred_tables_fits_one_answer(stage: Stage, bridge_ur
     tenant = stage.tenants["demo:crowded"]
     login, marts = stage.catalog.schemas.rw_login(tenant), stage.catalog.schemas.get(tenant).marts
     columns = ", ".join(f"property_number_{i} {'date' if i % 5 else 'text'}" for i in range(30))
-    connections = Bridge.open(stage.settings, Caller.operator).connections
+    connections = stage.connections
     with connections.tenant(login.user, login.password).connect() as connection:
         for number in range(100):
             connection.execute(

@@ -7,6 +7,7 @@ import pytest
 from mcp.client import Client
 
 from explorer.providers.commcare.structure import Form, Question, Structure
+from explorer.providers.commcare.structure_diff import structure_diff
 from mcp_bridge.clients.dagster import DagsterClient
 from tests.mcp_bridge.clients.test_dagster import with_client
 from tests.mcp_bridge.stage import Stage, ask, http_client, on_http, refused
@@ -129,7 +130,7 @@ def test_schemas_go_only_when_confirmed_and_come_back(stage: Stage, bridge_url: 
     for version, questions in enumerate([(weight,), (Question(("weight",), "Weight", "Double"), age)]):
         form = Form("http://x/visit", {"en": "Visit"}, "Visit", "a", "App", "Module", None, questions)
         structure = Structure(apps=(), case_types=(), forms=(form,)).to_dict()
-        stage.catalog.discovered.save(stage.tenants["demo:schema"], structure, f"run-{version}")
+        stage.catalog.discovered.save(stage.tenants["demo:schema"], structure, f"run-{version}", diff=structure_diff)
 
     async def work(client: Client) -> None:
         error = await refused(client, "teardown_schema", confirm="yes")

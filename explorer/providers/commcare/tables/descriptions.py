@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from explorer.contract.materializations import App
 from explorer.providers.commcare.structure import Form, Question, Structure
 from explorer.tables.memory import ColumnMemory, TableMemory
 from explorer.tables.sql_text import shown
@@ -35,9 +36,8 @@ class Applications:
 
     def origin(self, app_ids: Iterable[str], xmlns: str | None) -> dict[str, Any]:
         """The applications that describe a table, and its form if it is of one."""
-        origin: dict[str, Any] = {
-            "apps": [{"id": app_id, "name": self._names.get(app_id, app_id)} for app_id in app_ids]
-        }
+        apps = tuple(App(id=app_id, name=self._names.get(app_id, app_id)) for app_id in app_ids)
+        origin: dict[str, Any] = {"apps": apps}
         if xmlns is not None:
             title = self._titles.get(xmlns)
             origin |= {"xmlns": xmlns, **({"form": title} if title else {})}

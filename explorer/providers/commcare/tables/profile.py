@@ -16,11 +16,12 @@ import msgspec
 import psycopg
 
 from explorer.contract.bookkeeping import profile as kept_profile
+from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
 from explorer.providers.commcare.structure import Form, Question
 from explorer.providers.commcare.tables.paths import Path, key_of, path_of, repeat_source
 from explorer.tables.column_types import Counts, Kind, settle
-from explorer.tables.memory import ColumnMemory, TableMemory, TypeChange
+from explorer.tables.memory import ColumnMemory, TableMemory
 from explorer.tables.value_counts import ValueCounts
 
 # Raised when values are classed by other rules, or more is looked for in raw rows.
@@ -130,7 +131,14 @@ class Profile(msgspec.Struct):
             reason = _EXACT if is_exact_now else _reason(before, declared, seen.all)
             at = datetime.now(UTC).isoformat(timespec="seconds")
             self.type_changes.append(
-                TypeChange(table, column, previous, "numeric" if is_exact_now else now, at, reason)
+                TypeChange(
+                    table=table,
+                    column=column,
+                    before=previous,
+                    after="numeric" if is_exact_now else now,
+                    at=at,
+                    reason=reason,
+                )
             )
             self.unreported += 1
         remembered.kind, remembered.previous_type = after, ""

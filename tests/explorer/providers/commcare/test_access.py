@@ -8,7 +8,8 @@ from demo_commcare import FOREIGN, MATERNAL, NO_SUBSCRIPTION, RunningServer, ser
 from explorer.catalog.credentials import ApiKeyCredential, OAuthCredential
 from explorer.core.settings import Settings
 from explorer.http.errors import ApiError
-from explorer.providers.commcare.access import Access, verify_access
+from explorer.providers.base import Access
+from explorer.providers.commcare.access import look_up_person, verify_access
 
 SETTINGS = Settings(_env_file=None, requests_per_second=1000, http_max_attempts=2, http_timeout_s=5)
 
@@ -29,7 +30,19 @@ def test_a_member_may(demo: RunningServer, paged: bool) -> None:
     demo.control.set_switches(user_domains_paged=paged)
     access = check(demo)
     assert access.username == demo.username
-    assert access.project_name not in ("", MATERNAL)
+    assert access.title not in ("", MATERNAL)
+
+
+def test_a_person_is_named_with_the_project_spaces_that_are_listed(demo: RunningServer) -> None:
+    credential = ApiKeyCredential(demo.username, demo.api_key)
+    person = look_up_person(demo.url, credential, settings=SETTINGS)
+    assert person.username == demo.username
+    assert MATERNAL in person.tenants
+    assert FOREIGN not in person.tenants
+    assert not person.is_complete
+    with pytest.raises(ApiError) as refused:
+        look_up_person(demo.url, ApiKeyCredential(demo.username, "wrong"), settings=SETTINGS)
+    assert refused.value.code == "commcare_credentials_invalid"
 
 
 def test_an_oauth_grant_may(demo: RunningServer) -> None:

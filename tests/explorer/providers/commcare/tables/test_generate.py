@@ -325,7 +325,7 @@ def test_questions_that_left_the_form_stay() -> None:
     assert [column.name for column in tables["form_f__rows"].columns if column.path] == ["in__data"]
     gone = {table.name: table for table in generate(Structure((), (), ()), profile)}
     assert "in no application" not in gone["form_f"].description
-    assert gone["form_f"].origin["apps"] == []
+    assert gone["form_f"].origin["apps"] == ()
     assert {column.name for column in gone["form_f"].columns if column.path} == {"new", "old", "never"}
 
 

@@ -294,9 +294,9 @@ def test_meta_tells_the_origin_of_every_column(built: Built) -> None:
     for table in built.project.tables:
         text = (path / f"{table.name}.yml").read_text()
         meta = msgspec.yaml.decode(text)["models"][0]["config"]["meta"]
-        assert meta["app_ids"] == [app["id"] for app in table.origin["apps"]]
+        assert meta["app_ids"] == [app.id for app in table.origin["apps"]]
         assert set(meta["columns"]) == {column.name for column in table.columns if column.path}
-    assert any([app["id"] for app in table.origin["apps"]] == ["a"] for table in built.project.tables)
+    assert any([app.id for app in table.origin["apps"]] == ["a"] for table in built.project.tables)
 
 
 def test_drift_is_a_migration_and_what_is_gone_is_retired_then_dropped(built: Built) -> None:

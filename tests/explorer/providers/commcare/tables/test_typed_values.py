@@ -20,13 +20,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
+from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
 from explorer.postgres.connections import Connections
 from explorer.providers.commcare.structure import CaseType, Form, Question, Structure
 from explorer.providers.commcare.tables.plan import generate_tables
 from explorer.providers.commcare.tables.profile import Profile
 from explorer.providers.commcare.tables.scan import scan
-from explorer.tables.memory import TypeChange
 from explorer.tables.values import TableSpec
 from tests.conftest import tenants
 

@@ -1,0 +1,204 @@
+"""Which requests read a whole resource, each record at least once, and when is everything read?
+
+An extract ends when the server has nothing further, never because a total was reached: totals are separate counts that disagree
+with the data. Records may come twice (rows that move under the pages, overlapping windows) and in any order; the consumer keeps
+the newest of each id. Paging that does not get on is an error that names resource and page. The ways of paging are declared in
+`explorer.providers.paging`.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from explorer.extract.content_keys import Occurrences
+from explorer.extract.distinct import DistinctIds
+from explorer.extract.fetcher import Fetcher
+from explorer.extract.keyset import by_id
+from explorer.extract.links import by_link, by_token
+from explorer.extract.offsets import by_offset
+from explorer.extract.page_buffer import PageBuffer
+from explorer.extract.pages import Page, Params
+from explorer.extract.records import Losses, RecordReader, Reject, Row
+from explorer.extract.window_workers import by_windows
+from explorer.http.client import ApiClient
+from explorer.providers.paging import Keyset, NextLink, Offset, Paging, Single, Styles, TimeWindows, Token
+from explorer.registry import Pass, Source
+
+# A page may repeat known rows (overlap, rows that moved, a cursor that includes its own place); more in a row mean that paging
+# goes in circles.
+_MAX_PAGES_WITHOUT_NEWS = 5
+_OFFSET_READS = 3
+
+_Produce = Callable[[PageBuffer], None]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows of one page. `page`: its request's number, from 1; `total`: the server's count for this part of the extract."""
+
+    page: int
+    rows: list[Row]
+    rejects: list[Reject]
+    total: int | None
+
+
+@dataclass
+class Extract:
+    """One complete pass over a source. `styles`: the provider's, which the source names its own of. `since`: only records indexed
+    after it; `until`: none indexed after it. `values`: what a source with `for_each` is read for, one part each. Iterate
+    `batches()` once, in one thread; others fetch ahead and end with it.
+
+    Afterwards `losses` and `pages` tell what was met, `record_count` how many distinct records there were, `repeated` the ids of
+    those that came more than once, `window_total` how many the server counted at the start between `since` and `until` (None when
+    it gave no count), and `api_total` the same when neither was given: how many the resource has. Whether two extracts brought
+    the same is told by `fingerprint` (of the ids, in whatever order), whether one may have left something out by `short_pages`
+    (with others behind them) and `is_steady` (all pages of a part came with the same count).
+    """
+
+    client: ApiClient
+    source: Source
+    styles: Styles
+    since: datetime | None = None
+    until: datetime | None = None
+    values: Sequence[str] = ()
+    losses: Losses = field(default_factory=Losses)
+    window_total: int | None = None
+    repeated: set[str] = field(default_factory=set)
+    fingerprint: int = 0
+    short_pages: int = 0
+    is_steady: bool = True
+
+    def __post_init__(self) -> None:
+        self._fetcher = Fetcher(self.client, self.source, self.styles.envelope_of(self.source))
+        self._paging: Paging = self.styles.paging_of(self.source)
+        self._ids = DistinctIds()
+        self._occurrences = Occurrences()
+
+    @property
+    def record_count(self) -> int:
+        return len(self._ids)
+
+    @property
+    def pages(self) -> int:
+        return self._fetcher.pages
+
+    @property
+    def api_total(self) -> int | None:
+        return self.window_total if self.since is None and self.until is None else None
+
+    @property
+    def places_move(self) -> bool:
+        """Whether a record's place among the pages moves with what comes and goes before it. The other ways go on behind the last
+        record, whatever happens."""
+        return isinstance(self._paging, Offset | Single)
+
+    def batches(self) -> Iterator[Batch]:
+        """Every page of every pass, in no certain order.
+
+        Raises:
+            ResponseMalformed: an answer of another shape, a next page elsewhere, or paging that does not get on.
+            ApiError: the server refuses or fails.
+        """
+        totals: list[int | None] = []
+        for part, constants in self._parts():
+            reader = RecordReader(self.source, constants, self.losses, self._occurrences)
+            totals.append((yield from self._read_part(part, reader)))
+        known = [total for total in totals if total is not None]
+        self.window_total = sum(known) if len(known) == len(totals) else None
+
+    def _parts(self) -> Iterator[tuple[Pass, dict[str, str | bool | int]]]:
+        """Each part's own parameters, and the values that it adds to its records."""
+        each = self.source.for_each
+        for part in self.source.passes:
+            if each is None:
+                yield part, part.constants
+                continue
+            for value in self.values:
+                yield Pass(params={**part.params, each.param: value}), {**part.constants, each.column: value}
+
+    def _read_part(self, part: Pass, reader: RecordReader) -> Generator[Batch, None, int | None]:
+        """The pages of one part; returns the server's count of it."""
+        base = tuple({**self.source.params, **part.params}.items())
+        if isinstance(self._paging, Offset):
+            return (yield from self._read_again_by_offset(self._paging, base, reader))
+        return (yield from self._stream(self._producer(self._paging, base), reader))
+
+    def _producer(self, paging: Paging, base: Params) -> _Produce:
+        fetcher = self._fetcher
+        match paging:
+            case TimeWindows():
+                return lambda pages: by_windows(pages, fetcher, paging, base, self.since, self.until)
+            case NextLink():
+                return lambda pages: by_link(pages, fetcher, paging, base)
+            case Token():
+                return lambda pages: by_token(pages, fetcher, paging, base)
+            case Keyset():
+                return lambda pages: by_id(pages, fetcher, paging, base)
+            case Offset():
+                return lambda pages: by_offset(pages, fetcher, paging, base)
+            case Single():
+                return lambda pages: _single(pages, fetcher, base)
+
+    def _stream(
+        self, produce: _Produce, reader: RecordReader, known: DistinctIds | None = None
+    ) -> Generator[Batch, None, int | None]:
+        """The rows of the pages that `produce` fetches in a thread; returns the first page's count.
+
+        Older servers count what remains from each page on: the first page's count is the whole.
+        """
+        total, is_first = None, True
+        with closing(PageBuffer()) as pages:
+            pages.start(lambda: produce(pages))
+            for page in pages:
+                total, is_first = (page.total if is_first else total), False
+                self.is_steady = self.is_steady and page.total == total
+                yield self._batch(page, reader, total, known)
+        return total
+
+    def _read_again_by_offset(
+        self, paging: Offset, base: Params, reader: RecordReader
+    ) -> Generator[Batch, None, int | None]:
+        """Lists by offset, some of which are unsorted, which skips rows: read again while fewer than counted were met."""
+        before, total = self.record_count, None
+        for _ in range(_OFFSET_READS):
+            total = yield from self._stream(self._producer(paging, base), reader, DistinctIds())
+            if total is None or self.record_count - before + self.losses.rejected.total() >= total:
+                break
+        return total
+
+    def _batch(self, page: Page, reader: RecordReader, total: int | None, known: DistinctIds | None) -> Batch:
+        """The page's rows. `known`: ids that are no news to this read; all ids so far when not given."""
+        rows: list[Row] = []
+        rejects: list[Reject] = []
+        for raw in page.records:
+            record = reader.read(raw, long_numbers=page.long_numbers)
+            if isinstance(record, Row):
+                rows.append(record)
+            else:
+                rejects.append(record)
+        self.losses.repaired += page.repaired
+        ids = [row.id for row in rows]
+        again = self._ids.add(ids)
+        self.repeated.update(again)
+        self.fingerprint += sum(map(hash, ids)) - sum(map(hash, again))
+        self.short_pages += page.series.is_short and bool(page.records)
+        page.series.is_short = page.is_short
+        if known is not None:
+            again = known.add(ids)
+        self._raise_if_stale(page, bool(len(again) < len(ids) or rejects))
+        return Batch(page.number, rows, rejects, total)
+
+    def _raise_if_stale(self, page: Page, has_news: bool) -> None:
+        if not page.records and not page.next:
+            return
+        series = page.series
+        series.stale = 0 if has_news or page.moved else series.stale + 1
+        # Windows overlap by a millisecond, which may hold any number of records.
+        allowed = _MAX_PAGES_WITHOUT_NEWS + (self.record_count // len(page.records) if page.is_tie else 0)
+        if series.stale > allowed:
+            raise self._fetcher.endless("page after page holds only records that were read before", page.number)
+
+
+def _single(pages: PageBuffer, fetcher: Fetcher, base: Params) -> None:
+    pages.fetch(lambda: fetcher.fetch(base))

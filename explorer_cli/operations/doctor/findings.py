@@ -1,0 +1,55 @@
+"""The answer to one check, and what checks look at."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from explorer.core.runtime_state import read_state
+from explorer.core.settings import Settings
+from explorer_cli.supervision.lock import holder_of
+
+Outcome = Literal["ok", "warning", "wrong", "skipped"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is so, and for what is not right, what to do."""
+
+    check: str
+    outcome: Outcome
+    detail: str
+    next_step: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """One HOME: its settings, the state that its supervisor wrote, and whether there is one. `online`: servers may be asked."""
+
+    settings: Settings
+    state: dict[str, Any]
+    running: bool
+    online: bool
+
+    @classmethod
+    def look_at(cls, settings: Settings, *, online: bool) -> "Place":
+        return cls(settings, read_state(settings.home), holder_of(settings.home) is not None, online)
+
+    def log(self, name: str) -> str:
+        """Path of a part's log."""
+        return str(self.settings.home / "logs" / f"{name}.log")
+
+
+def ok(check: str, detail: str) -> list[Finding]:
+    return [Finding(check, "ok", detail)]
+
+
+def warning(check: str, detail: str, next_step: str) -> list[Finding]:
+    return [Finding(check, "warning", detail, next_step)]
+
+
+def wrong(check: str, detail: str, next_step: str) -> list[Finding]:
+    return [Finding(check, "wrong", detail, next_step)]
+
+
+def not_running(check: str) -> list[Finding]:
+    """A check that needs a platform that runs."""
+    return [Finding(check, "skipped", "not running", "Start the platform with `explorer up` and look again.")]

@@ -1,0 +1,70 @@
+"""Checks of what runs: supervisor, Dagster, the pool of workers, the bridge."""
+
+from explorer.core.home import warm_pool_socket
+from explorer_cli.operations.doctor.findings import Finding, Place, not_running, ok, warning, wrong
+from explorer_cli.platform.probes import answers, dagster_problem, missing_daemons
+from explorer_cli.supervision.lock import problem_of
+
+
+def platform(place: Place) -> list[Finding]:
+    if not place.running:
+        return warning("platform", "It is not running.", "Start it with `explorer up`.")
+    problem = problem_of(place.settings.home)
+    if problem:
+        return wrong(
+            "platform",
+            f"Its supervisor cannot do its work: {problem}.",
+            "Mend that, and all comes back by itself; else `explorer down`, then `explorer up`.",
+        )
+    sick = [process for process in place.state.get("processes", {}).values() if not process["healthy"]]
+    if not sick:
+        return ok("platform", f"{len(place.state['processes'])} parts are healthy")
+    return [
+        Finding(
+            "platform",
+            "wrong",
+            f"{part['title']} is {part['state']}{': ' if part['note'] else ''}{part['note']}.",
+            f"Read its log in {place.settings.home / 'logs'}.",
+        )
+        for part in sick
+    ]
+
+
+def dagster(place: Place) -> list[Finding]:
+    url = place.state.get("dagster_url") if place.running else place.settings.dagster_url
+    if not url:
+        return not_running("Dagster")
+    problem = dagster_problem(url)
+    if problem:
+        return wrong(
+            "Dagster",
+            f"The code location is not loaded: {problem}",
+            f"Mend the cause; details in {place.log('code-server')}.",
+        )
+    missing = missing_daemons(url)
+    if missing:
+        return wrong("Dagster", f"Daemons not heard from: {', '.join(missing)}.", f"Read {place.log('daemon')}.")
+    return ok("Dagster", f"{url}, code location loaded, daemons healthy")
+
+
+def warm_pool(place: Place) -> list[Finding]:
+    if place.settings.run_launcher != "warm":
+        return ok("warm pool", "switched off by EXPLORER_RUN_LAUNCHER")
+    if not place.running:
+        return not_running("warm pool")
+    if warm_pool_socket(place.settings.home).is_socket():
+        return ok("warm pool", "ready to fork runs")
+    return warning(
+        "warm pool",
+        "It does not answer; runs start slower.",
+        f"It restarts by itself; if not, read {place.log('warm-pool')}.",
+    )
+
+
+def bridge(place: Place) -> list[Finding]:
+    url = str(place.state.get("bridge_url") or "")
+    if not place.running or not url:
+        return not_running("bridge")
+    if answers(f"{url.removesuffix('/mcp')}/healthz"):
+        return ok("bridge", url)
+    return wrong("bridge", f"{url} does not answer.", f"Read {place.log('bridge')}.")

@@ -1,0 +1,108 @@
+"""Checks of what is stored and of the servers that it names: pipelines, database, catalog, keys, pauses, credentials."""
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+
+from explorer.catalog import Catalog, Tenant
+from explorer.catalog.request_slots import RequestSlots
+from explorer.core.errors import ExplorerError
+from explorer.core.settings import Settings
+from explorer.postgres.bootstrap import embedded_from
+from explorer.postgres.connections import load_connections
+from explorer.postgres.hardening import check_hardening
+from explorer.providers import faults_of, provider_named
+from explorer.registry import load_pipelines
+from explorer_cli.operations.doctor.findings import Finding, Place, not_running, ok, wrong
+from explorer_cli.platform.database import database_answers, database_facts
+
+
+def pipelines(place: Place) -> list[Finding]:
+    found = load_pipelines(place.settings.project_dir / "pipelines", faults_of)
+    return ok("pipelines", ", ".join(sorted(found)) or "none")
+
+
+def database(place: Place) -> list[Finding]:
+    if not _database_there(place.settings):
+        return not_running("database")
+    database_answers(place.settings)
+    facts = database_facts(place.settings)
+    return ok("database", f"{facts['name']} at {facts['host']}:{facts['port']}")
+
+
+def hardening(place: Place) -> list[Finding]:
+    if not _database_there(place.settings):
+        return not_running("hardening")
+    with closing(load_connections(place.settings).admin.connect(autocommit=True)) as connection:
+        report = check_hardening(connection)
+    if report.complete:
+        return ok("hardening", report.summary())
+    return wrong("hardening", report.summary(), "Run `explorer db upgrade` with a superuser's EXPLORER_DATABASE_URL.")
+
+
+def catalog(place: Place) -> list[Finding]:
+    if not _database_there(place.settings):
+        return not_running("catalog")
+    with Catalog.open(place.settings) as opened:
+        return ok("catalog", f"current, {len(opened.tenants.list())} tenants")
+
+
+def keyring(place: Place) -> list[Finding]:
+    if not _database_there(place.settings):
+        return not_running("keyring")
+    with Catalog.open(place.settings) as opened:
+        for tenant in opened.tenants.list():
+            opened.credentials.load(tenant)
+            opened.schemas.ro_login(tenant)
+    return ok("keyring", "fits everything stored")
+
+
+def request_limits(place: Place) -> list[Finding]:
+    if not _database_there(place.settings):
+        return not_running("request limits")
+    findings = []
+    service = load_connections(place.settings).service
+    with Catalog.open(place.settings) as opened:
+        for tenant in opened.tenants.list():
+            with closing(RequestSlots(service, tenant.server, tenant.external_id)) as slots:
+                paused_s = slots.paused_s()
+            if paused_s:
+                findings.append(_paused(tenant, paused_s))
+    return findings or ok("request limits", "no server has asked for a pause")
+
+
+def credentials(place: Place) -> list[Finding]:
+    if not place.online:
+        way = "`explorer doctor --online` tries them at the tenants' servers."
+        return [Finding("credentials", "skipped", "not tried", way)]
+    if not _database_there(place.settings):
+        return not_running("credentials")
+    with Catalog.open(place.settings) as opened:
+        findings = [_credential(place.settings, opened, tenant) for tenant in opened.tenants.list()]
+    return findings or ok("credentials", "no tenants yet")
+
+
+def _paused(tenant: Tenant, paused_s: float) -> Finding:
+    until = datetime.now(UTC) + timedelta(seconds=paused_s)
+    return Finding(
+        "request limits",
+        "warning",
+        f"{tenant.key}: {tenant.server} has asked for no requests to {tenant.external_id}; none are sent"
+        f" until {until:%Y-%m-%d %H:%M:%S} UTC.",
+        f"Wait, or run `explorer tenants unblock {tenant.key}` when the limit was raised.",
+    )
+
+
+def _credential(settings: Settings, opened: Catalog, tenant: Tenant) -> Finding:
+    name = f"credentials of {tenant.key}"
+    try:
+        access = provider_named(tenant.provider).verify_access(
+            tenant.server, tenant.external_id, opened.credentials.load(tenant), settings=settings,
+            refresh=lambda stale, renew: opened.credentials.refresh(tenant, stale, renew),
+        )  # fmt: skip
+    except ExplorerError as error:
+        return Finding(name, "wrong", error.message, error.next_step)
+    return Finding(name, "ok", f"{access.username} may read {access.title}")
+
+
+def _database_there(settings: Settings) -> bool:
+    return settings.database_url is not None or embedded_from(settings).is_running()

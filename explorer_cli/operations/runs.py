@@ -1,0 +1,88 @@
+"""What `explorer sync` and `explorer query` do: the same calls of the bridge's tools that an agent makes, as the operator."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from explorer.core.settings import Settings
+from explorer_cli.operations.bridge_client import FINISHED, as_operator
+from explorer_cli.output.progress import SyncProgress
+from explorer_cli.output.tables import show_table
+from explorer_cli.output.terminal import answer_json, say
+from explorer_cli.platform.context import open_settings
+
+
+def run_sync(key: str, *, full: bool, wait: bool, as_json: bool) -> int:
+    """Launch, and with `wait` follow; 1 when the run ended otherwise than in success."""
+    settings = open_settings()
+    run = asyncio.run(_sync(settings, key, full=full, wait=wait))
+    if as_json:
+        answer_json(run)
+    elif run["state"] in FINISHED:
+        show_run(run)
+    else:
+        say(f"Run {run['run_id']} is {run['state'].lower()}: {run['run_url']}")
+        say(f"`explorer sync {key} --wait` joins it.")
+    return 1 if run["state"] in ("FAILURE", "CANCELED") else 0
+
+
+def run_query(key: str, sql: str, *, limit: int | None, as_json: bool) -> int:
+    """One call of `query`; the envelope's data with --json, else a table."""
+    settings = open_settings()
+    envelope = asyncio.run(_query(settings, key, sql, limit))
+    if as_json:
+        answer_json(envelope)
+        return 0
+    show_answer(envelope["data"])
+    for warning in envelope.get("warnings") or []:
+        say(("Note", "yellow"), f"  {warning}")
+    return 0
+
+
+def show_answer(data: dict[str, Any]) -> None:
+    """Rows of `query` as a table on stdout."""
+    names: Sequence[str] = [column["name"] for column in data["columns"]]
+    show_table(names, data["rows"], empty="No rows.")
+
+
+def summarize(key: str, run: dict[str, Any], tables: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A run as `sync --json` shows it. `tables`: as `list_tables` has them after it, none where it did not succeed."""
+    return {
+        "tenant": key,
+        "run_id": run["run_id"],
+        "state": run["status"],
+        "run_url": run.get("run_url"),
+        "duration_s": run.get("duration_s"),
+        "tables": {table["name"]: table.get("row_count") for table in tables},
+        "type_changes": [f"{table['name']}.{change}" for table in tables for change in table.get("type_changes") or ()],
+        "errors": run.get("errors") or [],
+        "failing_checks": run.get("failing_checks") or [],
+    }
+
+
+def show_run(run: dict[str, Any]) -> None:
+    """How a run ended, for people."""
+    colour = "green" if run["state"] == "SUCCESS" else "red"
+    say((run["state"], colour), f" {run['tenant']} after {run['duration_s']} s  {run['run_url']}")
+    for error in run["errors"]:
+        say((str(error["step"]), "red"), f"  {error['cause']}")
+    for check in run["failing_checks"]:
+        say((f"Check {check['check']} of {check['asset']} failed", "yellow"))
+    for change in run["type_changes"]:
+        say(("Type changed", "yellow"), f"  {change}")
+    if run["tables"]:
+        show_table(("Table", "Rows"), sorted(run["tables"].items()))
+
+
+async def _sync(settings: Settings, key: str, *, full: bool, wait: bool) -> dict[str, Any]:
+    async with as_operator(settings) as tools:
+        with SyncProgress([key], shown=wait) as progress:
+            run = await tools.sync(key, full=full, wait=wait, on_progress=progress.listener(key) if wait else None)
+            progress.finish(key, run["status"])
+        done = run["status"] == "SUCCESS"
+        return summarize(key, run, await tools.tables(key) if done else [])
+
+
+async def _query(settings: Settings, key: str, sql: str, limit: int | None) -> dict[str, Any]:
+    async with as_operator(settings) as tools:
+        return await tools.call("query", {"tenant": key, "sql": sql, "limit": limit, "response_format": "detailed"})

@@ -1,0 +1,257 @@
+"""What `explorer tenants` does: the operator's way to `explorer.tenants`, with Dagster's partitions kept in step."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from explorer.catalog import Credential, Tenant
+from explorer.catalog.audit import AuditEntry
+from explorer.catalog.request_slots import RequestSlots
+from explorer.core.settings import Settings
+from explorer.providers import faults_of, provider_named
+from explorer.providers.base import CredentialKind, Provider, make_credential
+from explorer.registry import load_pipelines
+from explorer.tenants import add_tenant, remove_tenant
+from explorer_cli.errors import ConfirmationNeeded, SecretMissing, UsageInvalid
+from explorer_cli.output.escapes import visible
+from explorer_cli.output.tables import show_table
+from explorer_cli.output.terminal import answer_json, say
+from explorer_cli.platform.context import open_settings
+from explorer_cli.platform.store import Store, open_store
+from mcp_bridge.clients.dagster import DagsterClient, DagsterUnavailable
+
+# Fields of credentials that have options of their own; all others are given by --credential FIELD=VAR.
+_OPTIONS = {
+    "username": "--username",
+    "api_key": "--api-key-env",
+    "client_id": "--oauth-client-id",
+    "client_secret": "--oauth-client-secret-env",
+    "refresh_token": "--oauth-refresh-token-env",
+    "token_url": "--oauth-token-url",
+}
+
+
+@dataclass(frozen=True)
+class CredentialOptions:
+    """How the operator says which credential to use: values that may be seen, and names of variables that hold secrets, both by
+    the name of the credential's field."""
+
+    values: Mapping[str, str]
+    variables: Mapping[str, str]
+
+    @classmethod
+    def parse(
+        cls, values: Mapping[str, str | None], variables: Mapping[str, str | None], more: Sequence[str]
+    ) -> "CredentialOptions":
+        """Options as they were given; `more`: `FIELD=VARIABLE` each.
+
+        Raises:
+            UsageInvalid: one of `more` is something else.
+        """
+        named = {}
+        for text in more:
+            name, sign, variable = text.partition("=")
+            if not (name and sign and variable):
+                raise UsageInvalid(
+                    f"{text.partition('=')[0]!r} does not say which variable holds it.",
+                    next_step="Write --credential FIELD=VARIABLE; the value itself stays in the variable.",
+                )
+            named[name] = variable
+        given = {name: value for name, value in values.items() if value}
+        return cls(given, {name: value for name, value in variables.items() if value} | named)
+
+    def read(self, provider: Provider, server: str) -> Credential:
+        """The credential, from the environment.
+
+        Raises:
+            UsageInvalid: the fields of no kind of the provider's credentials, or of several.
+            SecretMissing: a variable is empty or not set.
+            ServerInvalid: the server's address cannot be used.
+        """
+        names = {*self.values, *self.variables}
+        if not any(kind.accepts(names) for kind in provider.credential_kinds):
+            meant = [kind for kind in provider.credential_kinds if _is_meant(kind, names)]
+            raise UsageInvalid(
+                "The credential is not complete." if len(meant) == 1 else "One kind of credential is needed.",
+                next_step=f"Give {', or '.join(map(_wanted, provider.credential_kinds))}.",
+            )
+        secrets = {name: _secret(variable) for name, variable in self.variables.items()}
+        return make_credential(provider, provider.normalize_server(server), {**self.values, **secrets})
+
+
+def _is_meant(kind: CredentialKind, names: set[str]) -> bool:
+    """Whether a field that tells the kind was given: one that may always be left out tells nothing."""
+    return any(field.name in names for field in kind.fields if field.needed_unless != "")
+
+
+def _wanted(kind: CredentialKind) -> str:
+    """The options of a credential: `--a and --b (and --c, unless it is public)`."""
+    required = " and ".join(_option(field.name) for field in kind.fields if field.is_required)
+    more = [f" (and {_option(f.name)}, unless {f.needed_unless})" for f in kind.fields if f.needed_unless]
+    return required + "".join(more)
+
+
+def _option(field: str) -> str:
+    return _OPTIONS.get(field) or f"--credential {field}=VARIABLE"
+
+
+def chosen_provider(settings: Settings, name: str | None) -> Provider:
+    """The provider of this name; without one, that of the pipelines when they agree.
+
+    Raises:
+        UsageInvalid: several providers have pipelines.
+        UnknownProvider, PipelineInvalid.
+    """
+    if name is not None:
+        return provider_named(name)
+    pipelines = load_pipelines(settings.project_dir / "pipelines", faults_of)
+    names = sorted({pipeline.provider for pipeline in pipelines.values()})
+    if len(names) > 1:
+        raise UsageInvalid(
+            "There are pipelines of several providers.", next_step=f"Give --provider, one of: {', '.join(names)}."
+        )
+    return provider_named(names[0])
+
+
+def add(
+    key: str, *, provider_name: str | None, server: str, external_id: str, options: CredentialOptions, as_json: bool
+) -> int:
+    """Verify access, make room, register the partition where Dagster runs."""
+    settings = open_settings()
+    provider = chosen_provider(settings, provider_name)
+    credential = options.read(provider, server)
+    with open_store(settings) as store:
+        tenant = add_to(store, provider, key, server=server, external_id=external_id, credential=credential)
+        registered = register_partition(settings, tenant.key)
+    if as_json:
+        answer_json({"tenant": describe(store, tenant, state=None), "partition_registered": registered})
+        return 0
+    say(("Added", "green"), f" {tenant.key}: {tenant.display_name} on {tenant.server}.")
+    later = "" if registered else " (once `explorer up` runs)"
+    say(f"Load it with `explorer sync {tenant.key} --wait`{later}.")
+    return 0
+
+
+def add_to(
+    store: Store, provider: Provider, key: str, *, server: str, external_id: str, credential: Credential
+) -> Tenant:
+    """`add_tenant` in this store. Raises what that raises."""
+    return add_tenant(
+        store.settings, store.catalog, store.connections, provider, key=key, server=server, external_id=external_id,
+        credential=credential,
+    )  # fmt: skip
+
+
+def show_list(*, as_json: bool) -> int:
+    """All tenants with the state of their schemas."""
+    settings = open_settings()
+    with open_store(settings) as store:
+        tenants = store.catalog.tenants.list()
+        rows = [describe(store, tenant, state=str(store.catalog.schemas.get(tenant).state)) for tenant in tenants]
+    if as_json:
+        answer_json({"tenants": rows})
+    else:
+        columns = ("key", "display_name", "server", "domain", "schema_state", "created_at")
+        show_table(
+            ("Key", "Name", "Server", "Project space", "Schema", "Added"),
+            [[row[column] for column in columns] for row in rows],
+            empty="No tenants yet. `explorer tenants add --help` tells how to add one; `explorer demo` adds two invented ones.",
+        )
+    return 0
+
+
+def remove(key: str, *, purge: bool, yes: bool, as_json: bool) -> int:
+    """Take a tenant away and its partition off Dagster's list."""
+    settings = open_settings()
+    if purge and not yes:
+        _confirm(key)
+    with open_store(settings) as store:
+        tenant = remove_tenant(settings, store.catalog, store.connections, key, purge=purge)
+    gone = _with_dagster(settings, lambda client: client.delete_partition(tenant.key))
+    if as_json:
+        answer_json({"removed": tenant.key, "purged": purge, "partition_removed": gone})
+    else:
+        say(
+            f"Removed {tenant.key}."
+            + (" Its data are deleted." if purge else " Its data stay; add it again to use them.")
+        )
+    return 0
+
+
+def unblock(key: str, *, as_json: bool) -> int:
+    """End the pause that a server asked for; audited, because the server may cut off who does not listen."""
+    settings = open_settings()
+    with open_store(settings) as store:
+        tenant = store.catalog.tenants.get(key)
+        with closing(RequestSlots(store.connections.service, tenant.server, tenant.external_id)) as slots:
+            lifted_s = slots.lift()
+        store.catalog.audit.append(
+            AuditEntry("operator", "unblock", tenant.key, "ok", detail={"lifted_s": round(lifted_s)})
+        )
+    if as_json:
+        answer_json({"tenant": tenant.key, "lifted": lifted_s > 0, "remaining_s": round(lifted_s)})
+    elif lifted_s:
+        say(
+            ("Unblocked", "green"),
+            f" {tenant.key}: {tenant.server} had asked for no requests for {lifted_s:.0f} s more.",
+        )
+        say(
+            f"If its limit is still used up, it says so again at the next request: `explorer sync {tenant.key} --wait`."
+        )
+    else:
+        say(f"Nothing was blocked: requests for {tenant.key} go out.")
+    return 0
+
+
+def register_partition(settings: Settings, key: str) -> bool:
+    """Put the tenant on Dagster's list now; False when Dagster does not run, whose sensor then does it later."""
+    return _with_dagster(settings, lambda client: client.add_partition(key))
+
+
+def describe(store: Store, tenant: Tenant, *, state: str | None) -> dict[str, object]:
+    """A tenant as `--json` shows it; no secret, no schema name."""
+    row: dict[str, object] = {
+        "key": tenant.key,
+        "provider": tenant.provider,
+        "server": tenant.server,
+        "domain": tenant.external_id,
+        "display_name": tenant.display_name,
+        "created_at": tenant.created_at,
+    }
+    return {**row, "schema_state": state} if state else row
+
+
+def _with_dagster(settings: Settings, work: Callable[[DagsterClient], Awaitable[object]]) -> bool:
+    async def attempt() -> bool:
+        async with DagsterClient.from_settings(settings) as client:
+            try:
+                await work(client)
+            except DagsterUnavailable:
+                return False
+            return True
+
+    return asyncio.run(attempt())
+
+
+def _secret(variable: str) -> str:
+    value = os.environ.get(variable, "").strip()
+    if not value:
+        raise SecretMissing(
+            f"The variable {variable} is empty or not set.",
+            next_step=f"Set it without leaving traces, for instance: read -rs {variable} && export {variable}",
+        )
+    return value
+
+
+def _confirm(key: str) -> None:
+    if not sys.stdin.isatty():
+        raise ConfirmationNeeded(
+            f"--purge deletes all tables of {key} for good.",
+            next_step="Repeat the command with --yes if that is meant.",
+        )
+    import typer
+
+    typer.confirm(f"Delete all tables, credentials and metadata of {visible(key)} for good?", abort=True, err=True)

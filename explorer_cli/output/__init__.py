@@ -1,0 +1,1 @@
+"""How commands speak: to terminals, in tables, as JSON, while something goes on."""

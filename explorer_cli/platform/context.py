@@ -1,0 +1,40 @@
+"""What every command begins with: the settings, HOME, and the log file."""
+
+import logging
+import logging.handlers
+from pathlib import Path
+
+from explorer.core.settings import Settings, get_settings
+from explorer_cli.supervision.home import open_home
+
+LOG_BYTES = 5 * 1024 * 1024
+
+
+def open_settings(*, writable: bool = True) -> Settings:
+    """The settings, with HOME made and the log file open. Commands that only look or stop do not need it `writable`.
+
+    Raises SettingsInvalid, HomeNotUsable.
+    """
+    settings = get_settings()
+    open_home(settings.home, writable=writable)
+    # A log that cannot be written must not fill the terminal with its own tracebacks.
+    logging.raiseExceptions = False
+    handler = logging.handlers.RotatingFileHandler(
+        settings.home / "logs" / "explorer.log", maxBytes=LOG_BYTES, backupCount=2, encoding="utf-8", delay=True
+    )
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("explorer_cli").setLevel(settings.log_level.upper())
+    return settings
+
+
+def record_traceback(error: Exception) -> Path | None:
+    """Write what happened to the log; None when there is none to write to."""
+    try:
+        settings = open_settings()
+        logging.getLogger("explorer_cli").error("Unforeseen", exc_info=error)
+    except Exception:
+        return None
+    return settings.home / "logs" / "explorer.log"

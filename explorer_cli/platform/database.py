@@ -1,0 +1,96 @@
+"""The database as a part of the platform: set up and started, asked, stopped."""
+
+from collections.abc import Mapping
+from contextlib import closing
+from typing import Any
+
+import psycopg
+
+from explorer.core.errors import ExplorerError
+from explorer.core.settings import Settings
+from explorer.postgres.bootstrap import embedded_from
+from explorer.postgres.connections import load_connections
+from explorer.postgres.embedded import STOP_PATIENCE_S, read_connection
+from explorer.postgres.errors import PostgresNotOwner
+from explorer.postgres.provisioning import align_raw_exposure
+from explorer_cli.supervision.home import no_room
+from explorer_cli.supervision.units import Hindered, Step
+
+# A segment of the write-ahead log is 16 MB: with less than two the server cannot be relied on to write.
+ROOM_BYTES = 32 * 1024**2
+# Everything stands still without the database, and asking it costs some ten milliseconds.
+INTERVAL_S = 2.0
+
+
+def database_step(settings: Settings) -> Step:
+    """The database set up and started; undone, the embedded server is stopped."""
+
+    def start() -> Mapping[str, Any]:
+        from explorer.installation import set_up
+
+        try:
+            with closing(set_up(settings).admin.connect(autocommit=True)) as admin:
+                align_raw_exposure(admin, settings.expose_raw)
+        except (ExplorerError, psycopg.Error) as error:
+            # What the server says when it has no room to start is a consequence.
+            raise database_room(settings) or error from error
+        return {"database": database_facts(settings)}
+
+    return Step(
+        "database",
+        "Database",
+        start,
+        undo=lambda: stop_database(settings, force=False),
+        ready=lambda: database_answers(settings),
+        needs=("packages",),
+        health_interval_s=INTERVAL_S,
+    )
+
+
+def database_facts(settings: Settings) -> dict[str, Any]:
+    """`{host, port, name}` of the database, no secret. Raises DatabaseNotReady before the first start."""
+    login = load_connections(settings).service.conninfo()
+    return {"host": login["host"], "port": login["port"], "name": login["dbname"]}
+
+
+def stop_database(settings: Settings, *, force: bool, patience_s: float | None = None) -> bool:
+    """Stop the embedded server; False when there was none, or when it belongs to another process and `force` is not set.
+
+    `patience_s`: as in `EmbeddedPostgres.stop`.
+    """
+    if settings.database_url is not None:
+        return False
+    try:
+        return embedded_from(settings).stop(
+            force=force, patience_s=STOP_PATIENCE_S if patience_s is None else patience_s
+        )
+    except PostgresNotOwner:
+        return False
+
+
+def database_recovers(settings: Settings) -> bool:
+    """Whether the embedded server, which is stopped, has its log to replay at the next start."""
+    return settings.database_url is None and embedded_from(settings).needs_recovery()
+
+
+def database_answers(settings: Settings) -> bool:
+    """Whether the service login can ask the database something.
+
+    Raises:
+        Hindered: it can, but the embedded server has no room to write.
+        DatabaseUnreachable, DatabaseNotReady.
+    """
+    with closing(load_connections(settings).service.connect()) as connection:
+        answered = connection.execute("SELECT 1").fetchone() == (1,)
+    full = database_room(settings)
+    if full:
+        raise full
+    return answered
+
+
+def database_room(settings: Settings) -> Hindered | None:
+    """Says that the embedded server has no room to write; None when it has, and for a server elsewhere."""
+    record = read_connection(settings.home) if settings.database_url is None else None
+    folder = record.cluster_dir if record and record.cluster_dir else settings.home
+    why = no_room(folder, ROOM_BYTES) if settings.database_url is None else None
+    return Hindered(f"cannot write: {why}", next_step=f"Make room at {folder}; it goes on by itself.") if why else None

@@ -1,0 +1,106 @@
+"""The demo CommCare server as a part of the platform: which port and key it has, kept in HOME/demo.json so that the demo tenants,
+which hold its address and key, stay valid from one start to the next."""
+
+import json
+import secrets
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import httpx
+
+from explorer.core.files import read_json_object, write_private
+from explorer.core.settings import Settings
+from explorer_cli.errors import PortInUse
+from explorer_cli.platform.addresses import choose_port
+from explorer_cli.supervision.units import Part
+
+HOST = "127.0.0.1"
+# Outside the range from which systems give ports to outgoing connections, so that it is free again at the next start.
+USUAL_PORT = 8190
+FILE = "demo.json"
+USERNAME = "demo@example.org"
+PROBE_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True)
+class DemoServer:
+    """Address and key of the demo server of one HOME."""
+
+    port: int
+    cases: int
+    api_key: str = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @classmethod
+    def prepare(cls, settings: Settings) -> Self:
+        """The server of HOME, on the configured port, else on its earlier one. Raises PortInUse when that is taken."""
+        known = saved(settings)
+        earlier = int(known.get("port", 0))
+        try:
+            port = choose_port(HOST, settings.demo_port or earlier, setting="EXPLORER_DEMO_PORT", preferred=USUAL_PORT)
+        except PortInUse as error:
+            if earlier and settings.demo_port in (0, earlier):
+                error.next_step = (
+                    f"Stop that program: the demo tenants of this state folder hold the address of port {earlier}. "
+                    "Or start without the demo (`explorer up --no-demo`), or set EXPLORER_HOME to a fresh folder."
+                )
+            raise
+        server = cls(port, settings.demo_cases, str(known.get("api_key") or secrets.token_hex(20)))
+        save(settings, port=server.port, api_key=server.api_key)
+        return server
+
+    @classmethod
+    def known(cls, settings: Settings) -> Self:
+        """The server that `prepare` chose last."""
+        known = saved(settings)
+        return cls(int(known["port"]), settings.demo_cases, str(known["api_key"]))
+
+    def part(self, env: Mapping[str, str]) -> Part:
+        """The process; the key goes through the environment."""
+        argv = [
+            sys.executable,
+            "-m",
+            "demo_commcare",
+            "--host",
+            HOST,
+            "--port",
+            str(self.port),
+            "--cases",
+            str(self.cases),
+        ]
+        env = {name: value for name, value in env.items() if not name.startswith("EXPLORER_")}
+        return Part(
+            "demo-server",
+            "Demo CommCare server",
+            argv,
+            {**env, "DEMO_COMMCARE_API_KEY": self.api_key},
+            ready=self.answers,
+            needs=("packages",),
+            address=self.url,
+        )
+
+    def answers(self) -> bool:
+        """Whether the API lets our key in."""
+        headers = {"Authorization": f"ApiKey {USERNAME}:{self.api_key}"}
+        try:
+            answer = httpx.get(
+                f"{self.url}/api/user_domains/v1/", headers=headers, timeout=PROBE_TIMEOUT_S, trust_env=False
+            )
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == httpx.codes.OK
+
+
+def saved(settings: Settings) -> dict[str, Any]:
+    """What HOME/demo.json holds: `port`, `api_key`, and `token` once the demo has made one."""
+    return read_json_object(settings.home / FILE)
+
+
+def save(settings: Settings, **values: Any) -> None:
+    """Keep further values in HOME/demo.json."""
+    write_private(settings.home / FILE, json.dumps({**saved(settings), **values}))

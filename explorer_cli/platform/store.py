@@ -1,0 +1,64 @@
+"""The catalog for commands: there even while the platform is stopped."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from explorer.catalog import Catalog
+from explorer.core.settings import Settings
+from explorer.installation import prepare as prepare_installation
+from explorer.postgres.bootstrap import embedded_from
+from explorer.postgres.connections import Connections
+from explorer_cli.errors import AlreadyRunning
+from explorer_cli.platform.database import stop_database
+from explorer_cli.supervision.lock import Lock
+
+
+@dataclass(frozen=True)
+class Store:
+    """The catalog and the logins it is reached with."""
+
+    settings: Settings
+    catalog: Catalog
+    connections: Connections
+
+
+@contextlib.contextmanager
+def open_store(
+    settings: Settings, prepare: Callable[[Settings], Connections] = prepare_installation
+) -> Iterator[Store]:
+    """The catalog; where the platform is stopped, the embedded database runs for the length of the block.
+
+    `prepare` makes sure that the database is there; by default it makes nothing. Raises DatabaseNotReady and what it raises.
+    """
+    with _database_for_a_while(settings):
+        connections = prepare(settings)
+        catalog = Catalog.open(settings)
+        try:
+            yield Store(settings, catalog, connections)
+        finally:
+            catalog.close()
+
+
+@contextlib.contextmanager
+def _database_for_a_while(settings: Settings) -> Iterator[None]:
+    """Stop the embedded database afterwards if it did not run before; the lock keeps `explorer up` off it meanwhile."""
+    lock = Lock(settings.home)
+    try:
+        lock.acquire()
+    except AlreadyRunning:
+        yield
+        return
+    try:
+        ran = _embedded_runs(settings)
+        try:
+            yield
+        finally:
+            if not ran:
+                stop_database(settings, force=False)
+    finally:
+        lock.release()
+
+
+def _embedded_runs(settings: Settings) -> bool:
+    return settings.database_url is None and embedded_from(settings).is_running()

@@ -1,0 +1,1 @@
+"""The processes of one HOME started, watched, restarted and stopped, whatever they are."""

@@ -1,0 +1,137 @@
+"""How child processes are started, recognised later and stopped, without ever signalling a stranger.
+
+Every child leads its own session, so that a terminal's Ctrl-C reaches only the supervisor, and carries a mark in its
+environment, so that what it forked into sessions of their own (Dagster runs) is found again. What the children are is
+the business of `platform`.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from explorer.core.processes import ProcessIdentity
+
+MARK = "DATA_EXPLORER_INSTANCE"
+POLL_S = 0.05
+# How long the kernel may take for a process that got SIGKILL.
+KILL_GRACE_S = 2.0
+
+
+def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> "subprocess.Popen[bytes]":
+    """Start a child in its own session with stdout and stderr appended to `log` (mode 0600) and nothing on stdin.
+
+    A log that cannot be opened (no room, no rights) keeps no part from running: its output is then lost. What the child
+    writes is its owner's alone. Raises OSError when it cannot be started.
+    """
+    try:
+        fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError:
+        fd = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        return subprocess.Popen(
+            list(argv),
+            env=dict(env),
+            cwd=cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=fd,
+            stderr=fd,
+            start_new_session=True,
+            umask=0o077,
+        )
+    finally:
+        os.close(fd)
+
+
+def stop_children(children: "Sequence[tuple[subprocess.Popen[bytes], int]]", grace_s: float) -> list[int]:
+    """End children of this process together: each leader gets its signal, what is left of the groups after `grace_s` SIGKILL.
+
+    The pids of the leaders that had to be killed.
+    """
+    for process, sign in children:
+        if process.poll() is None:
+            process.send_signal(sign)
+            # Who was stopped by SIGSTOP hears no other signal before.
+            process.send_signal(signal.SIGCONT)
+    wait_until(lambda: all(process.poll() is not None for process, _ in children), grace_s)
+    late = [process.pid for process, _ in children if process.poll() is None]
+    for process, _ in children:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    for process, _ in children:
+        process.wait()
+    return late
+
+
+def stop_child(process: "subprocess.Popen[bytes]", sign: int, grace_s: float) -> None:
+    """End one child of this process; see `stop_children`."""
+    stop_children([(process, sign)], grace_s)
+
+
+def stop_strangers(identities: Sequence[ProcessIdentity], grace_s: float, *, group: bool = True) -> list[bool]:
+    """End processes that somebody else started, each if it still is the one recorded; whether there was one to end.
+
+    `group` says that each leads its own process group, which then gets SIGKILL when the leader is not gone after `grace_s`.
+    """
+    alive = [identity.alive() for identity in identities]
+    found = [identity for identity, there in zip(identities, alive, strict=True) if there]
+    for identity in found:
+        for sign in (signal.SIGTERM, signal.SIGCONT):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(identity.pid, sign)
+    if not wait_until(lambda: not any(identity.alive() for identity in found), grace_s):
+        for identity in found:
+            if identity.alive():
+                with contextlib.suppress(ProcessLookupError):
+                    (os.killpg if group else os.kill)(identity.pid, signal.SIGKILL)
+        wait_until(lambda: not any(identity.alive() for identity in found), KILL_GRACE_S)
+    return alive
+
+
+def stop_stranger(identity: ProcessIdentity, grace_s: float, *, group: bool = True) -> bool:
+    """End one process that somebody else started; see `stop_strangers`."""
+    return stop_strangers([identity], grace_s, group=group)[0]
+
+
+def stop_marked(instance: str, grace_s: float) -> list[int]:
+    """End every process whose mark begins with `instance`, wherever it went; the pids that were found.
+
+    Linux only: elsewhere the environment of other processes is not readable, and only process groups are ended.
+    """
+    found = marked(instance)
+    for signs, patience_s in (((signal.SIGTERM, signal.SIGCONT), grace_s), ((signal.SIGKILL,), KILL_GRACE_S)):
+        for pid in marked(instance):
+            for sign in signs:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, sign)
+        if wait_until(lambda: not marked(instance), patience_s):
+            break
+    return found
+
+
+def marked(instance: str) -> list[int]:
+    """Pids of the processes whose mark begins with `instance`, this one excepted."""
+    if sys.platform != "linux":
+        return []
+    wanted = f"{MARK}={instance}".encode()
+    pids = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with contextlib.suppress(OSError):
+                if any(each.startswith(wanted) for each in (entry / "environ").read_bytes().split(b"\0")):
+                    pids.append(int(entry.name))
+    return pids
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Poll `condition` until it holds or the time is over; whether it held."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True

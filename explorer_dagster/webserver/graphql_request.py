@@ -1,0 +1,118 @@
+"""What does a GraphQL request ask, and would it change something? Parsed once, so that nobody can read it otherwise."""
+
+import json
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
+from starlette.datastructures import Headers, QueryParams
+
+
+class Refused(Exception):
+    """Why a request is not let through: the status of the answer, and words."""
+
+    def __init__(self, reason: str, status: int = 403) -> None:
+        super().__init__(reason)
+        self.reason, self.status = reason, status
+
+
+@dataclass(frozen=True)
+class GraphQLRequest:
+    """A GraphQL request as it was understood. `changes`: some operation in it is not a plain query."""
+
+    query: str
+    variables: dict[str, Any] | None
+    operation_name: str | None
+    changes: bool
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Raises: Refused."""
+        query, variables, name = given.get("query"), given.get("variables"), given.get("operationName")
+        if isinstance(variables, str):
+            variables = _json(variables, "`variables`")
+        if not isinstance(query, str) or not isinstance(variables, dict | None) or not isinstance(name, str | None):
+            raise Refused("`query` is not a text, `variables` not an object, or `operationName` not a text", 400)
+        return cls(query, variables, name, changes_something(query))
+
+    def as_address(self) -> bytes:
+        """The request as a query string, with what was understood and nothing else."""
+        written = {"query": self.query, "operationName": self.operation_name}
+        if self.variables is not None:
+            written["variables"] = json.dumps(self.variables)
+        return urllib.parse.urlencode({name: value for name, value in written.items() if value is not None}).encode()
+
+    def as_body(self) -> bytes:
+        """The request as a body of ASCII, which every reader takes for the same."""
+        content = {"query": self.query, "variables": self.variables, "operationName": self.operation_name}
+        return json.dumps(content).encode()
+
+
+def changes_something(query: str) -> bool:
+    """Whether a GraphQL document could change something, whichever of its operations is chosen.
+
+    Raises:
+        Refused: it cannot be parsed.
+    """
+    try:
+        document = parse(query)
+    except (GraphQLError, RecursionError) as error:
+        why = error.message if isinstance(error, GraphQLError) else "it is nested too deeply"
+        raise Refused(f"`query` cannot be parsed: {why}", 400) from None
+    return any(
+        isinstance(node, OperationDefinitionNode) and node.operation is not OperationType.QUERY
+        for node in document.definitions
+    )
+
+
+def read_address(query_string: bytes) -> GraphQLRequest | None:
+    """The query in the address of a GET of `/graphql`; None for its page.
+
+    Raises:
+        Refused: also for every change, whoever sends it: links can be planted in pages of our own origin too.
+    """
+    given = QueryParams(query_string)
+    if "query" not in given:
+        return None
+    if len(given.multi_items()) != len(given):
+        raise Refused("the address names something twice", 400)
+    # As the page writes it that has nothing to say.
+    request = GraphQLRequest.of({name: value or None for name, value in given.items()} | {"query": given["query"]})
+    if request.changes:
+        raise Refused("mutations are sent by POST, with the token")
+    return request
+
+
+def read_body(headers: Headers, body: bytes) -> GraphQLRequest:
+    """The request in the body of a POST. Raises: Refused."""
+    content_type = headers.get("content-type", "")
+    kind, _, parameters = content_type.partition(";")
+    charset = parameters.strip().lower().replace('"', "")
+    if kind.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
+        raise Refused(f"a body of type {content_type[:80]!r} is not understood", 415)
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise Refused("the body is not UTF-8", 400) from None
+    given = _json(text, "the body")
+    if not isinstance(given, dict):
+        raise Refused("the body is not one request: a JSON object with `query`", 400)
+    return GraphQLRequest.of(given)
+
+
+def _json(text: str, what: str) -> Any:
+    def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise ValueError("a name stands twice in one object")
+        return found
+
+    def no_number(name: str) -> None:
+        raise ValueError(f"{name} is no number of JSON")
+
+    try:
+        return json.loads(text, object_pairs_hook=without_doubles, parse_constant=no_number)
+    except (ValueError, RecursionError) as error:
+        raise Refused(f"{what} cannot be parsed as JSON: {error}", 400) from None

@@ -1,0 +1,39 @@
+"""Where are the catalog and the tenants' schemas right now? Opened at first use, and again when the database has moved.
+
+Nothing is reached at the start: the bridge comes up while the database is still down, and each call says so.
+"""
+
+import threading
+
+from explorer.catalog import Catalog
+from explorer.core.settings import Settings
+from explorer.postgres.connections import Connections, Login, load_connections
+from explorer.postgres.state import record_mark
+
+
+class PlatformDatabase:
+    """The catalog and the logins of one installation. For use from many threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._catalog: tuple[Login, Catalog] | None = None
+        self._connections: tuple[tuple[int, int] | None, Connections] | None = None
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog. Blocks; raises what `Catalog.open` raises."""
+        with self._lock:
+            login = self.connections.service
+            if self._catalog is None or self._catalog[0] != login:
+                self._catalog = (login, Catalog.open(self._settings))
+            return self._catalog[1]
+
+    @property
+    def connections(self) -> Connections:
+        """How to log in; read again when it changes, since a restarted database may have another port."""
+        mark = record_mark(self._settings.home)
+        cached = self._connections
+        if cached is None or mark is None or cached[0] != mark:
+            cached = self._connections = (mark, load_connections(self._settings))
+        return cached[1]

@@ -1,0 +1,44 @@
+"""How is a tenant's database read without paying for a login each time? As the loader, over connections that are lent.
+
+The reader's login cannot see the system catalogs. The loader owns the tenant's schemas and no others; here it only reads.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from explorer.catalog import Tenant, TenantSchema
+from explorer.postgres.connections import Login
+from mcp_bridge.clients.loader_connections import Connection, LoaderConnections
+from mcp_bridge.clients.platform_database import PlatformDatabase
+
+
+class TenantDatabases:
+    """Read-only connections of tenants. For use from many threads."""
+
+    def __init__(self, platform: PlatformDatabase, statement_timeout_s: float) -> None:
+        self._platform = platform
+        self._pool = LoaderConnections(statement_timeout_s)
+
+    @contextmanager
+    def connection(self, tenant: Tenant, schema: TenantSchema) -> Iterator[Connection]:
+        """A connection in autocommit mode, perhaps used before. Blocks.
+
+        Raises:
+            SchemaAbsent: the tenant has no schemas at present.
+            DatabaseUnreachable, CatalogUnavailable.
+        """
+        with self._pool.lent(schema.rw, partial(self._login, tenant)) as connection:
+            yield connection
+
+    def prepare(self, tenant: Tenant, schema: TenantSchema) -> None:
+        """Have a connection open when the next question about the tenant comes. Does not block."""
+        self._pool.prepare(schema.rw, partial(self._login, tenant))
+
+    def close(self) -> None:
+        """Close the idle connections, and from now on those that come back."""
+        self._pool.close()
+
+    def _login(self, tenant: Tenant) -> Login:
+        rw = self._platform.catalog.schemas.rw_login(tenant)
+        return self._platform.connections.tenant(rw.user, rw.password)

@@ -1,0 +1,158 @@
+"""What is known of a tenant's tables now? Found once, and remembered until the catalog says that a run has written them since.
+
+Runs are all that changes a tenant's schemas. What Dagster says is joined when it comes in time; it goes on being asked meanwhile.
+"""
+
+import asyncio
+import logging
+from functools import partial
+from uuid import UUID
+
+from explorer.catalog import State, Tenant, TenantSchema
+from mcp_bridge.clients.platform_database import PlatformDatabase
+from mcp_bridge.clients.tenant_databases import TenantDatabases
+from mcp_bridge.clients.timeouts import CATALOG_S, LIST_S, QUERY_S, in_thread
+from mcp_bridge.facts.cache import Cache
+from mcp_bridge.facts.freshness import FreshnessRules, strictest
+from mcp_bridge.facts.partition_state import LATE, PartitionState, PartitionStates
+from mcp_bridge.facts.pipelines import PipelineFiles
+from mcp_bridge.facts.relations import Column, LiveTables, columns_of, live_tables
+from mcp_bridge.facts.tables import TenantTables, join
+
+# About 0.2 MB each for a tenant of 100 tables.
+_CACHED_TENANTS = 1000
+# About 5 MB each: every column with all that the applications say of it.
+_CACHED_COLUMNS = 20
+_KEEP_UP_EVERY_S = 5.0
+_IN_USE_S = 3600.0
+# Of a round of `keep_up` for Dagster.
+_KEEP_UP_WAITS_S = 8.0
+_log = logging.getLogger(__name__)
+
+
+class TenantFacts:
+    """The tables of each tenant with what is known of them. For use inside one event loop."""
+
+    def __init__(
+        self,
+        platform: PlatformDatabase,
+        databases: TenantDatabases,
+        files: PipelineFiles,
+        states: PartitionStates,
+        freshness: FreshnessRules,
+        *,
+        with_raw: bool,
+    ) -> None:
+        """`with_raw`: whether agents may read the raw schema too."""
+        self._platform, self._databases, self._files = platform, databases, files
+        self._states, self._freshness, self._with_raw = states, freshness, with_raw
+        self._tables: Cache[TenantTables] = Cache(_CACHED_TENANTS)
+        self._columns: Cache[dict[str, list[Column]]] = Cache(_CACHED_COLUMNS)
+        # What is being asked of Dagster about a tenant's schemas, by tenant id.
+        self._asking: dict[UUID, tuple[TenantSchema, asyncio.Task[PartitionState]]] = {}
+
+    def close(self) -> None:
+        """Stop asking."""
+        for _, task in self._asking.values():
+            task.cancel()
+
+    async def tables(self, tenant: Tenant, within_s: float = LIST_S) -> TenantTables:
+        """All tables, with what Dagster says of them within `within_s`; what it says later is there for who asks next.
+
+        Raises:
+            SchemaAbsent, DatabaseUnreachable, DatabaseTimeout, CatalogUnavailable; never for Dagster's absence.
+        """
+        schema = await in_thread(lambda: self._platform.catalog.schemas.get(tenant), within_s=CATALOG_S)
+        read = partial(self._read, tenant, schema)
+        known = await self._tables.get(tenant.id, schema, read)
+        asking = self._asking.get(tenant.id)
+        if known.late and asking is not None:
+            await asyncio.wait({asking[1]}, timeout=max(within_s - QUERY_S, 0.0))
+            if asking[1].done():
+                await self._tables.renew(tenant.id, schema, read)
+                known = await self._tables.get(tenant.id, schema, read)
+        known.judge_by(strictest([self._freshness.latest(pipeline) for pipeline in known.pipelines]))
+        return known
+
+    async def tables_and_schedules(self, tenant: Tenant) -> TenantTables:
+        """The same, with the schedules as they are now: for answers that tell them. Both are waited for at once, for two seconds
+        at most."""
+        rules = (self._freshness.of(pipeline) for pipeline in self._files.of(tenant))
+        known, found = await asyncio.gather(self.tables(tenant), asyncio.gather(*rules))
+        known.judge_by(strictest(found))
+        return known
+
+    async def columns(self, tenant: Tenant, known: TenantTables) -> dict[str, list[Column]]:
+        """The columns of all tables, by table; raises as `TenantDatabases.connection`."""
+
+        def read() -> dict[str, list[Column]]:
+            with self._databases.connection(tenant, known.live.schema) as connection:
+                return columns_of(connection, known.live, list(known.tables))
+
+        async def make() -> tuple[dict[str, list[Column]], bool]:
+            return await in_thread(read), True
+
+        return await self._columns.get(tenant.id, (known.live.schema, tuple(known.tables)), make)
+
+    async def keep_up(self) -> None:
+        """Learn anew of the tenants asked about lately whose runs have ended, so that who asks next need not wait. Never
+        returns."""
+        try:
+            await self._prepare()
+        except Exception as error:
+            _log.info("What Dagster defines could not be read ahead: %s", error)
+        while True:
+            await asyncio.sleep(_KEEP_UP_EVERY_S)
+            try:
+                await self.catch_up()
+            except Exception as error:
+                # Whoever asks meanwhile is told what is wrong.
+                _log.info("What runs have written could not be read ahead: %s", error)
+
+    async def catch_up(self) -> None:
+        """One round of `keep_up`."""
+        used = [
+            (known, settled)
+            for known, settled in self._tables.in_use(_IN_USE_S)
+            if settled or known.is_rebuilt_now or not known.warnings
+        ]
+        if not used:
+            return
+        ids = [known.tenant.id for known, _ in used]
+        schemas = await in_thread(lambda: self._platform.catalog.schemas.of(ids))
+        for known, settled in used:
+            tenant, schema = known.tenant, schemas.get(known.tenant.id)
+            if schema and schema.state is State.ACTIVE and (schema != known.live.schema or not settled):
+                # Nobody waits here: what is cached is not replaced by what Dagster has not said yet.
+                await asyncio.wait({self._ask(tenant, schema)}, timeout=_KEEP_UP_WAITS_S)
+                await self._tables.renew(tenant.id, schema, partial(self._read, tenant, schema))
+
+    async def _prepare(self) -> None:
+        """What is the same for all tenants, and the slower half of what the first question would have to wait for."""
+        await self._states.prepare()
+        for pipeline in self._files.pipelines.values():
+            await self._freshness.of(pipeline)
+
+    async def _read(self, tenant: Tenant, schema: TenantSchema) -> tuple[TenantTables, bool]:
+        """All there is to know now, and whether it will hold until the catalog speaks of another run."""
+        asking = self._ask(tenant, schema)
+        live = await in_thread(lambda: live_tables(self._databases, tenant, schema, with_raw=self._with_raw))
+        # Nobody's answer waits for Dagster longer than a query's may: of those that ask at once one reads for all.
+        await asyncio.wait({asking}, timeout=QUERY_S)
+        if not asking.done():
+            return self._joined(tenant, live, PartitionState(problem=LATE, late=True)), False
+        self._asking.pop(tenant.id, None)
+        state = asking.result()
+        return self._joined(tenant, live, state), state.settled
+
+    def _joined(self, tenant: Tenant, live: LiveTables, state: PartitionState) -> TenantTables:
+        return join(tenant, self._files.of(tenant), live, state)
+
+    def _ask(self, tenant: Tenant, schema: TenantSchema) -> "asyncio.Task[PartitionState]":
+        """What is being asked of Dagster about the tenant; it goes on when nobody waits any more."""
+        under_way = self._asking.get(tenant.id)
+        if under_way is not None and under_way[0] == schema:
+            return under_way[1]
+        task = asyncio.create_task(self._states.of(tenant, schema))
+        self._asking[tenant.id] = (schema, task)
+        return task

@@ -1,0 +1,55 @@
+"""Which asset checks failed in a run, and of which table? Read from the run's log, kept for runs that have ended.
+
+An answer names the checks of exactly the run that filled a table: Dagster's own "latest" of a check is per asset, not per tenant.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from explorer.contract.checks import FailingTable, TableChecks
+from mcp_bridge.clients.dagster import CheckResult
+from mcp_bridge.facts.partition_state import FailedCheck
+from mcp_bridge.runs.results import RunResults
+
+_KEPT_RUNS = 2000
+
+
+class FailingChecks:
+    """Failed checks by run."""
+
+    def __init__(self, results: RunResults) -> None:
+        self._results = results
+        self._kept: OrderedDict[str, tuple[FailedCheck, ...]] = OrderedDict()
+
+    async def of(self, run_ids: set[str]) -> dict[str, tuple[FailedCheck, ...]]:
+        """Failed checks of each run; none for a run whose log was deleted."""
+        found = await asyncio.gather(*(self._of_run(run_id) for run_id in sorted(run_ids)))
+        return dict(zip(sorted(run_ids), found, strict=True))
+
+    async def _of_run(self, run_id: str) -> tuple[FailedCheck, ...]:
+        if run_id in self._kept:
+            self._kept.move_to_end(run_id)
+            return self._kept[run_id]
+        result = await self._results.of(run_id)
+        failed = tuple(_failed(check) for check in result.failing)
+        if result.finished:
+            self._kept[run_id] = failed
+            if len(self._kept) > _KEPT_RUNS:
+                self._kept.popitem(last=False)
+        return failed
+
+
+def _failed(check: CheckResult) -> FailedCheck:
+    """The part of a check's evaluation that answers are made of."""
+    rows = TableChecks.from_metadata(check.metadata).failing
+    return FailedCheck(check.name, check.asset_key, None if rows is None else _tables(rows))
+
+
+def _tables(rows: Iterable[FailingTable]) -> dict[str, int | None]:
+    """What a check over generated tables found: one row per table and test, which are counted together."""
+    found: dict[str, int | None] = {}
+    for row in rows:
+        before = found.get(row.table, 0)
+        found[row.table] = None if before is None or row.failing_rows is None else before + row.failing_rows
+    return found

@@ -1,0 +1,97 @@
+"""When does a pipeline run by itself? As Dagster has it now, else unknown.
+
+What a pipeline's file says of its schedule is how it begins; whether it runs is switched in Dagster. Every answer that speaks of
+schedules asks here, so that none says otherwise than another.
+"""
+
+import asyncio
+import time
+from contextlib import suppress
+
+from explorer.contract.names import full_refresh_schedule_name, schedule_name
+from explorer.core.errors import ExplorerError
+from explorer.registry import Pipeline, Schedule
+from mcp_bridge.clients.dagster import DagsterClient
+from mcp_bridge.clients.timeouts import LIST_S
+from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule, ScheduleState, Status
+
+_ASKED_AGAIN_S = 10.0
+
+
+class Schedules:
+    """The schedules of each pipeline, asked of Dagster at most every ten seconds. For use inside one event loop.
+
+    Each question waits for Dagster two seconds at most; who has several asks them at once.
+    """
+
+    def __init__(self, dagster: DagsterClient) -> None:
+        self._dagster = dagster
+        self._known: dict[str, tuple[float, ScheduleState]] = {}
+        self._asking: dict[str, asyncio.Task[ScheduleState]] = {}
+
+    async def of(self, pipeline: Pipeline) -> FreshnessRule:
+        """The rule as it is now."""
+        state = await self.schedule(pipeline)
+        return state.rule if state else NO_SCHEDULE
+
+    def latest(self, pipeline: Pipeline) -> FreshnessRule:
+        """The rule as last known, for answers that do not wait for Dagster; what is old is asked anew for the next."""
+        if pipeline.schedule is None:
+            return NO_SCHEDULE
+        name = schedule_name(pipeline.name)
+        if not self._is_new(name):
+            self._ask(name, pipeline.schedule)
+        return (self._known[name][1] if name in self._known else _unknown(pipeline.schedule)).rule
+
+    async def schedule(self, pipeline: Pipeline) -> ScheduleState | None:
+        """What brings the pipeline's tables up to date by itself; None when its file has no schedule."""
+        return await self._state(schedule_name(pipeline.name), pipeline.schedule)
+
+    async def full_refresh(self, pipeline: Pipeline) -> ScheduleState | None:
+        """What reads everything again by itself; None when its file has no such schedule."""
+        return await self._state(full_refresh_schedule_name(pipeline.name), pipeline.full_refresh)
+
+    def close(self) -> None:
+        """Stop asking."""
+        for asking in list(self._asking.values()):
+            asking.cancel()
+
+    async def _state(self, name: str, described: Schedule | None) -> ScheduleState | None:
+        if described is None:
+            return None
+        if self._is_new(name):
+            return self._known[name][1]
+        # Shielded: of callers at the same time one may be cancelled, and what comes late is there for the next.
+        with suppress(TimeoutError):
+            return await asyncio.wait_for(asyncio.shield(self._ask(name, described)), LIST_S)
+        return _unknown(described)
+
+    def _is_new(self, name: str) -> bool:
+        return name in self._known and time.monotonic() - self._known[name][0] < _ASKED_AGAIN_S
+
+    def _ask(self, name: str, described: Schedule) -> "asyncio.Task[ScheduleState]":
+        asking = self._asking.get(name)
+        if asking is None:
+            asking = self._asking[name] = asyncio.create_task(self._asked(name, described))
+            asking.add_done_callback(lambda _: self._asking.pop(name, None))
+        return asking
+
+    async def _asked(self, name: str, described: Schedule) -> ScheduleState:
+        try:
+            found = await self._dagster.schedule(name)
+        except ExplorerError:
+            state = _unknown(described)
+        else:
+            # The code location that is loaded may have none of this name: then nothing starts by itself.
+            status: Status = "running" if found and found.running else "stopped"
+            state = (
+                ScheduleState(found.cron, found.timezone, status, found.interval_s)
+                if found
+                else ScheduleState(described.cron, described.timezone, status)
+            )
+        self._known[name] = (time.monotonic(), state)
+        return state
+
+
+def _unknown(described: Schedule) -> ScheduleState:
+    return ScheduleState(described.cron, described.timezone, "unknown")

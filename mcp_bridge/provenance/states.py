@@ -1,0 +1,71 @@
+"""What does Dagster say of a tenant's partition: assets as they were materialized last, and checks that failed?"""
+
+import asyncio
+from dataclasses import replace
+
+from explorer.catalog import State, Tenant, TenantSchema
+from explorer.core.errors import ExplorerError
+from explorer.registry import Pipeline
+from mcp_bridge.clients.dagster import AssetState, DagsterClient
+from mcp_bridge.facts.cache import Cache
+from mcp_bridge.facts.partition_state import LATE, PartitionState
+from mcp_bridge.facts.pipelines import PipelineFiles
+from mcp_bridge.provenance.checks import FailingChecks
+from mcp_bridge.runs.results import RunResult, RunResults
+
+_DAGSTER_TIMEOUT_S = 8.0
+_CACHED_PIPELINES = 50
+_DEFINITIONS_S = 60.0
+
+
+class DagsterStates:
+    """`PartitionStates` from the logs of runs and from Dagster's latest materializations. For use inside one event loop."""
+
+    def __init__(self, dagster: DagsterClient, results: RunResults, files: PipelineFiles) -> None:
+        self._dagster, self._results, self._files = dagster, results, files
+        self._checks = FailingChecks(results)
+        # The assets of each pipeline without what was materialized.
+        self._definitions: Cache[list[AssetState]] = Cache(_CACHED_PIPELINES, _DEFINITIONS_S, 0.0)
+
+    async def of(self, tenant: Tenant, schema: TenantSchema) -> PartitionState:
+        """Assets and failed checks of the tenant's partition, or why they cannot be had."""
+        try:
+            async with asyncio.timeout(_DAGSTER_TIMEOUT_S):
+                # The log of the run that wrote the schemas last tells nearly all, in one question.
+                last = await self._results.of(schema.run_id) if schema.run_id else RunResult(finished=True)
+                found = await asyncio.gather(*(self._assets(p, tenant, last) for p in self._files.of(tenant)))
+                assets = {asset.key: asset for states in found for asset in states}
+                failing = await self._checks.of({asset.run_id for asset in assets.values() if asset.run_id})
+                settled = last.finished and schema.state is not State.MATERIALIZING
+                return PartitionState(assets, failing, settled, schema.run_id if last.failed else None)
+        except TimeoutError:
+            return PartitionState(problem=LATE)
+        except ExplorerError as error:
+            return PartitionState(problem=error.message)
+
+    async def prepare(self) -> None:
+        """Read what the pipelines define."""
+        for pipeline in self._files.pipelines.values():
+            await self._defined(pipeline)
+
+    async def _defined(self, pipeline: Pipeline) -> list[AssetState]:
+        """The pipeline's assets without what was materialized."""
+
+        async def make() -> tuple[list[AssetState], bool]:
+            return await self._dagster.assets(pipeline.name), True
+
+        return await self._definitions.get(pipeline.name, None, make)
+
+    async def _assets(self, pipeline: Pipeline, tenant: Tenant, last: RunResult) -> list[AssetState]:
+        """The pipeline's assets as they were materialized last: by the run of `last`, else by whichever Dagster knows of."""
+        defined = await self._defined(pipeline)
+        other = [asset.key for asset in defined if asset.key not in last.materialized]
+        earlier = {a.key: a for a in await self._dagster.assets(pipeline.name, tenant.key, other)} if other else {}
+        return [_as_last_made(asset, last, earlier) for asset in defined]
+
+
+def _as_last_made(asset: AssetState, last: RunResult, earlier: dict[tuple[str, ...], AssetState]) -> AssetState:
+    found = last.materialized.get(asset.key)
+    if found is not None:
+        return replace(asset, run_id=found.run_id, materialized_at=found.at, metadata=found.metadata)
+    return earlier.get(asset.key, asset)
