@@ -78,8 +78,8 @@ class Tables:
         assert {name: planned.rows[name] for name in names} == {name: len(found) for name, found in rows.items()}
         findings = {name: sorted((f.test, f.status, f.rows) for f in each) for name, each in planned.findings.items()}
         with self.connect() as connection:
-            misfits = count_unfit_values(connection, project.schemas, project.tables)
-        return {"rows": rows, "findings": {n: f for n, f in findings.items() if f}, "misfits": misfits}
+            unfit_values = count_unfit_values(connection, project.schemas, project.tables)
+        return {"rows": rows, "findings": {n: f for n, f in findings.items() if f}, "unfit_values": unfit_values}
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         return self.workshop.tenant.rw.connect(autocommit=True)
@@ -185,7 +185,7 @@ def test_changes_give_what_a_whole_build_gives(tables: Tables, seed: int) -> Non
     changed = tables.all()
     assert changed["findings"]
     assert_blocks_stand_in_their_repetitions(tables.workshop)
-    assert changed["misfits"]
+    assert changed["unfit_values"]
     tables.refresh(by_need=False)
     assert tables.all() == changed
 

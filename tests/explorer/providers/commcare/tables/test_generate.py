@@ -255,13 +255,13 @@ def test_options_that_do_not_fit_the_data_are_said_once_and_make_no_columns() ->
     assert set(columns) == {"sex", "signs", "signs__1"}
     assert columns["sex"].values == {"options_unfit": 5, "of": 5, "such_as": ["m", "f"]}
     assert columns["signs"].values == {"options_unfit": 30, "of": 40, "such_as": ["a"]}
-    assert [columns[name].misfit for name in ("sex", "signs")] == ["", ""]
+    assert [columns[name].unfit for name in ("sex", "signs")] == ["", ""]
     assert columns["sex"].description.startswith("The options of the application do not fit the data")
     # Strays stay what they are.
     profile = Profile()
     columns = of({"m": 3}, {"a": 10, "1": 10}, profile)
     assert set(columns) == {"sex", "signs", "signs__1", "signs__2"}
-    assert all(columns[name].misfit and not columns[name].values for name in ("sex", "signs"))
+    assert all(columns[name].unfit and not columns[name].values for name in ("sex", "signs"))
     # What had a column keeps it.
     assert set(of({"m": 5}, {"a": 30}, profile)) == {"sex", "signs", "signs__1", "signs__2"}
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from explorer.contract.schemas import TenantSchemas
 from explorer.marts.project import TenantProject
 from explorer.marts.retirement import KEPT_DAYS, retire
 from explorer.marts.runner import DbtResult
@@ -244,7 +245,7 @@ def test_choices_files_places_and_durations(built: Built) -> None:
     ]
 
 
-def test_misfits_are_counted_per_column_and_warned_of_per_table(built: Built) -> None:
+def test_unfit_values_are_counted_per_column_and_warned_of_per_table(built: Built) -> None:
     tables = {table.source: table.name for table in built.project.tables}
     visit, vaccines = tables[HINDI], tables[f"{HINDI} बच्चे/टीके"]
     with built.workshop.tenant.rw.connect(autocommit=True) as connection:
@@ -308,9 +309,9 @@ def test_drift_is_a_migration_and_what_is_gone_is_retired_then_dropped(built: Bu
     forms = tuple(sorted((HINDI_FORM, smaller), key=lambda one: one.xmlns))
     with workshop.tenant.rw.connect() as connection:
         connection.execute(f"delete from {workshop.tenant.names.schema('raw')}.raw_forms where form_id like 'w%'")
-        profile = Profile.read(connection, workshop.tenant.names.schema("staging"))
+        profile = Profile.read(connection, TenantSchemas(workshop.tenant.prefix))
         del profile.forms[WIDE]
-        profile.write(connection, workshop.tenant.names.schema("staging"))
+        profile.write(connection, TenantSchemas(workshop.tenant.prefix))
     project = workshop.prepare(Structure((), STRUCTURE.case_types, forms))
     case = next(table.name for table in project.tables if table.kind == "case_type")
     age = _columns(built, case)[("उम्र",)].name
@@ -348,9 +349,9 @@ def test_drift_is_a_migration_and_what_is_gone_is_retired_then_dropped(built: Bu
 
 def test_what_is_remembered_is_read_again(built: Built) -> None:
     with built.workshop.tenant.rw.connect() as connection:
-        schema = built.workshop.tenant.names.schema("staging")
-        profile = Profile.read(connection, schema)
+        schemas = TenantSchemas(built.workshop.tenant.prefix)
+        profile = Profile.read(connection, schemas)
         assert profile.case_types["गर्भवती"].properties["code"].all == {"whole": 25}
-        connection.execute(f"update {schema}.explorer_profile set profile = 'no JSON'")
-        assert Profile.read(connection, schema) == Profile()
+        connection.execute(f"update {schemas.staging}.explorer_profile set profile = 'no JSON'")
+        assert Profile.read(connection, schemas) == Profile()
         connection.rollback()
