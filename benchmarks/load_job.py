@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from benchmarks.worker import Job, benchmark_settings
 from demo_commcare import MATERNAL
-from explorer.catalog.credentials import ApiKeyCredential
+from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.load import LoadProgress, LoadTarget, load
 from explorer.postgres.bootstrap import load_connections
 from explorer.providers.commcare.client import CommCareClient

@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 import psycopg
 
 from explorer.catalog.catalog import Catalog
-from explorer.catalog.credentials import Credential, OAuthCredential, check_credential
 from explorer.catalog.errors import CredentialInvalid, CredentialMissing, KeyringMismatch, SchemaStateConflict
-from explorer.catalog.names import check_key
-from explorer.catalog.registration import Place
-from explorer.catalog.schemas import LIVE, Passwords, State, TenantSchema
-from explorer.catalog.tenants import Tenant
+from explorer.catalog.lifecycle.registration import Place
+from explorer.catalog.lifecycle.schemas import LIVE, Passwords, State, TenantSchema
+from explorer.catalog.secrets.credentials import Credential, OAuthCredential, check_credential
+from explorer.catalog.tenants.names import check_key
+from explorer.catalog.tenants.tenant import Tenant
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Connections

@@ -9,13 +9,21 @@ from pathlib import Path
 import dagster as dg
 
 from explorer.catalog import Catalog, State, Tenant, TenantLogin, TenantSchema
-from explorer.catalog.request_slots import RequestSlots
+from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.contract.tags import RunTags
+from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings, get_settings
 from explorer.http.client import ApiClient, Usage
 from explorer.http.limiter import RateLimiter
 from explorer.postgres.connections import Connections, Login, load_connections
 from explorer.providers.base import Provider
+from explorer.registry import Pipeline
+
+
+class WrongPipeline(ExplorerError):
+    """A run of a pipeline for a tenant that it is not for."""
+
+    code = "wrong_pipeline"
 
 
 @dataclass(frozen=True)
@@ -120,13 +128,19 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
     def catalog(self) -> Catalog:
         return Catalog.open(self.settings)
 
-    def session(self, context: dg.AssetExecutionContext) -> TenantSession:
-        """The tenant of the run's partition.
+    def session(self, context: dg.AssetExecutionContext, pipeline: Pipeline) -> TenantSession:
+        """The tenant of the run's partition. Partitions are in common to all pipelines.
 
         Raises:
             UnknownTenant: the partition names no tenant of the catalog.
+            WrongPipeline: the tenant is of another provider than the pipeline.
         """
         tenant = self.catalog.tenants.get(context.partition_key)
+        if tenant.provider != pipeline.provider:
+            raise WrongPipeline(
+                f"Tenant {tenant.key} is of provider {tenant.provider}, pipeline {pipeline.name} is of {pipeline.provider}.",
+                next_step="Run a pipeline of the tenant's own provider.",
+            )
         return TenantSession(
             context=context,
             settings=self.settings,

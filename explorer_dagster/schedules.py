@@ -36,7 +36,7 @@ def _schedule(pipeline: Pipeline, name: str, schedule: Schedule, tags: RunTags) 
         registered = set(context.instance.get_dynamic_partitions(tenants.name or ""))
         waiting = registered - _busy(context.instance, pipeline.name, tags)
         for tenant in platform.catalog.tenants.list():
-            if tenant.key in waiting:
+            if tenant.provider == pipeline.provider and tenant.key in waiting:
                 yield dg.RunRequest(
                     run_key=f"{context.scheduled_execution_time:%Y%m%dT%H%M}:{tenant.key}",
                     partition_key=tenant.key,

@@ -12,7 +12,8 @@ from explorer.core.files import private_secret
 from explorer.core.settings import Settings
 from explorer.providers.base import Provider
 from explorer.registry import Fault, Pipeline
-from mcp_bridge.clients.dagster import DagsterClient
+from mcp_bridge.answers.wording import Wording
+from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
 from mcp_bridge.facts.pipelines import PipelineFiles
@@ -64,6 +65,7 @@ class Services:
     facts: TenantFacts
     families: tuple[ToolFamily, ...]
     list_cursors: Callable[[], ListCursors]
+    wording: Wording
     stopping: bool = False
 
     @classmethod
@@ -90,12 +92,15 @@ class Services:
             RunTools(platform, files, schedules, dagster, results, launches, lambda: services.stopping),
             LineageTools(facts, platform, databases),
         )
-        services = cls(platform, databases, dagster, schedules, facts, families, cache(lambda: ListCursors(key())))
+        wording = Wording.of(files.pipelines.values(), parts.provider_named)
+        services = cls(
+            platform, databases, dagster, schedules, facts, families, cache(lambda: ListCursors(key())), wording
+        )
         return services
 
     def gate(self, caller: Callable[[], Caller]) -> Gate:
         """Lets calls in; `caller` tells who makes the one being served."""
-        return Gate(self.families, self.platform, caller, self.list_cursors)
+        return Gate(self.families, self.platform, caller, self.list_cursors, self.wording)
 
     def readiness(self) -> Readiness:
         """Says whether calls can be served now."""

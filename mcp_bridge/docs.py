@@ -2,14 +2,25 @@
 
 import hashlib
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from explorer.providers import provider_named
+from explorer.registry import load_pipelines
 from mcp_bridge.answers.envelope import MAX_ANSWER_TOKENS, compact_json
+from mcp_bridge.answers.wording import Wording
 from mcp_bridge.gate.tool import Tool
 from mcp_bridge.tools import ALL_TOOLS
 
-TARGET = Path(__file__).resolve().parent.parent / "docs" / "tools.md"
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "docs" / "tools.md"
+
+
+@cache
+def wording() -> Wording:
+    """Words of the checkout's own pipelines."""
+    return Wording.of(load_pipelines(ROOT / "pipelines").values(), provider_named)
 
 
 def listing() -> str:
@@ -75,7 +86,7 @@ def render() -> str:
 
 
 def _wire(tool: Tool) -> dict[str, Any]:
-    return tool.definition().model_dump(by_alias=True, exclude_none=True, mode="json")
+    return tool.definition(wording()).model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
 def _section(tool: Tool) -> list[str]:
@@ -83,7 +94,7 @@ def _section(tool: Tool) -> list[str]:
     if tool.destructive:
         effects = "destructive"
     scope = f"scope `{tool.scope.value}`" if tool.scope else "any valid token"
-    lines = [f"## {tool.name}", "", tool.description, "", f"Needs: {scope}. Effect: {effects}."]
+    lines = [f"## {tool.name}", "", wording().fill(tool.description), "", f"Needs: {scope}. Effect: {effects}."]
     schema = _wire(tool)["inputSchema"]
     properties = schema["properties"]
     if properties:

@@ -25,7 +25,7 @@ from mcp_bridge.gate.shutdown import InputLines, let_the_next_end_it, on_signals
 # What a caller may use changes with its grants, what a tool is with the bridge's version: hosts that ask again after this see it.
 _TOOLS_KEPT_MS = 300_000
 INSTRUCTIONS = """\
-Data Explorer: CommCare project spaces (tenants) as PostgreSQL tables, kept up to date by Dagster runs.
+Data Explorer: {tenants} (tenants) as PostgreSQL tables, kept up to date by Dagster runs.
 
 How to answer a question about data:
 1. list_tenants if you do not know the tenant key; with one tenant, leave `tenant` out everywhere.
@@ -63,7 +63,7 @@ def make_server(services: Services, caller: Callable[[], Caller]) -> "Server[Non
     return Server(
         "data-explorer",
         title="Data Explorer",
-        instructions=INSTRUCTIONS,
+        instructions=services.wording.fill(INSTRUCTIONS),
         version=_version(),
         lifespan=lifespan,
         # Without them hosts ask again before every turn. Tools are the caller's own, by its grants; who we are is everybody's.

@@ -38,20 +38,9 @@ IMPORTED_LATE = {
 }
 CHECKED_TYPES_ONLY = {
     "explorer_cli": STARTUP,
-    "explorer.catalog.keyring": "circle of the catalog's stores",
 }
 # Groups of modules that reach each other.
-CIRCLES = (
-    {"explorer.catalog.database", "explorer.catalog.migrations", "explorer.catalog.migrations.run"},
-    {
-        "explorer.catalog.catalog",
-        "explorer.catalog.credentials",
-        "explorer.catalog.keyring",
-        "explorer.catalog.registration",
-        "explorer.catalog.schemas",
-    },
-    {"benchmarks.load_job", "benchmarks.transform_job", "benchmarks.worker"},
-)
+CIRCLES = ({"benchmarks.load_job", "benchmarks.transform_job", "benchmarks.worker"},)
 # Names with an underscore that belong to others. A room, the module of theirs, and why there is no public way.
 OTHERS_PRIVATE_NAMES = {
     ("benchmarks", "dagster._core"): "history is written as Dagster writes it, without a run",
@@ -79,7 +68,6 @@ OTHER_HTTP_LIBRARIES = ("requests", "urllib3", "aiohttp", "httpcore", "http.clie
 SDK_CLIENTS = ("explorer_cli.operations.bridge_client", "benchmarks.metadata")
 MOST_MODULES = 15
 LARGE_FOLDERS = {
-    "explorer/catalog": 17,
     "demo_commcare": 19,
 }
 

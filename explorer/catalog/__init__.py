@@ -5,10 +5,10 @@ principals with tokens and grants, which launch is under way, and the audit. Run
 runs. Nor are tenants' data, roles and schemas.
 """
 
-from explorer.catalog.audit import AuditEntry, AuditLog, AuditRecord
+from explorer.catalog.access.audit import AuditEntry, AuditLog, AuditRecord
+from explorer.catalog.access.principals import DEFAULT_SCOPES, Principal, PrincipalSummary, Scope
 from explorer.catalog.catalog import Catalog
-from explorer.catalog.credentials import ApiKeyCredential, Credential, FieldsCredential, OAuthCredential
-from explorer.catalog.discovered import DiscoveredStructure, DiscoveredVersion
+from explorer.catalog.coordination.launches import Claim
 from explorer.catalog.errors import (
     CatalogNotReady,
     CatalogUnavailable,
@@ -30,14 +30,14 @@ from explorer.catalog.errors import (
     UnknownPrincipal,
     UnknownStructureVersion,
 )
-from explorer.catalog.keyring import Keyring
-from explorer.catalog.launches import Claim
+from explorer.catalog.lifecycle.schemas import State, TenantLogin, TenantSchema
 from explorer.catalog.migrations import migrate
-from explorer.catalog.names import check_key
-from explorer.catalog.principals import DEFAULT_SCOPES, Principal, PrincipalSummary, Scope
-from explorer.catalog.schemas import State, TenantLogin, TenantSchema
-from explorer.catalog.semantics import SemanticsVersion
-from explorer.catalog.tenants import Tenant, TenantStatus
+from explorer.catalog.secrets.credentials import ApiKeyCredential, Credential, FieldsCredential, OAuthCredential
+from explorer.catalog.secrets.keyring import Keyring
+from explorer.catalog.tenants.discovered import DiscoveredStructure, DiscoveredVersion
+from explorer.catalog.tenants.names import check_key
+from explorer.catalog.tenants.semantics import SemanticsVersion
+from explorer.catalog.tenants.tenant import Tenant, TenantStatus
 
 __all__ = [
     "DEFAULT_SCOPES",

@@ -4,18 +4,18 @@ from typing import Self
 
 from sqlalchemy import func, select, update
 
-from explorer.catalog.audit import AuditLog
-from explorer.catalog.credentials import CredentialStore, credential_purpose
-from explorer.catalog.database import Database, HasConninfo
-from explorer.catalog.discovered import DiscoveredStore
-from explorer.catalog.keyring import Keyring
-from explorer.catalog.launches import LaunchStore
-from explorer.catalog.principals import PrincipalStore
-from explorer.catalog.registration import Registration
-from explorer.catalog.schemas import SchemaStore, password_purpose
-from explorer.catalog.semantics import SemanticsStore
-from explorer.catalog.tables import credentials, schemas
-from explorer.catalog.tenants import TenantStore
+from explorer.catalog.access.audit import AuditLog
+from explorer.catalog.access.principals import PrincipalStore
+from explorer.catalog.coordination.launches import LaunchStore
+from explorer.catalog.lifecycle.registration import Registration
+from explorer.catalog.lifecycle.schemas import SchemaStore, password_purpose
+from explorer.catalog.secrets.credentials import CredentialStore, credential_purpose
+from explorer.catalog.secrets.keyring import Keyring
+from explorer.catalog.storage.database import Database, HasConninfo
+from explorer.catalog.storage.tables import credentials, schemas
+from explorer.catalog.tenants.discovered import DiscoveredStore
+from explorer.catalog.tenants.semantics import SemanticsStore
+from explorer.catalog.tenants.tenant import TenantStore
 from explorer.core.settings import Settings
 from explorer.postgres.connections import load_connections
 
@@ -62,10 +62,14 @@ class Catalog:
         self._database.check_version()
 
     def rotate_keys(self) -> int:
-        """See `explorer.catalog.keyring.rotate`: all secrets encrypted anew, or none; how many.
+        """Encrypt every credential and tenant password anew with a new key, in one transaction; how many values that were.
+
+        A key file gets the new key first and keeps the old ones, for processes that are just about to write; they may be deleted
+        from it afterwards. Where the keys come from EXPLORER_SECRET_KEYS, put the new key first there (new,old), restart every
+        process, then call this.
 
         Raises:
-            KeyringMismatch: a secret cannot be decrypted.
+            KeyringMismatch: a value cannot be decrypted; nothing was changed.
         """
         count = 0
         with self._database.begin() as connection:

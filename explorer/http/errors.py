@@ -1,6 +1,6 @@
 """In which ways can a provider's server refuse or fail? One class per kind; the list is closed.
 
-An error's `code` is the provider's name and the class's `kind` (`commcare_throttled`). Code that serves all providers compares
+An error's `code` is the provider's name and the class's `kind` (`<provider>_throttled`). Code that serves all providers compares
 classes, or stored codes by `is_code`. `details` may carry `status` (HTTP), `resource`, `page` (1-based) and `reason` (the
 server's own short sentence); never credentials or whole response bodies. Errors that may pass by themselves are also
 `TransientError`.

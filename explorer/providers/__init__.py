@@ -45,4 +45,4 @@ def faults_of(pipeline: Pipeline) -> Iterator[Fault]:
     if pipeline.provider not in provider_names():
         yield ("provider",), f"there is no provider {pipeline.provider!r}; there are: {', '.join(provider_names())}"
     else:
-        yield from provider_named(pipeline.provider).faults_of(pipeline)
+        yield from provider_named(pipeline.provider).styles.faults(pipeline)

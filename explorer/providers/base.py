@@ -14,7 +14,7 @@ from explorer.core.settings import Settings
 from explorer.http.client import ApiClient
 from explorer.http.limiter import RateLimiter
 from explorer.providers.paging import Styles
-from explorer.registry import Fault, Pipeline
+from explorer.registry import Pipeline
 from explorer.tables.plan import TablePlanner
 
 # What discovery found, as JSON-able values of a shape that the provider states. Kept as versions in the catalog.
@@ -157,9 +157,6 @@ class Provider(Protocol):
     @property
     def styles(self) -> Styles:
         """Ways of paging, proofs and envelopes that sources of its pipelines may name."""
-
-    def faults_of(self, pipeline: Pipeline) -> Iterable[Fault]:
-        """What a pipeline file says that this provider does not understand."""
 
     # Structure
 

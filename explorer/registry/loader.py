@@ -86,9 +86,7 @@ def _read(path: Path, model: type[M]) -> tuple[M, yaml.Node | None]:
             f"{path}{where}: not valid YAML: {_first_line(error)}", next_step="Correct the line."
         ) from None
     if not isinstance(data, dict):
-        raise PipelineInvalid(
-            f"{path}:1: a pipeline file is a mapping of keys.", next_step="See pipelines/commcare_sync.yml."
-        )
+        raise PipelineInvalid(f"{path}:1: a pipeline file is a mapping of keys.", next_step="See docs/pipelines.md.")
     try:
         return model.model_validate(data), node
     except ValidationError as error:

@@ -69,7 +69,7 @@ class PersonalData(_Part):
     """Which columns hold data of a person (`pii: false`: which do not). All that is given must fit; the last rule that fits
     decides.
 
-    `table`, `column`, `type`, `label` and `question_type` (CommCare's, such as PhoneNumber) are patterns, which know `*` and `?`.
+    `table`, `column`, `type`, `label` and `question_type` (such as PhoneNumber) are patterns, which know `*` and `?`.
     `label` is compared with the question's label and its translations as `words.plain` gives them. `words`: one of these words or
     phrases stands in the column's name, whose parts are words, or in a label; `unless`: and none of these does. A `*` in a word
     stands for any letters. A rule by words speaks of what people write: it fits neither answers that are chosen from a list nor

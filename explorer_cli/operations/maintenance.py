@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from explorer.catalog.keyring import rotate
 from explorer.installation import set_up
 from explorer_cli.output.terminal import answer_json, say
 from explorer_cli.platform.context import open_settings
@@ -29,7 +28,7 @@ def rotate_secrets(*, as_json: bool) -> int:
     """Encrypt every stored secret with a new key."""
     settings = open_settings()
     with open_store(settings) as store:
-        count = rotate(store.catalog)
+        count = store.catalog.rotate_keys()
     if as_json:
         answer_json({"reencrypted": count})
     else:

@@ -8,8 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from explorer.catalog import Credential, Tenant
-from explorer.catalog.audit import AuditEntry
-from explorer.catalog.request_slots import RequestSlots
+from explorer.catalog.access.audit import AuditEntry
+from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.core.settings import Settings
 from explorer.providers import faults_of, provider_named
 from explorer.providers.base import CredentialKind, Provider, make_credential
@@ -21,7 +21,8 @@ from explorer_cli.output.tables import show_table
 from explorer_cli.output.terminal import answer_json, say
 from explorer_cli.platform.context import open_settings
 from explorer_cli.platform.store import Store, open_store
-from mcp_bridge.clients.dagster import DagsterClient, DagsterUnavailable
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.errors import DagsterUnavailable
 
 # Fields of credentials that have options of their own; all others are given by --credential FIELD=VAR.
 _OPTIONS = {

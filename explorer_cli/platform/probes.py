@@ -11,7 +11,7 @@ import httpx
 from explorer_cli.platform.addresses import in_url
 
 if TYPE_CHECKING:
-    from mcp_bridge.clients.dagster import Health
+    from mcp_bridge.clients.dagster.records import Health
 
 PROBE_TIMEOUT_S = 3.0
 
@@ -56,7 +56,7 @@ def missing_daemons(url: str) -> tuple[str, ...]:
 
 
 async def _health(url: str) -> "Health":
-    from mcp_bridge.clients.dagster import DagsterClient
+    from mcp_bridge.clients.dagster.client import DagsterClient
 
     async with DagsterClient(url, timeout_s=PROBE_TIMEOUT_S) as client:
         return await client.health()

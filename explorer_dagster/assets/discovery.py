@@ -37,7 +37,7 @@ def discovery_asset(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefiniti
     )
     def discovery(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with failures_explained():
-            facts = _discover(context, platform.session(context), pipeline, provider)
+            facts = _discover(context, platform.session(context, pipeline), pipeline, provider)
         return dg.MaterializeResult(metadata=as_metadata(facts))
 
     return discovery

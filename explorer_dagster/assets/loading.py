@@ -39,7 +39,7 @@ def raw_assets(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinition:
     )
     def raw(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Event]:
         with failures_explained():
-            session = platform.session(context)
+            session = platform.session(context, pipeline)
             selected = [name for name, key in keys.items() if key in context.selected_asset_keys]
             report = _load(context, session, pipeline, provider, selected, keys)
             yield from _events(context, session, pipeline, report, keys)

@@ -39,7 +39,7 @@ def transform_assets(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinit
         can_subset=True,
     )
     def transforms(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Event]:
-        session = platform.session(context)
+        session = platform.session(context, pipeline)
         selected = {name for name, key in keys.items() if key in context.selected_asset_keys}
         with failures_explained(), session.materializing():
             project = _project(session, pipeline, planner)

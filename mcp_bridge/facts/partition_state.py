@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from explorer.catalog import Tenant, TenantSchema
-from mcp_bridge.clients.dagster import AssetState
+from mcp_bridge.clients.dagster.records import AssetState
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from explorer.contract.materializations import ListedTable
 from explorer.contract.names import AssetKeys, is_raw
 from explorer.registry import Pipeline
 from mcp_bridge.answers.envelope import age_s, iso, without_nulls
-from mcp_bridge.clients.dagster import AssetState
+from mcp_bridge.clients.dagster.records import AssetState
 from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule
 from mcp_bridge.facts.partition_state import Failing, PartitionState
 from mcp_bridge.facts.relations import LiveTables

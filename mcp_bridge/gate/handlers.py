@@ -18,6 +18,7 @@ from explorer.catalog import AuditEntry, CatalogNotReady, KeyringInvalid, Keyrin
 from explorer.core.errors import ExplorerError, SettingsInvalid, UnknownTenant
 from explorer.postgres.errors import DatabaseNotReady, DatabaseUnreachable, ProvisioningRefused
 from mcp_bridge.answers.envelope import Answer, InvalidArgument, did_you_mean, failure, success
+from mcp_bridge.answers.wording import Wording
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.gate.access import Caller, ScopeMissing, TenantRequired
@@ -71,6 +72,7 @@ class Gate:
         platform: PlatformDatabase,
         caller: Callable[[], Caller],
         list_cursors: Callable[[], ListCursors],
+        wording: Wording,
     ) -> None:
         """`caller` tells who makes the call being served; `list_cursors` is asked when needed, since its key lies in HOME."""
         self._platform, self._caller, self._list_cursors = platform, caller, list_cursors
@@ -78,7 +80,7 @@ class Gate:
         self._families = {name: family for name, (_, family) in served.items()}
         self._tools = {name: served[name][0] for name in sorted(served)}
         # Made once: the SDK looks at a tool's parameters on every call.
-        self._definitions = {name: tool.definition() for name, tool in self._tools.items()}
+        self._definitions = {name: tool.definition(wording) for name, tool in self._tools.items()}
 
     async def list_tools(
         self, ctx: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None
@@ -229,7 +231,7 @@ def _allowed(tool: Tool, error: ValidationError) -> dict[str, Any]:
     for fault in error.errors(include_url=False, include_input=False):
         if fault["type"] == "literal_error":
             name = str(fault["loc"][0])
-            return {"argument": name, "allowed": _values(tool.definition().input_schema["properties"][name])}
+            return {"argument": name, "allowed": _values(tool.input_schema["properties"][name])}
     return {}
 
 

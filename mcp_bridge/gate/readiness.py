@@ -10,7 +10,7 @@ from typing import Any
 from anyio import CapacityLimiter
 
 from explorer.core.errors import ExplorerError
-from mcp_bridge.clients.dagster import DagsterClient
+from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import in_thread, or_none
 

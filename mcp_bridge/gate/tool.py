@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from explorer.catalog import Scope, Tenant
 from mcp_bridge.answers.envelope import Answer
+from mcp_bridge.answers.wording import Wording
 from mcp_bridge.gate.access import Caller
 
 ResponseFormat = Literal["concise", "detailed"]
@@ -76,8 +77,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Tool:
-    """One tool, served by the method `run` of its family. `scope` None: any valid token may call it. `mutates`: an attempt is
-    audited before it is made. `own_cursors`: the tool signs its cursors itself; else the gate does."""
+    """One tool, served by the method `run` of its family. `description` may hold the places that `Wording.fill` fills. `scope`
+    None: any valid token may call it. `mutates`: an attempt is audited before it is made. `own_cursors`: the tool signs its
+    cursors itself; else the gate does."""
 
     name: str
     title: str
@@ -91,13 +93,18 @@ class Tool:
     open_world: bool = False
     own_cursors: bool = False
 
-    def definition(self) -> types.Tool:
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        """What the tool takes, as JSON schema."""
+        return _input_schema(self.arguments)
+
+    def definition(self, wording: Wording) -> types.Tool:
         """The tool as `tools/list` shows it; the same bytes in every process."""
         return types.Tool(
             name=self.name,
             title=self.title,
-            description=self.description,
-            input_schema=_input_schema(self.arguments),
+            description=wording.fill(self.description),
+            input_schema=_with_default_pipeline(self.input_schema, wording.pipeline),
             annotations=types.ToolAnnotations(
                 read_only_hint=not self.mutates,
                 destructive_hint=self.destructive,
@@ -105,6 +112,17 @@ class Tool:
                 open_world_hint=self.open_world,
             ),
         )
+
+
+def _with_default_pipeline(schema: dict[str, Any], pipeline: str | None) -> dict[str, Any]:
+    """The schema with the pipeline that is run when none is named, where there is only one."""
+    prop = schema["properties"].get("pipeline", {})
+    if prop.get("default") == "":
+        if pipeline is None:
+            del prop["default"]
+        else:
+            prop["default"] = pipeline
+    return schema
 
 
 class ToolFamily(Protocol):

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from explorer.contract.checks import FailingTable, TableChecks
-from mcp_bridge.clients.dagster import CheckResult
+from mcp_bridge.clients.dagster.records import CheckResult
 from mcp_bridge.facts.partition_state import FailedCheck
 from mcp_bridge.runs.results import RunResults
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from explorer.contract.names import full_refresh_schedule_name, schedule_name
 from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline, Schedule
-from mcp_bridge.clients.dagster import DagsterClient
+from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.timeouts import LIST_S
 from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule, ScheduleState, Status
 

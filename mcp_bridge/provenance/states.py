@@ -6,7 +6,8 @@ from dataclasses import replace
 from explorer.catalog import State, Tenant, TenantSchema
 from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
-from mcp_bridge.clients.dagster import AssetState, DagsterClient
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.records import AssetState
 from mcp_bridge.facts.cache import Cache
 from mcp_bridge.facts.partition_state import LATE, PartitionState
 from mcp_bridge.facts.pipelines import PipelineFiles

@@ -16,11 +16,9 @@ from anyio import CancelScope
 from explorer.catalog import Claim, SchemaAbsent, State, Tenant
 from explorer.contract.tags import RunTags
 from explorer.core.errors import ExplorerError, TransientError
-from mcp_bridge.clients.dagster import (
-    DagsterClient,
-    Run,
-    UnknownRun,
-)
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.errors import UnknownRun
+from mcp_bridge.clients.dagster.records import Run
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import in_thread
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from explorer.contract.materializations import Tables
-from mcp_bridge.clients.dagster import CheckResult, DagsterClient, Run, RunEvent, UnknownRun
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.errors import UnknownRun
+from mcp_bridge.clients.dagster.records import CheckResult, Run, RunEvent
 from mcp_bridge.runs.summary import first_cause
 
 AssetKey = tuple[str, ...]

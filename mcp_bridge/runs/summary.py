@@ -11,7 +11,8 @@ from explorer.contract.materializations import Summary
 from explorer.contract.names import within_pipeline
 from explorer.contract.observations import LoadProgress, TableProgress
 from mcp_bridge.answers.envelope import age_s, iso, without_nulls
-from mcp_bridge.clients.dagster import DagsterClient, Run, RunEvent
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.records import Run, RunEvent
 
 _MAX_LISTED = 60
 _MAX_ERROR_CHARS = 2000

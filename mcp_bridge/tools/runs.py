@@ -27,7 +27,9 @@ from mcp_bridge.answers.envelope import (
     room_left,
     unknown_name,
 )
-from mcp_bridge.clients.dagster import DagsterClient, DagsterUnavailable, Run, RunEvent, RunStatus, UnknownRun, in_time
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.errors import DagsterUnavailable, UnknownRun, in_time
+from mcp_bridge.clients.dagster.records import Run, RunEvent, RunStatus
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import LIST_S, in_thread
 from mcp_bridge.facts.freshness import ScheduleState
@@ -64,7 +66,7 @@ class ListPipelines(Arguments):
 
 
 class RunMaterialization(TenantArguments):
-    pipeline: str = Field("commcare_sync", description="Name from list_pipelines.")
+    pipeline: str = Field("", description="Name from list_pipelines.")
     full_refresh: bool = Field(False, description="Read everything again instead of what changed; slow.")
     assets: list[str] | None = Field(
         None, min_length=1, max_length=50, description="Only these assets, e.g. raw/cases. Default: all."
@@ -242,10 +244,12 @@ class RunTools:
         return Answer(data)
 
     def _pipeline(self, call: Call, tenant: Tenant, name: str) -> Pipeline:
+        """The pipeline of this name, without one the tenant's first. Raises: UnknownPipeline."""
         usable = {pipeline.name: pipeline for pipeline in self.files.of(tenant)}
-        if name not in usable:
-            raise unknown_name(UnknownPipeline, "pipeline", name, list(usable), "list_pipelines")
-        return usable[name]
+        wanted = name or next(iter(usable), name)
+        if wanted not in usable:
+            raise unknown_name(UnknownPipeline, "pipeline", wanted, list(usable), "list_pipelines")
+        return usable[wanted]
 
     async def _asset_keys(
         self, call: Call, pipeline: Pipeline, names: list[str] | None
@@ -385,7 +389,7 @@ class RunTools:
         Tool(
             "list_pipelines",
             "List pipelines",
-            "Lists the pipelines that can be run for a tenant: what each loads from CommCare, what it builds, its "
+            "Lists the pipelines that can be run for a tenant: what each loads from {source}, what it builds, its "
             "schedule. Use it before run_materialization when you need asset names. For past runs use list_runs.",
             ListPipelines,
             list_pipelines,
@@ -394,7 +398,7 @@ class RunTools:
         Tool(
             "run_materialization",
             "Run materialization",
-            "Brings a tenant's tables up to date from CommCare by a Dagster run: discover, load, transform. Returns "
+            "Brings a tenant's tables up to date from {source} by a Dagster run: discover, load, transform. Returns "
             "run_id, status and run_url; waits up to wait_s and streams progress, and a run that needs longer is a "
             "normal answer to go on from with get_materialization_status. If the tenant is already being synced, "
             "answers with that run and says what was ignored. Cancelling this call cancels the run it started. Not needed "

@@ -12,7 +12,9 @@ from explorer.core.errors import ExplorerError
 from explorer.postgres.connections import Connections
 from explorer.providers.base import Provider
 from mcp_bridge.answers.envelope import Answer, age_s, clipped, fit, iso, page_after, room_left
-from mcp_bridge.clients.dagster import DagsterClient, DagsterUnavailable, Run, in_time
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.errors import DagsterUnavailable, in_time
+from mcp_bridge.clients.dagster.records import Run
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import LIST_S, SCHEMAS_S, in_thread
 from mcp_bridge.facts.pipelines import PipelineFiles
@@ -238,7 +240,7 @@ class TenantTools:
         Tool(
             "list_tenants",
             "List tenants",
-            "Lists the tenants (CommCare project spaces) that this token may use, with the state of their schemas and "
+            "Lists the tenants ({tenants}) that this token may use, with the state of their schemas and "
             "the scopes held. Call it first when you do not know the tenant key. For tables of one tenant use "
             "list_tables.",
             ListTenants,

@@ -13,7 +13,7 @@ import pytest
 
 from demo_commcare import MATERNAL, RunningServer
 from explorer.catalog import ApiKeyCredential, Catalog, migrate
-from explorer.catalog.request_slots import RequestSlots
+from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.core.settings import Settings
 from explorer.http.errors import Throttled
 from explorer.http.limiter import RateLimiter

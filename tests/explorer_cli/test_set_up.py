@@ -11,8 +11,8 @@ import pytest
 from pydantic import SecretStr
 
 from explorer.catalog import Catalog, KeyringMissing
-from explorer.catalog.registration import Place
-from explorer.catalog.schemas import Passwords
+from explorer.catalog.lifecycle.registration import Place
+from explorer.catalog.lifecycle.schemas import Passwords
 from explorer.core.settings import Settings
 from explorer.installation import prepare, set_up
 from explorer.postgres.connections import Connections, Login

@@ -27,6 +27,23 @@ def test_each_schedule_of_the_file_becomes_one_of_dagster(pipeline: Pipeline) ->
     assert named(pipeline.model_copy(update={"full_refresh": None, "schedule": None})) == {}
 
 
+def requested(stage: Stage, schedule: dg.ScheduleDefinition) -> list[dg.RunRequest]:
+    """What the schedule asks for, for the stage's tenant."""
+    at = datetime(2026, 1, 4, 3, tzinfo=UTC)
+    with dg.build_schedule_context(
+        stage.instance, scheduled_execution_time=at, resources={"platform": Platform()},
+        repository_def=stage.definitions.get_repository_def(),
+    ) as context:  # fmt: skip
+        requests = list(schedule._execution_fn.decorated_fn(context, platform=Platform()))
+    return [request for request in requests if request.partition_key == stage.tenant.key]
+
+
+def test_a_pipeline_starts_for_the_tenants_of_its_provider_alone(stage: Stage, pipeline: Pipeline) -> None:
+    other = pipeline.model_copy(update={"provider": "other"})
+    assert len(requested(stage, named(pipeline)["commcare_sync_schedule"])) == 1
+    assert requested(stage, named(other)["commcare_sync_schedule"]) == []
+
+
 @pytest.mark.parametrize(
     ("running", "syncs", "refreshes"),
     [(None, 1, 1), ({}, 0, 1), ({"explorer/full_refresh": "true"}, 0, 0)],
@@ -39,16 +56,8 @@ def test_a_tenant_at_work_is_left_alone(
         job = stage.definitions.resolve_job_def("commcare_sync")
         tags = {"dagster/partition": stage.tenant.key, **running}
         stage.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
-    at = datetime(2026, 1, 4, 3, tzinfo=UTC)
     both = named(pipeline.model_copy(update={"full_refresh": WEEKLY}))
-    found = {}
-    for name, schedule in both.items():
-        with dg.build_schedule_context(
-            stage.instance, scheduled_execution_time=at, resources={"platform": Platform()},
-            repository_def=stage.definitions.get_repository_def(),
-        ) as context:  # fmt: skip
-            requests = list(schedule._execution_fn.decorated_fn(context, platform=Platform()))
-        found[name] = [request for request in requests if request.partition_key == stage.tenant.key]
+    found = {name: requested(stage, schedule) for name, schedule in both.items()}
     assert len(found["commcare_sync_schedule"]) == syncs
     assert len(found["commcare_sync_full_refresh_schedule"]) == refreshes
     assert all(

@@ -5,15 +5,11 @@ One version file per change under `versions/`, never edited after release. Right
 
 from explorer.postgres.connections import Connections
 
-HEAD = "0005"
-LOCK_KEY = "explorer.catalog.migrate"
-
 
 def migrate(connections: Connections) -> None:
-    """Bring schema `catalog` to HEAD; one short query when it is there already.
+    """Bring schema `catalog` to the version of this program; one short query when it is there already.
 
-    Safe to call from several processes at once:
-    one migrates, the others wait and find nothing to do.
+    Safe to call from several processes at once: one migrates, the others wait and find nothing to do.
 
     Raises:
         CatalogUnavailable, CatalogNotReady: the database does not answer, or is newer than this program.

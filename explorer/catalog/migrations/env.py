@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from explorer.catalog.tables import metadata
+from explorer.catalog.storage.tables import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

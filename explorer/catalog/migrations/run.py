@@ -9,11 +9,11 @@ from alembic.script import ScriptDirectory
 from alembic.util.exc import CommandError
 from sqlalchemy import text
 
-from explorer.catalog.database import Database
 from explorer.catalog.errors import CatalogNotReady
-from explorer.catalog.migrations import LOCK_KEY
+from explorer.catalog.storage.database import Database
 from explorer.postgres.connections import Connections
 
+_LOCK_KEY = "explorer.catalog.migrate"
 _LOCK_TIMEOUT_S = 120
 
 
@@ -40,7 +40,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
     """
     config = _config()
     with database.begin(lock_timeout_s=_LOCK_TIMEOUT_S) as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": LOCK_KEY})
+        connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": _LOCK_KEY})
         config.attributes["connection"] = connection
         try:
             command.upgrade(config, revision)

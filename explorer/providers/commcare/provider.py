@@ -1,6 +1,5 @@
 """What CommCare HQ answers to the questions of `explorer.providers.base`: the table of contents of this folder."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from explorer.catalog import Credential
@@ -15,7 +14,7 @@ from explorer.providers.commcare.paging import STYLES
 from explorer.providers.commcare.settings import SERVICE
 from explorer.providers.commcare.structure import Structure
 from explorer.providers.commcare.tables.plan import CommCareTables
-from explorer.registry import Fault, Pipeline
+from explorer.registry import Pipeline
 
 # Of an overview for agents.
 _MAX_APPS, _MAX_CASE_TYPES = 20, 60
@@ -67,9 +66,6 @@ class CommCare:
         limiter: RateLimiter | None = None,
     ) -> CommCareClient:
         return CommCareClient(server, external_id, credential, settings=settings, refresh=refresh, limiter=limiter)
-
-    def faults_of(self, pipeline: Pipeline) -> Iterable[Fault]:
-        return STYLES.faults(pipeline)
 
     def discover(self, client: ApiClient, pipeline: Pipeline, known: Document | None) -> Document:
         return discovery.discover(client, pipeline, known).to_dict()

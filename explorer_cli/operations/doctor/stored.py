@@ -4,7 +4,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 from explorer.catalog import Catalog, Tenant
-from explorer.catalog.request_slots import RequestSlots
+from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
 from explorer.postgres.bootstrap import embedded_from

@@ -1,96 +1,31 @@
-"""What does a validated statement give, within fixed bounds of rows, bytes, time and memory? Runs it as the tenant's
-own read-only login.
+"""Who runs a validated statement, when, and as whom? The tenant's read-only login, in one of the tenant's slots.
 
-One fresh connection per query: no state outlives it, and connecting costs some 20 ms. It takes a place of the tenant's
-(`slots`) until its backend is gone. The server sees the caller's text
-twice: first alone, as `DECLARE ... CURSOR FOR <text>` over the extended protocol, which takes exactly one statement and
-only a query, and which tells columns and types; then inside a SELECT that cuts each cell to size on the server, so that
-no value of unbounded size is ever sent. Whether a statement may run at all is the validator's business.
+1. The principal waits as long as it has earned (`throttle`).
+2. The call waits for a slot of the tenant (`slots`), which it keeps until its backend is gone.
+3. A fresh session is opened (`session`), and one page is read (`page`).
+
+Whether a statement may run at all is decided in `mcp_bridge.sql.validation`.
 """
 
 import asyncio
-import contextlib
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import psycopg
-import psycopg.errors
-from psycopg import AsyncConnection, IsolationLevel
+from psycopg import AsyncConnection
 
 from explorer.postgres.connections import CASTS_SCHEMA, Login
-from mcp_bridge.sql.execution.failures import failure, is_full, out_of_time
+from mcp_bridge.sql.execution.failures import failure, is_full
+from mcp_bridge.sql.execution.page import PageReader
+from mcp_bridge.sql.execution.results import QueryLimits, QueryResult
+from mcp_bridge.sql.execution.session import connect
 from mcp_bridge.sql.execution.slots import HeldBackend, Slots, Termination, busy
 from mcp_bridge.sql.execution.throttle import OUTLIVED, TIMED_OUT, OverrunThrottle
-from mcp_bridge.sql.validation.validator import ValidatedQuery
-from mcp_bridge.sql.values import JsonValue, document, reader
+from mcp_bridge.sql.validation import ValidatedQuery
 
-Truncation = Literal["rows", "bytes", "time"]
-
-# One FETCH brings at most this much into the client's memory.
-_FETCH_BYTES = 4 * 1024 * 1024
-_FETCH_ROWS = 200
-_CANCEL_S = 2.0
-_DECLARE = "DECLARE {} NO SCROLL CURSOR FOR "
-_TRANSACTION_TIMEOUT_SINCE = 170000
-_TIMEOUTS = (
-    psycopg.errors.QueryCanceled,
-    psycopg.errors.TransactionTimeout,
-    psycopg.errors.IdleInTransactionSessionTimeout,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class QueryLimits:
-    """Bounds of one result. A cell above `max_cell_bytes` is cut to a preview; the other limits end the page.
-    A call waits for its turn at most `wait_s`, which is not part of `timeout_s`."""
-
-    max_rows: int = 1000
-    max_bytes: int = 1_000_000
-    max_cell_bytes: int = 16_384
-    preview_chars: int = 500
-    timeout_s: float = 15.0
-    wait_s: float = 20.0
-
-    def __post_init__(self) -> None:
-        if min(self.max_rows, self.max_cell_bytes, self.preview_chars) < 1 or self.timeout_s <= 0:
-            raise ValueError("limits must be positive")
-        if self.max_bytes < self.max_cell_bytes:
-            raise ValueError("max_bytes must hold one cell of max_cell_bytes")
-
-
-class Column(NamedTuple):
-    name: str
-    type: str
-
-
-@dataclass(frozen=True, slots=True)
-class QueryResult:
-    """One page. `rows` are lists in the order of `columns`; names may repeat. `truncated` names the limit that ended
-    the page early.
-    """
-
-    columns: list[Column]
-    rows: list[list[JsonValue]]
-    row_count: int
-    truncated: Truncation | None
-    cells_truncated: int
-    elapsed_ms: int
-    offset: int = 0
-
-    @property
-    def next_offset(self) -> int | None:
-        """Where the next page begins, if this one was cut."""
-        return self.offset + self.row_count if self.truncated and self.row_count else None
-
-
-class _Shape(NamedTuple):
-    columns: list[Column]
-    expressions: list[str]
-    readers: list[Callable[[str], JsonValue]]
+_CONNECT_S = 10.0
 
 
 class Executor:
@@ -135,7 +70,7 @@ class Executor:
         except BaseException:
             self._slots.release()
             raise
-        page = _Page(connection, query, offset, limits, time.monotonic())
+        page = PageReader(connection, query, offset, limits, time.monotonic())
         try:
             return await page.read()
         finally:
@@ -150,7 +85,9 @@ class Executor:
         pause_s = 0.05
         while True:
             try:
-                return await asyncio.wait_for(self._connect(limits), timeout=min(10.0, limits.timeout_s))
+                return await asyncio.wait_for(
+                    connect(self._login, self._search_path, limits.timeout_s), timeout=min(_CONNECT_S, limits.timeout_s)
+                )
             except (psycopg.Error, TimeoutError) as error:
                 if not is_full(error):
                     raise failure(error, query, 0) from None
@@ -158,223 +95,3 @@ class Executor:
                 raise busy("All connections that this tenant may have are taken, by other bridges too.", 10) from None
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries)
             pause_s = min(pause_s * 1.6, 0.5)
-
-    async def _connect(self, limits: QueryLimits) -> AsyncConnection[Any]:
-        connection = await AsyncConnection.connect(
-            **self._login.conninfo()
-            | {
-                "client_encoding": "UTF8",
-                "application_name": "explorer-mcp",
-                "options": _session_options(self._search_path, limits),
-            }
-        )
-        # Not REPEATABLE READ: a snapshot from before a table was swapped would show the new table, which it waited for, as empty.
-        await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
-        await connection.set_read_only(True)
-        return connection
-
-
-def _session_options(search_path: tuple[str, ...], limits: QueryLimits) -> str:
-    """Settings that hold before the first statement; constants are folded at plan time, so no limit may come later."""
-    statement_ms = max(int(limits.timeout_s * 1000), 1)
-    settings = {
-        "statement_timeout": statement_ms,
-        "lock_timeout": 2000,
-        "idle_in_transaction_session_timeout": statement_ms + 5000,
-        "client_connection_check_interval": 500,
-        "default_transaction_read_only": "on",
-        "search_path": ",".join('"' + name.replace('"', '""') + '"' for name in search_path) or '""',
-        "work_mem": "16MB",
-        "hash_mem_multiplier": 1,
-        "max_parallel_workers_per_gather": 0,
-        "jit": "off",
-        "client_min_messages": "error",
-        "standard_conforming_strings": "on",
-        "timezone": "UTC",
-        "datestyle": "ISO,MDY",
-        "intervalstyle": "postgres",
-        "bytea_output": "hex",
-        "extra_float_digits": 1,
-    }
-    return " ".join(f"-c {name}={_escaped(str(value))}" for name, value in settings.items())
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", "\\\\").replace(" ", "\\ ")
-
-
-class _Page:
-    """One page being read: the statement on its connection, and what has come so far."""
-
-    def __init__(
-        self,
-        connection: AsyncConnection[Any],
-        query: ValidatedQuery,
-        offset: int,
-        limits: QueryLimits,
-        started: float,
-    ) -> None:
-        self._connection = connection
-        self._query = query
-        self._text = query.text
-        self.timed_out = False
-        self._offset = offset
-        self._limits = limits
-        self._started = started
-        self._shape: _Shape | None = None
-        self._rows: list[list[JsonValue]] = []
-        self._cells_truncated = 0
-        self._bytes = 0
-        self._shift = 0  # characters that precede the caller's text in what the server reads
-
-    async def read(self) -> QueryResult:
-        """Read within the time limit. The work is a task of its own, so that a cancelled caller can still stop the
-        server first.
-        """
-        work = asyncio.create_task(self._read())
-        remaining = max(self._started + self._limits.timeout_s - time.monotonic(), 0.001)
-        try:
-            done, _ = await asyncio.wait({work}, timeout=remaining)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._stop(work))
-            raise
-        if not done:
-            await self._stop(work)
-            return self._result_at_timeout()
-        try:
-            truncated = work.result()
-        except _TIMEOUTS:
-            return self._result_at_timeout()
-        except (psycopg.Error, UnicodeError) as error:
-            raise failure(error, self._query, self._shift) from None
-        return self._result(truncated)
-
-    async def _stop(self, work: asyncio.Task[Truncation | None]) -> None:
-        """Ask the server to cancel; if the statement does not end, close the connection, which the server notices
-        within a second.
-        """
-        with contextlib.suppress(psycopg.Error, OSError):
-            await self._connection.cancel_safe(timeout=_CANCEL_S)
-        await asyncio.wait({work}, timeout=_CANCEL_S)
-        if not work.done():
-            self._connection.pgconn.finish()
-            work.cancel()
-        await asyncio.wait({work}, timeout=_CANCEL_S)
-        if work.done() and not work.cancelled():
-            work.exception()  # marked as seen: the caller is told of the cancel or the timeout, not of how it ended
-
-    async def _read(self) -> Truncation | None:
-        cursor = self._connection.cursor()
-        if self._connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
-            await cursor.execute(f"SET LOCAL transaction_timeout = {int(self._limits.timeout_s * 1000) + 2000}")
-        declare = _DECLARE.format("plain")
-        self._shift = len(declare)
-        await cursor.execute((declare + self._text).encode(), prepare=True)
-        self._shape = shape = await self._describe(cursor)
-        await cursor.execute("CLOSE plain")
-        head, tail = _capped(shape.expressions, self._limits)
-        declare = _DECLARE.format("capped") + head
-        self._shift = len(declare)
-        await cursor.execute((declare + self._text + tail).encode(), prepare=True)
-        if self._offset:
-            await cursor.execute(f"MOVE FORWARD {int(self._offset)} FROM capped")
-        return await self._fetch(cursor, shape)
-
-    async def _describe(self, cursor: psycopg.AsyncCursor[Any]) -> _Shape:
-        await cursor.execute("FETCH 0 FROM plain")
-        described = cursor.description or []
-        known = [self._connection.adapters.types.get(column.type_code) for column in described]
-        own = [] if all(known) else await self._own_type_names(cursor, len(described))
-        columns, expressions, readers = [], [], []
-        for number, (column, info) in enumerate(zip(described, known, strict=True), start=1):
-            scalar = info is not None and info.oid == column.type_code and info.name != "record"
-            columns.append(Column(column.name, column.type_display if info is not None else own[number - 1]))
-            expressions.append(f"concat(c{number})" if scalar else f"to_json(c{number})::text")
-            readers.append(reader(info.name) if info is not None and scalar else document)
-        return _Shape(columns, expressions, readers)
-
-    async def _own_type_names(self, cursor: psycopg.AsyncCursor[Any], width: int) -> list[str]:
-        """The columns' types where some are not built in (the tenant's enums, row types); the statement is planned for
-        it, not run.
-        """
-        names = ",".join(f"pg_typeof(c{number})::text" for number in range(1, width + 1))
-        aliases = ",".join(f"c{number}" for number in range(1, width + 1))
-        asked = f"SELECT {names} FROM (VALUES (1)) AS one LEFT JOIN (\n{self._text}\n) AS q({aliases}) ON false"  # noqa: S608 (validated text, names of our own)
-        await cursor.execute(asked.encode(), prepare=True)
-        row = await cursor.fetchone()
-        return [str(name).rpartition(".")[2] for name in row or ()]
-
-    async def _fetch(self, cursor: psycopg.AsyncCursor[Any], shape: _Shape) -> Truncation | None:
-        row_bytes = max(len(shape.columns) * _cell_cap(len(shape.columns), self._limits), 1)
-        largest = min(max(_FETCH_BYTES // row_bytes, 1), _FETCH_ROWS)
-        batch = 4
-        while True:
-            # Small at first: rows that are slow to come are there when the time is over.
-            batch = min(2 * batch, largest)
-            wanted = min(batch, self._limits.max_rows + 1 - len(self._rows))
-            await cursor.execute(f"FETCH FORWARD {wanted} FROM capped")
-            raw_rows = await cursor.fetchall() if shape.columns else [()] * cursor.rowcount
-            for raw in raw_rows:
-                if len(self._rows) == self._limits.max_rows:
-                    return "rows"
-                size = sum(len(cell.encode()) for cell in raw if cell is not None) + 3 * len(raw)
-                if self._rows and self._bytes + size > self._limits.max_bytes:
-                    return "bytes"
-                self._bytes += size
-                self._rows.append([self._cell(cell, read) for cell, read in zip(raw, shape.readers, strict=True)])
-            if len(raw_rows) < wanted:
-                return None
-
-    def _cell(self, cell: str | None, read: Callable[[str], JsonValue]) -> JsonValue:
-        """A cell as `_capped` sends it: `=<value>`, or `<size in bytes>:<preview>` of one that is too large."""
-        if cell is None:
-            return None
-        if cell[0] == "=":
-            return read(cell[1:])
-        size_bytes, _, preview = cell.partition(":")
-        self._cells_truncated += 1
-        return f"{preview}... [cut: the value has {int(size_bytes):,} bytes]"
-
-    def _result_at_timeout(self) -> QueryResult:
-        self.timed_out = True
-        if not self._rows:
-            raise out_of_time(self._limits.timeout_s) from None
-        return self._result("time")
-
-    def _result(self, truncated: Truncation | None) -> QueryResult:
-        return QueryResult(
-            columns=self._shape.columns if self._shape else [],
-            rows=self._rows,
-            row_count=len(self._rows),
-            truncated=truncated,
-            cells_truncated=self._cells_truncated,
-            elapsed_ms=int((time.monotonic() - self._started) * 1000),
-            offset=self._offset,
-        )
-
-
-def _cell_cap(columns: int, limits: QueryLimits) -> int:
-    """Bytes that one cell may have, so that a row of that many columns stays below `max_bytes`."""
-    return max(min(limits.max_cell_bytes, limits.max_bytes // max(columns, 1)), 64)
-
-
-def _capped(expressions: list[str], limits: QueryLimits) -> tuple[str, str]:
-    """What stands before and after the caller's text in the statement that cuts cells to size.
-
-    `concat` gives a value's own output form where a cast to text would not (`char(n)` keeps its blanks, `inet` its
-    missing mask); `IS DISTINCT FROM NULL` tells a row of nulls from null. OFFSET 0 keeps the planner from computing an
-    expression twice; the newline ends a comment.
-    """
-    cap = _cell_cap(len(expressions), limits)
-    preview = min(limits.preview_chars, cap // 4)
-    numbers = range(1, len(expressions) + 1)
-    outer = ",".join(
-        f"CASE WHEN octet_length(t{n})<={cap} THEN '='||t{n} ELSE octet_length(t{n})||':'||left(t{n},{preview}) END"
-        for n in numbers
-    )
-    inner = ",".join(
-        f"CASE WHEN c{n} IS DISTINCT FROM NULL THEN {expression} END AS t{n}"
-        for n, expression in zip(numbers, expressions, strict=True)
-    )
-    aliases = f"({','.join(f'c{n}' for n in numbers)})" if expressions else ""
-    return f"SELECT {outer} FROM (SELECT {inner} FROM (\n", f"\n) AS q{aliases} OFFSET 0) AS r"  # noqa: S608 (validated text goes between)

@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from explorer.catalog import ApiKeyCredential, Catalog, Credential, Tenant, migrate
-from explorer.catalog.registration import Place
-from explorer.catalog.schemas import Passwords
+from explorer.catalog.lifecycle.registration import Place
+from explorer.catalog.lifecycle.schemas import Passwords
 from explorer.postgres.connections import Connections
 from explorer.postgres.provisioning import new_prefix
 from tests.conftest import PgServer

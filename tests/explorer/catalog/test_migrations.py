@@ -5,11 +5,10 @@ import psycopg
 import pytest
 
 from explorer.catalog import Catalog, CatalogNotReady, CatalogUnavailable, ExternalIdTaken, Keyring, migrate
-from explorer.catalog.database import Database
-from explorer.catalog.migrations import HEAD
+from explorer.catalog.lifecycle.registration import Place
 from explorer.catalog.migrations.run import scripts, upgrade
-from explorer.catalog.registration import Place
-from explorer.catalog.tables import metadata
+from explorer.catalog.storage.database import HEAD, Database
+from explorer.catalog.storage.tables import metadata
 from explorer.postgres.connections import Connections
 
 # Table: rights on all of it, and rights on some columns.

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
-from explorer.catalog.credentials import ApiKeyCredential
+from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.core.settings import Settings
 from explorer.extract.extract import Extract
 from explorer.extract.records import Row

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
-from explorer.catalog.credentials import ApiKeyCredential, OAuthCredential
+from explorer.catalog.secrets.credentials import ApiKeyCredential, OAuthCredential
 from explorer.core.settings import Settings
 from explorer.http.errors import (
     ApiError,

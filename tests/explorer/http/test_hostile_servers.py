@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from explorer.catalog.credentials import ApiKeyCredential, OAuthCredential
+from explorer.catalog.secrets.credentials import ApiKeyCredential, OAuthCredential
 from explorer.core.settings import Settings
 from explorer.http import constants
 from explorer.http.errors import ApiError, Unreachable, WrongServer

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
-from explorer.catalog.credentials import ApiKeyCredential
+from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.core.settings import Settings
 from explorer.load import LoadProgress, LoadReport, LoadTarget, load
 from explorer.postgres.connections import Connections

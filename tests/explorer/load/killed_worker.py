@@ -12,7 +12,7 @@ from dlt.destinations.impl.postgres.postgres import PostgresClient
 from psycopg.conninfo import conninfo_to_dict
 
 from demo_commcare import MATERNAL
-from explorer.catalog.credentials import ApiKeyCredential
+from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.core.settings import Settings
 from explorer.load import LoadProgress, LoadTarget, feed, load, warehouse
 from explorer.providers.commcare.client import CommCareClient

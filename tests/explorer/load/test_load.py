@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from demo_commcare import MATERNAL
-from explorer.catalog.credentials import ApiKeyCredential
+from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.http.errors import CutOff, PermissionMissing
 from explorer.load.dlt_load import DltLoad
 from explorer.load.errors import LoadFailed, LoadInProgress, ResourceUnknownToPipeline

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from demo_commcare import MATERNAL
-from explorer.catalog.credentials import OAuthCredential
+from explorer.catalog.secrets.credentials import OAuthCredential
 from explorer.contract.bookkeeping.loads import LoadState
 from explorer.extract.extract import Batch
 from explorer.extract.records import Losses, Row

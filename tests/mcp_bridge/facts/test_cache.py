@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from explorer.registry import load_pipelines
-from mcp_bridge.clients.dagster import DagsterClient, Schedule
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.records import Schedule
 from mcp_bridge.facts import cache
 from mcp_bridge.facts.cache import Cache
 from mcp_bridge.facts.freshness import STALE_AFTER_S
 from mcp_bridge.provenance.schedules import Schedules
 from tests.explorer.registry.test_semantics import PIPELINES
-from tests.mcp_bridge.clients.test_dagster import with_client
+from tests.mcp_bridge.clients.test_dagster_client import with_client
 
 
 class Maker:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from explorer.contract.materializations import Tables
 from explorer.registry import load_pipelines
-from mcp_bridge.clients.dagster import AssetState
+from mcp_bridge.clients.dagster.records import AssetState
 from mcp_bridge.facts.partition_state import PartitionState
 from mcp_bridge.facts.relations import live_tables
 from mcp_bridge.facts.tables import join, table_warnings

@@ -15,7 +15,7 @@ import pytest
 from mcp.client import Client
 
 from explorer.postgres.connections import load_connections
-from mcp_bridge.clients.dagster import DagsterClient
+from mcp_bridge.clients.dagster.client import DagsterClient
 from tests.mcp_bridge.gate.test_access import INITIALIZE
 from tests.mcp_bridge.proxy import proxy
 from tests.mcp_bridge.runs.test_launches import ended, idle, runs_of

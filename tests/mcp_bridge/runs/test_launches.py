@@ -11,8 +11,9 @@ from mcp.client import Client
 
 from explorer.postgres.connections import load_connections
 from explorer.tenants import provision_schema, teardown_schema
-from mcp_bridge.clients.dagster import DagsterClient, Run
-from tests.mcp_bridge.clients.test_dagster import with_client
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.records import Run
+from tests.mcp_bridge.clients.test_dagster_client import with_client
 from tests.mcp_bridge.proxy import proxy
 from tests.mcp_bridge.stage import (
     Stage,

@@ -8,11 +8,12 @@ import pytest
 from mcp.client import Client
 
 from explorer.contract.materializations import Tables
-from mcp_bridge.clients.dagster import AssetState, DagsterClient
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.records import AssetState
 from mcp_bridge.facts.partition_state import PartitionState
 from mcp_bridge.facts.relations import live_tables
 from mcp_bridge.facts.tables import join, table_warnings
-from tests.mcp_bridge.clients.test_dagster import JOB, finish, with_client
+from tests.mcp_bridge.clients.test_dagster_client import JOB, finish, with_client
 from tests.mcp_bridge.stage import Stage, ask, envelope, on_http, refused
 
 MAX_CHARS = 8000 * 3.5

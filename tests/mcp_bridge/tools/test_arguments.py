@@ -9,7 +9,8 @@ from mcp.client import Client
 
 from explorer.catalog import State, Tenant, TenantSchema
 from explorer.providers import faults_of
-from mcp_bridge.clients.dagster import DagsterClient, Schedule
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.records import Schedule
 from mcp_bridge.facts.partition_state import PartitionState
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.facts.tenant_facts import TenantFacts
@@ -37,7 +38,7 @@ VALID: dict[str, dict[str, Any]] = {
 
 
 def arguments_of(tool: Tool) -> list[tuple[str, dict[str, Any]]]:
-    return list(tool.definition().input_schema["properties"].items())
+    return list(tool.input_schema["properties"].items())
 
 
 CLOSED = [

@@ -8,6 +8,7 @@ import pytest
 from explorer.catalog import DEFAULT_SCOPES
 from mcp_bridge import docs
 from mcp_bridge.answers.envelope import InvalidArgument
+from mcp_bridge.answers.wording import Wording
 from mcp_bridge.gate.handlers import parse
 from mcp_bridge.gate.tool import Tool
 from mcp_bridge.server import INSTRUCTIONS
@@ -43,7 +44,7 @@ def test_exactly_these_tools_at_most_4000_tokens() -> None:
 
 @pytest.mark.parametrize("tool", ALL_TOOLS, ids=lambda tool: tool.name)
 def test_a_definition_tells_all_it_should(tool: Tool) -> None:
-    definition = tool.definition()
+    definition = tool.definition(docs.wording())
     assert re.fullmatch(r"[a-z]+(_[a-z]+)*", definition.name)
     assert 15 <= len(definition.description.split()) <= 120
     hints = definition.annotations.model_dump()
@@ -96,3 +97,16 @@ def test_bad_arguments_are_told_in_words(name: str, arguments: dict[str, object]
 def test_a_list_may_come_as_json_text() -> None:
     tool = next(tool for tool in ALL_TOOLS if tool.name == "list_runs")
     assert parse(tool, {"status": '["SUCCESS","FAILURE"]'}).model_dump()["status"] == ["SUCCESS", "FAILURE"]
+
+
+def test_texts_name_the_systems_that_the_pipelines_are_of() -> None:
+    listed = {tool.name: tool.definition(docs.wording()) for tool in ALL_TOOLS}
+    assert "tenants (CommCare project spaces) that" in listed["list_tenants"].description
+    assert "from CommCare by a Dagster run" in listed["run_materialization"].description
+    assert listed["run_materialization"].input_schema["properties"]["pipeline"]["default"] == "commcare_sync"
+    assert docs.wording().fill(INSTRUCTIONS).startswith("Data Explorer: CommCare project spaces (tenants) as")
+    several = Wording("A and B", "A gardens and B fields", None)
+    other = {tool.name: tool.definition(several) for tool in ALL_TOOLS}
+    assert "from A and B by a Dagster run" in other["run_materialization"].description
+    assert "default" not in other["run_materialization"].input_schema["properties"]["pipeline"]
+    assert "{" not in "".join(definition.description for definition in other.values())

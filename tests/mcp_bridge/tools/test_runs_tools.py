@@ -8,8 +8,8 @@ from mcp.client import Client
 
 from explorer.providers.commcare.structure import Form, Question, Structure
 from explorer.providers.commcare.structure_diff import structure_diff
-from mcp_bridge.clients.dagster import DagsterClient
-from tests.mcp_bridge.clients.test_dagster import with_client
+from mcp_bridge.clients.dagster.client import DagsterClient
+from tests.mcp_bridge.clients.test_dagster_client import with_client
 from tests.mcp_bridge.stage import Stage, ask, http_client, on_http, refused
 
 

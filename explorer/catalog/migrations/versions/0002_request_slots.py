@@ -1,4 +1,4 @@
-"""When the next request to each project space may go out, in common for all processes (`commcare.limiter`)."""
+"""When the next request for each tenant may go out, in common for all processes (`http.limiter`)."""
 
 from alembic import op
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from demo_commcare import FOREIGN, MATERNAL, NO_SUBSCRIPTION, RunningServer, serve_in_thread
-from explorer.catalog.credentials import ApiKeyCredential, OAuthCredential
+from explorer.catalog.secrets.credentials import ApiKeyCredential, OAuthCredential
 from explorer.core.settings import Settings
 from explorer.http.errors import ApiError
 from explorer.providers.base import Access

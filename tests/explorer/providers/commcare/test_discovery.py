@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
-from explorer.catalog.credentials import ApiKeyCredential
+from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.core.settings import Settings
 from explorer.http.errors import ResponseMalformed
 from explorer.providers.commcare.client import CommCareClient

@@ -1,0 +1,1 @@
+"""Who may use the bridge, and who did what."""

@@ -1,0 +1,228 @@
+"""Who may use the bridge: principals, their tokens (only hashes are kept) and what they may do with which tenant."""
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from uuid import UUID, uuid4
+
+from sqlalchemy import func, insert, or_, select, true, update
+from sqlalchemy.exc import IntegrityError
+
+from explorer.catalog.errors import PrincipalExists, PrincipalInvalid, ScopeUnknown, UnknownPrincipal
+from explorer.catalog.storage.database import Database, constraint_name
+from explorer.catalog.storage.tables import grants, principals, tenants, tokens
+from explorer.catalog.tenants.tenant import Tenant, TenantStatus
+from explorer.core.jsonb import storable
+
+TOKEN_PREFIX = "dex_"  # noqa: S105
+_TOKEN_BYTES = 32
+_MAX_NAME_LENGTH = 128
+_LAST_USED_RESOLUTION = timedelta(minutes=1)
+
+
+class Scope(StrEnum):
+    """What a principal may do with a tenant."""
+
+    METADATA_READ = "metadata:read"
+    QUERY_RUN = "query:run"
+    RUNS_LAUNCH = "runs:launch"
+    RUNS_CANCEL = "runs:cancel"
+    SCHEMA_MANAGE = "schema:manage"
+    SEMANTICS_WRITE = "semantics:write"
+
+    @classmethod
+    def parse(cls, text: str) -> "Scope":
+        """The scope of that name.
+
+        Raises:
+            ScopeUnknown
+        """
+        try:
+            return cls(text)
+        except ValueError:
+            raise ScopeUnknown(
+                f"There is no scope {text[:40]!r}.", next_step=f"Use one of: {', '.join(cls)}."
+            ) from None
+
+
+# Dropping a tenant's schemas destroys data, and its semantics say what is masked: nobody gets that without being named for it.
+DEFAULT_SCOPES = frozenset(Scope) - {Scope.SCHEMA_MANAGE, Scope.SEMANTICS_WRITE}
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Whom a valid token stands for. `grants`: tenant key to scopes; removed tenants are not among them."""
+
+    id: UUID
+    name: str
+    grants: dict[str, frozenset[Scope]]
+
+
+@dataclass(frozen=True)
+class PrincipalSummary:
+    """A principal as the operator sees it."""
+
+    id: UUID
+    name: str
+    grants: dict[str, frozenset[Scope]]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class PrincipalStore:
+    """Principals with their tokens and grants."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create_token(
+        self,
+        name: str,
+        tenants: Iterable[Tenant],
+        scopes: Iterable[Scope] = DEFAULT_SCOPES,
+        expires_at: datetime | None = None,
+    ) -> str:
+        """Make principal `name` with `scopes` on each of `tenants`; its token, which cannot be read again later.
+
+        Raises:
+            PrincipalExists: a principal of that name has not been revoked.
+            PrincipalInvalid: no tenant, no scope, an unusable name, or an expiry that has passed.
+        """
+        tenant_ids = {tenant.id for tenant in tenants}
+        wanted = sorted({Scope.parse(scope) for scope in scopes})
+        _check_request(name, tenant_ids, wanted, expires_at)
+        token = TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
+        principal_id = uuid4()
+        try:
+            with self._database.begin() as connection:
+                connection.execute(insert(principals).values(id=principal_id, name=name))
+                connection.execute(
+                    insert(tokens).values(
+                        id=uuid4(), principal_id=principal_id, token_hash=_hash(token), expires_at=expires_at
+                    )
+                )
+                rows = [{"principal_id": principal_id, "tenant_id": id_, "scopes": wanted} for id_ in tenant_ids]
+                connection.execute(insert(grants), rows)
+        except IntegrityError as error:
+            if constraint_name(error) != "principals_name":
+                raise
+            raise PrincipalExists(
+                f"There is a principal {name} already.", next_step="Choose another name, or revoke that one first."
+            ) from None
+        return token
+
+    def verify(self, token: str) -> Principal | None:
+        """The principal of a token that is known, not revoked and not expired; None for every other text."""
+        if not token.startswith(TOKEN_PREFIX) or not token.isascii():
+            return None
+        # Written at most once a minute: a busy agent must not turn every read into a write.
+        unused = or_(tokens.c.last_used_at.is_(None), tokens.c.last_used_at < func.now() - _LAST_USED_RESOLUTION)
+        granted_tenants = grants.join(
+            tenants, (tenants.c.id == grants.c.tenant_id) & (tenants.c.status == TenantStatus.ACTIVE)
+        )
+        query = (
+            select(
+                tokens.c.id, principals.c.id.label("principal_id"), principals.c.name, unused.label("unused"),
+                tenants.c.key, grants.c.scopes,
+            )
+            .join(principals, principals.c.id == tokens.c.principal_id)
+            .outerjoin(granted_tenants, grants.c.principal_id == principals.c.id)
+            .where(
+                tokens.c.token_hash == _hash(token),
+                tokens.c.revoked_at.is_(None),
+                principals.c.revoked_at.is_(None),
+                or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > func.now()),
+            )
+        )  # fmt: skip
+        with self._database.single() as connection:
+            rows = connection.execute(query).all()
+            if not rows:
+                return None
+            row = rows[0]
+            if row.unused:
+                connection.execute(update(tokens).where(tokens.c.id == row.id, unused).values(last_used_at=func.now()))
+        granted = {each.key: _scopes(each.scopes) for each in rows if each.key is not None}
+        return Principal(row.principal_id, row.name, granted)
+
+    def revoke(self, name: str) -> None:
+        """Make the tokens of principal `name` worthless from now on.
+
+        Raises:
+            UnknownPrincipal
+        """
+        with self._database.begin() as connection:
+            principal_id = connection.scalar(
+                update(principals)
+                .where(principals.c.name == storable(name), principals.c.revoked_at.is_(None))
+                .values(revoked_at=func.now())
+                .returning(principals.c.id)
+            )
+            connection.execute(
+                update(tokens)
+                .where(tokens.c.principal_id == principal_id, tokens.c.revoked_at.is_(None))
+                .values(revoked_at=func.now())
+            )
+        if principal_id is None:
+            raise UnknownPrincipal(
+                f"There is no principal {name[:80]!r}.", next_step="List the principals with `explorer tokens list`."
+            )
+
+    def list(self, *, include_revoked: bool = False) -> list[PrincipalSummary]:
+        """All principals by name, with their token's dates; never a token."""
+        with self._database.begin() as connection:
+            rows = connection.execute(
+                select(principals, tokens.c.expires_at, tokens.c.last_used_at)
+                .join(tokens, tokens.c.principal_id == principals.c.id)
+                .where(true() if include_revoked else principals.c.revoked_at.is_(None))
+                .order_by(principals.c.name, principals.c.created_at)
+            ).all()
+            granted = connection.execute(
+                select(grants.c.principal_id, tenants.c.key, grants.c.scopes)
+                .join(tenants, tenants.c.id == grants.c.tenant_id)
+                .where(tenants.c.status == TenantStatus.ACTIVE)
+            ).all()
+        by_principal: dict[UUID, dict[str, frozenset[Scope]]] = {}
+        for grant in granted:
+            by_principal.setdefault(grant.principal_id, {})[grant.key] = _scopes(grant.scopes)
+        return [
+            PrincipalSummary(
+                row.id,
+                row.name,
+                by_principal.get(row.id, {}),
+                row.created_at,
+                row.expires_at,
+                row.revoked_at,
+                row.last_used_at,
+            )
+            for row in rows
+        ]
+
+
+def _check_request(name: str, tenant_ids: set[UUID], scopes: list[Scope], expires_at: datetime | None) -> None:
+    if not name.strip() or name != name.strip() or not name.isprintable() or len(name) > _MAX_NAME_LENGTH:
+        raise PrincipalInvalid(
+            "That name cannot be a principal's.",
+            next_step=f"Use up to {_MAX_NAME_LENGTH} printable characters without blanks around.",
+        )
+    if not tenant_ids or not scopes:
+        raise PrincipalInvalid(
+            "A token without tenants or scopes could do nothing.", next_step="Name at least one of each."
+        )
+    if expires_at is not None and (expires_at.tzinfo is None or expires_at <= datetime.now(UTC)):
+        raise PrincipalInvalid(
+            "The token would be expired already, or its expiry has no time zone.", next_step="Give a later time."
+        )
+
+
+def _scopes(names: Iterable[str]) -> frozenset[Scope]:
+    return frozenset(Scope(name) for name in names)
+
+
+def _hash(token: str) -> bytes:
+    """SHA-256 is enough: the token is 256 random bits, there is nothing to guess."""
+    return hashlib.sha256(token.encode()).digest()

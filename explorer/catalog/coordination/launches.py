@@ -1,0 +1,144 @@
+"""Who may launch a tenant's next run, and which run stands for an idempotency key? Rows, so that all bridges see the same.
+
+One launch of a tenant is under way at a time: its row is held for some seconds, then anybody may take it over and finish what a
+holder that died has left. Which runs there are is Dagster's knowledge; a run carries its launch's id as a tag, so that whoever
+takes a launch over finds what was started.
+"""
+
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from sqlalchemy import ColumnElement, Connection, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert as insert_or_leave
+
+from explorer.catalog.storage.database import Database
+from explorer.catalog.storage.tables import launches
+from explorer.catalog.tenants.tenant import Tenant
+from explorer.core.jsonb import storable
+
+# As long a key is remembered; the row of a launch is of no use after that.
+KEPT_DAYS = 30
+_LAUNCHING, _LAUNCHED = "launching", "launched"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to launch for one tenant. `id`: of the launch, which the run carries; `taken_over`: another process began it and
+    let its time run out, so that a run of this id may be there already."""
+
+    id: UUID
+    tenant_id: UUID
+    holder: UUID
+    taken_over: bool
+
+
+class LaunchStore:
+    """The launches of all tenants."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def claim(self, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, held_s: float) -> Claim | None:
+        """The tenant's next launch for `held_s` seconds; None while another process holds it.
+
+        `pipeline` None: nothing is to be launched, and nobody else shall launch meanwhile.
+        """
+        holder = uuid4()
+        until = func.clock_timestamp() + text("make_interval(secs => :held_s)").bindparams(held_s=held_s)
+        mine = {"pipeline": pipeline, "idempotency_key": _key(key), "actor": storable(actor), "holder": holder}
+        with self._database.begin() as connection:
+            self._forget_old(connection, tenant)
+            made = connection.execute(
+                insert_or_leave(launches)
+                .values(id=uuid4(), tenant_id=tenant.id, state=_LAUNCHING, held_until=until, **mine)
+                .on_conflict_do_nothing()
+                .returning(launches.c.id)
+            ).first()
+            if made is not None:
+                return Claim(made.id, tenant.id, holder, taken_over=False)
+            taken = connection.execute(
+                update(launches)
+                .where(
+                    launches.c.tenant_id == tenant.id,
+                    launches.c.state == _LAUNCHING,
+                    launches.c.held_until < func.clock_timestamp(),
+                )
+                .values(holder=holder, held_until=until)
+                .returning(launches.c.id)
+            ).first()
+            return Claim(taken.id, tenant.id, holder, taken_over=True) if taken is not None else None
+
+    def use(self, claim: Claim, actor: str, pipeline: str | None, key: str | None, held_s: float) -> bool:
+        """Hold the launch for `held_s` more seconds as one for this pipeline and key; False when somebody took it over."""
+        until = func.clock_timestamp() + text("make_interval(secs => :held_s)").bindparams(held_s=held_s)
+        with self._database.single() as connection:
+            changed = connection.execute(
+                update(launches)
+                .where(*_held(claim))
+                .values(pipeline=pipeline, idempotency_key=_key(key), actor=storable(actor), held_until=until)
+            )
+            return changed.rowcount == 1
+
+    def launched(self, claim: Claim, run_id: str, key: str | None) -> None:
+        """The launch's run is `run_id`, which stands for `key` from now on. Of a launch that somebody took over the new holder
+        says so."""
+        with self._database.begin() as connection:
+            if connection.execute(select(launches.c.id).where(*_held(claim)).with_for_update()).first() is None:
+                return
+            # The key's earlier run failed or was cancelled: it stands for this one now.
+            connection.execute(
+                delete(launches).where(
+                    launches.c.tenant_id == claim.tenant_id,
+                    launches.c.state == _LAUNCHED,
+                    launches.c.idempotency_key == _key(key),
+                )
+            )
+            connection.execute(
+                update(launches).where(*_held(claim)).values(state=_LAUNCHED, run_id=run_id, idempotency_key=_key(key))
+            )
+
+    def release(self, claim: Claim) -> None:
+        """Nothing was launched, or what was is known."""
+        with self._database.single() as connection:
+            connection.execute(delete(launches).where(*_held(claim)))
+
+    def leave(self, claim: Claim) -> None:
+        """Whether something was launched is not known: whoever comes next finds out, at once."""
+        with self._database.single() as connection:
+            connection.execute(update(launches).where(*_held(claim)).values(held_until=func.clock_timestamp()))
+
+    def run_of(self, tenant: Tenant, key: str) -> str | None:
+        """The run that stands for `key`."""
+        with self._database.single() as connection:
+            found = connection.execute(
+                select(launches.c.run_id).where(
+                    launches.c.tenant_id == tenant.id,
+                    launches.c.state == _LAUNCHED,
+                    launches.c.idempotency_key == _key(key),
+                )
+            ).scalar_one_or_none()
+        return str(found) if found is not None else None
+
+    def forget(self, tenant: Tenant) -> None:
+        """The keys stand for nothing any more: what their runs brought is gone."""
+        with self._database.single() as connection:
+            connection.execute(delete(launches).where(launches.c.tenant_id == tenant.id, launches.c.state == _LAUNCHED))
+
+    def _forget_old(self, connection: Connection, tenant: Tenant) -> None:
+        age = text("make_interval(days => :kept_days)").bindparams(kept_days=KEPT_DAYS)
+        connection.execute(
+            delete(launches).where(
+                launches.c.tenant_id == tenant.id,
+                launches.c.state == _LAUNCHED,
+                launches.c.created_at < func.clock_timestamp() - age,
+            )
+        )
+
+
+def _held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
+    """The claim's row, for as long as nobody else holds it."""
+    return launches.c.id == claim.id, launches.c.holder == claim.holder, launches.c.state == _LAUNCHING
+
+
+def _key(key: str | None) -> str | None:
+    return storable(key) if key is not None else None

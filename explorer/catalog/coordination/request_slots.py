@@ -1,0 +1,119 @@
+"""When may the next request for a tenant go out? Kept in one row, which all processes and hosts move forward together.
+
+Implements `explorer.http.limiter.Slots`. All instants are of the database's clock.
+"""
+
+import threading
+from typing import Any
+
+import psycopg
+
+from explorer.catalog.errors import CatalogUnavailable
+from explorer.catalog.storage.database import HasConninfo
+
+_CONNECT_TIMEOUT_S = 3
+_STATEMENT_TIMEOUT_S = 2
+# `next_at` is when the bucket would be full again; a slot comes one bucket earlier.
+_RESERVE = """
+INSERT INTO catalog.request_slots AS slots (server, external_id, next_at, not_before)
+VALUES (%(server)s, %(external_id)s, clock_timestamp() + %(interval_s)s * interval '1 second', to_timestamp(0))
+ON CONFLICT (server, external_id) DO UPDATE SET next_at = %(interval_s)s * interval '1 second' + greatest(
+    slots.next_at,
+    slots.not_before + (%(burst_s)s - %(interval_s)s) * interval '1 second',
+    clock_timestamp()
+)
+RETURNING extract(epoch FROM next_at - clock_timestamp())::float8 - %(burst_s)s,
+          extract(epoch FROM not_before - clock_timestamp())::float8
+"""
+_PAUSE = """
+INSERT INTO catalog.request_slots AS slots (server, external_id, next_at, not_before)
+VALUES (%(server)s, %(external_id)s, clock_timestamp(), clock_timestamp() + %(duration_s)s * interval '1 second')
+ON CONFLICT (server, external_id) DO UPDATE SET not_before = greatest(slots.not_before, excluded.not_before)
+RETURNING 0.0::float8, 0.0::float8
+"""
+_PAUSED = """
+SELECT 0.0::float8, extract(epoch FROM not_before - clock_timestamp())::float8
+FROM catalog.request_slots WHERE server = %(server)s AND external_id = %(external_id)s
+"""
+# Slots that were reserved behind the pause go with it.
+_LIFT = """
+UPDATE catalog.request_slots AS slots SET not_before = to_timestamp(0), next_at = clock_timestamp()
+FROM (SELECT * FROM catalog.request_slots WHERE server = %(server)s AND external_id = %(external_id)s FOR UPDATE) AS before
+WHERE slots.server = before.server AND slots.external_id = before.external_id AND before.not_before > clock_timestamp()
+RETURNING 0.0::float8, extract(epoch FROM before.not_before - clock_timestamp())::float8
+"""
+
+
+class RequestSlots:
+    """The slots of one tenant, asked for over one connection of their own: a millisecond each. Thread-safe."""
+
+    def __init__(self, login: HasConninfo, server: str, external_id: str) -> None:
+        self._login = login
+        self._place = {"server": server, "external_id": external_id}
+        self._lock = threading.Lock()
+        self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
+
+    def reserve(self, rate: float) -> tuple[float, float]:
+        """Take the next slot at `rate` requests per second: seconds until it, and until the end of the pause in force.
+
+        Raises:
+            CatalogUnavailable
+        """
+        return self._ask(_RESERVE, interval_s=1.0 / rate, burst_s=max(1.0, 1.0 / rate))
+
+    def pause(self, duration_s: float) -> None:
+        """Let no slot come before `duration_s` seconds from now; a longer pause in force stays.
+
+        Raises:
+            CatalogUnavailable
+        """
+        self._ask(_PAUSE, duration_s=duration_s)
+
+    def paused_s(self) -> float:
+        """Seconds until the end of the pause in force; 0 when there is none.
+
+        Raises:
+            CatalogUnavailable
+        """
+        return max(0.0, self._ask(_PAUSED)[1])
+
+    def lift(self) -> float:
+        """End the pause in force, for all processes: the next request goes out at once. Seconds that it would have lasted; 0 when
+        there was none.
+
+        Raises:
+            CatalogUnavailable
+        """
+        return max(0.0, self._ask(_LIFT)[1])
+
+    def close(self) -> None:
+        """Close the connection; a later call opens another."""
+        with self._lock:
+            self._disconnect()
+
+    def _ask(self, statement: str, **values: float) -> tuple[float, float]:
+        with self._lock:
+            try:
+                if self._connection is None:
+                    self._connection = self._connect()
+                row = self._connection.execute(statement, {**self._place, **values}).fetchone()
+            except psycopg.Error as error:
+                self._disconnect()
+                raise CatalogUnavailable(
+                    "The database does not say when the next request may go out.",
+                    next_step="`explorer status` tells whether it runs.",
+                ) from error
+        wait_s, paused_s = row or (0.0, 0.0)
+        return wait_s, paused_s
+
+    def _connect(self) -> "psycopg.Connection[tuple[Any, ...]]":
+        parameters = {**self._login.conninfo(), "connect_timeout": _CONNECT_TIMEOUT_S}
+        connection = psycopg.connect(**parameters, application_name="explorer-limiter", autocommit=True)
+        # A lock that somebody does not let go must cost a request no more than this.
+        connection.execute(f"SET statement_timeout = '{_STATEMENT_TIMEOUT_S}s'")
+        return connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,1 @@
+"""How tenants and their schemas come, change and go."""

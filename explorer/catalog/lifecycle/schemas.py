@@ -1,0 +1,226 @@
+"""In which state each tenant's schemas are, what they are called and how to log in to them.
+
+Every change of state is a compare-and-swap: it says what it expects, and fails when somebody was faster. Making and dropping the
+schemas themselves is `explorer.tenants`.
+
+    absent -> provisioning -> active <-> materializing
+                    |            \\-> expired -> materializing, active
+                    v
+    every settled state -> teardown -> absent
+"""
+
+import json
+from collections.abc import Callable, Collection, Set
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from explorer.catalog.errors import SchemaAbsent, SchemaStateConflict
+from explorer.catalog.secrets.keyring import Keyring
+from explorer.catalog.storage.database import Database
+from explorer.catalog.storage.tables import schemas
+from explorer.catalog.tenants.tenant import Tenant
+from explorer.contract.schemas import TenantSchemas
+from explorer.core.errors import UnknownTenant
+from explorer.core.jsonb import storable
+
+_MAX_ERROR_LENGTH = 2000
+
+
+class State(StrEnum):
+    """State of a tenant's schemas. `expired`: unused for long, data still there; `teardown`: being dropped."""
+
+    PROVISIONING = "provisioning"
+    ACTIVE = "active"
+    MATERIALIZING = "materializing"
+    EXPIRED = "expired"
+    TEARDOWN = "teardown"
+    ABSENT = "absent"
+
+
+TRANSITIONS: dict[State, frozenset[State]] = {
+    State.PROVISIONING: frozenset({State.ACTIVE, State.TEARDOWN}),
+    State.ACTIVE: frozenset({State.MATERIALIZING, State.EXPIRED, State.TEARDOWN}),
+    # To itself: a new run takes over from one whose worker died.
+    State.MATERIALIZING: frozenset({State.MATERIALIZING, State.ACTIVE}),
+    State.EXPIRED: frozenset({State.MATERIALIZING, State.ACTIVE, State.TEARDOWN}),
+    # To itself: a drop that failed is tried again.
+    State.TEARDOWN: frozenset({State.TEARDOWN, State.ABSENT}),
+    State.ABSENT: frozenset({State.PROVISIONING}),
+}
+LIVE = frozenset({State.ACTIVE, State.MATERIALIZING, State.EXPIRED})
+
+
+@dataclass(frozen=True)
+class TenantLogin:
+    """Name and password of one tenant role in database `explorer`."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class TenantSchema(TenantSchemas):
+    """State and names of a tenant's schemas. In state `absent` the names are those of the last ones, or of none yet.
+
+    `run_id`: the Dagster run that materializes, or was the last to. `last_error`: of the last transition, if it reported one.
+    """
+
+    state: State
+    state_changed_at: datetime
+    last_error: str | None
+    run_id: str | None
+
+
+@dataclass(frozen=True)
+class Passwords:
+    """Passwords of a tenant's two logins."""
+
+    rw: str = field(repr=False)
+    ro: str = field(repr=False)
+
+
+class SchemaStore:
+    """The schemas of every tenant."""
+
+    def __init__(self, database: Database, keyring: Callable[[], Keyring]) -> None:
+        self._database = database
+        self._keyring = keyring
+
+    def get(self, tenant: Tenant) -> TenantSchema:
+        """State and names of the tenant's schemas."""
+        with self._database.single() as connection:
+            return _schema(_row(connection, tenant))
+
+    def of(self, tenants: Collection[UUID]) -> dict[UUID, TenantSchema]:
+        """State and names of the schemas of many tenants, by the tenant's id; those that do not exist are left out."""
+        with self._database.single() as connection:
+            rows = connection.execute(select(schemas).where(schemas.c.tenant_id.in_(tenants))).all()
+        return {row.tenant_id: _schema(row) for row in rows}
+
+    def transition(
+        self, tenant: Tenant, expected: Set[State], new: State, run_id: str | None = None, error: str | None = None
+    ) -> TenantSchema:
+        """Change the state to `new` if it is one of `expected`, in one step.
+
+        A run that gives its `run_id` on leaving `materializing` does so only if it is still the one that materializes; without
+        `run_id` the state is left whoever holds it. `error` is kept as `last_error` (none clears it).
+
+        Raises:
+            SchemaStateConflict: another state, another run's turn, or a change that the state machine does not know.
+        """
+        return self._swap(tenant, expected, new, run_id=run_id, error=error)
+
+    def start(self, tenant: Tenant, prefix: str, passwords: Passwords) -> TenantSchema:
+        """absent -> provisioning, under a new `prefix`: nothing remembered about former schemas can be mistaken for these."""
+        sealed = self._seal(tenant.id, passwords)
+        return self._swap(
+            tenant, {State.ABSENT}, State.PROVISIONING, prefix=prefix, passwords=sealed, run_id_kept=False
+        )
+
+    def set_passwords(self, connection: Connection, tenant: Tenant, passwords: Passwords) -> None:
+        """Record the passwords that the tenant's logins have from now on."""
+        connection.execute(
+            update(schemas).where(schemas.c.tenant_id == tenant.id).values(passwords=self._seal(tenant.id, passwords))
+        )
+
+    def passwords(self, tenant: Tenant) -> Passwords:
+        """Passwords of the tenant's logins.
+
+        Raises:
+            SchemaAbsent, KeyringMismatch.
+        """
+        return self._prefix_and_passwords(tenant)[1]
+
+    def rw_login(self, tenant: Tenant) -> TenantLogin:
+        """The login that loads and transforms; SchemaAbsent, KeyringMismatch."""
+        prefix, passwords = self._prefix_and_passwords(tenant)
+        return TenantLogin(TenantSchemas(prefix).rw, passwords.rw)
+
+    def ro_login(self, tenant: Tenant) -> TenantLogin:
+        """The login that agents' SQL runs as; SchemaAbsent, KeyringMismatch."""
+        prefix, passwords = self._prefix_and_passwords(tenant)
+        return TenantLogin(TenantSchemas(prefix).ro, passwords.ro)
+
+    def _prefix_and_passwords(self, tenant: Tenant) -> tuple[str, Passwords]:
+        with self._database.begin() as connection:
+            row = _row(connection, tenant)
+        if row.passwords is None:
+            raise SchemaAbsent(
+                f"Tenant {tenant.key} has no schemas at present.",
+                next_step="Provision them with the tool `provision_schema`, then sync the tenant.",
+            )
+        return row.prefix, Passwords(**json.loads(self._keyring().decrypt(password_purpose(tenant.id), row.passwords)))
+
+    def _swap(
+        self,
+        tenant: Tenant,
+        expected: Set[State],
+        new: State,
+        *,
+        run_id: str | None = None,
+        error: str | None = None,
+        run_id_kept: bool = True,
+        **values: Any,
+    ) -> TenantSchema:
+        if new is State.MATERIALIZING and not run_id:
+            raise SchemaStateConflict("A run must say which one it is.", next_step="Give the id of the Dagster run.")
+        with self._database.begin() as connection:
+            row = _row(connection, tenant, lock=True)
+            _check_swap(tenant, row, expected, new, run_id)
+            values |= {
+                "state": new,
+                "state_changed_at": func.clock_timestamp(),
+                "last_error": storable(error)[:_MAX_ERROR_LENGTH] if error else None,
+                "run_id": run_id or (row.run_id if run_id_kept else None),
+            }
+            if new is State.ABSENT:
+                values["passwords"] = None
+            changed = connection.execute(
+                update(schemas).where(schemas.c.tenant_id == tenant.id).values(values).returning(schemas)
+            ).one()
+        return _schema(changed)
+
+    def _seal(self, tenant_id: UUID, passwords: Passwords) -> bytes:
+        return self._keyring().encrypt(
+            password_purpose(tenant_id), json.dumps({"rw": passwords.rw, "ro": passwords.ro}).encode()
+        )
+
+
+def _check_swap(tenant: Tenant, row: Row[Any], expected: Set[State], new: State, run_id: str | None) -> None:
+    state = State(row.state)
+    if state in expected and new in TRANSITIONS[state]:
+        mine = state is not State.MATERIALIZING or new is State.MATERIALIZING or run_id in (None, row.run_id)
+        if mine:
+            return
+        reason = f"are being materialized by run {row.run_id}, not {run_id}"
+    elif state in expected:
+        reason = f"cannot go from {state} to {new}"
+    else:
+        reason = f"are in state {state}, not {' or '.join(sorted(expected))}"
+    raise SchemaStateConflict(
+        f"The schemas of {tenant.key} {reason}.",
+        next_step="Look at the tenant's schema status; if a run is at work, wait for it or cancel it, then try again.",
+        details={"state": str(state), "run_id": row.run_id},
+    )
+
+
+def _row(connection: Connection, tenant: Tenant, *, lock: bool = False) -> Row[Any]:
+    query = select(schemas).where(schemas.c.tenant_id == tenant.id)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise UnknownTenant("There is no such tenant.", next_step="List the tenants you can use.")
+    return row
+
+
+def _schema(row: Row[Any]) -> TenantSchema:
+    return TenantSchema(row.prefix, State(row.state), row.state_changed_at, row.last_error, row.run_id)
+
+
+def password_purpose(tenant_id: UUID) -> str:
+    """What the keyring binds such a secret to."""
+    return f"password:{tenant_id}"

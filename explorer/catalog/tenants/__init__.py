@@ -1,0 +1,1 @@
+"""Which tenants there are, what was discovered of them and what their admins say their tables mean."""

@@ -1,0 +1,127 @@
+"""From the JSON of GraphQL's answers to records."""
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from explorer.contract.materializations import Tables
+from explorer.contract.tags import RunTags
+from mcp_bridge.clients.dagster.errors import DagsterUnauthorized, unavailable
+from mcp_bridge.clients.dagster.records import AssetState, CheckResult, Run, RunEvent
+
+# What Dagster raises in a step when its run is cancelled, and what reaches code that answers the signal itself.
+_INTERRUPTS = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt"})
+_log = logging.getLogger(__name__)
+
+
+def plain_metadata(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Dagster's typed metadata entries as `{label: plain value}`; kinds without a plain value are left out."""
+    return {entry["label"]: value for entry in entries if (value := _metadata_value(entry)) is not None}
+
+
+def _metadata_value(entry: dict[str, Any]) -> Any:
+    if entry.get("intRepr") is not None:
+        return int(entry["intRepr"])
+    if entry.get("jsonString") is not None:
+        return json.loads(entry["jsonString"])
+    for name in ("floatValue", "text", "boolValue", "mdStr", "url", "path", "unixTime"):
+        if entry.get(name) is not None:
+            return entry[name]
+    return None
+
+
+def read_run(row: dict[str, Any]) -> Run:
+    return Run(
+        run_id=row["runId"],
+        job=row["jobName"],
+        status=row["status"],
+        tags=RunTags.from_tags({tag["key"]: tag["value"] for tag in row["tags"]}),
+        created_at=_at(row.get("creationTime")),
+        started_at=_at(row.get("startTime")),
+        ended_at=_at(row.get("endTime")),
+        assets=_asset_keys(row.get("assetSelection")),
+    )
+
+
+def _asset_keys(rows: list[dict[str, Any]] | None) -> frozenset[tuple[str, ...]] | None:
+    return frozenset(tuple(row["path"]) for row in rows) if rows is not None else None
+
+
+def read_event(row: dict[str, Any]) -> RunEvent:
+    evaluation = row.get("evaluation")
+    check = None
+    if evaluation is not None:
+        check = CheckResult(
+            name=evaluation["checkName"],
+            asset_key=tuple(evaluation["assetKey"]["path"]),
+            passed=evaluation["success"],
+            severity=evaluation["severity"],
+            description=evaluation["description"],
+            metadata=plain_metadata(evaluation["metadataEntries"]),
+        )
+    key = row.get("assetKey")
+    return RunEvent(
+        kind=row["__typename"],
+        at=datetime.fromtimestamp(float(row["timestamp"]) / 1000, UTC),
+        message=row["message"],
+        level=row["level"],
+        step_key=row["stepKey"],
+        asset_key=tuple(key["path"]) if key else None,
+        partition=row.get("partition"),
+        metadata=plain_metadata(row.get("metadataEntries") or []),
+        check=check,
+        error=_innermost(row["error"]) if row.get("error") else None,
+        interrupted=row["__typename"] == "ExecutionStepFailureEvent" and _is_interrupt(row.get("error")),
+    )
+
+
+def _is_interrupt(error: dict[str, Any] | None) -> bool:
+    chain = [error, *(error.get("causes") or [])] if error else []
+    return any(part["className"] in _INTERRUPTS for part in chain)
+
+
+def _innermost(error: dict[str, Any]) -> str:
+    """The cause that a person would name: the first error of the chain, without its stack."""
+    causes = error.get("causes") or []
+    return str((causes[-1] if causes else error)["message"]).strip()
+
+
+def read_asset(node: dict[str, Any]) -> AssetState:
+    latest = next((m for m in node.get("latestMaterializationByPartition") or [] if m), None)
+    return AssetState(
+        key=tuple(node["assetKey"]["path"]),
+        description=node["description"],
+        group=node["groupName"],
+        kinds=tuple(node["kinds"]),
+        upstream=tuple(tuple(key["path"]) for key in node["dependencyKeys"]),
+        downstream=tuple(tuple(key["path"]) for key in node["dependedByKeys"]),
+        run_id=latest["runId"] if latest else None,
+        materialized_at=datetime.fromtimestamp(float(latest["timestamp"]) / 1000, UTC) if latest else None,
+        metadata=Tables.from_metadata(plain_metadata(latest["metadataEntries"]) if latest else {}),
+    )
+
+
+def _at(seconds: float | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
+
+
+def require(answer: dict[str, Any], typename: str) -> None:
+    if answer["__typename"] == "UnauthorizedError":
+        raise DagsterUnauthorized(
+            "Dagster's webserver is read-only.", next_step="Point EXPLORER_DAGSTER_URL to one that accepts mutations."
+        )
+    if answer["__typename"] != typename:
+        _log.info("Dagster answered %s: %s", answer["__typename"], answer.get("message", ""))
+        raise unavailable("it failed while answering")
+
+
+def require_no_fault(answer: dict[str, Any]) -> None:
+    """A fault inside Dagster is told to the operator: its words name addresses and classes."""
+    if answer["__typename"] == "PythonError":
+        require(answer, "")
+
+
+def first_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[0][:300] if lines else ""

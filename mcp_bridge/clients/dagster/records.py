@@ -1,0 +1,119 @@
+"""What Dagster answers, as records: runs, events, assets, schedules. Nothing here asks."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from explorer.contract.materializations import Tables
+from explorer.contract.tags import RunTags
+
+RunStatus = Literal[
+    "QUEUED",
+    "NOT_STARTED",
+    "MANAGED",
+    "STARTING",
+    "STARTED",
+    "SUSPENDED",
+    "SUCCESS",
+    "FAILURE",
+    "CANCELING",
+    "CANCELED",
+]
+ACTIVE: tuple[RunStatus, ...] = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
+FINISHED: tuple[RunStatus, ...] = ("SUCCESS", "FAILURE", "CANCELED")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One Dagster run. Times are UTC. `assets`: the keys that it is restricted to; None when it is of all of its job's."""
+
+    run_id: str
+    job: str
+    status: RunStatus
+    tags: RunTags
+    created_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    assets: frozenset[tuple[str, ...]] | None = None
+
+    @property
+    def tenant(self) -> str | None:
+        return self.tags.partition_key
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINISHED
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from start to end, or to now while the run goes on; None before it started."""
+        if self.started_at is None:
+            return None
+        return ((self.ended_at or datetime.now(UTC)) - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One evaluation of an asset check."""
+
+    name: str
+    asset_key: tuple[str, ...]
+    passed: bool
+    severity: str
+    description: str | None
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunEvent:
+    """One entry of a run's log; `kind` is Dagster's type name (`ExecutionStepStartEvent`, `MaterializationEvent`).
+
+    `interrupted`: a step's failure that is nothing but the run's cancel.
+    """
+
+    kind: str
+    at: datetime
+    message: str
+    level: str
+    step_key: str | None = None
+    asset_key: tuple[str, ...] | None = None
+    partition: str | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    check: CheckResult | None = None
+    error: str | None = None
+    interrupted: bool = False
+
+
+@dataclass(frozen=True)
+class AssetState:
+    """An asset's definition and, for one partition, its latest materialization (None: never materialized)."""
+
+    key: tuple[str, ...]
+    description: str | None
+    group: str
+    kinds: tuple[str, ...]
+    upstream: tuple[tuple[str, ...], ...]
+    downstream: tuple[tuple[str, ...], ...]
+    run_id: str | None = None
+    materialized_at: datetime | None = None
+    metadata: Tables = field(default_factory=Tables)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A schedule as it is now. `interval_s`: seconds between its next two ticks; None when it has none."""
+
+    running: bool
+    cron: str
+    timezone: str
+    interval_s: int | None
+
+
+@dataclass(frozen=True)
+class Health:
+    """What answers at the webserver: its version, whether the code is loaded, which needed daemons are not healthy."""
+
+    version: str
+    code_loaded: bool
+    error: str | None
+    unhealthy_daemons: tuple[str, ...]

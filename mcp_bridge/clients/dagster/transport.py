@@ -1,0 +1,90 @@
+"""One webserver's GraphQL over HTTP: where it is, the token for changes, and what an answer that is none means."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from explorer.contract.headers import TOKEN_HEADER
+from mcp_bridge.clients.dagster.documents import DOCUMENTS
+from mcp_bridge.clients.dagster.errors import DagsterUnauthorized, in_time, unavailable
+
+_log = logging.getLogger(__name__)
+
+
+class Transport:
+    """Sends documents. `locate` and `token` are asked again after each connection failure; times are seconds.
+
+    Raises:
+        DagsterUnavailable: from every method, when nothing answers or the answer is not Dagster's.
+    """
+
+    def __init__(
+        self,
+        locate: Callable[[], str | None],
+        token: Callable[[], str | None],
+        *,
+        timeout_s: float,
+        read_timeout_s: float,
+    ) -> None:
+        self._locate, self._token = locate, token
+        # The platform's own servers are meant: a proxy of the environment must not see the token.
+        self._http = httpx.AsyncClient(timeout=timeout_s, trust_env=False, follow_redirects=False)
+        self._read_timeout_s = read_timeout_s
+        self._url: str | None = None
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    @property
+    def url(self) -> str | None:
+        """Base URL in use, without a trailing slash; None when Dagster was never started."""
+        self._url = self._url or (self._locate() or "").rstrip("/") or None
+        return self._url
+
+    async def query(self, document: str, **variables: Any) -> dict[str, Any]:
+        """The data of a question, by the document's name."""
+        return await in_time(self._post(DOCUMENTS[document], variables, {}), self._read_timeout_s)
+
+    async def mutate(self, document: str, **variables: Any) -> dict[str, Any]:
+        """The data of a change, for which the server wants its token."""
+        token = self._token()
+        return await self._post(DOCUMENTS[document], variables, {TOKEN_HEADER: token} if token else {})
+
+    async def _post(self, document: str, variables: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
+        url = self.url
+        if url is None:
+            raise unavailable("it was not started")
+        try:
+            response = await self._http.post(
+                f"{url}/graphql", json={"query": document, "variables": variables}, headers=headers
+            )
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            self._url = None
+            moved = isinstance(error, httpx.ConnectError) and self.url != url
+            if moved:
+                return await self._post(document, variables, headers)
+            _log.info("Dagster at %s does not answer: %s %s", url, type(error).__name__, error)
+            raise unavailable("it does not answer") from None
+        return self._read(response)
+
+    def _read(self, response: httpx.Response) -> dict[str, Any]:
+        if response.status_code in (401, 403):
+            raise DagsterUnauthorized(
+                "Dagster refused the call: the token is not the one its webserver was started with.",
+                next_step="Set EXPLORER_DAGSTER_TOKEN, or start the webserver with `explorer up`.",
+            )
+        try:
+            body = response.json()
+        except ValueError:
+            self._url = None
+            _log.info("What is at %s answers %s without JSON", response.url, response.status_code)
+            raise unavailable("something else answers at its address") from None
+        if not isinstance(body, dict) or body.get("data") is None or body.get("errors"):
+            errors = body.get("errors") if isinstance(body, dict) else None
+            why = errors[0].get("message", "") if errors else f"status {response.status_code}"
+            _log.info("Dagster answered with an error: %s", why)
+            raise unavailable("it failed while answering")
+        data = body["data"]
+        return dict(data)
