@@ -34,7 +34,7 @@ class Tables:
         project = prepare(
             latest.structure,
             CommCareTables(),
-            dbt_project=Path(__file__).parents[2] / "dbt_project",
+            dbt_project=Path(__file__).parents[3] / "dbt_project",
             work_dir=self._work_dir,
             schemas=TenantSchemas(self._prefix),
             connection_rw=self._login,
