@@ -20,15 +20,17 @@ def _of_pipeline(pipeline: Pipeline) -> dg.Definitions:
     return dg.Definitions(assets=assets, jobs=[sync_job(pipeline, assets)], schedules=schedules(pipeline))
 
 
-_pipelines = load_pipelines(get_settings().project_dir / "pipelines", faults_of).values()
-_of_pipelines = dg.Definitions.merge(*map(_of_pipeline, _pipelines))
-_titles = {provider_named(pipeline.provider).title for pipeline in _pipelines}
-
-defs = dg.Definitions.merge(
-    _of_pipelines,
-    dg.Definitions(
-        sensors=[tenant_registration, throttled_runs(list(_of_pipelines.jobs or []), _titles)],
+def _all() -> dg.Definitions:
+    pipelines = load_pipelines(get_settings().project_dir / "pipelines", faults_of).values()
+    of_pipelines = dg.Definitions.merge(*map(_of_pipeline, pipelines))
+    titles = {provider_named(pipeline.provider).title for pipeline in pipelines}
+    platform = dg.Definitions(
+        sensors=[tenant_registration, throttled_runs(list(of_pipelines.jobs or []), titles)],
         resources={"platform": Platform()},
         executor=dg.in_process_executor,
-    ),
-)
+    )
+    return dg.Definitions.merge(of_pipelines, platform)
+
+
+# Dagster takes the one Definitions object of this module.
+defs = _all()

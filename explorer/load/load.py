@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import psycopg
 
+from explorer.contract.schemas import TenantSchemas
 from explorer.core.errors import ExplorerError
 from explorer.extract.extract import Batch, Extract
 from explorer.extract.proof import Proof
@@ -70,7 +71,7 @@ class LoadTarget:
 
     @property
     def dataset(self) -> str:
-        return f"{self.prefix}_raw"
+        return TenantSchemas(self.prefix).raw
 
     def conninfo(self) -> dict[str, Any]:
         """libpq parameters of the rw login."""

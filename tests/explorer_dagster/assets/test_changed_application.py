@@ -33,7 +33,7 @@ class Tables:
         assert latest is not None
         project = prepare(
             Structure.from_dict(latest.structure),
-            dbt_project=Path(__file__).parents[2] / "dbt_project",
+            dbt_project=Path(__file__).parents[3] / "dbt_project",
             work_dir=self._work_dir,
             schemas=TenantSchemas(self._prefix),
             connection_rw=self._login,
