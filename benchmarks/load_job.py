@@ -11,7 +11,7 @@ from benchmarks.worker import Job, benchmark_settings
 from demo_commcare import MATERNAL
 from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.load import LoadProgress, LoadTarget, load
-from explorer.postgres.bootstrap import load_connections
+from explorer.postgres.connections import load_connections
 from explorer.providers.commcare.client import CommCareClient
 from explorer.providers.commcare.paging import STYLES
 from explorer.registry import Pipeline, load_pipeline

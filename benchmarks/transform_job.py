@@ -12,7 +12,7 @@ from explorer.marts.manifest import static_manifest, static_parse, warm_up
 from explorer.marts.project import prepare
 from explorer.marts.refresh import refresh
 from explorer.marts.runner import NodeResult
-from explorer.postgres.bootstrap import load_connections
+from explorer.postgres.connections import load_connections
 from explorer.providers.commcare.structure import Structure
 from explorer.tables.column_facts import facts_of
 from explorer.tables.unfit_values import count_unfit_values

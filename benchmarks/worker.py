@@ -17,7 +17,7 @@ import psycopg
 from psycopg import sql
 
 from explorer.core.settings import Settings
-from explorer.postgres.bootstrap import load_connections
+from explorer.postgres.connections import load_connections
 
 Job = dict[str, Any]
 # The limiter guards the servers of others; this one is ours.
