@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.worker import Job, benchmark_settings
+from benchmarks.job import Job, benchmark_settings
 from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.contract.schemas import TenantSchemas
 from explorer.marts.builds import models_of, plan

@@ -78,9 +78,7 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(
         None, description="Bearer token that `explorer-mcp` acts with over stdio. Empty: the local operator."
     )
-    demo_port: int = Field(
-        0, ge=0, le=65535, description="Port of the demo server; 0 picks one at first and keeps it."
-    )
+    demo_port: int = Field(0, ge=0, le=65535, description="Port of the demo server; 0 picks one at first and keeps it.")
     demo_cases: int = Field(600, ge=1, le=10_000_000, description="Number of cases in the demo's larger project space.")
     max_concurrent_runs: int = Field(3, ge=1, le=500, description="Dagster runs at a time, over all tenants.")
     run_launcher: Literal["warm", "default"] = Field(
