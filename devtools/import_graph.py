@@ -1,7 +1,7 @@
 """Draws which room imports which, from the source text: `python -m devtools.import_graph` writes docs/import_graph.svg.
 
-A room is a package below `explorer` or `mcp_bridge` (or a module that stands there alone), or another package as a whole. An arrow
-that follows from two others is left out, so that the picture shows what stands directly on what.
+A room is a package below `explorer` or `mcp_bridge` (or a module that stands there alone), or another package as a whole. An
+arrow that follows from two others is left out, so that the picture shows what stands directly on what.
 """
 
 from collections.abc import Mapping
