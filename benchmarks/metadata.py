@@ -32,9 +32,9 @@ from mcp.client.streamable_http import streamable_http_client
 from psycopg import sql
 
 from benchmarks.ground import ROOT, SEED, Child, ChildFailed, Ground
+from benchmarks.job import benchmark_settings
 from benchmarks.loading import Scale
 from benchmarks.results import Claim, Measure, Result
-from benchmarks.worker import benchmark_settings
 from explorer.catalog import ApiKeyCredential, Catalog, State, Tenant, migrate
 from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.contract.schemas import TenantSchemas

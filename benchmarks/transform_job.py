@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.worker import Job, benchmark_settings
+from benchmarks.job import Job, benchmark_settings
 from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.contract.schemas import TenantSchemas
 from explorer.marts.builds import models_of, plan
@@ -12,7 +12,7 @@ from explorer.marts.manifest import static_manifest, static_parse, warm_up
 from explorer.marts.project import prepare
 from explorer.marts.refresh import refresh
 from explorer.marts.runner import NodeResult
-from explorer.postgres.bootstrap import load_connections
+from explorer.postgres.connections import load_connections
 from explorer.providers.commcare.structure import Structure
 from explorer.tables.column_facts import facts_of
 from explorer.tables.unfit_values import count_unfit_values

@@ -1,8 +1,8 @@
-"""How do a source's rows get from its walk to COPY without being held anywhere? A walk of its own thread fills a small store.
+"""How do a source's rows get from its extract to COPY without all being in memory? Each extract's thread fills a small buffer.
 
-A walk that ends early leaves its rows in memory, one per id, where they can be compared with the table before anything is
-written. A longer one streams: it waits while the database takes what is there, and the database waits for it. A walk waits for
-nothing else, so feeds cannot block each other.
+An extract that ends early leaves its rows in memory, one per id, where they can be compared with the table before anything is
+written. A longer one streams: it waits while the database takes what is there, and the database waits for it. An extract waits
+for nothing else, so buffers cannot block each other.
 """
 
 import threading
@@ -13,27 +13,29 @@ from datetime import datetime
 from enum import Enum
 
 from explorer.extract.extract import Batch, Extract
-from explorer.load.copy_format import CHUNK_BYTES, PackedRow, RejectFile, RowFormat, keep_newest
 from explorer.load.errors import LoadFailed
+from explorer.load.raw.rejects import RejectFile
+from explorer.load.raw.rows import CHUNK_BYTES, PackedRow, RowFormat, keep_newest
 
-_KEPT_BYTES = 4 * CHUNK_BYTES
-_QUEUED_CHUNKS = 4
+MEMORY_BYTES = 4 * CHUNK_BYTES
+_MAX_QUEUED_CHUNKS = 4
 
 
-class FeedState(Enum):
-    """`KEPT`: the walk ended and all its rows are in memory; `FAILED`: it ended without; `STREAMING`: more than memory takes."""
+class BufferState(Enum):
+    """`COMPLETE`: the extract ended and all its rows are in memory; `FAILED`: it ended without; `STREAMING`: more than the buffer
+    holds in memory."""
 
-    WALKING = "walking"
-    KEPT = "kept"
+    EXTRACTING = "extracting"
+    COMPLETE = "complete"
     STREAMING = "streaming"
     FAILED = "failed"
 
 
-class Feed:
-    """The rows of one walk for COPY. `rows`: so far, repeats counted; `latest`: the highest cursor among them.
+class RowBuffer:
+    """The rows of one extract for COPY. `rows`: so far, repeats counted; `latest`: the highest cursor among them.
 
-    `on_batch` is called in the walk's thread after each page, `on_end` there once the walk is over; `values` there before it
-    begins, if what it is walked for is to be found out first. `collect`: columns whose values are kept for others.
+    `on_batch` is called in the extract's thread after each page, `on_end` there once it is over; `values` there before it
+    begins, if what it is read for is to be found out first. `collect`: columns whose values are collected for others.
     """
 
     def __init__(
@@ -57,42 +59,42 @@ class Feed:
         columns = list(extract.source.keys)
         self._collected: dict[str, set[str]] = {column: set() for column in collect}
         self._collect = [(columns.index(column), values) for column, values in self._collected.items()]
-        self._state = FeedState.WALKING
+        self._state = BufferState.EXTRACTING
         self._changed = threading.Condition()
-        self._kept: dict[str, PackedRow] | None = {}
-        self._kept_bytes = 0
+        self._memory: dict[str, PackedRow] | None = {}
+        self._memory_bytes = 0
         self._part: list[PackedRow] = []
         self._part_bytes = 0
         self._queue: deque[list[PackedRow]] = deque()
         self._ended = False
         self._abandoned = False
-        self._thread = threading.Thread(target=self._run, name=f"walk-{extract.source.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"extract-{extract.source.name}", daemon=True)
 
     def start(self, decided: Callable[[], None]) -> None:
-        """Begin the walk; `decided` is called once, as soon as the state is no longer `WALKING`."""
+        """Begin the extract; `decided` is called once, as soon as the state is no longer `EXTRACTING`."""
         self._decided = decided
         self._thread.start()
 
-    def wait(self) -> FeedState:
+    def wait(self) -> BufferState:
         """The state once it is decided."""
         with self._changed:
-            self._changed.wait_for(lambda: self._state is not FeedState.WALKING)
+            self._changed.wait_for(lambda: self._state is not BufferState.EXTRACTING)
             return self._state
 
     def hashes(self) -> dict[str, str]:
-        """Id to content hash of the newest version of each row, of a feed that is `KEPT`."""
-        return {identity: row.content_hash for identity, row in (self._kept or {}).items()}
+        """Id to content hash of the newest version of each row, of a buffer that is `COMPLETE`."""
+        return {identity: row.content_hash for identity, row in (self._memory or {}).items()}
 
-    def kept(self, ids: Iterable[str]) -> list[PackedRow]:
-        """These rows of a feed that is `KEPT`."""
-        rows = self._kept or {}
+    def rows_of(self, ids: Iterable[str]) -> list[PackedRow]:
+        """These rows of a buffer that is `COMPLETE`."""
+        rows = self._memory or {}
         return [rows[identity] for identity in ids]
 
     def stream(self) -> Iterator[list[PackedRow]]:
-        """All rows of a feed that is `STREAMING`, about a megabyte at a time, as the walk brings them. Take them once.
+        """All rows of a buffer that is `STREAMING`, about a megabyte at a time, as the extract brings them. Take them once.
 
         Raises:
-            ExplorerError: the walk failed; what came before is not the whole.
+            ExplorerError: the extract failed; what came before is not the whole.
         """
         while True:
             with self._changed:
@@ -106,10 +108,10 @@ class Feed:
             yield chunk
 
     def collected(self, column: str) -> set[str]:
-        """All values of a column that was to be collected, once the walk is over.
+        """All values of a column that was to be collected, once the extract is over.
 
         Raises:
-            ExplorerError: the walk failed.
+            ExplorerError: the extract failed.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._ended)
@@ -118,13 +120,13 @@ class Feed:
         return self._collected[column]
 
     def abandon(self) -> None:
-        """Nobody takes the rows any more: the walk ends at its next page or row."""
+        """Nobody takes the rows any more: the extract ends at its next page or row."""
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the walk's thread."""
+        """Wait for the extract's thread."""
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
@@ -142,10 +144,10 @@ class Feed:
         with self._changed:
             self._ended = True
             self._changed.notify_all()
-        if self._state is FeedState.WALKING:
-            self._decide(FeedState.FAILED if self.error else FeedState.KEPT)
+        if self._state is BufferState.EXTRACTING:
+            self._decide(BufferState.FAILED if self.error else BufferState.COMPLETE)
 
-    def _decide(self, state: FeedState) -> None:
+    def _decide(self, state: BufferState) -> None:
         with self._changed:
             self._state = state
             self._changed.notify_all()
@@ -161,20 +163,20 @@ class Feed:
             self.latest = max(cursors) if self.latest is None else max(self.latest, *cursors)
         for position, values in self._collect:
             values.update(str(key) for row in batch.rows if (key := row.keys[position]) is not None)
-        if self._kept is None:
+        if self._memory is None:
             self._add(rows)
         else:
-            self._keep(self._kept, rows)
+            self._hold(self._memory, rows)
         if self._abandoned:
             raise _stopped()
 
-    def _keep(self, kept: dict[str, PackedRow], rows: Sequence[PackedRow]) -> None:
-        keep_newest(kept, rows)
-        self._kept_bytes += sum(len(row.data) for row in rows)
-        if self._kept_bytes > _KEPT_BYTES:
-            self._kept = None
-            self._decide(FeedState.STREAMING)
-            self._add(kept.values())
+    def _hold(self, memory: dict[str, PackedRow], rows: Sequence[PackedRow]) -> None:
+        keep_newest(memory, rows)
+        self._memory_bytes += sum(len(row.data) for row in rows)
+        if self._memory_bytes > MEMORY_BYTES:
+            self._memory = None
+            self._decide(BufferState.STREAMING)
+            self._add(memory.values())
 
     def _add(self, rows: Iterable[PackedRow]) -> None:
         for row in rows:
@@ -188,7 +190,7 @@ class Feed:
             return
         chunk, self._part, self._part_bytes = self._part, [], 0
         with self._changed:
-            self._changed.wait_for(lambda: len(self._queue) < _QUEUED_CHUNKS or self._abandoned)
+            self._changed.wait_for(lambda: len(self._queue) < _MAX_QUEUED_CHUNKS or self._abandoned)
             if self._abandoned:
                 raise _stopped()
             self._queue.append(chunk)

@@ -9,7 +9,7 @@ import msgspec
 from explorer.extract.fetcher import Fetcher
 from explorer.extract.page_buffer import PageBuffer
 from explorer.extract.pages import Page
-from explorer.extract.windows import Window, WindowParams, to_millisecond
+from explorer.extract.paging.windows import Window, WindowParams, to_millisecond
 from explorer.http.errors import ServerError, Unreachable
 
 _InstantOf = Callable[[msgspec.Raw], int | None]

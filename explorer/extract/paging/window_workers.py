@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from explorer.extract.fetcher import Fetcher
 from explorer.extract.page_buffer import BufferClosed, PageBuffer
 from explorer.extract.pages import Params
-from explorer.extract.window_pages import WindowPages
-from explorer.extract.windows import Window, WindowParams, to_millisecond
+from explorer.extract.paging.window_pages import WindowPages
+from explorer.extract.paging.windows import Window, WindowParams, to_millisecond
 from explorer.providers.paging import TimeWindows
 
 # Pages that must be left of a window, beside the one on its way, for half of them to be worth a request of their own.

@@ -18,9 +18,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import astuple
 
-from explorer.extract.content_keys import ContentKey, OccurrenceKey, Occurrences
-from explorer.extract.key_values import JSON_TYPES, Key, typed_key
-from explorer.extract.long_numbers import holds_long_number, may_hold_long_number
+from explorer.extract.records.content_keys import ContentKey, OccurrenceKey, Occurrences
+from explorer.extract.records.key_values import JSON_TYPES, Key, typed_key
+from explorer.extract.records.long_numbers import holds_long_number, may_hold_long_number
 from explorer.registry import Source
 
 # jsonb holds 256 MB at most; a key must fit into an index entry of a third of a page.
