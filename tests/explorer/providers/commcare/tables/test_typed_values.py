@@ -20,11 +20,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
 
+from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
 from explorer.postgres.connections import Connections
 from explorer.providers.commcare.structure import CaseType, Form, Question, Structure
-from explorer.tables.generate import GeneratedTable, generate_tables
-from explorer.tables.profile import Migration, RawProfile
+from explorer.providers.commcare.tables.plan import generate_tables
+from explorer.providers.commcare.tables.profile import Profile
+from explorer.providers.commcare.tables.scan import scan
+from explorer.tables.values import TableSpec
 from tests.conftest import tenants
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -129,10 +132,10 @@ class Place:
                 rows,
             )
 
-    def build(self, profile: RawProfile, structure: Structure) -> tuple[GeneratedTable, dict[str, dict[str, Any]]]:
+    def build(self, profile: Profile, structure: Structure) -> tuple[TableSpec, dict[str, dict[str, Any]]]:
         """The table of the case type and its rows by case: text as printed for numbers, else as Python has it."""
         with self.connection.transaction():
-            profile.look(self.connection, f"{self.prefix}_raw", structure.forms)
+            scan(profile, self.connection, f"{self.prefix}_raw", structure.forms)
         tables = generate_tables(structure, profile, taken=())
         table = next(table for table in tables if table.kind == "case_type")
         rows = f"(select case_id, record -> 'properties' as properties from {self.prefix}_raw.raw_cases) as c"
@@ -172,10 +175,10 @@ def structure_of(kind: str | None) -> Structure:
 
 def after_each_load(
     place: Place, structures: Iterable[Structure], loads: list[list[tuple[Any, int]]], changed: bool
-) -> Iterator[tuple[str, dict[str, str], dict[str, dict[str, Any]], list[Migration]]]:
+) -> Iterator[tuple[str, dict[str, str], dict[str, dict[str, Any]], list[TypeChange]]]:
     """After each load, with the structure of that time: type, texts as `->>` gives them, rows, and the migrations so far."""
     place.clear()
-    profile, cases, number = RawProfile(), dict[str, Values](), 0
+    profile, cases, number = Profile(), dict[str, Values](), 0
     for moment, (load, structure) in enumerate(zip(loads, structures, strict=False), start=1):
         fresh: dict[str, Values] = {}
         for value, times in load:
@@ -192,7 +195,7 @@ def after_each_load(
             f"select case_id, record #>> '{{properties,v}}' from {place.prefix}_raw.raw_cases".encode()
         )
         column = next(column for column in table.columns if column.path == ("v",))
-        yield column.type, {key: text for key, text in texts if text}, rows, profile.migrations
+        yield column.type, {key: text for key, text in texts if text}, rows, profile.type_changes
 
 
 def gives_back(sql_type: str, typed: Any, text: str) -> bool:
@@ -382,11 +385,11 @@ def test_values_classed_by_older_rules_are_looked_at_anew_once(place: Place) -> 
     }
     schemas = TenantSchemas(place.prefix)
     staging = schemas.staging
-    RawProfile.read(place.connection, schemas)
+    Profile.read(place.connection, schemas)
     place.connection.execute(f"insert into {staging}.explorer_profile values (%s)".encode(), [json.dumps(old)])
     form = Form("f", {}, "F", "a", "A", "m", "t", (Question(("weight",), "W", "Double"),))
     structure = Structure((), (CaseType("t", ("phone",), ("a",)),), (form,))
-    profile = RawProfile.read(place.connection, schemas)
+    profile = Profile.read(place.connection, schemas)
     table, rows = place.build(profile, structure)
     types = {column.path[0]: (column.name, column.type) for column in table.columns if column.path}
     assert table.name == "case_t_1"
@@ -402,25 +405,25 @@ def test_values_classed_by_older_rules_are_looked_at_anew_once(place: Place) -> 
         "parent": ("parent_case_type", "text"),
     }
     assert (rows["c30"]["phone_1"], rows["c30"]["weight"]) == ("0712345678", "1234567890123456789")
-    assert {(change.column, change.before, change.after) for change in profile.migrations} == {
+    assert {(change.column, change.before, change.after) for change in profile.type_changes} == {
         ("phone", "integer", "text"),
         ("seen", "date", "text"),
         ("at", "datetime", "text"),
         ("ratio", "double precision", "numeric"),
         ("weight", "double precision", "numeric"),
     }
-    assert {change.table for change in profile.migrations} == {"case_t_1"}
+    assert {change.table for change in profile.type_changes} == {"case_t_1"}
     profile.write(place.connection, schemas)
     # Once: the next sync finds it done.
-    again = RawProfile.read(place.connection, schemas)
+    again = Profile.read(place.connection, schemas)
     assert again == profile
     assert again.cases_until == "2026-01-01 01:00:00+00"
     place.build(again, structure)
-    assert again.migrations == profile.migrations
+    assert again.type_changes == profile.type_changes
     # A run that was killed before it could report them leaves that to the next one.
     again.write(place.connection, schemas)
-    assert RawProfile.read(place.connection, schemas).news == tuple(profile.migrations)
-    RawProfile.mark_told(place.connection, schemas)
-    told = RawProfile.read(place.connection, schemas)
-    assert (told.news, told.migrations) == ((), profile.migrations)
+    assert Profile.read(place.connection, schemas).unreported_changes == tuple(profile.type_changes)
+    Profile.mark_reported(place.connection, schemas)
+    told = Profile.read(place.connection, schemas)
+    assert (told.unreported_changes, told.type_changes) == ((), profile.type_changes)
     place.connection.execute(f"drop table {staging}.explorer_profile".encode())

@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
-from explorer.tables.generate import MAX_COLUMNS, TABLE_MAX_BYTES, GeneratedTable, generate_tables
+from explorer.providers.commcare.tables.plan import generate_tables
+from explorer.providers.commcare.tables.profile import CaseTypeProfile, FormProfile, Profile
 from explorer.tables.identifiers import RESERVED
-from explorer.tables.model_files import GeneratedColumn
-from explorer.tables.profile import RawProfile, SeenCaseType, SeenForm, SeenValues
+from explorer.tables.naming import TABLE_MAX_BYTES
+from explorer.tables.parts import MAX_COLUMNS
 from explorer.tables.sql_text import shown
+from explorer.tables.value_counts import ValueCounts
+from explorer.tables.values import ColumnSpec, TableSpec
 
 VALID = re.compile(r"[a-z][a-z0-9_]{0,62}\Z")
 NASTY = st.sampled_from(
@@ -80,13 +83,13 @@ def structures(draw: st.DrawFn) -> Structure:
     )
 
 
-def generate(structure: Structure, profile: RawProfile) -> list[GeneratedTable]:
+def generate(structure: Structure, profile: Profile) -> list[TableSpec]:
     for form in structure.forms:
         profile.remember(form)
     return generate_tables(structure, profile, taken={"cases", "forms", "form_cases", "users"})
 
 
-def names(tables: list[GeneratedTable]) -> dict[Any, str]:
+def names(tables: list[TableSpec]) -> dict[Any, str]:
     """Name by what it is the name of."""
     of_tables = {(table.kind, table.source, table.part): table.name for table in tables}
     of_columns = {
@@ -101,7 +104,7 @@ def names(tables: list[GeneratedTable]) -> dict[Any, str]:
 @settings(deadline=None, max_examples=30)
 @given(structures())
 def test_every_name_is_valid_unique_and_every_file_can_be_read(structure: Structure) -> None:
-    tables = generate(structure, RawProfile())
+    tables = generate(structure, Profile())
     assert len({table.name for table in tables}) == len(tables)
     for table in tables:
         assert VALID.match(table.name)
@@ -136,7 +139,7 @@ def _as_shown(text: str) -> str:
 @settings(deadline=None, max_examples=30)
 @given(structures(), structures(), st.randoms(use_true_random=False))
 def test_what_has_a_name_keeps_it_when_others_come(one: Structure, other: Structure, random: Any) -> None:
-    profile = RawProfile()
+    profile = Profile()
     before = names(generate(one, profile))
     known = {form.xmlns for form in one.forms}
     forms = [*one.forms, *(form for form in other.forms if form.xmlns not in known)]
@@ -144,7 +147,7 @@ def test_what_has_a_name_keeps_it_when_others_come(one: Structure, other: Struct
     types = [*one.case_types, *(case_type for case_type in other.case_types if case_type.name not in named)]
     random.shuffle(types)
     # As it is after a restart: what is remembered is only what is kept.
-    profile = msgspec.json.decode(msgspec.json.encode(profile), type=RawProfile)
+    profile = msgspec.json.decode(msgspec.json.encode(profile), type=Profile)
     grown = Structure((), tuple(types), tuple(sorted(forms, key=lambda form: form.xmlns)))
     grown = msgspec.structs.replace(
         grown,
@@ -161,7 +164,7 @@ def test_what_has_a_name_keeps_it_when_others_come(one: Structure, other: Struct
 
 
 def test_a_newcomer_takes_no_name_from_what_had_it() -> None:
-    profile = RawProfile()
+    profile = Profile()
     [table] = generate(Structure((), (CaseType("t", ("DOB",), ()),), ()), profile)
     assert {column.path: column.name for column in table.columns if column.path} == {("DOB",): "dob"}
     [table] = generate(Structure((), (CaseType("t", ("DOB", "dob"), ()),), ()), profile)
@@ -174,7 +177,7 @@ def test_a_twin_that_goes_or_comes_renames_no_form() -> None:
     def form(xmlns: str, app: str) -> Form:
         return Form(xmlns, {}, "Visit", app, app, "m", None, ())
 
-    profile = RawProfile()
+    profile = Profile()
     one = generate(Structure((), (), (form("a", "Mother"),)), profile)
     both = generate(Structure((), (), (form("a", "Mother"), form("b", "Child"))), profile)
     again = generate(Structure((), (), (form("b", "Child"),)), profile)
@@ -189,7 +192,7 @@ def _wide(count: int, kind: str = "Text") -> Structure:
 
 
 def test_a_wide_form_is_continued_and_no_question_is_lost() -> None:
-    profile = RawProfile()
+    profile = Profile()
     tables = generate(_wide(1300), profile)
     assert [table.name for table in tables[:3]] == ["form_wide", "form_wide__2", "form_wide__3"]
     paths = [column.path for table in tables for column in table.columns if column.path]
@@ -208,7 +211,7 @@ def test_a_wide_form_is_continued_and_no_question_is_lost() -> None:
 def test_narrow_columns_need_fewer_tables() -> None:
     options = (Option("yes", "Yes"), Option("no", "No"))
     asked = tuple(Question((f"q{n}",), label="?", type="Select", options=options) for n in range(700))
-    tables = generate(Structure((), (), (Form("x", {}, "Wide", "a", "A", "m", None, asked),)), RawProfile())
+    tables = generate(Structure((), (), (Form("x", {}, "Wide", "a", "A", "m", None, asked),)), Profile())
     assert len(tables) == 1
 
 
@@ -220,7 +223,7 @@ def test_options_are_columns_where_they_are_few_and_questions_choose_first() -> 
         Question(("many",), label="Many?", type="MSelect", options=many),
         Question(("signs", "fever"), label="Taken", type="Text"),
     )
-    [table] = generate(Structure((), (), (Form("x", {}, "F", "a", "A", "m", None, asked),)), RawProfile())
+    [table] = generate(Structure((), (), (Form("x", {}, "F", "a", "A", "m", None, asked),)), Profile())
     columns = {column.name: column for column in table.columns if column.path}
     assert columns["signs__fever"].path == ("signs", "fever")
     options = [column for column in columns.values() if column.type == "boolean"]
@@ -241,24 +244,24 @@ def test_options_that_do_not_fit_the_data_are_said_once_and_make_no_columns() ->
     )
     structure = Structure((), (), (Form("x", {}, "F", "a", "A", "m", None, asked),))
 
-    def of(sex: dict[str, int], signs: dict[str, int], profile: RawProfile) -> dict[str, GeneratedColumn]:
-        seen = {"sex": SeenValues({"text": 1}, answers=sex), "signs": SeenValues({"text": 1}, answers=signs)}
-        profile.forms["x"] = SeenForm("F", seen)
+    def of(sex: dict[str, int], signs: dict[str, int], profile: Profile) -> dict[str, ColumnSpec]:
+        seen = {"sex": ValueCounts({"text": 1}, answers=sex), "signs": ValueCounts({"text": 1}, answers=signs)}
+        profile.forms["x"] = FormProfile("F", seen)
         [table] = generate(structure, profile)
         return {column.name: column for column in table.columns if column.path}
 
     # All of a few, or most of many, are none of the options; of those only what somebody chose has a column.
-    columns = of({"m": 3, "f": 2}, {"a": 30, "1": 10}, RawProfile())
+    columns = of({"m": 3, "f": 2}, {"a": 30, "1": 10}, Profile())
     assert set(columns) == {"sex", "signs", "signs__1"}
     assert columns["sex"].values == {"options_unfit": 5, "of": 5, "such_as": ["m", "f"]}
     assert columns["signs"].values == {"options_unfit": 30, "of": 40, "such_as": ["a"]}
-    assert [columns[name].misfit for name in ("sex", "signs")] == ["", ""]
+    assert [columns[name].unfit for name in ("sex", "signs")] == ["", ""]
     assert columns["sex"].description.startswith("The options of the application do not fit the data")
     # Strays stay what they are.
-    profile = RawProfile()
+    profile = Profile()
     columns = of({"m": 3}, {"a": 10, "1": 10}, profile)
     assert set(columns) == {"sex", "signs", "signs__1", "signs__2"}
-    assert all(columns[name].misfit and not columns[name].values for name in ("sex", "signs"))
+    assert all(columns[name].unfit and not columns[name].values for name in ("sex", "signs"))
     # What had a column keeps it.
     assert set(of({"m": 5}, {"a": 30}, profile)) == {"sex", "signs", "signs__1", "signs__2"}
 
@@ -271,9 +274,9 @@ def test_properties_are_told_by_questions_of_the_same_name() -> None:
         Question(("sex",), label="Sex?", type="Select", options=(Option("f", "Female"),)),
     )
     form = Form("x", {}, "Register", "a", "A", "m", "mother", asked)
-    profile = RawProfile()
-    numbers = SeenValues({"integer": 30}, {"integer": 30})
-    profile.case_types["mother"] = SeenCaseType({name: numbers for name in ("phone", "risk", "sex")})
+    profile = Profile()
+    numbers = ValueCounts({"integer": 30}, {"integer": 30})
+    profile.case_types["mother"] = CaseTypeProfile({name: numbers for name in ("phone", "risk", "sex")})
     structure = Structure((), (CaseType("mother", ("edd", "phone", "risk", "sex", "other"), ("a",)),), (form,))
     table = next(table for table in generate(structure, profile) if table.kind == "case_type")
     types = {column.name: column.type for column in table.columns if column.path}
@@ -288,15 +291,15 @@ def test_a_changed_type_is_a_migration_and_never_goes_back() -> None:
         asked = (Question(("age",), label="Age", type=kind),)
         return Structure((), (), (Form("x", {}, "F", "a", "A", "m", None, asked),))
 
-    profile = RawProfile()
+    profile = Profile()
     types = []
     for kind in ("Int", "Int", "Double", "Int", "Text", "Int"):
         [table] = generate(structure(kind), profile)
         types.append(table.columns[-2].type if table.counts_unfit_values else table.columns[-1].type)
     assert types == ["bigint", "bigint", "numeric", "numeric", "text", "text"]
-    changes = [(change.table, change.column, change.before, change.after) for change in profile.migrations]
+    changes = [(change.table, change.column, change.before, change.after) for change in profile.type_changes]
     assert changes == [("form_f", "age", "integer", "decimal"), ("form_f", "age", "decimal", "text")]
-    assert profile.migrations[0].reason == "The application declares decimal now."
+    assert profile.type_changes[0].reason == "The application declares decimal now."
 
 
 def test_questions_that_left_the_form_stay() -> None:
@@ -306,10 +309,10 @@ def test_questions_that_left_the_form_stay() -> None:
         Question(("never",), label="Never answered", type="Text"),
     )
     form = Form("x", {}, "F", "a", "A", "m", None, asked)
-    profile = RawProfile()
+    profile = Profile()
     generate(Structure((), (), (form,)), profile)
-    profile.forms["x"] = SeenForm(
-        "F", {"old": SeenValues({"date": 1}), "rows/in/data": SeenValues({"text": 1})}, {"rows"}
+    profile.forms["x"] = FormProfile(
+        "F", {"old": ValueCounts({"date": 1}), "rows/in/data": ValueCounts({"text": 1})}, {"rows"}
     )
     later = Structure((), (), (msgspec.structs.replace(form, questions=asked[:1]),))
     tables = {table.name: table for table in generate(later, profile)}
@@ -322,7 +325,7 @@ def test_questions_that_left_the_form_stay() -> None:
     assert [column.name for column in tables["form_f__rows"].columns if column.path] == ["in__data"]
     gone = {table.name: table for table in generate(Structure((), (), ()), profile)}
     assert "in no application" not in gone["form_f"].description
-    assert gone["form_f"].app_ids == ()
+    assert gone["form_f"].origin["apps"] == ()
     assert {column.name for column in gone["form_f"].columns if column.path} == {"new", "old", "never"}
 
 
@@ -330,7 +333,7 @@ def test_what_is_spelt_like_its_table_or_column_has_the_plain_name() -> None:
     types = tuple(CaseType(name, (), ("a",)) for name in ("Child", "child"))
     asked = tuple(Question(("g", name), name, "Text") for name in ("visit-date", "visit_date"))
     structure = Structure((), types, (Form("x", {}, "X", "a", "A", "M", None, asked, app_ids=("a",)),))
-    tables = {table.source: table for table in generate_tables(structure, RawProfile(), taken=())}
+    tables = {table.source: table for table in generate_tables(structure, Profile(), taken=())}
     assert tables["child"].name == "case_child"
     assert re.fullmatch(r"case_child_[0-9a-f]{8}", tables["Child"].name)
     names = {column.path[-1]: column.name for column in tables["x"].columns if column.path}
@@ -343,12 +346,12 @@ def _titled(**titles: str) -> Structure:
     return Structure((), (), forms)
 
 
-def _named(profile: RawProfile, structure: Structure) -> dict[str, str]:
+def _named(profile: Profile, structure: Structure) -> dict[str, str]:
     return {table.source: table.name for table in generate(structure, profile)}
 
 
 def test_tables_keep_their_names_whatever_their_forms_are_called() -> None:
-    profile = RawProfile()
+    profile = Profile()
     given = _named(profile, _titled(a="Visit", b="Survey"))
     assert given == {"a": "form_visit", "b": "form_survey"}
     assert _named(profile, _titled(a="Survey", b="Visit")) == given
@@ -356,7 +359,7 @@ def test_tables_keep_their_names_whatever_their_forms_are_called() -> None:
     assert _named(profile, _titled(b="Visit", c="Visit")) == {"b": "form_survey", "c": "form_app_visit"}
     assert _named(profile, _titled(a="Other", b="Other", c="Other")) == {**given, "c": "form_app_visit"}
     # Only a table that every tenant has takes it.
-    profile = RawProfile()
+    profile = Profile()
     generate(_titled(a="Visit"), profile)
     [table] = generate_tables(_titled(a="Visit"), profile, taken={"form_visit"})
     assert table.name != "form_visit"
@@ -379,7 +382,7 @@ def test_a_profile_of_an_older_version_is_read_and_knows_what_it_knew() -> None:
                            "names": {"r/case_id": ["case_id", "case_id"]}},
         },
     }  # fmt: skip
-    profile = RawProfile.from_json(msgspec.json.encode(old))
+    profile = Profile.from_json(msgspec.json.encode(old))
     assert (profile.cases_until, profile.forms_until) == ("-infinity", "-infinity")
     profile.forms["x"].blocks.add("r/case")
     tables = {table.source: table for table in generate(Structure((), (), (_drinks("a"),)), profile)}
@@ -400,7 +403,7 @@ def _drinks(*values: str) -> Form:
 
 
 def test_what_finds_no_room_beside_its_question_is_left_out_and_nothing_moves() -> None:
-    profile, wide = RawProfile(), _wide(1300)
+    profile, wide = Profile(), _wide(1300)
     before = {column.path: table.name for table in generate(wide, profile) for column in table.columns if column.path}
     options = tuple(Option(f"o{number}", "x") for number in range(12))
     asked = [msgspec.structs.replace(question, type="MSelect", options=options) for question in wide.forms[0].questions]

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from explorer.providers.commcare.structure import Form, Question, Structure
-from explorer.tables.generate import GeneratedTable
-from tests.explorer.marts.conftest import Workshop
+from explorer.tables.values import TableSpec
+from tests.explorer.workshop import Workshop
 
 # Places of which another submission may have another shape; `case` and `meta` are questions too, where they are no block.
 KEYS = ("q", "x", "case", "meta", "a/b", "item", "0")
@@ -135,7 +135,7 @@ def _has_blanks(node: Any) -> bool:
     return False
 
 
-def _rows(workshop: Workshop, table: GeneratedTable) -> dict[str, list[dict[str, Any]]]:
+def _rows(workshop: Workshop, table: TableSpec) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for form_id, row in workshop.read(f"select form_id, to_jsonb(t) from {table.name} t"):
         found.setdefault(form_id, []).append(row)

@@ -1,11 +1,9 @@
 """A tenant with raw tables filled by hand, in the shapes and with the oddities of the API."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -14,9 +12,12 @@ from explorer.marts.project import TenantProject, prepare
 from explorer.marts.runner import DbtResult, run
 from explorer.postgres.connections import Connections
 from explorer.providers.commcare.structure import Structure
-from tests.conftest import Tenant, tenants
+from explorer.providers.commcare.tables.plan import CommCareTables
+from tests.conftest import Tenant
 
-DBT_PROJECT = Path(__file__).resolve().parents[3] / "dbt_project"
+DBT_PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
+
+PLANNER = CommCareTables()
 
 RAW_TABLES = {
     "raw_cases": "case_id text primary key, case_type text, owner_id text, closed boolean, indexed_on timestamptz, "
@@ -110,7 +111,8 @@ class Workshop:
 
     def prepare(self, structure: Structure, *, dbt_project: Path = DBT_PROJECT) -> TenantProject:
         return prepare(
-            structure,
+            structure.to_dict(),
+            PLANNER,
             dbt_project=dbt_project,
             work_dir=self.work_dir,
             schemas=TenantSchemas(self.tenant.prefix),
@@ -124,12 +126,3 @@ class Workshop:
         """What the tenant's agents see."""
         with self.tenant.ro.connect() as connection:
             return connection.execute(query.encode()).fetchall()
-
-
-@pytest.fixture(scope="module")
-def make_workshop(
-    connections: Connections, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[], Workshop]]:
-    """`make_workshop()` provisions a tenant without any raw table; all are removed after the module."""
-    with tenants(connections) as make:
-        yield lambda: Workshop(make(), connections, tmp_path_factory.mktemp("dbt"))

@@ -7,9 +7,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
-from explorer.tables.generate import GeneratedTable, generate_tables
-from explorer.tables.model_files import GeneratedColumn
-from explorer.tables.profile import RawProfile, SeenCaseType, SeenForm, SeenValues
+from explorer.providers.commcare.tables.plan import generate_tables
+from explorer.providers.commcare.tables.profile import CaseTypeProfile, FormProfile, Profile
+from explorer.tables.value_counts import ValueCounts
+from explorer.tables.values import ColumnSpec, TableSpec
 
 XMLNS = ("http://a", "http://b")
 # Few, so that versions change the same ones: in groups, in repeats, below what is a question elsewhere.
@@ -66,22 +67,22 @@ def versions(draw: st.DrawFn) -> Structure:
     return Structure((), case_types, tuple(draw(forms(xmlns)) for xmlns in sorted(there)))
 
 
-def see(profile: RawProfile, draw: Any) -> None:
+def see(profile: Profile, draw: Any) -> None:
     """Submissions bring what no application describes."""
     for xmlns in XMLNS:
-        seen = profile.forms.setdefault(xmlns, SeenForm("Seen"))
+        seen = profile.forms.setdefault(xmlns, FormProfile("Seen"))
         for key in draw(st.lists(st.sampled_from(["q", "q/x", "r/q", "r/s/q", "new", "r/#text"]), unique=True)):
-            seen.answers.setdefault(key, SeenValues()).add("text")
+            seen.answers.setdefault(key, ValueCounts()).add("text")
         seen.repeats |= set(draw(st.lists(st.sampled_from(["r", "r/s", "q"]), unique=True)))
         seen.blocks |= set(
             draw(st.lists(st.sampled_from(["case", "x/case", "r/case", "r/s/case", "r/x/case"]), unique=True))
         )
-    cases = profile.case_types.setdefault("t", SeenCaseType())
+    cases = profile.case_types.setdefault("t", CaseTypeProfile())
     cases.indices |= set(draw(st.lists(st.sampled_from(["parent", "host"]), unique=True)))
     cases.differing |= set(draw(st.lists(st.sampled_from(["name", "owner_id"]), unique=True)))
 
 
-def names(tables: list[GeneratedTable]) -> dict[Any, str]:
+def names(tables: list[TableSpec]) -> dict[Any, str]:
     """Name by what it is the name of; tables are all named by their source, columns by what their value is."""
     found: dict[Any, str] = {(table.kind, table.source, table.part): table.name for table in tables}
     for table in tables:
@@ -92,7 +93,7 @@ def names(tables: list[GeneratedTable]) -> dict[Any, str]:
     return found
 
 
-def _what(column: GeneratedColumn) -> str:
+def _what(column: ColumnSpec) -> str:
     """What of a question it is: the answer, a choice, the file's address, a part of the place."""
     if column.type == "boolean" and column.path:
         return f"option {column.label}"
@@ -107,7 +108,7 @@ def _what(column: GeneratedColumn) -> str:
 @settings(deadline=None, max_examples=40, phases=(Phase.explicit, Phase.generate))
 @given(st.data())
 def test_no_column_goes_and_no_name_changes(data: st.DataObject) -> None:
-    profile, before = RawProfile(), {}
+    profile, before = Profile(), {}
     for structure in data.draw(st.lists(versions(), min_size=2, max_size=5)):
         see(profile, data.draw)
         for form in structure.forms:
@@ -121,7 +122,7 @@ def test_no_column_goes_and_no_name_changes(data: st.DataObject) -> None:
         assert {key: after[key] for key in before if key in after} == {k: n for k, n in before.items() if k in after}
         before = after
         # As it is after a restart.
-        profile = msgspec.json.decode(msgspec.json.encode(profile), type=RawProfile)
+        profile = msgspec.json.decode(msgspec.json.encode(profile), type=Profile)
 
 
 def _of_root(key: Any, name: str, after: dict[Any, str]) -> bool:

@@ -7,15 +7,16 @@ import psycopg
 from explorer.contract.bookkeeping.columns import read, write
 from explorer.contract.schemas import TenantSchemas
 from explorer.providers.commcare.structure import Form, Option, Question, Structure
+from explorer.providers.commcare.tables.plan import generate_tables
+from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_facts import facts_of
-from explorer.tables.generate import GeneratedTable, generate_tables
-from explorer.tables.profile import RawProfile
+from explorer.tables.values import TableSpec
 from tests.conftest import Tenant
 
 
-def tables(*questions: Question) -> list[GeneratedTable]:
+def tables(*questions: Question) -> list[TableSpec]:
     form = Form("x", {"en": "Visit"}, "Visit", "a", "App", "Module", None, questions)
-    return generate_tables(Structure(apps=(), case_types=(), forms=(form,)), RawProfile(), taken=())
+    return generate_tables(Structure(apps=(), case_types=(), forms=(form,)), Profile(), taken=())
 
 
 SIGNS = Question(

@@ -11,8 +11,8 @@ import pytest
 from explorer.marts.project import TenantProject
 from explorer.marts.runner import DbtResult, NodeResult
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
-from explorer.tables.generate import GeneratedTable
-from tests.explorer.marts.conftest import RAW_TABLES, Workshop
+from explorer.tables.values import TableSpec
+from tests.explorer.workshop import RAW_TABLES, Workshop
 
 HOSTILE = "{{ env_var('PATH') }} '; drop table cases; -- */ {% do x() %} {# c #} $lock$"
 VISIT, PLAIN, TWIN_A, TWIN_B, GONE = (
@@ -88,7 +88,7 @@ class Built:
     seen: list[NodeResult]
 
     @property
-    def tables(self) -> dict[str, GeneratedTable]:
+    def tables(self) -> dict[str, TableSpec]:
         return {table.name: table for table in self.project.tables}
 
     def status(self, name: str) -> NodeResult:

@@ -10,7 +10,7 @@ import pytest
 from explorer.marts.project import TenantProject
 from explorer.providers.commcare.structure import Form, Question, Structure
 from explorer.registry import load_pipelines, load_semantics
-from tests.explorer.marts.conftest import RAW_TABLES, Workshop
+from tests.explorer.workshop import RAW_TABLES, Workshop
 
 STOCK, DRIFT, UNNAMED = "http://openrosa.org/formdesigner/stock", "http://x/drift", "http://x/forms/dots_form"
 DAY = datetime(2024, 3, 1, tzinfo=UTC)
@@ -222,7 +222,7 @@ def test_a_form_without_a_name_is_named_by_the_end_of_its_xmlns(workshop: Worksh
 
 
 def test_the_shipped_examples_and_measures_run(workshop: Workshop, first: TenantProject) -> None:
-    pipelines = Path(__file__).resolve().parents[3] / "pipelines"
+    pipelines = Path(__file__).resolve().parents[5] / "pipelines"
     semantics = load_semantics(pipelines, load_pipelines(pipelines)["commcare_sync"])
     assert {e.question: workshop.read(e.sql) for e in semantics.examples}["What is wrong with the data?"]
     values = {m.name: workshop.read(f"select {m.sql} from {m.table}")[0][0] for m in semantics.measures}
@@ -254,7 +254,7 @@ def test_questions_change_into_repeats_and_back_and_no_answer_is_lost(workshop: 
     children = "select form_id, repeat_index, name from form_drift__children where name is not null order by 1, 2"
     assert workshop.read(children) == [("d3", 1, "Asha"), ("d3", 2, "Ravi"), ("d4", 1, "Only")]
     assert workshop.read("select form_id, room from form_drift__house") == [("d1", "kitchen")]
-    assert {(m.table, m.column, m.before, m.after) for m in project.migrations} == {
+    assert {(m.table, m.column, m.before, m.after) for m in project.type_changes} == {
         ("form_drift", "age", "integer", "text"),
         ("form_drift", "signs", "choices", "text"),
     }

@@ -9,16 +9,16 @@ from collections.abc import Iterable
 
 from explorer.contract.bookkeeping.repeats import RepeatGroup
 from explorer.core.jsonb import storable
-from explorer.tables.generate import GeneratedTable
-from explorer.tables.profile import path_of
+from explorer.providers.commcare.tables.paths import path_of
+from explorer.tables.values import TableSpec
 
 
-def groups_of(tables: Iterable[GeneratedTable]) -> list[RepeatGroup]:
+def groups_of(tables: Iterable[TableSpec]) -> list[RepeatGroup]:
     """xmlns and path, as PostgreSQL can hold them: the loader repairs records in the same way."""
     sources = (table.source.rpartition(" ") for table in tables if table.kind == "repeat" and table.part == 1)
     return sorted((storable(xmlns), tuple(storable(path_of(key)))) for xmlns, _, key in sources)
 
 
-def digest(tables: Iterable[GeneratedTable]) -> bytes:
+def digest(tables: Iterable[TableSpec]) -> bytes:
     """Another one for other repeat groups: what is made from them must then be made anew."""
     return hashlib.sha256(repr(groups_of(tables)).encode()).digest()

@@ -9,7 +9,7 @@ from explorer.contract.bookkeeping.columns import read, write
 from explorer.marts.project import TenantProject
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
 from explorer.tables.column_facts import facts_of
-from tests.explorer.marts.conftest import RAW_TABLES, Workshop
+from tests.explorer.workshop import RAW_TABLES, Workshop
 
 COFFEE, BIRTH = "http://openrosa.org/formdesigner/coffee", "http://openrosa.org/formdesigner/birth"
 ODD = 'a\tb\\"{{ x }}#.é/' + "\u202e" + "y" * 90

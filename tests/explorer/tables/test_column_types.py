@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from explorer.postgres.connections import Connections
 from explorer.tables.column_types import FITS, Counts, Kind, classify, likeness, settle, wider
-from tests.explorer.marts.test_casts import near_misses
+from tests.explorer.tables.test_casts import near_misses
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 CAST_OF: dict[str, Kind] = {

@@ -11,16 +11,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from explorer.contract.schemas import TenantSchemas
 from explorer.marts.project import TenantProject
 from explorer.marts.retirement import KEPT_DAYS, retire
 from explorer.marts.runner import DbtResult
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
+from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_types import FITS, Kind, classify
-from explorer.tables.generate import GeneratedTable
-from explorer.tables.model_files import GeneratedColumn
-from explorer.tables.profile import RawProfile
 from explorer.tables.unfit_values import count_unfit_values
-from tests.explorer.marts.conftest import Workshop
+from explorer.tables.values import ColumnSpec, TableSpec
+from tests.explorer.workshop import PLANNER, Workshop
+
+PREFIXES = [family.prefix for family in PLANNER.families]
 
 EVIL = ["{{ env_var('PATH') }}", "{% do x() %}", "'; drop table cases; --", '"$lock$"', "{# c #}", "a\\'b", "%s %(a)s"]
 WIDE, HINDI, DRIFT = (f"http://openrosa.org/formdesigner/{name}" for name in ("wide", "{{hindi}}'", "drift"))
@@ -179,7 +181,7 @@ def test_every_value_is_in_its_column_or_counted(built: Built) -> None:
     assert compared > QUESTIONS + 20
 
 
-def _source(built: Built, table: GeneratedTable, column: GeneratedColumn) -> Iterator[str]:
+def _source(built: Built, table: TableSpec, column: ColumnSpec) -> Iterator[str]:
     assert column.path is not None
     if table.kind == "case_type" and column.path[1:] == ("case_type",):
         yield from ("t" for _ in built.cases)
@@ -243,7 +245,7 @@ def test_choices_files_places_and_durations(built: Built) -> None:
     ]
 
 
-def test_misfits_are_counted_per_column_and_warned_of_per_table(built: Built) -> None:
+def test_unfit_values_are_counted_per_column_and_warned_of_per_table(built: Built) -> None:
     tables = {table.source: table.name for table in built.project.tables}
     visit, vaccines = tables[HINDI], tables[f"{HINDI} बच्चे/टीके"]
     with built.workshop.tenant.rw.connect(autocommit=True) as connection:
@@ -293,9 +295,9 @@ def test_meta_tells_the_origin_of_every_column(built: Built) -> None:
     for table in built.project.tables:
         text = (path / f"{table.name}.yml").read_text()
         meta = msgspec.yaml.decode(text)["models"][0]["config"]["meta"]
-        assert meta["app_ids"] == list(table.app_ids)
+        assert meta["app_ids"] == [app.id for app in table.origin["apps"]]
         assert set(meta["columns"]) == {column.name for column in table.columns if column.path}
-    assert any(table.app_ids == ("a",) for table in built.project.tables)
+    assert any([app.id for app in table.origin["apps"]] == ["a"] for table in built.project.tables)
 
 
 def test_drift_is_a_migration_and_what_is_gone_is_retired_then_dropped(built: Built) -> None:
@@ -307,16 +309,16 @@ def test_drift_is_a_migration_and_what_is_gone_is_retired_then_dropped(built: Bu
     forms = tuple(sorted((HINDI_FORM, smaller), key=lambda one: one.xmlns))
     with workshop.tenant.rw.connect() as connection:
         connection.execute(f"delete from {workshop.tenant.names.schema('raw')}.raw_forms where form_id like 'w%'")
-        profile = RawProfile.read(connection, workshop.tenant.names.schema("staging"))
+        profile = Profile.read(connection, TenantSchemas(workshop.tenant.prefix))
         del profile.forms[WIDE]
-        profile.write(connection, workshop.tenant.names.schema("staging"))
+        profile.write(connection, TenantSchemas(workshop.tenant.prefix))
     project = workshop.prepare(Structure((), STRUCTURE.case_types, forms))
     case = next(table.name for table in project.tables if table.kind == "case_type")
     age = _columns(built, case)[("उम्र",)].name
-    assert [(change.table, change.column, change.before, change.after) for change in project.migrations] == [
+    assert [(change.table, change.column, change.before, change.after) for change in project.type_changes] == [
         (case, "उम्र", "integer", "text")
     ]
-    assert "30 text" in project.migrations[0].reason
+    assert "30 text" in project.type_changes[0].reason
     drift = next(table.name for table in project.tables if table.source == DRIFT)
     result = workshop.run(project, select=["stg_cases", "stg_forms", "cases", "forms", case, drift])
     assert [(r.name, r.message) for r in result.results if r.status in ("error", "fail", "skipped")] == []
@@ -333,21 +335,23 @@ def test_drift_is_a_migration_and_what_is_gone_is_retired_then_dropped(built: Bu
         assert text.startswith(f"Retired since {today}: ")
         assert text.endswith(f"It was: {next(t for t in built.project.tables if t.name == 'form_wide').description}")
         later = today + timedelta(days=KEPT_DAYS)
-        assert {table.name for table in retire(connection, schema, current=current, today=later)} == set(retired)
+        assert {table.name for table in retire(connection, schema, PREFIXES, current=current, today=later)} == set(
+            retired
+        )
         connection.execute(f"create view {schema}.mine as select form_id from {schema}.form_wide__2")
-        [kept] = retire(connection, schema, current=current, today=later + timedelta(days=1))
+        [kept] = retire(connection, schema, PREFIXES, current=current, today=later + timedelta(days=1))
         assert (kept.name, kept.since) == ("form_wide__2", today)
         assert kept.kept_by == "view mine depends on table form_wide__2"
         connection.execute(f"drop view {schema}.mine")
-        assert retire(connection, schema, current=current, today=later + timedelta(days=1)) == []
+        assert retire(connection, schema, PREFIXES, current=current, today=later + timedelta(days=1)) == []
         assert connection.execute("select to_regclass(%s)", [f"{schema}.form_wide__2"]).fetchone() == (None,)
 
 
 def test_what_is_remembered_is_read_again(built: Built) -> None:
     with built.workshop.tenant.rw.connect() as connection:
-        schema = built.workshop.tenant.names.schema("staging")
-        profile = RawProfile.read(connection, schema)
+        schemas = TenantSchemas(built.workshop.tenant.prefix)
+        profile = Profile.read(connection, schemas)
         assert profile.case_types["गर्भवती"].properties["code"].all == {"whole": 25}
-        connection.execute(f"update {schema}.explorer_profile set profile = 'no JSON'")
-        assert RawProfile.read(connection, schema) == RawProfile()
+        connection.execute(f"update {schemas.staging}.explorer_profile set profile = 'no JSON'")
+        assert Profile.read(connection, schemas) == Profile()
         connection.rollback()
