@@ -23,20 +23,25 @@ def write(runs: dict[str, str], job: str, tables: list[dict[str, Any]]) -> int:
     from dagster._core.events import DagsterEvent, DagsterEventType, StepMaterializationData
     from dagster._core.storage.dagster_run import DagsterRun, DagsterRunStatus
 
+    from explorer.contract.materializations import ListedTable, Tables
+    from explorer.contract.names import TENANT_PARTITIONS
+    from explorer.contract.tags import RunTags
     from explorer_dagster.definitions import defs
+    from explorer_dagster.metadata import as_metadata
 
     keys = sorted(defs.resolve_job_def(job).asset_layer.executable_asset_keys)
     written = 0
     with dg.DagsterInstance.get() as instance:
-        instance.add_dynamic_partitions("tenants", list(runs))
+        instance.add_dynamic_partitions(TENANT_PARTITIONS, list(runs))
         for tenant, run_id in runs.items():
-            tags = {"dagster/partition": tenant}
+            tags = RunTags(partition_key=tenant).to_tags()
             instance.add_run(DagsterRun(job, str(uuid.UUID(run_id)), tags=tags, status=DagsterRunStatus.SUCCESS))
             for key in keys:
-                metadata: dict[str, Any] = {"dagster/row_count": 20}
+                listed = None
                 if key.path[-1] in ("case_tables", "form_tables"):
                     wanted = key.path[-1].removesuffix("_tables")
-                    metadata["tables"] = dg.MetadataValue.json([t for t in tables if t["name"].startswith(wanted)])
+                    listed = tuple(ListedTable(**t) for t in tables if t["name"].startswith(wanted))
+                metadata = as_metadata(Tables(row_count=20, tables=listed))
                 found = dg.AssetMaterialization(key, partition=tenant, metadata=metadata)
                 event = DagsterEvent(
                     DagsterEventType.ASSET_MATERIALIZATION.value,

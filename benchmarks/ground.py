@@ -20,10 +20,11 @@ from typing import Any, Self
 
 from psycopg import sql
 
-from benchmarks.worker import benchmark_settings
+from benchmarks.job import benchmark_settings
 from explorer.catalog import Keyring
 from explorer.contract.schemas import TenantSchemas
-from explorer.postgres.bootstrap import Connections, ensure_database
+from explorer.postgres.bootstrap import ensure_database
+from explorer.postgres.connections import Connections
 from explorer.postgres.embedded import EmbeddedPostgres
 from explorer.postgres.provisioning import deprovision, new_prefix, provision
 

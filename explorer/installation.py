@@ -7,9 +7,9 @@ nothing: a worker that came up with an empty HOME would otherwise give the login
 from explorer.catalog import Catalog, CatalogUnavailable, Keyring, migrate
 from explorer.core.home import keep_private, make_home
 from explorer.core.settings import Settings
-from explorer.postgres.bootstrap import embedded_from, ensure_database
+from explorer.postgres.bootstrap import ensure_database
 from explorer.postgres.connections import Connections, load_connections
-from explorer.postgres.embedded import EmbeddedPostgres
+from explorer.postgres.embedded import EmbeddedPostgres, embedded_from
 
 
 def set_up(settings: Settings, *, server: EmbeddedPostgres | None = None, take_over: bool = False) -> Connections:

@@ -15,10 +15,8 @@ Tables are the migrations' business, tenants `provisioning`'s.
 import hashlib
 import logging
 import secrets
-from collections.abc import Iterable
 from contextlib import closing
 from importlib.resources import files
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -32,19 +30,18 @@ from explorer.postgres.connections import (
     EXPLORER_DB,
     SERVICE_LOGINS,
     SERVICE_ROLE,
+    Connection,
     Connections,
     Login,
     admin_login,
     connections_from,
-    load_connections,
-    parse_admin_url,
 )
-from explorer.postgres.embedded import EmbeddedPostgres
-from explorer.postgres.errors import DatabaseOwnedElsewhere, DatabaseSetupFailed, DatabaseUnreachable
-from explorer.postgres.hardening import CATALOG_GROUP, HardeningReport, check_hardening, ensure_group, harden
-from explorer.postgres.state import ConnectionRecord, read_record, update_record
-
-__all__ = ["Connections", "Login", "bootstrap", "embedded_from", "ensure_database", "load_connections"]
+from explorer.postgres.embedded import EmbeddedPostgres, embedded_from
+from explorer.postgres.errors import DatabaseSetupFailed
+from explorer.postgres.hardening import CATALOG_GROUP, HardeningReport, check_hardening, harden
+from explorer.postgres.ownership import password_mark, refuse_strangers, refuse_without_passwords
+from explorer.postgres.roles import ensure_role, grant_membership, may_grant, own_role, set_password
+from explorer.postgres.state import ConnectionRecord, update_record
 
 CATALOG_SCHEMA = "catalog"
 _CASTS = "casts.sql"
@@ -52,20 +49,7 @@ OLDEST_SERVER = 150000
 # Raised when this module makes something new, so that servers set up by an older version are brought up to date.
 VERSION = 2
 
-Connection = psycopg.Connection[tuple[Any, ...]]
 log = logging.getLogger(__name__)
-_SCRAM_ITERATIONS_SINCE = 160000
-
-
-def embedded_from(settings: Settings) -> EmbeddedPostgres:
-    """The embedded server that the settings describe."""
-    return EmbeddedPostgres(
-        settings.home,
-        port=settings.postgres_port,
-        os_user=settings.postgres_os_user,
-        memory_mb=settings.postgres_memory_mb,
-        bin_dir=settings.postgres_bin,
-    )
 
 
 def ensure_database(
@@ -84,7 +68,7 @@ def ensure_database(
         (server or embedded_from(settings)).start()
         take_over = True
     elif not take_over:
-        _refuse_without_passwords(settings)
+        refuse_without_passwords(settings, settings.database_url.get_secret_value())
 
     def add_passwords(record: ConnectionRecord) -> None:
         for role in SERVICE_LOGINS:
@@ -127,7 +111,7 @@ def bootstrap(admin: Login, passwords: dict[str, str], *, take_over: bool = Fals
             if _is_stamped(conn, stamp):
                 return None
             if not take_over:
-                _refuse_strangers(conn, admin, passwords)
+                refuse_strangers(conn, admin, passwords)
             with conn.transaction():
                 _make_roles(conn, passwords)
             _make_databases(conn)
@@ -142,55 +126,6 @@ def bootstrap(admin: Login, passwords: dict[str, str], *, take_over: bool = Fals
                 next_step="Use a superuser's login, or on PostgreSQL 16 or newer one with CREATEROLE and CREATEDB.",
                 details={"sqlstate": error.sqlstate},
             ) from error
-
-
-def _refuse_without_passwords(settings: Settings) -> None:
-    """A HOME without passwords has no business on a server that has the logins."""
-    database_url = settings.database_url
-    assert database_url is not None  # noqa: S101
-    admin = parse_admin_url(database_url.get_secret_value())
-    with closing(admin.connect(autocommit=True)) as conn:
-        logins = _logins(conn)
-    # Read after the server was asked: whoever made the logins had written their passwords before.
-    record = read_record(settings.home) or ConnectionRecord()
-    if logins and not all(record.roles.get(role) for role in SERVICE_LOGINS):
-        raise _owned_elsewhere(admin, logins)
-
-
-def _refuse_strangers(conn: Connection, admin: Login, passwords: dict[str, str]) -> None:
-    """Logins of our names whose passwords are not ours belong to another HOME, or to another program."""
-    logins = _logins(conn)
-    if all(mark == _mark(role, passwords[role]) for role, mark in logins.items()):
-        return
-    # Logins made before there were marks: whoever can use them knows their passwords.
-    service = admin.to(user=SERVICE_ROLE, password=passwords[SERVICE_ROLE], dbname=EXPLORER_DB)
-    try:
-        service.connect().close()
-    except DatabaseUnreachable:
-        raise _owned_elsewhere(admin, logins) from None
-
-
-def _logins(conn: Connection) -> dict[str, str | None]:
-    """The service logins that are there, each with the mark of its password."""
-    rows = conn.execute(
-        "SELECT rolname, shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = ANY(%s)",
-        [list(SERVICE_LOGINS)],
-    ).fetchall()
-    return dict(rows)
-
-
-def _mark(role: str, password: str) -> str:
-    """Tells whether two know the same password; it is 192 random bits, so a hash of it gives nothing away."""
-    return f"explorer {hashlib.sha256(f'{role} {password}'.encode()).hexdigest()[:32]}"
-
-
-def _owned_elsewhere(admin: Login, logins: Iterable[str]) -> DatabaseOwnedElsewhere:
-    return DatabaseOwnedElsewhere(
-        f"The server {admin.host}:{admin.port} has the logins {', '.join(sorted(logins))} already, and this HOME does not know "
-        "their passwords: another HOME set it up. Nothing was changed.",
-        next_step="Bring connection.json and secret.keys (or EXPLORER_SECRET_KEYS) from that HOME. Only if it is gone for good, "
-        "`explorer db upgrade --take-over` gives the logins new passwords; whoever holds the old ones is locked out then.",
-    )
 
 
 def _stamp(passwords: dict[str, str]) -> str:
@@ -231,19 +166,19 @@ def _check_server(conn: Connection) -> None:
 
 
 def _make_roles(conn: Connection, passwords: dict[str, str]) -> None:
-    ensure_group(conn, CATALOG_GROUP)
+    ensure_role(conn, CATALOG_GROUP)
     for role in SERVICE_LOGINS:
-        ensure_group(conn, role)
+        ensure_role(conn, role)
         set_password(conn, role, passwords[role])
         grant_membership(conn, CATALOG_GROUP, role)
         own_role(conn, role)
         conn.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(
-            sql.Identifier(role), sql.Literal(_mark(role, passwords[role]))))  # fmt: skip
-    if _may_grant(conn, "pg_use_reserved_connections"):
+            sql.Identifier(role), sql.Literal(password_mark(role, passwords[role]))))  # fmt: skip
+    if may_grant(conn, "pg_use_reserved_connections"):
         for role in SERVICE_LOGINS:
             grant_membership(conn, "pg_use_reserved_connections", role)
     # The query path ends an agent's session that outlives its time limit.
-    if _may_grant(conn, "pg_signal_backend"):
+    if may_grant(conn, "pg_signal_backend"):
         grant_membership(conn, "pg_signal_backend", SERVICE_ROLE)
 
 
@@ -278,34 +213,3 @@ def _set_up_explorer(conn: Connection) -> HardeningReport:
                 role, sql.Identifier(EXPLORER_DB), schema))  # fmt: skip
     # Anew, because the rights on the other databases were taken before this report looked.
     return report if report.complete else check_hardening(conn)
-
-
-def set_password(conn: Connection, role: str, password: str) -> None:
-    """Make `role` a plain login with `password`; only its SCRAM verifier is sent, so no log can hold it.
-
-    One iteration: more of them slow down guessing, which 128 random bits do not need, and every login by 10 ms.
-    """
-    if conn.info.server_version >= _SCRAM_ITERATIONS_SINCE:
-        conn.execute("SET scram_iterations = 1")
-    verifier = conn.pgconn.encrypt_password(password.encode(), role.encode(), b"scram-sha-256").decode()
-    conn.execute(sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(sql.Identifier(role), sql.Literal(verifier)))
-
-
-def grant_membership(conn: Connection, group: str, role: str) -> None:
-    """Put `role` in `group`: it has the group's rights but, where the server can tell the two apart (16+), cannot become it."""
-    options = " WITH INHERIT TRUE, SET FALSE" if conn.info.server_version >= 160000 else ""
-    conn.execute(sql.SQL("GRANT {} TO {}" + options).format(sql.Identifier(group), sql.Identifier(role)))
-
-
-def own_role(conn: Connection, role: str) -> None:
-    """Let an administrator who is no superuser make and drop what `role` owns."""
-    row = conn.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
-    if row == (False,):
-        conn.execute(sql.SQL("GRANT {} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE").format(sql.Identifier(role)))
-
-
-def _may_grant(conn: Connection, group: str) -> bool:
-    row = conn.execute(
-        "SELECT pg_has_role(current_user, oid, 'USAGE WITH ADMIN OPTION') FROM pg_roles WHERE rolname = %s", [group]
-    ).fetchone()
-    return row == (True,)

@@ -14,9 +14,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from explorer.core.errors import SettingsInvalid
 from explorer.core.settings import Settings
-from explorer.postgres.embedded import SUPERUSER
 from explorer.postgres.errors import DatabaseNotReady, DatabaseUnreachable
-from explorer.postgres.state import ConnectionRecord, read_record
+from explorer.postgres.state import SUPERUSER, ConnectionRecord, read_record
 
 EXPLORER_DB = "explorer"
 DAGSTER_DB = "dagster"
@@ -27,6 +26,8 @@ SERVICE_ROLE = "explorer_service"
 DAGSTER_ROLE = "dagster"
 SERVICE_LOGINS = (CATALOG_ROLE, SERVICE_ROLE, DAGSTER_ROLE)
 CONNECT_TIMEOUT_S = 10
+
+Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 def is_alive(connection: psycopg.Connection[Any]) -> bool:
@@ -68,7 +69,7 @@ class Login:
         query = f"?{urlencode(self.options)}" if self.options else ""
         return f"postgresql+{driver}://{self._authority()}/{quote(self.dbname, safe='')}{query}"
 
-    def connect(self, *, autocommit: bool = False) -> "psycopg.Connection[tuple[Any, ...]]":
+    def connect(self, *, autocommit: bool = False) -> Connection:
         """A new psycopg 3 connection.
 
         Raises:

@@ -10,14 +10,11 @@ says `complete=False`: then the SQL validator carries the separation alone. Righ
 from collections import Counter
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
-import psycopg
-from psycopg import sql
+from explorer.postgres.connections import Connection
+from explorer.postgres.roles import ensure_role, is_superuser
 
 CATALOG_GROUP = "dp_catalog"
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -51,9 +48,9 @@ def harden(conn: Connection) -> HardeningReport:
     with conn.transaction():
         # Two at a time would rewrite the same catalog rows, and the second would fail.
         conn.execute("SELECT pg_advisory_xact_lock(hashtext('explorer.harden'))")
-        ensure_group(conn, CATALOG_GROUP)
+        ensure_role(conn, CATALOG_GROUP)
         rows = _exposed(conn)
-        superuser = conn.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() == (True,)
+        superuser = is_superuser(conn)
         doable = [row for row in rows if superuser or row[:2] == ("schema", "public") or row[0] == "database"]
         if doable:
             conn.execute("SET LOCAL client_min_messages = error")
@@ -65,12 +62,6 @@ def harden(conn: Connection) -> HardeningReport:
 def check_hardening(conn: Connection) -> HardeningReport:
     """What is exposed now; changes nothing."""
     return HardeningReport(_count(_exposed(conn)), {}, _open_databases(conn))
-
-
-def ensure_group(conn: Connection, name: str) -> None:
-    """Make a NOLOGIN role unless it is there."""
-    if conn.execute("SELECT FROM pg_roles WHERE rolname = %s", [name]).fetchone() is None:
-        conn.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name)))
 
 
 def _exposed(conn: Connection) -> list[tuple[str, str, str]]:

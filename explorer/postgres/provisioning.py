@@ -16,18 +16,16 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from explorer.contract.schemas import SCHEMA_KINDS, SchemaKind, TenantSchemas
-from explorer.postgres.bootstrap import grant_membership, own_role, set_password
-from explorer.postgres.connections import EXPLORER_DB
+from explorer.postgres.connections import EXPLORER_DB, Connection
 from explorer.postgres.errors import ProvisioningRefused
 from explorer.postgres.hardening import CATALOG_GROUP
+from explorer.postgres.roles import ensure_role, grant_membership, has_role, is_superuser, own_role, set_password
 
-Connection = psycopg.Connection[tuple[Any, ...]]
 _PREFIX = re.compile(r"t_[0-9a-f]{8}")
 RW_CONNECTIONS = 12
 RO_CONNECTIONS = 4
@@ -69,8 +67,7 @@ def provision(conn: Connection, prefix: str, *, rw_password: str, ro_password: s
     names = _names(prefix)
     with _change(conn):
         for role, password in ((names.rw, rw_password), (names.ro, ro_password)):
-            if not _has_role(conn, role):
-                conn.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(role)))
+            ensure_role(conn, role)
             set_password(conn, role, password)
         _limit_roles(conn, names)
         own_role(conn, names.rw)
@@ -137,7 +134,7 @@ def deprovision(conn: Connection, prefix: str) -> None:
         ProvisioningRefused: an object of another owner is built on the tenant's or lies in its schemas; it stays as it was.
     """
     names = _names(prefix)
-    roles = [role for role in (names.rw, names.ro) if _has_role(conn, role)]
+    roles = [role for role in (names.rw, names.ro) if has_role(conn, role)]
     try:
         # Committed first, so that no new session slips in between ending the old ones and dropping the role.
         with _change(conn):
@@ -170,7 +167,7 @@ def _reopen(conn: Connection, roles: list[str]) -> None:
 
 
 def _limit_roles(conn: Connection, names: TenantSchemas) -> None:
-    plain = "" if not _is_superuser(conn) else " NOSUPERUSER NOREPLICATION NOBYPASSRLS"
+    plain = "" if not is_superuser(conn) else " NOSUPERUSER NOREPLICATION NOBYPASSRLS"
     _execute(
         conn, f"ALTER ROLE {{}} NOCREATEDB NOCREATEROLE INHERIT CONNECTION LIMIT {RW_CONNECTIONS}{plain}", names.rw
     )
@@ -268,14 +265,6 @@ def _change(conn: Connection) -> Iterator[None]:
     with conn.transaction():
         conn.execute("SELECT pg_advisory_xact_lock(hashtext('explorer.provisioning'))")
         yield
-
-
-def _has_role(conn: Connection, role: str) -> bool:
-    return conn.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone() is not None
-
-
-def _is_superuser(conn: Connection) -> bool:
-    return conn.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone() == (True,)
 
 
 def _execute(conn: Connection, statement: str, *names: str) -> None:

@@ -15,6 +15,8 @@ from explorer.core.processes import ProcessIdentity
 from explorer.postgres.errors import DatabaseNotReady, PostgresNotStartable
 
 CONNECTION_FILE = "connection.json"
+# The embedded server's.
+SUPERUSER = "postgres"
 LOCK_TIMEOUT_S = 180.0
 
 
@@ -66,7 +68,7 @@ def record_mark(home: Path) -> tuple[int, int] | None:
 
 def update_record(home: Path, change: Callable[[ConnectionRecord], None]) -> ConnectionRecord:
     """Read, change and atomically replace the record; concurrent updates wait for each other."""
-    with file_lock(home, "connection"):
+    with home_lock(home, "connection"):
         record = read_record(home) or ConnectionRecord()
         before = record.model_copy(deep=True)
         change(record)
@@ -76,7 +78,7 @@ def update_record(home: Path, change: Callable[[ConnectionRecord], None]) -> Con
 
 
 @contextlib.contextmanager
-def file_lock(home: Path, name: str, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
+def home_lock(home: Path, name: str, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
     """Hold `HOME/.<name>.lock`; released by the kernel if the holder dies.
 
     Raises:

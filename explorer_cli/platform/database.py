@@ -8,11 +8,11 @@ import psycopg
 
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
-from explorer.postgres.bootstrap import embedded_from
 from explorer.postgres.connections import load_connections
-from explorer.postgres.embedded import STOP_PATIENCE_S, read_connection
+from explorer.postgres.embedded import STOP_PATIENCE_S, embedded_from
 from explorer.postgres.errors import PostgresNotOwner
 from explorer.postgres.provisioning import align_raw_exposure
+from explorer.postgres.state import read_record
 from explorer_cli.supervision.home import no_room
 from explorer_cli.supervision.units import Hindered, Step
 
@@ -90,7 +90,7 @@ def database_answers(settings: Settings) -> bool:
 
 def database_room(settings: Settings) -> Hindered | None:
     """Says that the embedded server has no room to write; None when it has, and for a server elsewhere."""
-    record = read_connection(settings.home) if settings.database_url is None else None
+    record = read_record(settings.home) if settings.database_url is None else None
     folder = record.cluster_dir if record and record.cluster_dir else settings.home
     why = no_room(folder, ROOM_BYTES) if settings.database_url is None else None
     return Hindered(f"cannot write: {why}", next_step=f"Make room at {folder}; it goes on by itself.") if why else None

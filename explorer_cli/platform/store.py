@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from explorer.catalog import Catalog
 from explorer.core.settings import Settings
 from explorer.installation import prepare as prepare_installation
-from explorer.postgres.bootstrap import embedded_from
 from explorer.postgres.connections import Connections
+from explorer.postgres.embedded import embedded_from
 from explorer_cli.errors import AlreadyRunning
 from explorer_cli.platform.database import stop_database
 from explorer_cli.supervision.lock import Lock

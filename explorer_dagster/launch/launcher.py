@@ -21,7 +21,7 @@ from explorer.contract.tags import RunTags
 from explorer.core.home import warm_pool_socket
 from explorer.core.processes import ProcessIdentity
 from explorer.core.settings import get_settings
-from explorer_dagster.launch.warm_pool import STALE
+from explorer_dagster.launch.fork_server import STALE
 
 _ANSWER_TIMEOUT_S = 10.0
 
@@ -58,7 +58,7 @@ class WarmRunLauncher(DefaultRunLauncher):
         if not _is_alive(identity):
             self._instance.report_run_canceled(run, "The run's worker was already gone.")
             return False
-        os.kill(int(identity.split(":")[0]), signal.SIGTERM)
+        os.kill(ProcessIdentity.parse(identity).pid, signal.SIGTERM)
         return True
 
     @property
@@ -71,13 +71,13 @@ class WarmRunLauncher(DefaultRunLauncher):
             status = self._default_worker_status(run)
         else:
             status = WorkerStatus.RUNNING if _is_alive(identity) else WorkerStatus.NOT_FOUND
-        words = None if status is WorkerStatus.RUNNING else _ended_without_a_word(identity)
+        words = None if status is WorkerStatus.RUNNING else _ended_silently(identity)
         return CheckRunHealthResult(status, words, run_worker_id=identity)
 
     def get_run_worker_debug_info(self, run: DagsterRun, include_container_logs: bool | None = True) -> str | None:
         """What Dagster adds when a run did not start or did not end in time: whether there is somebody still at it."""
         identity = RunTags.from_tags(run.tags).worker
-        return None if identity is None or _is_alive(identity) else _ended_without_a_word(identity)
+        return None if identity is None or _is_alive(identity) else _ended_silently(identity)
 
     def _default_worker_status(self, run: DagsterRun) -> WorkerStatus:
         """The default launcher's workers are known only to the code server that spawned them."""
@@ -115,7 +115,7 @@ class WarmRunLauncher(DefaultRunLauncher):
         return None if answer in (b"", STALE) else int(answer)
 
 
-def _ended_without_a_word(identity: str | None) -> str:
+def _ended_silently(identity: str | None) -> str:
     who = f" (process {identity.split(':')[0]})" if identity else ""
     return (
         f"The run's worker{who} ended without a word: it was killed, by somebody, by the system because memory ran out, or with "

@@ -38,13 +38,15 @@ LATE = "Dagster does not answer in time."
 class PartitionState:
     """What Dagster says of a tenant's partition, or why it does not: then everything else is empty.
 
-    `settled`: the run that wrote the schemas last has ended, so that it will add nothing; `failed_run`: it failed; `problem`: why
-    nothing is known, a sentence; `late`: it is being asked still.
+    `settled`: the run that wrote the schemas last has ended, so that it will add nothing; `unfinished_run`: it has let go of the
+    schemas and not ended, so that it may say more; `failed_run`: it failed; `problem`: why nothing is known, a sentence; `late`:
+    the answer is still to come.
     """
 
     assets: dict[tuple[str, ...], AssetState] = field(default_factory=dict)
     failing: Failing = field(default_factory=dict)
     settled: bool = False
+    unfinished_run: str | None = None
     failed_run: str | None = None
     problem: str | None = None
     late: bool = False

@@ -139,7 +139,8 @@ class TableFacts:
 @dataclass(eq=False)
 class TenantTables:
     """All tables of a tenant. `not_built`: generated tables whose last build failed and that do not exist; name to cause. `late`:
-    Dagster has not said yet what it knows of them."""
+    Dagster has not said yet what it knows of them. `unfinished`: the run that wrote them has not ended, and may say more.
+    `asked_at_s`: when Dagster was asked, by the monotonic clock."""
 
     tenant: Tenant
     live: LiveTables
@@ -150,6 +151,8 @@ class TenantTables:
     not_built: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     late: bool = False
+    unfinished: bool = False
+    asked_at_s: float = 0.0
 
     @property
     def is_rebuilt_now(self) -> bool:
@@ -166,7 +169,7 @@ class TenantTables:
 def join(tenant: Tenant, pipelines: list[Pipeline], live: LiveTables, known: PartitionState) -> TenantTables:
     """Live relations and what Dagster knows, as one."""
     result = TenantTables(tenant, live, {}, known.assets, pipelines)
-    result.late = known.late
+    result.late, result.unfinished = known.late, known.unfinished_run is not None
     listed, notes = _generated(known.assets), _notes(known.assets)
     for name, relation in live.relations.items():
         in_raw = relation.schema == live.schema.raw
@@ -178,6 +181,11 @@ def join(tenant: Tenant, pipelines: list[Pipeline], live: LiveTables, known: Par
         result.warnings.append(
             f"Run {live.schema.run_id} is rebuilding these tables now, since {iso(live.schema.state_changed_at)}: their rows may "
             "be of that run already, while runs, ages and checks told here are of the one before."
+        )
+    if known.unfinished_run is not None:
+        result.warnings.append(
+            f"Run {known.unfinished_run} has written these tables and has not ended: what it says of them (runs, ages, checks, "
+            "changes of types) may be missing here. Ask again when it has."
         )
     if known.problem is not None:
         result.warnings.append(f"{known.problem} Kinds, ages, runs and checks of the tables are unknown meanwhile.")

@@ -5,6 +5,8 @@ Runs are all that changes a tenant's schemas. What Dagster says is joined when i
 
 import asyncio
 import logging
+import time
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
@@ -27,7 +29,24 @@ _KEEP_UP_EVERY_S = 5.0
 _IN_USE_S = 3600.0
 # Of a round of `keep_up` for Dagster.
 _KEEP_UP_WAITS_S = 8.0
+# Longer than anybody waits for an answer of Dagster.
+_ANSWER_GOOD_S = 10.0
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What was asked of Dagster about a tenant's schemas, and when, by the monotonic clock."""
+
+    schema: TenantSchema
+    task: "asyncio.Task[PartitionState]"
+    asked_at_s: float
+
+    def is_outdated(self) -> bool:
+        """Whether the answer is there, waited for by nobody, and may have changed since."""
+        if not self.task.done() or self.task.result().settled:
+            return False
+        return time.monotonic() - self.asked_at_s > _ANSWER_GOOD_S
 
 
 class TenantFacts:
@@ -48,13 +67,13 @@ class TenantFacts:
         self._states, self._freshness, self._with_raw = states, freshness, with_raw
         self._tables: Cache[TenantTables] = Cache(_CACHED_TENANTS)
         self._columns: Cache[dict[str, list[Column]]] = Cache(_CACHED_COLUMNS)
-        # What is being asked of Dagster about a tenant's schemas, by tenant id.
-        self._asking: dict[UUID, tuple[TenantSchema, asyncio.Task[PartitionState]]] = {}
+        # By tenant id.
+        self._questions: dict[UUID, _Question] = {}
 
     def close(self) -> None:
         """Stop asking."""
-        for _, task in self._asking.values():
-            task.cancel()
+        for question in self._questions.values():
+            question.task.cancel()
 
     async def tables(self, tenant: Tenant, within_s: float = LIST_S) -> TenantTables:
         """All tables, with what Dagster says of them within `within_s`; what it says later is there for who asks next.
@@ -62,15 +81,21 @@ class TenantFacts:
         Raises:
             SchemaAbsent, DatabaseUnreachable, DatabaseTimeout, CatalogUnavailable; never for Dagster's absence.
         """
+        called_at_s = time.monotonic()
         schema = await in_thread(lambda: self._platform.catalog.schemas.get(tenant), within_s=CATALOG_S)
         read = partial(self._read, tenant, schema)
         known = await self._tables.get(tenant.id, schema, read)
-        asking = self._asking.get(tenant.id)
-        if known.late and asking is not None:
-            await asyncio.wait({asking[1]}, timeout=max(within_s - QUERY_S, 0.0))
-            if asking[1].done():
-                await self._tables.renew(tenant.id, schema, read)
-                known = await self._tables.get(tenant.id, schema, read)
+        question = self._questions.get(tenant.id)
+        outdated = False
+        if known.late and question is not None:
+            await asyncio.wait({question.task}, timeout=max(within_s - QUERY_S, 0.0))
+            outdated = question.task.done()
+        elif known.unfinished:
+            # It may have ended since, and said the rest.
+            outdated = known.asked_at_s < called_at_s
+        if outdated:
+            await self._tables.renew(tenant.id, schema, read)
+            known = await self._tables.get(tenant.id, schema, read)
         known.judge_by(strictest([self._freshness.latest(pipeline) for pipeline in known.pipelines]))
         return known
 
@@ -124,7 +149,7 @@ class TenantFacts:
             tenant, schema = known.tenant, schemas.get(known.tenant.id)
             if schema and schema.state is State.ACTIVE and (schema != known.live.schema or not settled):
                 # Nobody waits here: what is cached is not replaced by what Dagster has not said yet.
-                await asyncio.wait({self._ask(tenant, schema)}, timeout=_KEEP_UP_WAITS_S)
+                await asyncio.wait({self._ask(tenant, schema).task}, timeout=_KEEP_UP_WAITS_S)
                 await self._tables.renew(tenant.id, schema, partial(self._read, tenant, schema))
 
     async def _prepare(self) -> None:
@@ -135,24 +160,25 @@ class TenantFacts:
 
     async def _read(self, tenant: Tenant, schema: TenantSchema) -> tuple[TenantTables, bool]:
         """All there is to know now, and whether it will hold until the catalog speaks of another run."""
-        asking = self._ask(tenant, schema)
+        question = self._ask(tenant, schema)
         live = await in_thread(lambda: live_tables(self._databases, tenant, schema, with_raw=self._with_raw))
         # Nobody's answer waits for Dagster longer than a query's may: of those that ask at once one reads for all.
-        await asyncio.wait({asking}, timeout=QUERY_S)
-        if not asking.done():
-            return self._joined(tenant, live, PartitionState(problem=LATE, late=True)), False
-        self._asking.pop(tenant.id, None)
-        state = asking.result()
-        return self._joined(tenant, live, state), state.settled
+        await asyncio.wait({question.task}, timeout=QUERY_S)
+        state = PartitionState(problem=LATE, late=True)
+        if question.task.done():
+            self._questions.pop(tenant.id, None)
+            state = question.task.result()
+        known = self._joined(tenant, live, state)
+        known.asked_at_s = question.asked_at_s
+        return known, state.settled
 
     def _joined(self, tenant: Tenant, live: LiveTables, state: PartitionState) -> TenantTables:
         return join(tenant, self._files.of(tenant), live, state)
 
-    def _ask(self, tenant: Tenant, schema: TenantSchema) -> "asyncio.Task[PartitionState]":
-        """What is being asked of Dagster about the tenant; it goes on when nobody waits any more."""
-        under_way = self._asking.get(tenant.id)
-        if under_way is not None and under_way[0] == schema:
-            return under_way[1]
-        task = asyncio.create_task(self._states.of(tenant, schema))
-        self._asking[tenant.id] = (schema, task)
-        return task
+    def _ask(self, tenant: Tenant, schema: TenantSchema) -> _Question:
+        """The question to Dagster about the tenant. It goes on when nobody waits any more: the answer is for the next call."""
+        question = self._questions.get(tenant.id)
+        if question is None or question.schema != schema or question.is_outdated():
+            task = asyncio.create_task(self._states.of(tenant, schema))
+            question = self._questions[tenant.id] = _Question(schema, task, time.monotonic())
+        return question

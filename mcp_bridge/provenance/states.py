@@ -37,8 +37,14 @@ class DagsterStates:
                 found = await asyncio.gather(*(self._assets(p, tenant, last) for p in self._files.of(tenant)))
                 assets = {asset.key: asset for states in found for asset in states}
                 failing = await self._checks.of({asset.run_id for asset in assets.values() if asset.run_id})
-                settled = last.finished and schema.state is not State.MATERIALIZING
-                return PartitionState(assets, failing, settled, schema.run_id if last.failed else None)
+                written = schema.state is not State.MATERIALIZING
+                return PartitionState(
+                    assets,
+                    failing,
+                    settled=last.finished and written,
+                    unfinished_run=schema.run_id if written and not last.finished else None,
+                    failed_run=schema.run_id if last.failed else None,
+                )
         except TimeoutError:
             return PartitionState(problem=LATE)
         except ExplorerError as error:

@@ -30,9 +30,9 @@ from demo_commcare.programme.journal import case_block, system_body
 from demo_commcare.records import FormRecord
 from demo_commcare.world import Story
 from explorer.core.settings import Settings
-from explorer.postgres.binaries import find_binaries
-from explorer.postgres.bootstrap import embedded_from
-from explorer.postgres.embedded import SERVER_SETTINGS, SERVER_SETTINGS_SINCE_16
+from explorer.postgres.embedded import embedded_from
+from explorer.postgres.embedded.binaries import find_binaries
+from explorer.postgres.embedded.server_settings import SERVER_SETTINGS, SERVER_SETTINGS_SINCE_16
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 KEY = "before:maternal"

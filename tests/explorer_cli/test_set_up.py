@@ -16,9 +16,10 @@ from explorer.catalog.lifecycle.schemas import Passwords
 from explorer.core.settings import Settings
 from explorer.installation import prepare, set_up
 from explorer.postgres.connections import Connections, Login
-from explorer.postgres.embedded import EmbeddedPostgres, read_connection
+from explorer.postgres.embedded import EmbeddedPostgres
 from explorer.postgres.errors import DatabaseNotReady, DatabaseOwnedElsewhere
 from explorer.postgres.provisioning import new_prefix
+from explorer.postgres.state import read_record
 from tests.conftest import throwaway_home
 from tests.explorer_cli.conftest import ROOT, Explorer
 
@@ -28,7 +29,7 @@ def url() -> Iterator[str]:
     """The administrator's URL of a server that nobody set up."""
     with throwaway_home() as home:
         address = EmbeddedPostgres(home, fsync=False).start()
-        admin = Login(address.host, address.port, "postgres", "postgres", read_connection(home).password)
+        admin = Login(address.host, address.port, "postgres", "postgres", read_record(home).password)
         yield admin.sqlalchemy_url().replace("+psycopg2", "")
 
 

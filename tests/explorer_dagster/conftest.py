@@ -19,6 +19,8 @@ from explorer.registry import Pipeline, load_pipeline
 from explorer.tenants import add_tenant, remove_tenant
 from explorer_dagster.assets.discovery import discovery_asset
 from explorer_dagster.assets.loading import raw_assets
+from explorer_dagster.assets.transforms import transform_assets
+from explorer_dagster.jobs import sync_job
 from explorer_dagster.resources import Platform
 from explorer_dagster.sensors import throttled_runs
 from tests.conftest import PgServer
@@ -76,6 +78,20 @@ def catalog(pg_server: PgServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     get_settings.cache_clear()
 
 
+def materialized(result: Any) -> dict[tuple[str, ...], dict[str, Any]]:
+    """What a run said of the assets that it materialized: key to label to plain value."""
+    return {
+        tuple(event.asset_key.path): {label: value.value for label, value in event.materialization.metadata.items()}
+        for event in result.get_asset_materialization_events()
+    }
+
+
+def failure_of(result: Any) -> Any:
+    """What the one step that failed says: description and metadata."""
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    return event.step_failure_data.user_failure_data
+
+
 @dataclass
 class Stage:
     """One tenant and the Dagster instance that its runs are in."""
@@ -94,6 +110,10 @@ class Stage:
         job = self.definitions.resolve_job_def("commcare_sync")
         options = {"asset_selection": selection, "partition_key": self.tenant.key, **options}
         return job.execute_in_process(instance=self.instance, tags=tags, raise_on_error=False, **options)
+
+    def run_assets(self, *keys: tuple[str, ...], tags: dict[str, str] | None = None) -> Any:
+        """One run of these assets only."""
+        return self.run(asset_selection=[dg.AssetKey(key) for key in keys], tags=tags)
 
     def tags(self, result: Any) -> dict[str, str]:
         run = self.instance.get_run_by_id(result.run_id)
@@ -130,6 +150,16 @@ class Stage:
             row = connection.execute(f"SELECT count(*) FROM {prefix}_raw.{table} WHERE _deleted_at IS NULL").fetchone()
         assert row
         return int(row[0])
+
+
+@pytest.fixture
+def whole(stage: Stage, pipeline: Pipeline) -> Stage:
+    """The same with the transforms: all assets of the pipeline."""
+    provider = provider_named(pipeline.provider)
+    assets = [discovery_asset(pipeline, provider), raw_assets(pipeline, provider), transform_assets(pipeline)]
+    resources = {"platform": Platform()}
+    stage.definitions = dg.Definitions(assets=assets, jobs=[sync_job(pipeline, assets)], resources=resources)
+    return stage
 
 
 @pytest.fixture

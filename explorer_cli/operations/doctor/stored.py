@@ -7,8 +7,8 @@ from explorer.catalog import Catalog, Tenant
 from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
-from explorer.postgres.bootstrap import embedded_from
 from explorer.postgres.connections import load_connections
+from explorer.postgres.embedded import embedded_from
 from explorer.postgres.hardening import check_hardening
 from explorer.providers import faults_of, provider_named
 from explorer.registry import load_pipelines

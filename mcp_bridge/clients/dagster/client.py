@@ -209,10 +209,13 @@ class DagsterClient:
         """
         found: list[RunEvent] = []
         cursor: str | None = None
-        more = True
+        more, ended = True, False
         while more:
             run, page, cursor, more = await self._poll(run_id, cursor, "results")
             found += page
+            # Dagster may read the log before the run's state: the page before the one that ends the run may lack its last events.
+            more = more or (run.finished and not ended and not any(event.ends_the_run for event in page))
+            ended = run.finished
         return run, found
 
     def watch(self, run_id: str) -> AbstractAsyncContextManager[RunWatch]:

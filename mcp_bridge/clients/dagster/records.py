@@ -19,6 +19,7 @@ RunStatus = Literal[
     "CANCELING",
     "CANCELED",
 ]
+_ENDS = frozenset({"RunSuccessEvent", "RunFailureEvent", "RunCanceledEvent"})
 ACTIVE: tuple[RunStatus, ...] = ("QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING")
 FINISHED: tuple[RunStatus, ...] = ("SUCCESS", "FAILURE", "CANCELED")
 
@@ -82,6 +83,11 @@ class RunEvent:
     check: CheckResult | None = None
     error: str | None = None
     interrupted: bool = False
+
+    @property
+    def ends_the_run(self) -> bool:
+        """Whether it is the event with which a run ends."""
+        return self.kind in _ENDS
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from explorer.core.errors import SettingsInvalid
 from explorer.core.settings import Settings
 from explorer.postgres.bootstrap import bootstrap, ensure_database
 from explorer.postgres.connections import SERVICE_LOGINS, Connections, Login, load_connections, parse_admin_url
-from explorer.postgres.embedded import EmbeddedPostgres, read_connection
+from explorer.postgres.embedded import EmbeddedPostgres
 from explorer.postgres.errors import DatabaseNotReady, DatabaseOwnedElsewhere, DatabaseSetupFailed, DatabaseUnreachable
 from explorer.postgres.hardening import check_hardening
 from explorer.postgres.provisioning import deprovision, exists, new_prefix, provision
-from explorer.postgres.state import ConnectionRecord
+from explorer.postgres.state import ConnectionRecord, read_record
 from tests.conftest import PgServer, throwaway_home
 
 
@@ -28,7 +28,7 @@ def bare() -> Iterator[Login]:
     """The superuser's login on a server that nobody set up: stands for an external one."""
     with throwaway_home() as home:
         address = EmbeddedPostgres(home, fsync=False).start()
-        yield Login(address.host, address.port, "postgres", "postgres", read_connection(home).password)
+        yield Login(address.host, address.port, "postgres", "postgres", read_record(home).password)
 
 
 def external(home: Path, login: Login) -> Settings:
@@ -36,7 +36,7 @@ def external(home: Path, login: Login) -> Settings:
 
 
 def test_setup_is_done_once(pg_server: PgServer) -> None:
-    record = read_connection(pg_server.home)
+    record = read_record(pg_server.home)
     assert set(record.roles) == set(SERVICE_LOGINS)
     admin = pg_server.connections.admin.to(user="postgres", password=record.password, dbname="postgres")
     assert bootstrap(admin, record.roles) is None
@@ -72,7 +72,7 @@ def test_logins_and_what_they_own(pg_server: PgServer) -> None:
 
 
 def test_no_secret_in_repr(pg_server: PgServer) -> None:
-    record = read_connection(pg_server.home)
+    record = read_record(pg_server.home)
     shown = repr(pg_server.connections) + str(pg_server.connections) + repr(record)
     assert all(secret not in shown for secret in [record.password, *record.roles.values()])
 
@@ -167,7 +167,7 @@ def test_a_home_that_is_refused_goes_on_with_the_server_it_has(bare: Login, tmp_
     (tmp_path / "b" / "connection.json").write_text(own.model_dump_json())
     with pytest.raises(DatabaseOwnedElsewhere):
         ensure_database(external(tmp_path / "b", bare))
-    assert read_connection(tmp_path / "b") == own
+    assert read_record(tmp_path / "b") == own
     assert load_connections(Settings(_env_file=None, home=tmp_path / "b", database_url=None)).admin.port == 1
 
 

@@ -19,8 +19,8 @@ import pytest
 
 from explorer.core.home import HomeNotUsable
 from explorer.core.processes import ProcessIdentity
-from explorer.postgres.binaries import find_binaries
-from explorer.postgres.embedded import EmbeddedPostgres, ServerAddress, read_connection
+from explorer.postgres.embedded import EmbeddedPostgres, ServerAddress
+from explorer.postgres.embedded.binaries import find_binaries
 from explorer.postgres.errors import (
     DatabaseNotReady,
     PostgresBinariesMissing,
@@ -28,7 +28,7 @@ from explorer.postgres.errors import (
     PostgresNotStartable,
     PostgresPortInUse,
 )
-from explorer.postgres.state import ConnectionRecord, update_record
+from explorer.postgres.state import ConnectionRecord, read_record, update_record
 from tests.conftest import throwaway_home
 
 ROOT = os.geteuid() == 0
@@ -69,7 +69,7 @@ def server(home: Path, **options: object) -> EmbeddedPostgres:
 
 
 def connect(home: Path, password: str | None = None) -> psycopg.Connection:
-    record = read_connection(home)
+    record = read_record(home)
     return psycopg.connect(
         host=record.host, port=record.port, user="postgres", dbname="postgres", password=password or record.password,
         autocommit=True,
@@ -90,7 +90,7 @@ def modes(folder: Path) -> dict[Path, int]:
 def test_life_of_a_server(home: Path) -> None:
     postgres = server(home)
     assert not postgres.is_running()
-    assert read_connection(home) is None
+    assert read_record(home) is None
     assert not postgres.stop()
     above = modes(home.parent)
 
@@ -125,7 +125,7 @@ def test_files_are_private_and_passwords_needed(stopped: Path) -> None:
     status = record_file.stat()
     assert stat.S_IMODE(status.st_mode) == 0o600
     assert status.st_uid == os.geteuid()
-    record = read_connection(stopped)
+    record = read_record(stopped)
     assert stat.S_IMODE((record.cluster_dir / "data").stat().st_mode) == 0o700
     assert record.password not in repr(record)
     assert record.password not in Path(f"/proc/{server(stopped).start().pid}/cmdline").read_text()
@@ -284,7 +284,7 @@ def test_taken_port(stopped: Path) -> None:
         update_record(stopped, lambda record: setattr(record, "port", taken))
         address = server(stopped).start()
         assert address.port != taken
-        assert read_connection(stopped).port == address.port
+        assert read_record(stopped).port == address.port
 
 
 def test_configured_port_is_used(stopped: Path) -> None:
@@ -333,11 +333,11 @@ def test_lost_record_keeps_the_data(stopped: Path) -> None:
     postgres.start()
     with connect(stopped) as conn:
         conn.execute("CREATE TABLE kept AS SELECT 1 AS x")
-    before = read_connection(stopped)
+    before = read_record(stopped)
     postgres.stop()
     (stopped / "connection.json").unlink()
     postgres.start()
-    assert read_connection(stopped).password != before.password
+    assert read_record(stopped).password != before.password
     with connect(stopped) as conn:
         assert conn.execute("SELECT x FROM kept").fetchone() == (1,)
 
@@ -360,7 +360,7 @@ def test_home_below_a_private_folder(home: Path) -> None:
     try:
         address = postgres.start()
         assert stat.S_IMODE(private.stat().st_mode) == 0o700
-        cluster = read_connection(inner).cluster_dir
+        cluster = read_record(inner).cluster_dir
         assert (cluster.parent == Path("/var/lib")) is ROOT
         assert (cluster == inner / "postgres") is not ROOT
         connect(inner).close()
@@ -444,8 +444,8 @@ def test_concurrent_updates_of_the_record_lose_nothing(home: Path) -> None:
     )
     children = [subprocess.Popen([sys.executable, "-c", script, str(home), str(number)]) for number in range(3)]
     assert [child.wait() for child in children] == [0, 0, 0]
-    assert len(read_connection(home).roles) == 60
-    assert read_connection(home) != ConnectionRecord()
+    assert len(read_record(home).roles) == 60
+    assert read_record(home) != ConnectionRecord()
     (home / "connection.json").unlink()
 
 

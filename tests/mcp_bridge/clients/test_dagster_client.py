@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import TypeVar
 
 import pytest
@@ -11,7 +12,7 @@ from explorer.contract.tags import RunTags
 from explorer.core.ports import free_port
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import DagsterUnavailable, LaunchRefused, UnknownRun
-from mcp_bridge.clients.dagster.records import Run
+from mcp_bridge.clients.dagster.records import Run, RunEvent
 
 JOB = "commcare_sync"
 T = TypeVar("T")
@@ -139,3 +140,35 @@ def test_no_dagster_is_a_named_error_and_a_moved_one_is_found(dagster_url: str) 
             return (await client.health()).code_loaded
 
     assert asyncio.run(moved())
+
+
+class Scripted(DagsterClient):
+    """A Dagster whose answers to one question after the other are these."""
+
+    def __init__(self, *answers: tuple[str, list[str], bool]) -> None:
+        self.answers = list(answers)
+
+    async def _poll(
+        self, run_id: str, cursor: str | None, document: str = "log"
+    ) -> tuple[Run, list[RunEvent], str | None, bool]:
+        status, kinds, more = self.answers.pop(0)
+        run = Run(run_id, JOB, status, RunTags(), None, None, None)  # type: ignore[arg-type]
+        return run, [RunEvent(kind, datetime.now(UTC), "", "INFO") for kind in kinds], "next", more
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        # The log was read before the run's state: what came in between is on the next page.
+        [("SUCCESS", [], False), ("SUCCESS", ["MaterializationEvent", "RunSuccessEvent"], False)],
+        [("STARTED", [], True), ("SUCCESS", ["MaterializationEvent", "RunSuccessEvent"], False)],
+        # Of a run whose last event was deleted no more is asked than once.
+        [("FAILURE", ["MaterializationEvent"], False), ("FAILURE", [], False)],
+    ],
+)
+def test_the_results_of_a_run_that_has_ended_are_whole(answers: list[tuple[str, list[str], bool]]) -> None:
+    client = Scripted(*answers)
+    run, events = asyncio.run(client.results("r"))
+    assert run.finished
+    assert "MaterializationEvent" in [event.kind for event in events]
+    assert client.answers == []
