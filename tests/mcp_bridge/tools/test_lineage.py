@@ -14,7 +14,7 @@ from explorer.providers.commcare.structure_diff import structure_diff
 from explorer.tables.column_facts import facts_of
 from explorer.tables.generate import generate_tables
 from explorer.tables.profile import RawProfile
-from mcp_bridge.facts.column_lineage import made_from, origin_of, question_of, used_by
+from mcp_bridge.facts.columns.lineage import made_from, origin_of, question_of, used_by
 from tests.conftest import PgServer
 from tests.mcp_bridge.stage import Stage, ask, on_http, refused
 
