@@ -20,7 +20,7 @@ from typing import Any, Self
 
 from psycopg import sql
 
-from benchmarks.worker import benchmark_settings
+from benchmarks.job import benchmark_settings
 from explorer.catalog import Keyring
 from explorer.contract.schemas import TenantSchemas
 from explorer.postgres.bootstrap import ensure_database

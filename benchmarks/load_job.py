@@ -7,9 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from benchmarks.worker import Job, benchmark_settings
+from benchmarks.job import Job, benchmark_settings
 from demo_commcare import MATERNAL
 from explorer.catalog.secrets.credentials import ApiKeyCredential
+from explorer.contract.schemas import TenantSchemas
 from explorer.load import LoadProgress, LoadTarget, load
 from explorer.postgres.connections import load_connections
 from explorer.providers.commcare.client import CommCareClient
@@ -33,9 +34,8 @@ class LoadJob:
     def __init__(self, job: Job, answers: TextIO) -> None:
         self._job, self._answers = job, answers
         self._settings = benchmark_settings(Path(job["home"]))
-        self._target = LoadTarget(
-            job["prefix"], job["prefix"], _Login(job["user"], job["password"]), load_connections(self._settings)
-        )
+        login = load_connections(self._settings).tenant(job["user"], job["password"])
+        self._target = LoadTarget(job["prefix"], TenantSchemas(job["prefix"]), login)
         self._pipeline = pipeline_with(job["changes"])
         self._rows: dict[str, int] = {}
         self._told_at = 0.0
@@ -61,10 +61,3 @@ class LoadJob:
         if now - self._told_at > _PROGRESS_EVERY_S:
             self._told_at = now
             print(json.dumps({"progress": sum(self._rows.values())}), file=self._answers)
-
-
-class _Login:
-    """The tenant's rw role, as `LoadTarget` wants it."""
-
-    def __init__(self, user: str, password: str) -> None:
-        self.user, self.password = user, password

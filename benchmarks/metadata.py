@@ -32,9 +32,9 @@ from mcp.client.streamable_http import streamable_http_client
 from psycopg import sql
 
 from benchmarks.ground import ROOT, SEED, Child, ChildFailed, Ground
+from benchmarks.job import benchmark_settings
 from benchmarks.loading import Scale
 from benchmarks.results import Claim, Measure, Result
-from benchmarks.worker import benchmark_settings
 from explorer.catalog import ApiKeyCredential, Catalog, State, Tenant, migrate
 from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.contract.schemas import TenantSchemas
@@ -43,9 +43,10 @@ from explorer.postgres.connections import Login
 from explorer.providers.base import Access
 from explorer.providers.commcare.provider import CommCare
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
+from explorer.providers.commcare.tables.plan import generate_tables
+from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_facts import facts_of
-from explorer.tables.generate import GeneratedTable, generate_tables
-from explorer.tables.profile import RawProfile
+from explorer.tables.values import TableSpec
 from explorer.tenants import add_tenant
 
 Step = Callable[[str], Callable[[int], None]]
@@ -231,14 +232,14 @@ class _World:
                 process.wait()
 
 
-def _tables(count: int) -> list[GeneratedTable]:
+def _tables(count: int) -> list[TableSpec]:
     """Generated tables as a project space of that size has them: two fifths case types, the rest forms."""
     case_types = tuple(
         CaseType(f"case type {number}", tuple(f"property_{i}" for i in range(_QUESTIONS)), ("a",))
         for number in range(count * 2 // 5)
     )
     forms = tuple(_form(number) for number in range(count - len(case_types)))
-    return generate_tables(Structure(apps=(), case_types=case_types, forms=forms), RawProfile(), taken=())
+    return generate_tables(Structure(apps=(), case_types=case_types, forms=forms), Profile(), taken=())
 
 
 def _form(number: int) -> Form:
@@ -254,7 +255,7 @@ def _form(number: int) -> Form:
     return Form(f"http://example.org/{number}", {"en": title}, title, "a", "App", "Module", None, questions)
 
 
-def _fill(login: Login, schemas: TenantSchemas, tables: list[GeneratedTable]) -> None:
+def _fill(login: Login, schemas: TenantSchemas, tables: list[TableSpec]) -> None:
     """Make the tables with comments, twenty rows and statistics, and the words of their columns."""
     with login.connect(autocommit=True) as connection:
         for table in tables:

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.worker import Job, benchmark_settings
+from benchmarks.job import Job, benchmark_settings
 from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.contract.schemas import TenantSchemas
 from explorer.marts.builds import models_of, plan
@@ -13,12 +13,13 @@ from explorer.marts.project import prepare
 from explorer.marts.refresh import refresh
 from explorer.marts.runner import NodeResult
 from explorer.postgres.connections import load_connections
-from explorer.providers.commcare.structure import Structure
+from explorer.providers.commcare.tables.plan import CommCareTables
 from explorer.tables.column_facts import facts_of
 from explorer.tables.unfit_values import count_unfit_values
 from explorer_dagster.launch.warm_pool import settle
 
 EVERYTHING = "everything"
+_PLANNER = CommCareTables()
 
 
 class TransformJob:
@@ -26,11 +27,11 @@ class TransformJob:
 
     def __init__(self, job: Job) -> None:
         self._settings = benchmark_settings(Path(job["home"]))
-        self._structure = Structure.from_dict(job["structure"])
+        self._structure = job["structure"]
         self._schemas, self._work_dir = TenantSchemas(job["prefix"]), Path(job["work_dir"])
         self._connections = load_connections(self._settings)
         self._login = self._connections.tenant(job["user"], job["password"])
-        warm_up(self._settings)
+        warm_up(self._settings, _PLANNER)
         self._static = static_manifest(self._settings)
         settle()
 
@@ -54,6 +55,7 @@ class TransformJob:
     def _transform(self, *, whole: bool) -> list[NodeResult]:
         project = prepare(
             self._structure,
+            _PLANNER,
             dbt_project=self._settings.project_dir / "dbt_project",
             work_dir=self._work_dir,
             schemas=self._schemas,
@@ -80,7 +82,7 @@ class TransformJob:
 
 
 def _no_measure(model: str, why: str) -> None:
-    raise RuntimeError(f"{model} cannot take up its changes: {why}")
+    raise RuntimeError(f"{model} cannot be brought up to date without dbt: {why}")
 
 
 def _last(pair: tuple[str, float]) -> float:

@@ -20,9 +20,13 @@ from benchmarks.load_job import pipeline_with
 from benchmarks.loading import Scale, WrongRows
 from benchmarks.results import Claim, Measure, Result, ratio
 from benchmarks.transform_job import EVERYTHING
-from explorer.extract.records import Losses, RecordReader, Row
-from explorer.load.copy_format import PackedRow, RejectFile, RowFormat
-from explorer.load.warehouse import Delivery, Ending, RawTable, Warehouse
+from explorer.extract.records.reader import Losses, RecordReader, Row
+from explorer.load.raw.contents import RawSchema
+from explorer.load.raw.load_input import ExtractEnd, LoadInput
+from explorer.load.raw.rejects import RejectFile
+from explorer.load.raw.rows import PackedRow, RowFormat
+from explorer.load.raw.table import RawTable
+from explorer.load.raw.writer import write_table
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer.registry import Source
 
@@ -174,20 +178,20 @@ class _World:
 
     def _land_records(self, name: str, run_id: str, records: Iterator[Record]) -> int:
         source = self._sources[name]
-        table, warehouse = RawTable.of_source(source), Warehouse(self._tenant.names.schema("raw"))
+        table, schema = RawTable.of_source(source), RawSchema(self._tenant.names)
         with self._connect() as connection:
-            contents = warehouse.contents(connection)
+            contents = schema.contents(connection)
             is_first = run_id == "first"
-            delivery = Delivery(
+            load_input = LoadInput(
                 _chunks(source, run_id, contents.moment, records),
-                lambda: Ending(None, whole=is_first),
+                lambda: ExtractEnd(None, whole=is_first),
                 is_first,
                 RejectFile(self._ground.files, run_id, contents.moment),
                 run_id,
                 contents.moment,
             )
-            landed = warehouse.land(connection, table, delivery, contents.bookmarks.get(source.name))
-        return landed.new + landed.changed
+            counts = write_table(schema, connection, table, load_input, contents.states.get(source.name))
+        return counts.new + counts.changed
 
 
 def _create(tenant: Tenant, table: RawTable) -> sql.Composed:

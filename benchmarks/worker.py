@@ -16,18 +16,10 @@ import httpx
 import psycopg
 from psycopg import sql
 
-from explorer.core.settings import Settings
+from benchmarks.job import Job, benchmark_settings
 from explorer.postgres.connections import load_connections
 
-Job = dict[str, Any]
-# The limiter guards the servers of others; this one is ours.
-_REQUESTS_PER_SECOND = 1000
 _BLOCK_BYTES = 1024 * 1024
-
-
-def benchmark_settings(home: Path) -> Settings:
-    """The settings of the run: the defaults, whatever the environment says, in `home`."""
-    return Settings(_env_file=None, home=home, database_url=None, requests_per_second=_REQUESTS_PER_SECOND)
 
 
 class CopyJob:

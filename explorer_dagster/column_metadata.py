@@ -10,9 +10,9 @@ import dagster as dg
 
 from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage, Origin
 from explorer.contract.records import COLUMN_SCHEMA
-from explorer.marts.column_lineage import of_generated as of_columns
-from explorer.tables.generate import GeneratedTable
+from explorer.tables.lineage import lineage_of_table
 from explorer.tables.sql_text import shown
+from explorer.tables.values import TableSpec
 
 # A materialization carries the columns of generated tables up to this number, whole tables at a time. Measured: a column is 650
 # bytes of JSON (25 when compressed) and 0.3 ms of CPU to write, in every sync; 10,000 would be 6.7 MB and 3 s.
@@ -53,7 +53,7 @@ def of_model(
     return Columns(dg.TableSchema(columns=columns), dg.TableColumnLineage(deps))
 
 
-def of_generated(tables: Sequence[GeneratedTable], types: Mapping[str, Types], keys: Keys) -> Columns:
+def of_generated(tables: Sequence[TableSpec], types: Mapping[str, Types], keys: Keys) -> Columns:
     """Those of the tables that one asset stands for, whose columns are named `<table>.<column>`. `types`: by table.
 
     Not all are told, see `MAX_GENERATED_COLUMNS`; of all of them the tool `get_lineage` tells.
@@ -64,7 +64,7 @@ def of_generated(tables: Sequence[GeneratedTable], types: Mapping[str, Types], k
     for table in tables:
         if len(schema) + len(table.columns) > MAX_GENERATED_COLUMNS:
             continue
-        lineage, sql_types = of_columns(table), dict(types.get(table.name, ()))
+        lineage, sql_types = lineage_of_table(table), dict(types.get(table.name, ()))
         for column in table.columns:
             name, type_ = f"{table.name}.{column.name}", sql_types.get(column.name, column.type)
             schema.append(_column(name, type_, column.description[:_MAX_DESCRIPTION], lineage[column.name]))

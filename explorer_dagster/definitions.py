@@ -16,7 +16,7 @@ from explorer_dagster.sensors import tenant_registration, throttled_runs
 
 def _of_pipeline(pipeline: Pipeline) -> dg.Definitions:
     provider = provider_named(pipeline.provider)
-    assets = [discovery_asset(pipeline, provider), raw_assets(pipeline, provider), transform_assets(pipeline)]
+    assets = [discovery_asset(pipeline, provider), raw_assets(pipeline, provider), transform_assets(pipeline, provider)]
     return dg.Definitions(assets=assets, jobs=[sync_job(pipeline, assets)], schedules=schedules(pipeline))
 
 

@@ -78,9 +78,7 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(
         None, description="Bearer token that `explorer-mcp` acts with over stdio. Empty: the local operator."
     )
-    demo_port: int = Field(
-        0, ge=0, le=65535, description="Port of the demo CommCare server; 0 picks one at first and keeps it."
-    )
+    demo_port: int = Field(0, ge=0, le=65535, description="Port of the demo server; 0 picks one at first and keeps it.")
     demo_cases: int = Field(600, ge=1, le=10_000_000, description="Number of cases in the demo's larger project space.")
     max_concurrent_runs: int = Field(3, ge=1, le=500, description="Dagster runs at a time, over all tenants.")
     run_launcher: Literal["warm", "default"] = Field(
@@ -91,9 +89,9 @@ class Settings(BaseSettings):
         60.0,
         gt=0,
         le=600,
-        description="Longest silence of a CommCare server, in seconds; a whole answer may take five times as long.",
+        description="Longest silence of a tenant's server, in seconds; a whole answer may take five times as long.",
     )
-    http_max_attempts: int = Field(6, ge=1, le=20, description="Tries of one CommCare request before the run fails.")
+    http_max_attempts: int = Field(6, ge=1, le=20, description="Tries of one request to it before the run fails.")
     http_max_retry_after_s: float = Field(
         120.0,
         ge=0,

@@ -1,1 +1,1 @@
-"""From a provider's pages to records and proofs: what was read, up to which moment, and what is gone."""
+"""One complete pass over a resource of a provider: its pages, the rows in them, and the proof that a record is gone."""

@@ -11,16 +11,16 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from explorer.extract.content_keys import Occurrences
 from explorer.extract.distinct import DistinctIds
 from explorer.extract.fetcher import Fetcher
-from explorer.extract.keyset import by_id
-from explorer.extract.links import by_link, by_token
-from explorer.extract.offsets import by_offset
 from explorer.extract.page_buffer import PageBuffer
 from explorer.extract.pages import Page, Params
-from explorer.extract.records import Losses, RecordReader, Reject, Row
-from explorer.extract.window_workers import by_windows
+from explorer.extract.paging.keyset import by_id
+from explorer.extract.paging.links import by_link, by_token
+from explorer.extract.paging.offsets import by_offset
+from explorer.extract.paging.window_workers import by_windows
+from explorer.extract.records.content_keys import Occurrences
+from explorer.extract.records.reader import Losses, RecordReader, Reject, Row
 from explorer.http.client import ApiClient
 from explorer.providers.paging import Keyset, NextLink, Offset, Paging, Single, Styles, TimeWindows, Token
 from explorer.registry import Pass, Source

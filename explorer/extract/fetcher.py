@@ -5,9 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from explorer.extract.envelopes import EnvelopeReader
-from explorer.extract.long_numbers import may_hold_long_number
 from explorer.extract.pages import SMALLEST_PAGE, Page, PageSize, Params
-from explorer.extract.repair import repair_text
+from explorer.extract.records.long_numbers import may_hold_long_number
+from explorer.extract.records.repair import repair_text
 from explorer.http.client import ApiClient
 from explorer.http.errors import ApiError, ResponseMalformed, ServerError, Unreachable
 from explorer.providers.paging import Envelope

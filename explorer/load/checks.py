@@ -7,8 +7,8 @@ from psycopg import sql
 from explorer.contract import checks
 from explorer.contract.bookkeeping import rejected
 from explorer.contract.checks import CheckOutcome
+from explorer.load.raw.table import DELETED_COLUMN
 from explorer.load.report import ResourceReport
-from explorer.load.warehouse import DELETED_COLUMN
 from explorer.postgres.connections import Login
 from explorer.registry import Source
 

@@ -1,8 +1,8 @@
 """What of a load is dlt's? The raw tables' schema and its history, the load package with a job per table, the list of loads.
 
 dlt's load step gets its package directly, with an empty file per table: extracting and normalizing would only carry these
-files along, for most of a run's fixed cost. A job does not load its file but lands a table as `warehouse` does, from rows that
-may still be on their way. The folder is fresh for every load, so nothing that a killed one left can be taken for landed.
+files along, for most of a run's fixed cost. A job does not load its file but writes a table from rows that may still be on
+their way (`load_job`). The folder is fresh for every load, so nothing that a killed one left can be taken for loaded.
 """
 
 import os
@@ -27,7 +27,7 @@ from dlt.load import Load
 from dlt.load.configuration import LoaderConfiguration
 
 from explorer.load.errors import LoadFailed
-from explorer.load.warehouse import DELETED_COLUMN, RawTable
+from explorer.load.raw.table import DELETED_COLUMN, RawTable
 
 _DLT_TYPES = {"text": "text", "boolean": "bool", "timestamp": "timestamp", "bigint": "bigint", "json": "json"}
 _PROVENANCE_TYPES = {"_run_id": "text", "_loaded_at": "timestamp", "_page": "bigint", "_content_hash": "text"}
@@ -45,7 +45,7 @@ class DltLoad:
     """One load of a tenant's raw tables. `login`: libpq parameters of its rw role; `folder`: empty, for this load alone."""
 
     def __init__(
-        self, name: str, dataset: str, login: Mapping[str, Any], folder: Path, tables: Sequence[RawTable]
+        self, name: str, raw_schema: str, login: Mapping[str, Any], folder: Path, tables: Sequence[RawTable]
     ) -> None:
         os.environ.update(_DLT_SETTINGS)
         self._schema = Schema(name)
@@ -55,7 +55,7 @@ class DltLoad:
         self._folder = folder
         self._destination = _RawTables(credentials=_credentials(login), create_indexes=False)
         self._destination.keys = {table.name: table.key for table in tables}
-        bound = PostgresClientConfiguration(credentials=_credentials(login))._bind_dataset_name(dataset, name)
+        bound = PostgresClientConfiguration(credentials=_credentials(login))._bind_dataset_name(raw_schema, name)
         self._config = self._destination.configuration(bound)
 
     def run(self, jobs: Mapping[str, Job], *, is_incomplete: bool) -> None:
@@ -135,10 +135,10 @@ class _RawTablesClient(PostgresClient):  # type: ignore[misc]
     def create_load_job(
         self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False
     ) -> LoadJob:
-        return _LandingJob(file_path, self.raw_tables.jobs[table["name"]])
+        return _TableJob(file_path, self.raw_tables.jobs[table["name"]])
 
 
-class _LandingJob(RunnableLoadJob):  # type: ignore[misc]
+class _TableJob(RunnableLoadJob):  # type: ignore[misc]
     """Calls the table's job, which connects when it has something to write: a login has few connections."""
 
     def __init__(self, file_path: str, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""What a load says about itself: progress while it runs, and per resource what landed, from where to where, at which cost."""
+"""What a load says about itself: progress while it runs, and per resource what was loaded, from where to where, at which cost."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ _MAX_CAUSE_CHARS = 250
 
 @dataclass(frozen=True)
 class LoadProgress:
-    """How far the walk of `resource` is. `rows`: distinct records so far; `expected`: the server's count, if it gives one."""
+    """How far the extract of `resource` is. `rows`: distinct records so far; `expected`: the server's count, if it gives one."""
 
     resource: str
     rows: int

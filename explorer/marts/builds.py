@@ -4,7 +4,7 @@ What was built from what is kept in the tenant's staging schema, beside the tabl
 dropped by hand, is noticed. Models generated for a case type or a form are stale only when rows of that case type or form came,
 changed or went, views only when their table came or went. In doubt a model is stale.
 
-A stale table whose definition is the same need not be built again: `changes` can take up what changed, unless that is most of
+A stale table whose definition is the same need not be built again: `changes` can apply what changed, unless that is most of
 it. Running dbt is `runner`, the order of all this `refresh`.
 """
 
@@ -24,18 +24,15 @@ from explorer.contract.schemas import TenantSchemas
 from explorer.marts import changes
 from explorer.marts.project import TenantProject
 from explorer.marts.runner import NodeResult
-from explorer.tables import repeats
-from explorer.tables.generate import GeneratedTable
+from explorer.tables.values import TableSpec
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-# What tells the changes of a generated table.
-_KEYS = {"case_type": "case_id", "form": "form_id", "repeat": "form_id"}
 
 
 @dataclass(frozen=True)
 class Model:
     """A model as far as being stale goes. `relation`: schema and table; `raw`: raw tables it reads, through others too; `kind`:
-    `view`, `table`, or the kind of a generated table, whose `group` is the case type or xmlns it is cut by."""
+    `view`, `table`, or the kind of a generated table, which is cut by `group` and whose changes have the key `change_key`."""
 
     name: str
     definition: str
@@ -43,6 +40,7 @@ class Model:
     raw: frozenset[str]
     kind: str
     group: str | None = None
+    change_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,13 +67,13 @@ def models_of(project: TenantProject, static: Mapping[str, Any]) -> dict[str, Mo
         relation = (project.schemas.schema(layer), node["alias"])
         raw = _raw_tables(node, static)
         own = shared.copy()
-        if "repeats" in node["config"]["meta"].get("made_from", ()):
-            own.update(repeats.digest(project.tables))
+        for name in node["config"]["meta"].get("made_from", ()):
+            own.update(project.digests.get(name, b""))
         models[node["name"]] = Model(node["name"], own.hexdigest(), relation, raw, node["config"]["materialized"])
     for table in project.tables:
         own = shared.copy()
         own.update(table.sql.encode() + table.properties.encode())
-        models[table.name] = _generated(table, own.hexdigest(), project.schemas.marts)
+        models[table.name] = _generated(table, own.hexdigest(), project)
     return models
 
 
@@ -98,10 +96,12 @@ def plan(connection: Connection, project: TenantProject, models: Mapping[str, Mo
         for name, each in statements.models(connection, schemas).items()
         if name in same and each.definition == same[name].definition and each.raw_tables == raw_tables
     }
-    keys = {name: known[name].key if name in known else _KEYS.get(models[name].kind) for name in same}
-    seen = changes.Changes(connection, schemas, {name for schema, name in oids if schema == schemas.marts})
+    keys = {name: known[name].key if name in known else models[name].change_key for name in same}
+    seen = changes.Changes(
+        connection, schemas, project.change_keys, {name for schema, name in oids if schema == schemas.marts}
+    )
     for key in sorted({key for key in keys.values() if key}):
-        raw = changes.raw_table(key)
+        raw = project.change_keys[key].raw_table
         moments = {same[name].versions.get(raw) for name in same if keys[name] == key}
         if raw in versions and (since := moments - {None, versions[raw]}):
             seen.gather(key, sorted(moment for moment in since if moment))
@@ -110,7 +110,7 @@ def plan(connection: Connection, project: TenantProject, models: Mapping[str, Mo
     }
     rows = {name: built[name].rows for name in models if name not in stale}
     findings = {name: build.findings for name, build in built.items() if name in models}
-    light = _light(models, stale, same, known, versions, seen)
+    light = _light(project, models, stale, same, known, versions, seen)
     return Plan(models, frozenset(stale), rows, versions, findings, light, raw_tables)
 
 
@@ -146,7 +146,7 @@ def record(connection: Connection, project: TenantProject, done: Plan, results: 
     }
     kept_builds.write(connection, project.schemas, builds, current)
     definitions = {name: model.definition for name, model in done.models.items()}
-    changes.keep(connection, project.schemas, definitions, done.raw_tables, results)
+    changes.keep(connection, project, definitions, done.raw_tables, results)
 
 
 def _findings(model: str, tests: Iterable[NodeResult]) -> Iterator[Finding]:
@@ -165,23 +165,24 @@ def _raw_tables(node: Mapping[str, Any], static: Mapping[str, Any]) -> frozenset
     return frozenset(found)
 
 
-def _generated(table: GeneratedTable, definition: str, schema: str) -> Model:
-    raw = changes.raw_table(_KEYS[table.kind])
-    # A repeat group's source is the form's xmlns, which may hold anything, and the path of the group, which holds no space.
-    group = table.source.rpartition(" ")[0] if table.kind == "repeat" else table.source
-    return Model(table.name, definition, (schema, table.name), frozenset({raw}), table.kind, group)
+def _generated(table: TableSpec, definition: str, project: TenantProject) -> Model:
+    raw = frozenset({project.change_keys[table.rows_of].raw_table})
+    return Model(
+        table.name, definition, (project.schemas.marts, table.name), raw, table.kind, table.group, table.rows_of
+    )
 
 
 def _is_fresh(model: Model, built: Build, versions: Mapping[str, str], seen: changes.Changes) -> bool:
     if model.kind == "view":
         return set(built.versions) == model.raw & set(versions)
     changed = {table for table in model.raw if built.versions.get(table) != versions.get(table)}
-    if not changed or model.group is None:
+    if not changed or model.group is None or model.change_key is None:
         return not changed
-    return built.versions.keys() >= changed and not seen.touches(_KEYS[model.kind], model.group)
+    return built.versions.keys() >= changed and not seen.touches(model.change_key, model.group)
 
 
 def _light(
+    project: TenantProject,
     models: Mapping[str, Model],
     stale: Collection[str],
     same: Mapping[str, Build],
@@ -196,7 +197,11 @@ def _light(
         changed = {table for table in model.raw if same[name].versions.get(table) != versions.get(table)}
         if rows is None or not same[name].versions.keys() >= changed:
             continue
-        if each.key and changed == {changes.raw_table(each.key)} and seen.are_few(each.key, model.group, rows):
+        if (
+            each.key
+            and changed == {project.change_keys[each.key].raw_table}
+            and seen.are_few(each.key, model.group, rows)
+        ):
             found[name] = changes.Change(model.relation, each.key, model.group, rows)
         elif not each.key and changes.is_small(rows):
             found[name] = changes.Change(model.relation, None, None, rows)

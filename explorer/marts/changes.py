@@ -27,8 +27,9 @@ from psycopg import sql
 from explorer.contract.bookkeeping import statements
 from explorer.contract.bookkeeping.statements import CompiledModel, CompiledNode, Statement
 from explorer.contract.schemas import TenantSchemas
-from explorer.marts.project import CanConnect
+from explorer.marts.project import CanConnect, TenantProject
 from explorer.marts.runner import SESSION, NodeResult
+from explorer.tables.plan import ChangeKey
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Relation = tuple[str, str]
@@ -36,22 +37,6 @@ T = TypeVar("T")
 # Of a model that could not be brought up to date, and why.
 OnFailure = Callable[[str, str], None]
 
-# By key of changes: the raw table, and the mart that tells what its rows were before.
-_SOURCES = {"case_id": ("raw_cases", "cases"), "form_id": ("raw_forms", "forms"), "day": ("raw_forms", "forms")}
-# Which case types or forms the cases and submissions that changed have and had; and the days that such submissions have and had.
-_GATHER: Mapping[str, LiteralString] = {
-    "case_id": "select r.case_id, r.case_type as kind, m.case_type as was from {raw} r left join {mart} m using (case_id)",
-    "form_id": "select r.form_id, r.record #>> '{{form,@xmlns}}' as kind, m.xmlns as was"
-    " from {raw} r left join {mart} m using (form_id)",
-    "day": "select distinct coalesce((moment at time zone 'UTC')::date, '-infinity') as day, null as kind, null as was"
-    " from {raw} r left join {mart} m using (form_id) cross join unnest(array[r.received_on, m.received_on]) as moment",
-}
-_NO_MART = sql.SQL(
-    "(select null::text as case_id, null::text as case_type, null::text as form_id, null::text as xmlns,"
-    " null::timestamptz as received_on where false)"
-)
-# How a table says it, where not as the changes do: submissions without a day are of none there.
-_IN_TABLE: Mapping[str, LiteralString] = {"day": "coalesce(day, '-infinity')"}
 _CHANGED = "explorer_changed_"
 # Where more has changed, the table is built as a whole: it costs less, and leaves no dead rows behind.
 _SHARE, _FEW = 5, 200
@@ -72,7 +57,7 @@ _SET_SESSION = sql.SQL("; ").join(
 )
 
 
-class Team(Protocol):
+class Pool(Protocol):
     """Does work over one of a few connections, soon."""
 
     def __call__(self, work: Callable[[Connection], T]) -> Future[T]: ...
@@ -80,7 +65,7 @@ class Team(Protocol):
 
 @dataclass(frozen=True)
 class Change:
-    """What is to be done to one table. `key`: of the changes, None to write it anew; `group`: the case type or xmlns it is cut
+    """What is to be done to one table. `key`: of the changes, None to write it anew; `group`: what it is cut
     by; `rows`: how many it has."""
 
     relation: Relation
@@ -90,20 +75,28 @@ class Change:
 
 
 class Changes:
-    """The cases and submissions that came, changed or went, gathered once into tables of the staging schema."""
+    """The records that came, changed or went, gathered once into tables of the staging schema."""
 
-    def __init__(self, connection: Connection, schemas: TenantSchemas, marts: Collection[str]) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        schemas: TenantSchemas,
+        change_keys: Mapping[str, ChangeKey],
+        marts: Collection[str],
+    ) -> None:
         """`marts`: tables that are there."""
         self._connection, self._schemas, self._marts = connection, schemas, marts
+        self._change_keys = change_keys
         self._groups: dict[str, dict[str | None, int]] = {}
 
     def gather(self, key: str, since: Iterable[str]) -> None:
         """Those since the earliest of these moments, by the loader's clock."""
-        raw, mart = _SOURCES[key]
+        source = self._change_keys[key]
+        is_there = source.mart in self._marts
         names = {
             "table": changed(self._schemas, key),
-            "raw": sql.Identifier(self._schemas.raw, raw),
-            "mart": sql.Identifier(self._schemas.marts, mart) if mart in self._marts else _NO_MART,
+            "raw": sql.Identifier(self._schemas.raw, source.raw_table),
+            "mart": sql.Identifier(self._schemas.marts, source.mart) if is_there else sql.SQL(source.no_mart),
             "since": sql.SQL("least({})").format(
                 sql.SQL(", ").join(sql.SQL("{}::timestamptz").format(sql.Literal(moment)) for moment in since)
             ),
@@ -111,23 +104,23 @@ class Changes:
         for statement in (
             "drop table if exists {table}",
             "create unlogged table {table} as "
-            + _GATHER[key]
+            + source.gather
             + " where r._loaded_at > {since} or r._deleted_at > {since}",
             "create index on {table} (kind)",
-            "create index on {table} (was)",
+            "create index on {table} (previous_kind)",
             "analyze {table}",
         ):
             self._connection.execute(sql.SQL(statement).format(**names))
         counts: dict[str | None, int] = {}
-        query = sql.SQL("select kind, was, count(*) from {table} group by 1, 2").format(**names)
+        query = sql.SQL("select kind, previous_kind, count(*) from {table} group by 1, 2").format(**names)
         for kind, before, count in self._connection.execute(query):
             for each in {kind, before}:
                 counts[each] = counts.get(each, 0) + count
         self._groups[key] = counts
 
     def touches(self, key: str, group: str | None) -> bool:
-        """Whether rows of this case type or form are among them, now or before; with unknown pasts all may be."""
-        return key not in self._groups or _SOURCES[key][1] not in self._marts or group in self._groups[key]
+        """Whether rows of this group are among them, now or before; with unknown pasts all may be."""
+        return key not in self._groups or self._change_keys[key].mart not in self._marts or group in self._groups[key]
 
     def are_few(self, key: str, group: str | None, rows: int) -> bool:
         """Whether it is worth while to change a table of so many rows where these changed."""
@@ -136,11 +129,6 @@ class Changes:
             return False
         count = sum(counts.values()) if group is None else counts.get(group, 0)
         return count <= max(_FEW, rows // _SHARE)
-
-
-def raw_table(key: str) -> str:
-    """The raw table that a key of changes is of."""
-    return _SOURCES[key][0]
 
 
 def changed(schemas: TenantSchemas, key: str) -> sql.Identifier:
@@ -153,15 +141,15 @@ def is_small(rows: int) -> bool:
     return rows <= _SMALL
 
 
-def forget(connection: Connection, schemas: TenantSchemas) -> None:
+def forget(connection: Connection, schemas: TenantSchemas, change_keys: Iterable[str]) -> None:
     """Drop the tables of what changed."""
-    for key in _SOURCES:
+    for key in change_keys:
         connection.execute(sql.SQL("drop table if exists {}").format(changed(schemas, key)))
 
 
 def keep(
     connection: Connection,
-    schemas: TenantSchemas,
+    project: TenantProject,
     definitions: Mapping[str, str],
     raw_tables: Collection[str],
     results: Sequence[NodeResult],
@@ -178,33 +166,35 @@ def keep(
         own = [model, *tests.get(model.name, ())]
         # A test that was not run could not be run without dbt either.
         if model.status == "success" and all(node.sql for node in own):
-            nodes += [_compiled(node, model.name, definitions[model.name], raw_tables) for node in own]
-    statements.write(connection, schemas, nodes, replaced=[model.name for model in models], current=definitions)
+            nodes += [_compiled(project, node, model.name, definitions[model.name], raw_tables) for node in own]
+    statements.write(connection, project.schemas, nodes, replaced=[model.name for model in models], current=definitions)
 
 
-def _compiled(node: NodeResult, model: str, definition: str, raw_tables: Collection[str]) -> CompiledNode:
+def _compiled(
+    project: TenantProject, node: NodeResult, model: str, definition: str, raw_tables: Collection[str]
+) -> CompiledNode:
     statement = Statement(node.unique_id, node.name, node.resource_type, node.sql, node.attached_node, node.severity)
     parents = frozenset(_name(parent) for parent in node.depends_on if parent.startswith("model."))
     marks = _MARK.findall(node.sql) if node.name == model else ()
-    key = next((key for key in _SOURCES if (key, "") in marks), None)
+    key = next((key for key in project.change_keys if (key, "") in marks), None)
     return CompiledNode(model, CompiledModel(definition, frozenset(raw_tables), parents, key), statement)
 
 
 def apply(
     connection: Connection,
-    team: Team,
-    schemas: TenantSchemas,
+    pool: Pool,
+    project: TenantProject,
     changes: Mapping[str, Change],
     on_failure: OnFailure,
 ) -> Iterator[NodeResult]:
     """Bring the tables of these models up to date, those first that others read, and tell of each.
 
     A model that fails, and those that read it, are left as they are; `on_failure` hears of the former. `connection` is in
-    autocommit mode; `team`: who does the work.
+    autocommit mode; `pool`: who does the work.
     """
     kept = {
         node.model: (node.compiled.parents & set(changes), node.statement)
-        for node in statements.of_models(connection, schemas, changes)
+        for node in statements.of_models(connection, project.schemas, changes)
     }
     failed = set(changes) - set(kept)
     sorter = TopologicalSorter({name: parents for name, (parents, _) in kept.items()})
@@ -216,7 +206,7 @@ def apply(
                 failed.add(name)
                 sorter.done(name)
             else:
-                running[team(partial(_change, schemas, changes[name], kept[name][1]))] = name
+                running[pool(partial(_change, project, changes[name], kept[name][1]))] = name
         # Without a time limit an interrupt would not come through.
         for future in wait(running, timeout=_WAIT_S, return_when=FIRST_COMPLETED).done:
             name = running.pop(future)
@@ -231,8 +221,8 @@ def apply(
 
 def test(
     connection: Connection,
-    team: Team,
-    schemas: TenantSchemas,
+    pool: Pool,
+    project: TenantProject,
     done: Mapping[str, Change],
     left: Collection[str],
     failed: Collection[str],
@@ -244,23 +234,23 @@ def test(
     """
     long: list[Statement] = []
     short: list[Statement] = []
-    for node in statements.of_tests(connection, schemas, done, left):
+    for node in statements.of_tests(connection, project.schemas, done, left):
         statement = node.statement
         if statement.name not in failed:
             changed_parents = {parent: done[parent] for parent in node.compiled.parents if parent in done}
-            of_changes = _cut_down(connection, schemas, statement.sql, node.model, changed_parents)
+            of_changes = _cut_down(connection, project, statement.sql, node.model, changed_parents)
             statement = msgspec.structs.replace(statement, sql=of_changes)
         is_long = node.model in done and not is_small(done[node.model].rows)
         (long if is_long else short).append(statement)
-    running = {team(partial(_test, [statement])) for statement in long}
-    running |= {team(partial(_test, short[start : start + _AT_ONCE])) for start in range(0, len(short), _AT_ONCE)}
+    running = {pool(partial(_test, [statement])) for statement in long}
+    running |= {pool(partial(_test, short[start : start + _AT_ONCE])) for start in range(0, len(short), _AT_ONCE)}
     while running:
         finished, running = wait(running, timeout=_WAIT_S, return_when=FIRST_COMPLETED)
         yield from chain.from_iterable(future.result() for future in finished)
 
 
 @contextmanager
-def a_team(database: CanConnect) -> Iterator[Team]:
+def open_pool(database: CanConnect) -> Iterator[Pool]:
     """Connections to `database`; an exception meanwhile ends what they do."""
     idle: SimpleQueue[Connection] = SimpleQueue()
     opened: list[Connection] = []
@@ -278,31 +268,31 @@ def a_team(database: CanConnect) -> Iterator[Team]:
         finally:
             idle.put(connection)
 
-    def team(work: Callable[[Connection], T]) -> Future[T]:
-        future = pool.submit(do, work)
+    def submit(work: Callable[[Connection], T]) -> Future[T]:
+        future = executor.submit(do, work)
         begun.append(future)
         return future
 
-    pool = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="changes")
+    executor = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="changes")
     try:
-        yield team
+        yield submit
     except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
+        executor.shutdown(wait=False, cancel_futures=True)
         # Again and again: a statement may only be about to begin.
         while wait(begun, timeout=_CANCEL_EVERY_S).not_done:
             for connection in list(opened):
                 connection.cancel()
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        executor.shutdown(cancel_futures=True)
         for connection in opened:
             connection.close()
 
 
-def _change(schemas: TenantSchemas, change: Change, statement: Statement, connection: Connection) -> NodeResult:
+def _change(project: TenantProject, change: Change, statement: Statement, connection: Connection) -> NodeResult:
     began = time.monotonic()
     try:
-        rows = _apply(connection, schemas, change, statement.sql)
+        rows = _apply(connection, project, change, statement.sql)
     except psycopg.Error as error:
         if connection.broken:
             raise
@@ -332,16 +322,17 @@ def _found(statement: Statement, found: int, duration_s: float) -> NodeResult:
     return _result(statement, level if found else "pass", found, message, duration_s)
 
 
-def _apply(connection: Connection, schemas: TenantSchemas, change: Change, rows: str) -> int:
+def _apply(connection: Connection, project: TenantProject, change: Change, rows: str) -> int:
     """How many rows the table has then."""
     table = sql.Identifier(*change.relation)
     those: sql.Composable = sql.SQL("")
     if change.key is not None:
-        condition = _condition(connection, schemas, change.key, change.group)
+        condition = _condition(connection, project, change.key, change.group)
         rows = _MARK.sub(lambda mark: condition if mark.groups() == (change.key, None) else mark[0], rows)
-        of_group = _of_group("{group} in (kind, was)", change.group)
-        column = sql.SQL(_IN_TABLE[change.key]) if change.key in _IN_TABLE else sql.Identifier(change.key)
-        those = sql.SQL(" where ") + _among(schemas, change.key, column, of_group)
+        of_group = _of_group("{group} in (kind, previous_kind)", change.group)
+        in_table = project.change_keys[change.key].in_table
+        column = sql.SQL(in_table) if in_table else sql.Identifier(change.key)
+        those = sql.SQL(" where ") + _among(project, change.key, column, of_group)
     # Sent as one, they are one transaction.
     delete = sql.SQL("delete from {table}{those}; insert into {table}").format(table=table, those=those)
     cursor = connection.execute(f"{delete.as_string(connection)} (\n{rows}\n)".encode())
@@ -354,7 +345,7 @@ def _apply(connection: Connection, schemas: TenantSchemas, change: Change, rows:
 
 
 def _cut_down(
-    connection: Connection, schemas: TenantSchemas, statement: str, model: str, done: Mapping[str, Change]
+    connection: Connection, project: TenantProject, statement: str, model: str, done: Mapping[str, Change]
 ) -> str:
     """The SQL of a test of `model` for what may come out otherwise now; `done`: what changed of the models it reads.
 
@@ -368,28 +359,33 @@ def _cut_down(
         key, column = mark.groups()
         changed_so = {name for name, change in done.items() if change.key == key}
         if column:
-            return _condition(connection, schemas, key, None, column) if changed_so - {model} else "false"
+            return _condition(connection, project, key, None, column) if changed_so - {model} else "false"
         group = done[model].group if model in done else None
-        return _condition(connection, schemas, key, group) if changed_so else "false"
+        return _condition(connection, project, key, group) if changed_so else "false"
 
     return _MARK.sub(condition, statement)
 
 
 def _condition(
-    connection: Connection, schemas: TenantSchemas, key: str, group: str | None, column: str | None = None
+    connection: Connection, project: TenantProject, key: str, group: str | None, column: str | None = None
 ) -> str:
     """The condition of `is_wanted` when only changes are."""
     of_group = _of_group("kind = {group}", group)
-    return _among(schemas, key, sql.Identifier(column or key), of_group).as_string(connection)
+    return _among(project, key, sql.Identifier(column or key), of_group).as_string(connection)
 
 
-def _among(schemas: TenantSchemas, key: str, column: sql.Composable, of_group: sql.Composable) -> sql.Composable:
-    """Whether `column` is among the changes. An array and no join: it is looked up by index, through every view; days have no
-    index."""
+def _among(project: TenantProject, key: str, column: sql.Composable, of_group: sql.Composable) -> sql.Composable:
+    """Whether `column` is among the changes. An array and no join: it is looked up by index, through every view,
+    where there is one."""
     condition: LiteralString = "{column} = any(array(select {key} from {changed}{of_group}))"
-    if key == "day":
+    if not project.change_keys[key].is_indexed:
         condition = "{column} in (select {key} from {changed}{of_group})"
-    names = {"column": column, "key": sql.Identifier(key), "changed": changed(schemas, key), "of_group": of_group}
+    names = {
+        "column": column,
+        "key": sql.Identifier(key),
+        "changed": changed(project.schemas, key),
+        "of_group": of_group,
+    }
     return sql.SQL(condition).format(**names)
 
 

@@ -20,6 +20,7 @@ from explorer.core.errors import ExplorerError
 from explorer.core.locks import file_lock
 from explorer.core.settings import Settings
 from explorer.marts import column_lineage, project, runner, sql_lineage
+from explorer.tables.plan import TablePlanner
 
 _LINEAGE = f"lineage-{column_lineage.FORMAT}.json"
 
@@ -43,7 +44,7 @@ def static_lineage(settings: Settings) -> Lineage:
     return msgspec.json.decode((static_parse(settings) / _LINEAGE).read_bytes(), type=Lineage)
 
 
-def warm_up(settings: Settings) -> None:
+def warm_up(settings: Settings, planner: TablePlanner) -> None:
     """Let dbt fill its caches in this process, so that workers forked from it need not: it saves each run some two seconds, and
     a tenant's first run another.
 
@@ -51,7 +52,9 @@ def warm_up(settings: Settings) -> None:
         TransformFailed: dbt cannot read the project.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        runner.warm_up(project.example(settings.project_dir / "dbt_project", Path(scratch), static_parse(settings)))
+        runner.warm_up(
+            project.example(settings.project_dir / "dbt_project", Path(scratch), static_parse(settings), planner)
+        )
 
 
 def static_parse(settings: Settings) -> Path:

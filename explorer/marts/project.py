@@ -4,22 +4,20 @@ A file is written only when its text differs, so an unchanged structure leaves d
 """
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
 
-from explorer.contract.bookkeeping import repeats as kept_repeats
+from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
 from explorer.core.errors import ExplorerError
 from explorer.marts.retirement import Retired, retire
-from explorer.providers.commcare.structure import CaseType, Form, Question, Structure
-from explorer.tables import repeats
-from explorer.tables.generate import GeneratedTable, generate_tables
-from explorer.tables.profile import Migration, RawProfile
+from explorer.tables.plan import ChangeKey, TablePlan, TablePlanner
+from explorer.tables.values import TableSpec
 
 _STATIC = ("dbt_project.yml", "profiles.yml", "macros", "models", "tests")
 
@@ -41,22 +39,25 @@ class TenantProject:
     """A dbt project on disk. `tables`: what its generated models build; `retired`: generated tables of earlier builds whose
     source is gone: kept for some time, no longer refreshed. `content_hash`, `static_hash`: equal for equal files,
     all of them or those of the static project. `parsed_before`: folder with dbt's parse of the static models, where the first
-    parse starts. `migrations`: columns whose type changed, as far as no run has reported it, oldest first.
+    parse starts. `type_changes`, `digests`: as in `tables.plan.TablePlan`; `change_keys`: of the tables' provider.
     """
 
     dir: Path
     target_dir: Path
     schemas: TenantSchemas
-    tables: tuple[GeneratedTable, ...]
+    tables: tuple[TableSpec, ...]
     content_hash: str
     static_hash: str
     parsed_before: Path | None = None
     retired: tuple[Retired, ...] = ()
-    migrations: tuple[Migration, ...] = ()
+    type_changes: tuple[TypeChange, ...] = ()
+    digests: Mapping[str, bytes] = field(default_factory=dict)
+    change_keys: Mapping[str, ChangeKey] = field(default_factory=dict)
 
 
 def prepare(
-    structure: Structure,
+    document: Mapping[str, Any],
+    planner: TablePlanner,
     *,
     dbt_project: Path,
     work_dir: Path,
@@ -64,7 +65,9 @@ def prepare(
     connection_rw: CanConnect,
     parsed_before: Path | None = None,
 ) -> TenantProject:
-    """Lay out the tenant's project under `work_dir` (kept from run to run, one per tenant), taking a look at its raw tables.
+    """Lay out the tenant's project under `work_dir` (kept from run to run, one per tenant).
+
+    `document`: what was discovered of the tenant, `{}` for nothing; `planner`: of its provider.
 
     Raises:
         DbtProjectMissing: `dbt_project` holds no dbt_project.yml.
@@ -77,41 +80,45 @@ def prepare(
     static = _static_files(dbt_project)
     taken = {path.stem for path in static if path.suffix == ".sql"}
     with connection_rw.connect() as connection:
-        profile = RawProfile.read(connection, schemas)
-        profile.look(connection, schemas.raw, structure.forms)
-        tables = generate_tables(structure, profile, taken=taken)
-        profile.write(connection, schemas)
-        kept_repeats.write(connection, schemas, repeats.groups_of(tables))
-        current = taken | {table.name for table in tables}
-        gone = retire(connection, schemas.marts, current=current, today=datetime.now(UTC).date())
-    project = _lay_out(work_dir, schemas, static, tables, parsed_before)
-    return replace(project, retired=tuple(gone), migrations=profile.news)
+        planned = planner.plan_tables(document, connection, schemas, taken=taken)
+        current = taken | {table.name for table in planned.tables}
+        prefixes = [family.prefix for family in planner.families]
+        gone = retire(connection, schemas.marts, prefixes, current=current, today=datetime.now(UTC).date())
+    project = _lay_out(work_dir, schemas, static, planned, planner, parsed_before)
+    return replace(project, retired=tuple(gone), type_changes=planned.type_changes)
 
 
-def example(dbt_project: Path, work_dir: Path, parsed_before: Path) -> TenantProject:
-    """The project of a tenant with one case type and one form, laid out under `work_dir`; no database is asked."""
-    question = Question(("x",), label="x", type="Date")
-    form = Form("x", name={}, title="x", app_id="x", app_name="x", module="x", case_type="x", questions=(question,))
-    structure = Structure(apps=(), case_types=(CaseType("x", properties=("x",), app_ids=("x",)),), forms=(form,))
+def example(dbt_project: Path, work_dir: Path, parsed_before: Path, planner: TablePlanner) -> TenantProject:
+    """The project of no tenant with a few tables of the provider, laid out under `work_dir`; no database is asked."""
     static = _static_files(dbt_project)
-    tables = generate_tables(structure, RawProfile(), taken={path.stem for path in static})
-    return _lay_out(work_dir, TenantSchemas("example"), static, tables, parsed_before)
+    planned = planner.example({path.stem for path in static})
+    return _lay_out(work_dir, TenantSchemas("example"), static, planned, planner, parsed_before)
 
 
 def _lay_out(
     work_dir: Path,
     schemas: TenantSchemas,
     static: dict[Path, bytes],
-    tables: list[GeneratedTable],
+    planned: TablePlan,
+    planner: TablePlanner,
     parsed_before: Path | None,
 ) -> TenantProject:
     project, target = work_dir / "project", work_dir / "target"
     project.mkdir(parents=True, exist_ok=True)
     target.mkdir(exist_ok=True)
-    files = static | _generated_files(tables)
+    files = static | _generated_files(planned.tables)
     _sync(project, files)
     hashes = _content_hash(files), _content_hash(static)
-    return TenantProject(project, target, schemas, tuple(tables), *hashes, parsed_before)
+    return TenantProject(
+        project,
+        target,
+        schemas,
+        planned.tables,
+        *hashes,
+        parsed_before,
+        digests=planned.digests,
+        change_keys=planner.change_keys,
+    )
 
 
 def content_hash(dbt_project: Path) -> str:
@@ -131,7 +138,7 @@ def _files(path: Path) -> Iterator[Path]:
         yield from (child for child in sorted(path.rglob("*")) if child.is_file() and child.suffix in (".sql", ".yml"))
 
 
-def _generated_files(tables: list[GeneratedTable]) -> dict[Path, bytes]:
+def _generated_files(tables: Sequence[TableSpec]) -> dict[Path, bytes]:
     folder = Path("models/generated")
     files = {folder / f"{table.name}.sql": table.sql.encode() for table in tables}
     return files | {folder / f"{table.name}.yml": table.properties.encode() for table in tables}

@@ -1,6 +1,6 @@
-"""How do a tenant's tables come up to date in one run? What changed is taken up where that is enough, the rest is built by dbt.
+"""How do a tenant's tables come up to date in one run? What changed is applied where that is enough, the rest is built by dbt.
 
-A model that cannot take up its changes, for whatever reason, is built by dbt in the same run.
+A model whose changes cannot be applied, for whatever reason, is built by dbt in the same run.
 """
 
 from collections.abc import Callable, Collection
@@ -32,7 +32,7 @@ def refresh(
     """Bring the models `wanted` up to date and record it; `by_need`: those among them that are stale, else all, by dbt alone.
 
     `connection`: to `database`, in autocommit mode; `address`: where dbt finds it. `on_result` is called in this thread as each
-    model or test ends, `on_fallback` with a model whose changes could not be taken up, so that dbt builds it, and the reason.
+    model or test ends, `on_fallback` with a model whose changes could not be applied, so that dbt builds it, and the reason.
 
     Raises:
         TransformBusy, TransformFailed: dbt could not run.
@@ -49,18 +49,18 @@ def refresh(
     light = {name: change for name, change in planned.changes.items() if name in select} if by_need else {}
     unfit_values.forget(connection, project.schemas, light)
     done = set()
-    with changes.a_team(database) as team:
-        for result in changes.apply(connection, team, project.schemas, light, on_fallback):
+    with changes.open_pool(database) as pool:
+        for result in changes.apply(connection, pool, project, light, on_fallback):
             done.add(result.name)
             collect(result)
         left = select - done
         failed = {finding.test for findings in planned.findings.values() for finding in findings}
-        taken_up = {name: light[name] for name in done}
-        for result in changes.test(connection, team, project.schemas, taken_up, left, failed):
+        applied = {name: light[name] for name in done}
+        for result in changes.test(connection, pool, project, applied, left, failed):
             collect(result)
     if left:
         everything = None if len(left) == len(planned.models) else sorted(left)
         run(project, login=database, address=address, select=everything, on_result=collect)
     record(connection, project, planned, results)
-    changes.forget(connection, project.schemas)
+    changes.forget(connection, project.schemas, project.change_keys)
     return results

@@ -5,7 +5,7 @@ comes back is built again, with a comment like any other.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
@@ -32,13 +32,17 @@ class Retired:
         return self.since + timedelta(days=KEPT_DAYS)
 
 
-def retire(connection: Connection, schema: str, *, current: Collection[str], today: date) -> list[Retired]:
+def retire(
+    connection: Connection, schema: str, prefixes: Sequence[str], *, current: Collection[str], today: date
+) -> list[Retired]:
     """Mark the generated tables of the marts schema that are not `current`, and drop those whose time is over.
+
+    `prefixes`: how names of generated tables begin.
 
     A table that somebody's view reads is never dropped, nor is one in use at the moment: the next run tries again.
     """
     retired = []
-    for name, comment in _generated_tables(connection, schema):
+    for name, comment in _generated_tables(connection, schema, prefixes):
         if name in current:
             continue
         known = _SINCE.match(comment)
@@ -52,12 +56,12 @@ def retire(connection: Connection, schema: str, *, current: Collection[str], tod
     return retired
 
 
-def _generated_tables(connection: Connection, schema: str) -> list[tuple[str, str]]:
+def _generated_tables(connection: Connection, schema: str, prefixes: Sequence[str]) -> list[tuple[str, str]]:
     rows = connection.execute(
         "select c.relname, coalesce(obj_description(c.oid, 'pg_class'), '') from pg_class c"
         " join pg_namespace n on n.oid = c.relnamespace where n.nspname = %s and c.relkind = 'r'"
-        " and (c.relname like 'case\\_%%' or c.relname like 'form\\_%%') and c.relname not like '%%\\_\\_dbt\\_tmp' order by 1",
-        [schema],
+        " and c.relname like any(%s) and c.relname not like '%%\\_\\_dbt\\_tmp' order by 1",
+        [schema, [prefix.replace("_", r"\_") + "%" for prefix in prefixes]],
     )
     return [(name, comment) for name, comment in rows]
 

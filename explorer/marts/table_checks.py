@@ -11,8 +11,7 @@ from typing import get_args
 from explorer.contract.bookkeeping.builds import Finding
 from explorer.contract.checks import CheckOutcome, FailingTable, TableCheck, TableChecks
 from explorer.contract.records import Markdown
-from explorer.tables.generate import GeneratedTable
-from explorer.tables.model_files import GeneratedColumn
+from explorer.tables.values import ColumnSpec, TableSpec
 
 UnfitValues = Mapping[str, int]
 
@@ -36,7 +35,7 @@ class TestedTable:
 
     __test__ = False
 
-    table: GeneratedTable
+    table: TableSpec
     findings: Sequence[Finding]
     unfit_values: UnfitValues
 
@@ -97,7 +96,7 @@ def _row(
     )
 
 
-def _options_row(table: str, column: GeneratedColumn) -> FailingTable:
+def _options_row(table: str, column: ColumnSpec) -> FailingTable:
     """Options that are not those of the data: one finding for the whole column, whose answers are not unfit one by one."""
     count, total = column.values["options_unfit"], column.values["of"]
     return FailingTable(
@@ -113,30 +112,28 @@ def _most(columns: UnfitValues) -> dict[str, int]:
     return dict(sorted(columns.items(), key=lambda item: (-item[1], item[0]))[:_MAX_COLUMNS])
 
 
-def _kinds_of(table: GeneratedTable) -> set[TableCheck]:
+def _kinds_of(table: TableSpec) -> set[TableCheck]:
     """The kinds of test that the table has."""
     kinds: set[TableCheck] = {"primary_keys"}
     if _points_elsewhere(table):
         kinds.add("relationships")
-    kinds |= {"accepted_values" if _has_choices(column) else "values_fit" for column in table.columns if column.misfit}
+    kinds |= {"accepted_values" if _has_choices(column) else "values_fit" for column in table.columns if column.unfit}
     if _options_unfit(table):
         kinds.add("accepted_values")
     return kinds
 
 
-def _points_elsewhere(table: GeneratedTable) -> bool:
+def _points_elsewhere(table: TableSpec) -> bool:
     """Whether rows belong to others, which dbt tests: repetitions to the form or repetition around them, cases to other cases."""
-    if table.kind == "repeat":
-        return table.part == 1
-    return table.kind == "case_type" and any((column.path or ())[1:] == ("case_id",) for column in table.columns)
+    return table.parent is not None
 
 
-def _has_choices(column: GeneratedColumn) -> bool:
-    """Whether a misfit of the column is an answer that is none of the choices: such are kept, others are NULL."""
-    return bool(column.misfit and column.options) and column.type in ("text", "text[]")
+def _has_choices(column: ColumnSpec) -> bool:
+    """Whether an unfit value of the column is an answer that is none of the choices: such are kept, others are NULL."""
+    return bool(column.unfit and column.options) and column.type in ("text", "text[]")
 
 
-def _options_unfit(table: GeneratedTable) -> list[GeneratedColumn]:
+def _options_unfit(table: TableSpec) -> list[ColumnSpec]:
     """Questions whose answers are mostly none of the choices, so that single ones are not counted. Of case properties it is told
     with the question that they are named after."""
     return [column for column in table.columns if "options_unfit" in column.values and table.kind != "case_type"]

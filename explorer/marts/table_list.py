@@ -2,30 +2,26 @@
 
 from collections.abc import Iterable, Sequence
 
-from explorer.contract.materializations import App, ListedTable, RetiredTable, TypeChange
+from explorer.contract.materializations import ListedTable, RetiredTable, TypeChange
 from explorer.marts.retirement import Retired
 from explorer.marts.tenant_build import Built
-from explorer.providers.commcare.structure import Structure
-from explorer.tables.generate import GeneratedTable
+from explorer.tables.values import TableSpec
 
 
-def list_tables(built: Built, tables: Iterable[GeneratedTable]) -> tuple[ListedTable, ...]:
+def list_tables(built: Built, tables: Iterable[TableSpec]) -> tuple[ListedTable, ...]:
     """One entry per table."""
     return tuple(_listed(table, built) for table in tables)
 
 
-def _listed(table: GeneratedTable, built: Built) -> ListedTable:
+def _listed(table: TableSpec, built: Built) -> ListedTable:
     result = built.models.get(table.name)
-    apps, xmlns, form = _origin(table, built.structure)
     unchanged = "success" if table.name in built.unchanged else "not built"
     return ListedTable(
         name=table.name,
         kind=table.kind,
         source=table.source,
         description=table.description,
-        apps=apps,
-        xmlns=xmlns,
-        form=form,
+        **table.origin,
         unfit_values=_unfit_values(table, built),
         row_count=result.rows if result else built.unchanged.get(table.name),
         status=result.status if result else unchanged,
@@ -33,20 +29,8 @@ def _listed(table: GeneratedTable, built: Built) -> ListedTable:
     )
 
 
-def _unfit_values(table: GeneratedTable, built: Built) -> dict[str, int] | None:
+def _unfit_values(table: TableSpec, built: Built) -> dict[str, int] | None:
     return dict(built.unfit_values[table.name]) if table.name in built.unfit_values else None
-
-
-def _origin(table: GeneratedTable, structure: Structure) -> tuple[tuple[App, ...], str | None, str | None]:
-    """The applications that describe the table, and the identifier and title of its form."""
-    names = {app.id: app.name for app in structure.apps}
-    apps = tuple(App(id=app_id, name=names.get(app_id, app_id)) for app_id in table.app_ids)
-    if table.kind == "case_type":
-        return apps, None, None
-    # A repeat group's source is the form's xmlns, which may hold anything, and the path of the group, which holds no space.
-    xmlns = table.source.rpartition(" ")[0] if table.kind == "repeat" else table.source
-    title = next((form.title for form in structure.forms if form.xmlns == xmlns), None)
-    return apps, xmlns, title or None
 
 
 def retired_tables(retired: Iterable[Retired], start: str) -> tuple[RetiredTable, ...]:
@@ -58,14 +42,10 @@ def retired_tables(retired: Iterable[Retired], start: str) -> tuple[RetiredTable
     )
 
 
-def type_changes(built: Built, tables: Iterable[GeneratedTable]) -> tuple[TypeChange, ...]:
-    """Columns of the tables whose type changed since it was last told."""
+def type_changes(built: Built, tables: Iterable[TableSpec]) -> tuple[TypeChange, ...]:
+    """Columns of the tables whose type changed since it was last reported."""
     own = {table.name for table in tables}
-    return tuple(
-        TypeChange(table=m.table, column=m.column, before=m.before, after=m.after, at=m.at, reason=m.reason)
-        for m in built.migrations
-        if m.table in own
-    )
+    return tuple(change for change in built.type_changes if change.table in own)
 
 
 def overview(listed: Sequence[ListedTable]) -> str:

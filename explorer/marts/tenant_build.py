@@ -10,6 +10,7 @@ import psycopg
 from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.contract.bookkeeping.builds import Finding
 from explorer.contract.bookkeeping.lineage import Lineage
+from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
 from explorer.marts import causes, column_lineage
 from explorer.marts.builds import Plan, models_of, plan
@@ -17,9 +18,8 @@ from explorer.marts.project import TenantProject
 from explorer.marts.refresh import refresh
 from explorer.marts.runner import NodeResult
 from explorer.postgres.connections import Login
-from explorer.providers.commcare.structure import Structure
 from explorer.tables.column_facts import facts_of
-from explorer.tables.profile import Migration, RawProfile
+from explorer.tables.plan import TablePlanner
 from explorer.tables.unfit_values import count_unfit_values
 
 Manifest = Mapping[str, Any]
@@ -31,8 +31,8 @@ ColumnTypes = Mapping[str, Sequence[tuple[str, str]]]
 class Built:
     """What a build did. `results`: of the models and tests that ran; `unchanged`: row counts of the models that had no need to;
     `findings`: by model, of the tests that did not pass when they were last run, in this build or before; `unfit_values`: table
-    to column to number of values that did not fit; `migrations`: columns whose type changed since it was last told; `lineage`: of
-    static models; `structure`: what the project was made from."""
+    to column to number of values that did not fit; `type_changes`: columns whose type changed since it was last reported;
+    `lineage`: of static models."""
 
     project: TenantProject
     results: Sequence[NodeResult]
@@ -40,9 +40,8 @@ class Built:
     findings: Mapping[str, Sequence[Finding]]
     types: ColumnTypes
     unfit_values: Mapping[str, Mapping[str, int]]
-    migrations: Sequence[Migration]
+    type_changes: Sequence[TypeChange]
     lineage: Lineage
-    structure: Structure
 
     @cached_property
     def models(self) -> Mapping[str, NodeResult]:
@@ -64,7 +63,7 @@ class Built:
 
 def build(
     project: TenantProject,
-    structure: Structure,
+    planner: TablePlanner,
     wanted: Set[str],
     *,
     manifest: Manifest,
@@ -79,7 +78,7 @@ def build(
     """Build the `wanted` models; `by_need`: those among them that would come out otherwise than they are.
 
     `database`: the tenant's writing login; `address`: where dbt finds the server. `on_plan`: told what will be done, in a
-    sentence; `on_fallback`: told of each model whose changes could not be taken up, and why.
+    sentence; `on_fallback`: told of each model whose changes could not be applied, and why.
     """
     results: list[NodeResult] = []
 
@@ -104,8 +103,8 @@ def build(
         )
         kept_columns.write(connection, project.schemas, facts_of(project.tables))
         column_lineage.write(connection, project.schemas, lineage, project.tables, version=project.content_hash)
-        if project.migrations:
-            RawProfile.mark_told(connection, project.schemas)
+        if project.type_changes:
+            planner.mark_reported(connection, project.schemas)
         return Built(
             project,
             results,
@@ -113,9 +112,8 @@ def build(
             _findings(results, planned.findings),
             types=_column_types(connection, project.schemas),
             unfit_values=count_unfit_values(connection, project.schemas, project.tables),
-            migrations=project.migrations,
+            type_changes=project.type_changes,
             lineage=lineage,
-            structure=structure,
         )
 
 

@@ -15,6 +15,7 @@ from explorer.http.client import ApiClient
 from explorer.http.limiter import RateLimiter
 from explorer.providers.paging import Styles
 from explorer.registry import Pipeline
+from explorer.tables.plan import TablePlanner
 
 # What discovery found, as JSON-able values of a shape that the provider states. Kept as versions in the catalog.
 Document = dict[str, Any]
@@ -179,6 +180,12 @@ class Provider(Protocol):
 
     def sentences(self, diff: Diff) -> list[str]:
         """A diff for people, a sentence for each part."""
+
+    # Tables
+
+    @property
+    def tables(self) -> TablePlanner:
+        """What plans the tables of one row per record; `NoTables` where raw rows call for none."""
 
 
 def make_credential(provider: Provider, server: str, values: Mapping[str, str]) -> Credential:

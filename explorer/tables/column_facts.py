@@ -4,15 +4,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from explorer.contract.bookkeeping.columns import ColumnFacts, FactsOfTable
-from explorer.tables.generate import GeneratedTable
+from explorer.tables.values import TableSpec
 
 
-def facts_of(tables: Iterable[GeneratedTable]) -> dict[str, FactsOfTable]:
+def facts_of(tables: Iterable[TableSpec]) -> dict[str, FactsOfTable]:
     """By table, the facts of each column that stands for something of the source; of others there are none."""
     return {table.name: _facts(table) for table in tables}
 
 
-def _facts(table: GeneratedTable) -> FactsOfTable:
+def _facts(table: TableSpec) -> FactsOfTable:
     found: dict[str, ColumnFacts] = {}
     for column in table.columns:
         if column.reads is not None and column.name != "case_id":

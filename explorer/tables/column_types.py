@@ -29,20 +29,6 @@ Kind = Literal["integer", "decimal", "date", "datetime", "time", "text", "choice
 Counts = Mapping[str, int]
 """How many values of each class (see `classify`) were seen; empty ones are not counted."""
 
-KINDS: Mapping[str | None, Kind | None] = {
-    "Int": "integer",
-    "Long": "integer",
-    "Double": "decimal",
-    "Date": "date",
-    "DateTime": "datetime",
-    "Time": "time",
-    "MSelect": "choices",
-    "Geopoint": "geopoint",
-    # Hidden values and answers that no application describes.
-    "DataBindOnly": None,
-    None: None,
-}
-
 FITS: Mapping[Kind, frozenset[str]] = {
     "integer": frozenset({"integer", "point_zero", "whole"}),
     "decimal": frozenset({"integer", "point_zero", "whole", "decimal", "number"}),

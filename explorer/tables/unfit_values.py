@@ -13,8 +13,7 @@ from psycopg import sql
 from explorer.contract.bookkeeping import unfit_values
 from explorer.contract.bookkeeping.unfit_values import UnfitValues
 from explorer.contract.schemas import TenantSchemas
-from explorer.tables.generate import GeneratedTable
-from explorer.tables.model_files import UNFIT
+from explorer.tables.values import UNFIT, TableSpec
 
 _AT_ONCE = 100
 
@@ -22,7 +21,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 def count_unfit_values(
-    connection: Connection, schemas: TenantSchemas, tables: Iterable[GeneratedTable]
+    connection: Connection, schemas: TenantSchemas, tables: Iterable[TableSpec]
 ) -> dict[str, dict[str, int]]:
     """Table to column to number of values, of the tables and columns that have any. Tables that were never built have none.
 

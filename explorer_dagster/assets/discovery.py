@@ -22,7 +22,7 @@ _MAX_CHANGES = 200
 
 
 def discovery_asset(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinition:
-    """`<prefix>/<discovery>` of the pipeline, `commcare/app_structure` for instance."""
+    """`<prefix>/<discovery>` of the pipeline."""
     (part,) = pipeline.discovery
 
     @dg.asset(

@@ -83,7 +83,7 @@ def _load(
     try:
         with session.materializing(), session.client(provider) as client:
             return load(
-                LoadTarget(session.tenant.key, session.schema.prefix, session.rw_login, session.connections),
+                LoadTarget(session.tenant.key, session.schema, session.rw_database),
                 client,
                 pipeline,
                 selected,

@@ -4,8 +4,7 @@ They differ from tenant to tenant, so that two static assets stand for them and 
 metadata.
 """
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import dagster as dg
 
@@ -18,7 +17,8 @@ from explorer.marts.table_checks import DESCRIBED, TestedTable, check_tables
 from explorer.marts.table_list import list_tables, overview, retired_tables, type_changes
 from explorer.marts.tenant_build import Built
 from explorer.registry import Pipeline
-from explorer.tables.generate import GeneratedTable
+from explorer.tables.plan import TableFamily
+from explorer.tables.values import TableSpec
 from explorer_dagster import column_metadata
 from explorer_dagster.checks import check_result, check_specs
 from explorer_dagster.metadata import as_metadata
@@ -28,57 +28,24 @@ Event = dg.MaterializeResult | dg.AssetCheckResult  # type: ignore[type-arg]
 Keys = Mapping[str, dg.AssetKey]
 
 
-@dataclass(frozen=True)
-class TableFamily:
-    """The tables that one asset stands for. `kinds`: of generated tables; `cut_from`: the mart; `start`: of their names."""
-
-    name: str
-    kinds: frozenset[str]
-    cut_from: str
-    start: str
-    description: str
-
-    def of(self, project: TenantProject) -> list[GeneratedTable]:
-        """The tenant's tables of this family."""
-        return [table for table in project.tables if table.kind in self.kinds]
-
-
-FAMILIES = (
-    TableFamily(
-        "case_tables",
-        frozenset({"case_type"}),
-        "cases",
-        "case_",
-        "One table per case type (`case_<type>`): a row per case, a column per property.",
-    ),
-    TableFamily(
-        "form_tables",
-        frozenset({"form", "repeat"}),
-        "forms",
-        "form_",
-        "One table per form (`form_<name>`) and repeat group (`form_<name>__<repeat>`): a column per question.",
-    ),
-)
-
-
 class TenantTables:
     """The generated tables as assets. `keys`: by the family's name."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, pipeline: Pipeline, families: Sequence[TableFamily]) -> None:
+        self._pipeline, self._families = pipeline, families
         self._named = AssetKeys(pipeline.asset_prefix)
-        self.keys: Keys = {family.name: dg.AssetKey(self._named.marts(family.name)) for family in FAMILIES}
+        self.keys: Keys = {family.name: dg.AssetKey(self._named.marts(family.name)) for family in self._families}
 
     @property
     def specs(self) -> list[dg.AssetSpec]:
         """The definitions."""
-        return [self._spec(family) for family in FAMILIES]
+        return [self._spec(family) for family in self._families]
 
     def _spec(self, family: TableFamily) -> dg.AssetSpec:
         discovered = self._named.discovery(self._pipeline.discovery[0].name)
         return dg.AssetSpec(
             self.keys[family.name],
-            deps=[dg.AssetKey(discovered), dg.AssetKey(self._named.marts(family.cut_from))],
+            deps=[dg.AssetKey(discovered), dg.AssetKey(self._named.marts(family.mart))],
             group_name=MARTS,
             kinds={"dbt", "postgres"},
             owners=list(self._pipeline.owners),
@@ -95,16 +62,18 @@ class TenantTables:
 
     def models(self, project: TenantProject, selected: Collection[str]) -> set[str]:
         """The models behind the selected families."""
-        return {table.name for family in FAMILIES if family.name in selected for table in family.of(project)}
+        return {
+            table.name for family in self._families if family.name in selected for table in tables_of(family, project)
+        }
 
     def key_of(self, table: str, project: TenantProject) -> dg.AssetKey:
         """The asset that stands for a generated table."""
         kind = next(each.kind for each in project.tables if each.name == table)
-        return next(self.keys[family.name] for family in FAMILIES if kind in family.kinds)
+        return next(self.keys[family.name] for family in self._families if kind in family.kinds)
 
     def materializations(self, built: Built, selected: Collection[str], made_from: Keys) -> Iterator[Event]:
         """Of the selected families. `made_from`: the assets that columns come from, by relation."""
-        for family in FAMILIES:
+        for family in self._families:
             if family.name in selected:
                 metadata = as_metadata(_facts(family, built, made_from))
                 yield dg.MaterializeResult(asset_key=self.keys[family.name], metadata=metadata)
@@ -113,7 +82,7 @@ class TenantTables:
         self, built: Built, selected: Collection[str], checks: Collection[dg.AssetCheckKey]
     ) -> Iterator[dg.AssetCheckResult]:
         """Over the tables of the selected families that are there, as far as they are among `checks`."""
-        for family in FAMILIES:
+        for family in self._families:
             if family.name in selected:
                 key = self.keys[family.name]
                 for outcome in check_tables(_tested(family, built)):
@@ -121,8 +90,13 @@ class TenantTables:
                         yield check_result(key, outcome)
 
 
+def tables_of(family: TableFamily, project: TenantProject) -> list[TableSpec]:
+    """The tenant's tables of a family."""
+    return [table for table in project.tables if table.kind in family.kinds]
+
+
 def _facts(family: TableFamily, built: Built, made_from: Keys) -> GeneratedTables:
-    tables = family.of(built.project)
+    tables = tables_of(family, built.project)
     listed = list_tables(built, tables)
     types = {table.name: built.types.get(f"{built.project.schemas.marts}.{table.name}", ()) for table in tables}
     columns = column_metadata.of_generated(tables, types, made_from)
@@ -134,7 +108,7 @@ def _facts(family: TableFamily, built: Built, made_from: Keys) -> GeneratedTable
         failed=sum(entry.status in FAILED for entry in listed),
         unfit_values=sum(sum((entry.unfit_values or {}).values()) for entry in listed),
         migrations=type_changes(built, tables),
-        retired=retired_tables(built.project.retired, family.start),
+        retired=retired_tables(built.project.retired, family.prefix),
         row_count=sum(entry.row_count or 0 for entry in listed),
         column_schema=columns.schema,
         column_lineage=columns.lineage,
@@ -147,6 +121,6 @@ def _facts(family: TableFamily, built: Built, made_from: Keys) -> GeneratedTable
 def _tested(family: TableFamily, built: Built) -> list[TestedTable]:
     return [
         TestedTable(table, built.findings.get(table.name, ()), built.unfit_values.get(table.name, {}))
-        for table in family.of(built.project)
+        for table in tables_of(family, built.project)
         if table.name in built.present
     ]

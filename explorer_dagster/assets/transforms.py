@@ -13,8 +13,9 @@ from explorer.marts.project import TenantProject, prepare
 from explorer.marts.runner import NodeResult
 from explorer.marts.tenant_build import Built, build
 from explorer.postgres.storage_errors import next_step_after
-from explorer.providers.commcare.structure import Structure
+from explorer.providers.base import Provider
 from explorer.registry import Pipeline
+from explorer.tables.plan import TablePlanner
 from explorer_dagster.assets.dbt import Event, StaticModels
 from explorer_dagster.assets.tables import TenantTables
 from explorer_dagster.failures import failures_explained
@@ -23,11 +24,11 @@ from explorer_dagster.progress import Progress
 from explorer_dagster.resources import Platform, TenantSession
 
 
-def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
+def transform_assets(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinition:
     """All staging, mart and generated assets of the pipeline as one step that can be subset."""
-    settings = get_settings()
+    settings, planner = get_settings(), provider.tables
     manifest, lineage = static_manifest(settings), static_lineage(settings)
-    models, tables = StaticModels(pipeline, manifest, lineage), TenantTables(pipeline)
+    models, tables = StaticModels(pipeline, manifest, lineage), TenantTables(pipeline, planner.families)
     keys = {**models.keys, **tables.keys}
 
     @dg.multi_asset(
@@ -41,11 +42,10 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
         session = platform.session(context, pipeline)
         selected = {name for name, key in keys.items() if key in context.selected_asset_keys}
         with failures_explained(), session.materializing():
-            structure = _structure(session)
-            project = _project(session, pipeline, structure)
+            project = _project(session, pipeline, planner)
             built = build(
                 project,
-                structure,
+                planner,
                 (selected & models.keys.keys()) | tables.models(project, selected),
                 manifest=manifest,
                 lineage=lineage,
@@ -68,14 +68,11 @@ def transform_assets(pipeline: Pipeline) -> dg.AssetsDefinition:
     return transforms
 
 
-def _structure(session: TenantSession) -> Structure:
+def _project(session: TenantSession, pipeline: Pipeline, planner: TablePlanner) -> TenantProject:
     latest = session.catalog.discovered.latest(session.tenant)
-    return Structure.from_dict(latest.structure) if latest else Structure(apps=(), case_types=(), forms=())
-
-
-def _project(session: TenantSession, pipeline: Pipeline, structure: Structure) -> TenantProject:
     return prepare(
-        structure,
+        latest.structure if latest else {},
+        planner,
         dbt_project=session.settings.project_dir / pipeline.transforms.dbt_project,
         work_dir=session.work_dir("dbt"),
         schemas=TenantSchemas(session.schema.prefix),

@@ -17,6 +17,7 @@ from explorer.core.home import warm_pool_socket
 from explorer.core.settings import Settings, get_settings
 from explorer.http.wire import tls_context
 from explorer.marts.manifest import warm_up
+from explorer.providers import provider_named, provider_names
 from explorer_dagster.launch import fork_server
 
 MODULES = (
@@ -68,7 +69,8 @@ def main(settings: Settings) -> None:
         imported = fingerprint(settings)
         for module in MODULES:
             importlib.import_module(module)
-        warm_up(settings)
+        for name in provider_names():
+            warm_up(settings, provider_named(name).tables)
         tls_context()
         if (threads := _threads()) > 1:
             raise SystemExit(f"{threads} threads after the imports: a process with threads must not fork workers.")

@@ -10,8 +10,8 @@ from explorer.registry import Pipeline
 
 @dataclass(frozen=True)
 class Wording:
-    """`source`: such as CommCare; `tenants`: such as CommCare project spaces; `pipeline`: the only one, None where there are
-    several."""
+    """`source`: the titles; `tenants`: what the systems' tenants are called, in the plural; `pipeline`: the only one, None where
+    there are several."""
 
     source: str
     tenants: str

@@ -5,8 +5,9 @@ import pytest
 
 from explorer.contract.bookkeeping.lineage import ColumnLineage, Origin
 from explorer.providers.commcare.structure import Form, Question, Structure
-from explorer.tables.generate import GeneratedTable, generate_tables
-from explorer.tables.profile import RawProfile
+from explorer.providers.commcare.tables.plan import generate_tables
+from explorer.providers.commcare.tables.profile import Profile
+from explorer.tables.values import TableSpec
 from explorer_dagster import column_metadata
 from explorer_dagster.column_metadata import of_generated, of_model, with_origins
 
@@ -18,13 +19,13 @@ STAGED = {
 }
 
 
-def tables(*sizes: int) -> list[GeneratedTable]:
+def tables(*sizes: int) -> list[TableSpec]:
     forms = tuple(
         Form(f"http://{i}", {"en": f"F{i}"}, f"F{i}", "a", "App", "Module", None,
              tuple(Question(("g", f"q{n}"), f"Question {n} " * 20, "Text") for n in range(size)))
         for i, size in enumerate(sizes)
     )  # fmt: skip
-    return generate_tables(Structure((), (), forms), RawProfile(), taken=())
+    return generate_tables(Structure((), (), forms), Profile(), taken=())
 
 
 def test_a_models_columns_carry_their_origin_and_the_path_within_it() -> None:

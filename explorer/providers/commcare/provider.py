@@ -13,6 +13,7 @@ from explorer.providers.commcare.credentials import KINDS
 from explorer.providers.commcare.paging import STYLES
 from explorer.providers.commcare.settings import SERVICE
 from explorer.providers.commcare.structure import Structure
+from explorer.providers.commcare.tables.plan import CommCareTables
 from explorer.registry import Pipeline
 
 # Of an overview for agents.
@@ -27,6 +28,7 @@ class CommCare:
     tenant_noun = SERVICE.unit
     credential_kinds: tuple[CredentialKind, ...] = KINDS
     styles = STYLES
+    tables = CommCareTables()
 
     def normalize_server(self, text: str) -> str:
         return servers.SERVERS.normalize(text)

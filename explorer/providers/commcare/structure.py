@@ -9,6 +9,7 @@ from typing import Any, Self
 import msgspec
 
 from explorer.providers.base import Outline
+from explorer.tables.values import Option as Option
 
 
 class _Part(msgspec.Struct, frozen=True, omit_defaults=False):
@@ -21,14 +22,6 @@ class _Part(msgspec.Struct, frozen=True, omit_defaults=False):
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The value that `to_dict` gave; msgspec.ValidationError for anything else."""
         return msgspec.convert(data, cls)
-
-
-class Option(_Part, frozen=True):
-    """One choice of a select question. `translations`: language code to label."""
-
-    value: str
-    label: str
-    translations: dict[str, str] = {}
 
 
 class Question(_Part, frozen=True):

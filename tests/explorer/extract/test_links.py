@@ -10,7 +10,7 @@ import pytest
 from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.core.settings import Settings
 from explorer.extract.extract import Extract
-from explorer.extract.records import Row
+from explorer.extract.records.reader import Row
 from explorer.http.errors import ApiError
 from explorer.providers.commcare.client import CommCareClient
 from explorer.providers.commcare.paging import STYLES

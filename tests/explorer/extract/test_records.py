@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from explorer.extract.content_keys import Occurrences
-from explorer.extract.key_values import Key
-from explorer.extract.long_numbers import may_hold_long_number
-from explorer.extract.records import Losses, RecordReader, Reject, Row
+from explorer.extract.records.content_keys import Occurrences
+from explorer.extract.records.key_values import Key
+from explorer.extract.records.long_numbers import may_hold_long_number
+from explorer.extract.records.reader import Losses, RecordReader, Reject, Row
 from explorer.registry import ForEach, Source
 
 ROWS = Source(

@@ -15,7 +15,7 @@ from demo_commcare import MATERNAL, RunningServer, serve_in_thread
 from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.core.settings import Settings
 from explorer.extract.extract import Extract
-from explorer.extract.records import Row
+from explorer.extract.records.reader import Row
 from explorer.http.errors import ApiError
 from explorer.http.limiter import RateLimiter
 from explorer.providers.commcare.client import CommCareClient

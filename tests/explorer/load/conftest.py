@@ -53,16 +53,18 @@ class Loader:
 
     @property
     def target(self) -> LoadTarget:
-        return LoadTarget("demo", self.tenant.prefix, self.tenant.rw, self.connections)
+        return LoadTarget("demo", self.tenant.names, self.tenant.rw)
 
     def client(self, credential: Any, **options: Any) -> CommCareClient:
         return CommCareClient(
             self.demo.url, MATERNAL, credential, settings=self.settings, sleep=self.waits.append, **options
         )
 
-    def with_page_size(self, size: int) -> "Loader":
+    def with_page_size(self, size: int, **changes: Any) -> "Loader":
+        """`changes`: of all sources, beside."""
         sources = tuple(
-            source.model_copy(update={"page_size": size, "max_page_size": None}) for source in self.pipeline.sources
+            source.model_copy(update={"page_size": size, "max_page_size": None, **changes})
+            for source in self.pipeline.sources
         )
         self.pipeline = self.pipeline.model_copy(update={"sources": sources})
         return self

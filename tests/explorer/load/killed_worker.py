@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from dlt.destinations.impl.postgres.postgres import PostgresClient
@@ -13,18 +12,21 @@ from psycopg.conninfo import conninfo_to_dict
 
 from demo_commcare import MATERNAL
 from explorer.catalog.secrets.credentials import ApiKeyCredential
+from explorer.contract.schemas import TenantSchemas
 from explorer.core.settings import Settings
-from explorer.load import LoadProgress, LoadTarget, feed, load, warehouse
+from explorer.load import LoadProgress, LoadTarget, load, row_buffer
+from explorer.load.raw import finish, merge, statements
+from explorer.postgres.connections import Login
 from explorer.providers.commcare.client import CommCareClient
 from explorer.providers.commcare.paging import STYLES
 from explorer.registry import load_pipeline
 
 # Reached this many times before the end: some tables are done by then, others are not.
 REACHED_BEFORE = 2
-_METHODS: dict[str, tuple[type, str, int]] = {
-    "move": (warehouse.Warehouse, "_finish", REACHED_BEFORE),
-    "chunk": (warehouse.Warehouse, "_replace", 2 * REACHED_BEFORE),
-    "merge": (warehouse.Warehouse, "_merge", REACHED_BEFORE),
+_METHODS: dict[str, tuple[Any, str, int]] = {
+    "move": (finish, "finish", REACHED_BEFORE),
+    "chunk": (merge.Merge, "write_chunk", 2 * REACHED_BEFORE),
+    "merge": (merge.Merge, "run", REACHED_BEFORE),
     "commit": (PostgresClient, "complete_load", 0),
 }
 
@@ -48,7 +50,7 @@ def _kill_after(owner: Any, name: str, calls: int) -> None:
 
 
 def _kill_in_copy() -> None:
-    original = warehouse._copy
+    original = statements.copy_rows
     seen = iter(range(REACHED_BEFORE))
 
     def ending(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -57,18 +59,18 @@ def _kill_in_copy() -> None:
                 _kill()
             yield chunk
 
-    def wrapper(connection: Any, target: Any, table: Any, chunks: Iterable[bytes], option: str) -> int:
+    def wrapper(connection: Any, target: Any, table: Any, chunks: Iterable[bytes], option: str = "") -> int:
         is_last = next(seen, None) is None
         return original(connection, target, table, ending(chunks) if is_last else chunks, option)
 
-    warehouse._copy = wrapper
+    statements.copy_rows = wrapper
 
 
 def main(point: str, mode: str, url: str, username: str, prefix: str, work_dir: str) -> None:
-    login = conninfo_to_dict(os.environ["KILLED_LOGIN"])
-    connections = SimpleNamespace(tenant=lambda user, password: SimpleNamespace(conninfo=lambda: login))
+    given = conninfo_to_dict(os.environ["KILLED_LOGIN"])
+    login = Login(*(given.pop(name) for name in ("host", "port", "dbname", "user", "password")), options=given)
     if mode == "streaming":
-        feed._KEPT_BYTES, feed.CHUNK_BYTES = 2_000, 2_000
+        row_buffer.MEMORY_BYTES, row_buffer.CHUNK_BYTES = 2_000, 2_000
     if point == "copy":
         _kill_in_copy()
     elif point in _METHODS:
@@ -83,7 +85,7 @@ def main(point: str, mode: str, url: str, username: str, prefix: str, work_dir: 
     pipeline = pipeline.model_copy(update={"sources": sources})
     settings = Settings(_env_file=None, requests_per_second=1000)
     credential = ApiKeyCredential(username, os.environ["KILLED_API_KEY"])
-    target = LoadTarget("demo", prefix, SimpleNamespace(user="", password=""), connections)
+    target = LoadTarget("demo", TenantSchemas(prefix), login)
     with CommCareClient(url, MATERNAL, credential, settings=settings) as client:
         load(
             target, client, pipeline, pipeline.source_names,

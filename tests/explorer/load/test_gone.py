@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from demo_commcare import MATERNAL
-from explorer.load import feed
+from explorer.load import row_buffer
 from tests.explorer.load.conftest import TABLES, Loader
 
 # Resource of the pipeline, its address, and the server's list.
@@ -21,11 +21,11 @@ SMALL = [
 ALL = [("cases", "case/v2", "cases"), ("forms", "form/v1", "forms"), *SMALL]
 
 
-@pytest.fixture(params=["kept", "streaming"])
+@pytest.fixture(params=["in memory", "streaming"])
 def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "streaming":
-        monkeypatch.setattr(feed, "_KEPT_BYTES", 500)
-        monkeypatch.setattr(feed, "CHUNK_BYTES", 500)
+        monkeypatch.setattr(row_buffer, "MEMORY_BYTES", 500)
+        monkeypatch.setattr(row_buffer, "CHUNK_BYTES", 500)
 
 
 def ids_of(loader: Loader, kind: str) -> list[str]:
@@ -77,8 +77,8 @@ def test_of_every_resource_what_is_gone_is_marked_and_what_a_page_lacked_is_not(
 def test_newcomers_do_not_make_up_for_a_row_that_a_page_lacked(
     loader: Loader, name: str, endpoint: str, size: int
 ) -> None:
-    """As many came as the server counts, or more."""
-    loader.with_page_size(size)(name)
+    """As many came as the server counts, or more. One request at a time: which page lacks the row is told by their number."""
+    loader.with_page_size(size, max_windows=1)(name)
     control = loader.demo.control
     control.fail(f"/{endpoint}/\\?", kind="lacking", rows=1, skip=1)
     for number in range(3):

@@ -18,12 +18,14 @@ from hypothesis import strategies as st
 
 from explorer.extract.extract import Extract
 from explorer.extract.proof import Proof
-from explorer.load import feed as feeds
-from explorer.load.copy_format import RejectFile, RowFormat
-from explorer.load.feed import Feed
-from explorer.load.landing import Landing, Place
+from explorer.load import row_buffer
+from explorer.load.load_job import Destination, LoadJob
+from explorer.load.raw.contents import RawSchema
+from explorer.load.raw.rejects import RejectFile
+from explorer.load.raw.rows import RowFormat
+from explorer.load.raw.table import RawTable
 from explorer.load.report import ResourceReport
-from explorer.load.warehouse import RawTable, Warehouse
+from explorer.load.row_buffer import RowBuffer
 from explorer.providers.commcare.paging import STYLES
 from explorer.registry import Cursor, Source
 from tests.explorer.extract.model_server import START, Change, Fault, ModelServer
@@ -66,37 +68,37 @@ class Table:
     folder: Path
 
     def __post_init__(self) -> None:
-        self.warehouse = Warehouse(f"{self.tenant.prefix}_raw")
+        self.schema = RawSchema(self.tenant.names)
         columns = (
             "record_id text PRIMARY KEY, indexed_on timestamptz, record jsonb, _run_id text, _loaded_at timestamptz,"
         )
         columns += " _page bigint, _content_hash text, _deleted_at timestamptz"
         self.connection = self.tenant.rw.connect(autocommit=True)
-        self.warehouse.contents(self.connection)
-        self.connection.execute(f"CREATE TABLE {self.warehouse.dataset}.raw_things ({columns})")
+        self.schema.contents(self.connection)
+        self.connection.execute(f"CREATE TABLE {self.tenant.names.raw}.raw_things ({columns})")
 
     def clear(self) -> None:
-        dataset = self.warehouse.dataset
-        self.connection.execute(f"TRUNCATE {dataset}.raw_things, {dataset}._explorer_cursors")
+        raw = self.tenant.names.raw
+        self.connection.execute(f"TRUNCATE {raw}.raw_things, {raw}._explorer_cursors")
 
     def load(self, server: ModelServer, source: Source, *, max_requests: int = 100) -> ResourceReport:
         with client_of(server, 2) as client:
-            contents = self.warehouse.contents(self.connection)
+            contents = self.schema.contents(self.connection)
             extract, report = Extract(client, source, STYLES), ResourceReport()
-            feed = Feed(
+            buffer = RowBuffer(
                 extract, RowFormat(source.keys, source.primary_key, "run", contents.moment),
                 RejectFile(self.folder, "run", contents.moment), on_batch=lambda _: None, on_end=lambda: None,
             )  # fmt: skip
-            place = Place(self.warehouse, contents, RawTable.of_source(source), "run")
+            destination = Destination(self.schema, contents, RawTable.of_source(source), "run")
             proof = Proof(extract, max_requests)
-            landing = Landing(place, feed, report, None, proof, lambda: None, lambda: None)
-            feed.start(lambda: None)
-            landing.land(threading.Semaphore(), partial(self.tenant.rw.connect, autocommit=True))
-            feed.join(10)
+            job = LoadJob(destination, buffer, report, None, proof, lambda: None, lambda: None)
+            buffer.start(lambda: None)
+            job.run(threading.Semaphore(), partial(self.tenant.rw.connect, autocommit=True))
+            buffer.join(10)
         return report
 
     def names(self, condition: str) -> set[str]:
-        rows = self.connection.execute(f"SELECT record_id FROM {self.warehouse.dataset}.raw_things WHERE {condition}")
+        rows = self.connection.execute(f"SELECT record_id FROM {self.tenant.names.raw}.raw_things WHERE {condition}")
         return {name for (name,) in rows}
 
     @property
@@ -132,7 +134,7 @@ def check(table: Table, server: ModelServer, source: Source, **options: Any) -> 
 @given(data=st.data())
 def test_marked_is_gone_and_gone_is_marked(table: Table, paging: Any, proof: Any, data: st.DataObject) -> None:
     page_size = data.draw(st.integers(2, 7), "page size")
-    kept_bytes = data.draw(st.sampled_from([200, feeds._KEPT_BYTES]), "bytes kept before a extract streams")
+    kept_bytes = data.draw(st.sampled_from([200, row_buffer.MEMORY_BYTES]), "bytes kept before an extract streams")
     source = source_of(paging, proof, page_size)
     lists: Literal["offset", "link"] | None = paging if paging in ("offset", "link") else None
     instants = {
@@ -140,8 +142,8 @@ def test_marked_is_gone_and_gone_is_marked(table: Table, paging: Any, proof: Any
     }
     table.clear()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feeds, "_KEPT_BYTES", kept_bytes)
-        patch.setattr(feeds, "CHUNK_BYTES", kept_bytes)
+        patch.setattr(row_buffer, "MEMORY_BYTES", kept_bytes)
+        patch.setattr(row_buffer, "CHUNK_BYTES", kept_bytes)
         check(table, ModelServer(instants, lists=lists), source)
         for _ in range(data.draw(st.integers(1, 3), "loads")):
             changes: dict[int, list[Change]] = data.draw(CHANGES, "changes")

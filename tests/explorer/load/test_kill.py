@@ -12,8 +12,10 @@ import pytest
 
 from demo_commcare import MATERNAL, serve_in_thread
 from explorer.core.settings import Settings
-from explorer.load import feed, warehouse
+from explorer.load import row_buffer
 from explorer.load.errors import LoadFailed
+from explorer.load.raw import statements
+from explorer.load.raw.table import RawTable
 from explorer.postgres.bootstrap import ensure_database
 from explorer.postgres.embedded import EmbeddedPostgres
 from explorer.registry import Pipeline
@@ -43,7 +45,7 @@ def _load_and_be_killed(loader: Loader, point: str, mode: str) -> None:
 
 @pytest.mark.parametrize(
     ("point", "mode"),
-    [("walk", "streaming"), ("copy", "streaming"), ("move", "kept"), ("commit", "kept")],
+    [("walk", "streaming"), ("copy", "streaming"), ("move", "in memory"), ("commit", "in memory")],
 )  # fmt: skip
 def test_killed_in_the_first_load(loader: Loader, point: str, mode: str) -> None:
     loader("groups")
@@ -79,16 +81,16 @@ def test_killed_in_a_merge(loader: Loader, point: str) -> None:
 
 def test_postgres_is_killed_during_copy(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of its processes at once, while a first load streams; started again, it has the tables as they were."""
-    monkeypatch.setattr(feed, "_KEPT_BYTES", 2_000)
-    monkeypatch.setattr(feed, "CHUNK_BYTES", 2_000)
-    original = warehouse._copy
+    monkeypatch.setattr(row_buffer, "MEMORY_BYTES", 2_000)
+    monkeypatch.setattr(row_buffer, "CHUNK_BYTES", 2_000)
+    original = statements.copy_rows
     kill = threading.Event()
     with throwaway_home() as home, serve_in_thread(cases=60) as demo:
         settings = Settings(_env_file=None, home=home, database_url=None, requests_per_second=1000)
         server = EmbeddedPostgres(home)
         connections = ensure_database(settings, server=server)
 
-        def killing(connection: object, target: object, table: warehouse.RawTable, chunks: object, option: str) -> int:
+        def killing(connection: object, target: object, table: RawTable, chunks: object, option: str = "") -> int:
             def until_killed() -> object:
                 for number, chunk in enumerate(chunks):  # type: ignore[call-overload]
                     if table.name == "raw_forms" and number == 3 and not kill.is_set():
@@ -103,7 +105,7 @@ def test_postgres_is_killed_during_copy(pipeline: Pipeline, tmp_path: Path, monk
 
             return original(connection, target, table, until_killed(), option)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(warehouse, "_copy", killing)
+        monkeypatch.setattr(statements, "copy_rows", killing)
         with tenants(connections) as make:
             loader = Loader(demo, make(), connections, pipeline, settings, tmp_path / "dlt").with_page_size(20)
             with pytest.raises((LoadFailed, psycopg.Error)):

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import psycopg
 import pytest
 
 from demo_commcare import MATERNAL
@@ -14,9 +13,9 @@ from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.http.errors import CutOff, PermissionMissing
 from explorer.load.dlt_load import DltLoad
 from explorer.load.errors import LoadFailed, LoadInProgress, ResourceUnknownToPipeline
-from explorer.load.feed import Feed
-from explorer.load.load import _exclusive
-from explorer.load.warehouse import Warehouse
+from explorer.load.raw.first_load import FirstLoad
+from explorer.load.row_buffer import RowBuffer
+from explorer.load.target import exclusive
 from explorer.providers.commcare.client import CommCareClient
 from tests.explorer.load.conftest import Loader
 
@@ -158,7 +157,7 @@ def test_values_that_postgres_cannot_hold_are_repaired_or_set_aside(loader: Load
 
 
 def test_what_cannot_start_is_refused(loader: Loader) -> None:
-    with _exclusive(loader.target), pytest.raises(LoadInProgress):
+    with exclusive(loader.target), pytest.raises(LoadInProgress):
         loader()
     with pytest.raises(ResourceUnknownToPipeline, match="lookup_tables"):
         loader("nonsense")
@@ -172,20 +171,20 @@ def test_an_interrupt_ends_threads_and_statements_at_once(
     interrupt = threading.Timer(0.5, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
     if phase == "walk":
         loader.demo.control.set_latency(30)
-        start = Feed.start
+        start = RowBuffer.start
 
-        def begin(self: Feed, decided: Callable[[], None]) -> None:
+        def begin(self: RowBuffer, decided: Callable[[], None]) -> None:
             start(self, decided)
             interrupt.start()
 
-        monkeypatch.setattr(Feed, "start", begin)
+        monkeypatch.setattr(RowBuffer, "start", begin)
     else:
 
-        def stage(_: Warehouse, connection: psycopg.Connection, *__: object, **___: object) -> int:
+        def stage(first: FirstLoad) -> int:
             interrupt.start()
-            return connection.execute("SELECT pg_sleep(60)").rowcount
+            return first.statements.execute("SELECT pg_sleep(60)").rowcount
 
-        monkeypatch.setattr(Warehouse, "_stage", stage)
+        monkeypatch.setattr(FirstLoad, "stage", stage)
     client = CommCareClient(
         loader.demo.url, MATERNAL, ApiKeyCredential(loader.demo.username, loader.demo.api_key), settings=loader.settings
     )

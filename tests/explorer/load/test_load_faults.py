@@ -12,11 +12,15 @@ from demo_commcare import MATERNAL
 from explorer.catalog.secrets.credentials import OAuthCredential
 from explorer.contract.bookkeeping.loads import LoadState
 from explorer.extract.extract import Batch
-from explorer.extract.records import Losses, Row
-from explorer.load import feed, warehouse
-from explorer.load.copy_format import RejectFile, RowFormat
-from explorer.load.feed import Feed, FeedState
-from explorer.load.warehouse import Delivery, Ending, RawTable, Warehouse
+from explorer.extract.records.reader import Losses, Row
+from explorer.load import row_buffer
+from explorer.load.raw.contents import RawSchema
+from explorer.load.raw.load_input import ExtractEnd, LoadInput, RowCounts
+from explorer.load.raw.rejects import RejectFile
+from explorer.load.raw.rows import RowFormat
+from explorer.load.raw.table import RawTable
+from explorer.load.raw.writer import write_table
+from explorer.load.row_buffer import BufferState, RowBuffer
 from tests.explorer.load.conftest import Loader
 
 CASE_PAGES, FORM_PAGES = r"/case/v2/", r"/form/v1/"
@@ -25,8 +29,8 @@ CASE_PAGES, FORM_PAGES = r"/case/v2/", r"/form/v1/"
 @pytest.fixture
 def streaming(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every extract is a long one."""
-    monkeypatch.setattr(feed, "_KEPT_BYTES", 2_000)
-    monkeypatch.setattr(feed, "CHUNK_BYTES", 2_000)
+    monkeypatch.setattr(row_buffer, "MEMORY_BYTES", 2_000)
+    monkeypatch.setattr(row_buffer, "CHUNK_BYTES", 2_000)
 
 
 @pytest.mark.usefixtures("streaming")
@@ -167,34 +171,30 @@ def test_of_repeats_the_newest_stays(
         (_row("c", None, "none"), 7), (_row("c", 1, "one"), 1),
         (_row("d", 1, 'quotes \\" \\\\ \\n \\u00e9 \U0001f476 \t'.replace("\t", "\\t")), 1),
     ]  # fmt: skip
-    store = Warehouse(f"{loader.tenant.prefix}_raw")
+    schema, raw = RawSchema(loader.tenant.names), loader.tenant.names.raw
     with loader.tenant.rw.connect(autocommit=True) as connection:
-        store.contents(connection)
+        schema.contents(connection)
         columns = (
             "case_id text PRIMARY KEY, indexed_on timestamptz, closed boolean, n bigint, record jsonb, _run_id text,"
         )
         columns += " _loaded_at timestamptz, _page bigint, _content_hash text, _deleted_at timestamptz"
-        connection.execute(f"CREATE TABLE {store.dataset}.raw_things ({columns})")
+        connection.execute(f"CREATE TABLE {raw}.raw_things ({columns})")
         if not is_first:
-            connection.execute(
-                f"INSERT INTO {store.dataset}.raw_things (case_id, _content_hash) VALUES ('a', 'x'), ('z', 'x')"
-            )
+            connection.execute(f"INSERT INTO {raw}.raw_things (case_id, _content_hash) VALUES ('a', 'x'), ('z', 'x')")
 
-        def land(before: LoadState | None) -> warehouse.Landed:
+        def write(before: LoadState | None) -> RowCounts:
             moment = MOMENT + timedelta(days=before is not None)
             fmt = RowFormat(KEYS, "case_id", "run", moment)
             packed = [fmt.pack([row], page)[0] for row, page in rows]
             chunks = [packed[start : start + rows_a_chunk] for start in range(0, len(packed), rows_a_chunk)]
             rejects = RejectFile(tmp_path, "run", moment)
-            finder = partial(loader.tenant.rw.connect, autocommit=True) if looks_ahead else None
-            ending = Ending(None, whole=True, repeated={"a", "b", "c"})
-            delivery = Delivery(chunks, lambda: ending, True, rejects, "run", moment, finder, _AllGone())
-            return store.land(connection, TABLE, delivery, before)
+            connect = partial(loader.tenant.rw.connect, autocommit=True) if looks_ahead else None
+            end = ExtractEnd(None, whole=True, repeated={"a", "b", "c"})
+            load_input = LoadInput(chunks, lambda: end, True, rejects, "run", moment, connect, _AllGone())
+            return write_table(schema, connection, TABLE, load_input, before)
 
-        landed = land(None)
-        assert landed == (
-            warehouse.Landed(new=4, live=4) if is_first else warehouse.Landed(new=3, changed=1, deleted=1, live=4)
-        )
+        counts = write(None)
+        assert counts == (RowCounts(new=4, live=4) if is_first else RowCounts(new=3, changed=1, deleted=1, live=4))
         found = (
             "SELECT case_id, record->>'v', _page, closed, n FROM raw.raw_things WHERE _deleted_at IS NULL ORDER BY 1"
         )
@@ -205,10 +205,10 @@ def test_of_repeats_the_newest_stays(
             ("d", 'quotes " \\ \n é \U0001f476 \t', 1, True, -7),
         ]
         assert loader.rows(found) == newest
-        again = land(LoadState(None, 4, int(not is_first), None))
+        again = write(LoadState(None, 4, int(not is_first), None))
         assert loader.rows(found) == newest
         # In chunks an older version that comes first is taken until the newer one does.
-        assert again == warehouse.Landed(changed=again.changed if rows_a_chunk < len(rows) else 0, live=4)
+        assert again == RowCounts(changed=again.changed if rows_a_chunk < len(rows) else 0, live=4)
 
 
 class _AllGone:
@@ -243,18 +243,18 @@ class _Extract:
             yield Batch(number, [_row(f"{number}-{i}", 1, "x" * 1000) for i in range(100)], [], None)
 
 
-def test_a_feed_holds_its_extract_back(loader: Loader, tmp_path: Path) -> None:
+def test_a_buffer_holds_its_extract_back(loader: Loader, tmp_path: Path) -> None:
     """Whoever takes nothing gets no more than some MB; whoever gives up ends the extract."""
     source = loader.pipeline.source("cases").model_copy(update={"keys": KEYS})
     extract = _Extract(source, 1000)
-    started = Feed(
+    started = RowBuffer(
         extract, RowFormat(KEYS, "case_id", "run", MOMENT), RejectFile(tmp_path, "run", MOMENT),  # type: ignore[arg-type]
         on_batch=lambda _: None, on_end=lambda: None,
     )  # fmt: skip
     started.start(lambda: None)
-    assert started.wait() is FeedState.STREAMING
+    assert started.wait() is BufferState.STREAMING
     first = next(started.stream())
-    assert feed.CHUNK_BYTES <= sum(len(row.data) for row in first) < 2 * feed.CHUNK_BYTES
+    assert row_buffer.CHUNK_BYTES <= sum(len(row.data) for row in first) < 2 * row_buffer.CHUNK_BYTES
     started.join(0.5)
     assert extract.taken < 200
     started.abandon()

@@ -1,23 +1,24 @@
 """Readers in a loop while a load runs: never blocked, never shown half a table."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
 import pytest
 
 from demo_commcare import MATERNAL
-from explorer.load import feed, warehouse
+from explorer.load import row_buffer
 from explorer.load.errors import LoadFailed
+from explorer.load.raw import finish
 from tests.explorer.load.conftest import Loader
 
 
-@pytest.fixture(params=["kept", "streaming"])
+@pytest.fixture(params=["in memory", "streaming"])
 def mode(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "streaming":
-        monkeypatch.setattr(feed, "_KEPT_BYTES", 2_000)
-        monkeypatch.setattr(feed, "CHUNK_BYTES", 2_000)
+        monkeypatch.setattr(row_buffer, "MEMORY_BYTES", 2_000)
+        monkeypatch.setattr(row_buffer, "CHUNK_BYTES", 2_000)
     return str(request.param)
 
 
@@ -119,12 +120,12 @@ def test_cursor_and_table_change_together(loader: Loader, monkeypatch: pytest.Mo
     loader.demo.control.update_every_nth_case(MATERNAL, 3, {"village": "moved"})
     before = loader.rows("SELECT cursor, live_rows FROM raw._explorer_cursors WHERE source = 'cases'")
 
-    def fail(_: object, connection: psycopg.Connection, *__: object) -> Callable[[], None]:
-        original(_, connection, *__)  # type: ignore[arg-type]
+    def fail(*arguments: object) -> None:
+        original(*arguments)  # type: ignore[arg-type]
         raise psycopg.OperationalError("the connection is lost before it commits")
 
-    original = warehouse.Warehouse._finish
-    monkeypatch.setattr(warehouse.Warehouse, "_finish", fail)
+    original = finish.finish
+    monkeypatch.setattr(finish, "finish", fail)
     with pytest.raises(LoadFailed, match="lost before"):
         loader("cases")
     monkeypatch.undo()

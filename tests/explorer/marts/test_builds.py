@@ -15,7 +15,7 @@ from explorer.marts.project import TenantProject
 from explorer.marts.refresh import refresh
 from explorer.marts.runner import NodeResult, write_manifest
 from explorer.providers.commcare.structure import CaseType, Form, Question, Structure
-from tests.explorer.marts.conftest import DBT_PROJECT, RAW_TABLES, Workshop
+from tests.explorer.workshop import DBT_PROJECT, RAW_TABLES, Workshop
 
 # What all cases, and what all submissions, are in.
 OF_CASES = {"cases", "case_activity", "data_quality"}

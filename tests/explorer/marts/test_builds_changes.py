@@ -21,7 +21,7 @@ from explorer.marts.refresh import refresh
 from explorer.marts.runner import NodeResult, write_manifest
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer.tables.unfit_values import count_unfit_values
-from tests.explorer.marts.conftest import DBT_PROJECT, RAW_TABLES, Workshop
+from tests.explorer.workshop import DBT_PROJECT, RAW_TABLES, Workshop
 
 XMLNS = ("http://openrosa.org/formdesigner/visit", "http://openrosa.org/formdesigner/it's a \"survey\" /*'form_id'*/")
 CASE_TYPES = ("child", "pregnancy")
@@ -78,8 +78,8 @@ class Tables:
         assert {name: planned.rows[name] for name in names} == {name: len(found) for name, found in rows.items()}
         findings = {name: sorted((f.test, f.status, f.rows) for f in each) for name, each in planned.findings.items()}
         with self.connect() as connection:
-            misfits = count_unfit_values(connection, project.schemas, project.tables)
-        return {"rows": rows, "findings": {n: f for n, f in findings.items() if f}, "misfits": misfits}
+            unfit_values = count_unfit_values(connection, project.schemas, project.tables)
+        return {"rows": rows, "findings": {n: f for n, f in findings.items() if f}, "unfit_values": unfit_values}
 
     def connect(self) -> psycopg.Connection[tuple[Any, ...]]:
         return self.workshop.tenant.rw.connect(autocommit=True)
@@ -185,7 +185,7 @@ def test_changes_give_what_a_whole_build_gives(tables: Tables, seed: int) -> Non
     changed = tables.all()
     assert changed["findings"]
     assert_blocks_stand_in_their_repetitions(tables.workshop)
-    assert changed["misfits"]
+    assert changed["unfit_values"]
     tables.refresh(by_need=False)
     assert tables.all() == changed
 
@@ -224,10 +224,10 @@ def test_a_run_killed_in_between_is_made_good(tables: Tables) -> None:
                    " _loaded_at = clock_timestamp() where case_id = 'c3'")  # fmt: skip
     project, planned = tables.plan()
     assert {"cases", "case_child", "case_pregnancy"} <= planned.changes.keys()
-    with tables.connect() as connection, changes.a_team(tables.workshop.tenant.rw) as team:
+    with tables.connect() as connection, changes.open_pool(tables.workshop.tenant.rw) as pool:
         begin(connection, project, planned.stale)
         cases = {"cases": planned.changes["cases"]}
-        first = next(iter(changes.apply(connection, team, project.schemas, cases, tables.fallbacks.__setitem__)))
+        first = next(iter(changes.apply(connection, pool, project, cases, tables.fallbacks.__setitem__)))
     assert first.name == "cases"
     tables.refresh()
     assert tables.workshop.read("select 1 from case_child where case_id = 'c3'") == []

@@ -11,13 +11,14 @@ from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage, Origin
 from explorer.contract.schemas import TenantSchemas
 from explorer.core.settings import Settings
 from explorer.marts import column_lineage
-from explorer.marts.column_lineage import of_generated
 from explorer.marts.manifest import static_lineage
 from explorer.marts.sql_lineage import lineage_of
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
-from explorer.tables.generate import GeneratedTable, generate_tables
-from explorer.tables.profile import RawProfile, SeenCaseType
-from tests.explorer.marts.conftest import Workshop
+from explorer.providers.commcare.tables.plan import generate_tables
+from explorer.providers.commcare.tables.profile import CaseTypeProfile, Profile
+from explorer.tables.lineage import lineage_of_table
+from explorer.tables.values import TableSpec
+from tests.explorer.workshop import Workshop
 
 MODELS = Path(__file__).parents[3] / "dbt_project" / "models"
 CHOICES = (Option("y", "Yes"), Option("metadata", "form #>> '{case}'"))
@@ -42,27 +43,27 @@ def static(tmp_path_factory: pytest.TempPathFactory) -> Lineage:
 
 
 @pytest.fixture(scope="module")
-def tables() -> list[GeneratedTable]:
-    profile = RawProfile()
-    profile.case_types["child"] = SeenCaseType(indices={"parent", "it's"})
+def tables() -> list[TableSpec]:
+    profile = Profile()
+    profile.case_types["child"] = CaseTypeProfile(indices={"parent", "it's"})
     structure = Structure((), (CaseType("child", ("dob", "metadata", "form #>> '{a}'"), ("a",)),), (FORM,))
     return generate_tables(structure, profile, taken=())
 
 
-def test_generated_columns_come_from_where_their_sql_takes_them(tables: list[GeneratedTable], static: Lineage) -> None:
+def test_generated_columns_come_from_where_their_sql_takes_them(tables: list[TableSpec], static: Lineage) -> None:
     marts = {
         name: f"select {', '.join(static[name])} from explorer.tenant_raw.raw_{name}" for name in ("cases", "forms")
     }
     told = lineage_of(marts | {table.name: _plain(table.sql) for table in tables})
     assert {table.kind for table in tables} == {"case_type", "form", "repeat"}
     for table in tables:
-        by_rule = {name: _columns(lineage) for name, lineage in of_generated(table).items()}
+        by_rule = {name: _columns(lineage) for name, lineage in lineage_of_table(table).items()}
         assert by_rule == {name: _columns(lineage) for name, lineage in told[table.name].items()}, table.name
         assert all(origin in static for columns in by_rule.values() for origin, _ in columns)
 
 
-def test_generated_columns_know_their_path(tables: list[GeneratedTable]) -> None:
-    found = {table.name: of_generated(table) for table in tables}
+def test_generated_columns_know_their_path(tables: list[TableSpec]) -> None:
+    found = {table.name: lineage_of_table(table) for table in tables}
     assert found["form_visit"]["g__born"] == ColumnLineage((Origin("forms", "form", ("g", "born")),))
     assert found["form_visit"]["case_id"].origins == (Origin("forms", "form", ("case", "@case_id")),)
     assert found["form_visit"]["photo_url"].origins == (
@@ -137,14 +138,14 @@ def test_sql_that_is_not_understood_tells_nothing() -> None:
 
 
 def test_lineage_is_kept_beside_the_tables(
-    make_workshop: Callable[[], Workshop], tables: list[GeneratedTable], static: Lineage
+    make_workshop: Callable[[], Workshop], tables: list[TableSpec], static: Lineage
 ) -> None:
     workshop = make_workshop()
     prefix, schemas = workshop.tenant.prefix, TenantSchemas(workshop.tenant.prefix)
     with workshop.tenant.rw.connect(autocommit=True) as connection:
         assert read(connection, schemas) == {}
         column_lineage.write(connection, schemas, static, tables, version="1")
-        whole = static | {table.name: of_generated(table) for table in tables}
+        whole = static | {table.name: lineage_of_table(table) for table in tables}
         assert read(connection, schemas) == whole
         column_lineage.write(connection, schemas, {}, [], version="1")
         assert read(connection, schemas) == whole

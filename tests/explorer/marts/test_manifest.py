@@ -6,7 +6,7 @@ from pathlib import Path
 from explorer.core.settings import Settings
 from explorer.marts.manifest import static_manifest
 from explorer.marts.project import content_hash
-from tests.explorer.marts.conftest import DBT_PROJECT
+from tests.explorer.workshop import DBT_PROJECT
 
 MARTS = {
     "cases",

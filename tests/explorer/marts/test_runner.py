@@ -14,7 +14,7 @@ import pytest
 from explorer.marts.project import DbtProjectMissing, TenantProject
 from explorer.marts.runner import NodeResult, TransformBusy, TransformFailed
 from explorer.providers.commcare.structure import Structure
-from tests.explorer.marts.conftest import DBT_PROJECT, Workshop
+from tests.explorer.workshop import DBT_PROJECT, Workshop
 
 NOTHING = Structure((), (), ())
 SLOW = "select 1 as id, pg_sleep({seconds})::text as slept"

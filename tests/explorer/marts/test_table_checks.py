@@ -6,8 +6,9 @@ from explorer.contract.bookkeeping.builds import Finding
 from explorer.contract.checks import CheckOutcome
 from explorer.marts.table_checks import DESCRIBED, TestedTable, check_tables
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
-from explorer.tables.generate import generate_tables
-from explorer.tables.profile import RawProfile, SeenForm, SeenValues
+from explorer.providers.commcare.tables.plan import generate_tables
+from explorer.providers.commcare.tables.profile import FormProfile, Profile
+from explorer.tables.value_counts import ValueCounts
 
 STRUCTURE = Structure(
     (),
@@ -26,7 +27,7 @@ STRUCTURE = Structure(
         ),
     ),
 )  # fmt: skip
-TABLES = {table.name: table for table in generate_tables(STRUCTURE, RawProfile(), taken=())}
+TABLES = {table.name: table for table in generate_tables(STRUCTURE, Profile(), taken=())}
 UNFIT = {"pain": 3, "signs": 1, "weight": 2, "born": 5}
 
 
@@ -40,8 +41,8 @@ def fact(outcome: CheckOutcome, name: str) -> Any:
     return outcome.facts.to_metadata()[name]
 
 
-def visit(*findings: Finding, misfits: dict[str, int] | None = None) -> TestedTable:
-    return TestedTable(TABLES["form_visit"], findings, misfits or {})
+def visit(*findings: Finding, unfit_values: dict[str, int] | None = None) -> TestedTable:
+    return TestedTable(TABLES["form_visit"], findings, unfit_values or {})
 
 
 def test_without_findings_all_pass_and_say_how_many_tables_they_are_about() -> None:
@@ -57,7 +58,7 @@ def test_without_findings_all_pass_and_say_how_many_tables_they_are_about() -> N
 
 
 def test_values_are_told_apart_by_why_they_do_not_fit() -> None:
-    found = evaluated(visit(Finding("values_fit_form_visit_True", "warn", 11, "Got 11 results"), misfits=UNFIT))
+    found = evaluated(visit(Finding("values_fit_form_visit_True", "warn", 11, "Got 11 results"), unfit_values=UNFIT))
     assert {name for name, result in found.items() if not result.passed} == {"accepted_values", "values_fit"}
     [row] = fact(found["accepted_values"], "failing")
     assert (row["table"], row["status"], row["failing_rows"]) == ("form_visit", "warn", 4)
@@ -75,7 +76,7 @@ def test_what_is_counted_beyond_unfit_values_points_nowhere() -> None:
     assert {name for name, result in found.items() if not result.passed} == {"relationships"}
     assert fact(found["relationships"], "failing")[0]["failing_rows"] == 2
     # As many as the unfit values: no reference is broken.
-    assert evaluated(visit(Finding("values_fit_form_visit_True", "warn", 11, None), misfits=UNFIT))[
+    assert evaluated(visit(Finding("values_fit_form_visit_True", "warn", 11, None), unfit_values=UNFIT))[
         "relationships"
     ].passed
 
@@ -93,7 +94,7 @@ def test_broken_keys_are_errors_and_each_failing_table_is_named() -> None:
 
 def test_a_test_that_could_not_run_fails_what_it_would_have_tested() -> None:
     broken = Finding("values_fit_form_visit_True", "error", None, "column | does not *exist*")
-    found = evaluated(visit(broken, misfits=UNFIT))
+    found = evaluated(visit(broken, unfit_values=UNFIT))
     assert {name for name, result in found.items() if not result.passed} == {"accepted_values", "values_fit"}
     [row] = fact(found["values_fit"], "failing")
     assert (row["status"], row["failing_rows"], row["message"]) == ("error", None, "column | does not *exist*")
@@ -101,9 +102,9 @@ def test_a_test_that_could_not_run_fails_what_it_would_have_tested() -> None:
 
 
 def test_options_that_are_not_those_of_the_data_are_one_finding() -> None:
-    profile = RawProfile()
+    profile = Profile()
     answers = {"m": 2000, "f": 1780, "y": 40}
-    profile.forms["x"] = SeenForm("Visit", {"pain": SeenValues({"text": 1}, answers=answers)})
+    profile.forms["x"] = FormProfile("Visit", {"pain": ValueCounts({"text": 1}, answers=answers)})
     [table, *_] = [t for t in generate_tables(STRUCTURE, profile, taken=()) if t.name == "form_visit"]
     found = evaluated(TestedTable(table, [Finding("values_fit_form_visit_True", "warn", 1, None)], {"signs": 1}))
     assert {name for name, result in found.items() if not result.passed} == {"accepted_values"}

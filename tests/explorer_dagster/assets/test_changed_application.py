@@ -10,7 +10,7 @@ from explorer.contract.schemas import TenantSchemas
 from explorer.marts.project import TenantProject, prepare
 from explorer.marts.runner import run
 from explorer.postgres.connections import Login
-from explorer.providers.commcare.structure import Structure
+from explorer.providers.commcare.tables.plan import CommCareTables
 from tests.explorer_dagster.conftest import Stage
 
 DISCOVERY = [dg.AssetKey(["commcare", "app_structure"])]
@@ -32,7 +32,8 @@ class Tables:
         latest = self._stage.catalog.discovered.latest(self._stage.tenant)
         assert latest is not None
         project = prepare(
-            Structure.from_dict(latest.structure),
+            latest.structure,
+            CommCareTables(),
             dbt_project=Path(__file__).parents[3] / "dbt_project",
             work_dir=self._work_dir,
             schemas=TenantSchemas(self._prefix),

@@ -12,9 +12,10 @@ from explorer.catalog import State
 from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
 from explorer.providers.commcare.structure_diff import structure_diff
+from explorer.providers.commcare.tables.plan import generate_tables
+from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_facts import facts_of
-from explorer.tables.generate import GeneratedTable, generate_tables
-from explorer.tables.profile import RawProfile
+from explorer.tables.values import TableSpec
 from mcp_bridge.answers.envelope import MAX_ANSWER_TOKENS
 from mcp_bridge.answers.tokens import tokens
 from tests.mcp_bridge.stage import Stage, envelope, on_http
@@ -60,7 +61,7 @@ def token(stage: Stage) -> str:
     schema, login = stage.catalog.schemas.get(tenant), stage.catalog.schemas.rw_login(tenant)
     forms = [form(kind, text, 440 if kind == "nepali" else 60) for kind, text in TEXTS.items()]
     forms.append(form("widest", TEXTS["amharic"], 780))
-    tables = generate_tables(Structure((), (), tuple(forms)), RawProfile(), taken=())
+    tables = generate_tables(Structure((), (), tuple(forms)), Profile(), taken=())
     connections = stage.connections
     with connections.tenant(login.user, login.password).connect(autocommit=True) as connection:
         for table in tables:
@@ -89,7 +90,7 @@ def token(stage: Stage) -> str:
     return stage.token("agent-hostile", KEY)
 
 
-def _statements(marts: str, table: GeneratedTable) -> list[str]:
+def _statements(marts: str, table: TableSpec) -> list[str]:
     name = f'{marts}."{table.name}"'
     columns = [f'"{column.name}" {column.type}' for column in table.columns]
     text = next((make for kind, make in TEXTS.items() if kind in table.source), TEXTS["hex"])

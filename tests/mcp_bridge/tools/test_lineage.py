@@ -11,9 +11,9 @@ from explorer.contract.schemas import TenantSchemas
 from explorer.marts import column_lineage
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
 from explorer.providers.commcare.structure_diff import structure_diff
+from explorer.providers.commcare.tables.plan import generate_tables
+from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_facts import facts_of
-from explorer.tables.generate import generate_tables
-from explorer.tables.profile import RawProfile
 from mcp_bridge.facts.columns.lineage import made_from, origin_of, question_of, used_by
 from tests.conftest import PgServer
 from tests.mcp_bridge.stage import Stage, ask, on_http, refused
@@ -51,7 +51,7 @@ def token(stage: Stage, pg_server: PgServer) -> str:
     """May ask about a tenant whose runs have left lineage and words of its tables."""
     tenant = stage.tenants[KEY]
     schema, login = stage.catalog.schemas.get(tenant), stage.catalog.schemas.rw_login(tenant)
-    tables = generate_tables(STRUCTURE, RawProfile(), taken=("cases", "forms"))
+    tables = generate_tables(STRUCTURE, Profile(), taken=("cases", "forms"))
     with pg_server.connections.tenant(login.user, login.password).connect(autocommit=True) as connection:
         connection.execute(f"ALTER TABLE {schema.marts}.case_child ADD calc text".encode())
         connection.execute(

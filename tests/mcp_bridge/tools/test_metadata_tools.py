@@ -9,9 +9,9 @@ from mcp.client import Client
 from explorer.catalog import DEFAULT_SCOPES, State
 from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.providers.commcare.structure import Form, Option, Question, Structure
+from explorer.providers.commcare.tables.plan import generate_tables
+from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_facts import facts_of
-from explorer.tables.generate import generate_tables
-from explorer.tables.profile import RawProfile
 from tests.mcp_bridge.stage import Stage, ask, envelope, on_http, refused
 
 KEY = "demo:words"
@@ -44,7 +44,7 @@ def token(stage: Stage) -> str:
     """May do everything with the tenant, whose tables and words are there."""
     tenant = stage.tenants[KEY]
     schema, login = stage.catalog.schemas.get(tenant), stage.catalog.schemas.rw_login(tenant)
-    tables = generate_tables(Structure((), (), (FORM,)), RawProfile(), taken=())
+    tables = generate_tables(Structure((), (), (FORM,)), Profile(), taken=())
     with stage.connections.tenant(login.user, login.password).connect(autocommit=True) as connection:
         connection.execute(TABLES.format(marts=schema.marts).encode())
         kept_columns.write(connection, schema, facts_of(tables))

@@ -1,0 +1,167 @@
+"""How does a page of API records become rows that Postgres can hold? Undecoded JSON plus a few typed key columns.
+
+Only the key columns are decoded; the record itself goes on as the server sent it. What Postgres cannot hold is repaired and
+counted, or the record is set aside with a reason:
+
+- `\\u0000`, lone surrogates and invalid UTF-8 in the text are replaced by U+FFFD;
+- a key value of another type than the column's becomes NULL;
+- a record that is no object, has no usable primary key, is beyond jsonb's size, or holds a number beyond `numeric` is set aside.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+from msgspec.structs import astuple
+
+from explorer.extract.records.content_keys import ContentKey, OccurrenceKey, Occurrences
+from explorer.extract.records.key_values import JSON_TYPES, Key, typed_key
+from explorer.extract.records.long_numbers import holds_long_number, may_hold_long_number
+from explorer.registry import Source
+
+# jsonb holds 256 MB at most; a key must fit into an index entry of a third of a page.
+RECORD_MAX_BYTES = 255 * 1024 * 1024
+KEY_MAX_BYTES = 2000
+
+
+class Row(msgspec.Struct, frozen=True, gc=False):
+    """A record ready to be written. `keys`: column values, None for NULL; `json`: the record's own text. Datetimes are in UTC."""
+
+    id: str
+    cursor: datetime | None
+    keys: tuple[Key | None, ...]
+    json: bytes
+
+
+class Reject(msgspec.Struct, frozen=True, gc=False):
+    """A record set aside, with the reason in words."""
+
+    reason: str
+    json: bytes
+
+
+@dataclass
+class Losses:
+    """What could not be kept as it was, counted over an extract."""
+
+    repaired: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+class RecordReader:
+    """Reads the records of one pass over a source. Not for several threads at once.
+
+    `constants`: values of columns that are not in the records, by column. `occurrences`: of the whole extract, for records whose
+    key counts them.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        constants: Mapping[str, str | bool | int],
+        losses: Losses,
+        occurrences: Occurrences | None = None,
+    ) -> None:
+        self._losses = losses
+        given = {name: typed_key(value, source.keys[name]) for name, value in constants.items() if name in source.keys}
+        if source.key_from != "field":
+            given[source.primary_key] = None
+        salt = "\0".join(f"{name}={value}" for name, value in sorted(given.items())).encode()
+        self._made_key: ContentKey | OccurrenceKey | None = None
+        if source.key_from == "content":
+            self._made_key = ContentKey(salt)
+        elif source.key_from == "occurrence":
+            self._made_key = OccurrenceKey(salt, occurrences or Occurrences())
+        fields = {column: field for field, column in source.rename.items()}
+        read = [
+            (column, fields.get(column, column), kind) for column, kind in source.keys.items() if column not in given
+        ]
+        self._names = list(dict.fromkeys(name for _, name, _ in read))
+        kinds: dict[str, list[str]] = {name: [] for name in self._names}
+        for _, name, kind in read:
+            kinds[name].append(kind)
+        self._decode = self._decoder(
+            {name: JSON_TYPES[kind[0]] if len(kind) == 1 else Any for name, kind in kinds.items()}
+        )
+        self._decode_any = self._decoder(dict.fromkeys(self._names, Any))
+        self._constants = tuple(given.values())
+        places = {column: self._names.index(name) for column, name, _ in read}
+        places |= {column: len(self._names) + n for n, column in enumerate(given)}
+        columns = list(source.keys)
+        in_order = [places[column] for column in columns]
+        self._in_order: Callable[[tuple[Any, ...]], tuple[Any, ...]] | None = None
+        if in_order != list(range(len(places))):
+            # Of a single place itemgetter gives no tuple.
+            self._in_order = itemgetter(*in_order) if len(in_order) > 1 else lambda keys: (keys[in_order[0]],)
+        # Where a decoded value may not yet be the column's.
+        self._untyped = [(columns.index(column), kind) for column, name, kind in read if len(kinds[name]) > 1]
+        self._kinds = [(columns.index(column), kind) for column, _, kind in read]
+        self._timestamps = [
+            place for place, kind in self._kinds if kind == "timestamp" and (place, kind) not in self._untyped
+        ]
+        self._id_at = columns.index(source.primary_key)
+        self._cursor_at = columns.index(source.cursor.field) if source.cursor else None
+
+    def _decoder(self, types: dict[str, Any]) -> Callable[[bytes], Any]:
+        struct = msgspec.defstruct(
+            "Keys",
+            [(f"f{n}", kind, None) for n, kind in enumerate(types.values())],
+            rename={f"f{n}": name for n, name in enumerate(types)},
+            gc=False,
+        )
+        return msgspec.json.Decoder(struct).decode
+
+    def read(self, raw: msgspec.Raw | bytes, *, long_numbers: bool = True) -> Row | Reject:
+        """The record's row, or why it cannot be one. `long_numbers`: whether it may hold numbers beyond Postgres' range."""
+        text = bytes(raw)
+        if len(text) > RECORD_MAX_BYTES:
+            return self._reject("the record is larger than 255 MB", text)
+        untyped = self._untyped
+        try:
+            decoded = self._decode(text)
+        except msgspec.ValidationError:
+            try:
+                decoded, untyped = self._decode_any(text), self._kinds
+            except (msgspec.DecodeError, RecursionError):
+                return self._reject("the record is not a JSON object", text)
+        except (msgspec.DecodeError, RecursionError):
+            return self._reject("the record is not a JSON object", text)
+        if long_numbers and may_hold_long_number(text) and holds_long_number(text):
+            return self._reject("a number is beyond what Postgres can hold", text)
+        keys = astuple(decoded) + self._constants
+        if self._in_order:
+            keys = self._in_order(keys)
+        if not untyped:
+            # A loop: `any` over a generator takes five times as long, and this is done for every record.
+            for place in self._timestamps:
+                if keys[place] is not None and keys[place].tzinfo is not UTC:
+                    untyped = self._kinds
+        if untyped:
+            keys = self._typed(keys, untyped)
+        if self._made_key:
+            identity = self._made_key.of(text)
+            keys = (*keys[: self._id_at], identity, *keys[self._id_at + 1 :])
+        key = keys[self._id_at]
+        if key is None or key == "":
+            return self._reject("the record has no primary key", text)
+        identity = str(key)
+        if len(identity) > KEY_MAX_BYTES // 4 and len(identity.encode("utf-8", "surrogatepass")) > KEY_MAX_BYTES:
+            return self._reject("the primary key is too long for an index", text)
+        return Row(identity, keys[self._cursor_at] if self._cursor_at is not None else None, keys, text)
+
+    def _typed(self, keys: tuple[Any, ...], untyped: Sequence[tuple[int, str]]) -> tuple[Key | None, ...]:
+        typed = list(keys)
+        for place, kind in untyped:
+            value = keys[place]
+            if value is not None and (key := typed_key(value, kind)) is not value:
+                typed[place] = key
+                self._losses.repaired += key is None
+        return tuple(typed)
+
+    def _reject(self, reason: str, text: bytes) -> Reject:
+        self._losses.rejected[reason] += 1
+        return Reject(reason, text)

@@ -1,0 +1,42 @@
+"""When has a load failed as a whole, and with which error?"""
+
+from collections.abc import Mapping
+
+from explorer.core.errors import ExplorerError
+from explorer.http.errors import ApiError, CutOff, PermissionMissing, Throttled
+from explorer.load.report import name_failures
+
+
+def raise_if_nothing_came(errors: Mapping[str, BaseException | None]) -> None:
+    """`errors`: of every source of the load, None where it was loaded; those that are not allowed have theirs.
+
+    Raises the error that ends the whole load: the server cut us off, or every source failed.
+    """
+    known: dict[str, ExplorerError] = {}
+    for name, error in errors.items():
+        if isinstance(error, ExplorerError):
+            known[name] = error
+        elif error is not None:
+            raise error
+    cut_off = next((error for error in known.values() if isinstance(error, CutOff)), None)
+    if cut_off:
+        raise cut_off
+    if known and len(known) == len(errors):
+        raise _together(known)
+
+
+def _together(errors: Mapping[str, ExplorerError]) -> ExplorerError:
+    """One error for all: of the class that says most about what to do next, with every cause in its message."""
+    first = min(errors.values(), key=_rank)
+    if len(errors) == 1:
+        return first
+    causes = {name: error.as_dict() for name, error in errors.items()}
+    details = {**first.details, "resources": sorted(errors)}
+    if isinstance(first, ApiError):
+        return type(first)(name_failures(causes), provider=first.provider, next_step=first.next_step, details=details)
+    return type(first)(name_failures(causes), next_step=first.next_step, details=details)
+
+
+def _rank(error: ExplorerError) -> int:
+    """An allowance that ended tells when to go on; a missing permission is what the others may not be."""
+    return 0 if isinstance(error, Throttled) else 2 if isinstance(error, PermissionMissing) else 1

@@ -1,0 +1,132 @@
+"""What does a tenant's raw schema hold, and how do rows in memory differ from it?"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from psycopg import sql
+
+from explorer.contract.bookkeeping import loads
+from explorer.contract.bookkeeping.loads import LoadState
+from explorer.contract.schemas import TenantSchemas
+from explorer.load.raw.cells import TextArray
+from explorer.load.raw.load_input import ExtractEnd
+from explorer.load.raw.statements import Connection, TableStatements
+from explorer.load.raw.table import DELETED_COLUMN, REJECTED, RawTable
+
+# Of dlt's own history, which grows with every load.
+_LOADS_KEPT = 100
+_VERSIONS_KEPT = 5
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the schema holds: columns by table, and by source the states of tables that are there.
+
+    `moment`: what a load that begins now writes as its time. Later than that of every load that changed anything, whatever clocks
+    do: what changed since some load is then a question of comparing moments.
+    """
+
+    columns: Mapping[str, frozenset[str]]
+    states: Mapping[str, LoadState]
+    moment: datetime
+
+    def lacks(self, tables: Iterable[RawTable]) -> bool:
+        """Whether one of `tables`, or a column of it, is not there yet."""
+        return any(not {*table.loaded, DELETED_COLUMN} <= self.columns.get(table.name, set()) for table in tables)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How rows in memory differ from their table: ids that are new there or have other content, and how many of its are gone.
+
+    `state` is what holds if nothing is written.
+    """
+
+    ids: list[str]
+    gone: int
+    state: LoadState
+
+
+class RawSchema:
+    """A tenant's raw tables. Connections are in autocommit mode."""
+
+    def __init__(self, schemas: TenantSchemas) -> None:
+        self.schemas = schemas
+
+    def statements(self, connection: Connection, table: RawTable) -> TableStatements:
+        """Statements about one table."""
+        return TableStatements(connection, self.schemas, table)
+
+    def contents(self, connection: Connection) -> Contents:
+        """What is there now."""
+        query = (
+            "SELECT c.relname::text, array_agg(a.attname::text) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+            " WHERE c.relnamespace = to_regnamespace(%s) AND c.relkind IN ('r', 'p') AND a.attnum > 0"
+            " AND NOT a.attisdropped GROUP BY 1"
+        )
+        raw = self.schemas.raw
+        columns = {name: frozenset(names) for name, names in connection.execute(query, [raw])}
+        return Contents(columns, loads.read(connection, raw), loads.next_moment(connection, raw))
+
+    def compare(
+        self,
+        connection: Connection,
+        table: RawTable,
+        hashes: Mapping[str, str],
+        before: LoadState | None,
+        end: ExtractEnd,
+    ) -> Difference:
+        """How rows, by id and content hash, differ from the table, which is there."""
+        statements = self.statements(connection, table)
+        changed = statements.execute(
+            "SELECT c.id FROM unnest(%s::text[], %s::text[]) AS c (id, hash) LEFT JOIN {table} t ON t.{key} = c.id::{type}"
+            " WHERE t.{key} IS NULL OR t._content_hash IS DISTINCT FROM c.hash OR t.{deleted} IS NOT NULL",
+            [TextArray(hashes), TextArray(hashes.values())],
+        ).fetchall()
+        ids = [identity for (identity,) in changed]
+        if before and not end.whole:
+            return Difference(ids, 0, replace(before, cursor=end.cursor))
+        live, marked, gone = statements.row(
+            "WITH came AS MATERIALIZED (SELECT id::{type} AS id FROM unnest(%s::text[]) AS c (id))"
+            " SELECT count(*) FILTER (WHERE t.{deleted} IS NULL), count(*) FILTER (WHERE t.{deleted} IS NOT NULL),"
+            " count(*) FILTER (WHERE t.{deleted} IS NULL AND c.id IS NULL)"
+            " FROM {table} t LEFT JOIN came c ON c.id = t.{key}",
+            [TextArray(hashes)],
+        )
+        changed_at = before.changed_at if before else None
+        return Difference(ids, gone if end.whole else 0, LoadState(end.cursor, live, marked, changed_at))
+
+    def knows_rejects(self, connection: Connection, ids: list[str]) -> bool:
+        """Whether all these records were set aside before."""
+        query = "SELECT count(*) FROM unnest(%s::text[]) AS c (id) WHERE NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = c.id)"
+        return self.statements(connection, REJECTED).row(query, [ids]) == (0,)
+
+    def count(self, connection: Connection, table: RawTable) -> LoadState:
+        """The table's rows, counted one by one; apart, both counts come from indexes and not from the rows themselves."""
+        query = "SELECT count(*), (SELECT count(*) FROM {table} WHERE {deleted} IS NOT NULL) FROM {table}"
+        rows, marked = self.statements(connection, table).row(query)
+        return LoadState(None, rows - marked, marked, None)
+
+    def values(self, connection: Connection, table: RawTable, column: str) -> set[str]:
+        """The different values of a column, of rows that are there."""
+        query = "SELECT DISTINCT {column}::text FROM {table} WHERE {deleted} IS NULL AND {column} IS NOT NULL"
+        found = self.statements(connection, table).execute(query, column=sql.Identifier(column))
+        return {value for (value,) in found}
+
+    def save(self, connection: Connection, table: RawTable, state: LoadState, run_id: str) -> None:
+        """Keep `state` for the next load."""
+        loads.write(connection, self.schemas.raw, table.source, table.name, state, run_id)
+
+    def prune(self, connection: Connection) -> None:
+        """Delete dlt's history but for its end."""
+        raw = self.schemas.raw
+        for name, kept in (("_dlt_loads", _LOADS_KEPT), ("_dlt_version", _VERSIONS_KEPT)):
+            connection.execute(
+                sql.SQL(
+                    "DELETE FROM {table} WHERE inserted_at < (SELECT min(inserted_at) FROM"
+                    " (SELECT inserted_at FROM {table} ORDER BY 1 DESC LIMIT {kept}) newest)"
+                ).format(table=sql.Identifier(raw, name), kept=sql.Literal(kept))
+            )
+        # The cursors' place in older versions.
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(raw, "_dlt_pipeline_state")))

@@ -1,0 +1,176 @@
+"""What do rows change in a table that has some? Each chunk is looked up, and only what differs is written."""
+
+from collections import Counter
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+
+from psycopg import sql
+
+from explorer.contract.bookkeeping.loads import LoadState
+from explorer.extract.distinct import DistinctIds
+from explorer.load.raw import finish as ending
+from explorer.load.raw import statements as sending
+from explorer.load.raw.cells import BigintArray, TextArray, TimestampArray
+from explorer.load.raw.contents import RawSchema
+from explorer.load.raw.gone import mark_gone
+from explorer.load.raw.load_input import LoadInput, RowCounts
+from explorer.load.raw.rows import PackedRow, keep_newest
+from explorer.load.raw.statements import TableStatements
+
+# Tells which of the rows that came are to be written, by what the table has of them: their numbers, and where those are that they
+# replace. `again` is a row of this very load, which met the record before it changed.
+_FIND = """
+WITH came AS MATERIALIZED (
+    SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::bigint[])
+        WITH ORDINALITY AS c (id, hash, version, page, number)
+),
+found AS MATERIALIZED (
+    SELECT c.number, t.ctid AS place, t.{deleted} IS NOT NULL AS is_marked, coalesce(t._loaded_at = {moment}, false) AS is_ours,
+        coalesce({cursor}, '-infinity') > coalesce(c.version, '-infinity') AS is_older,
+        {cursor} IS NOT DISTINCT FROM c.version AND t._page > c.page AS is_earlier
+    FROM came c LEFT JOIN {table} t ON t.{key} = c.id::{type}
+    WHERE t.{key} IS NULL OR t._content_hash IS DISTINCT FROM c.hash OR t.{deleted} IS NOT NULL
+)
+SELECT CASE WHEN place IS NULL THEN 'new' WHEN is_marked THEN 'revived'
+    WHEN is_older OR is_ours AND is_earlier THEN 'older' WHEN is_ours THEN 'again' ELSE 'changed' END AS state,
+    string_agg(number::text, ' '), coalesce(string_agg(place::text, ' '), '')
+FROM found GROUP BY state
+"""
+# Joined by its place each row is fetched without looking for it; nobody but this load writes.
+_TAKE_OUT = "DELETE FROM {table} t USING unnest(string_to_array(%s, ' ')::tid[]) AS c (place) WHERE t.ctid = c.place"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Rows, one per id, by what they are to the table, and the places of what it has of them."""
+
+    rows: Mapping[str, PackedRow]
+    states: Mapping[str, Sequence[PackedRow]]
+    places: str
+
+
+class Merge:
+    """One load into one table with rows, inside a transaction."""
+
+    def __init__(
+        self, schema: RawSchema, statements: TableStatements, load_input: LoadInput, before: LoadState | None
+    ) -> None:
+        self._schema, self._statements = schema, statements
+        self._input, self._before = load_input, before
+
+    def run(self) -> RowCounts:
+        """Write what differs; see `writer.write_table`."""
+        statements, load_input = self._statements, self._input
+        statements.index_loads(statements.place)
+        statements.index_deleted(statements.place)
+        if load_input.may_be_whole:
+            # The ids that came, for what did not.
+            statements.execute("DROP TABLE IF EXISTS {staged}")
+            statements.execute("CREATE UNLOGGED TABLE {staged} AS SELECT {key} FROM {table} LIMIT 0")
+        done = Counter[str]()
+        with closing(self._lookups()) as chunks:
+            for found in chunks:
+                done += self.write_chunk(found)
+        deleted = 0
+        if load_input.end().whole and load_input.proof:
+            deleted = mark_gone(statements, load_input, load_input.proof)
+        if load_input.may_be_whole:
+            statements.execute("DROP TABLE {staged}")
+        state = self._state(done, deleted)
+        ending.finish(self._schema, statements, load_input, state)
+        return RowCounts(done["new"], done["changed"] + done["revived"], deleted, state.live_rows)
+
+    def _state(self, done: Counter[str], deleted: int) -> LoadState:
+        before, end = self._before, self._input.end()
+        new, changed, revived = done["new"], done["changed"], done["revived"]
+        has_changed = new or changed or revived or deleted
+        changed_at = self._input.moment if has_changed else before.changed_at if before else None
+        # After a whole read rows are counted and not added up: whatever the table had, the check against the server sees it.
+        if before is None or end.whole:
+            counted = self._schema.count(self._statements.connection, self._statements.table)
+            return replace(counted, cursor=end.cursor, changed_at=changed_at)
+        live, marked = before.live_rows + new + revived, before.deleted_rows - revived
+        return LoadState(end.cursor, live, marked, changed_at)
+
+    def _lookups(self) -> Generator[_Found]:
+        """The chunks with what the table has of them.
+
+        A second session looks a chunk up while the one before is written. It sees nothing of this load, so a chunk with ids that
+        came before is looked up here, once all before it are written.
+        """
+        if self._input.connect is None:
+            for rows in self._input.chunks:
+                yield self._find(self._statements, _newest(rows))
+            return
+        known = DistinctIds()
+        waiting: Future[_Found] | None = None
+        with self._input.connect() as connection, ThreadPoolExecutor(1) as second:
+            elsewhere = self._statements.over(connection)
+            for rows in self._input.chunks:
+                came = _newest(rows)
+                comes_again = bool(known.add(list(came)))
+                found = None if comes_again else second.submit(self._find, elsewhere, came)
+                if waiting:
+                    yield waiting.result()
+                waiting = found
+                if comes_again:
+                    yield self._find(self._statements, came)
+            if waiting:
+                yield waiting.result()
+
+    def _find(self, statements: TableStatements, came: Mapping[str, PackedRow]) -> _Found:
+        cursor = statements.table.cursor
+        rows = list(came.values())
+        arrays = [
+            TextArray(came),
+            TextArray([row.content_hash for row in rows]),
+            TimestampArray([row.cursor for row in rows]),
+            BigintArray([row.page for row in rows]),
+        ]
+        found = statements.execute(
+            _FIND,
+            arrays,
+            cursor=sql.Identifier("t", cursor) if cursor else sql.SQL("NULL::timestamptz"),
+            moment=sql.Literal(self._input.moment),
+        )
+        states: dict[str, list[PackedRow]] = {}
+        replaced = []
+        for state, numbers, places in found:
+            states[state] = [rows[int(number) - 1] for number in numbers.split(" ")]
+            if places and state != "older":
+                replaced.append(places)
+        return _Found(came, states, " ".join(replaced))
+
+    def write_chunk(self, found: _Found) -> Counter[str]:
+        """Put rows that the table does not have, or not like this, in the place of what it has; counted by what became of them.
+
+        What is older than the table's row was overtaken by a version that came before in this extract, or is a server's answer
+        from the past: only a whole read, to which no other version came, takes it.
+        """
+        statements = self._statements
+        states = dict(found.states)
+        if found.places:
+            statements.execute(_TAKE_OUT, [found.places])
+        older = {row.id: row for row in states.pop("older", ())}
+        if self._input.may_be_whole:
+            if older:
+                taken = statements.execute(
+                    "DELETE FROM {table} WHERE {key} IN (SELECT id::{type} FROM unnest(%s::text[]) AS c (id)"
+                    " EXCEPT SELECT {key} FROM {staged}) RETURNING {key}::text",
+                    [TextArray(older)],
+                ).fetchall()
+                states["changed"] = [*states.get("changed", ()), *(older[identity] for (identity,) in taken)]
+            note = "INSERT INTO {staged} SELECT id::{type} FROM unnest(%s::text[]) AS c (id)"
+            statements.execute(note, [TextArray(found.rows)])
+        newer = [row.data for rows in states.values() for row in rows]
+        if newer:
+            sending.copy_rows(statements.connection, statements.place, statements.table, [b"".join(newer)])
+        return Counter({state: len(rows) for state, rows in states.items()})
+
+
+def _newest(rows: Iterable[PackedRow]) -> dict[str, PackedRow]:
+    newest: dict[str, PackedRow] = {}
+    keep_newest(newest, rows)
+    return newest

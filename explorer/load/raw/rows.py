@@ -1,0 +1,81 @@
+"""How does an extracted row become what COPY takes? The record's own bytes between packed cells.
+
+Building the JSON again would cost more than the load.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache, partial
+
+import msgspec
+from xxhash import xxh3_128_hexdigest
+
+from explorer.extract.records.reader import Row
+from explorer.load.raw.cells import CELLS, cell_length, eight_byte_cell, field_count, text_cell, timestamp_cells
+from explorer.load.raw.table import PROVENANCE_COLUMNS
+
+CHUNK_BYTES = 1024 * 1024
+
+_TEXTS_CACHED = 4096
+_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
+
+
+class PackedRow(msgspec.Struct, frozen=True, gc=False):
+    """A row as COPY takes it, `data`, and what tells it from others. `content_hash` covers keys too: constants of a pass are part
+    of what is known."""
+
+    id: str
+    cursor: datetime | None
+    page: int
+    content_hash: str
+    data: bytes
+
+    @property
+    def version(self) -> tuple[datetime, int]:
+        """Of two rows with one id the one with the higher version stays: the later cursor, then the one read last."""
+        return (self.cursor or _BEFORE_ALL, self.page)
+
+
+def keep_newest(newest: dict[str, PackedRow], rows: Iterable[PackedRow]) -> None:
+    """Add `rows` to those in `newest`, by id; of several with one id the highest version stays, of equal ones the last."""
+    for row in rows:
+        before = newest.get(row.id)
+        if before is None or row.version >= before.version:
+            newest[row.id] = row
+
+
+class RowFormat:
+    """Rows of one source: the typed `keys`, the record, and where it came from."""
+
+    def __init__(self, keys: Mapping[str, str], primary_key: str, run_id: str, loaded_at: datetime) -> None:
+        # Other texts than keys (types, owners) come again and again.
+        repeating = partial(map, lru_cache(_TEXTS_CACHED)(text_cell))
+        self._cells = [
+            repeating if kind == "text" and column != primary_key else CELLS[kind] for column, kind in keys.items()
+        ]
+        self._start = field_count(len(keys) + 1 + len(PROVENANCE_COLUMNS))
+        self._origin = provenance_start(run_id, loaded_at)
+
+    def pack(self, rows: Sequence[Row], page: int) -> list[PackedRow]:
+        """`rows`, read from `page`, for COPY."""
+        if not rows:
+            return []
+        start = self._start
+        # The hash is the last cell: 32 characters of text.
+        end = b"".join((self._origin, eight_byte_cell(8, page), b"\x00\x00\x00\x20"))
+        # Column by column, which has no frame of Python's for each cell.
+        columns = zip(*[row.keys for row in rows], strict=True)
+        cells = [made(column) for made, column in zip(self._cells, columns, strict=True)]
+        packed = []
+        for row, keys in zip(rows, map(b"".join, zip(*cells, strict=True)), strict=True):
+            json = row.json
+            content_hash = xxh3_128_hexdigest(json + keys)
+            # jsonb's first byte is the version of its form.
+            data = b"".join((start, keys, cell_length(len(json) + 1), b"\x01", json, end, content_hash.encode()))
+            packed.append(PackedRow(row.id, row.cursor, page, content_hash, data))
+        return packed
+
+
+def provenance_start(run_id: str, loaded_at: datetime) -> bytes:
+    """The cells that all rows of a load share."""
+    return b"".join((text_cell(run_id), *timestamp_cells([loaded_at])))

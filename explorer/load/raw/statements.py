@@ -1,0 +1,97 @@
+"""How is a statement about one raw table written and sent?"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from explorer.contract.schemas import TenantSchemas
+from explorer.load.raw.cells import COPY_HEADER, COPY_TRAILER
+from explorer.load.raw.table import DELETED_COLUMN, RawTable
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+# Records that fit into a page stay in the row as they are. PostgreSQL would compress what is beyond 2 kB, which takes nearly as
+# long as the rest of COPY, and undo that for each value that a query takes out of a record.
+_STORED = "toast_tuple_target = 8160"
+_KEY_TYPES = {"text": "text", "boolean": "boolean", "timestamp": "timestamptz", "bigint": "bigint"}
+
+
+class TableStatements:
+    """Statements about `table` over one connection. Every text may name `{schema}`, `{table}`, `{staged}` (its namesake in the
+    loader's own schema), `{key}`, `{type}` (the key's), `{deleted}`, `{stored}` (how rows are stored) and what is given by
+    name."""
+
+    def __init__(self, connection: Connection, schemas: TenantSchemas, table: RawTable) -> None:
+        self.connection = connection
+        self.schemas = schemas
+        self.table = table
+        self.place = sql.Identifier(schemas.raw, table.name)
+        self.staged = sql.Identifier(schemas.raw_staging, table.name)
+        self._names: dict[str, sql.Composable] = {
+            "schema": sql.Identifier(schemas.raw),
+            "table": self.place,
+            "staged": self.staged,
+            "key": sql.Identifier(table.key),
+            "type": sql.SQL(_KEY_TYPES[table.columns[table.key]]),
+            "deleted": sql.Identifier(DELETED_COLUMN),
+            "stored": sql.SQL(_STORED),
+        }
+
+    def over(self, connection: Connection) -> "TableStatements":
+        """The same over another connection."""
+        return TableStatements(connection, self.schemas, self.table)
+
+    def formatted(self, text: str, **names: sql.Composable) -> sql.Composed:
+        """The statement, or a part of one."""
+        return sql.SQL(text).format(**self._names, **names)
+
+    def execute(
+        self, text: str, parameters: Sequence[Any] = (), **names: sql.Composable
+    ) -> psycopg.Cursor[tuple[Any, ...]]:
+        """Send the statement."""
+        return self.connection.execute(self.formatted(text, **names), parameters or None)
+
+    def row(self, text: str, parameters: Sequence[Any] = (), **names: sql.Composable) -> tuple[Any, ...]:
+        """The only row of a query."""
+        found = self.execute(text, parameters, **names).fetchone()
+        if found is None:
+            raise psycopg.DataError("the query gave no row")
+        return found
+
+    def index(self, place: sql.Composable, column: str, condition: str = "") -> None:
+        """Make an index of the table, at its own or its staged place, unless it is there."""
+        self.execute(
+            "CREATE INDEX IF NOT EXISTS {name} ON {place} ({column}) " + condition,
+            name=sql.Identifier(f"{self.table.name}_{column}"),
+            place=place,
+            column=sql.Identifier(column),
+        )
+
+    def index_loads(self, place: sql.Composable) -> None:
+        """What finds the rows of the latest loads."""
+        self.index(place, "_loaded_at")
+
+    def index_deleted(self, place: sql.Composable) -> None:
+        """What counts rows that are marked as gone."""
+        self.index(place, DELETED_COLUMN, "WHERE {column} IS NOT NULL")
+
+
+def copy_rows(
+    connection: Connection, place: sql.Composable, table: RawTable, chunks: Iterable[bytes], option: str = ""
+) -> int:
+    """COPY packed rows into a place that has the table's shape; how many."""
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary{})")
+    with connection.cursor() as cursor:
+        with cursor.copy(statement.format(place, columns(table.loaded), sql.SQL(option))) as copy:
+            copy.write(COPY_HEADER)
+            for chunk in chunks:
+                copy.write(chunk)
+            copy.write(COPY_TRAILER)
+        return cursor.rowcount
+
+
+def columns(names: Iterable[str]) -> sql.Composed:
+    """Columns with commas between."""
+    return sql.SQL(", ").join(map(sql.Identifier, names))

@@ -1,0 +1,201 @@
+"""How do a source's rows get from its extract to COPY without all being in memory? Each extract's thread fills a small buffer.
+
+An extract that ends early leaves its rows in memory, one per id, where they can be compared with the table before anything is
+written. A longer one streams: it waits while the database takes what is there, and the database waits for it. An extract waits
+for nothing else, so buffers cannot block each other.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from datetime import datetime
+from enum import Enum
+
+from explorer.extract.extract import Batch, Extract
+from explorer.load.errors import LoadFailed
+from explorer.load.raw.rejects import RejectFile
+from explorer.load.raw.rows import CHUNK_BYTES, PackedRow, RowFormat, keep_newest
+
+MEMORY_BYTES = 4 * CHUNK_BYTES
+_MAX_QUEUED_CHUNKS = 4
+
+
+class BufferState(Enum):
+    """`COMPLETE`: the extract ended and all its rows are in memory; `FAILED`: it ended without; `STREAMING`: more than the buffer
+    holds in memory."""
+
+    EXTRACTING = "extracting"
+    COMPLETE = "complete"
+    STREAMING = "streaming"
+    FAILED = "failed"
+
+
+class RowBuffer:
+    """The rows of one extract for COPY. `rows`: so far, repeats counted; `latest`: the highest cursor among them.
+
+    `on_batch` is called in the extract's thread after each page, `on_end` there once it is over; `values` there before it
+    begins, if what it is read for is to be found out first. `collect`: columns whose values are collected for others.
+    """
+
+    def __init__(
+        self,
+        extract: Extract,
+        row_format: RowFormat,
+        rejects: RejectFile,
+        *,
+        on_batch: Callable[[Batch], None],
+        on_end: Callable[[], None],
+        values: Callable[[], Sequence[str]] | None = None,
+        collect: Iterable[str] = (),
+    ) -> None:
+        self.extract = extract
+        self.rejects = rejects
+        self.rows = 0
+        self.latest: datetime | None = None
+        self.error: BaseException | None = None
+        self._pack = row_format.pack
+        self._on_batch, self._on_end, self._values = on_batch, on_end, values
+        columns = list(extract.source.keys)
+        self._collected: dict[str, set[str]] = {column: set() for column in collect}
+        self._collect = [(columns.index(column), values) for column, values in self._collected.items()]
+        self._state = BufferState.EXTRACTING
+        self._changed = threading.Condition()
+        self._memory: dict[str, PackedRow] | None = {}
+        self._memory_bytes = 0
+        self._part: list[PackedRow] = []
+        self._part_bytes = 0
+        self._queue: deque[list[PackedRow]] = deque()
+        self._ended = False
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._run, name=f"extract-{extract.source.name}", daemon=True)
+
+    def start(self, decided: Callable[[], None]) -> None:
+        """Begin the extract; `decided` is called once, as soon as the state is no longer `EXTRACTING`."""
+        self._decided = decided
+        self._thread.start()
+
+    def wait(self) -> BufferState:
+        """The state once it is decided."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._state is not BufferState.EXTRACTING)
+            return self._state
+
+    def hashes(self) -> dict[str, str]:
+        """Id to content hash of the newest version of each row, of a buffer that is `COMPLETE`."""
+        return {identity: row.content_hash for identity, row in (self._memory or {}).items()}
+
+    def rows_of(self, ids: Iterable[str]) -> list[PackedRow]:
+        """These rows of a buffer that is `COMPLETE`."""
+        rows = self._memory or {}
+        return [rows[identity] for identity in ids]
+
+    def stream(self) -> Iterator[list[PackedRow]]:
+        """All rows of a buffer that is `STREAMING`, about a megabyte at a time, as the extract brings them. Take them once.
+
+        Raises:
+            ExplorerError: the extract failed; what came before is not the whole.
+        """
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._ended or self._abandoned)
+                if self.error or self._abandoned:
+                    raise self.error or _stopped()
+                if not self._queue:
+                    return
+                chunk = self._queue.popleft()
+                self._changed.notify_all()
+            yield chunk
+
+    def collected(self, column: str) -> set[str]:
+        """All values of a column that was to be collected, once the extract is over.
+
+        Raises:
+            ExplorerError: the extract failed.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended)
+        if self.error:
+            raise self.error
+        return self._collected[column]
+
+    def abandon(self) -> None:
+        """Nobody takes the rows any more: the extract ends at its next page or row."""
+        with self._changed:
+            self._abandoned = True
+            self._changed.notify_all()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the extract's thread."""
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        try:
+            if self._values:
+                self.extract.values = self._values()
+            with closing(self.extract.batches()) as batches:  # type: ignore[type-var]
+                for batch in batches:
+                    self._take(batch)
+                    self._on_batch(batch)
+            self._push()
+        except BaseException as error:
+            self.error = error
+        self._on_end()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        if self._state is BufferState.EXTRACTING:
+            self._decide(BufferState.FAILED if self.error else BufferState.COMPLETE)
+
+    def _decide(self, state: BufferState) -> None:
+        with self._changed:
+            self._state = state
+            self._changed.notify_all()
+        self._decided()
+
+    def _take(self, batch: Batch) -> None:
+        for reject in batch.rejects:
+            self.rejects.write(self.extract.source.name, reject, batch.page)
+        rows = self._pack(batch.rows, batch.page)
+        self.rows += len(rows)
+        cursors = [row.cursor for row in rows if row.cursor is not None]
+        if cursors:
+            self.latest = max(cursors) if self.latest is None else max(self.latest, *cursors)
+        for position, values in self._collect:
+            values.update(str(key) for row in batch.rows if (key := row.keys[position]) is not None)
+        if self._memory is None:
+            self._add(rows)
+        else:
+            self._hold(self._memory, rows)
+        if self._abandoned:
+            raise _stopped()
+
+    def _hold(self, memory: dict[str, PackedRow], rows: Sequence[PackedRow]) -> None:
+        keep_newest(memory, rows)
+        self._memory_bytes += sum(len(row.data) for row in rows)
+        if self._memory_bytes > MEMORY_BYTES:
+            self._memory = None
+            self._decide(BufferState.STREAMING)
+            self._add(memory.values())
+
+    def _add(self, rows: Iterable[PackedRow]) -> None:
+        for row in rows:
+            self._part.append(row)
+            self._part_bytes += len(row.data)
+            if self._part_bytes >= CHUNK_BYTES:
+                self._push()
+
+    def _push(self) -> None:
+        if not self._part:
+            return
+        chunk, self._part, self._part_bytes = self._part, [], 0
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._queue) < _MAX_QUEUED_CHUNKS or self._abandoned)
+            if self._abandoned:
+                raise _stopped()
+            self._queue.append(chunk)
+            self._changed.notify_all()
+
+
+def _stopped() -> LoadFailed:
+    return LoadFailed("The load was stopped.", next_step="Start it again.")

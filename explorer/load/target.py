@@ -1,0 +1,58 @@
+"""Where does a load write, and who else is loading there?"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from explorer.contract.schemas import TenantSchemas
+from explorer.load.errors import LoadFailed, LoadInProgress
+from explorer.load.raw.statements import Connection
+from explorer.postgres.connections import Login
+
+
+@dataclass(frozen=True)
+class LoadTarget:
+    """Where a tenant's data goes. `login`: its rw role's, into the platform's database."""
+
+    tenant_key: str
+    schemas: TenantSchemas
+    login: Login
+
+    def conninfo(self) -> dict[str, Any]:
+        """libpq parameters of the login."""
+        return self.login.conninfo()
+
+    def connect(self, **more: Any) -> Connection:
+        """A connection in autocommit mode, with further libpq parameters. Raises psycopg.Error."""
+        return psycopg.connect(**self.conninfo(), **more, autocommit=True)
+
+
+@contextmanager
+def exclusive(target: LoadTarget) -> Iterator[Connection]:
+    """A connection that holds the tenant's load lock; the lock goes with the connection, however the process ends.
+
+    Raises:
+        LoadInProgress: another process holds it.
+        LoadFailed: the database does not answer.
+    """
+    with database_errors(), target.connect() as connection:
+        lock = "SELECT pg_try_advisory_lock(hashtext(%s), hashtext('load'))"
+        row = connection.execute(lock, [target.schemas.prefix]).fetchone()
+        if row != (True,):
+            raise LoadInProgress(
+                f"Tenant {target.tenant_key} is being loaded by another process.",
+                next_step="Wait for that run to end, then try again.",
+            )
+        yield connection
+
+
+@contextmanager
+def database_errors() -> Iterator[None]:
+    """Errors of the database as ours."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise LoadFailed.because_of(error) from error

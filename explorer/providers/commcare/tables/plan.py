@@ -1,0 +1,103 @@
+"""Which tables does a project space call for? What the platform asks of this provider's table plan."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, ClassVar
+
+from explorer.contract.bookkeeping import repeats as kept_repeats
+from explorer.contract.schemas import TenantSchemas
+from explorer.providers.commcare.structure import CaseType, Form, Question, Structure
+from explorer.providers.commcare.tables import repeats
+from explorer.providers.commcare.tables.case_tables import case_tables
+from explorer.providers.commcare.tables.descriptions import Applications
+from explorer.providers.commcare.tables.form_tables import form_tables
+from explorer.providers.commcare.tables.known_forms import complete
+from explorer.providers.commcare.tables.profile import Connection, Profile
+from explorer.providers.commcare.tables.scan import scan
+from explorer.tables.plan import ChangeKey, TableFamily, TablePlan
+from explorer.tables.values import TableSpec
+
+_FAMILIES = (
+    TableFamily(
+        "case_tables",
+        frozenset({"case_type"}),
+        "case_",
+        "cases",
+        "One table per case type (`case_<type>`): a row per case, a column per property.",
+    ),
+    TableFamily(
+        "form_tables",
+        frozenset({"form", "repeat"}),
+        "form_",
+        "forms",
+        "One table per form (`form_<name>`) and repeat group (`form_<name>__<repeat>`): a column per question.",
+    ),
+)
+_NO_FORMS = "(select null::text as form_id, null::text as xmlns, null::timestamptz as received_on where false)"
+_CHANGE_KEYS: Mapping[str, ChangeKey] = {
+    "case_id": ChangeKey(
+        "raw_cases",
+        "cases",
+        "select r.case_id, r.case_type as kind, m.case_type as previous_kind from {raw} r left join {mart} m using (case_id)",
+        "(select null::text as case_id, null::text as case_type where false)",
+    ),
+    "form_id": ChangeKey(
+        "raw_forms",
+        "forms",
+        "select r.form_id, r.record #>> '{{form,@xmlns}}' as kind, m.xmlns as previous_kind"
+        " from {raw} r left join {mart} m using (form_id)",
+        _NO_FORMS,
+    ),
+    # The days that submissions which changed have and had. Submissions without a day are of none in a table.
+    "day": ChangeKey(
+        "raw_forms",
+        "forms",
+        "select distinct coalesce((moment at time zone 'UTC')::date, '-infinity') as day, null as kind, null as previous_kind"
+        " from {raw} r left join {mart} m using (form_id) cross join unnest(array[r.received_on, m.received_on]) as moment",
+        _NO_FORMS,
+        in_table="coalesce(day, '-infinity')",
+        is_indexed=False,
+    ),
+}
+
+
+class CommCareTables:
+    """The provider's `TablePlanner`."""
+
+    families: ClassVar[tuple[TableFamily, ...]] = _FAMILIES
+    change_keys: ClassVar[Mapping[str, ChangeKey]] = _CHANGE_KEYS
+
+    def plan_tables(
+        self, document: Mapping[str, Any], connection: Connection, schemas: TenantSchemas, *, taken: Collection[str]
+    ) -> TablePlan:
+        """Scan what was loaded since the last plan, and give the tables that applications and data call for."""
+        structure = Structure.from_dict(dict(document)) if document else Structure(apps=(), case_types=(), forms=())
+        profile = Profile.read(connection, schemas)
+        scan(profile, connection, schemas.raw, structure.forms)
+        tables = generate_tables(structure, profile, taken=taken)
+        profile.write(connection, schemas)
+        kept_repeats.write(connection, schemas, repeats.groups_of(tables))
+        return TablePlan(tuple(tables), profile.unreported_changes, {"repeats": repeats.digest(tables)})
+
+    def example(self, taken: Collection[str]) -> TablePlan:
+        """One case type and one form with one question."""
+        question = Question(("x",), label="x", type="Date")
+        form = Form("x", name={}, title="x", app_id="x", app_name="x", module="x", case_type="x", questions=(question,))
+        structure = Structure(apps=(), case_types=(CaseType("x", properties=("x",), app_ids=("x",)),), forms=(form,))
+        tables = generate_tables(structure, Profile(), taken=taken)
+        return TablePlan(tuple(tables), digests={"repeats": repeats.digest(tables)})
+
+    def mark_reported(self, connection: Connection, schemas: TenantSchemas) -> None:
+        """The changes of types so far were reported."""
+        Profile.mark_reported(connection, schemas)
+
+
+def generate_tables(structure: Structure, profile: Profile, *, taken: Collection[str]) -> list[TableSpec]:
+    """All generated tables, sorted by name; `taken`: names of the static models. What was given (names, types, parts) is
+    remembered in `profile`, so that it is given again."""
+    forms = list(complete(profile, structure.forms))
+    applications = Applications(structure)
+    tables = [
+        *case_tables(structure, profile, taken, applications),
+        *form_tables(forms, profile, taken, applications),
+    ]
+    return sorted(tables, key=lambda table: table.name)
