@@ -12,7 +12,7 @@ from typing import Literal
 from explorer.core.words import fold, words
 from mcp_bridge.facts.relations import Column
 from mcp_bridge.facts.semantic_layer import SemanticLayer
-from mcp_bridge.facts.tables import TableFacts
+from mcp_bridge.facts.table_facts import TableFacts
 
 Field = Literal["name", "label", "synonym", "translation", "option", "path", "description"]
 # What a match is worth by where it is, and by how much of the word it takes.

@@ -17,12 +17,12 @@ from mcp_bridge.clients.dagster.records import AssetState
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
 from mcp_bridge.clients.timeouts import in_thread
-from mcp_bridge.facts.column_lineage import Resources, made_from, origin_of, question_of, resources_of, used_by
+from mcp_bridge.facts.columns.lineage import Resources, made_from, origin_of, question_of, resources_of, used_by
 from mcp_bridge.facts.relations import Column, columns_of
-from mcp_bridge.facts.tables import TableFacts, TenantTables, upstream
+from mcp_bridge.facts.table_facts import TableFacts
+from mcp_bridge.facts.tables import TenantTables, UnknownTable, upstream
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, TenantArguments, Tool
-from mcp_bridge.tools.tables import UnknownTable
 
 # Tokens: the assets on one side, the chain above a column, the columns below it, the column's words, the table's origin.
 _ASSETS_TOKENS, _ABOVE_TOKENS, _BELOW_TOKENS, _COLUMN_TOKENS, _ORIGIN_TOKENS = 1_200, 1_800, 1_500, 900, 700

@@ -9,7 +9,7 @@ from typing import Any
 from explorer.core.words import words
 from mcp_bridge.answers.envelope import clipped, weight
 from mcp_bridge.facts.relations import Column
-from mcp_bridge.facts.tables import TableFacts
+from mcp_bridge.facts.table_facts import TableFacts
 
 # Kinds of which a tenant has many tables with the same key columns.
 _FAMILIES = ("case_type", "form", "repeat")
