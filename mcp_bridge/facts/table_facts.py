@@ -10,13 +10,13 @@ from mcp_bridge.answers.envelope import age_s, iso, without_nulls
 from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule
 
 Freshness = Literal["fresh", "stale", "unknown"]
-# The form's identifier in the description of a table cut from it: long, and told as its source.
+# The form's identifier in the description of a table cut from it: long, and shown as its source.
 _XMLNS = re.compile(r", xmlns [^)]*\)")
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What Dagster knows of a table. `failing_checks`: of the table itself; those of what it is made from are told there.
+    """What Dagster knows of a table. `failing_checks`: of the table itself; those of what it is made from are shown there.
 
     `failing_together`: checks of the asset that stands for this table and others, which do not say for which they fail.
     `left_behind`: the latest run was to rebuild this table and did not, `error` says why if that is known. `rejected`: of the
@@ -70,7 +70,7 @@ class TableFacts:
         return "fresh" if age <= self.rule.stale_after_s else "stale"
 
     def row(self, *, detailed: bool) -> dict[str, Any]:
-        """The table in a list. Which run filled it is told in the detailed form; ids cost tokens."""
+        """The table in a list. Which run filled it stands in the detailed form; ids cost tokens."""
         provenance = self.provenance
         row: dict[str, Any] = {
             "name": self.name,
@@ -146,8 +146,8 @@ def table_warnings(facts: list[TableFacts]) -> list[str]:
     if failing:
         warnings.append(f"Checks fail on: {_names(failing)}; see failing_checks.")
     if rejected:
-        told = [f"{count} of {source} ({reason})" for source, (count, reason) in sorted(rejected.items())]
-        warnings.append(f"Source records that could not be loaded are in no table: {_names(told)}.")
+        counted = [f"{count} of {source} ({reason})" for source, (count, reason) in sorted(rejected.items())]
+        warnings.append(f"Source records that could not be loaded are in no table: {_names(counted)}.")
     if unfit:
         warnings.append(
             f"Values that are no such number, date or choice (NULL where the type forbids them): {_names(unfit)}; "

@@ -58,7 +58,7 @@ class TenantTables:
         return [(r.from_, r.to, r.description) for pipeline in self.pipelines for r in pipeline.relationships]
 
     def judge_by(self, rule: FreshnessRule) -> None:
-        """Take `rule` for all tables: what is kept of them is older than what is known of schedules."""
+        """Take `rule` for all tables: they are cached for longer than what is known of schedules."""
         if rule != self.rule:
             self.rule = rule
             self.tables = {name: replace(facts, rule=rule) for name, facts in self.tables.items()}
@@ -180,7 +180,9 @@ def _asset_of(known: TenantTables, name: str, in_raw: bool) -> AssetState | None
 def _provenance(known: TenantTables, table: str, asset: AssetState, failing: Failing) -> Provenance:
     failed = [check for check in failing.get(asset.run_id or "", ()) if check.asset_key == asset.key]
     stands_for_many = asset.metadata.tables is not None
-    own = [told for check in failed if not (stands_for_many and check.tables is None) if (told := check.told(table))]
+    own = [
+        name for check in failed if not (stands_for_many and check.tables is None) if (name := check.name_for(table))
+    ]
     together = [f"{asset.key[-1]}: {check.name}" for check in failed if stands_for_many and check.tables is None]
     # All that were ever set aside: the metadata of a run counts its own only.
     rejected = {
@@ -194,11 +196,11 @@ def _provenance(known: TenantTables, table: str, asset: AssetState, failing: Fai
 
 def upstream(assets: dict[tuple[str, ...], AssetState], asset: AssetState) -> list[AssetState]:
     """Everything that the asset is made from, nearest first, without itself."""
-    seen: dict[tuple[str, ...], AssetState] = {}
-    ahead = list(asset.upstream)
-    while ahead:
-        key = ahead.pop(0)
-        if key in assets and key not in seen and key != asset.key:
-            seen[key] = assets[key]
-            ahead += assets[key].upstream
-    return list(seen.values())
+    found: dict[tuple[str, ...], AssetState] = {}
+    unread = list(asset.upstream)
+    while unread:
+        key = unread.pop(0)
+        if key in assets and key not in found and key != asset.key:
+            found[key] = assets[key]
+            unread += assets[key].upstream
+    return list(found.values())

@@ -71,17 +71,17 @@ def _assets(events: list[RunEvent]) -> list[dict[str, Any]]:
     rows = []
     for event in events:
         if event.kind == "MaterializationEvent" and event.asset_key:
-            told = Summary.from_metadata(event.metadata)
+            found = Summary.from_metadata(event.metadata)
             rows.append(
                 without_nulls(
                     {
                         "asset": within_pipeline(event.asset_key),
-                        "row_count": told.row_count,
-                        "rows_landed": told.rows_landed,
-                        "rows_rejected": told.rows_rejected or None,
-                        "skipped_reason": told.skipped_reason,
-                        "tables": told.table_count,
-                        "tables_failed": told.failed or None,
+                        "row_count": found.row_count,
+                        "rows_landed": found.rows_landed,
+                        "rows_rejected": found.rows_rejected or None,
+                        "skipped_reason": found.skipped_reason,
+                        "tables": found.table_count,
+                        "tables_failed": found.failed or None,
                     }
                 )
             )

@@ -4,7 +4,7 @@ from typing import Any
 
 from mcp_bridge.answers.envelope import without_nulls
 from mcp_bridge.facts.columns.statistics import ColumnStatistics
-from mcp_bridge.facts.columns.value_samples import told_of_values
+from mcp_bridge.facts.columns.value_samples import about_values
 from mcp_bridge.facts.relations import Column
 
 # Tokens, by whether the answer is detailed.
@@ -24,7 +24,7 @@ def column_row(
     if detailed or not column.nullable:
         row["nullable"] = column.nullable
     row |= _words_of_column(column, detailed=detailed)
-    row["values"] = told_of_values(column, examples=pii is None)
+    row["values"] = about_values(column, examples=pii is None)
     if statistics is not None:
         row |= {"null_share": statistics.null_share, "distinct": statistics.distinct}
     if statistics is not None and pii is None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from explorer.catalog import Scope
-from explorer.contract.bookkeeping import lineage as kept_lineage
+from explorer.contract.bookkeeping import lineage as lineage_records
 from explorer.contract.bookkeeping.lineage import Lineage
 from explorer.contract.names import within_pipeline
 from explorer.core.errors import ExplorerError
@@ -150,7 +150,7 @@ class LineageTools:
         """The lineage of all models' columns, and one table's live columns. Blocks; raises as `TenantDatabases.connection`."""
         schema = known.live.schema
         with self.databases.connection(known.tenant, schema) as connection:
-            return kept_lineage.read(connection, schema), columns_of(connection, known.live, [table])[table]
+            return lineage_records.read(connection, schema), columns_of(connection, known.live, [table])[table]
 
     TOOLS: ClassVar[tuple[Tool, ...]] = (
         Tool(

@@ -60,7 +60,7 @@ class CancelMaterialization(RunArguments):
     force: bool = Field(False, description="Mark it cancelled at once; only after an ordinary cancel had no effect.")
 
 
-def _cancel_told(before: Run, run: Run) -> tuple[bool, str]:
+def _cancel_message(before: Run, run: Run) -> tuple[bool, str]:
     """Whether this call cancelled the run, and in words what happened."""
     ended = {"SUCCESS": "had succeeded", "FAILURE": "had failed", "CANCELED": "had been cancelled"}
     if before.finished:
@@ -110,8 +110,8 @@ class MaterializationTools:
     async def cancel_materialization(self, call: Call, args: CancelMaterialization) -> Answer:
         before = await self._own_run(call, args, args.run_id, Scope.RUNS_CANCEL)
         run = before if before.finished else await self.dagster.stop(args.run_id, force=args.force)
-        cancelled, told = _cancel_told(before, run)
-        data = {**run_row(self.dagster, run), "ended_at": iso(run.ended_at), "cancelled": cancelled, "message": told}
+        cancelled, message = _cancel_message(before, run)
+        data = {**run_row(self.dagster, run), "ended_at": iso(run.ended_at), "cancelled": cancelled, "message": message}
         if not run.finished:
             data["next_step"] = "get_materialization_status with wait_s tells when it has stopped."
         return Answer(data)

@@ -73,7 +73,7 @@ class RunTools:
         )
 
     async def _causes(self, failed: list[Run], within_s: float) -> dict[str, dict[str, str]]:
-        """Run id to `{"error": cause}`, of those that Dagster tells in time; ended runs are read once and kept."""
+        """Run id to `{"error": cause}`, of those that Dagster tells in time; ended runs are read once and cached."""
         found: dict[str, dict[str, str]] = {}
         with suppress(TimeoutError, ExplorerError):
             async with asyncio.timeout(within_s):
