@@ -63,8 +63,7 @@ def models_of(project: TenantProject, static: Mapping[str, Any]) -> dict[str, Mo
     shared = hashlib.sha256(project.static_hash.encode())
     models = {}
     for node in (node for node in static["nodes"].values() if node["resource_type"] == "model"):
-        layer = node["fqn"][1]
-        relation = (project.schemas.schema(layer), node["alias"])
+        relation = (project.schemas.schema(node["config"]["schema"]), node["alias"])
         raw = _raw_tables(node, static)
         own = shared.copy()
         for name in node["config"]["meta"].get("made_from", ()):
