@@ -35,8 +35,6 @@ IMPORTED_LATE = {
 CHECKED_TYPES_ONLY = {
     "explorer_cli": STARTUP,
 }
-# Groups of modules that reach each other.
-CIRCLES = ({"benchmarks.load_job", "benchmarks.transform_job", "benchmarks.worker"},)
 # Names with an underscore that belong to others. A room, the module of theirs, and why there is no public way.
 OTHERS_PRIVATE_NAMES = {
     ("benchmarks", "dagster._core"): "history is written as Dagster writes it, without a run",
@@ -130,10 +128,6 @@ def test_no_import_for_type_checkers_alone_hides_a_circle() -> None:
 def test_modules_stand_on_each_other_in_one_direction() -> None:
     """Imports inside functions and those for type checkers count."""
     assert cycles(internal_edges(MODULES)) == []
-
-
-def test_a_circle_is_found() -> None:
-    assert cycles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == [["a", "b", "c"]]
 
 
 def test_what_is_imported_is_declared() -> None:
