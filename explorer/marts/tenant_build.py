@@ -77,7 +77,8 @@ def build(
 ) -> Built:
     """Build the `wanted` models; `by_need`: those among them that would come out otherwise than they are.
 
-    `database`: the tenant's writing login; `address`: where dbt finds the server. `on_plan`: called with a sentence of what will be done; `on_fallback`: called with each model whose changes could not be applied, and why.
+    `database`: the tenant's writing login; `address`: where dbt finds the server. `on_plan`: called with a sentence of
+    what will be done; `on_fallback`: called with each model whose changes could not be applied, and why.
     """
     results: list[NodeResult] = []
 
