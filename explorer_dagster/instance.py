@@ -1,14 +1,14 @@
 """How a Dagster instance finds its storage and its limits: the classes that `dagster.yaml` names.
 
 They read our settings and the private connection file, so that `dagster.yaml` holds no secret and plain `dagster dev` needs no
-environment variables. What runs are and how they start is not here: see `launcher`.
+environment variables. How runs start is not here: see `launch`.
 """
 
 from collections.abc import Mapping
 from typing import Any, Self
 
 import psycopg2
-from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordinator
+from dagster import QueuedRunCoordinator
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
 from sqlalchemy import event
@@ -41,10 +41,12 @@ class ExplorerStorage(DagsterPostgresStorage):
         # Dagster's processes, those of `dagster dev` too, all come by here before they write anything.
         write_privately()
         storage = cls(postgres_url=prepare(get_settings()).dagster.sqlalchemy_url(), inst_data=inst_data)
-        for part in (storage._run_storage, storage._event_log_storage, storage._schedule_storage):
+        events: Any = storage.event_log_storage
+        parts: tuple[Any, ...] = (storage.run_storage, events, storage.schedule_storage)
+        for part in parts:
             part.optimize_for_webserver(statement_timeout=0, pool_recycle=POOL_RECYCLE_S, max_overflow=POOL_OVERFLOW)
             event.listen(part._engine, "checkout", _refuse_dead_connection)
-        event.listen(storage._event_log_storage._engine, "connect", _do_not_wait_for_disk)
+        event.listen(events._engine, "connect", _do_not_wait_for_disk)
         return storage
 
 

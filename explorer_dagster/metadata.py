@@ -14,6 +14,6 @@ def as_metadata(record: Record) -> dict[str, Any]:
 
 def _typed(value: Any) -> Any:
     if isinstance(value, Markdown):
-        return dg.MetadataValue.md(value)
+        return dg.MetadataValue.md(str(value))
     # Not subclasses: Dagster's own objects are tuples.
     return dg.MetadataValue.json(value) if type(value) in (list, dict) else value

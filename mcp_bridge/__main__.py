@@ -42,7 +42,7 @@ class AddressUnusable(ExplorerError):
     code = "address_unusable"
 
 
-# What is kept of tenants is most of the process, and never garbage: with Python's own thresholds some calls wait 0.7 s while all
+# Caches of tenants are most of the process, and never garbage: with Python's own thresholds some calls wait 0.7 s while all
 # of it is looked through.
 _GC_THRESHOLDS = (50_000, 50, 1000)
 

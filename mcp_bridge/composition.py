@@ -27,10 +27,13 @@ from mcp_bridge.gate.tool import ToolFamily
 from mcp_bridge.provenance.schedules import Schedules
 from mcp_bridge.provenance.states import DagsterStates
 from mcp_bridge.query_path import QueryPath
+from mcp_bridge.runs.following import RunFollower
 from mcp_bridge.runs.launches import Launches
 from mcp_bridge.runs.results import RunResults
 from mcp_bridge.sql import PageCursors
 from mcp_bridge.tools.lineage import LineageTools
+from mcp_bridge.tools.materialization import MaterializationTools
+from mcp_bridge.tools.pipelines import PipelineTools
 from mcp_bridge.tools.query import QueryTools
 from mcp_bridge.tools.runs import RunTools
 from mcp_bridge.tools.search import SearchTools
@@ -89,7 +92,9 @@ class Services:
             SearchTools(facts, layers),
             SemanticsTools(facts, layers, path, platform, settings.query_timeout_s),
             QueryTools(facts, path, cache(lambda: PageCursors(key())), settings),
-            RunTools(platform, files, schedules, dagster, results, launches, lambda: services.stopping),
+            PipelineTools(files, schedules),
+            MaterializationTools(platform, files, dagster, launches, RunFollower(dagster), lambda: services.stopping),
+            RunTools(files, dagster, results),
             LineageTools(facts, platform, databases),
         )
         wording = Wording.of(files.pipelines.values(), parts.provider_named)

@@ -19,7 +19,7 @@ from explorer.core.settings import Settings
 from mcp_bridge.composition import Parts, Services
 from mcp_bridge.gate.access import Caller, CatalogVerifier, http_caller, stdio_caller
 from mcp_bridge.gate.http_authentication import PATH, HttpAuthentication
-from mcp_bridge.gate.http_connections import MAX_HEAD_BYTES, PatientProtocol
+from mcp_bridge.gate.http_connections import MAX_HEAD_BYTES, TimedProtocol
 from mcp_bridge.gate.shutdown import InputLines, let_the_next_end_it, on_signals
 
 # What a caller may use changes with its grants, what a tool is with the bridge's version: hosts that ask again after this see it.
@@ -124,7 +124,7 @@ async def serve_http(services: Services, app: HttpAuthentication, sockets: list[
         log_config=None,
         timeout_graceful_shutdown=5,
         access_log=False,
-        http=PatientProtocol,
+        http=TimedProtocol,
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
     )
 

@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from dagster import DagsterRun, DefaultRunLauncher
+from dagster import DagsterRun, DefaultRunLauncher, deserialize_value, serialize_value
 from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
-from dagster._grpc.types import ExecuteRunArgs
-from dagster._serdes import ConfigurableClassData, serialize_value
+from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult, ExecuteRunArgs
+from dagster._serdes import ConfigurableClassData
 
 from explorer.contract.tags import RunTags
 from explorer.core.home import warm_pool_socket
@@ -86,9 +86,6 @@ class WarmRunLauncher(DefaultRunLauncher):
         client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if client is None:
             return WorkerStatus.NOT_FOUND
-        from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
-        from dagster._serdes import deserialize_value
-
         answer = deserialize_value(
             client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=10),
             CanCancelExecutionResult,

@@ -63,10 +63,12 @@ class Answer:
 
 def success(answer: Answer, tenant: str | None, timing_ms: int) -> types.CallToolResult:
     """The result of a call that did what it was asked. Each warning stands once; what is too long for an answer is cut."""
-    data, warnings = answer.data, told(answer.warnings)
+    data, warnings = answer.data, shown_warnings(answer.warnings)
     room = room_left({}, warnings)
     if answer.bounded and weight(data) > room:
-        warnings = told([*warnings, "Long texts and lists are cut here: ask for less at a time to see them whole."])
+        warnings = shown_warnings(
+            [*warnings, "Long texts and lists are cut here: ask for less at a time to see them whole."]
+        )
         data = shrunk(data, room_left({}, warnings))
     envelope = {
         "success": True,
@@ -97,21 +99,21 @@ def failure(error: ExplorerError, tenant: str | None, timing_ms: int) -> types.C
     return _result(envelope, is_error=True)
 
 
-def told(warnings: Iterable[str]) -> list[str]:
+def shown_warnings(warnings: Iterable[str]) -> list[str]:
     """The warnings as an answer holds them: each once, none too long, and how many there was no room for."""
     once = [clipped(warning, _MAX_WARNING_TOKENS) for warning in dict.fromkeys(warnings)]
-    kept, used = list[str](), 0
+    fitting, used = list[str](), 0
     for warning in once:
         used += weight(warning) + 1
         if used > _MAX_WARNINGS_TOKENS:
-            return [*kept, f"{len(once) - len(kept)} more warnings."]
-        kept.append(warning)
-    return kept
+            return [*fitting, f"{len(once) - len(fitting)} more warnings."]
+        fitting.append(warning)
+    return fitting
 
 
 def room_left(data: dict[str, Any], warnings: Iterable[str]) -> int:
     """The tokens that an answer with these data and warnings has left."""
-    return MAX_ANSWER_TOKENS - _ENVELOPE_TOKENS - weight(data) - weight(told(warnings))
+    return MAX_ANSWER_TOKENS - _ENVELOPE_TOKENS - weight(data) - weight(shown_warnings(warnings))
 
 
 def _result(envelope: dict[str, Any], *, is_error: bool) -> types.CallToolResult:
@@ -136,10 +138,10 @@ def clipped(text: str, max_tokens: int) -> str:
     cost = weight(text)
     if cost <= max_tokens:
         return text
-    kept = text[: max(1, len(text) * max_tokens // cost - 3)]
-    while weight(kept) > max_tokens and len(kept) > 1:
-        kept = kept[: len(kept) * 9 // 10]
-    return f"{kept}..."
+    cut = text[: max(1, len(text) * max_tokens // cost - 3)]
+    while weight(cut) > max_tokens and len(cut) > 1:
+        cut = cut[: len(cut) * 9 // 10]
+    return f"{cut}..."
 
 
 def shrunk(value: Any, room: int) -> Any:

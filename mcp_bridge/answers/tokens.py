@@ -1,6 +1,6 @@
 """How many tokens does a text cost the model that reads it? An estimate that errs upwards, made without any model's vocabulary.
 
-Vocabularies are megabytes that the well-kept tokenizers fetch from the network, and hosts use different ones. So texts are cut
+Vocabularies are megabytes that the maintained tokenizers fetch from the network, and hosts use different ones. So texts are cut
 where byte-pair tokenizers cut them (words, digits by three, signs) and each piece is charged by its kind. The charges were set
 against o200k_base and cl100k_base (docs/decisions/0023).
 """
@@ -68,11 +68,11 @@ _CHARGES = _Charges()
 
 def tokens(text: str) -> int:
     """An upper estimate of what `text` costs; for prose in English it is about a third too high."""
-    return ceil(sum(_of_piece(piece) if len(piece) <= _KEPT_CHARS else _of(piece) for piece in _PIECES.findall(text)))
+    return ceil(sum(_of_piece(piece) if len(piece) <= _CACHED_CHARS else _of(piece) for piece in _PIECES.findall(text)))
 
 
 # Longer pieces are seldom seen twice.
-_KEPT_CHARS = 24
+_CACHED_CHARS = 24
 
 
 def _of(piece: str) -> float:

@@ -1,7 +1,7 @@
 """How is a tenant's database asked without paying for a login each time? Connections of loader logins, lent and taken back.
 
 A new backend costs PostgreSQL several times what the bridge's small questions do. One that nobody has used for a minute is ended
-by the server itself, one that was ended (a restart, a teardown) is seen before it is lent again.
+by the server itself, one that was ended (a restart, a teardown) is noticed before it is lent again.
 """
 
 import logging

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 # While a run is at work nothing stays as it is; between runs only what nobody tells the catalog of changes unnoticed: who asks
-# after a while is answered at once with what is kept, and it is made anew for the next.
+# after a while gets the cached value at once, and the next caller a new one.
 _UNSETTLED_S = 2.0
 _SETTLED_S = 600.0
 _ANSWERED_S = 24 * 3600.0
@@ -43,7 +43,7 @@ class Cache(Generic[T]):
     async def get(self, key: Hashable, mark: Hashable, make: Callable[[], Awaitable[tuple[T, bool]]]) -> T:
         """The value for `key` under `mark`, made anew when there is none that holds.
 
-        `make` gives the value and whether it is settled: one that is not is kept for two seconds.
+        `make` gives the value and whether it is settled: one that is not holds for two seconds.
         Of callers at the same time one makes it, the others wait.
         """
         entry = self._holding(key, mark)
@@ -90,7 +90,7 @@ class Cache(Generic[T]):
             try:
                 await self.renew(key, mark, make)
             except Exception as error:
-                # The next who asks is told, when it still fails.
+                # The next caller gets the error, when it still fails.
                 _log.warning("A cached value could not be made anew: %s", error)
                 self._entries.pop(key, None)
             finally:

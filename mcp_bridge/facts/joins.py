@@ -1,6 +1,6 @@
 """How does a table join to others? From the pipeline's relationships and from the keys that generated tables carry.
 
-Only joins of which both columns exist are told, each with SQL that runs as it stands.
+Only joins of which both columns exist are given, each with SQL that runs as it stands.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +41,7 @@ def joins_of(
         relationships: of the pipeline, `(from "t.c", to "t.c", description)`.
         indexed: case types that occur in a column such as `parent_case_type`, by the column's name.
     """
-    seen: set[str] = set()
+    given: set[str] = set()
     joins = []
     for left, right, why in [
         *_to_mart(table, tables[table]),
@@ -51,8 +51,8 @@ def joins_of(
         *_as_its_mart(table, tables[table], relationships),
     ]:
         condition = f"{left} = {right}"
-        if condition not in seen and _exists(left, tables) and _exists(right, tables):
-            seen.add(condition)
+        if condition not in given and _exists(left, tables) and _exists(right, tables):
+            given.add(condition)
             joins.append(_join(table, left, right, why))
     return joins
 

@@ -19,7 +19,7 @@ class FailedCheck:
     asset_key: tuple[str, ...]
     tables: dict[str, int | None] | None = None
 
-    def told(self, table: str) -> str | None:
+    def name_for(self, table: str) -> str | None:
         """How the check is named among those of a table; None when the table does not fail it."""
         if self.tables is None:
             return self.name

@@ -13,7 +13,7 @@ from typing import Any
 from psycopg.rows import class_row
 
 from explorer.catalog import Tenant, TenantSchema
-from explorer.contract.bookkeeping import columns as kept_columns
+from explorer.contract.bookkeeping import columns as column_records
 from explorer.contract.bookkeeping import rejected
 from explorer.contract.bookkeeping.rejected import Rejected
 from mcp_bridge.clients.loader_connections import Connection
@@ -127,15 +127,15 @@ def live_tables(databases: TenantDatabases, tenant: Tenant, schema: TenantSchema
             rows = cursor.execute(_RELATIONS, [list(schemas), schema.ro]).fetchall()
         set_aside = rejected.read(connection, schema)
     # The loader's own bookkeeping is nobody's table; in a clash of names the mart is what an unqualified name means.
-    kept = [row for row in rows if row.schema == schema.marts or row.name.startswith("raw_")]
-    by_name = {row.name: _interned(row) for row in sorted(kept, key=lambda row: row.schema == schema.marts)}
+    readable = [row for row in rows if row.schema == schema.marts or row.name.startswith("raw_")]
+    by_name = {row.name: _interned(row) for row in sorted(readable, key=lambda row: row.schema == schema.marts)}
     return LiveTables(schema, schemas, dict(sorted(by_name.items())), set_aside)
 
 
 def columns_of(connection: Connection, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:
     """Columns of the named relations, in their order, over a connection of `TenantDatabases`. Blocks."""
     found: dict[str, list[Column]] = {name: [] for name in names}
-    known = kept_columns.read(connection, live.schema, names)
+    known = column_records.read(connection, live.schema, names)
     places = [live.relations[name].schema for name in names]
     for table, name, type_, nullable, comment, is_key in connection.execute(_COLUMNS, [places, list(names)]):
         facts = dict(known.get(table, {}).get(name, {}))
@@ -144,5 +144,5 @@ def columns_of(connection: Connection, live: LiveTables, names: Sequence[str]) -
 
 
 def _interned(relation: Relation) -> Relation:
-    """Column names are the same in many tables and tenants, and are kept for all of them."""
+    """Column names are the same in many tables and tenants, and are stored once for all of them."""
     return replace(relation, columns=tuple(sys.intern(name) for name in relation.columns))

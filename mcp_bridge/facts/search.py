@@ -12,7 +12,7 @@ from typing import Literal
 from explorer.core.words import fold, words
 from mcp_bridge.facts.relations import Column
 from mcp_bridge.facts.semantic_layer import SemanticLayer
-from mcp_bridge.facts.tables import TableFacts
+from mcp_bridge.facts.table_facts import TableFacts
 
 Field = Literal["name", "label", "synonym", "translation", "option", "path", "description"]
 # What a match is worth by where it is, and by how much of the word it takes.
@@ -33,7 +33,7 @@ Place = tuple[int, int, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A table, or a column of it. `matched`: how many of the words; `found_in`: the field that told most, `text`: its text."""
+    """A table, or a column of it. `matched`: how many of the words; `found_in`: the field that matched best, `text`: its text."""
 
     matched: int
     score: int
@@ -68,7 +68,7 @@ class Item:
 
 
 def index(tables: Iterable[TableFacts], columns: dict[str, list[Column]], layer: SemanticLayer) -> list[Item]:
-    """What `search` looks through; to be kept, since folding takes most of the time."""
+    """What `search` looks through; worth a cache, since folding takes most of the time."""
     items: list[Item] = []
     for facts in tables:
         items.append(_item(facts.name, None, _of_table(facts, layer)))
@@ -129,7 +129,7 @@ def _wanted(question: str) -> list[_Word]:
 
 def _hit(wanted: Sequence[_Word], whole: str, item: Item, matched: int) -> Hit:
     best = [0] * len(wanted)
-    most, told = -1, item.texts[0]
+    most, best_text = -1, item.texts[0]
     for text, folded in zip(item.texts, item.folded.split(_BETWEEN), strict=True):
         if not any(word.text in folded for word in wanted):
             continue
@@ -137,11 +137,11 @@ def _hit(wanted: Sequence[_Word], whole: str, item: Item, matched: int) -> Hit:
         found = [value * word.match(folded, parts) for word in wanted]
         worth = sum(found) + (value * _WHOLE if folded == whole else 0)
         if worth > most:
-            most, told = worth, text
+            most, best_text = worth, text
         best = list(map(max, best, found))
     bonus = _TABLE_BONUS if item.column is None else 1.0
     score = round(bonus * (sum(best) / len(best) + most))
-    return Hit(matched, score, item.table, item.column, told.where, told.text)
+    return Hit(matched, score, item.table, item.column, best_text.where, best_text.text)
 
 
 def _of_table(facts: TableFacts, layer: SemanticLayer) -> Iterator[_Text]:

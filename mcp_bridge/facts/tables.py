@@ -3,137 +3,30 @@
 Joins the live relations with Dagster's materializations. Without Dagster the tables are still known, their provenance is not.
 """
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from explorer.catalog import State, Tenant
-from explorer.contract.bookkeeping.rejected import Rejected
 from explorer.contract.materializations import ListedTable
 from explorer.contract.names import AssetKeys, is_raw
+from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
-from mcp_bridge.answers.envelope import age_s, iso, without_nulls
+from mcp_bridge.answers.envelope import age_s, iso
 from mcp_bridge.clients.dagster.records import AssetState
 from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule
 from mcp_bridge.facts.partition_state import Failing, PartitionState
 from mcp_bridge.facts.relations import LiveTables
+from mcp_bridge.facts.table_facts import Provenance, Retirement, TableFacts, short
 
-Freshness = Literal["fresh", "stale", "unknown"]
 _MAX_CHECKS = 10
 _MAX_ERROR_CHARS = 300
-# The form's identifier in the description of a table cut from it: long, and told as its source.
-_XMLNS = re.compile(r", xmlns [^)]*\)")
 
 
-@dataclass(frozen=True)
-class Provenance:
-    """What Dagster knows of a table. `failing_checks`: of the table itself; those of what it is made from are told there.
+class UnknownTable(ExplorerError):
+    """The tenant has no readable table of this name."""
 
-    `failing_together`: checks of the asset that stands for this table and others, which do not say for which they fail.
-    `left_behind`: the latest run was to rebuild this table and did not, `error` says why if that is known. `rejected`: of the
-    sources that the table is made from, the records that could not be loaded, and why.
-    """
-
-    asset_key: tuple[str, ...]
-    run_id: str | None
-    materialized_at: datetime | None
-    failing_checks: tuple[str, ...] = ()
-    failing_together: tuple[str, ...] = ()
-    rejected: dict[str, Rejected] = field(default_factory=dict)
-    left_behind: bool = False
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class Retirement:
-    """The source of a generated table is gone: nothing is added to it `since`, and it goes after `dropped_after` (ISO dates)."""
-
-    since: str
-    dropped_after: str
-
-
-@dataclass(frozen=True)
-class TableFacts:
-    """One table as agents see it. `row_count` is exact when a run reported it, else PostgreSQL's estimate or None.
-
-    `unfit`: values that did not fit their column, by column; `type_changes`: what the last run changed, as `age: bigint to text`.
-    """
-
-    name: str
-    schema: str
-    kind: str
-    description: str
-    source: str | None
-    row_count: int | None
-    row_count_exact: bool
-    provenance: Provenance | None
-    rule: FreshnessRule = NO_SCHEDULE
-    unfit: dict[str, int] = field(default_factory=dict)
-    type_changes: tuple[str, ...] = ()
-    retirement: Retirement | None = None
-
-    @property
-    def freshness(self) -> Freshness:
-        at = self.provenance.materialized_at if self.provenance else None
-        age = age_s(at)
-        if age is None:
-            return "unknown"
-        return "fresh" if age <= self.rule.stale_after_s else "stale"
-
-    def row(self, *, detailed: bool) -> dict[str, Any]:
-        """The table in a list. Which run filled it is told in the detailed form; ids cost tokens."""
-        provenance = self.provenance
-        row: dict[str, Any] = {
-            "name": self.name,
-            "kind": self.kind,
-            "description": self.description if detailed else _short(self.description),
-            "row_count": self.row_count,
-            "materialized_at": iso(provenance.materialized_at) if provenance else None,
-            "age_s": age_s(provenance.materialized_at) if provenance else None,
-            "freshness": self.freshness,
-            "failing_checks": list(provenance.failing_checks) if provenance else None,
-        }
-        if not self.row_count_exact and self.row_count is not None:
-            row["row_count_estimated"] = True
-        row |= self._amiss()
-        if detailed:
-            row |= {"source": self.source, "run_id": provenance.run_id if provenance else None}
-        return row
-
-    def source_row(self) -> dict[str, Any]:
-        """The table as a source of an answer."""
-        provenance = self.provenance
-        return {
-            "table": self.name,
-            "materialized_at": iso(provenance.materialized_at) if provenance else None,
-            "age_s": age_s(provenance.materialized_at) if provenance else None,
-            "run_id": provenance.run_id if provenance else None,
-            "failing_checks": list(provenance.failing_checks) if provenance else None,
-            **self._amiss(),
-        }
-
-    def _amiss(self) -> dict[str, Any]:
-        """What is not as it should be; nothing for most tables."""
-        provenance, retired = self.provenance, self.retirement
-        return without_nulls(
-            {
-                "unfit_values": sum(self.unfit.values()) or None,
-                "records_set_aside": self._set_aside(),
-                "last_build_failed": (provenance.error or "not rebuilt")
-                if provenance and provenance.left_behind
-                else None,
-                "type_changes": list(self.type_changes),
-                "retired": {"since": retired.since, "dropped_after": retired.dropped_after} if retired else None,
-            }
-        )
-
-    def _set_aside(self) -> int | None:
-        """Records of the source that the table is named after: what is made of it in turn does not lack them once more."""
-        own = self.provenance.asset_key[-1] if self.provenance else ""
-        count, _ = self.provenance.rejected.get(own, (0, "")) if self.provenance else (0, "")
-        return count or None
+    code = "unknown_table"
 
 
 @dataclass(eq=False)
@@ -159,8 +52,13 @@ class TenantTables:
         """Whether a run was at work on the tenant's schemas when this was read."""
         return self.live.schema.state is State.MATERIALIZING
 
+    @property
+    def relationships(self) -> list[tuple[str, str, str]]:
+        """The joins that the pipelines declare: `(from "t.c", to "t.c", description)`."""
+        return [(r.from_, r.to, r.description) for pipeline in self.pipelines for r in pipeline.relationships]
+
     def judge_by(self, rule: FreshnessRule) -> None:
-        """Take `rule` for all tables: what is kept of them is older than what is known of schedules."""
+        """Take `rule` for all tables: they are cached for longer than what is known of schedules."""
         if rule != self.rule:
             self.rule = rule
             self.tables = {name: replace(facts, rule=rule) for name, facts in self.tables.items()}
@@ -200,49 +98,12 @@ def raw_layer(known: TenantTables) -> dict[str, dict[str, Any]]:
             asset = known.assets.get(AssetKeys(pipeline.asset_prefix).raw(source.name))
             if asset is not None and asset.materialized_at is not None and source.table not in known.tables:
                 found[source.table] = {
-                    "description": _short(asset.description or ""),
+                    "description": short(asset.description or ""),
                     "row_count": asset.metadata.row_count,
                     "materialized_at": iso(asset.materialized_at),
                     "age_s": age_s(asset.materialized_at),
                 }
     return found
-
-
-def table_warnings(facts: list[TableFacts]) -> list[str]:
-    """What an agent must know before it trusts these tables."""
-    warnings = []
-    stale = [f.name for f in facts if f.freshness == "stale"]
-    failing = [f.name for f in facts if f.provenance and f.provenance.failing_checks]
-    rejected = {source: found for f in facts if f.provenance for source, found in f.provenance.rejected.items()}
-    left_behind = [f.name for f in facts if f.provenance and f.provenance.left_behind]
-    causes = [f.provenance.error for f in facts if f.provenance and f.provenance.error]
-    unfit = [f"{f.name} ({sum(f.unfit.values())} in {_names(list(f.unfit))})" for f in facts if f.unfit]
-    changed = [f"{f.name}.{change}" for f in facts for change in f.type_changes]
-    retired = [f"{f.name} ({f.retirement.since})" for f in facts if f.retirement]
-    if stale:
-        hours = next(f for f in facts if f.freshness == "stale").rule.stale_after_s / 3600
-        warnings.append(f"Older than {hours:g} h: {_names(stale)}. run_materialization refreshes them.")
-    if left_behind:
-        why = f" The cause: {causes[0]}" if causes else ""
-        warnings.append(f"Not rebuilt by the latest run, the rows are from an earlier one: {_names(left_behind)}.{why}")
-    together = sorted({check for f in facts if f.provenance for check in f.provenance.failing_together})
-    if together:
-        warnings.append(f"Checks fail that do not say on which of the generated tables: {_names(together)}.")
-    if failing:
-        warnings.append(f"Checks fail on: {_names(failing)}; see failing_checks.")
-    if rejected:
-        told = [f"{count} of {source} ({reason})" for source, (count, reason) in sorted(rejected.items())]
-        warnings.append(f"Source records that could not be loaded are in no table: {_names(told)}.")
-    if unfit:
-        warnings.append(
-            f"Values that are no such number, date or choice (NULL where the type forbids them): {_names(unfit)}; "
-            "the column unfit_columns names them per row."
-        )
-    if changed:
-        warnings.append(f"Changed type in the last sync: {_names(changed)}.")
-    if retired:
-        warnings.append(f"No longer filled, their source is gone: {_names(retired)}.")
-    return warnings
 
 
 def _generated(assets: dict[tuple[str, ...], AssetState]) -> dict[str, tuple[AssetState, ListedTable]]:
@@ -319,7 +180,9 @@ def _asset_of(known: TenantTables, name: str, in_raw: bool) -> AssetState | None
 def _provenance(known: TenantTables, table: str, asset: AssetState, failing: Failing) -> Provenance:
     failed = [check for check in failing.get(asset.run_id or "", ()) if check.asset_key == asset.key]
     stands_for_many = asset.metadata.tables is not None
-    own = [told for check in failed if not (stands_for_many and check.tables is None) if (told := check.told(table))]
+    own = [
+        name for check in failed if not (stands_for_many and check.tables is None) if (name := check.name_for(table))
+    ]
     together = [f"{asset.key[-1]}: {check.name}" for check in failed if stands_for_many and check.tables is None]
     # All that were ever set aside: the metadata of a run counts its own only.
     rejected = {
@@ -333,21 +196,11 @@ def _provenance(known: TenantTables, table: str, asset: AssetState, failing: Fai
 
 def upstream(assets: dict[tuple[str, ...], AssetState], asset: AssetState) -> list[AssetState]:
     """Everything that the asset is made from, nearest first, without itself."""
-    seen: dict[tuple[str, ...], AssetState] = {}
-    ahead = list(asset.upstream)
-    while ahead:
-        key = ahead.pop(0)
-        if key in assets and key not in seen and key != asset.key:
-            seen[key] = assets[key]
-            ahead += assets[key].upstream
-    return list(seen.values())
-
-
-def _short(text: str) -> str:
-    line = _XMLNS.sub(")", text.strip().split("\n", 1)[0])
-    return line if len(line) <= 120 else f"{line[:117]}..."
-
-
-def _names(names: list[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown
+    found: dict[tuple[str, ...], AssetState] = {}
+    unread = list(asset.upstream)
+    while unread:
+        key = unread.pop(0)
+        if key in assets and key not in found and key != asset.key:
+            found[key] = assets[key]
+            unread += assets[key].upstream
+    return list(found.values())

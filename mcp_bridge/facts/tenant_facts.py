@@ -131,7 +131,7 @@ class TenantFacts:
             try:
                 await self.catch_up()
             except Exception as error:
-                # Whoever asks meanwhile is told what is wrong.
+                # A call that comes meanwhile says what is wrong.
                 _log.info("What runs have written could not be read ahead: %s", error)
 
     async def catch_up(self) -> None:

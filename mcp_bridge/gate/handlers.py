@@ -89,8 +89,8 @@ class Gate:
         try:
             caller = await in_thread(self._caller, within_s=CATALOG_S)
         except ExplorerError as error:
-            told = for_caller(error, None)
-            raise MCPError(code=types.INTERNAL_ERROR, message=str(told), data=told.as_dict()) from None
+            refusal = for_caller(error, None)
+            raise MCPError(code=types.INTERNAL_ERROR, message=str(refusal), data=refusal.as_dict()) from None
         shown = [name for name, tool in self._tools.items() if tool.scope is None or caller.may_anywhere(tool.scope)]
         return types.ListToolsResult(tools=[self._definitions[name] for name in shown])
 
@@ -180,10 +180,10 @@ class Gate:
         )
         try:
             await in_thread(lambda: self._platform.catalog.audit.append(entry), within_s=CATALOG_S)
-        except ExplorerError as told:
-            unreachable = for_caller(told, call.caller)
+        except ExplorerError as cause:
+            unreachable = for_caller(cause, call.caller)
             if refusal is not None and refusal.code == unreachable.code:
-                return  # refused for the same cause: nothing was done, and the caller is told why
+                return  # refused for the same cause: nothing was done, and the caller gets that cause
             raise AuditUnavailable(
                 f"The call could not be written to the audit trail: {unreachable.message}",
                 next_step=unreachable.next_step,

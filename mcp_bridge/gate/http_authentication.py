@@ -93,8 +93,10 @@ class HttpAuthentication:
     async def _health(self, request: Request, path: str) -> Response:
         if request.method not in _READING:
             return _not_allowed(_READING)
-        told = {"status": "ok"} if path == "/healthz" else await self._ready()
-        return JSONResponse(told, 503 if told["status"] == "not_ready" else 200, headers={"Cache-Control": "no-store"})
+        report = {"status": "ok"} if path == "/healthz" else await self._ready()
+        return JSONResponse(
+            report, 503 if report["status"] == "not_ready" else 200, headers={"Cache-Control": "no-store"}
+        )
 
     async def _protocol(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
         request = Request(scope)
@@ -107,7 +109,7 @@ class HttpAuthentication:
         if known is None:
             return _unauthorized(request)
         scope["auth"], scope["user"] = known
-        # Streams are not kept to be gone on with: whoever was cut off gets a new one.
+        # Streams cannot be resumed: a client that was cut off gets a new one.
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"last-event-id"]
         if request.method == "POST":
             body = await _body(request, receive)
@@ -228,6 +230,6 @@ def _closed() -> Response:
 
 def _uncheckable(error: TokenUncheckable) -> Response:
     """Status 503, and the JSON-RPC error that MCP clients read."""
-    told = {"code": types.INTERNAL_ERROR, "message": str(error), "data": error.as_dict()}
-    body = {"jsonrpc": "2.0", "id": None, "error": told}
+    error_body = {"code": types.INTERNAL_ERROR, "message": str(error), "data": error.as_dict()}
+    body = {"jsonrpc": "2.0", "id": None, "error": error_body}
     return JSONResponse(body, 503, headers={"Retry-After": str(_RETRY_AFTER_S), "Connection": "close"})

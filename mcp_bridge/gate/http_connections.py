@@ -1,6 +1,6 @@
 """How many connections may keep the bridge waiting for a request, and how long? Few, and not long: whoever is late is hung up on.
 
-uvicorn waits for ever for the rest of a request's head. Bodies are the door's business (`door`).
+uvicorn waits for ever for the rest of a request's head. Bodies are the business of `http_authentication`.
 """
 
 import asyncio
@@ -16,10 +16,10 @@ MAX_WAITING = 128
 MAX_HEAD_BYTES = 32 * 1024
 
 
-class PatientProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 with an end to its patience; of too many that wait the one that has waited longest goes."""
+class TimedProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1 with time limits; of too many connections that wait, the oldest is closed."""
 
-    _waiting: ClassVar["OrderedDict[PatientProtocol, asyncio.TimerHandle]"] = OrderedDict()
+    _waiting: ClassVar["OrderedDict[TimedProtocol, asyncio.TimerHandle]"] = OrderedDict()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)

@@ -17,7 +17,7 @@ from mcp_bridge.clients.timeouts import in_thread, or_none
 _DATABASE_S = 2.0
 _DAGSTER_S = 1.0
 # Anybody may ask: no more often than this is anything asked on their behalf.
-_KEPT_S = 1.0
+_CACHED_S = 1.0
 
 
 @dataclass
@@ -26,15 +26,15 @@ class Readiness:
 
     platform: PlatformDatabase
     dagster: DagsterClient
-    _told: tuple[float, dict[str, Any]] | None = None
+    _report: tuple[float, dict[str, Any]] | None = None
     _alone: CapacityLimiter | None = None
 
     async def report(self) -> dict[str, Any]:
         """`{status, database, dagster}`; of the two each `ok`, `unavailable`, or for Dagster `code not loaded`."""
-        if self._told is None or self._told[0] + _KEPT_S < time.monotonic():
-            said = await self._ask()
-            self._told = (time.monotonic(), said)
-        return self._told[1]
+        if self._report is None or self._report[0] + _CACHED_S < time.monotonic():
+            report = await self._ask()
+            self._report = (time.monotonic(), report)
+        return self._report[1]
 
     async def _ask(self) -> dict[str, Any]:
         database = await self._database()

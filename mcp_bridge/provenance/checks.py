@@ -1,4 +1,4 @@
-"""Which asset checks failed in a run, and of which table? Read from the run's log, kept for runs that have ended.
+"""Which asset checks failed in a run, and of which table? Read from the run's log, cached for runs that have ended.
 
 An answer names the checks of exactly the run that filled a table: Dagster's own "latest" of a check is per asset, not per tenant.
 """
@@ -12,7 +12,7 @@ from mcp_bridge.clients.dagster.records import CheckResult
 from mcp_bridge.facts.partition_state import FailedCheck
 from mcp_bridge.runs.results import RunResults
 
-_KEPT_RUNS = 2000
+_CACHED_RUNS = 2000
 
 
 class FailingChecks:
@@ -20,7 +20,7 @@ class FailingChecks:
 
     def __init__(self, results: RunResults) -> None:
         self._results = results
-        self._kept: OrderedDict[str, tuple[FailedCheck, ...]] = OrderedDict()
+        self._cache: OrderedDict[str, tuple[FailedCheck, ...]] = OrderedDict()
 
     async def of(self, run_ids: set[str]) -> dict[str, tuple[FailedCheck, ...]]:
         """Failed checks of each run; none for a run whose log was deleted."""
@@ -28,15 +28,15 @@ class FailingChecks:
         return dict(zip(sorted(run_ids), found, strict=True))
 
     async def _of_run(self, run_id: str) -> tuple[FailedCheck, ...]:
-        if run_id in self._kept:
-            self._kept.move_to_end(run_id)
-            return self._kept[run_id]
+        if run_id in self._cache:
+            self._cache.move_to_end(run_id)
+            return self._cache[run_id]
         result = await self._results.of(run_id)
         failed = tuple(_failed(check) for check in result.failing)
         if result.finished:
-            self._kept[run_id] = failed
-            if len(self._kept) > _KEPT_RUNS:
-                self._kept.popitem(last=False)
+            self._cache[run_id] = failed
+            if len(self._cache) > _CACHED_RUNS:
+                self._cache.popitem(last=False)
         return failed
 
 

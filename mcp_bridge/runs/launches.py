@@ -25,7 +25,7 @@ from mcp_bridge.clients.timeouts import in_thread
 # Longer than a launch takes; what a dead bridge held is free after that. Overrun it does no harm: see `_settled`.
 _HELD_S = 10.0
 _TEARDOWN_HELD_S = 120.0
-_PATIENCE_S = 40.0
+_TRIED_FOR_S = 40.0
 _ASK_AGAIN_S = 0.1
 
 
@@ -88,7 +88,7 @@ class Launches:
         await in_thread(self._require_schemas, tenant)
         # Of many calls of this bridge in the same moment one launches; the others look together at what came of it, since one
         # after the other would wait too long.
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _TRIED_FOR_S
         while (under_way := self._launching.get(tenant.id)) is not None:
             try:
                 await asyncio.wait_for(under_way.wait(), deadline - time.monotonic())
@@ -150,7 +150,7 @@ class Launches:
     async def _claim(self, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, held_s: float) -> Claim:
         """The tenant's launch, once what a dead bridge has left of it is cleared away."""
         launches = self._platform.catalog.launches
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _TRIED_FOR_S
         while time.monotonic() < deadline:
             claim = await in_thread(launches.claim, tenant, actor, pipeline, key, held_s)
             if claim is None:
@@ -192,8 +192,8 @@ class Launches:
         except UnknownRun:
             return None, f"Run {run_id} of this idempotency_key was deleted from Dagster; this is another."
         if run.status in ("FAILURE", "CANCELED", "CANCELING"):
-            told = {"FAILURE": "failed", "CANCELED": "was cancelled", "CANCELING": "is being cancelled"}[run.status]
-            return None, f"Run {run_id} of this idempotency_key {told}; this is another."
+            ended = {"FAILURE": "failed", "CANCELED": "was cancelled", "CANCELING": "is being cancelled"}[run.status]
+            return None, f"Run {run_id} of this idempotency_key {ended}; this is another."
         if other := wish.differs_from(run):
             raise KeyReused(
                 f"This idempotency_key stands for run {run_id}, which was asked for with other {' and '.join(other)}.",
@@ -239,7 +239,7 @@ async def _shielded(work: Callable[[Claim], None], claim: Claim) -> None:
 
 def _busy(tenant: Tenant) -> LaunchBusy:
     return LaunchBusy(
-        f"Somebody has been launching a run of {tenant.key}, or dropping its schemas, for {_PATIENCE_S:.0f} s.",
+        f"Somebody has been launching a run of {tenant.key}, or dropping its schemas, for {_TRIED_FOR_S:.0f} s.",
         next_step="Look at list_runs, then try again.",
     )
 

@@ -1,6 +1,6 @@
 """What did a run leave with Dagster: what it materialized of its tenant, and which checks failed? Read once from the run's log.
 
-Kept for runs that have ended. A run that the bridge has followed to its end costs no further question.
+Cached for runs that have ended. A run that the bridge has followed to its end costs no further question.
 """
 
 from collections import OrderedDict
@@ -14,8 +14,8 @@ from mcp_bridge.clients.dagster.records import CheckResult, Run, RunEvent
 from mcp_bridge.runs.summary import first_cause
 
 AssetKey = tuple[str, ...]
-# Needed until the tenant's tables are known; those are kept for longer.
-_KEPT_RUNS = 100
+# Needed until the tenant's tables are known; those are cached for longer.
+_CACHED_RUNS = 100
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class RunResults:
 
     def __init__(self, dagster: DagsterClient) -> None:
         self._dagster = dagster
-        self._kept: OrderedDict[str, RunResult] = OrderedDict()
+        self._cache: OrderedDict[str, RunResult] = OrderedDict()
         dagster.on_finished = self.remember
 
     async def of(self, run_id: str) -> RunResult:
         """A run's result; of one that Dagster does not know any more an empty one. Raises: DagsterUnavailable."""
-        if run_id in self._kept:
-            self._kept.move_to_end(run_id)
-            return self._kept[run_id]
+        if run_id in self._cache:
+            self._cache.move_to_end(run_id)
+            return self._cache[run_id]
         try:
             return self.remember(*await self._dagster.results(run_id))
         except UnknownRun:
@@ -65,12 +65,12 @@ class RunResults:
             if event.check is not None and not event.check.passed:
                 failing.append(event.check)
             elif event.kind == "MaterializationEvent" and event.asset_key and event.partition == run.tenant:
-                told = Tables.from_metadata(event.metadata)
-                materialized[event.asset_key] = Materialization(run.run_id, event.at, told)
+                tables = Tables.from_metadata(event.metadata)
+                materialized[event.asset_key] = Materialization(run.run_id, event.at, tables)
         failed = run.finished and run.status != "SUCCESS"
         result = RunResult(run.finished, failed, tuple(failing), first_cause(events), materialized)
         if run.finished:
-            self._kept[run.run_id] = result
-            if len(self._kept) > _KEPT_RUNS:
-                self._kept.popitem(last=False)
+            self._cache[run.run_id] = result
+            if len(self._cache) > _CACHED_RUNS:
+                self._cache.popitem(last=False)
         return result

@@ -9,10 +9,10 @@ from typing import Any
 from explorer.contract.checks import facts_of
 from explorer.contract.materializations import Summary
 from explorer.contract.names import within_pipeline
-from explorer.contract.observations import LoadProgress, TableProgress
 from mcp_bridge.answers.envelope import age_s, iso, without_nulls
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.records import Run, RunEvent
+from mcp_bridge.runs.progress import ProgressLines
 
 _MAX_LISTED = 60
 _MAX_ERROR_CHARS = 2000
@@ -49,7 +49,7 @@ def run_summary(dagster: DagsterClient, run: Run, events: list[RunEvent]) -> dic
         "errors": _errors(events),
     }
     if not run.finished:
-        summary["now"] = Narrator().tell_all(events) or run.status.lower()
+        summary["now"] = ProgressLines().last_line(events) or run.status.lower()
     return summary
 
 
@@ -71,17 +71,17 @@ def _assets(events: list[RunEvent]) -> list[dict[str, Any]]:
     rows = []
     for event in events:
         if event.kind == "MaterializationEvent" and event.asset_key:
-            told = Summary.from_metadata(event.metadata)
+            found = Summary.from_metadata(event.metadata)
             rows.append(
                 without_nulls(
                     {
                         "asset": within_pipeline(event.asset_key),
-                        "row_count": told.row_count,
-                        "rows_landed": told.rows_landed,
-                        "rows_rejected": told.rows_rejected or None,
-                        "skipped_reason": told.skipped_reason,
-                        "tables": told.table_count,
-                        "tables_failed": told.failed or None,
+                        "row_count": found.row_count,
+                        "rows_landed": found.rows_landed,
+                        "rows_rejected": found.rows_rejected or None,
+                        "skipped_reason": found.skipped_reason,
+                        "tables": found.table_count,
+                        "tables_failed": found.failed or None,
                     }
                 )
             )
@@ -129,68 +129,3 @@ def _errors(events: list[RunEvent]) -> list[dict[str, str]]:
             if event.kind == "RunFailureEvent"
         ]
     return errors[:10]
-
-
-class Narrator:
-    """Turns events into progress: a number that only grows, its total, and a line such as `raw/cases: 450 of 600 rows`."""
-
-    def __init__(self) -> None:
-        self.progress = 0.0
-        self.total: float | None = None
-        self._planned: set[tuple[str, ...]] = set()
-        self._done: set[tuple[str, ...]] = set()
-        self._part: dict[tuple[str, ...], float] = {}
-
-    def tell(self, event: RunEvent) -> str | None:
-        """The line for one event; None when it tells a watcher nothing."""
-        line = self._line(event)
-        self.total = float(len(self._planned | self._done)) or None
-        reached = len(self._done) + sum(part for key, part in self._part.items() if key not in self._done)
-        self.progress = max(self.progress, reached)
-        return line
-
-    def tell_all(self, events: list[RunEvent]) -> str | None:
-        """The last line that the events give."""
-        lines = [line for event in events if (line := self.tell(event))]
-        return lines[-1] if lines else None
-
-    def _line(self, event: RunEvent) -> str | None:
-        key = event.asset_key
-        if event.kind == "AssetMaterializationPlannedEvent" and key:
-            self._planned.add(key)
-            return None
-        if event.kind == "ObservationEvent" and key:
-            return self._observed(key, event.metadata)
-        if event.kind == "MaterializationEvent" and key:
-            self._done.add(key)
-            rows = Summary.from_metadata(event.metadata).row_count
-            return f"{within_pipeline(key)}: {f'{rows} rows' if rows is not None else 'done'}"
-        fixed = {
-            "RunEnqueuedEvent": "queued",
-            "RunStartingEvent": "starting",
-            "RunStartEvent": "started",
-            "RunSuccessEvent": "succeeded",
-            "RunFailureEvent": "failed",
-            "RunCancelingEvent": "cancelling",
-            "RunCanceledEvent": "cancelled",
-        }
-        if event.kind in fixed:
-            return f"run {fixed[event.kind]}"
-        if event.kind == "ExecutionStepStartEvent":
-            return f"{event.step_key}: started"
-        if event.kind == "ExecutionStepFailureEvent":
-            return f"{event.step_key}: {'canceled' if event.interrupted else 'failed'}"
-        return None
-
-    def _observed(self, key: tuple[str, ...], metadata: dict[str, Any]) -> str:
-        name, built = within_pipeline(key), TableProgress.from_metadata(metadata)
-        if built.table:
-            state = f"{built.rows} rows" if built.rows is not None else built.state or "done"
-            return f"{name}: {state}" if key[-1] == built.table else f"{name}: {built.table} {state}"
-        loaded = LoadProgress.from_metadata(metadata)
-        if loaded.rows is None:
-            return f"{name}: working"
-        if loaded.expected is None or loaded.expected <= 0:
-            return f"{name}: {loaded.rows} rows"
-        self._part[key] = min(0.95, loaded.rows / loaded.expected)
-        return f"{name}: {loaded.rows} of {loaded.expected} rows"

@@ -2,6 +2,8 @@
 
 from mcp_bridge.gate.tool import Tool
 from mcp_bridge.tools.lineage import LineageTools
+from mcp_bridge.tools.materialization import MaterializationTools
+from mcp_bridge.tools.pipelines import PipelineTools
 from mcp_bridge.tools.query import QueryTools
 from mcp_bridge.tools.runs import RunTools
 from mcp_bridge.tools.search import SearchTools
@@ -14,6 +16,8 @@ ALL_TOOLS: tuple[Tool, ...] = tuple(
     sorted(
         (
             *LineageTools.TOOLS,
+            *MaterializationTools.TOOLS,
+            *PipelineTools.TOOLS,
             *QueryTools.TOOLS,
             *RunTools.TOOLS,
             *SearchTools.TOOLS,

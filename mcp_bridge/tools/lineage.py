@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from explorer.catalog import Scope
-from explorer.contract.bookkeeping import lineage as kept_lineage
+from explorer.contract.bookkeeping import lineage as lineage_records
 from explorer.contract.bookkeeping.lineage import Lineage
 from explorer.contract.names import within_pipeline
 from explorer.core.errors import ExplorerError
@@ -17,12 +17,12 @@ from mcp_bridge.clients.dagster.records import AssetState
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
 from mcp_bridge.clients.timeouts import in_thread
-from mcp_bridge.facts.column_lineage import Resources, made_from, origin_of, question_of, resources_of, used_by
+from mcp_bridge.facts.columns.lineage import Resources, made_from, origin_of, question_of, resources_of, used_by
 from mcp_bridge.facts.relations import Column, columns_of
-from mcp_bridge.facts.tables import TableFacts, TenantTables, upstream
+from mcp_bridge.facts.table_facts import TableFacts
+from mcp_bridge.facts.tables import TenantTables, UnknownTable, upstream
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, TenantArguments, Tool
-from mcp_bridge.tools.tables import UnknownTable
 
 # Tokens: the assets on one side, the chain above a column, the columns below it, the column's words, the table's origin.
 _ASSETS_TOKENS, _ABOVE_TOKENS, _BELOW_TOKENS, _COLUMN_TOKENS, _ORIGIN_TOKENS = 1_200, 1_800, 1_500, 900, 700
@@ -150,7 +150,7 @@ class LineageTools:
         """The lineage of all models' columns, and one table's live columns. Blocks; raises as `TenantDatabases.connection`."""
         schema = known.live.schema
         with self.databases.connection(known.tenant, schema) as connection:
-            return kept_lineage.read(connection, schema), columns_of(connection, known.live, [table])[table]
+            return lineage_records.read(connection, schema), columns_of(connection, known.live, [table])[table]
 
     TOOLS: ClassVar[tuple[Tool, ...]] = (
         Tool(

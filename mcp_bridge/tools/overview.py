@@ -1,4 +1,4 @@
-"""How is a whole tenant told in one answer? Every table on a line; columns shared by all tables of a kind are told once.
+"""How is a whole tenant shown in one answer? Every table on a line; columns shared by all tables of a kind stand there once.
 
 When not all columns fit, each table gets an equal share of the room and what smaller ones leave; it says how many are missing.
 """
@@ -9,14 +9,14 @@ from typing import Any
 from explorer.core.words import words
 from mcp_bridge.answers.envelope import clipped, weight
 from mcp_bridge.facts.relations import Column
-from mcp_bridge.facts.tables import TableFacts
+from mcp_bridge.facts.table_facts import TableFacts
 
 # Kinds of which a tenant has many tables with the same key columns.
 _FAMILIES = ("case_type", "form", "repeat")
 _MIN_FAMILY = 2
 _MAX_ABOUT_TOKENS = 30
 _MAX_SHARED_TOKENS = 500
-# A table whose columns get less room than this is told on another page.
+# A table whose columns get less room than this goes to another page.
 _MIN_COLUMNS_TOKENS = 30
 
 
@@ -26,18 +26,20 @@ def overview(
     """`{tables: [{name, kind, rows, about?, columns}], columns_of_every?: {kind: columns}}` within `room` tokens; it may hold
     fewer tables than the page. `tables`: all of the tenant's. A column is its name, with its type unless that is text."""
     shared = {kind: found for kind in _FAMILIES if (found := _shared(kind, tables, columns))}
-    told: dict[str, Any] = {}
+    answer: dict[str, Any] = {}
     if shared:
-        told["columns_of_every"] = {kind: _within(found, _MAX_SHARED_TOKENS) for kind, found in shared.items()}
+        answer["columns_of_every"] = {kind: _within(found, _MAX_SHARED_TOKENS) for kind, found in shared.items()}
     heads = [_head(facts) for facts in page]
-    own = [[c for c in _told(columns[f.name]) if c not in shared.get(f.kind, ())] for f in page]
-    room -= weight(told)
+    own = [[c for c in _written(columns[f.name]) if c not in shared.get(f.kind, ())] for f in page]
+    room -= weight(answer)
     costs = [weight({**head, "columns": ""}) + 1 for head in heads]
     while len(costs) > 1 and sum(costs) + _MIN_COLUMNS_TOKENS * len(costs) > room:
         costs.pop()
     heads, own = heads[: len(costs)], own[: len(costs)]
     left = room - sum(costs)
-    return told | {"tables": [{**head, "columns": text} for head, text in zip(heads, _shares(own, left), strict=True)]}
+    return answer | {
+        "tables": [{**head, "columns": text} for head, text in zip(heads, _shares(own, left), strict=True)]
+    }
 
 
 def _head(facts: TableFacts) -> dict[str, Any]:
@@ -64,7 +66,7 @@ def _head(facts: TableFacts) -> dict[str, Any]:
     return head
 
 
-def _told(columns: Sequence[Column]) -> list[str]:
+def _written(columns: Sequence[Column]) -> list[str]:
     return [
         column.name if column.type in ("text", "character varying") else f"{column.name} {column.type}"
         for column in columns
@@ -73,7 +75,7 @@ def _told(columns: Sequence[Column]) -> list[str]:
 
 def _shared(kind: str, tables: Sequence[TableFacts], columns: dict[str, list[Column]]) -> list[str]:
     """What all tables of a kind have, in the order of the first."""
-    family = [_told(columns[facts.name]) for facts in tables if facts.kind == kind and columns[facts.name]]
+    family = [_written(columns[facts.name]) for facts in tables if facts.kind == kind and columns[facts.name]]
     if len(family) < _MIN_FAMILY:
         return []
     common = set(family[0]).intersection(*family[1:])
@@ -98,10 +100,10 @@ def _within(columns: Sequence[str], room: int) -> str:
     if weight(text) <= room:
         return text
     room -= weight(f", +{len(columns)} more")
-    kept: list[str] = []
+    fitting: list[str] = []
     for column in columns:
         room -= weight(column) + 1
         if room < 0:
             break
-        kept.append(column)
-    return ", ".join([*kept, f"+{len(columns) - len(kept)} more"]) if kept else f"{len(columns)} columns"
+        fitting.append(column)
+    return ", ".join([*fitting, f"+{len(columns) - len(fitting)} more"]) if fitting else f"{len(columns)} columns"

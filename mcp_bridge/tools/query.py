@@ -13,7 +13,8 @@ from explorer.core.settings import Settings
 from mcp_bridge.answers.envelope import Answer, compact_json, fit, room_left, weight
 from mcp_bridge.clients.timeouts import QUERY_S
 from mcp_bridge.facts.relations import LiveTables, sql_type
-from mcp_bridge.facts.tables import TenantTables, table_warnings
+from mcp_bridge.facts.table_facts import table_warnings
+from mcp_bridge.facts.tables import TenantTables
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, ResponseFormat, TenantArguments, Tool
 from mcp_bridge.query_path import QueryPath, check

@@ -223,7 +223,7 @@ class TenantTools:
         return [{"pipeline": pipeline.name, **state.row()} for pipeline, state in found if state is not None]
 
     async def _refuse_while_running(self, tenant: Tenant) -> None:
-        """A queued run is not seen in the schema's state. Without Dagster nothing can be queued that starts by itself."""
+        """The state of the schemas does not show a queued run. Without Dagster nothing can be queued that starts by itself."""
         try:
             active = await self.dagster.active_run(tenant.key)
         except DagsterUnavailable:

@@ -101,15 +101,15 @@ class Stack:
             if not cursor:
                 return rows
 
-    def admin(self) -> "psycopg.Connection[Any]":
-        """The database as its superuser sees it."""
+    def admin(self, database: str = "explorer") -> "psycopg.Connection[Any]":
+        """A database as its superuser sees it."""
         record = json.loads((self.home / "connection.json").read_text())
         return psycopg.connect(
             host=record["host"],
             port=record["port"],
             user="postgres",
             password=record["password"],
-            dbname="explorer",
+            dbname=database,
             autocommit=True,
         )
 

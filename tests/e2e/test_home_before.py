@@ -1,11 +1,11 @@
-"""A HOME that the version before left behind comes up, keeps what it has, and what that version guessed wrong is put right."""
+"""A HOME of a version before comes up, keeps what it has and syncs; what an older one guessed wrong is put right."""
 
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,29 +28,34 @@ from tests.e2e.home_before import (
 )
 from tests.e2e.stack import Stack
 
-ARCHIVE = FIXTURES / "home-c9b507b.tar.xz"
+# The first guessed types of `contact` that its second sync contradicted, and kept them; the second put them right itself.
+GUESSED_WRONG, PUT_RIGHT = "c9b507b", "a3137b6"
 
 
 @dataclass
 class Before:
-    """The old installation under this version. `facts`: what was noted when it was packed; `columns`: types before the first
-    sync; `described`: what `describe_table` said of the contacts after it."""
+    """The old installation under this version. `facts`: what was noted when it was packed; `kept`: rows of the catalog as it came
+    up; `columns`: types, and `raw`: what identifies the loaded records, before the first sync; `described`: what
+    `describe_table` said of the contacts after it."""
 
     stack: Stack
     facts: dict[str, Any]
+    kept: dict[str, list[tuple[Any, ...]]]
     columns: dict[str, dict[str, str]]
+    raw: dict[str, list[tuple[Any, ...]]]
     first_sync: dict[str, Any]
     described: dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def before() -> Iterator[Before]:
+@pytest.fixture(scope="module", params=[GUESSED_WRONG, PUT_RIGHT])
+def before(request: pytest.FixtureRequest) -> Iterator[Before]:
     """Brought up, and synced once."""
     parent = Path(tempfile.mkdtemp(prefix="explorer-before-"))
     # Started by root, the database server runs as another account, which has to pass through here.
     parent.chmod(0o711)
     home = parent / "home"
-    facts = unpack(ARCHIVE, home)
+    facts = unpack(FIXTURES / f"home-{request.param}.tar.xz", home)
+    kept = _before_the_start(home)
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("EXPLORER_", "DAGSTER_"))}
     env = {**inherited, "EXPLORER_HOME": str(home), "EXPLORER_DAGSTER_PORT": "0", "EXPLORER_BRIDGE_PORT": "0"}
     with project_space(second=True) as server:
@@ -59,10 +64,10 @@ def before() -> Iterator[Before]:
             stack.cli("up", "--detach", "--no-demo")
             status = json.loads(stack.cli("status", "--json").stdout)
             stack.bridge_url, stack.dagster_url = status["bridge_url"], status["dagster_url"]
-            columns = _columns(stack)
+            columns, raw = _columns(stack), _raw_rows(stack)
             first_sync = json.loads(stack.cli("sync", KEY, "--wait", "--json").stdout)
             described = stack.call("describe_table", tenant=KEY, table="case_contact")
-            yield Before(stack, facts, columns, first_sync, described)
+            yield Before(stack, facts, kept, columns, raw, first_sync, described)
         finally:
             stack.cli("down", check=False)
             EmbeddedPostgres(home).remove_data()
@@ -87,6 +92,29 @@ def test_it_comes_up_with_its_data_tables_and_tokens(before: Before) -> None:
     assert listed["success"], listed
 
 
+def test_the_catalog_secrets_and_what_dagster_remembers_stay(before: Before) -> None:
+    """After migration and a sync: the same tenants, keys of partitions, schemas, credentials, tokens, sensors, runs."""
+    found = _kept(before.stack.home, before.stack.admin)
+    runs, before_runs = found.pop("runs"), before.kept.pop("runs")
+    assert found == before.kept
+    assert [KEY] == [key for key, *_ in found["tenants"]] == [key for _, key in found["partitions"]]
+    assert len(found["sensors"]) == 2
+    assert set(before_runs) < set(runs)
+
+
+def test_the_first_sync_reads_only_what_is_new(before: Before) -> None:
+    """The server had nothing new: no loaded record was written again."""
+    found = _raw_rows(before.stack)
+    assert {table: found[table] for table in before.raw} == before.raw
+    assert len(before.raw["raw_cases"]) == before.facts["tables"]["cases"]
+
+
+def test_a_sync_without_news_builds_nothing_again(before: Before) -> None:
+    tables = _mart_tables(before.stack)
+    assert before.stack.sync(KEY)["status"] == "SUCCESS"
+    assert _mart_tables(before.stack) == tables
+
+
 def test_it_takes_up_what_is_new(before: Before) -> None:
     case_id = before.stack.demo.control.create_case(MATERNAL, "visitor", "New under this version", {"room": "Ward A"})
     run = before.stack.sync(KEY)
@@ -94,10 +122,23 @@ def test_it_takes_up_what_is_new(before: Before) -> None:
     assert before.stack.rows(KEY, "select case_id, room from case_visitor") == [[case_id, "Ward A"]]
 
 
+def test_everything_can_be_read_again(before: Before) -> None:
+    """A full refresh brings the same tables; what was deleted at the server meanwhile goes."""
+    stack = before.stack
+    counts = "select (select count(*) from cases), (select count(*) from forms), (select count(*) from form_cases)"
+    known = stack.rows(KEY, counts)
+    run = stack.sync(KEY, full_refresh=True)
+    assert run["status"] == "SUCCESS", run
+    assert stack.rows(KEY, counts) == known
+    truth = {case["case_id"]: case["case_name"] for case in stack.demo.truth(MATERNAL).cases}
+    assert dict(stack.rows(KEY, "select case_id, case_name from cases")) == truth
+
+
 def test_types_that_were_guessed_wrong_are_put_right_and_reported(before: Before) -> None:
     stack = before.stack
-    assert before.columns["case_contact"]["phone"] == "bigint"
-    assert before.columns["case_contact"]["back_on"] == "date"
+    wrong = before.facts["version"] == GUESSED_WRONG
+    guessed = (before.columns["case_contact"]["phone"], before.columns["case_contact"]["back_on"])
+    assert guessed == (("bigint", "date") if wrong else ("text", "text"))
 
     # By the first sync, with nothing new at the server: anew from what was loaded.
     assert _texts(stack, "phone") == sorted(FIRST_PHONES + SECOND_PHONES)
@@ -105,18 +146,78 @@ def test_types_that_were_guessed_wrong_are_put_right_and_reported(before: Before
     columns = _columns(stack)["case_contact"]
     assert (columns["phone"], columns["back_on"]) == ("text", "text")
     assert columns["dose"] in ("numeric", "double precision")
-    changes = " ".join(before.described["data"]["type_changes"])
-    assert re.search(r"phone: (bigint|integer) to text", changes)
-    assert "back_on: date to text" in changes
-    # Whoever waits for the sync is told so too.
-    assert set(before.described["data"]["type_changes"]) <= {
-        change.removeprefix("case_contact.") for change in before.first_sync["type_changes"]
-    }
+    assert _reported(before) == (["back_on: date to text", "phone: integer to text"] if wrong else [])
 
     stack.demo.control.create_case(MATERNAL, "contact", "From abroad", {"phone": LATER_PHONES[0]})
     assert stack.sync(KEY)["status"] == "SUCCESS"
     assert _texts(stack, "phone") == sorted(FIRST_PHONES + SECOND_PHONES + LATER_PHONES)
     assert stack.rows(KEY, "select count(*), min(dose)::float8 from case_contact where dose is not null") == [[30, 2.5]]
+
+
+def _reported(before: Before) -> list[str]:
+    """Changes of types of the contacts that `describe_table` tells; whoever waits for the sync is told the same."""
+    changes = [re.sub("bigint", "integer", change) for change in before.described["data"].get("type_changes", [])]
+    told = {change.removeprefix("case_contact.") for change in before.first_sync["type_changes"]}
+    assert set(before.described["data"].get("type_changes", [])) <= told
+    return sorted(match[0] for change in changes for match in re.finditer(r"\w+: \w+ to text", change))
+
+
+def _before_the_start(home: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """What is kept, as the old version left it: read from its database alone."""
+    server = EmbeddedPostgres(home)
+    server.start()
+    try:
+        return _kept(home, Stack(home, None, {}).admin)  # type: ignore[arg-type]
+    finally:
+        server.stop()
+
+
+_TENANTS = "SELECT key, id, provider, server, display_name, status, created_at FROM catalog.tenants"
+_SCHEMAS = "SELECT tenant_id, prefix, state FROM catalog.schemas"
+_SECRETS = (
+    "SELECT c.tenant_id, c.kind, c.ciphertext, s.passwords FROM catalog.credentials c"
+    " JOIN catalog.schemas s USING (tenant_id)"
+)
+_TOKENS = (
+    "SELECT p.name, t.token_hash, t.expires_at, t.revoked_at, g.tenant_id, g.scopes FROM catalog.principals p"
+    " JOIN catalog.tokens t ON t.principal_id = p.id JOIN catalog.grants g ON g.principal_id = p.id"
+)
+_PARTITIONS = "SELECT partitions_def_name, partition FROM dynamic_partitions"
+_SENSORS = "SELECT selector_id, status FROM instigators ORDER BY 1"
+
+
+def _kept(home: Path, connect: "Callable[..., psycopg.Connection[Any]]") -> dict[str, list[tuple[Any, ...]]]:
+    """What an operator made or a client holds, whatever the version; `runs`: ids of the runs that Dagster knows."""
+    record = json.loads((home / "connection.json").read_text())
+    files = [(name, (home / name).read_text()) for name in ("secret.keys", "webserver.token")]
+    found: dict[str, list[tuple[Any, ...]]] = {"files": files, "logins": sorted(record["roles"].items())}
+    with connect() as conn:
+        for name, sql in {"tenants": _TENANTS, "schemas": _SCHEMAS, "secrets": _SECRETS, "tokens": _TOKENS}.items():
+            found[name] = conn.execute(sql).fetchall()
+    with connect("dagster") as conn:
+        found["partitions"] = conn.execute(_PARTITIONS).fetchall()
+        found["sensors"] = conn.execute(_SENSORS).fetchall()
+        found["runs"] = conn.execute("SELECT run_id FROM runs").fetchall()
+    return found
+
+
+def _raw_rows(stack: Stack) -> dict[str, list[tuple[Any, ...]]]:
+    """Place and transaction of every loaded case and form: they differ once a row was written again."""
+    with stack.admin() as conn:
+        (prefix,) = conn.execute("SELECT prefix FROM catalog.schemas").fetchone() or ("",)
+        return {
+            table: conn.execute(f"SELECT ctid::text, xmin::text FROM {prefix}_raw.{table} ORDER BY ctid").fetchall()
+            for table in ("raw_cases", "raw_forms")
+        }
+
+
+def _mart_tables(stack: Stack) -> list[tuple[Any, ...]]:
+    """Name and identity of every table that agents see; a table that is built again is another one."""
+    with stack.admin() as conn:
+        return conn.execute(
+            "SELECT relname, oid, relfilenode FROM pg_class WHERE relkind = 'r' AND relname <> 'data_quality'"
+            " AND relnamespace::regnamespace::text ~ '^t_[0-9a-f]{8}_marts$' ORDER BY 1"
+        ).fetchall()
 
 
 def _texts(stack: Stack, column: str) -> list[str]:

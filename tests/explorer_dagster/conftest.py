@@ -156,7 +156,7 @@ class Stage:
 def whole(stage: Stage, pipeline: Pipeline) -> Stage:
     """The same with the transforms: all assets of the pipeline."""
     provider = provider_named(pipeline.provider)
-    assets = [discovery_asset(pipeline, provider), raw_assets(pipeline, provider), transform_assets(pipeline)]
+    assets = [discovery_asset(pipeline, provider), raw_assets(pipeline, provider), transform_assets(pipeline, provider)]
     resources = {"platform": Platform()}
     stage.definitions = dg.Definitions(assets=assets, jobs=[sync_job(pipeline, assets)], resources=resources)
     return stage

@@ -117,7 +117,7 @@ def require(answer: dict[str, Any], typename: str) -> None:
 
 
 def require_no_fault(answer: dict[str, Any]) -> None:
-    """A fault inside Dagster is told to the operator: its words name addresses and classes."""
+    """A fault inside Dagster is for the operator: its words name addresses and classes."""
     if answer["__typename"] == "PythonError":
         require(answer, "")
 

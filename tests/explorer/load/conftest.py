@@ -48,7 +48,8 @@ class Loader:
         with client:
             return load(
                 self.target, client, self.pipeline, resources or self.pipeline.source_names,
-                styles=STYLES, run_id="run-1", full=full, work_dir=self.work_dir, on_progress=self.progress.append, **options,
+                run_id="run-1", full=full, work_dir=self.work_dir, on_progress=self.progress.append,
+                **{"styles": STYLES, **options},
             )  # fmt: skip
 
     @property

@@ -28,8 +28,8 @@ from explorer.load.report import ResourceReport
 from explorer.load.row_buffer import RowBuffer
 from explorer.providers.commcare.paging import STYLES
 from explorer.registry import Cursor, Source
+from tests.explorer.extract.clients import client_of
 from tests.explorer.extract.model_server import START, Change, Fault, ModelServer
-from tests.explorer.extract.test_windows import client_of
 
 # Ways of reading, each with a way of proof.
 KINDS: list[tuple[Any, Any]] = [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_bridge.answers.envelope import clipped, fit, shrunk, told, weight
+from mcp_bridge.answers.envelope import clipped, fit, shown_warnings, shrunk, weight
 from mcp_bridge.answers.tokens import tokens
 
 COUNTED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "token_counts.json").read_text())
@@ -70,10 +70,10 @@ def test_rows_that_fit_fit_and_there_is_always_one(rows: list[str], room: int) -
 
 @given(st.lists(st.text(max_size=3_000), max_size=40))
 def test_warnings_stand_once_and_leave_room(warnings: list[str]) -> None:
-    kept = told([*warnings, *warnings])
+    kept = shown_warnings([*warnings, *warnings])
     assert len(kept) == len(set(kept))
     assert weight(kept) <= 1_700
-    assert told(kept) == kept
+    assert shown_warnings(kept) == kept
 
 
 @given(st.text(min_size=1, max_size=2_000), st.integers(10, 300))

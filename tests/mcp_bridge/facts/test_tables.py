@@ -7,7 +7,8 @@ from explorer.registry import load_pipelines
 from mcp_bridge.clients.dagster.records import AssetState
 from mcp_bridge.facts.partition_state import PartitionState
 from mcp_bridge.facts.relations import live_tables
-from mcp_bridge.facts.tables import join, table_warnings
+from mcp_bridge.facts.table_facts import table_warnings
+from mcp_bridge.facts.tables import join
 from tests.explorer.registry.test_semantics import PIPELINES as FOLDER
 from tests.mcp_bridge.stage import Stage
 

@@ -12,7 +12,8 @@ from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.records import AssetState
 from mcp_bridge.facts.partition_state import PartitionState
 from mcp_bridge.facts.relations import live_tables
-from mcp_bridge.facts.tables import join, table_warnings
+from mcp_bridge.facts.table_facts import table_warnings
+from mcp_bridge.facts.tables import join
 from tests.mcp_bridge.clients.test_dagster_client import JOB, finish, with_client
 from tests.mcp_bridge.stage import Stage, ask, envelope, on_http, refused
 

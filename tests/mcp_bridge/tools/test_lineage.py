@@ -14,7 +14,7 @@ from explorer.providers.commcare.structure_diff import structure_diff
 from explorer.providers.commcare.tables.plan import generate_tables
 from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_facts import facts_of
-from mcp_bridge.facts.column_lineage import made_from, origin_of, question_of, used_by
+from mcp_bridge.facts.columns.lineage import made_from, origin_of, question_of, used_by
 from tests.conftest import PgServer
 from tests.mcp_bridge.stage import Stage, ask, on_http, refused
 

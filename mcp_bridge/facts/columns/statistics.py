@@ -49,13 +49,13 @@ def statistics_of(connection: Connection, relation: Relation, types: dict[str, s
         common = list(zip(values or (), shares or (), strict=False))
         ends = [value for value, _ in common] + [*(bounds or ())][:1] + [*(bounds or ())][-1:]
         least, greatest = _ends(ends, types.get(name, ""))
-        kept = sorted(common, key=lambda pair: -pair[1])[:_MAX_COMMON]
+        common_first = sorted(common, key=lambda pair: -pair[1])[:_MAX_COMMON]
         found[name] = ColumnStatistics(
             null_share=round(null_share, 3),
             distinct=_count(distinct, relation.estimate),
             least=least,
             greatest=greatest,
-            common=tuple((_cut(value), round(share, 3)) for value, share in kept),
+            common=tuple((_cut(value), round(share, 3)) for value, share in common_first),
         )
     return found
 

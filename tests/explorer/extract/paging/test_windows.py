@@ -6,37 +6,23 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
-import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
 from explorer.catalog.secrets.credentials import ApiKeyCredential
-from explorer.core.settings import Settings
 from explorer.extract.extract import Extract
 from explorer.extract.records.reader import Row
 from explorer.http.errors import ApiError
-from explorer.http.limiter import RateLimiter
 from explorer.providers.commcare.client import CommCareClient
 from explorer.providers.commcare.paging import STYLES
 from explorer.registry import Cursor, Source
+from tests.explorer.extract.clients import SETTINGS, Wide, client_of
 from tests.explorer.extract.conftest import record_id
 from tests.explorer.extract.model_server import START, Change, Fault, ModelServer
 
-SETTINGS = Settings(_env_file=None, requests_per_second=1000, http_max_retry_after_s=10)
 PAGINGS = ("cursor", "indexed_on")
-
-
-class Wide(RateLimiter):
-    """A pace that feeds `width` requests at a time, however quick the server is."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__(1000)
-        self.width = width
-
-    def allowed_parallelism(self, latency_s: float) -> int:
-        return self.width
 
 
 def source(paging: Any, page_size: int, max_page_size: int | None = None) -> Source:
@@ -46,13 +32,6 @@ def source(paging: Any, page_size: int, max_page_size: int | None = None) -> Sou
         name="things", table="raw_things", description="", endpoint="things/", paging=paging, collection=collection, keys=keys,
         primary_key="record_id", rename={"id": "record_id"}, page_size=page_size, max_page_size=max_page_size,
         cursor=Cursor(field="indexed_on"),
-    )  # fmt: skip
-
-
-def client_of(server: Any, width: int) -> CommCareClient:
-    return CommCareClient(
-        "http://127.0.0.1", "d", ApiKeyCredential("u", "k"), settings=SETTINGS,
-        transport=httpx.MockTransport(server), sleep=lambda _: None, limiter=Wide(width),
     )  # fmt: skip
 
 

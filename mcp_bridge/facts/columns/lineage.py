@@ -60,14 +60,14 @@ def used_by(lineage: Lineage, table: str, column: str) -> list[dict[str, Any]]:
     """
     below = _readers(lineage)
     found: dict[str, dict[str, str]] = {}
-    seen = {(table, column)}
-    ahead: list[tuple[str, str, Path]] = [(table, column, ())]
-    for at_table, at_column, path in ahead:
+    found_before = {(table, column)}
+    unread: list[tuple[str, str, Path]] = [(table, column, ())]
+    for at_table, at_column, path in unread:
         for name, reader, inner in below.get((at_table, at_column), ()):
-            if (name, reader) not in seen:
-                seen.add((name, reader))
+            if (name, reader) not in found_before:
+                found_before.add((name, reader))
                 found.setdefault(name, {})[reader] = "/".join((*path, *inner))
-                ahead.append((name, reader, (*path, *inner)))
+                unread.append((name, reader, (*path, *inner)))
     return [
         {
             "table": name,
@@ -92,12 +92,12 @@ def _readers(lineage: Lineage) -> dict[tuple[str, str], list[tuple[str, str, Pat
 
 def resources_of(lineage: Lineage, resources: Resources, table: str) -> list[dict[str, str]]:
     """What a table is loaded from in the end, over all of its columns."""
-    seen, ahead = {table}, [table]
-    for name in ahead:
+    found_before, unread = {table}, [table]
+    for name in unread:
         parents = {origin.table for known in lineage.get(name, {}).values() for origin in known.origins}
-        ahead += sorted(parents - seen)
-        seen |= parents
-    return [resources[name] for name in ahead if name in resources]
+        unread += sorted(parents - found_before)
+        found_before |= parents
+    return [resources[name] for name in unread if name in resources]
 
 
 def origin_of(kind: str, source: str | None, structure: dict[str, Any] | None) -> dict[str, Any] | str:
@@ -129,9 +129,9 @@ def question_of(
         return {"question": without_nulls({"path": "/".join(path), **_words(facts)})}
     if len(path) > 1:
         return {"index": {"identifier": path[0], "part": path[1]}}
-    told: dict[str, Any] = {"name": path[0], **_words(facts)}
+    row: dict[str, Any] = {"name": path[0], **_words(facts)}
     if source is None or structure is None:
-        return {"property": without_nulls({**told, "asked_by": "unknown"})}
+        return {"property": without_nulls({**row, "asked_by": "unknown"})}
     found = list(_asked_by(source, path[0], structure))
     note = (
         "Applications do not say which question saves to which property: asked_by are the questions of the same name in forms of "
@@ -139,9 +139,9 @@ def question_of(
         if found
         else "No question of this name is in a form of this case type; it may be calculated or saved under another name."
     )
-    told |= {"asked_by": found[:_MAX_FORMS], "note": note}
+    row |= {"asked_by": found[:_MAX_FORMS], "note": note}
     more = {"more_questions": len(found) - _MAX_FORMS} if len(found) > _MAX_FORMS else {}
-    return {"property": without_nulls(told) | more}
+    return {"property": without_nulls(row) | more}
 
 
 def _asked_by(case_type: str, name: str, structure: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -151,8 +151,8 @@ def _asked_by(case_type: str, name: str, structure: dict[str, Any]) -> Iterator[
         for question in form["questions"]:
             plain = not question["is_group"] and not question["repeat"] and question["type"] != "SaveToCase"
             if plain and question["path"][-1] == name:
-                told = {"question": "/".join(question["path"]), "type": question["type"], "label": question["label"]}
-                yield without_nulls({**_named(form, structure), **told})
+                row = {"question": "/".join(question["path"]), "type": question["type"], "label": question["label"]}
+                yield without_nulls({**_named(form, structure), **row})
 
 
 def _words(facts: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,211 @@
+"""Tools that start a run, watch it and stop it. Dagster does the work."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from anyio import CancelScope
+from pydantic import Field
+
+from explorer.catalog import Scope
+from explorer.contract.names import within_pipeline
+from explorer.registry import Pipeline
+from mcp_bridge.answers.envelope import Answer, InvalidArgument, did_you_mean, iso, unknown_name
+from mcp_bridge.clients.dagster.client import DagsterClient
+from mcp_bridge.clients.dagster.errors import UnknownRun
+from mcp_bridge.clients.dagster.records import Run, RunEvent
+from mcp_bridge.clients.platform_database import PlatformDatabase
+from mcp_bridge.clients.timeouts import in_thread
+from mcp_bridge.facts.pipelines import PipelineFiles
+from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
+from mcp_bridge.runs.following import RunFollower
+from mcp_bridge.runs.launches import Launches, Wish
+from mcp_bridge.runs.summary import run_row, run_summary
+from mcp_bridge.tools.pipelines import pipeline_named
+
+_MAX_WAIT_S = 45
+
+
+class RunMaterialization(TenantArguments):
+    pipeline: str = Field("", description="Name from list_pipelines.")
+    full_refresh: bool = Field(False, description="Read everything again instead of what changed; slow.")
+    assets: list[str] | None = Field(
+        None, min_length=1, max_length=50, description="Only these assets, e.g. raw/cases. Default: all."
+    )
+    wait_s: int = Field(
+        20, ge=0, le=_MAX_WAIT_S, description="Seconds to wait for the end; progress is streamed meanwhile."
+    )
+    idempotency_key: str | None = Field(
+        None, min_length=1, max_length=100, description="Calls with one key start one run. Use it when you may retry."
+    )
+
+
+class RunArguments(Arguments):
+    """Base of the tools that work on one run; the tenant follows from it and is only compared."""
+
+    tenant: str | None = Field(None, description="Tenant key; follows from the run.")
+
+
+class RunStatusArguments(RunArguments):
+    run_id: str = Field(min_length=1, max_length=64, description="Run id from run_materialization or list_runs.")
+    wait_s: int = Field(
+        0, ge=0, le=_MAX_WAIT_S, description="Seconds to wait for the end; progress is streamed meanwhile."
+    )
+
+
+class CancelMaterialization(RunArguments):
+    run_id: str = Field(min_length=1, max_length=64, description="Run id from run_materialization or list_runs.")
+    force: bool = Field(False, description="Mark it cancelled at once; only after an ordinary cancel had no effect.")
+
+
+def _cancel_message(before: Run, run: Run) -> tuple[bool, str]:
+    """Whether this call cancelled the run, and in words what happened."""
+    ended = {"SUCCESS": "had succeeded", "FAILURE": "had failed", "CANCELED": "had been cancelled"}
+    if before.finished:
+        return False, f"Nothing to cancel: the run {ended[before.status]} already."
+    if run.status in ("SUCCESS", "FAILURE"):
+        return False, f"Too late: the run {ended[run.status]} before it could be stopped."
+    if before.status == "CANCELING":
+        return True, "The run was being cancelled already; it stops after the step's clean-up."
+    if run.status == "CANCELED":
+        return True, "The run is cancelled; tables keep the data from before."
+    return True, "The run is being cancelled; it stops after the step's clean-up, and tables keep the data from before."
+
+
+@dataclass(frozen=True)
+class MaterializationTools:
+    """`stopping` tells that calls are cancelled because the bridge shuts down."""
+
+    platform: PlatformDatabase
+    files: PipelineFiles
+    dagster: DagsterClient
+    launches: Launches
+    follower: RunFollower
+    stopping: Callable[[], bool]
+
+    async def run_materialization(self, call: Call, args: RunMaterialization) -> Answer:
+        tenant = call.own_tenant
+        pipeline = pipeline_named(self.files, tenant, args.pipeline)
+        call.audit |= {"pipeline": pipeline.name, "full_refresh": args.full_refresh, "assets": len(args.assets or ())}
+        assets = await self._asset_keys(pipeline, args.assets)
+        wish = Wish(pipeline.name, call.caller.actor, args.idempotency_key, args.full_refresh, assets)
+        # Shielded: a run that Dagster has accepted must be known here, so that a cancelled call can cancel it.
+        with CancelScope(shield=True):
+            found = await self.launches.launch(tenant, wish)
+        call.audit |= {"run_id": found.run.run_id, "launched": found.new}
+        async with self._cancelled_with_the_call(call, found.run, found.new):
+            run, events = await self.follower.wait(found.run.run_id, args.wait_s, call.progress)
+            already_running = not found.new and not run.finished
+            answer = await self._run_answer(run, events, {"launched": found.new, "already_running": already_running})
+        answer.warnings[:0] = [found.note] if found.note else []
+        return answer
+
+    async def get_materialization_status(self, call: Call, args: RunStatusArguments) -> Answer:
+        await self._own_run(call, args, args.run_id, Scope.METADATA_READ)
+        run, events = await self.follower.wait(args.run_id, args.wait_s, call.progress)
+        return await self._run_answer(run, events, {})
+
+    async def cancel_materialization(self, call: Call, args: CancelMaterialization) -> Answer:
+        before = await self._own_run(call, args, args.run_id, Scope.RUNS_CANCEL)
+        run = before if before.finished else await self.dagster.stop(args.run_id, force=args.force)
+        cancelled, message = _cancel_message(before, run)
+        data = {**run_row(self.dagster, run), "ended_at": iso(run.ended_at), "cancelled": cancelled, "message": message}
+        if not run.finished:
+            data["next_step"] = "get_materialization_status with wait_s tells when it has stopped."
+        return Answer(data)
+
+    async def _asset_keys(self, pipeline: Pipeline, names: list[str] | None) -> frozenset[tuple[str, ...]] | None:
+        if names is None:
+            return None
+        known = {within_pipeline(asset.key): asset.key for asset in await self.dagster.assets(pipeline.name)}
+        for name in names:
+            if name not in known:
+                near = did_you_mean(name, known)
+                raise InvalidArgument(
+                    f"{pipeline.name} has no asset {name[:80]!r}.",
+                    next_step=f"{f'Did you mean {near[0]}? ' if near else ''}Leave `assets` out to run all of them.",
+                    details={"allowed": near or sorted(known)[:10]},
+                )
+        return frozenset(known[name] for name in names)
+
+    @asynccontextmanager
+    async def _cancelled_with_the_call(self, call: Call, run: Run, launched: bool) -> AsyncIterator[None]:
+        """A caller who cancels the call that started a run means the run; a bridge that shuts down does not."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            if launched and not self.stopping():
+                with CancelScope(shield=True):
+                    call.audit["run_cancelled"] = await self.follower.stop(run.run_id)
+            raise
+
+    async def _run_answer(self, run: Run, events: list[RunEvent], extra: dict[str, Any]) -> Answer:
+        data = run_summary(self.dagster, run, events) | extra
+        warnings: list[str] = []
+        if not run.finished:
+            data["next_step"] = f"Call get_materialization_status with run_id {run.run_id} and wait_s to follow it."
+            if run.status in ("QUEUED", "NOT_STARTED"):
+                warnings += await self.follower.why_it_waits()
+        if data["failing_checks"]:
+            warnings.append(f"{len(data['failing_checks'])} checks failed; the tables were built all the same.")
+            warnings += [
+                f"{check['asset']}: {check['description']}"
+                for check in data["failing_checks"][:5]
+                if check.get("description")
+            ]
+        return Answer(data, warnings)
+
+    async def _own_run(self, call: Call, args: RunArguments, run_id: str, scope: Scope) -> Run:
+        """The run, when it is one of a tenant of the caller's; another's run does not exist for them."""
+        call.audit["run_id"] = run_id
+        tenants = await in_thread(lambda: call.caller.tenants(self.platform.catalog))
+        own = {tenant.key: tenant for tenant in tenants if args.tenant in (None, tenant.key)}
+        try:
+            run = await self.dagster.run(run_id)
+        except UnknownRun:
+            run = None
+        if run is None or run.tenant not in own:
+            recent = [run.run_id for run in await self.dagster.runs(limit=200) if run.tenant in own]
+            raise unknown_name(UnknownRun, "run", run_id, recent, "list_runs")
+        call.tenant = own[run.tenant]
+        call.caller.require(scope, run.tenant)
+        return run
+
+    TOOLS: ClassVar[tuple[Tool, ...]] = (
+        Tool(
+            "run_materialization",
+            "Run materialization",
+            "Brings a tenant's tables up to date from {source} by a Dagster run: discover, load, transform. Returns "
+            "run_id, status and run_url; waits up to wait_s and streams progress, and a run that needs longer is a "
+            "normal answer to go on from with get_materialization_status. If the tenant is already being synced, "
+            "answers with that run and says what was ignored. Cancelling this call cancels the run it started. Not needed "
+            "when list_tables shows fresh data.",
+            RunMaterialization,
+            run_materialization,
+            Scope.RUNS_LAUNCH,
+            mutates=True,
+            open_world=True,
+        ),
+        Tool(
+            "get_materialization_status",
+            "Get materialization status",
+            "One run: status, steps, rows per asset, failing checks, errors with their cause. With wait_s it waits for "
+            "the end and streams progress. To find a run id use list_runs.",
+            RunStatusArguments,
+            get_materialization_status,
+            Scope.METADATA_READ,
+        ),
+        Tool(
+            "cancel_materialization",
+            "Cancel materialization",
+            "Stops a run that has not ended; tables keep the data from before. An ended run is left as it is. "
+            "Use force only when an ordinary cancel had no effect.",
+            CancelMaterialization,
+            cancel_materialization,
+            Scope.RUNS_CANCEL,
+            mutates=True,
+            destructive=True,
+        ),
+    )
