@@ -72,7 +72,6 @@ class TransformJob:
                 planned.models,
                 by_need=not whole,
                 database=self._login,
-                address=self._connections.service,
                 on_result=results.append,
                 on_fallback=_no_measure,
             )

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
-
-import psycopg
+from typing import Any
 
 from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
 from explorer.core.errors import ExplorerError
 from explorer.marts.retirement import Retired, retire
+from explorer.postgres.connections import Login
 from explorer.tables.plan import ChangeKey, TablePlan, TablePlanner
 from explorer.tables.values import TableSpec
 
@@ -26,12 +25,6 @@ class DbtProjectMissing(ExplorerError):
     """The folder with the static dbt project is not there."""
 
     code = "dbt_project_missing"
-
-
-class CanConnect(Protocol):
-    """A login of the tenant's database role, such as `postgres.connections.Login`."""
-
-    def connect(self, *, autocommit: bool = False) -> psycopg.Connection[tuple[Any, ...]]: ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +55,7 @@ def prepare(
     dbt_project: Path,
     work_dir: Path,
     schemas: TenantSchemas,
-    connection_rw: CanConnect,
+    connection_rw: Login,
     parsed_before: Path | None = None,
 ) -> TenantProject:
     """Lay out the tenant's project under `work_dir` (kept from run to run, one per tenant).

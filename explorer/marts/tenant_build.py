@@ -69,7 +69,6 @@ def build(
     manifest: Manifest,
     lineage: Lineage,
     database: Login,
-    address: Login,
     by_need: bool,
     on_result: Callable[[NodeResult], None],
     on_plan: Callable[[str], None],
@@ -77,7 +76,7 @@ def build(
 ) -> Built:
     """Build the `wanted` models; `by_need`: those among them that would come out otherwise than they are.
 
-    `database`: the tenant's writing login; `address`: where dbt finds the server. `on_plan`: told what will be done, in a
+    `database`: the tenant's writing login. `on_plan`: told what will be done, in a
     sentence; `on_fallback`: told of each model whose changes could not be applied, and why.
     """
     results: list[NodeResult] = []
@@ -97,7 +96,6 @@ def build(
             wanted,
             by_need=by_need,
             database=database,
-            address=address,
             on_result=collect,
             on_fallback=on_fallback,
         )

@@ -50,7 +50,6 @@ def transform_assets(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinit
                 manifest=manifest,
                 lineage=lineage,
                 database=session.rw_database,
-                address=session.connections.service,
                 by_need=len(selected) == len(keys) and not session.full_refresh,
                 on_result=_reporter(context, project, models.keys, tables),
                 on_plan=context.log.info,

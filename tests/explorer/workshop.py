@@ -120,7 +120,7 @@ class Workshop:
         )
 
     def run(self, project: TenantProject, **arguments: Any) -> DbtResult:
-        return run(project, login=self.tenant.rw, address=self.connections.service, **arguments)
+        return run(project, login=self.tenant.rw, **arguments)
 
     def read(self, query: str) -> list[tuple[Any, ...]]:
         """What the tenant's agents see."""

@@ -41,7 +41,7 @@ class Tables:
         )
         models = [table.name for table in project.tables if table.kind != "case_type"]
         selected = ["stg_cases", "stg_forms", "cases", "forms", "form_cases", *models]
-        result = run(project, login=self._login, address=self._stage.pg_server.connections.service, select=selected)
+        result = run(project, login=self._login, select=selected)
         built = [each for each in result.results if each.resource_type == "model"]
         assert [(model.name, model.message) for model in built if model.status != "success"] == []
         return project

@@ -6,15 +6,8 @@ from typing import Any
 
 import pytest
 
-from explorer.registry import load_pipelines
-from mcp_bridge.clients.dagster.client import DagsterClient
-from mcp_bridge.clients.dagster.records import Schedule
 from mcp_bridge.facts import cache
 from mcp_bridge.facts.cache import Cache
-from mcp_bridge.facts.freshness import STALE_AFTER_S
-from mcp_bridge.provenance.schedules import Schedules
-from tests.explorer.registry.test_semantics import PIPELINES
-from tests.mcp_bridge.clients.test_dagster_client import with_client
 
 
 class Maker:
@@ -141,46 +134,3 @@ def test_those_used_last_are_kept() -> None:
         return make.made
 
     assert run(work) == 3
-
-
-PIPELINE = load_pipelines(PIPELINES)["commcare_sync"]
-
-
-class Scheduled(DagsterClient):
-    """A Dagster that has this schedule."""
-
-    def __init__(self, schedule: Schedule | None) -> None:
-        self.found, self.asked = schedule, 0
-
-    async def schedule(self, name: str) -> Schedule | None:
-        assert name == "commcare_sync_schedule"
-        self.asked += 1
-        return self.found
-
-
-@pytest.mark.parametrize(
-    ("schedule", "stale_after_s", "said"),
-    [
-        (Schedule(True, "0 */6 * * *", "UTC", 6 * 3600), 7 * 3600, "0 */6 * * *"),
-        (Schedule(False, "0 */6 * * *", "UTC", 6 * 3600), STALE_AFTER_S, "is stopped"),
-        (None, STALE_AFTER_S, "is stopped"),
-    ],
-)
-def test_a_running_schedule_says_how_old_is_stale(schedule: Schedule | None, stale_after_s: int, said: str) -> None:
-    dagster = Scheduled(schedule)
-
-    async def work() -> Any:
-        rules = Schedules(dagster)
-        await rules.of(PIPELINE)
-        return await rules.of(PIPELINE)
-
-    rule = run(work)
-    assert (rule.stale_after_s, dagster.asked) == (stale_after_s, 1)
-    assert said in rule.because
-
-
-def test_schedules_are_read_from_dagster(dagster_url: str) -> None:
-    async def work(client: DagsterClient) -> tuple[Schedule | None, Schedule | None]:
-        return await client.schedule("commcare_sync_schedule"), await client.schedule("no_such_schedule")
-
-    assert with_client(dagster_url, work) == (Schedule(False, "0 */6 * * *", "UTC", 6 * 3600), None)
