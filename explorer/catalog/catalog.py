@@ -11,19 +11,19 @@ from explorer.catalog.lifecycle.registration import Registration
 from explorer.catalog.lifecycle.schemas import SchemaStore, password_purpose
 from explorer.catalog.secrets.credentials import CredentialStore, credential_purpose
 from explorer.catalog.secrets.keyring import Keyring
-from explorer.catalog.storage.database import Database, HasConninfo
+from explorer.catalog.storage.database import Database
 from explorer.catalog.storage.tables import credentials, schemas
 from explorer.catalog.tenants.discovered import DiscoveredStore
 from explorer.catalog.tenants.semantics import SemanticsStore
 from explorer.catalog.tenants.tenant import TenantStore
 from explorer.core.settings import Settings
-from explorer.postgres.connections import load_connections
+from explorer.postgres.connections import Login, load_connections
 
 
 class Catalog:
     """Everything the platform knows of its tenants but their data. Thread-safe; synchronous; survives `fork`."""
 
-    def __init__(self, service: HasConninfo, keyring: Keyring) -> None:
+    def __init__(self, service: Login, keyring: Keyring) -> None:
         self._database = Database(service)
         self.keyring = keyring
         self.tenants = TenantStore(self._database)

@@ -27,8 +27,9 @@ from psycopg import sql
 from explorer.contract.bookkeeping import statements
 from explorer.contract.bookkeeping.statements import CompiledModel, CompiledNode, Statement
 from explorer.contract.schemas import TenantSchemas
-from explorer.marts.project import CanConnect, TenantProject
+from explorer.marts.project import TenantProject
 from explorer.marts.runner import SESSION, NodeResult
+from explorer.postgres.connections import Login
 from explorer.tables.plan import ChangeKey
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -250,7 +251,7 @@ def test(
 
 
 @contextmanager
-def open_pool(database: CanConnect) -> Iterator[Pool]:
+def open_pool(database: Login) -> Iterator[Pool]:
     """Connections to `database`; an exception meanwhile ends what they do."""
     idle: SimpleQueue[Connection] = SimpleQueue()
     opened: list[Connection] = []

@@ -4,17 +4,13 @@ A model whose changes cannot be applied, for whatever reason, is built by dbt in
 """
 
 from collections.abc import Callable, Collection
-from typing import Protocol
 
 from explorer.contract.bookkeeping import unfit_values
 from explorer.marts import changes
 from explorer.marts.builds import Connection, Plan, begin, record
-from explorer.marts.project import CanConnect, TenantProject
-from explorer.marts.runner import Address, NodeResult, TenantLogin, run
-
-
-class Database(CanConnect, TenantLogin, Protocol):
-    """The tenant's database, with the login of its rw role."""
+from explorer.marts.project import TenantProject
+from explorer.marts.runner import NodeResult, run
+from explorer.postgres.connections import Login
 
 
 def refresh(
@@ -24,14 +20,13 @@ def refresh(
     wanted: Collection[str],
     *,
     by_need: bool,
-    database: Database,
-    address: Address,
+    database: Login,
     on_result: Callable[[NodeResult], None],
     on_fallback: changes.OnFailure,
 ) -> list[NodeResult]:
     """Bring the models `wanted` up to date and record it; `by_need`: those among them that are stale, else all, by dbt alone.
 
-    `connection`: to `database`, in autocommit mode; `address`: where dbt finds it. `on_result` is called in this thread as each
+    `database`: the tenant's writing login; `connection`: to it, in autocommit mode. `on_result` is called in this thread as each
     model or test ends, `on_fallback` with a model whose changes could not be applied, so that dbt builds it, and the reason.
 
     Raises:
@@ -46,21 +41,21 @@ def refresh(
         on_result(result)
 
     begin(connection, project, select)
-    light = {name: change for name, change in planned.changes.items() if name in select} if by_need else {}
-    unfit_values.forget(connection, project.schemas, light)
+    incremental = {name: change for name, change in planned.changes.items() if name in select} if by_need else {}
+    unfit_values.forget(connection, project.schemas, incremental)
     done = set()
     with changes.open_pool(database) as pool:
-        for result in changes.apply(connection, pool, project, light, on_fallback):
+        for result in changes.apply(connection, pool, project, incremental, on_fallback):
             done.add(result.name)
             collect(result)
         left = select - done
         failed = {finding.test for findings in planned.findings.values() for finding in findings}
-        applied = {name: light[name] for name in done}
+        applied = {name: incremental[name] for name in done}
         for result in changes.test(connection, pool, project, applied, left, failed):
             collect(result)
     if left:
         everything = None if len(left) == len(planned.models) else sorted(left)
-        run(project, login=database, address=address, select=everything, on_result=collect)
+        run(project, login=database, select=everything, on_result=collect)
     record(connection, project, planned, results)
     changes.forget(connection, project.schemas, project.change_keys)
     return results

@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any
 
 from explorer.core.errors import ExplorerError
 from explorer.marts.project import TenantProject
+from explorer.postgres.connections import Login
 
 # What a process needs to work at all, and what Dagster reads while it follows the run.
 # fmt: off
@@ -77,28 +78,6 @@ class TransformBusy(ExplorerError):
     code = "transform_busy"
 
 
-class TenantLogin(Protocol):
-    """Login of the tenant's database role."""
-
-    @property
-    def user(self) -> str: ...
-    @property
-    def password(self) -> str: ...
-
-
-class Address(Protocol):
-    """Where the database is; `postgres.connections.Login` of any role will do."""
-
-    @property
-    def host(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def dbname(self) -> str: ...
-    @property
-    def options(self) -> Mapping[str, str]: ...
-
-
 @dataclass(frozen=True)
 class NodeResult:
     """How one model or test fared.
@@ -144,8 +123,7 @@ class DbtResult:
 def run(
     project: TenantProject,
     *,
-    login: TenantLogin,
-    address: Address,
+    login: Login,
     command: Sequence[str] = (_BUILD,),
     select: Sequence[str] | None = None,
     threads: int = 4,
@@ -163,11 +141,11 @@ def run(
     """
     started = time.monotonic()
     with _alone():
-        manifest = _manifest(project, address.dbname)
+        manifest = _manifest(project, login.dbname)
         if command[0] == _BUILD:
             _leave_out_macros(manifest)
         collected = _Collector(manifest, on_result)
-        with _environment(_variables(project.schemas.prefix, login, address)):
+        with _environment(_variables(project.schemas.prefix, login)):
             outcome = _invoke(_arguments(project, command, select, threads), manifest, collected)
     if outcome.exception is not None:
         raise TransformFailed(
@@ -254,16 +232,16 @@ def _paths(folder: Path, target: Path) -> list[str]:
 # Environment
 
 
-def _variables(prefix: str, login: TenantLogin, address: Address) -> dict[str, str]:
+def _variables(prefix: str, login: Login) -> dict[str, str]:
     return {
         "DBT_EXPLORER_PREFIX": prefix,
-        "DBT_EXPLORER_HOST": address.host,
-        "DBT_EXPLORER_PORT": str(address.port),
-        "DBT_EXPLORER_DBNAME": address.dbname,
+        "DBT_EXPLORER_HOST": login.host,
+        "DBT_EXPLORER_PORT": str(login.port),
+        "DBT_EXPLORER_DBNAME": login.dbname,
         "DBT_EXPLORER_USER": login.user,
         "DBT_ENV_SECRET_EXPLORER_PASSWORD": login.password,
-        "DBT_EXPLORER_SSLMODE": address.options.get("sslmode", "prefer"),
-        "DBT_EXPLORER_SSLROOTCERT": address.options.get("sslrootcert", ""),
+        "DBT_EXPLORER_SSLMODE": login.options.get("sslmode", "prefer"),
+        "DBT_EXPLORER_SSLROOTCERT": login.options.get("sslrootcert", ""),
         "PGOPTIONS": " ".join(f"-c {name}={value}" for name, value in SESSION.items()),
     }
 

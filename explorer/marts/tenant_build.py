@@ -69,7 +69,6 @@ def build(
     manifest: Manifest,
     lineage: Lineage,
     database: Login,
-    address: Login,
     by_need: bool,
     on_result: Callable[[NodeResult], None],
     on_plan: Callable[[str], None],
@@ -77,8 +76,8 @@ def build(
 ) -> Built:
     """Build the `wanted` models; `by_need`: those among them that would come out otherwise than they are.
 
-    `database`: the tenant's writing login; `address`: where dbt finds the server. `on_plan`: told what will be done, in a
-    sentence; `on_fallback`: told of each model whose changes could not be applied, and why.
+    `database`: the tenant's writing login. `on_plan`: called with a sentence of what will be done; `on_fallback`: called with
+    each model whose changes could not be applied, and why.
     """
     results: list[NodeResult] = []
 
@@ -97,7 +96,6 @@ def build(
             wanted,
             by_need=by_need,
             database=database,
-            address=address,
             on_result=collect,
             on_fallback=on_fallback,
         )
@@ -121,8 +119,8 @@ def _sentence(planned: Plan, wanted: Set[str], *, by_need: bool) -> str:
     if not by_need:
         return f"{len(wanted)} of {len(planned.models)} models are built."
     stale = wanted & planned.stale
-    light = stale & planned.changes.keys()
-    return f"Of {len(planned.models)} models {len(light)} take up what changed, {len(stale) - len(light)} are built."
+    incremental = stale & planned.changes.keys()
+    return f"Of {len(planned.models)} models {len(incremental)} take up what changed, {len(stale) - len(incremental)} are built."
 
 
 def _findings(results: Sequence[NodeResult], before: Mapping[str, Sequence[Finding]]) -> dict[str, list[Finding]]:

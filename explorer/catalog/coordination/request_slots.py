@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 
 from explorer.catalog.errors import CatalogUnavailable
-from explorer.catalog.storage.database import HasConninfo
+from explorer.postgres.connections import Login
 
 _CONNECT_TIMEOUT_S = 3
 _STATEMENT_TIMEOUT_S = 2
@@ -47,7 +47,7 @@ RETURNING 0.0::float8, extract(epoch FROM before.not_before - clock_timestamp())
 class RequestSlots:
     """The slots of one tenant, asked for over one connection of their own: a millisecond each. Thread-safe."""
 
-    def __init__(self, login: HasConninfo, server: str, external_id: str) -> None:
+    def __init__(self, login: Login, server: str, external_id: str) -> None:
         self._login = login
         self._place = {"server": server, "external_id": external_id}
         self._lock = threading.Lock()

@@ -7,14 +7,14 @@ import os
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, InvalidatePoolError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from explorer.catalog.errors import CatalogNotReady, CatalogUnavailable
-from explorer.postgres.connections import is_alive
+from explorer.postgres.connections import Login, is_alive
 
 # The newest of the files in `explorer.catalog.migrations.versions`.
 HEAD = "0005"
@@ -26,16 +26,10 @@ _LOCK_TIMEOUT_S = 30.0
 _KEPT_S = 240
 
 
-class HasConninfo(Protocol):
-    """A way to log in, such as one of `explorer.postgres` `Connections`."""
-
-    def conninfo(self) -> dict[str, Any]: ...
-
-
 class Database:
     """A pool of connections with one login. Safe to keep across `fork`: the child opens its own connections."""
 
-    def __init__(self, login: HasConninfo) -> None:
+    def __init__(self, login: Login) -> None:
         self._engine = create_engine(
             "postgresql+psycopg://",
             connect_args=_connect_args(login),
@@ -114,7 +108,7 @@ class Database:
         self._engine.dispose()
 
 
-def _connect_args(login: HasConninfo) -> dict[str, Any]:
+def _connect_args(login: Login) -> dict[str, Any]:
     args = {"connect_timeout": 10, **login.conninfo(), "application_name": "explorer-catalog"}
     return {**args, "options": f"{args.get('options', '')} -c lock_timeout={int(_LOCK_TIMEOUT_S * 1000)}ms".strip()}
 

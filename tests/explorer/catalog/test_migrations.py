@@ -1,5 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 import psycopg
 import pytest
@@ -136,10 +137,7 @@ def test_the_service_cannot_bend_the_catalog(catalog: Catalog, connections: Conn
 
 
 def test_a_database_that_is_gone_is_a_transient_error(connections: Connections) -> None:
-    class Nowhere:
-        def conninfo(self) -> dict[str, object]:
-            return {**connections.service.conninfo(), "port": 1, "connect_timeout": 2}
-
+    nowhere = replace(connections.service, port=1, options={"connect_timeout": "2"})
     with pytest.raises(CatalogUnavailable) as refused:
-        Catalog(Nowhere(), Keyring("A" * 43)).tenants.list()
+        Catalog(nowhere, Keyring("A" * 43)).tenants.list()
     assert connections.service.password not in str(refused.value)

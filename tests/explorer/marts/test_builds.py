@@ -68,7 +68,7 @@ def _refresh(
     with workshop.tenant.rw.connect(autocommit=True) as connection:
         results = refresh(
             connection, project, planned, planned.models, by_need=by_need,
-            database=workshop.tenant.rw, address=workshop.connections.service, on_result=lambda _: None,
+            database=workshop.tenant.rw, on_result=lambda _: None,
             on_fallback=lambda *_: None,
         )  # fmt: skip
     return {result.name: result for result in results}

@@ -62,7 +62,7 @@ class Tables:
         with self.connect() as connection:
             results = refresh(
                 connection, project, planned, planned.models, by_need=by_need,
-                database=self.workshop.tenant.rw, address=self.workshop.connections.service, on_result=lambda _: None,
+                database=self.workshop.tenant.rw, on_result=lambda _: None,
                 on_fallback=self.fallbacks.__setitem__,
             )  # fmt: skip
         assert [r.name for r in results if r.resource_type == "model" and r.status != "success"] == []

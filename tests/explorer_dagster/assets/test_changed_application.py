@@ -34,6 +34,7 @@ class Tables:
         project = prepare(
             latest.structure,
             CommCareTables(),
+            provider="commcare",
             dbt_project=Path(__file__).parents[3] / "dbt_project",
             work_dir=self._work_dir,
             schemas=TenantSchemas(self._prefix),
@@ -41,7 +42,7 @@ class Tables:
         )
         models = [table.name for table in project.tables if table.kind != "case_type"]
         selected = ["stg_cases", "stg_forms", "cases", "forms", "form_cases", *models]
-        result = run(project, login=self._login, address=self._stage.pg_server.connections.service, select=selected)
+        result = run(project, login=self._login, select=selected)
         built = [each for each in result.results if each.resource_type == "model"]
         assert [(model.name, model.message) for model in built if model.status != "success"] == []
         return project
