@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from explorer.catalog import Credential, CredentialInvalid, OAuthCredential
+from explorer.catalog import Credential, CredentialInvalid
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
+from explorer.http.authorization import Refresh
 from explorer.http.client import ApiClient
 from explorer.http.limiter import RateLimiter
 from explorer.providers.paging import Styles
@@ -21,8 +22,6 @@ from explorer.tables.plan import TablePlanner
 Document = dict[str, Any]
 # What differs between two documents, in the provider's own shape; `{}` for nothing.
 Diff = dict[str, Any]
-# (access token found stale, how to renew a credential) -> the credential in force afterwards, renewed here or by another process.
-Refresh = Callable[[str, Callable[[OAuthCredential], OAuthCredential]], OAuthCredential]
 
 
 class ExternalIdInvalid(ExplorerError):

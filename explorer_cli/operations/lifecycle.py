@@ -22,12 +22,12 @@ from explorer_cli.platform.context import open_settings
 from explorer_cli.platform.database import database_recovers, stop_database
 from explorer_cli.platform.running import running_platform
 from explorer_cli.platform.status import describe
-from explorer_cli.supervision.home import hindrance
+from explorer_cli.supervision.home import write_problem
 from explorer_cli.supervision.interrupts import Interrupts, StopRequested
 from explorer_cli.supervision.leftovers import LEFTOVERS_GRACE_S, STRAY_GRACE_S, stop_leftovers
 from explorer_cli.supervision.lock import Lock, holder_of
 from explorer_cli.supervision.logs import tail
-from explorer_cli.supervision.processes import stop_stranger
+from explorer_cli.supervision.processes import stop_recorded
 
 # `explorer down` ends within 15 s: so long the supervisor may take to stop everything itself, so long all of it may take.
 SUPERVISOR_STOPS_S = 10.0
@@ -35,7 +35,7 @@ DOWN_S = 13.0
 # What ending the database against its will takes.
 FORCED_STOP_S = 1.5
 # What the threads of a supervisor that was ended may take to be gone.
-LOCK_PATIENCE_S = 2.0
+LOCK_TIMEOUT_S = 2.0
 POLL_S = 0.2
 
 
@@ -85,14 +85,14 @@ def down(*, as_json: bool) -> int:
     hung = False
     if holder is not None:
         with _busy(console, f"Stopping process {holder.pid} and its parts ..."):
-            stop_stranger(holder, SUPERVISOR_STOPS_S, group=False)
+            stop_recorded(holder, SUPERVISOR_STOPS_S, group=False)
         hung = time.monotonic() > deadline - DOWN_S + SUPERVISOR_STOPS_S
         stopped.append("supervisor")
     lock = Lock(settings.home)
-    lock.acquire(within_s=LOCK_PATIENCE_S if holder is not None else 0.0)
+    lock.acquire(within_s=LOCK_TIMEOUT_S if holder is not None else 0.0)
     try:
         stopped += stop_leftovers(settings.home, STRAY_GRACE_S if hung else LEFTOVERS_GRACE_S)
-        if stop_database(settings, force=True, patience_s=max(0.0, deadline - time.monotonic() - FORCED_STOP_S)):
+        if stop_database(settings, force=True, timeout_s=max(0.0, deadline - time.monotonic() - FORCED_STOP_S)):
             stopped.append("database")
         forced = bool(stopped) and database_recovers(settings)
     finally:
@@ -139,7 +139,7 @@ def _await_detached(settings: Settings, supervisor: "subprocess.Popen[bytes]", a
     began = time.monotonic()
     with _busy(console, "Starting in the background ...") as tell:
         while supervisor.poll() is None:
-            hindered = hindrance(settings.home / "run")
+            hindered = write_problem(settings.home / "run")
             if hindered:
                 supervisor.send_signal(signal.SIGTERM)
                 supervisor.wait()

@@ -9,11 +9,11 @@ import psycopg
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
 from explorer.postgres.connections import load_connections
-from explorer.postgres.embedded import STOP_PATIENCE_S, embedded_from
+from explorer.postgres.embedded import STOP_TIMEOUT_S, embedded_from
 from explorer.postgres.errors import PostgresNotOwner
 from explorer.postgres.provisioning import align_raw_exposure
 from explorer.postgres.state import read_record
-from explorer_cli.supervision.home import no_room
+from explorer_cli.supervision.home import space_problem
 from explorer_cli.supervision.units import Hindered, Step
 
 # A segment of the write-ahead log is 16 MB: with less than two the server cannot be relied on to write.
@@ -53,17 +53,15 @@ def database_facts(settings: Settings) -> dict[str, Any]:
     return {"host": login["host"], "port": login["port"], "name": login["dbname"]}
 
 
-def stop_database(settings: Settings, *, force: bool, patience_s: float | None = None) -> bool:
+def stop_database(settings: Settings, *, force: bool, timeout_s: float | None = None) -> bool:
     """Stop the embedded server; False when there was none, or when it belongs to another process and `force` is not set.
 
-    `patience_s`: as in `EmbeddedPostgres.stop`.
+    `timeout_s`: as in `EmbeddedPostgres.stop`.
     """
     if settings.database_url is not None:
         return False
     try:
-        return embedded_from(settings).stop(
-            force=force, patience_s=STOP_PATIENCE_S if patience_s is None else patience_s
-        )
+        return embedded_from(settings).stop(force=force, timeout_s=STOP_TIMEOUT_S if timeout_s is None else timeout_s)
     except PostgresNotOwner:
         return False
 
@@ -92,5 +90,5 @@ def database_room(settings: Settings) -> Hindered | None:
     """Says that the embedded server has no room to write; None when it has, and for a server elsewhere."""
     record = read_record(settings.home) if settings.database_url is None else None
     folder = record.cluster_dir if record and record.cluster_dir else settings.home
-    why = no_room(folder, ROOM_BYTES) if settings.database_url is None else None
+    why = space_problem(folder, ROOM_BYTES) if settings.database_url is None else None
     return Hindered(f"cannot write: {why}", next_step=f"Make room at {folder}; it goes on by itself.") if why else None

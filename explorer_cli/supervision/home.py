@@ -21,12 +21,12 @@ def open_home(home: Path, *, writable: bool = True) -> None:
         for name in ("run", "logs"):
             (home / name).mkdir(exist_ok=True, mode=0o700)
             if writable and not os.access(home / name, os.W_OK | os.X_OK):
-                raise OSError(errno.EACCES, hindrance(home / name) or os.strerror(errno.EACCES), str(home / name))
+                raise OSError(errno.EACCES, write_problem(home / name) or os.strerror(errno.EACCES), str(home / name))
     except OSError as error:
         raise home_not_usable(home, error) from error
 
 
-def hindrance(folder: Path) -> str | None:
+def write_problem(folder: Path) -> str | None:
     """Why nothing can be written in `folder`, in the system's words, found out by trying; None when something can."""
     try:
         fd, name = tempfile.mkstemp(dir=folder, prefix=".room.")
@@ -37,10 +37,10 @@ def hindrance(folder: Path) -> str | None:
             Path(name).unlink()
     except OSError as error:
         return error.strerror or type(error).__name__
-    return no_room(folder)
+    return space_problem(folder)
 
 
-def no_room(folder: Path, needed_bytes: int = 1) -> str | None:
+def space_problem(folder: Path, needed_bytes: int = 1) -> str | None:
     """Says that the file system has less than `needed_bytes`, or no file, left for ordinary accounts; None when it has enough."""
     room = os.statvfs(folder)
     free = room.f_bavail * room.f_frsize

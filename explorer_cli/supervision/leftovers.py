@@ -6,7 +6,7 @@ from pathlib import Path
 
 from explorer.core.processes import ProcessIdentity
 from explorer.core.runtime_state import clear_state, read_state
-from explorer_cli.supervision.processes import stop_marked, stop_strangers
+from explorer_cli.supervision.processes import stop_marked, stop_recorded_all
 
 LEFTOVERS_GRACE_S = 2.0
 STRAY_GRACE_S = 0.5
@@ -20,7 +20,7 @@ def stop_leftovers(home: Path, grace_s: float = LEFTOVERS_GRACE_S) -> list[str]:
         for name, process in (state.get("processes") or {}).items()
         if process.get("pid") and process.get("started")
     }
-    stopped = stop_strangers(list(known.values()), grace_s)
+    stopped = stop_recorded_all(list(known.values()), grace_s)
     found = [name for name, there in zip(known, stopped, strict=True) if there]
     # The state may be lost or damaged: whatever was started under this HOME carries its mark. Older versions' marks did not tell.
     strays = [

@@ -16,7 +16,7 @@ from explorer.core.locks import open_lock, try_lock
 from explorer.core.processes import ProcessIdentity
 from explorer.core.runtime_state import read_state
 from explorer_cli.errors import AlreadyRunning
-from explorer_cli.supervision.home import hindrance
+from explorer_cli.supervision.home import write_problem
 from explorer_cli.supervision.processes import wait_until
 
 LOCK_FILE = Path("run") / "up.lock"
@@ -111,7 +111,7 @@ def holder_of(home: Path) -> ProcessIdentity | None:
 
 def problem_of(home: Path) -> str | None:
     """Why the supervisor that runs under `home` cannot do its work, in words without a full stop; None when it can."""
-    hindered = hindrance(home / "run")
+    hindered = write_problem(home / "run")
     if hindered:
         return f"{home} cannot be written: {hindered}"
     holder = holder_of(home)

@@ -72,7 +72,7 @@ def stop_child(process: "subprocess.Popen[bytes]", sign: int, grace_s: float) ->
     stop_children([(process, sign)], grace_s)
 
 
-def stop_strangers(identities: Sequence[ProcessIdentity], grace_s: float, *, group: bool = True) -> list[bool]:
+def stop_recorded_all(identities: Sequence[ProcessIdentity], grace_s: float, *, group: bool = True) -> list[bool]:
     """End processes that somebody else started, each if it still is the one recorded; whether there was one to end.
 
     `group` says that each leads its own process group, which then gets SIGKILL when the leader is not gone after `grace_s`.
@@ -92,9 +92,9 @@ def stop_strangers(identities: Sequence[ProcessIdentity], grace_s: float, *, gro
     return alive
 
 
-def stop_stranger(identity: ProcessIdentity, grace_s: float, *, group: bool = True) -> bool:
-    """End one process that somebody else started; see `stop_strangers`."""
-    return stop_strangers([identity], grace_s, group=group)[0]
+def stop_recorded(identity: ProcessIdentity, grace_s: float, *, group: bool = True) -> bool:
+    """End one process that somebody else started; see `stop_recorded_all`."""
+    return stop_recorded_all([identity], grace_s, group=group)[0]
 
 
 def stop_marked(instance: str, grace_s: float) -> list[int]:
@@ -103,12 +103,12 @@ def stop_marked(instance: str, grace_s: float) -> list[int]:
     Linux only: elsewhere the environment of other processes is not readable, and only process groups are ended.
     """
     found = marked(instance)
-    for signs, patience_s in (((signal.SIGTERM, signal.SIGCONT), grace_s), ((signal.SIGKILL,), KILL_GRACE_S)):
+    for signs, timeout_s in (((signal.SIGTERM, signal.SIGCONT), grace_s), ((signal.SIGKILL,), KILL_GRACE_S)):
         for pid in marked(instance):
             for sign in signs:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, sign)
-        if wait_until(lambda: not marked(instance), patience_s):
+        if wait_until(lambda: not marked(instance), timeout_s):
             break
     return found
 

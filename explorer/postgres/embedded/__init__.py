@@ -5,6 +5,6 @@ unprivileged account (`accounts`); `processes` knows which processes work in it.
 """
 
 from explorer.postgres.embedded.cluster import ServerAddress
-from explorer.postgres.embedded.server import STOP_PATIENCE_S, EmbeddedPostgres, ServerStatus, embedded_from
+from explorer.postgres.embedded.server import STOP_TIMEOUT_S, EmbeddedPostgres, ServerStatus, embedded_from
 
-__all__ = ["STOP_PATIENCE_S", "EmbeddedPostgres", "ServerAddress", "ServerStatus", "embedded_from"]
+__all__ = ["STOP_TIMEOUT_S", "EmbeddedPostgres", "ServerAddress", "ServerStatus", "embedded_from"]

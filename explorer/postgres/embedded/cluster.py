@@ -149,13 +149,13 @@ class Cluster:
                                "-o", options, "start", limited=True)  # fmt: skip
         return answer.returncode == 0
 
-    def stop(self, patience_s: float) -> None:
+    def stop(self, timeout_s: float) -> None:
         """See `EmbeddedPostgres.stop`."""
         began = time.monotonic()
         self._program("pg_ctl", "-D", str(self.data), "-m", "fast", "-W", "stop")
         while self.processes():
             waited_s = time.monotonic() - began
-            if waited_s > patience_s or (waited_s > HANGING_S and processes.sessions_among(self.processes())):
+            if waited_s > timeout_s or (waited_s > HANGING_S and processes.sessions_among(self.processes())):
                 break
             time.sleep(0.02)
         else:

@@ -40,11 +40,11 @@ def end(
     steps: Sequence[tuple[signal.Signals | None, float]] = END_STEPS,
 ) -> None:
     """Give each signal (None: none) and wait so many seconds for the processes to be gone from `alive`."""
-    for sign, patience_s in steps:
+    for sign, timeout_s in steps:
         for pid in pids & alive():
             if sign is not None:
                 kill(pid, sign)
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + timeout_s
         while pids & alive():
             if time.monotonic() > deadline:
                 break

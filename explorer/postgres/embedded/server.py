@@ -30,7 +30,7 @@ from explorer.postgres.embedded.server_settings import HOST
 from explorer.postgres.errors import PostgresNotOwner, PostgresNotStartable, PostgresPortInUse
 from explorer.postgres.state import CONNECTION_FILE, ConnectionRecord, home_lock, read_record, update_record
 
-STOP_PATIENCE_S = 60.0
+STOP_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class EmbeddedPostgres:
                 next_step="Set EXPLORER_HOME to a folder with space, of the account you run as.",
             ) from error
 
-    def stop(self, *, force: bool = False, patience_s: float = STOP_PATIENCE_S) -> bool:
+    def stop(self, *, force: bool = False, timeout_s: float = STOP_TIMEOUT_S) -> bool:
         """Stop the server, whatever it does; True when one was running. Sessions are ended, committed data are on disk.
 
         Politely for as long as it gets on: it writes what it holds in memory. Sessions that do not end (PostgreSQL cannot
-        interrupt some functions) are given `HANGING_S`, all together `patience_s`; then it is shut down immediately, and what
+        interrupt some functions) are given `HANGING_S`, all together `timeout_s`; then it is shut down immediately, and what
         is left is killed. Data are safe either way: `needs_recovery` says whether the next start replays the log.
 
         Raises:
@@ -115,7 +115,7 @@ class EmbeddedPostgres:
                     f"The database was started by process {owner.pid if owner else 'unknown'}, not by this one.",
                     next_step="Stop that process, or run `explorer down`.",
                 )
-            cluster.stop(patience_s)
+            cluster.stop(timeout_s)
             # On a full disk it stays: it names a process that will be gone.
             with contextlib.suppress(OSError):
                 update_record(self.home, lambda record: setattr(record, "owner", None))

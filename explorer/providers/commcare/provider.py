@@ -4,9 +4,10 @@ from typing import Any
 
 from explorer.catalog import Credential
 from explorer.core.settings import Settings
+from explorer.http.authorization import Refresh
 from explorer.http.client import ApiClient
 from explorer.http.limiter import RateLimiter
-from explorer.providers.base import Access, CredentialKind, Diff, Document, Outline, Person, Refresh
+from explorer.providers.base import Access, CredentialKind, Diff, Document, Outline, Person
 from explorer.providers.commcare import access, discovery, servers, structure_diff
 from explorer.providers.commcare.client import CommCareClient
 from explorer.providers.commcare.credentials import KINDS

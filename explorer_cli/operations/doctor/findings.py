@@ -21,7 +21,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Place:
+class Installation:
     """One HOME: its settings, the state that its supervisor wrote, and whether there is one. `online`: servers may be asked."""
 
     settings: Settings
@@ -30,7 +30,7 @@ class Place:
     online: bool
 
     @classmethod
-    def look_at(cls, settings: Settings, *, online: bool) -> "Place":
+    def look_at(cls, settings: Settings, *, online: bool) -> "Installation":
         return cls(settings, read_state(settings.home), holder_of(settings.home) is not None, online)
 
     def log(self, name: str) -> str:

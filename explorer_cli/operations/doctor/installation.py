@@ -7,8 +7,8 @@ import sys
 
 from explorer.core.home import open_to_others
 from explorer.core.ports import port_free, port_user
-from explorer_cli.operations.doctor.findings import Finding, Place, ok, wrong
-from explorer_cli.supervision.home import no_room
+from explorer_cli.operations.doctor.findings import Finding, Installation, ok, wrong
+from explorer_cli.supervision.home import space_problem
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
 NEEDED = (
@@ -19,22 +19,22 @@ MIN_FREE_BYTES = 1024**3
 MOST_NAMED = 5
 
 
-def python(place: Place) -> list[Finding]:
+def python(installation: Installation) -> list[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     if OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
         return ok("Python", f"{version} at {sys.executable}")
     return wrong("Python", f"{version} is not supported.", "Make a virtual environment with Python 3.11, 3.12 or 3.13.")
 
 
-def packages(place: Place) -> list[Finding]:
+def packages(installation: Installation) -> list[Finding]:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if not missing:
         return ok("packages", f"all {len(NEEDED)} needed packages are installed")
     return wrong("packages", f"Not installed: {', '.join(missing)}.", "Run `pip install -e .` in the checkout.")
 
 
-def state_folder(place: Place) -> list[Finding]:
-    home = place.settings.home
+def state_folder(installation: Installation) -> list[Finding]:
+    home = installation.settings.home
     status = home.stat()
     if status.st_uid not in (os.geteuid(), 0):
         return wrong(
@@ -45,18 +45,18 @@ def state_folder(place: Place) -> list[Finding]:
     return ok("state folder", str(home))
 
 
-def disk_space(place: Place) -> list[Finding]:
+def disk_space(installation: Installation) -> list[Finding]:
     way_out = "Make room, or set EXPLORER_HOME to a larger disk."
-    full = no_room(place.settings.home)
+    full = space_problem(installation.settings.home)
     if full:
         return wrong("disk space", f"{full}.", way_out)
-    free = shutil.disk_usage(place.settings.home).free
+    free = shutil.disk_usage(installation.settings.home).free
     detail = f"{free / 1024**3:.1f} GB free"
     return ok("disk space", detail) if free >= MIN_FREE_BYTES else wrong("disk space", f"Only {detail}.", way_out)
 
 
-def private_files(place: Place) -> list[Finding]:
-    loose = open_to_others(place.settings.home)
+def private_files(installation: Installation) -> list[Finding]:
+    loose = open_to_others(installation.settings.home)
     if not loose:
         return ok("private files", "only their owner can read them")
     named = " ".join(map(str, loose[:MOST_NAMED]))
@@ -68,10 +68,10 @@ def private_files(place: Place) -> list[Finding]:
     )
 
 
-def ports(place: Place) -> list[Finding]:
-    if place.running:
+def ports(installation: Installation) -> list[Finding]:
+    if installation.running:
         return ok("ports", "held by the running platform")
-    settings = place.settings
+    settings = installation.settings
     dagster_port = settings.dagster_port if settings.dagster_url is None else 0
     wanted = [
         ("EXPLORER_DAGSTER_PORT", settings.dagster_host, dagster_port),

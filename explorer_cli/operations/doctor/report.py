@@ -3,7 +3,7 @@
 import importlib
 
 from explorer.core.errors import ExplorerError
-from explorer_cli.operations.doctor.findings import Finding, Place
+from explorer_cli.operations.doctor.findings import Finding, Installation
 from explorer_cli.output.terminal import answer_json, make_console, tell
 from explorer_cli.platform.context import open_settings
 
@@ -33,7 +33,7 @@ _LOOKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "wrong": ("✗", "
 def run_doctor(*, online: bool, as_json: bool) -> int:
     """Show all findings; 1 when something is wrong."""
     settings = open_settings(writable=False)
-    findings = examine(Place.look_at(settings, online=online))
+    findings = examine(Installation.look_at(settings, online=online))
     wrong = [finding for finding in findings if finding.outcome == "wrong"]
     if as_json:
         answer_json({"ok": not wrong, "checks": [vars(finding) for finding in findings]})
@@ -42,12 +42,12 @@ def run_doctor(*, online: bool, as_json: bool) -> int:
     return 1 if wrong else 0
 
 
-def examine(place: Place) -> list[Finding]:
+def examine(installation: Installation) -> list[Finding]:
     """All findings; a check that raises is a finding too."""
     findings: list[Finding] = []
     for name, module, function in CHECKS:
         try:
-            findings += getattr(importlib.import_module(f"{__package__}.{module}"), function)(place)
+            findings += getattr(importlib.import_module(f"{__package__}.{module}"), function)(installation)
         except ExplorerError as error:
             findings.append(Finding(name, "wrong", error.message, error.next_step))
         except Exception as error:

@@ -1,37 +1,37 @@
 """Checks of what runs: supervisor, Dagster, the pool of workers, the bridge."""
 
 from explorer.core.home import warm_pool_socket
-from explorer_cli.operations.doctor.findings import Finding, Place, not_running, ok, warning, wrong
+from explorer_cli.operations.doctor.findings import Finding, Installation, not_running, ok, warning, wrong
 from explorer_cli.platform.probes import answers, dagster_problem, missing_daemons
 from explorer_cli.supervision.lock import problem_of
 
 
-def platform(place: Place) -> list[Finding]:
-    if not place.running:
+def platform(installation: Installation) -> list[Finding]:
+    if not installation.running:
         return warning("platform", "It is not running.", "Start it with `explorer up`.")
-    problem = problem_of(place.settings.home)
+    problem = problem_of(installation.settings.home)
     if problem:
         return wrong(
             "platform",
             f"Its supervisor cannot do its work: {problem}.",
             "Mend that, and all comes back by itself; else `explorer down`, then `explorer up`.",
         )
-    sick = [process for process in place.state.get("processes", {}).values() if not process["healthy"]]
+    sick = [process for process in installation.state.get("processes", {}).values() if not process["healthy"]]
     if not sick:
-        return ok("platform", f"{len(place.state['processes'])} parts are healthy")
+        return ok("platform", f"{len(installation.state['processes'])} parts are healthy")
     return [
         Finding(
             "platform",
             "wrong",
             f"{part['title']} is {part['state']}{': ' if part['note'] else ''}{part['note']}.",
-            f"Read its log in {place.settings.home / 'logs'}.",
+            f"Read its log in {installation.settings.home / 'logs'}.",
         )
         for part in sick
     ]
 
 
-def dagster(place: Place) -> list[Finding]:
-    url = place.state.get("dagster_url") if place.running else place.settings.dagster_url
+def dagster(installation: Installation) -> list[Finding]:
+    url = installation.state.get("dagster_url") if installation.running else installation.settings.dagster_url
     if not url:
         return not_running("Dagster")
     problem = dagster_problem(url)
@@ -39,32 +39,32 @@ def dagster(place: Place) -> list[Finding]:
         return wrong(
             "Dagster",
             f"The code location is not loaded: {problem}",
-            f"Mend the cause; details in {place.log('code-server')}.",
+            f"Mend the cause; details in {installation.log('code-server')}.",
         )
     missing = missing_daemons(url)
     if missing:
-        return wrong("Dagster", f"Daemons not heard from: {', '.join(missing)}.", f"Read {place.log('daemon')}.")
+        return wrong("Dagster", f"Daemons not heard from: {', '.join(missing)}.", f"Read {installation.log('daemon')}.")
     return ok("Dagster", f"{url}, code location loaded, daemons healthy")
 
 
-def warm_pool(place: Place) -> list[Finding]:
-    if place.settings.run_launcher != "warm":
+def warm_pool(installation: Installation) -> list[Finding]:
+    if installation.settings.run_launcher != "warm":
         return ok("warm pool", "switched off by EXPLORER_RUN_LAUNCHER")
-    if not place.running:
+    if not installation.running:
         return not_running("warm pool")
-    if warm_pool_socket(place.settings.home).is_socket():
+    if warm_pool_socket(installation.settings.home).is_socket():
         return ok("warm pool", "ready to fork runs")
     return warning(
         "warm pool",
         "It does not answer; runs start slower.",
-        f"It restarts by itself; if not, read {place.log('warm-pool')}.",
+        f"It restarts by itself; if not, read {installation.log('warm-pool')}.",
     )
 
 
-def bridge(place: Place) -> list[Finding]:
-    url = str(place.state.get("bridge_url") or "")
-    if not place.running or not url:
+def bridge(installation: Installation) -> list[Finding]:
+    url = str(installation.state.get("bridge_url") or "")
+    if not installation.running or not url:
         return not_running("bridge")
     if answers(f"{url.removesuffix('/mcp')}/healthz"):
         return ok("bridge", url)
-    return wrong("bridge", f"{url} does not answer.", f"Read {place.log('bridge')}.")
+    return wrong("bridge", f"{url} does not answer.", f"Read {installation.log('bridge')}.")

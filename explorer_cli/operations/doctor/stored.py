@@ -12,56 +12,56 @@ from explorer.postgres.embedded import embedded_from
 from explorer.postgres.hardening import check_hardening
 from explorer.providers import faults_of, provider_named
 from explorer.registry import load_pipelines
-from explorer_cli.operations.doctor.findings import Finding, Place, not_running, ok, wrong
+from explorer_cli.operations.doctor.findings import Finding, Installation, not_running, ok, wrong
 from explorer_cli.platform.database import database_answers, database_facts
 
 
-def pipelines(place: Place) -> list[Finding]:
-    found = load_pipelines(place.settings.project_dir / "pipelines", faults_of)
+def pipelines(installation: Installation) -> list[Finding]:
+    found = load_pipelines(installation.settings.project_dir / "pipelines", faults_of)
     return ok("pipelines", ", ".join(sorted(found)) or "none")
 
 
-def database(place: Place) -> list[Finding]:
-    if not _database_there(place.settings):
+def database(installation: Installation) -> list[Finding]:
+    if not _database_there(installation.settings):
         return not_running("database")
-    database_answers(place.settings)
-    facts = database_facts(place.settings)
+    database_answers(installation.settings)
+    facts = database_facts(installation.settings)
     return ok("database", f"{facts['name']} at {facts['host']}:{facts['port']}")
 
 
-def hardening(place: Place) -> list[Finding]:
-    if not _database_there(place.settings):
+def hardening(installation: Installation) -> list[Finding]:
+    if not _database_there(installation.settings):
         return not_running("hardening")
-    with closing(load_connections(place.settings).admin.connect(autocommit=True)) as connection:
+    with closing(load_connections(installation.settings).admin.connect(autocommit=True)) as connection:
         report = check_hardening(connection)
     if report.complete:
         return ok("hardening", report.summary())
     return wrong("hardening", report.summary(), "Run `explorer db upgrade` with a superuser's EXPLORER_DATABASE_URL.")
 
 
-def catalog(place: Place) -> list[Finding]:
-    if not _database_there(place.settings):
+def catalog(installation: Installation) -> list[Finding]:
+    if not _database_there(installation.settings):
         return not_running("catalog")
-    with Catalog.open(place.settings) as opened:
+    with Catalog.open(installation.settings) as opened:
         return ok("catalog", f"current, {len(opened.tenants.list())} tenants")
 
 
-def keyring(place: Place) -> list[Finding]:
-    if not _database_there(place.settings):
+def keyring(installation: Installation) -> list[Finding]:
+    if not _database_there(installation.settings):
         return not_running("keyring")
-    with Catalog.open(place.settings) as opened:
+    with Catalog.open(installation.settings) as opened:
         for tenant in opened.tenants.list():
             opened.credentials.load(tenant)
             opened.schemas.ro_login(tenant)
     return ok("keyring", "fits everything stored")
 
 
-def request_limits(place: Place) -> list[Finding]:
-    if not _database_there(place.settings):
+def request_limits(installation: Installation) -> list[Finding]:
+    if not _database_there(installation.settings):
         return not_running("request limits")
     findings = []
-    service = load_connections(place.settings).service
-    with Catalog.open(place.settings) as opened:
+    service = load_connections(installation.settings).service
+    with Catalog.open(installation.settings) as opened:
         for tenant in opened.tenants.list():
             with closing(RequestSlots(service, tenant.server, tenant.external_id)) as slots:
                 paused_s = slots.paused_s()
@@ -70,14 +70,14 @@ def request_limits(place: Place) -> list[Finding]:
     return findings or ok("request limits", "no server has asked for a pause")
 
 
-def credentials(place: Place) -> list[Finding]:
-    if not place.online:
+def credentials(installation: Installation) -> list[Finding]:
+    if not installation.online:
         way = "`explorer doctor --online` tries them at the tenants' servers."
         return [Finding("credentials", "skipped", "not tried", way)]
-    if not _database_there(place.settings):
+    if not _database_there(installation.settings):
         return not_running("credentials")
-    with Catalog.open(place.settings) as opened:
-        findings = [_credential(place.settings, opened, tenant) for tenant in opened.tenants.list()]
+    with Catalog.open(installation.settings) as opened:
+        findings = [_credential(installation.settings, opened, tenant) for tenant in opened.tenants.list()]
     return findings or ok("credentials", "no tenants yet")
 
 

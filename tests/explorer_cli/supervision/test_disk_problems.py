@@ -20,13 +20,13 @@ from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
 from explorer_cli.errors import AlreadyRunning, PartFailed
 from explorer_cli.platform.status import describe
-from explorer_cli.supervision.home import hindrance, no_room, open_home
+from explorer_cli.supervision.home import open_home, space_problem, write_problem
 from explorer_cli.supervision.lock import SILENT_AFTER_S, Lock, holder_of, problem_of
 from explorer_cli.supervision.processes import wait_until
 from explorer_cli.supervision.supervisor import Supervisor
 from explorer_cli.supervision.units import Hindered, Step, UnitStatus
 from tests.explorer_cli.conftest import Explorer
-from tests.explorer_cli.test_supervisor import ROOT, SLEEPER, part, pid_of, supervised
+from tests.explorer_cli.supervision.test_supervisor import ROOT, SLEEPER, part, pid_of, supervised
 
 KILOBYTE = 1024
 CHATTY = "import time\nwhile True: print('x' * 1000, flush=True); time.sleep(0.05)"
@@ -214,7 +214,7 @@ import sys, pathlib
 sys.path.insert(0, {ROOT!r})
 from explorer_cli.supervision.lock import Lock
 from explorer_cli.supervision.supervisor import Supervisor
-from tests.explorer_cli.test_supervisor import part, SLEEPER
+from tests.explorer_cli.supervision.test_supervisor import part, SLEEPER
 home = pathlib.Path({str(home)!r})
 lock = Lock(home); lock.acquire()
 supervisor = Supervisor(home, [part("worker", SLEEPER)], lock=lock)
@@ -285,9 +285,9 @@ def test_a_part_that_cannot_be_started_is_named_with_the_reason(home: Path) -> N
 
 
 def test_room_is_measured_for_ordinary_accounts(disk: Disk) -> None:
-    assert hindrance(disk.home) is None
-    assert no_room(disk.home, 1 << 50)
+    assert write_problem(disk.home) is None
+    assert space_problem(disk.home, 1 << 50)
     disk.fill()
-    assert hindrance(disk.home)
+    assert write_problem(disk.home)
     if disk.mounted:
-        assert "0 MB free" in str(no_room(disk.home))
+        assert "0 MB free" in str(space_problem(disk.home))

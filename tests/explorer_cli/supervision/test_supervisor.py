@@ -22,7 +22,7 @@ from explorer_cli.errors import AlreadyRunning, PartFailed
 from explorer_cli.platform.status import describe
 from explorer_cli.supervision.leftovers import stop_leftovers
 from explorer_cli.supervision.lock import Lock, holder_of
-from explorer_cli.supervision.processes import marked, stop_stranger, wait_until
+from explorer_cli.supervision.processes import marked, stop_recorded, wait_until
 from explorer_cli.supervision.supervisor import Supervisor
 from explorer_cli.supervision.units import Part, Step
 
@@ -42,14 +42,14 @@ import sys, pathlib
 sys.path.insert(0, {root!r})
 from explorer_cli.supervision.lock import Lock
 from explorer_cli.supervision.supervisor import Supervisor
-from tests.explorer_cli.test_supervisor import part, FORKER
+from tests.explorer_cli.supervision.test_supervisor import part, FORKER
 home = pathlib.Path({home!r})
 lock = Lock(home); lock.acquire()
 supervisor = Supervisor(home, [part("forker", FORKER, str(home / "grandchild"))], lock=lock)
 supervisor.start(); supervisor.wait_ready(); print("up", flush=True)
 supervisor.wait_failed()
 """
-ROOT = str(Path(__file__).resolve().parents[2])
+ROOT = str(Path(__file__).resolve().parents[3])
 
 
 def part(name: str, code: str, *args: str, needs: tuple[str, ...] = (), **options: Any) -> Part:
@@ -251,8 +251,8 @@ def test_a_recycled_pid_is_never_signalled(home: Path) -> None:
         processes = {"webserver": {"pid": recycled.pid, "started": recycled.started}}
         (home / "run" / "state.json").write_text(json.dumps({"instance": "0" * 16, "processes": processes}))
         assert stop_leftovers(home) == []
-        assert not stop_stranger(recycled, 0.1)
+        assert not stop_recorded(recycled, 0.1)
         time.sleep(0.1)
         assert stranger.poll() is None
-        assert stop_stranger(known, 5)
+        assert stop_recorded(known, 5)
         assert stranger.wait() == -signal.SIGTERM

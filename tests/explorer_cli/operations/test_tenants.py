@@ -10,7 +10,7 @@ from explorer.providers import UnknownProvider, provider_named
 from explorer_cli.errors import SecretMissing, UsageInvalid
 from explorer_cli.operations.tenants import CredentialOptions, chosen_provider
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 COMMCARE = provider_named("commcare")
 BOTH_KINDS = (
     "Give --username and --api-key-env, or --oauth-client-id and --oauth-refresh-token-env"
