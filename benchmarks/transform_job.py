@@ -19,7 +19,7 @@ from explorer.tables.unfit_values import count_unfit_values
 from explorer_dagster.launch.warm_pool import settle
 
 EVERYTHING = "everything"
-_PLANNER = CommCareTables()
+_PROVIDER, _PLANNER = "commcare", CommCareTables()
 
 
 class TransformJob:
@@ -31,8 +31,8 @@ class TransformJob:
         self._schemas, self._work_dir = TenantSchemas(job["prefix"]), Path(job["work_dir"])
         self._connections = load_connections(self._settings)
         self._login = self._connections.tenant(job["user"], job["password"])
-        warm_up(self._settings, _PLANNER)
-        self._static = static_manifest(self._settings)
+        warm_up(self._settings, _PROVIDER, _PLANNER)
+        self._static = static_manifest(self._settings, _PROVIDER)
         settle()
 
     def __call__(self, run_id: str) -> dict[str, Any]:
@@ -56,11 +56,12 @@ class TransformJob:
         project = prepare(
             self._structure,
             _PLANNER,
+            provider=_PROVIDER,
             dbt_project=self._settings.project_dir / "dbt_project",
             work_dir=self._work_dir,
             schemas=self._schemas,
             connection_rw=self._login,
-            parsed_before=static_parse(self._settings),
+            parsed_before=static_parse(self._settings, _PROVIDER),
         )
         results: list[NodeResult] = []
         with self._login.connect(autocommit=True) as connection:

@@ -63,8 +63,7 @@ def models_of(project: TenantProject, static: Mapping[str, Any]) -> dict[str, Mo
     shared = hashlib.sha256(project.static_hash.encode())
     models = {}
     for node in (node for node in static["nodes"].values() if node["resource_type"] == "model"):
-        layer = node["fqn"][1]
-        relation = (project.schemas.schema(layer), node["alias"])
+        relation = (project.schemas.schema(node["config"]["schema"]), node["alias"])
         raw = _raw_tables(node, static)
         own = shared.copy()
         for name in node["config"]["meta"].get("made_from", ()):
@@ -110,8 +109,8 @@ def plan(connection: Connection, project: TenantProject, models: Mapping[str, Mo
     }
     rows = {name: built[name].rows for name in models if name not in stale}
     findings = {name: build.findings for name, build in built.items() if name in models}
-    light = _light(project, models, stale, same, known, versions, seen)
-    return Plan(models, frozenset(stale), rows, versions, findings, light, raw_tables)
+    incremental = _incremental(project, models, stale, same, known, versions, seen)
+    return Plan(models, frozenset(stale), rows, versions, findings, incremental, raw_tables)
 
 
 def begin(connection: Connection, project: TenantProject, models: Collection[str]) -> None:
@@ -181,7 +180,7 @@ def _is_fresh(model: Model, built: Build, versions: Mapping[str, str], seen: cha
     return built.versions.keys() >= changed and not seen.touches(model.change_key, model.group)
 
 
-def _light(
+def _incremental(
     project: TenantProject,
     models: Mapping[str, Model],
     stale: Collection[str],

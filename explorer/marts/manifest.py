@@ -3,7 +3,7 @@
 It names models, tests, descriptions and dependencies for asset specs; beside it lies which columns each column is computed from.
 Per-tenant models are not in it.
 
-    python -m explorer.marts.manifest PROJECT FOLDER     (what `static_manifest` starts: PROJECT parsed into FOLDER)
+    python -m explorer.marts.manifest PROJECT PROVIDER FOLDER     (what `static_manifest` starts: parsed into FOLDER)
 """
 
 import json
@@ -25,26 +25,26 @@ from explorer.tables.plan import TablePlanner
 _LINEAGE = f"lineage-{column_lineage.FORMAT}.json"
 
 
-def static_manifest(settings: Settings) -> dict[str, Any]:
-    """dbt's manifest (schema v12) of `project_dir/dbt_project`; parsed again only when that changed.
+def static_manifest(settings: Settings, provider: str) -> dict[str, Any]:
+    """dbt's manifest (schema v12) of a provider's models in `project_dir/dbt_project`; parsed again only when that changed.
 
     Raises:
         TransformFailed: dbt cannot read the project.
     """
-    manifest: dict[str, Any] = json.loads((static_parse(settings) / "manifest.json").read_bytes())
+    manifest: dict[str, Any] = json.loads((static_parse(settings, provider) / "manifest.json").read_bytes())
     return manifest
 
 
-def static_lineage(settings: Settings) -> Lineage:
+def static_lineage(settings: Settings, provider: str) -> Lineage:
     """Column lineage of the static models, by relation; read from their SQL once per content of the project.
 
     Raises:
         TransformFailed: dbt cannot read the project.
     """
-    return msgspec.json.decode((static_parse(settings) / _LINEAGE).read_bytes(), type=Lineage)
+    return msgspec.json.decode((static_parse(settings, provider) / _LINEAGE).read_bytes(), type=Lineage)
 
 
-def warm_up(settings: Settings, planner: TablePlanner) -> None:
+def warm_up(settings: Settings, provider: str, planner: TablePlanner) -> None:
     """Let dbt fill its caches in this process, so that workers forked from it need not: it saves each run some two seconds, and
     a tenant's first run another.
 
@@ -53,25 +53,27 @@ def warm_up(settings: Settings, planner: TablePlanner) -> None:
     """
     with tempfile.TemporaryDirectory() as scratch:
         runner.warm_up(
-            project.example(settings.project_dir / "dbt_project", Path(scratch), static_parse(settings), planner)
+            project.example(
+                settings.project_dir / "dbt_project", Path(scratch), static_parse(settings, provider), provider, planner
+            )
         )
 
 
-def static_parse(settings: Settings) -> Path:
+def static_parse(settings: Settings, provider: str) -> Path:
     """The folder, one per content of the project, that holds dbt's manifest.json and partial_parse.msgpack, and the lineage.
 
     Raises:
         TransformFailed: dbt cannot read the project.
     """
     source = settings.project_dir / "dbt_project"
-    folder = settings.home / "dbt" / "manifests" / project.content_hash(source)
+    folder = settings.home / "dbt" / "manifests" / project.content_hash(source, provider)
     if not (folder / _LINEAGE).is_file():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _parse_once(source, folder)
+        _parse_once(source, provider, folder)
     return folder
 
 
-def _parse_once(source: Path, folder: Path) -> None:
+def _parse_once(source: Path, provider: str, folder: Path) -> None:
     """Parse in a process of its own: dbt's parser leaves threads behind, and a process that has had them must not fork workers.
 
     Of several processes that find nothing parsed, one does it and the others wait.
@@ -79,7 +81,7 @@ def _parse_once(source: Path, folder: Path) -> None:
     with file_lock(folder.with_suffix(".lock")):
         if (folder / _LINEAGE).is_file():
             return
-        command = [sys.executable, "-m", __name__, str(source), str(folder)]
+        command = [sys.executable, "-m", __name__, str(source), provider, str(folder)]
         parsed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if parsed.returncode != 0:
             reason = " ".join((parsed.stdout or parsed.stderr).split())[-600:]
@@ -88,11 +90,12 @@ def _parse_once(source: Path, folder: Path) -> None:
             )
 
 
-def _main(source: str, folder: str) -> int:
+def _main(source: str, provider: str, folder: str) -> int:
     with tempfile.TemporaryDirectory(dir=Path(folder).parent) as scratch:
-        target = Path(scratch) / "target"
+        static, target = Path(scratch) / "project", Path(scratch) / "target"
+        project.lay_out_static(Path(source), provider, static)
         try:
-            manifest = runner.write_manifest(Path(source), target)
+            manifest = runner.write_manifest(static, target)
             lineage = sql_lineage.lineage_of(sql_lineage.render(manifest))
             (target / _LINEAGE).write_bytes(msgspec.json.encode(lineage))
         except ExplorerError as error:

@@ -18,8 +18,6 @@ from explorer.postgres.connections import Login
 from explorer.tables.plan import ChangeKey, TablePlan, TablePlanner
 from explorer.tables.values import TableSpec
 
-_STATIC = ("dbt_project.yml", "profiles.yml", "macros", "models", "tests")
-
 
 class DbtProjectMissing(ExplorerError):
     """The folder with the static dbt project is not there."""
@@ -52,6 +50,7 @@ def prepare(
     document: Mapping[str, Any],
     planner: TablePlanner,
     *,
+    provider: str,
     dbt_project: Path,
     work_dir: Path,
     schemas: TenantSchemas,
@@ -60,7 +59,8 @@ def prepare(
 ) -> TenantProject:
     """Lay out the tenant's project under `work_dir` (kept from run to run, one per tenant).
 
-    `document`: what was discovered of the tenant, `{}` for nothing; `planner`: of its provider.
+    `document`: what was discovered of the tenant, `{}` for nothing; `planner`: of its `provider`, whose name is
+    that of the folder with its models.
 
     Raises:
         DbtProjectMissing: `dbt_project` holds no dbt_project.yml.
@@ -70,7 +70,7 @@ def prepare(
             f"No dbt project at {dbt_project}.",
             next_step="Set EXPLORER_PROJECT_DIR to the checkout that holds dbt_project/.",
         )
-    static = _static_files(dbt_project)
+    static = _static_files(dbt_project, provider)
     taken = {path.stem for path in static if path.suffix == ".sql"}
     with connection_rw.connect() as connection:
         planned = planner.plan_tables(document, connection, schemas, taken=taken)
@@ -81,9 +81,11 @@ def prepare(
     return replace(project, retired=tuple(gone), type_changes=planned.type_changes)
 
 
-def example(dbt_project: Path, work_dir: Path, parsed_before: Path, planner: TablePlanner) -> TenantProject:
+def example(
+    dbt_project: Path, work_dir: Path, parsed_before: Path, provider: str, planner: TablePlanner
+) -> TenantProject:
     """The project of no tenant with a few tables of the provider, laid out under `work_dir`; no database is asked."""
-    static = _static_files(dbt_project)
+    static = _static_files(dbt_project, provider)
     planned = planner.example({path.stem for path in static})
     return _lay_out(work_dir, TenantSchemas("example"), static, planned, planner, parsed_before)
 
@@ -114,14 +116,26 @@ def _lay_out(
     )
 
 
-def content_hash(dbt_project: Path) -> str:
-    """Hash of the static project: changes when a file of it does."""
-    return _content_hash(_static_files(dbt_project))
+def content_hash(dbt_project: Path, provider: str) -> str:
+    """Hash of a provider's static project: changes when a file of it does."""
+    return _content_hash(_static_files(dbt_project, provider))
 
 
-def _static_files(dbt_project: Path) -> dict[Path, bytes]:
-    paths = [path for name in _STATIC for path in _files(dbt_project / name)]
-    return {path.relative_to(dbt_project): path.read_bytes() for path in paths}
+def lay_out_static(dbt_project: Path, provider: str, folder: Path) -> None:
+    """Write a provider's static project into an empty folder."""
+    _sync(folder, _static_files(dbt_project, provider))
+
+
+def _static_files(dbt_project: Path, provider: str) -> dict[Path, bytes]:
+    """What all providers share (settings, macros, generic tests) and what is the provider's own: its models, macros and tests."""
+    shared = [
+        dbt_project / "dbt_project.yml",
+        dbt_project / "profiles.yml",
+        *sorted((dbt_project / "macros").glob("*.sql")),
+    ]
+    shared += _files(dbt_project / "tests" / "generic")
+    own = [path for name in ("models", "macros", "tests") for path in _files(dbt_project / name / provider)]
+    return {path.relative_to(dbt_project): path.read_bytes() for path in (*shared, *own) if path.is_file()}
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -41,16 +41,16 @@ def refresh(
         on_result(result)
 
     begin(connection, project, select)
-    light = {name: change for name, change in planned.changes.items() if name in select} if by_need else {}
-    unfit_values.forget(connection, project.schemas, light)
+    incremental = {name: change for name, change in planned.changes.items() if name in select} if by_need else {}
+    unfit_values.forget(connection, project.schemas, incremental)
     done = set()
     with changes.open_pool(database) as pool:
-        for result in changes.apply(connection, pool, project, light, on_fallback):
+        for result in changes.apply(connection, pool, project, incremental, on_fallback):
             done.add(result.name)
             collect(result)
         left = select - done
         failed = {finding.test for findings in planned.findings.values() for finding in findings}
-        applied = {name: light[name] for name in done}
+        applied = {name: incremental[name] for name in done}
         for result in changes.test(connection, pool, project, applied, left, failed):
             collect(result)
     if left:

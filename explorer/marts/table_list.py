@@ -1,4 +1,4 @@
-"""What is told of each generated table after a build: what it is cut from, its rows, how its build ended."""
+"""Which facts does a run write of each generated table: what it is cut from, its rows, how its build ended?"""
 
 from collections.abc import Iterable, Sequence
 

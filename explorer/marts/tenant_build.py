@@ -76,8 +76,8 @@ def build(
 ) -> Built:
     """Build the `wanted` models; `by_need`: those among them that would come out otherwise than they are.
 
-    `database`: the tenant's writing login. `on_plan`: told what will be done, in a
-    sentence; `on_fallback`: told of each model whose changes could not be applied, and why.
+    `database`: the tenant's writing login. `on_plan`: called with a sentence of what will be done; `on_fallback`: called with
+    each model whose changes could not be applied, and why.
     """
     results: list[NodeResult] = []
 
@@ -119,8 +119,8 @@ def _sentence(planned: Plan, wanted: Set[str], *, by_need: bool) -> str:
     if not by_need:
         return f"{len(wanted)} of {len(planned.models)} models are built."
     stale = wanted & planned.stale
-    light = stale & planned.changes.keys()
-    return f"Of {len(planned.models)} models {len(light)} take up what changed, {len(stale) - len(light)} are built."
+    incremental = stale & planned.changes.keys()
+    return f"Of {len(planned.models)} models {len(incremental)} take up what changed, {len(stale) - len(incremental)} are built."
 
 
 def _findings(results: Sequence[NodeResult], before: Mapping[str, Sequence[Finding]]) -> dict[str, list[Finding]]:

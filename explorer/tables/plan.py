@@ -15,7 +15,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class TableFamily:
-    """Tables that differ from tenant to tenant and are told of as one. `kinds`: of its tables; `prefix`: how their names begin;
+    """Tables that differ from tenant to tenant and are one asset. `kinds`: of its tables; `prefix`: how their names begin;
     `mart`: the table that they are cut from; `description`: a sentence for people."""
 
     name: str
@@ -58,7 +58,7 @@ class TablePlanner(Protocol):
 
     @property
     def families(self) -> tuple[TableFamily, ...]:
-        """In the order in which they are told of."""
+        """In the order in which they are shown."""
 
     @property
     def change_keys(self) -> Mapping[str, ChangeKey]:

@@ -53,7 +53,7 @@ class Translator(DagsterDbtTranslator):  # type: ignore[misc]
 
 def _layer(props: Node) -> SchemaKind:
     """`staging` or `marts`: the folder below models/."""
-    layer: SchemaKind = props["fqn"][1]
+    layer: SchemaKind = props["config"].get("schema", "staging")
     return layer
 
 

@@ -27,7 +27,7 @@ from explorer_dagster.resources import Platform, TenantSession
 def transform_assets(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinition:
     """All staging, mart and generated assets of the pipeline as one step that can be subset."""
     settings, planner = get_settings(), provider.tables
-    manifest, lineage = static_manifest(settings), static_lineage(settings)
+    manifest, lineage = static_manifest(settings, provider.name), static_lineage(settings, provider.name)
     models, tables = StaticModels(pipeline, manifest, lineage), TenantTables(pipeline, planner.families)
     keys = {**models.keys, **tables.keys}
 
@@ -72,11 +72,12 @@ def _project(session: TenantSession, pipeline: Pipeline, planner: TablePlanner) 
     return prepare(
         latest.structure if latest else {},
         planner,
+        provider=pipeline.provider,
         dbt_project=session.settings.project_dir / pipeline.transforms.dbt_project,
         work_dir=session.work_dir("dbt"),
         schemas=TenantSchemas(session.schema.prefix),
         connection_rw=session.rw_database,
-        parsed_before=static_parse(session.settings),
+        parsed_before=static_parse(session.settings, pipeline.provider),
     )
 
 

@@ -70,7 +70,7 @@ def main(settings: Settings) -> None:
         for module in MODULES:
             importlib.import_module(module)
         for name in provider_names():
-            warm_up(settings, provider_named(name).tables)
+            warm_up(settings, name, provider_named(name).tables)
         tls_context()
         if (threads := _threads()) > 1:
             raise SystemExit(f"{threads} threads after the imports: a process with threads must not fork workers.")

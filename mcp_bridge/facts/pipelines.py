@@ -23,7 +23,7 @@ class PipelineFiles:
         folder = project / "pipelines"
         pipelines = load_pipelines(folder, faults_of)
         semantics = {name: load_semantics(folder, pipeline) for name, pipeline in pipelines.items()}
-        keys = {p.name: load_keys(project / p.transforms.dbt_project) for p in pipelines.values()}
+        keys = {p.name: load_keys(project / p.transforms.dbt_project, p.provider) for p in pipelines.values()}
         return cls(pipelines, semantics, keys)
 
     def of(self, tenant: Tenant) -> list[Pipeline]:

@@ -17,7 +17,7 @@ from tests.conftest import Tenant
 
 DBT_PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
 
-PLANNER = CommCareTables()
+PROVIDER, PLANNER = "commcare", CommCareTables()
 
 RAW_TABLES = {
     "raw_cases": "case_id text primary key, case_type text, owner_id text, closed boolean, indexed_on timestamptz, "
@@ -113,6 +113,7 @@ class Workshop:
         return prepare(
             structure.to_dict(),
             PLANNER,
+            provider=PROVIDER,
             dbt_project=dbt_project,
             work_dir=self.work_dir,
             schemas=TenantSchemas(self.tenant.prefix),

@@ -20,7 +20,7 @@ from explorer.tables.lineage import lineage_of_table
 from explorer.tables.values import TableSpec
 from tests.explorer.workshop import Workshop
 
-MODELS = Path(__file__).parents[3] / "dbt_project" / "models"
+MODELS = Path(__file__).parents[3] / "dbt_project" / "models" / "commcare"
 CHOICES = (Option("y", "Yes"), Option("metadata", "form #>> '{case}'"))
 QUESTIONS = (
     Question(("pain",), "Pain?", "Select", {}, CHOICES),
@@ -39,7 +39,7 @@ FORM = Form("http://x/ a'b", {"en": "Visit"}, "Visit", "a", "App", "Module", "ch
 @pytest.fixture(scope="module")
 def static(tmp_path_factory: pytest.TempPathFactory) -> Lineage:
     """Of the project's own models, made once for the module."""
-    return static_lineage(Settings(_env_file=None, home=tmp_path_factory.mktemp("home")))
+    return static_lineage(Settings(_env_file=None, home=tmp_path_factory.mktemp("home")), "commcare")
 
 
 @pytest.fixture(scope="module")

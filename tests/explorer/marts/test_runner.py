@@ -30,10 +30,10 @@ def make_project(
         source = tmp_path / "dbt_project"
         for name in ("dbt_project.yml", "profiles.yml"):
             _write(source / name, (DBT_PROJECT / name).read_text())
-        for macro in (DBT_PROJECT / "macros").iterdir():
+        for macro in (DBT_PROJECT / "macros").glob("*.sql"):
             _write(source / "macros" / macro.name, macro.read_text())
         for name, text in models.items():
-            _write(source / "models" / "marts" / f"{name}.sql", text)
+            _write(source / "models" / "commcare" / "marts" / f"{name}.sql", text)
         workshop = make_workshop()
         return workshop, workshop.prepare(NOTHING, dbt_project=source)
 
@@ -139,7 +139,7 @@ def test_an_interrupt_leaves_no_query_and_the_old_table(
 ) -> None:
     workshop, project = make_project(slow=SLOW.format(seconds=0), then="select 1 as id from {{ ref('slow') }}")
     assert workshop.run(project).success
-    _write(project.dir / "models" / "marts" / "slow.sql", SLOW.format(seconds=600))
+    _write(project.dir / "models" / "commcare" / "marts" / "slow.sql", SLOW.format(seconds=600))
     again = TenantProject(project.dir, project.target_dir, project.schemas, (), "changed", "static")
     caller = threading.get_ident()
 

@@ -25,7 +25,7 @@ SHIPPED = load_semantics(PIPELINES, PIPELINE)
 
 def marts() -> dict[str, set[str]]:
     found = {}
-    for path in (ROOT / "dbt_project" / "models" / "marts").glob("*.yml"):
+    for path in (ROOT / "dbt_project" / "models" / "commcare" / "marts").glob("*.yml"):
         for model in yaml.safe_load(path.read_text())["models"]:
             found[model["name"]] = {column["name"] for column in model["columns"]}
     return found

@@ -34,6 +34,7 @@ class Tables:
         project = prepare(
             latest.structure,
             CommCareTables(),
+            provider="commcare",
             dbt_project=Path(__file__).parents[3] / "dbt_project",
             work_dir=self._work_dir,
             schemas=TenantSchemas(self._prefix),

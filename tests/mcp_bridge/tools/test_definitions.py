@@ -9,7 +9,7 @@ from explorer.catalog import DEFAULT_SCOPES
 from mcp_bridge import docs
 from mcp_bridge.answers.envelope import InvalidArgument
 from mcp_bridge.answers.wording import Wording
-from mcp_bridge.gate.handlers import parse
+from mcp_bridge.gate.arguments import parse
 from mcp_bridge.gate.tool import Tool
 from mcp_bridge.server import INSTRUCTIONS
 from mcp_bridge.tools import ALL_TOOLS

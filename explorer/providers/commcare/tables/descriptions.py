@@ -25,7 +25,7 @@ class Applications:
         self._seen_on = f"seen on {datetime.now(UTC).date()}"
 
     def since(self, form: Form) -> str:
-        """Empty where no application has the form: then nothing can be told of its questions."""
+        """Empty where no application has the form: then nothing is known of its questions."""
         if form.xmlns not in self._asked:
             return ""
         return f"{self._versions.get(form.app_id, '')}application {one_line(form.app_name)} ({self._seen_on})"

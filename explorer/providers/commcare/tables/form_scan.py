@@ -43,7 +43,7 @@ class _Node:
         self.is_multiple = False
 
     def child(self, key: str) -> "_Node":
-        """The node below, also where nothing is looked for."""
+        """The node below, also where nothing is searched."""
         spot = self.children.get(key)
         if spot is None:
             spot = self.children[key] = _Node((*self.path, key))

@@ -1,16 +1,19 @@
 """Which tables does a project space call for? What the platform asks of this provider's table plan."""
 
-from collections.abc import Collection, Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
 from explorer.contract.bookkeeping import repeats as kept_repeats
+from explorer.contract.bookkeeping.repeats import RepeatGroup
 from explorer.contract.schemas import TenantSchemas
+from explorer.core.jsonb import storable
 from explorer.providers.commcare.structure import CaseType, Form, Question, Structure
-from explorer.providers.commcare.tables import repeats
 from explorer.providers.commcare.tables.case_tables import case_tables
 from explorer.providers.commcare.tables.descriptions import Applications
 from explorer.providers.commcare.tables.form_tables import form_tables
 from explorer.providers.commcare.tables.known_forms import complete
+from explorer.providers.commcare.tables.paths import path_of
 from explorer.providers.commcare.tables.profile import Connection, Profile
 from explorer.providers.commcare.tables.scan import scan
 from explorer.tables.plan import ChangeKey, TableFamily, TablePlan
@@ -75,8 +78,8 @@ class CommCareTables:
         scan(profile, connection, schemas.raw, structure.forms)
         tables = generate_tables(structure, profile, taken=taken)
         profile.write(connection, schemas)
-        kept_repeats.write(connection, schemas, repeats.groups_of(tables))
-        return TablePlan(tuple(tables), profile.unreported_changes, {"repeats": repeats.digest(tables)})
+        kept_repeats.write(connection, schemas, _repeat_groups(tables))
+        return TablePlan(tuple(tables), profile.unreported_changes, {"repeats": _digest(tables)})
 
     def example(self, taken: Collection[str]) -> TablePlan:
         """One case type and one form with one question."""
@@ -84,7 +87,7 @@ class CommCareTables:
         form = Form("x", name={}, title="x", app_id="x", app_name="x", module="x", case_type="x", questions=(question,))
         structure = Structure(apps=(), case_types=(CaseType("x", properties=("x",), app_ids=("x",)),), forms=(form,))
         tables = generate_tables(structure, Profile(), taken=taken)
-        return TablePlan(tuple(tables), digests={"repeats": repeats.digest(tables)})
+        return TablePlan(tuple(tables), digests={"repeats": _digest(tables)})
 
     def mark_reported(self, connection: Connection, schemas: TenantSchemas) -> None:
         """The changes of types so far were reported."""
@@ -101,3 +104,18 @@ def generate_tables(structure: Structure, profile: Profile, *, taken: Collection
         *form_tables(forms, profile, taken, applications),
     ]
     return sorted(tables, key=lambda table: table.name)
+
+
+def _repeat_groups(tables: Iterable[TableSpec]) -> list[RepeatGroup]:
+    """xmlns and path of those that have tables, as PostgreSQL can hold them: the loader repairs records in the same way.
+
+    The positions that a case block has in arrays are those of repetitions, or only of blocks in a list: the data alone do not
+    tell, since one repetition arrives as an object.
+    """
+    sources = (table.source.rpartition(" ") for table in tables if table.kind == "repeat" and table.part == 1)
+    return sorted((storable(xmlns), tuple(storable(path_of(key)))) for xmlns, _, key in sources)
+
+
+def _digest(tables: Iterable[TableSpec]) -> bytes:
+    """Another one for other repeat groups: what is made from them must then be made anew."""
+    return hashlib.sha256(repr(_repeat_groups(tables)).encode()).digest()

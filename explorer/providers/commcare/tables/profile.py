@@ -24,7 +24,7 @@ from explorer.tables.column_types import Counts, Kind, settle
 from explorer.tables.memory import ColumnMemory, TableMemory
 from explorer.tables.value_counts import ValueCounts
 
-# Raised when values are classed by other rules, or more is looked for in raw rows.
+# Raised when values are classed by other rules, or more is searched in raw rows.
 _VERSION = 2
 
 
@@ -79,7 +79,7 @@ class Profile(msgspec.Struct):
 
     @classmethod
     def read(cls, connection: Connection, schemas: TenantSchemas) -> Self:
-        """The tenant's profile; an empty one when none there can be read: everything is then looked at again."""
+        """The tenant's profile; an empty one when none there can be read: everything is then scanned again."""
         document = kept_profile.read(connection, schemas)
         return cls.from_json(document) if document else cls()
 

@@ -1,0 +1,52 @@
+"""Writes the map of rooms into docs/architecture.md, from the first lines of the packages: `python -m devtools.map_of_rooms`."""
+
+import ast
+import textwrap
+from pathlib import Path
+
+from devtools.imports import ROOT, read_modules
+
+DOCUMENT = ROOT / "docs" / "architecture.md"
+BEGIN, END = "<!-- rooms -->\n", "<!-- /rooms -->\n"
+_DEEPEST = 3
+_WIDTH = 120
+
+
+def rooms() -> dict[str, str]:
+    """The purpose of each package down to three names deep: the first line of its docstring."""
+    modules = read_modules()
+    return {
+        name: (ast.get_docstring(module.tree) or "").partition("\n")[0]
+        for name, module in sorted(modules.items())
+        if module.is_package and name.count(".") < _DEEPEST
+    }
+
+
+def rendered() -> str:
+    """The map as a Markdown list, indented as the folders are."""
+    return "".join(_item(name, purpose) for name, purpose in rooms().items())
+
+
+def _item(name: str, purpose: str) -> str:
+    indent = "  " * name.count(".")
+    text = f"`{name.replace('.', '/')}/`: {purpose}"
+    wrapped = textwrap.wrap(text, _WIDTH, initial_indent=f"{indent}- ", subsequent_indent=f"{indent}  ")
+    return "\n".join(wrapped) + "\n"
+
+
+def renewed(text: str) -> str:
+    """The document's text with the map as it is now. Raises ValueError where it has no place for one."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the document has no lines {BEGIN.strip()} and {END.strip()}")
+    return f"{before}{BEGIN}{rendered()}{END}{after}"
+
+
+def main(path: Path = DOCUMENT) -> None:
+    """Renew the map in the document."""
+    path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
