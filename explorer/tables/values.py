@@ -32,7 +32,7 @@ class Option(msgspec.Struct, frozen=True):
 
 class ColumnSpec(msgspec.Struct, frozen=True):
     """One column. `path`: keys below the form's root, or the case property; None for key columns. `label`, `translations`,
-    `options`: the question's own words, as upstream wrote them. `question_type`: CommCare's name of it, None when no question
+    `options`: the question's own words, as upstream wrote them. `question_type`: the source's name of it, None when no question
     stands behind the column. The rest is SQL, empty where it does not apply."""
 
     name: str

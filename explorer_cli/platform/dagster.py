@@ -16,61 +16,68 @@ LOCATION = "explorer"
 
 
 def dagster_parts(settings: Settings, port: int, url: str) -> list[Part]:
-    """Code location server, warm pool, webserver and daemon; the definitions are imported once, by the first of them."""
+    """Code location server, warm pool, daemon and webserver; the definitions are imported once, by the first of them."""
     workspace = _write_instance(settings)
-    code = code_server_socket(settings.home)
-    pool = warm_pool_socket(settings.home)
-    pool.unlink(missing_ok=True)
-    full = child_env(settings, "database_url", "secret_keys")
-    plain = child_env(settings, "database_url", "dagster_token")
-    code_server = Part(
+    warm_pool_socket(settings.home).unlink(missing_ok=True)
+    warm = [_warm_pool(settings)] if settings.run_launcher == "warm" else []
+    return [
+        _code_server(settings),
+        *warm,
+        _daemon(settings, workspace, port, url),
+        _webserver(settings, workspace, port, url),
+    ]
+
+
+def _code_server(settings: Settings) -> Part:
+    socket = code_server_socket(settings.home)
+    return Part(
         "code-server",
         "Dagster code location",
-        [*python_module("dagster", "api", "grpc"), "--module-name", "explorer_dagster.definitions", "--socket", str(code),
-         "--location-name", LOCATION],
-        full,
-        ready=lambda: listens(code),
+        [*python_module("dagster", "api", "grpc"), "--module-name", "explorer_dagster.definitions",
+         "--socket", str(socket), "--location-name", LOCATION],
+        child_env(settings, "database_url", "secret_keys"),
+        ready=lambda: listens(socket),
         # It loads the instance, whose storage sets nothing up.
         needs=("packages", "database"),
     )  # fmt: skip
-    warm_pool = Part(
+
+
+def _warm_pool(settings: Settings) -> Part:
+    return Part(
         "warm-pool",
         "Warm run launcher",
         python_module("explorer_dagster.launch.warm_pool"),
-        full,
+        child_env(settings, "database_url", "secret_keys"),
         # Not by connecting: the pool takes a connection for a request, and one that it finds stale ends it.
-        ready=pool.is_socket,
+        ready=warm_pool_socket(settings.home).is_socket,
         needs=("packages",),
         # Without it the launcher has Dagster start every run in a process of its own: slower, but it runs.
         optional=True,
     )
-    webserver = Part(
+
+
+def _webserver(settings: Settings, workspace: Path, port: int, url: str) -> Part:
+    address = ["--host", settings.dagster_host, "--port", str(port)]
+    return Part(
         "webserver",
         "Dagster UI",
-        [
-            *python_module("explorer_dagster.webserver"),
-            "--host",
-            settings.dagster_host,
-            "--port",
-            str(port),
-            "-w",
-            str(workspace),
-        ],
-        plain,
+        [*python_module("explorer_dagster.webserver"), *address, "-w", str(workspace)],
+        child_env(settings, "database_url", "dagster_token"),
         ready=lambda: accepts(settings.dagster_host, port) and dagster_problem(url) is None,
         needs=("database", "code-server"),
         address=url,
     )
-    daemon = Part(
+
+
+def _daemon(settings: Settings, workspace: Path, port: int, url: str) -> Part:
+    return Part(
         "daemon",
         "Dagster daemon",
         [*python_module("dagster._daemon"), "run", "-w", str(workspace), "--log-level", "warning"],
-        plain,
+        child_env(settings, "database_url", "dagster_token"),
         ready=lambda: accepts(settings.dagster_host, port) and not missing_daemons(url),
         needs=("database", "code-server"),
     )
-    warm = [warm_pool] if settings.run_launcher == "warm" else []
-    return [code_server, *warm, daemon, webserver]
 
 
 def _write_instance(settings: Settings) -> Path:

@@ -1,0 +1,1 @@
+select visit_key, plant_id, day, note from {{ ref('stg_visits') }}

@@ -1,0 +1,73 @@
+"""A provider is a folder: outside its own files nothing names one."""
+
+from pathlib import Path
+
+import pytest
+
+from explorer.providers import UnknownProvider, provider_named, provider_names
+
+ROOT = Path(__file__).resolve().parents[1]
+ROOMS = ("explorer", "explorer_dagster", "explorer_cli", "mcp_bridge", "dbt_project")
+SUFFIXES = (".py", ".sql", ".yml", ".json", ".gql", ".toml", ".md")
+# Where a provider is at home.
+HOMES = ("explorer/providers/{}/", "dbt_project/models/{}/", "dbt_project/macros/{}/", "dbt_project/tests/{}/")
+# What may name a provider although it is not its home, and why. The list may only shrink.
+NAMED_IN = {
+    "explorer_cli/commands/platform.py": "the demo: the switch that leaves its server out",
+    "explorer_cli/operations/demo.py": "the demo: its tenants are of an invented server of this provider",
+    "explorer_cli/operations/lifecycle.py": "the demo: its server's line after `explorer up`",
+    "explorer_cli/platform/demo_server.py": "the demo: starts that server",
+    "explorer_cli/main.py": "help is shown before any pipeline is read",
+    "explorer_cli/commands/tenants.py": "help is shown before any pipeline is read",
+}
+
+
+def places(name: str) -> dict[str, list[int]]:
+    """File to lines that say the name in any case, without the provider's own folders."""
+    found: dict[str, list[int]] = {}
+    for room in ROOMS:
+        for path in sorted((ROOT / room).rglob("*")):
+            relative = path.relative_to(ROOT).as_posix()
+            if path.suffix not in SUFFIXES or relative.startswith(tuple(home.format(name) for home in HOMES)):
+                continue
+            lines = path.read_text(encoding="utf-8").lower().splitlines()
+            numbers = [number for number, line in enumerate(lines, 1) if name in line]
+            if numbers:
+                found[relative] = numbers
+    return found
+
+
+@pytest.mark.parametrize("name", provider_names())
+def test_nothing_outside_a_providers_folder_names_it(name: str) -> None:
+    assert {file: lines for file, lines in places(name).items() if file not in NAMED_IN} == {}
+
+
+def test_each_exception_is_needed() -> None:
+    named = {file for name in provider_names() for file in places(name)}
+    assert NAMED_IN.keys() <= named
+
+
+@pytest.mark.parametrize("name", provider_names())
+def test_a_providers_folder_has_the_files_that_one_looks_for(name: str) -> None:
+    folder = ROOT / "explorer" / "providers" / name
+    files = {path.name for path in folder.iterdir()}
+    assert {
+        "README.md",
+        "__init__.py",
+        "provider.py",
+        "settings.py",
+        "servers.py",
+        "credentials.py",
+        "paging.py",
+    } <= files
+    provider = provider_named(name)
+    assert provider.name == name
+    assert provider.title
+    assert provider.credential_kinds
+
+
+def test_an_unknown_provider_is_refused_with_those_there_are() -> None:
+    with pytest.raises(UnknownProvider) as refused:
+        provider_named("commcare.client")
+    assert refused.value.details == {"providers": list(provider_names())}
+    assert "commcare" in refused.value.next_step
