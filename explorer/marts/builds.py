@@ -5,7 +5,7 @@ dropped by hand, is noticed. Models generated for a case type or a form are stal
 changed or went, views only when their table came or went. In doubt a model is stale.
 
 A stale table whose definition is the same need not be built again: `changes` can apply what changed, unless that is most of
-it. Running dbt is `runner`, the order of all this `refresh`.
+it. `dbt` runs dbt, `refresh` gives the order of all this.
 """
 
 import hashlib
@@ -21,9 +21,10 @@ from explorer.contract.bookkeeping import loads, statements
 from explorer.contract.bookkeeping.builds import Build, Finding
 from explorer.contract.bookkeeping.statements import CompiledModel
 from explorer.contract.schemas import TenantSchemas
-from explorer.marts import changes
+from explorer.marts.changes.compiled import keep_compiled
+from explorer.marts.changes.gathered import Change, Changes, is_small
+from explorer.marts.dbt.results import NodeResult
 from explorer.marts.project import TenantProject
-from explorer.marts.runner import NodeResult
 from explorer.tables.values import TableSpec
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -54,7 +55,7 @@ class Plan:
     rows: Mapping[str, int | None]
     versions: Mapping[str, str]
     findings: Mapping[str, tuple[Finding, ...]]
-    changes: Mapping[str, changes.Change]
+    changes: Mapping[str, Change]
     raw_tables: frozenset[str]
 
 
@@ -96,20 +97,22 @@ def plan(connection: Connection, project: TenantProject, models: Mapping[str, Mo
         if name in same and each.definition == same[name].definition and each.raw_tables == raw_tables
     }
     keys = {name: known[name].key if name in known else models[name].change_key for name in same}
-    seen = changes.Changes(
+    gathered = Changes(
         connection, schemas, project.change_keys, {name for schema, name in oids if schema == schemas.marts}
     )
     for key in sorted({key for key in keys.values() if key}):
         raw = project.change_keys[key].raw_table
         moments = {same[name].versions.get(raw) for name in same if keys[name] == key}
         if raw in versions and (since := moments - {None, versions[raw]}):
-            seen.gather(key, sorted(moment for moment in since if moment))
+            gathered.gather(key, sorted(moment for moment in since if moment))
     stale = {
-        name for name, model in models.items() if name not in same or not _is_fresh(model, same[name], versions, seen)
+        name
+        for name, model in models.items()
+        if name not in same or not _is_fresh(model, same[name], versions, gathered)
     }
     rows = {name: built[name].rows for name in models if name not in stale}
     findings = {name: build.findings for name, build in built.items() if name in models}
-    incremental = _incremental(project, models, stale, same, known, versions, seen)
+    incremental = _incremental(project, models, stale, same, known, versions, gathered)
     return Plan(models, frozenset(stale), rows, versions, findings, incremental, raw_tables)
 
 
@@ -145,12 +148,12 @@ def record(connection: Connection, project: TenantProject, done: Plan, results: 
     }
     kept_builds.write(connection, project.schemas, builds, current)
     definitions = {name: model.definition for name, model in done.models.items()}
-    changes.keep(connection, project, definitions, done.raw_tables, results)
+    keep_compiled(connection, project, definitions, done.raw_tables, results)
 
 
 def _findings(model: str, tests: Iterable[NodeResult]) -> Iterator[Finding]:
     for test in tests:
-        if (test.attached_node or "").rpartition(".")[2] == model and test.status not in ("pass", "skipped"):
+        if test.tested_model == model and test.status not in ("pass", "skipped"):
             yield Finding(test.name, test.status, test.rows, test.message)
 
 
@@ -171,13 +174,13 @@ def _generated(table: TableSpec, definition: str, project: TenantProject) -> Mod
     )
 
 
-def _is_fresh(model: Model, built: Build, versions: Mapping[str, str], seen: changes.Changes) -> bool:
+def _is_fresh(model: Model, built: Build, versions: Mapping[str, str], gathered: Changes) -> bool:
     if model.kind == "view":
         return set(built.versions) == model.raw & set(versions)
     changed = {table for table in model.raw if built.versions.get(table) != versions.get(table)}
     if not changed or model.group is None or model.change_key is None:
         return not changed
-    return built.versions.keys() >= changed and not seen.touches(model.change_key, model.group)
+    return built.versions.keys() >= changed and not gathered.touches(model.change_key, model.group)
 
 
 def _incremental(
@@ -187,10 +190,10 @@ def _incremental(
     same: Mapping[str, Build],
     known: Mapping[str, CompiledModel],
     versions: Mapping[str, str],
-    seen: changes.Changes,
-) -> dict[str, changes.Change]:
+    gathered: Changes,
+) -> dict[str, Change]:
     """The stale models that need no dbt. What reads a model that does needs it too: it comes after."""
-    found: dict[str, changes.Change] = {}
+    found: dict[str, Change] = {}
     for name, each in ((name, each) for name, each in known.items() if name in stale):
         model, rows = models[name], same[name].rows
         changed = {table for table in model.raw if same[name].versions.get(table) != versions.get(table)}
@@ -199,11 +202,11 @@ def _incremental(
         if (
             each.key
             and changed == {project.change_keys[each.key].raw_table}
-            and seen.are_few(each.key, model.group, rows)
+            and gathered.are_few(each.key, model.group, rows)
         ):
-            found[name] = changes.Change(model.relation, each.key, model.group, rows)
-        elif not each.key and changes.is_small(rows):
-            found[name] = changes.Change(model.relation, None, None, rows)
+            found[name] = Change(model.relation, each.key, model.group, rows)
+        elif not each.key and is_small(rows):
+            found[name] = Change(model.relation, None, None, rows)
     while heavy := {name for name in found if known[name].parents & set(stale) - set(found)}:
         found = {name: change for name, change in found.items() if name not in heavy}
     return found
