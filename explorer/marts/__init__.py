@@ -1,6 +1,5 @@
-"""How raw tables become the tables that agents query: the dbt project of a tenant, and running it.
+"""How do raw tables become the tables that agents query? The dbt project of a tenant, and running it.
 
-`project` lays out a tenant's dbt project (the static models of its provider and those that the provider's planner gives),
-`runner` runs dbt in this process, `refresh` brings tables up to date with or without it, `manifest` describes the static models
-without a database.
+`project` writes a tenant's dbt project (the provider's static models and those of its table planner), `runner` runs dbt in this
+process, `refresh` updates tables with or without dbt, `manifest` describes the static models without a database.
 """

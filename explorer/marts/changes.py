@@ -1,11 +1,11 @@
-"""How are tables brought up to date without dbt? By the SQL that dbt compiled when it built them, run for what changed.
+"""How are tables updated without dbt? By the SQL that dbt compiled in their last build, run for changed rows only.
 
-A model whose rows all come from one case, one submission or the submissions of one day each says so (macro `is_wanted`): the rows
-of changed ones are taken out and put in again. A small table of any other kind is written anew. Either is one transaction that
-keeps the table: readers see the rows before or after and wait for nothing. The tests of these tables, and those that look into
-them, run as dbt compiled them.
+A model whose rows each come from one case, one submission or one day's submissions declares that (macro `is_wanted`): its rows
+of the changed ones are deleted and inserted again. A small table of any other kind is rewritten. Both are one transaction that
+keeps the table: readers do not wait and see the rows before or after. The tests of these tables, and tests that read them, run
+as dbt compiled them.
 
-Which models this can be done for is decided by `builds`; a definition that changed is dbt's again.
+`builds` decides for which models this is possible. dbt builds every model whose definition changed.
 """
 
 import re
@@ -35,23 +35,23 @@ from explorer.tables.plan import ChangeKey
 Connection = psycopg.Connection[tuple[Any, ...]]
 Relation = tuple[str, str]
 T = TypeVar("T")
-# Of a model that could not be brought up to date, and why.
+# Called with a model that could not be updated, and why.
 OnFailure = Callable[[str, str], None]
 
 _CHANGED = "explorer_changed_"
-# Where more has changed, the table is built as a whole: it costs less, and leaves no dead rows behind.
+# Beyond this part of the table a full build costs less and leaves no dead rows behind.
 _SHARE, _FEW = 5, 200
 _SMALL = 50_000
-# Statistics are renewed at once when a tenth of the rows is new; else it is left to autovacuum.
+# Statistics are renewed at once when a tenth of the rows is new; otherwise by autovacuum.
 _ANALYZED = 10
-# What the macro `is_wanted` writes: a key, and where it stands in another table the column.
+# The marks that the macro `is_wanted` writes: a key and, where it refers to another table, the column.
 _MARK = re.compile(r"""true /\*'(\w+)'(?: (\w+))?\*/""")
-# Tests of small tables are asked so many at once.
+# This many tests of small tables share one query.
 _AT_ONCE = 20
-# As many as dbt uses.
+# As many threads as dbt has.
 _CONNECTIONS = 4
 _WAIT_S, _CANCEL_EVERY_S = 0.2, 0.05
-# The commit of what is recorded of all tables waits for the disk, and with it for theirs.
+# The last commit, of the builds' records, waits for the disk; the commits before need not.
 _SET_SESSION = sql.SQL("; ").join(
     sql.SQL("set {} = {}").format(sql.Identifier(name), sql.Literal(value))
     for name, value in {**SESSION, "synchronous_commit": "off"}.items()
@@ -59,15 +59,15 @@ _SET_SESSION = sql.SQL("; ").join(
 
 
 class Pool(Protocol):
-    """Does work over one of a few connections, soon."""
+    """Runs work on one of a few connections."""
 
     def __call__(self, work: Callable[[Connection], T]) -> Future[T]: ...
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is to be done to one table. `key`: of the changes, None to write it anew; `group`: what it is cut
-    by; `rows`: how many it has."""
+    """What to do with one table. `key`: of the changed rows, None to rewrite the table; `group`: the case type or form whose
+    rows it holds; `rows`: its number of rows."""
 
     relation: Relation
     key: str | None
@@ -76,7 +76,7 @@ class Change:
 
 
 class Changes:
-    """The records that came, changed or went, gathered once into tables of the staging schema."""
+    """The changed records, collected once into tables of the staging schema."""
 
     def __init__(
         self,
@@ -85,13 +85,13 @@ class Changes:
         change_keys: Mapping[str, ChangeKey],
         marts: Collection[str],
     ) -> None:
-        """`marts`: tables that are there."""
+        """`marts`: existing tables."""
         self._connection, self._schemas, self._marts = connection, schemas, marts
         self._change_keys = change_keys
         self._groups: dict[str, dict[str | None, int]] = {}
 
     def gather(self, key: str, since: Iterable[str]) -> None:
-        """Those since the earliest of these moments, by the loader's clock."""
+        """Collect the records that changed since the earliest of these times, by the loader's clock."""
         source = self._change_keys[key]
         is_there = source.mart in self._marts
         names = {
@@ -120,11 +120,11 @@ class Changes:
         self._groups[key] = counts
 
     def touches(self, key: str, group: str | None) -> bool:
-        """Whether rows of this group are among them, now or before; with unknown pasts all may be."""
+        """Whether rows of this group changed. If their former groups are unknown, they may be of any group."""
         return key not in self._groups or self._change_keys[key].mart not in self._marts or group in self._groups[key]
 
     def are_few(self, key: str, group: str | None, rows: int) -> bool:
-        """Whether it is worth while to change a table of so many rows where these changed."""
+        """Whether it is worth while to update a table of so many rows for these changes."""
         counts = self._groups.get(key)
         if counts is None:
             return False
@@ -133,17 +133,17 @@ class Changes:
 
 
 def changed(schemas: TenantSchemas, key: str) -> sql.Identifier:
-    """The table of what changed."""
+    """The table of the changed records."""
     return sql.Identifier(schemas.staging, _CHANGED + key)
 
 
 def is_small(rows: int) -> bool:
-    """Whether a table of so many rows may be written anew in place, which leaves as many dead rows behind."""
+    """Whether a table of so many rows may be rewritten in place, which leaves as many dead rows."""
     return rows <= _SMALL
 
 
 def forget(connection: Connection, schemas: TenantSchemas, change_keys: Iterable[str]) -> None:
-    """Drop the tables of what changed."""
+    """Drop the tables of changed records."""
     for key in change_keys:
         connection.execute(sql.SQL("drop table if exists {}").format(changed(schemas, key)))
 
@@ -155,8 +155,8 @@ def keep(
     raw_tables: Collection[str],
     results: Sequence[NodeResult],
 ) -> None:
-    """Keep what dbt compiled of tables and their tests. `definitions`: of all models; `results`: of a run; those
-    without SQL are not of dbt, or did not come to that."""
+    """Store the SQL that dbt compiled for tables and their tests. `definitions`: of all models; `results`: of a run. Results
+    without SQL were not compiled by dbt."""
     tests: dict[str, list[NodeResult]] = {}
     for result in results:
         if result.resource_type == "test" and result.attached_node:
@@ -165,7 +165,7 @@ def keep(
     models = [result for result in results if result.resource_type == "model" and result.sql]
     for model in models:
         own = [model, *tests.get(model.name, ())]
-        # A test that was not run could not be run without dbt either.
+        # A test that dbt did not run cannot be run without dbt either.
         if model.status == "success" and all(node.sql for node in own):
             nodes += [_compiled(project, node, model.name, definitions[model.name], raw_tables) for node in own]
     statements.write(connection, project.schemas, nodes, replaced=[model.name for model in models], current=definitions)
@@ -188,10 +188,10 @@ def apply(
     changes: Mapping[str, Change],
     on_failure: OnFailure,
 ) -> Iterator[NodeResult]:
-    """Bring the tables of these models up to date, those first that others read, and tell of each.
+    """Update the tables of these models, parents first, and report each result.
 
-    A model that fails, and those that read it, are left as they are; `on_failure` hears of the former. `connection` is in
-    autocommit mode; `pool`: who does the work.
+    A failed model and its children stay unchanged; `on_failure` is called for the failed one. `connection`: in autocommit mode;
+    `pool`: runs the work.
     """
     kept = {
         node.model: (node.compiled.parents & set(changes), node.statement)
@@ -208,7 +208,7 @@ def apply(
                 sorter.done(name)
             else:
                 running[pool(partial(_change, project, changes[name], kept[name][1]))] = name
-        # Without a time limit an interrupt would not come through.
+        # A wait without a time limit would block interrupts.
         for future in wait(running, timeout=_WAIT_S, return_when=FIRST_COMPLETED).done:
             name = running.pop(future)
             result = future.result()
@@ -228,10 +228,10 @@ def test(
     left: Collection[str],
     failed: Collection[str],
 ) -> Iterator[NodeResult]:
-    """Run the tests that look into the models `done`, but for those that look into `left` too: dbt will run these.
+    """Run the tests that read the models `done`, except those that also read `left`: dbt will run these.
 
-    A test that can tell by single cases or submissions (`is_wanted`) what may have changed for it looks at these alone, unless it
-    is among `failed`: those that found something before.
+    A test that can be limited to changed cases or submissions (`is_wanted`) checks only these, unless it is among `failed`, the
+    tests that found something in the last run.
     """
     long: list[Statement] = []
     short: list[Statement] = []
@@ -252,7 +252,7 @@ def test(
 
 @contextmanager
 def open_pool(database: Login) -> Iterator[Pool]:
-    """Connections to `database`; an exception meanwhile ends what they do."""
+    """Connections to `database`; an exception cancels their queries."""
     idle: SimpleQueue[Connection] = SimpleQueue()
     opened: list[Connection] = []
     begun: list[Future[Any]] = []
@@ -279,7 +279,7 @@ def open_pool(database: Login) -> Iterator[Pool]:
         yield submit
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
-        # Again and again: a statement may only be about to begin.
+        # Repeatedly: a statement may be about to begin.
         while wait(begun, timeout=_CANCEL_EVERY_S).not_done:
             for connection in list(opened):
                 connection.cancel()
@@ -302,7 +302,7 @@ def _change(project: TenantProject, change: Change, statement: Statement, connec
 
 
 def _test(statements: Sequence[Statement], connection: Connection) -> list[NodeResult]:
-    """The results of these tests, asked at once: to ask takes longer than most answers."""
+    """The results of these tests in one query: the round trip takes longer than most tests."""
     began = time.monotonic()
     try:
         query = ", ".join(f"(\n{statement.sql}\n)" for statement in statements)
@@ -324,7 +324,7 @@ def _found(statement: Statement, found: int, duration_s: float) -> NodeResult:
 
 
 def _apply(connection: Connection, project: TenantProject, change: Change, rows: str) -> int:
-    """How many rows the table has then."""
+    """Returns the table's number of rows afterwards."""
     table = sql.Identifier(*change.relation)
     those: sql.Composable = sql.SQL("")
     if change.key is not None:
@@ -334,7 +334,7 @@ def _apply(connection: Connection, project: TenantProject, change: Change, rows:
         in_table = project.change_keys[change.key].in_table
         column = sql.SQL(in_table) if in_table else sql.Identifier(change.key)
         those = sql.SQL(" where ") + _among(project, change.key, column, of_group)
-    # Sent as one, they are one transaction.
+    # Sent together, they are one transaction.
     delete = sql.SQL("delete from {table}{those}; insert into {table}").format(table=table, those=those)
     cursor = connection.execute(f"{delete.as_string(connection)} (\n{rows}\n)".encode())
     deleted = cursor.rowcount
@@ -348,9 +348,9 @@ def _apply(connection: Connection, project: TenantProject, change: Change, rows:
 def _cut_down(
     connection: Connection, project: TenantProject, statement: str, model: str, done: Mapping[str, Change]
 ) -> str:
-    """The SQL of a test of `model` for what may come out otherwise now; `done`: what changed of the models it reads.
+    """The SQL of a test of `model`, limited to rows that changes may affect; `done`: the changes of the models that it reads.
 
-    Marks of a column stand for what that points to: another table's cases or submissions.
+    A mark with a column refers to another table's cases or submissions.
     """
     marks = _MARK.findall(statement)
     if not all(change.key in {key for key, _ in marks} for change in done.values()):
@@ -370,14 +370,13 @@ def _cut_down(
 def _condition(
     connection: Connection, project: TenantProject, key: str, group: str | None, column: str | None = None
 ) -> str:
-    """The condition of `is_wanted` when only changes are."""
+    """The condition in place of an `is_wanted` mark."""
     of_group = _of_group("kind = {group}", group)
     return _among(project, key, sql.Identifier(column or key), of_group).as_string(connection)
 
 
 def _among(project: TenantProject, key: str, column: sql.Composable, of_group: sql.Composable) -> sql.Composable:
-    """Whether `column` is among the changes. An array and no join: it is looked up by index, through every view,
-    where there is one."""
+    """Whether `column` is among the changes. An array instead of a join, so that an index is used through every view."""
     condition: LiteralString = "{column} = any(array(select {key} from {changed}{of_group}))"
     if not project.change_keys[key].is_indexed:
         condition = "{column} in (select {key} from {changed}{of_group})"
@@ -391,7 +390,7 @@ def _among(project: TenantProject, key: str, column: sql.Composable, of_group: s
 
 
 def _of_group(condition: LiteralString, group: str | None) -> sql.Composable:
-    """What cuts the changes down to a case type or form: all are far more than one table has."""
+    """Limits the changes to a case type or form: all changes are far more than one table has."""
     return sql.SQL(" where " + condition).format(group=group) if group is not None else sql.SQL("")
 
 

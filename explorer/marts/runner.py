@@ -1,7 +1,7 @@
-"""How a tenant's dbt project is run: dbt in this process, in a thread, its results one by one, and an end to it when interrupted.
+"""How does a tenant's dbt project run? dbt runs in a thread of this process, reports each result, and stops when interrupted.
 
-dbt in a process of its own spends three quarters of its time on imports. It sees only its own login: while it runs, the process's
-environment is cut down to what dbt may read, since `env_var()` is open to every template. One run at a time per process.
+A dbt process would spend three quarters of its time on imports. dbt sees only its own login: while it runs, the environment is
+reduced to what dbt may read, since every template can call `env_var()`. One run at a time per process.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from explorer.core.errors import ExplorerError
 from explorer.marts.project import TenantProject
 from explorer.postgres.connections import Login
 
-# What a process needs to work at all, and what Dagster reads while it follows the run.
+# Variables that a process needs to work, and those that Dagster reads during a run.
 # fmt: off
 _KEPT = frozenset((
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TEMP", "TMP", "LANG", "LANGUAGE", "TZ", "SYSTEMROOT",
@@ -33,17 +33,17 @@ _KEPT = frozenset((
     "DAGSTER_HOME", "DAGSTER_EVENT_BATCH_SIZE", "EXPLORER_HOME",
 ))
 # fmt: on
-# A query of a killed process ends within a second, and naive timestamps are UTC.
+# Queries of a killed process end within a second, and naive timestamps are UTC.
 SESSION = {
     "client_connection_check_interval": "1000",
     "TimeZone": "UTC",
     "IntervalStyle": "postgres",
     "DateStyle": "ISO,YMD",
-    # A table is joined and sorted whole; the default is meant for a hundred sessions.
+    # Tables are joined and sorted as a whole; the default is meant for a hundred sessions.
     "work_mem": "32MB",
 }
 _CANCEL_LIMIT_S = 20.0
-# Macros that every run renders: our own package's, and these of dbt.
+# Macros that every run renders: those of our package, and these of dbt.
 _PACKAGE = "explorer"
 # fmt: off
 _MACROS_OF_DBT = frozenset((
@@ -60,32 +60,31 @@ _NODE_FINISHED = "NodeFinished"
 _BUILD = "build"
 _MULTIPROCESSING = str(Path(multiprocessing.__file__).parent)
 _running = threading.Lock()
-# What a parsed project says in place of its tenant: profiles.yml's defaults. Parsed projects name no tenant, so that one can be
-# the start of another's.
+# A parsed project holds profiles.yml's defaults in place of a tenant, so that one tenant's parse can be the start of another's.
 _ANY_PREFIX = "tenant"
 _PARSED, _PARSED_FROM = "partial_parse.msgpack", "parsed_from"
 
 
 class TransformFailed(ExplorerError):
-    """dbt could not begin or did not come to an end; failures of single models are results, not this."""
+    """dbt could not start or was not able to finish. Failures of single models are results, not this error."""
 
     code = "transform_failed"
 
 
 class TransformBusy(ExplorerError):
-    """Another run of dbt is under way in this process."""
+    """Another dbt run is in progress in this process."""
 
     code = "transform_busy"
 
 
 @dataclass(frozen=True)
 class NodeResult:
-    """How one model or test fared.
+    """The result of one model or test.
 
     `status`: success, error, skipped for models; pass, fail, warn, error, skipped for tests. `message`: dbt's text, None on
-    success. `relation`: schema.table of a model. `rows`: of a table just built; failing rows of a test.
+    success. `relation`: schema.table of a model. `rows`: of a built table; failing rows of a test.
     `columns`: name to description. `attached_node`: unique id of the model that a test belongs to. `severity`: of a test.
-    `sql`: what dbt compiled: the rows of a table, or the number that a test finds; empty when it did not come to that.
+    `sql`: what dbt compiled: it returns the rows of a table or the number of a test; empty when nothing was compiled.
     """
 
     unique_id: str
@@ -106,7 +105,7 @@ class NodeResult:
 
 @dataclass(frozen=True)
 class DbtResult:
-    """All results of a run. `success`: no model or test ended in error, failure or skipping."""
+    """All results of a run. `success`: no model or test failed or was skipped."""
 
     success: bool
     results: tuple[NodeResult, ...]
@@ -114,7 +113,7 @@ class DbtResult:
 
     @property
     def failed(self) -> tuple[NodeResult, ...]:
-        """Results that keep the run from success."""
+        """Results other than success."""
         return tuple(
             result for result in self.results if result.status in ("error", "fail", "skipped", "runtime error")
         )
@@ -129,14 +128,13 @@ def run(
     threads: int = 4,
     on_result: Callable[[NodeResult], None] | None = None,
 ) -> DbtResult:
-    """Run dbt on the project as the tenant's own login; `on_result` is called in this thread as each node ends.
+    """Run dbt on the project with the tenant's own login; `on_result` is called in this thread when a node ends.
 
-    Any exception that reaches this thread meanwhile (KeyboardInterrupt, Dagster's interrupt, one of `on_result`) ends the run:
-    its queries are cancelled, open transactions rolled back, and the exception goes on. Tables are then as they were before or
-    after, never between.
+    Any exception in this thread (KeyboardInterrupt, Dagster's interrupt, one of `on_result`) ends the run: its queries are
+    cancelled, open transactions rolled back, and the exception is raised. Each table is then as before or as after.
 
     Raises:
-        TransformBusy: dbt runs already in this process.
+        TransformBusy: another dbt run is in progress in this process.
         TransformFailed: dbt could not read the project or reach the database.
     """
     started = time.monotonic()
@@ -158,7 +156,7 @@ def run(
 
 
 def write_manifest(dbt_project: Path, target_dir: Path) -> Any:
-    """Parse a dbt project without a database and leave its manifest.json in `target_dir`; gives dbt's `Manifest`.
+    """Parse a dbt project without a database and write its manifest.json into `target_dir`. Returns dbt's `Manifest`.
 
     Raises:
         TransformFailed: dbt cannot read the project.
@@ -168,9 +166,9 @@ def write_manifest(dbt_project: Path, target_dir: Path) -> Any:
 
 
 def warm_up(project: TenantProject) -> None:
-    """Parse a project for what stays behind in this process: dbt's caches of schemas, macros and templates.
+    """Parse a project to fill this process's caches of dbt's schemas, macros and templates.
 
-    Without dbt's static parser: it is native code whose locks do not survive a fork.
+    dbt's static parser is off: it is native code whose locks do not survive a fork.
 
     Raises:
         TransformFailed: dbt cannot read the project.
@@ -248,7 +246,7 @@ def _variables(prefix: str, login: Login) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """The process's environment is `variables` and what every process needs, nothing else; afterwards it is as before."""
+    """Reduce the process's environment to `variables` and the basics; restore it afterwards."""
     before = dict(os.environ)
     for name in before:
         if name not in _KEPT and not name.startswith("LC_"):
@@ -266,8 +264,8 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def _manifest(project: TenantProject, database: str) -> Any:
-    """The parsed project, placed in the tenant's schemas. dbt parses what differs from the parse before, and nothing when the
-    files are the same: even to find that out takes it half a second."""
+    """The parsed project, placed in the tenant's schemas. dbt parses files that changed since the last parse; when none did, it
+    does not run: even finding that out takes it half a second."""
     import dbt.version
     from dbt.contracts.graph.manifest import Manifest
     from dbt.parser.manifest import extended_mashumuro_decoder
@@ -285,10 +283,10 @@ def _manifest(project: TenantProject, database: str) -> Any:
 
 
 def _leave_out_macros(manifest: Any) -> None:
-    """Keep the macros whose names stand in what is built, in dbt's adapter, or in a macro kept.
+    """Keep only macros whose names occur in the models, in dbt's adapter or in another kept macro.
 
-    For every node dbt makes an object of each macro, twice, called or not: of its own five hundred a project of tables and views
-    uses some two hundred. Other kinds of models call macros by names that are made up while they run.
+    dbt makes an object of each macro for every node, twice, used or not. A project of tables and views uses some two hundred of
+    its five hundred. Other materializations build macro names at run time.
     """
     if any(node.config.materialized not in _PLAIN for node in manifest.nodes.values()):
         return
@@ -299,10 +297,10 @@ def _leave_out_macros(manifest: Any) -> None:
     reached = [key for key, macro in left.items() if macro.package_name not in _DBT_PACKAGES]
     own = {left[key].name for key in reached}
     for node in manifest.nodes.values():
-        # Hooks and conditions stand in the configuration, arguments of a test in its metadata.
+        # Hooks and conditions are in the configuration, test arguments in its metadata.
         named.update(_WORD.findall(f"{node.raw_code} {node.config} {getattr(node, 'test_metadata', '')}"))
         materializations = {f"materialization_{node.config.materialized}_{of}" for of in _DISPATCHED}
-        # The project's own goes before dbt's.
+        # A macro of the project takes precedence over dbt's.
         named.update(materializations if own.isdisjoint(materializations) else ())
     while reached:
         for key in reached:
@@ -318,7 +316,7 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _names(macro: str) -> tuple[str, ...]:
-    """The names it is called by: `default__x` is called as `x`."""
+    """The names by which it is called: `default__x` is called as `x`."""
     of, _, called = macro.partition("__")
     return (macro, called) if of in _DISPATCHED else (macro,)
 
@@ -337,7 +335,7 @@ def _place(manifest: Any, prefix: str, database: str) -> None:
         if node.relation_name:
             node.relation_name = node.relation_name.replace(old, f'"{database}"."{node.schema}".', 1)
     for node in manifest.nodes.values():
-        # dbt writes it into each of its events.
+        # dbt writes this name into each of its events.
         node.meta = node.config.meta = {}
     manifest.build_flat_graph()
 
@@ -358,7 +356,7 @@ def _first_lines(error: BaseException | None) -> str:
 
 
 class _Collector:
-    """Results by unique id, each passed on once."""
+    """Results by unique id, each reported once."""
 
     def __init__(self, manifest: Any, on_result: Callable[[NodeResult], None] | None) -> None:
         self._nodes: Mapping[str, Any] = manifest.nodes
@@ -408,7 +406,7 @@ def _invoke(arguments: list[str], manifest: Any, collected: _Collector) -> Any:
 
 @contextlib.contextmanager
 def _only_ends() -> Iterator[None]:
-    """Nobody hears of dbt's other events, some twenty for each node: to fill them in and write them takes a quarter of a run."""
+    """Ignore dbt's other events, some twenty per node: filling in and writing them takes a quarter of a run."""
     from dbt_common.events.base_types import BaseEvent, ErrorLevel, WarnLevel
     from dbt_common.events.event_manager import EventManager
     from dbt_common.events.event_manager_client import ctx_set_event_manager, get_event_manager
@@ -438,7 +436,7 @@ def _only_ends() -> Iterator[None]:
 
 
 def _next(events: "SimpleQueue[Any]") -> Any:
-    # A get without a time limit would not let an interrupt through.
+    # A get without a time limit would block interrupts.
     while True:
         with contextlib.suppress(Empty):
             return events.get(timeout=0.2)
@@ -449,7 +447,7 @@ def _end(thread: threading.Thread) -> None:
     deadline = time.monotonic() + _CANCEL_LIMIT_S
     is_told = False
     while thread.is_alive() and time.monotonic() < deadline:
-        # A second interrupt must not leave queries behind.
+        # A second interrupt must not leave queries running.
         with contextlib.suppress(BaseException):
             if not is_told and not _is_in_pool(thread):
                 is_told = True
@@ -460,8 +458,9 @@ def _end(thread: threading.Thread) -> None:
 
 
 def _is_in_pool(thread: threading.Thread) -> bool:
-    """Whether dbt is about its pool of threads, whose locks an interrupt could leave taken for ever: whoever collects that pool
-    as garbage later waits for them. It is there for moments, or when all is over but for what queries end."""
+    """Whether dbt is starting or closing its thread pool. An interrupt there could leave the pool's locks taken, and whoever
+    collects the pool as garbage would wait for them. These moments are short, or come when everything but the ending of queries
+    is over."""
     frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None:
         if frame.f_code.co_filename.startswith(_MULTIPROCESSING):
