@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from explorer.marts.runner import NodeResult
+from explorer.marts.dbt.results import NodeResult
 
 FAILED = frozenset({"error", "fail", "runtime error"})
 _SKIPPED = "skipped"

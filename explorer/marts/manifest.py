@@ -19,7 +19,10 @@ from explorer.contract.bookkeeping.lineage import Lineage
 from explorer.core.errors import ExplorerError
 from explorer.core.locks import file_lock
 from explorer.core.settings import Settings
-from explorer.marts import column_lineage, project, runner, sql_lineage
+from explorer.marts import column_lineage, project, sql_lineage
+from explorer.marts.dbt import runner
+from explorer.marts.dbt.errors import TransformFailed
+from explorer.marts.dbt.parsing import write_manifest
 from explorer.tables.plan import TablePlanner
 
 _LINEAGE = f"lineage-{column_lineage.FORMAT}.json"
@@ -85,7 +88,7 @@ def _parse_once(source: Path, provider: str, folder: Path) -> None:
         parsed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if parsed.returncode != 0:
             reason = " ".join((parsed.stdout or parsed.stderr).split())[-600:]
-            raise runner.TransformFailed(
+            raise TransformFailed(
                 f"dbt cannot read the project {source}: {reason}", next_step="Correct the file named there."
             )
 
@@ -95,7 +98,7 @@ def _main(source: str, provider: str, folder: str) -> int:
         static, target = Path(scratch) / "project", Path(scratch) / "target"
         project.lay_out_static(Path(source), provider, static)
         try:
-            manifest = runner.write_manifest(static, target)
+            manifest = write_manifest(static, target)
             lineage = sql_lineage.lineage_of(sql_lineage.render(manifest))
             (target / _LINEAGE).write_bytes(msgspec.json.encode(lineage))
         except ExplorerError as error:

@@ -14,9 +14,9 @@ from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
 from explorer.marts import causes, column_lineage
 from explorer.marts.builds import Plan, models_of, plan
+from explorer.marts.dbt.results import NodeResult
 from explorer.marts.project import TenantProject
 from explorer.marts.refresh import refresh
-from explorer.marts.runner import NodeResult
 from explorer.postgres.connections import Login
 from explorer.tables.column_facts import facts_of
 from explorer.tables.plan import TablePlanner
@@ -128,8 +128,7 @@ def _findings(results: Sequence[NodeResult], before: Mapping[str, Sequence[Findi
     found = {model: [old for old in findings if old.test not in ran] for model, findings in before.items()}
     for test in ran.values():
         if test.status != "pass":
-            model = (test.attached_node or "").rpartition(".")[2]
-            found.setdefault(model, []).append(Finding(test.name, test.status, test.rows, test.message))
+            found.setdefault(test.tested_model, []).append(Finding(test.name, test.status, test.rows, test.message))
     return found
 
 
