@@ -1,11 +1,11 @@
-"""Which models must be built again? Those whose definition changed since they were built, or whose raw rows did.
+"""Which models must be built again? Those whose definition or raw rows changed since the last build.
 
-What was built from what is kept in the tenant's staging schema, beside the tables it speaks of: a restored database, or a table
-dropped by hand, is noticed. Models generated for a case type or a form are stale only when rows of that case type or form came,
-changed or went, views only when their table came or went. In doubt a model is stale.
+The tenant's staging schema records what each table was built from, beside the table itself, so that a restored database or a
+dropped table is noticed. A model generated for a case type or form is stale only when rows of that case type or form changed; a
+view only when its tables were made or dropped. In doubt a model is stale.
 
-A stale table whose definition is the same need not be built again: `changes` can apply what changed, unless that is most of
-it. `dbt` runs dbt, `refresh` gives the order of all this.
+A stale table with an unchanged definition need not be built again: `changes` can apply the changed rows, unless these are most
+of the table. `dbt` runs dbt; `refresh` orders the steps.
 """
 
 import hashlib
@@ -32,8 +32,9 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Model:
-    """A model as far as being stale goes. `relation`: schema and table; `raw`: raw tables it reads, through others too; `kind`:
-    `view`, `table`, or the kind of a generated table, which is cut by `group` and whose changes have the key `change_key`."""
+    """The facts that decide whether a model is stale. `relation`: schema and table; `raw`: raw tables that it reads, also
+    indirectly; `kind`: `view`, `table`, or the kind of a generated table, which holds the rows of `group` and whose changes have
+    the key `change_key`."""
 
     name: str
     definition: str
@@ -46,9 +47,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run has to build. `stale`: names of models; `rows`: row counts of the others, None for views; `versions`: raw table
-    to the instant of its latest change when the plan was made; `findings`: by model, of runs before; `changes`: stale models
-    that need no dbt, with what is to be done to them; `raw_tables`: those that are there, with their oids."""
+    """What a run must build. `stale`: names of models; `rows`: row counts of the others, None for views; `versions`: time of
+    each raw table's latest change when the plan was made; `findings`: of earlier runs, by model; `changes`: what to do with
+    stale models that need no dbt; `raw_tables`: existing ones, with their oids."""
 
     models: Mapping[str, Model]
     stale: frozenset[str]
@@ -78,7 +79,7 @@ def models_of(project: TenantProject, static: Mapping[str, Any]) -> dict[str, Mo
 
 
 def plan(connection: Connection, project: TenantProject, models: Mapping[str, Model]) -> Plan:
-    """Compare what is there with what was built."""
+    """Compare the models with their last builds."""
     schemas = project.schemas
     versions = _versions(connection, schemas, {table for model in models.values() for table in model.raw})
     built = kept_builds.read(connection, schemas)
@@ -117,14 +118,14 @@ def plan(connection: Connection, project: TenantProject, models: Mapping[str, Mo
 
 
 def begin(connection: Connection, project: TenantProject, models: Collection[str]) -> None:
-    """Forget what these were built from: a run that is killed leaves them to be built as a whole."""
+    """Delete the records of these builds, so that a killed run leaves its models to be built as a whole."""
     kept_builds.forget(connection, project.schemas, models)
 
 
 def record(connection: Connection, project: TenantProject, done: Plan, results: Sequence[NodeResult]) -> None:
-    """Keep what was built, and that the models which were not stale are as of now too; models that failed are forgotten.
+    """Record the builds, and that models which were not stale are up to date; delete the records of failed models.
 
-    Findings of earlier runs stand as long as their tests had no need to be run again.
+    Findings of earlier runs stay for tests that did not need to run again.
     """
     built = {result.name: result for result in results if result.resource_type == "model"}
     tests = {result.name: result for result in results if result.resource_type == "test"}
@@ -192,7 +193,7 @@ def _incremental(
     versions: Mapping[str, str],
     gathered: Changes,
 ) -> dict[str, Change]:
-    """The stale models that need no dbt. What reads a model that does needs it too: it comes after."""
+    """The stale models that need no dbt. A model that reads one built by dbt needs dbt too, since it comes later."""
     found: dict[str, Change] = {}
     for name, each in ((name, each) for name, each in known.items() if name in stale):
         model, rows = models[name], same[name].rows
@@ -213,7 +214,7 @@ def _incremental(
 
 
 def _versions(connection: Connection, schemas: TenantSchemas, tables: Collection[str]) -> dict[str, str]:
-    """The moment of the latest load that changed each raw table that is there: as the loader keeps it, else as its rows say."""
+    """The time of the latest load that changed each existing raw table: from the loader's records, else from the rows."""
     there = connection.execute(
         "select tablename from pg_tables where schemaname = %s and tablename = any(%s)", [schemas.raw, list(tables)]
     ).fetchall()

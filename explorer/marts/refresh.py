@@ -1,6 +1,6 @@
-"""How do a tenant's tables come up to date in one run? What changed is applied where that is enough, the rest is built by dbt.
+"""How are a tenant's tables updated in one run? Changes are applied where possible; dbt builds the rest.
 
-A model whose changes cannot be applied, for whatever reason, is built by dbt in the same run.
+When a model's changes cannot be applied, dbt builds it in the same run.
 """
 
 from collections.abc import Callable, Collection
@@ -28,10 +28,10 @@ def refresh(
     on_result: Callable[[NodeResult], None],
     on_fallback: OnFailure,
 ) -> list[NodeResult]:
-    """Bring the models `wanted` up to date and record it; `by_need`: those among them that are stale, else all, by dbt alone.
+    """Update the models `wanted` and record their builds; `by_need`: only stale ones, otherwise all of them by dbt.
 
-    `database`: the tenant's writing login; `connection`: to it, in autocommit mode. `on_result` is called in this thread as each
-    model or test ends, `on_fallback` with a model whose changes could not be applied, so that dbt builds it, and the reason.
+    `database`: the tenant's rw login; `connection`: to it, in autocommit mode. `on_result` is called in this thread when a model
+    or test ends; `on_fallback` with each model whose changes could not be applied, and the reason.
 
     Raises:
         TransformBusy, TransformFailed: dbt could not run.

@@ -1,4 +1,4 @@
-"""Tables brought up to date, each in one transaction."""
+"""Updates tables, each in one transaction."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -18,10 +18,10 @@ from explorer.marts.changes.results import result_of
 from explorer.marts.dbt.results import NodeResult
 from explorer.marts.project import TenantProject
 
-# Of a model that could not be brought up to date, and why.
+# Called with a model that could not be updated, and why.
 OnFailure = Callable[[str, str], None]
 
-# Statistics are renewed at once when a tenth of the rows is new; else it is left to autovacuum.
+# Statistics are renewed at once when a tenth of the rows is new; otherwise by autovacuum.
 _ANALYZED = 10
 
 
@@ -32,10 +32,10 @@ def apply_changes(
     changes: Mapping[str, Change],
     on_failure: OnFailure,
 ) -> Iterator[NodeResult]:
-    """Bring the tables of these models up to date, those first that others read, and tell of each.
+    """Update the tables of these models, parents first, and report each result.
 
-    A model that fails, and those that read it, are left as they are; `on_failure` hears of the former. `connection` is in
-    autocommit mode; `pool`: who does the work.
+    A failed model and its children stay unchanged; `on_failure` is called for the failed one. `connection`: in autocommit mode;
+    `pool`: runs the work.
     """
     kept = {
         node.model: (node.compiled.parents & set(changes), node.statement)
@@ -75,13 +75,13 @@ def _change(project: TenantProject, change: Change, statement: Statement, connec
 
 
 def _apply(connection: Connection, project: TenantProject, change: Change, rows: str) -> int:
-    """How many rows the table has then. `rows`: the model's SQL."""
+    """Returns the table's number of rows afterwards. `rows`: the model's SQL."""
     table = sql.Identifier(*change.relation)
     where: sql.Composable = sql.SQL("")
     if change.key is not None:
         rows = rows_of_changes(connection, project, change.key, change.group, rows)
         where = sql.SQL(" where ") + in_table(project, change.key, change.group)
-    # Sent as one, they are one transaction.
+    # Sent together, they are one transaction.
     delete = sql.SQL("delete from {table}{where}; insert into {table}").format(table=table, where=where)
     cursor = connection.execute(f"{delete.as_string(connection)} (\n{rows}\n)".encode())
     deleted = cursor.rowcount

@@ -1,4 +1,4 @@
-"""What dbt compiled, kept to be run again without it."""
+"""Stores what dbt compiled, so that it can run again without dbt."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -17,8 +17,8 @@ def keep_compiled(
     raw_tables: Collection[str],
     results: Sequence[NodeResult],
 ) -> None:
-    """Keep what dbt compiled of tables and their tests. `definitions`: of all models; `results`: of a run; those
-    without SQL are not of dbt, or did not come to that."""
+    """Store the SQL that dbt compiled for tables and their tests. `definitions`: of all models; `results`: of a run. Results
+    without SQL were not compiled by dbt."""
     tests: dict[str, list[NodeResult]] = {}
     for result in results:
         if result.resource_type == "test" and result.tested_model:
@@ -27,7 +27,7 @@ def keep_compiled(
     models = [result for result in results if result.resource_type == "model" and result.sql]
     for model in models:
         own = [model, *tests.get(model.name, ())]
-        # A test that was not run could not be run without dbt either.
+        # A test that dbt did not run cannot be run without dbt either.
         if model.status == "success" and all(node.sql for node in own):
             nodes += [_compiled(project, node, model.name, definitions[model.name], raw_tables) for node in own]
     statements.write(connection, project.schemas, nodes, replaced=[model.name for model in models], current=definitions)

@@ -1,4 +1,4 @@
-"""The SQL that cuts what dbt compiled down to the records that changed."""
+"""Limits the SQL that dbt compiled to the changed records."""
 
 import re
 from collections.abc import Mapping
@@ -9,23 +9,23 @@ from psycopg import sql
 from explorer.marts.changes.gathered import Change, Connection, changed
 from explorer.marts.project import TenantProject
 
-# What the macro `is_wanted` writes: a key, and where it stands in another table the column.
+# The marks that the macro `is_wanted` writes: a key and, where it refers to another table, the column.
 _MARK = re.compile(r"""true /\*'(\w+)'(?: (\w+))?\*/""")
 
 
 def is_marked(statement: str, key: str) -> bool:
-    """Whether the statement says where its rows can be cut down by the key."""
+    """Whether the statement has a mark for the key, so that its rows can be limited."""
     return (key, "") in _MARK.findall(statement)
 
 
 def rows_of_changes(connection: Connection, project: TenantProject, key: str, group: str | None, statement: str) -> str:
-    """The SQL of a model for the changes of this key and group."""
+    """The SQL of a model for the changed records of this key and group."""
     condition = _condition(connection, project, key, group)
     return _MARK.sub(lambda mark: condition if mark.groups() == (key, None) else mark[0], statement)
 
 
 def in_table(project: TenantProject, key: str, group: str | None) -> sql.Composable:
-    """The condition on rows of a model's table that they are of what changed, in this group now or before."""
+    """Condition on rows of a model's table: they come from changed records that are, or were, in this group."""
     expression = project.change_keys[key].in_table
     column = sql.SQL(expression) if expression else sql.Identifier(key)
     return _among(project, key, column, _of_group("{group} in (kind, previous_kind)", group))
@@ -34,9 +34,9 @@ def in_table(project: TenantProject, key: str, group: str | None) -> sql.Composa
 def cut_down_test(
     connection: Connection, project: TenantProject, statement: str, model: str, done: Mapping[str, Change]
 ) -> str:
-    """The SQL of a test of `model` for what may come out otherwise now; `done`: what changed of the models it reads.
+    """The SQL of a test of `model`, limited to rows that changes may affect; `done`: the changes of the models that it reads.
 
-    Marks of a column stand for what that points to: another table's cases or submissions.
+    A mark with a column refers to another table's cases or submissions.
     """
     marks = _MARK.findall(statement)
     if not all(change.key in {key for key, _ in marks} for change in done.values()):
@@ -56,14 +56,13 @@ def cut_down_test(
 def _condition(
     connection: Connection, project: TenantProject, key: str, group: str | None, column: str | None = None
 ) -> str:
-    """The condition of `is_wanted` when only changes are."""
+    """The condition in place of an `is_wanted` mark."""
     of_group = _of_group("kind = {group}", group)
     return _among(project, key, sql.Identifier(column or key), of_group).as_string(connection)
 
 
 def _among(project: TenantProject, key: str, column: sql.Composable, of_group: sql.Composable) -> sql.Composable:
-    """Whether `column` is among the changes. An array and no join: it is looked up by index, through every view,
-    where there is one."""
+    """Whether `column` is among the changes. An array instead of a join, so that an index is used through every view."""
     condition: LiteralString = "{column} = any(array(select {key} from {changed}{of_group}))"
     if not project.change_keys[key].is_indexed:
         condition = "{column} in (select {key} from {changed}{of_group})"
@@ -77,5 +76,5 @@ def _among(project: TenantProject, key: str, column: sql.Composable, of_group: s
 
 
 def _of_group(condition: LiteralString, group: str | None) -> sql.Composable:
-    """What cuts the changes down to a case type or form: all are far more than one table has."""
+    """Limits the changes to a case type or form: all changes are far more than one table has."""
     return sql.SQL(" where " + condition).format(group=group) if group is not None else sql.SQL("")

@@ -1,4 +1,4 @@
-"""Which records changed since tables were built, and how many: gathered once, into tables of the staging schema."""
+"""Which records changed since tables were built, and how many? Collected once, into tables of the staging schema."""
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -14,15 +14,15 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 Relation = tuple[str, str]
 
 _CHANGED = "explorer_changed_"
-# Where more has changed, the table is built as a whole: it costs less, and leaves no dead rows behind.
+# Beyond this part of the table a full build costs less and leaves no dead rows behind.
 _SHARE, FEW = 5, 200
 _SMALL = 50_000
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is to be done to one table. `key`: of the changes, None to write it anew; `group`: what it is cut
-    by; `rows`: how many it has."""
+    """What to do with one table. `key`: of the changed rows, None to rewrite the table; `group`: the case type or form whose
+    rows it holds; `rows`: its number of rows."""
 
     relation: Relation
     key: str | None
@@ -31,7 +31,7 @@ class Change:
 
 
 class Changes:
-    """The records that came, changed or went, gathered once into tables of the staging schema."""
+    """The changed records, collected once into tables of the staging schema."""
 
     def __init__(
         self,
@@ -40,13 +40,13 @@ class Changes:
         change_keys: Mapping[str, ChangeKey],
         marts: Collection[str],
     ) -> None:
-        """`marts`: tables that are there."""
+        """`marts`: existing tables."""
         self._connection, self._schemas, self._marts = connection, schemas, marts
         self._change_keys = change_keys
         self._groups: dict[str, dict[str | None, int]] = {}
 
     def gather(self, key: str, since: Iterable[str]) -> None:
-        """Those since the earliest of these moments, by the loader's clock."""
+        """Collect the records that changed since the earliest of these times, by the loader's clock."""
         source = self._change_keys[key]
         is_there = source.mart in self._marts
         names = {
@@ -75,11 +75,11 @@ class Changes:
         self._groups[key] = counts
 
     def touches(self, key: str, group: str | None) -> bool:
-        """Whether rows of this group are among them, now or before; with unknown pasts all may be."""
+        """Whether rows of this group changed. If their former groups are unknown, they may be of any group."""
         return key not in self._groups or self._change_keys[key].mart not in self._marts or group in self._groups[key]
 
     def are_few(self, key: str, group: str | None, rows: int) -> bool:
-        """Whether it is worth while to change a table of so many rows where these changed."""
+        """Whether it is worth while to update a table of so many rows for these changes."""
         counts = self._groups.get(key)
         if counts is None:
             return False
@@ -88,16 +88,16 @@ class Changes:
 
 
 def changed(schemas: TenantSchemas, key: str) -> sql.Identifier:
-    """The table of what changed."""
+    """The table of the changed records."""
     return sql.Identifier(schemas.staging, _CHANGED + key)
 
 
 def is_small(rows: int) -> bool:
-    """Whether a table of so many rows may be written anew in place, which leaves as many dead rows behind."""
+    """Whether a table of so many rows may be rewritten in place, which leaves as many dead rows."""
     return rows <= _SMALL
 
 
 def drop_gathered(connection: Connection, schemas: TenantSchemas, change_keys: Iterable[str]) -> None:
-    """Drop the tables of what changed."""
+    """Drop the tables of changed records."""
     for key in change_keys:
         connection.execute(sql.SQL("drop table if exists {}").format(changed(schemas, key)))

@@ -1,4 +1,4 @@
-"""A few connections over which changes are applied and tested side by side."""
+"""A few connections over which changes are applied and tested in parallel."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -14,12 +14,12 @@ from explorer.postgres.connections import Login
 
 T = TypeVar("T")
 
-# How long to wait for work at a time: without a time limit an interrupt would not come through.
+# How long one wait for work lasts: without a time limit it would block interrupts.
 POLL_S = 0.2
 _CANCEL_EVERY_S = 0.05
-# As many as dbt uses.
+# As many threads as dbt has.
 _CONNECTIONS = 4
-# The commit of what is recorded of all tables waits for the disk, and with it for theirs.
+# The last commit, of the builds' records, waits for the disk; the commits before need not.
 _SET_SESSION = sql.SQL("; ").join(
     sql.SQL("set {} = {}").format(sql.Identifier(name), sql.Literal(value))
     for name, value in {**SESSION, "synchronous_commit": "off"}.items()
@@ -27,14 +27,14 @@ _SET_SESSION = sql.SQL("; ").join(
 
 
 class Pool(Protocol):
-    """Does work over one of a few connections, soon."""
+    """Runs work on one of a few connections."""
 
     def __call__(self, work: Callable[[Connection], T]) -> Future[T]: ...
 
 
 @contextmanager
 def open_pool(database: Login) -> Iterator[Pool]:
-    """Connections to `database`; an exception meanwhile ends what they do."""
+    """Connections to `database`; an exception cancels their queries."""
     idle: SimpleQueue[Connection] = SimpleQueue()
     opened: list[Connection] = []
     begun: list[Future[Any]] = []
@@ -61,7 +61,7 @@ def open_pool(database: Login) -> Iterator[Pool]:
         yield submit
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
-        # Again and again: a statement may only be about to begin.
+        # Repeatedly: a statement may be about to begin.
         while wait(begun, timeout=_CANCEL_EVERY_S).not_done:
             for connection in list(opened):
                 connection.cancel()

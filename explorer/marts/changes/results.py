@@ -1,4 +1,4 @@
-"""Results of statements that ran without dbt, as dbt would have given them."""
+"""Results of statements that ran without dbt, in the form of dbt's results."""
 
 from explorer.contract.bookkeeping.statements import Statement
 from explorer.marts.dbt.results import NodeResult
@@ -7,7 +7,7 @@ from explorer.marts.dbt.results import NodeResult
 def result_of(
     statement: Statement, status: str, rows: int | None, message: str | None, duration_s: float
 ) -> NodeResult:
-    """`rows`: of a table, or that a test found."""
+    """`rows`: of a table, or the count of a test."""
     return NodeResult(
         unique_id=statement.unique_id,
         name=statement.name,

@@ -1,4 +1,4 @@
-"""dbt's tests of tables that were brought up to date, run without dbt."""
+"""Runs dbt's tests of updated tables without dbt."""
 
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from explorer.marts.changes.results import result_of
 from explorer.marts.dbt.results import NodeResult
 from explorer.marts.project import TenantProject
 
-# Tests of small tables are asked so many at once.
+# This many tests of small tables share one query.
 _AT_ONCE = 20
 
 
@@ -30,10 +30,10 @@ def run_tests(
     left: Collection[str],
     failed: Collection[str],
 ) -> Iterator[NodeResult]:
-    """Run the tests that look into the models `done`, but for those that look into `left` too: dbt will run these.
+    """Run the tests that read the models `done`, except those that also read `left`: dbt will run these.
 
-    A test that can tell by single cases or submissions (`is_wanted`) what may have changed for it looks at these alone, unless it
-    is among `failed`: those that found something before.
+    A test that can be limited to changed cases or submissions (`is_wanted`) checks only these, unless it is among `failed`, the
+    tests that found something in the last run.
     """
     long: list[Statement] = []
     short: list[Statement] = []
@@ -53,7 +53,7 @@ def run_tests(
 
 
 def _test(statements: Sequence[Statement], connection: Connection) -> list[NodeResult]:
-    """The results of these tests, asked at once: to ask takes longer than most answers."""
+    """The results of these tests in one query: the round trip takes longer than most tests."""
     began = time.monotonic()
     try:
         query = ", ".join(f"(\n{statement.sql}\n)" for statement in statements)

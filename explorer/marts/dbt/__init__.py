@@ -1,1 +1,1 @@
-"""dbt in this process: run for one tenant's project, its results one by one, and an end to it when interrupted."""
+"""dbt in this process: runs one tenant's project, reports each result, and stops when interrupted."""

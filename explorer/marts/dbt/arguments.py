@@ -20,7 +20,7 @@ _GLOBAL = (
 def run_arguments(
     project: TenantProject, command: Sequence[str], select: Sequence[str] | None, threads: int
 ) -> list[str]:
-    """`command` for the models `select`, of all when None, over so many connections at a time."""
+    """`command` for the models `select` (None: all), with `threads` connections."""
     paths = _paths(project.dir, project.target_dir)
     arguments = [*_GLOBAL, "--no-write-json", *command, *paths, "--threads", str(threads)]
     if command[0] == BUILD:

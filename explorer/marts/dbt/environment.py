@@ -1,6 +1,6 @@
-"""What dbt may see of this process: its own login and nothing else, since `env_var()` is open to every template.
+"""What may dbt see of this process? Only its own login, since every template can call `env_var()`.
 
-While dbt runs, the process's environment is cut down to that; so one run at a time per process.
+While dbt runs, the process's environment is reduced to that; so one run at a time per process.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from explorer.marts.dbt.errors import TransformBusy
 from explorer.postgres.connections import Login
 
-# What a process needs to work at all, and what Dagster reads while it follows the run.
+# Variables that a process needs to work, and those that Dagster reads during a run.
 # fmt: off
 _PASSED_ON = frozenset((
     "PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TEMP", "TMP", "LANG", "LANGUAGE", "TZ", "SYSTEMROOT",
@@ -19,13 +19,13 @@ _PASSED_ON = frozenset((
     "DAGSTER_HOME", "DAGSTER_EVENT_BATCH_SIZE", "EXPLORER_HOME",
 ))
 # fmt: on
-# A query of a killed process ends within a second, and naive timestamps are UTC.
+# Queries of a killed process end within a second, and naive timestamps are UTC.
 SESSION = {
     "client_connection_check_interval": "1000",
     "TimeZone": "UTC",
     "IntervalStyle": "postgres",
     "DateStyle": "ISO,YMD",
-    # A table is joined and sorted whole; the default is meant for a hundred sessions.
+    # Tables are joined and sorted as a whole; the default is meant for a hundred sessions.
     "work_mem": "32MB",
 }
 _running = threading.Lock()
@@ -33,7 +33,7 @@ _running = threading.Lock()
 
 @contextlib.contextmanager
 def exclusive() -> Iterator[None]:
-    """The only run of dbt in this process. Raises: TransformBusy."""
+    """Make this the only run of dbt in this process. Raises: TransformBusy."""
     if not _running.acquire(blocking=False):
         raise TransformBusy(
             "dbt is already running in this process.", next_step="Wait for it to end, or use another process."
@@ -61,7 +61,7 @@ def variables(prefix: str, login: Login) -> dict[str, str]:
 
 @contextlib.contextmanager
 def environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """The process's environment is `variables` and what every process needs, nothing else; afterwards it is as before."""
+    """Reduce the process's environment to `variables` and the basics; restore it afterwards."""
     before = dict(os.environ)
     for name in before:
         if name not in _PASSED_ON and not name.startswith("LC_"):

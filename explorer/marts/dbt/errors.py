@@ -1,16 +1,16 @@
-"""What can go wrong with dbt as a whole; what fails in a single model is a result."""
+"""What can go wrong with dbt as a whole? Failures of single models are results."""
 
 from explorer.core.errors import ExplorerError
 
 
 class TransformFailed(ExplorerError):
-    """dbt could not begin or did not come to an end; failures of single models are results, not this."""
+    """dbt could not start or was not able to finish. Failures of single models are results, not this error."""
 
     code = "transform_failed"
 
 
 class TransformBusy(ExplorerError):
-    """Another run of dbt is under way in this process."""
+    """Another dbt run is in progress in this process."""
 
     code = "transform_busy"
 

@@ -1,4 +1,4 @@
-"""dbt's events, without those that nobody hears."""
+"""dbt's events, reduced to those that we use."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ NODE_FINISHED = "NodeFinished"
 
 @contextlib.contextmanager
 def only_finished_nodes() -> Iterator[None]:
-    """Nobody hears of dbt's other events, some twenty for each node: to fill them in and write them takes a quarter of a run."""
+    """Ignore dbt's other events, some twenty per node: filling in and writing them takes a quarter of a run."""
     from dbt_common.events.base_types import BaseEvent, ErrorLevel, WarnLevel
     from dbt_common.events.event_manager import EventManager
     from dbt_common.events.event_manager_client import ctx_set_event_manager, get_event_manager

@@ -1,4 +1,4 @@
-"""How dbt, which runs in a thread of this process, is made to stop."""
+"""How is dbt, in a thread of this process, stopped?"""
 
 import contextlib
 import ctypes
@@ -17,7 +17,7 @@ def stop(thread: threading.Thread) -> None:
     deadline = time.monotonic() + _CANCEL_LIMIT_S
     is_interrupted = False
     while thread.is_alive() and time.monotonic() < deadline:
-        # A second interrupt must not leave queries behind.
+        # A second interrupt must not leave queries running.
         with contextlib.suppress(BaseException):
             if not is_interrupted and not _is_in_pool(thread):
                 is_interrupted = True
@@ -28,8 +28,9 @@ def stop(thread: threading.Thread) -> None:
 
 
 def _is_in_pool(thread: threading.Thread) -> bool:
-    """Whether dbt is about its pool of threads, whose locks an interrupt could leave taken for ever: whoever collects that pool
-    as garbage later waits for them. It is there for moments, or when all is over but for what queries end."""
+    """Whether dbt is starting or closing its thread pool. An interrupt there could leave the pool's locks taken, and whoever
+    collects the pool as garbage would wait for them. These moments are short, or come when everything but the ending of queries
+    is over."""
     frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None:
         if frame.f_code.co_filename.startswith(_MULTIPROCESSING):

@@ -1,11 +1,11 @@
-"""Which macros a run needs: dbt makes objects of all for every node, and parses each template when it is first called."""
+"""Which macros does a run need? dbt makes objects of all of them for every node, and parses each template at its first call."""
 
 import importlib
 import re
 from functools import lru_cache
 from typing import Any
 
-# Macros that every run renders: our own package's, and these of dbt.
+# Macros that every run renders: those of our package, and these of dbt.
 _PACKAGE = "explorer"
 # fmt: off
 _MACROS_OF_DBT = frozenset((
@@ -21,10 +21,10 @@ _WORD = re.compile(r"\w+")
 
 
 def leave_out_macros(manifest: Any) -> None:
-    """Keep the macros whose names stand in what is built, in dbt's adapter, or in a macro kept.
+    """Keep only macros whose names occur in the models, in dbt's adapter or in another kept macro.
 
-    For every node dbt makes an object of each macro, twice, called or not: of its own five hundred a project of tables and views
-    uses some two hundred. Other kinds of models call macros by names that are made up while they run.
+    dbt makes an object of each macro for every node, twice, used or not. A project of tables and views uses some two hundred of
+    its five hundred. Other materializations build macro names at run time.
     """
     if any(node.config.materialized not in _PLAIN for node in manifest.nodes.values()):
         return
@@ -35,10 +35,10 @@ def leave_out_macros(manifest: Any) -> None:
     reached = [key for key, macro in left.items() if macro.package_name not in _DBT_PACKAGES]
     own = {left[key].name for key in reached}
     for node in manifest.nodes.values():
-        # Hooks and conditions stand in the configuration, arguments of a test in its metadata.
+        # Hooks and conditions are in the configuration, test arguments in its metadata.
         named.update(_WORD.findall(f"{node.raw_code} {node.config} {getattr(node, 'test_metadata', '')}"))
         materializations = {f"materialization_{node.config.materialized}_{of}" for of in _DISPATCHED}
-        # The project's own goes before dbt's.
+        # A macro of the project takes precedence over dbt's.
         named.update(materializations if own.isdisjoint(materializations) else ())
     while reached:
         for key in reached:
@@ -63,6 +63,6 @@ def _words(text: str) -> frozenset[str]:
 
 
 def _names(macro: str) -> tuple[str, ...]:
-    """The names it is called by: `default__x` is called as `x`."""
+    """The names by which it is called: `default__x` is called as `x`."""
     of, _, called = macro.partition("__")
     return (macro, called) if of in _DISPATCHED else (macro,)

@@ -1,4 +1,4 @@
-"""dbt's manifest of a project: parsed as seldom as possible, without a database, and placed in the schemas of a tenant."""
+"""dbt's manifest of a project: parsed as rarely as possible, without a database, and placed in a tenant's schemas."""
 
 import shutil
 from pathlib import Path
@@ -9,14 +9,13 @@ from explorer.marts.dbt.environment import environment, exclusive
 from explorer.marts.dbt.errors import TransformFailed, first_lines
 from explorer.marts.project import TenantProject
 
-# What a parsed project says in place of its tenant: profiles.yml's defaults. Parsed projects name no tenant, so that one can be
-# the start of another's.
+# A parsed project holds profiles.yml's defaults in place of a tenant, so that one tenant's parse can be the start of another's.
 _ANY_PREFIX = "tenant"
 _PARSED, _PARSED_FROM = "partial_parse.msgpack", "parsed_from"
 
 
 def write_manifest(dbt_project: Path, target_dir: Path) -> Any:
-    """Parse a dbt project without a database and leave its manifest.json in `target_dir`; gives dbt's `Manifest`.
+    """Parse a dbt project without a database and write its manifest.json into `target_dir`. Returns dbt's `Manifest`.
 
     Raises:
         TransformFailed: dbt cannot read the project.
@@ -26,8 +25,8 @@ def write_manifest(dbt_project: Path, target_dir: Path) -> Any:
 
 
 def tenant_manifest(project: TenantProject, database: str) -> Any:
-    """The parsed project, placed in the tenant's schemas. dbt parses what differs from the parse before, and nothing when the
-    files are the same: even to find that out takes it half a second."""
+    """The parsed project, placed in the tenant's schemas. dbt parses files that changed since the last parse; when none did, it
+    does not run: even finding that out takes it half a second."""
     import dbt.version
     from dbt.contracts.graph.manifest import Manifest
     from dbt.parser.manifest import extended_mashumuro_decoder
@@ -45,7 +44,7 @@ def tenant_manifest(project: TenantProject, database: str) -> Any:
 
 
 def parse(folder: Path, target: Path, *options: str) -> Any:
-    """dbt's `Manifest` of the project, left in `target` too. Raises: TransformFailed: dbt cannot read the project."""
+    """dbt's `Manifest` of the project; it is written into `target` too. Raises: TransformFailed: dbt cannot read the project."""
     from dbt.cli.main import dbtRunner
 
     outcome = dbtRunner().invoke(parse_arguments(folder, target, *options))
@@ -57,7 +56,7 @@ def parse(folder: Path, target: Path, *options: str) -> Any:
 
 
 def copy_parse_before(project: TenantProject) -> None:
-    """Where the project was never parsed, let dbt begin with the parse of another tenant's, or of the static models."""
+    """If the project was never parsed, copy the parse of the static models, so that dbt starts from it."""
     parsed = project.target_dir / _PARSED
     if not parsed.is_file() and project.parsed_before is not None:
         shutil.copyfile(project.parsed_before / _PARSED, parsed)
@@ -71,6 +70,6 @@ def _place_in_schemas(manifest: Any, prefix: str, database: str) -> None:
         if node.relation_name:
             node.relation_name = node.relation_name.replace(old, f'"{database}"."{node.schema}".', 1)
     for node in manifest.nodes.values():
-        # dbt writes it into each of its events.
+        # dbt writes this name into each of its events.
         node.meta = node.config.meta = {}
     manifest.build_flat_graph()

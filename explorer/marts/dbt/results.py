@@ -1,4 +1,4 @@
-"""The result of each model and test, however dbt tells it: while it runs as an event, at the end as a result of the run."""
+"""The result of each model and test, from dbt's events while it runs and from its results at the end."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class NodeResult:
-    """How one model or test fared.
+    """The result of one model or test.
 
     `status`: success, error, skipped for models; pass, fail, warn, error, skipped for tests. `message`: dbt's text, None on
-    success. `relation`: schema.table of a model. `rows`: of a table just built; failing rows of a test.
+    success. `relation`: schema.table of a model. `rows`: of a built table; failing rows of a test.
     `columns`: name to description. `attached_node`: unique id of the model that a test belongs to. `severity`: of a test.
-    `sql`: what dbt compiled: the rows of a table, or the number that a test finds; empty when it did not come to that.
+    `sql`: what dbt compiled: it returns the rows of a table or the number of a test; empty when nothing was compiled.
     """
 
     unique_id: str
@@ -32,13 +32,13 @@ class NodeResult:
 
     @property
     def tested_model(self) -> str:
-        """Name of the model that a test belongs to; empty where it belongs to none."""
+        """Name of the model that a test belongs to; empty if there is none."""
         return name_of(self.attached_node or "")
 
 
 @dataclass(frozen=True)
 class DbtResult:
-    """All results of a run. `success`: no model or test ended in error, failure or skipping."""
+    """All results of a run. `success`: no model or test failed or was skipped."""
 
     success: bool
     results: tuple[NodeResult, ...]
@@ -46,7 +46,7 @@ class DbtResult:
 
     @property
     def failed(self) -> tuple[NodeResult, ...]:
-        """Results that keep the run from success."""
+        """Results other than success."""
         return tuple(
             result for result in self.results if result.status in ("error", "fail", "skipped", "runtime error")
         )

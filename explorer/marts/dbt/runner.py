@@ -1,6 +1,6 @@
-"""How a tenant's dbt project is run: dbt in a thread of this process, its results passed on one by one.
+"""How does a tenant's dbt project run? dbt runs in a thread of this process, and each result is reported.
 
-dbt in a process of its own spends three quarters of its time on imports.
+A dbt process would spend three quarters of its time on imports.
 """
 
 import contextlib
@@ -31,14 +31,13 @@ def run(
     threads: int = 4,
     on_result: Callable[[NodeResult], None] | None = None,
 ) -> DbtResult:
-    """Run dbt on the project as the tenant's own login; `on_result` is called in this thread as each node ends.
+    """Run dbt on the project with the tenant's own login; `on_result` is called in this thread when a node ends.
 
-    Any exception that reaches this thread meanwhile (KeyboardInterrupt, Dagster's interrupt, one of `on_result`) ends the run:
-    its queries are cancelled, open transactions rolled back, and the exception goes on. Tables are then as they were before or
-    after, never between.
+    Any exception in this thread (KeyboardInterrupt, Dagster's interrupt, one of `on_result`) ends the run: its queries are
+    cancelled, open transactions rolled back, and the exception is raised. Each table is then as before or as after.
 
     Raises:
-        TransformBusy: dbt runs already in this process.
+        TransformBusy: another dbt run is in progress in this process.
         TransformFailed: dbt could not read the project or reach the database.
     """
     started = time.monotonic()
@@ -60,9 +59,9 @@ def run(
 
 
 def warm_up(project: TenantProject) -> None:
-    """Parse a project for what stays behind in this process: dbt's caches of schemas, macros and templates.
+    """Parse a project to fill this process's caches of dbt's schemas, macros and templates.
 
-    Without dbt's static parser: it is native code whose locks do not survive a fork.
+    dbt's static parser is off: it is native code whose locks do not survive a fork.
 
     Raises:
         TransformFailed: dbt cannot read the project.
@@ -74,7 +73,7 @@ def warm_up(project: TenantProject) -> None:
 
 
 class _Collector:
-    """Results by unique id, each passed on once."""
+    """Results by unique id, each reported once."""
 
     def __init__(self, manifest: Any, on_result: Callable[[NodeResult], None] | None) -> None:
         self._nodes: Mapping[str, Any] = manifest.nodes
@@ -123,7 +122,7 @@ def _invoke(arguments: list[str], manifest: Any, collected: _Collector) -> Any:
 
 
 def _next(events: "SimpleQueue[Any]") -> Any:
-    # A get without a time limit would not let an interrupt through.
+    # A get without a time limit would block interrupts.
     while True:
         with contextlib.suppress(Empty):
             return events.get(timeout=0.2)
