@@ -171,10 +171,10 @@ def test_paths_are_told_from_other_code() -> None:
     assert missing_paths(there) == []
     gone = "`explorer/core/lost.py` `lost.py` `core/home.py` `docs/lost/` `explorer/core/home.py` (new)"
     assert missing_paths(gone) == [
-        "explorer/core/gone.py",
-        "gone.py",
+        "explorer/core/lost.py",
+        "lost.py",
         "core/home.py",
-        "docs/gone/",
+        "docs/lost/",
         "explorer/core/home.py",
     ]
 
