@@ -74,14 +74,14 @@ class Child:
 
     def read(self) -> dict[str, Any]:
         """The next line. Raises ChildFailed with the end of its log when none comes."""
-        patience = threading.Timer(_ANSWER_TIMEOUT_S, self._process.kill)
-        patience.daemon = True
-        patience.start()
+        timer = threading.Timer(_ANSWER_TIMEOUT_S, self._process.kill)
+        timer.daemon = True
+        timer.start()
         line = self._process.stdout.readline() if self._process.stdout else ""
-        patience.cancel()
+        timer.cancel()
         if not line:
-            last_words = self._log.read_text(errors="replace")[-2000:]
-            raise ChildFailed(f"{self._module} ended with status {self._process.wait()}:\n{last_words}")
+            log_tail = self._log.read_text(errors="replace")[-2000:]
+            raise ChildFailed(f"{self._module} ended with status {self._process.wait()}:\n{log_tail}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

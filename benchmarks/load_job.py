@@ -38,7 +38,7 @@ class LoadJob:
         self._target = LoadTarget(job["prefix"], TenantSchemas(job["prefix"]), login)
         self._pipeline = pipeline_with(job["changes"])
         self._rows: dict[str, int] = {}
-        self._told_at = 0.0
+        self._reported_at = 0.0
 
     def __call__(self, run_id: str) -> dict[str, Any]:
         server = self._job["server"]
@@ -48,16 +48,16 @@ class LoadJob:
         with CommCareClient(server["url"], MATERNAL, credential, settings=self._settings) as client:
             report = load(
                 self._target, client, self._pipeline, self._job["resources"],
-                styles=STYLES, run_id=run_id, full=False, work_dir=work_dir, on_progress=self._tell,
+                styles=STYLES, run_id=run_id, full=False, work_dir=work_dir, on_progress=self._report,
             )  # fmt: skip
         wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
         shutil.rmtree(work_dir, ignore_errors=True)
         resources = {name: asdict(resource) for name, resource in report.resources.items()}
         return {"wall_s": wall_s, "cpu_s": cpu_s, "resources": resources}
 
-    def _tell(self, progress: LoadProgress) -> None:
+    def _report(self, progress: LoadProgress) -> None:
         self._rows[progress.resource] = progress.rows
         now = time.monotonic()
-        if now - self._told_at > _PROGRESS_EVERY_S:
-            self._told_at = now
+        if now - self._reported_at > _PROGRESS_EVERY_S:
+            self._reported_at = now
             print(json.dumps({"progress": sum(self._rows.values())}), file=self._answers)

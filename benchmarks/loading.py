@@ -53,7 +53,7 @@ def full_load(ground: Ground, scale: Scale, step: Step) -> Result:
     with ground.server(scale.full_rows) as server, ground.tenant() as model:
         first = _load(ground, model, server, BULK, step("once before"))
         prepared = {table: ground.prepare(model, table) for table in BULK.values()}
-        _same_rows(_landed(first), sum(file.rows for file in prepared.values()))
+        _same_rows(_loaded_rows(first), sum(file.rows for file in prepared.values()))
         sides = _FullLoad(ground, server, model, prepared, scale, step, result)
         sides.measure()
     result.facts |= {
@@ -296,7 +296,7 @@ def _in_turn(number: int, sides: list[Callable[[], None]]) -> None:
         measure()
 
 
-def _landed(done: dict[str, Any]) -> int:
+def _loaded_rows(done: dict[str, Any]) -> int:
     return sum(resource["rows_landed"] for resource in done["resources"].values())
 
 

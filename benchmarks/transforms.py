@@ -35,7 +35,7 @@ Record = dict[str, Any]
 CHANGED_EVERY = 100
 _PAGE = 1000
 _TYPES = ("Text", "Int", "Date", "Select", "Double", "MSelect")
-_PROPERTIES, _QUESTIONS, _ASKED_AGAIN, _REPETITIONS = 20, 24, 4, 2
+_PROPERTIES, _QUESTIONS, _REPEATED_QUESTIONS, _REPETITIONS = 20, 24, 4, 2
 _OPTIONS = tuple(Option(value, value.capitalize()) for value in ("yes", "no", "unknown"))
 _BEGIN = datetime(2024, 1, 1, tzinfo=UTC)
 _COLUMN_TYPES = {
@@ -147,12 +147,12 @@ class _World:
         with self._connect() as connection:
             for source in self._sources.values():
                 connection.execute(_create(self._tenant, RawTable.of_source(source)))
-        self._land("first", None)
+        self._load("first", None)
         self._ground.settle()
 
     def change(self, number: int) -> int:
         """Change every hundredth row of each table as a load does, other ones for each `number`; how many these are."""
-        changed = self._land(f"change {number}", number)
+        changed = self._load(f"change {number}", number)
         self._ground.settle()
         return changed
 
@@ -166,7 +166,7 @@ class _World:
         names = self._tenant.names
         return self._ground.connections.tenant(names.rw, self._tenant.password).connect(autocommit=True)
 
-    def _land(self, run_id: str, remainder: int | None) -> int:
+    def _load(self, run_id: str, remainder: int | None) -> int:
         size, forms = self._size, self._size.rows - self._cases
         chosen = [
             [n for n in range(rows) if remainder is None or n // kinds % CHANGED_EVERY == remainder]
@@ -174,9 +174,9 @@ class _World:
         ]
         cases = (_case(run_id, number, size.case_types) for number in chosen[0])
         submissions = (_submission(run_id, number, size) for number in chosen[1])
-        return self._land_records("cases", run_id, cases) + self._land_records("forms", run_id, submissions)
+        return self._load_records("cases", run_id, cases) + self._load_records("forms", run_id, submissions)
 
-    def _land_records(self, name: str, run_id: str, records: Iterator[Record]) -> int:
+    def _load_records(self, name: str, run_id: str, records: Iterator[Record]) -> int:
         source = self._sources[name]
         table, schema = RawTable.of_source(source), RawSchema(self._tenant.names)
         with self._connect() as connection:
@@ -230,7 +230,7 @@ def _form(number: int) -> Form:
         questions.append(Question(("visit",), "Visit", "Repeat", is_group=True))
         questions += [
             msgspec.structs.replace(_question(("visit", f"again_{i}"), i), repeat=("visit",))
-            for i in range(_ASKED_AGAIN)
+            for i in range(_REPEATED_QUESTIONS)
         ]
     title = f"Form {number}"
     return Form(_xmlns(number), {"en": title}, title, "a", "App", "Module", None, tuple(questions))
@@ -262,7 +262,9 @@ def _submission(run_id: str, number: int, size: Size) -> Record:
     for i in range(_QUESTIONS):
         form.setdefault(f"group_{i % 3}", {})[f"question_{i}"] = _answer(values, i)
     if _has_repeat(kind):
-        form["visit"] = [{f"again_{i}": _answer(values, i) for i in range(_ASKED_AGAIN)} for _ in range(_REPETITIONS)]
+        form["visit"] = [
+            {f"again_{i}": _answer(values, i) for i in range(_REPEATED_QUESTIONS)} for _ in range(_REPETITIONS)
+        ]
     return {
         "id": _id("form", number), "app_id": "a", "build_id": "b", "form": form, "archived": False,
         "received_on": moment, "server_modified_on": moment, "indexed_on": moment, "attachments": {},

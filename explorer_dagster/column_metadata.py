@@ -74,14 +74,14 @@ def of_generated(tables: Sequence[TableSpec], types: Mapping[str, Types], keys: 
 
 
 def _column(name: str, type_: str, description: str | None, lineage: ColumnLineage | None) -> dg.TableColumn:
-    told = ", ".join(_told(origin) for origin in lineage.origins[:3]) if lineage else ""
+    told = ", ".join(_origin_text(origin) for origin in lineage.origins[:3]) if lineage else ""
     more = " ..." if lineage and len(lineage.origins) > 3 else ""
     return dg.TableColumn(
         name, type_, description=description or None, tags={_MADE_FROM: f"{told}{more}"} if told else None
     )
 
 
-def _told(origin: Origin) -> str:
+def _origin_text(origin: Origin) -> str:
     path = f" at {shown('/'.join(origin.path))}" if origin.path else ""
     return f"{origin.table}.{origin.column}{path}"
 

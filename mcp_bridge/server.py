@@ -23,7 +23,7 @@ from mcp_bridge.gate.http_connections import MAX_HEAD_BYTES, TimedProtocol
 from mcp_bridge.gate.shutdown import InputLines, let_the_next_end_it, on_signals
 
 # What a caller may use changes with its grants, what a tool is with the bridge's version: hosts that ask again after this see it.
-_TOOLS_KEPT_MS = 300_000
+_TOOLS_TTL_MS = 300_000
 INSTRUCTIONS = """\
 Data Explorer: {tenants} (tenants) as PostgreSQL tables, kept up to date by Dagster runs.
 
@@ -68,8 +68,8 @@ def make_server(services: Services, caller: Callable[[], Caller]) -> "Server[Non
         lifespan=lifespan,
         # Without them hosts ask again before every turn. Tools are the caller's own, by its grants; who we are is everybody's.
         cache_hints={
-            "tools/list": CacheHint(ttl_ms=_TOOLS_KEPT_MS, scope="private"),
-            "server/discover": CacheHint(ttl_ms=_TOOLS_KEPT_MS, scope="public"),
+            "tools/list": CacheHint(ttl_ms=_TOOLS_TTL_MS, scope="private"),
+            "server/discover": CacheHint(ttl_ms=_TOOLS_TTL_MS, scope="public"),
         },
         on_list_tools=gate.list_tools,
         on_call_tool=gate.call_tool,

@@ -27,9 +27,9 @@ class DistinctIds:
         if self._few is None:
             return [ids[number] for number in self._add(map(hash, ids))]
         again = []
-        came = set(map(hash, ids))
-        if len(came) == len(ids) and self._few.isdisjoint(came):
-            self._few |= came
+        hashes = set(map(hash, ids))
+        if len(hashes) == len(ids) and self._few.isdisjoint(hashes):
+            self._few |= hashes
         else:
             for identity in ids:
                 if hash(identity) in self._few:

@@ -9,10 +9,10 @@ are not marked as deleted; the load reports their number and the reason.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from explorer.extract.asking import Answers, BulkAsker, SingleAsker
 from explorer.extract.extract import Extract
+from explorer.extract.lookups import BulkLookup, LookupResult, SingleLookup
 from explorer.http.errors import ApiError
-from explorer.providers.paging import AskEach, AskInBulk
+from explorer.providers.paging import LookUpEach, LookUpInBulk
 
 
 @dataclass
@@ -35,11 +35,11 @@ class Proof:
     def __post_init__(self) -> None:
         extract = self.extract
         kind = extract.styles.proof_of(extract.source)
-        self._asker: BulkAsker | SingleAsker | None = None
-        if isinstance(kind, AskInBulk):
-            self._asker = BulkAsker(extract.client, extract.source, kind, self.max_requests)
-        elif isinstance(kind, AskEach):
-            self._asker = SingleAsker(extract.client, extract.source, self.max_requests)
+        self._asker: BulkLookup | SingleLookup | None = None
+        if isinstance(kind, LookUpInBulk):
+            self._asker = BulkLookup(extract.client, extract.source, kind, self.max_requests)
+        elif isinstance(kind, LookUpEach):
+            self._asker = SingleLookup(extract.client, extract.source, self.max_requests)
 
     @property
     def reads_again(self) -> bool:
@@ -62,7 +62,7 @@ class Proof:
         nothing.
         """
         self.missing = len(missing)
-        answers = self._asker.ask(missing, known) if self._asker else Answers()
+        answers = self._asker.ask(missing, known) if self._asker else LookupResult()
         self.present = answers.present
         self.open = self.missing - answers.present - len(answers.gone)
         if self.open:

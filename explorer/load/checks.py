@@ -43,8 +43,8 @@ def check_counts(report: ResourceReport, rows: int) -> CheckOutcome:
     gone; otherwise the count before, plus the changes. `compared` is False where the API gave no count. Records that arrive
     while changes are read are not in the count from the start: more records than counted are no difference then.
     """
-    was_whole = report.status == "loaded" and report.api_total is not None and report.complete
-    walked = report.rows_landed + report.rows_missing if was_whole else report.rows_total
+    was_complete = report.status == "loaded" and report.api_total is not None and report.complete
+    walked = report.rows_landed + report.rows_missing if was_complete else report.rows_total
     differs = ["table vs walked"] if rows != walked else []
     compared, difference = report.status == "loaded" and report.window_total is not None, None
     if report.status == "loaded" and report.window_total is not None:

@@ -23,7 +23,7 @@ from explorer.load.dlt_load import DltLoad
 from explorer.load.errors import ResourceUnknownToPipeline
 from explorer.load.load_job import Destination, LoadJob
 from explorer.load.memory import return_large_blocks
-from explorer.load.outcome import raise_if_nothing_came
+from explorer.load.outcome import raise_if_all_failed
 from explorer.load.raw.contents import RawSchema
 from explorer.load.raw.load_input import ParentRows
 from explorer.load.raw.rejects import RejectFile
@@ -123,7 +123,7 @@ class _Load:
             for job in self._jobs.values():
                 job.buffer.join(_END_OF_EXTRACT_S)
                 job.buffer.rejects.close()
-        raise_if_nothing_came({name: job.error for name, job in self._jobs.items()})
+        raise_if_all_failed({name: job.error for name, job in self._jobs.items()})
         return LoadReport({name: job.report for name, job in self._jobs.items()})
 
     def _job(self, source: Source) -> LoadJob:

@@ -7,7 +7,7 @@ from explorer.http.errors import ApiError, CutOff, PermissionMissing, Throttled
 from explorer.load.report import name_failures
 
 
-def raise_if_nothing_came(errors: Mapping[str, BaseException | None]) -> None:
+def raise_if_all_failed(errors: Mapping[str, BaseException | None]) -> None:
     """`errors`: of every source of the load, None where it was loaded. Sources that are not allowed have an error too.
 
     Raises the error of the whole load: the server cut us off, or every source failed.

@@ -54,9 +54,9 @@ def summary(results: Sequence[NodeResult]) -> str | None:
     by_cause: dict[str, list[str]] = {}
     for result in failed:
         by_cause.setdefault(cause_of(result.message), []).append(result.name)
-    told = "; ".join(f"{named(names)}: {cause.rstrip('.')}" for cause, names in list(by_cause.items())[:_MAX_CAUSES])
+    listed = "; ".join(f"{named(names)}: {cause.rstrip('.')}" for cause, names in list(by_cause.items())[:_MAX_CAUSES])
     more = f"; and {len(by_cause) - _MAX_CAUSES} other causes" if len(by_cause) > _MAX_CAUSES else ""
-    text = f"{len(failed)} model{'s' if len(failed) > 1 else ''} failed: {told}{more}."
+    text = f"{len(failed)} model{'s' if len(failed) > 1 else ''} failed: {listed}{more}."
     if skipped:
         text += (
             f" {len(skipped)} more {'were' if len(skipped) > 1 else 'was'} not built because of that: {named(skipped)}."

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-KEPT_DAYS = 90
+RETENTION_DAYS = 90
 _SINCE = re.compile(r"Retired since ([0-9]{4}-[0-9]{2}-[0-9]{2}): ")
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -29,7 +29,7 @@ class Retired:
 
     @property
     def dropped_after(self) -> date:
-        return self.since + timedelta(days=KEPT_DAYS)
+        return self.since + timedelta(days=RETENTION_DAYS)
 
 
 def retire(

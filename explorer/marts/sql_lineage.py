@@ -76,7 +76,7 @@ def lineage_of(rendered: Mapping[str, str]) -> Lineage:
         _add_raw(known, trees[name])
         try:
             nodes = lineage(None, trees[name], known, dialect="postgres", trim_selects=False)
-            found[name] = {column: told for column, node in nodes.items() if (told := _column(node)) is not None}
+            found[name] = {column: each for column, node in nodes.items() if (each := _column(node)) is not None}
         except Exception:
             # The parser fails in many ways on unknown SQL; none of them may stop the build.
             _log.warning("The SQL of model %s does not tell where its columns come from.", name, exc_info=True)

@@ -112,12 +112,12 @@ class ReadTwice:
 
 
 @dataclass(frozen=True)
-class AskEach:
+class LookUpEach:
     """A record is gone when the server does not find it at `<endpoint><id>/`."""
 
 
 @dataclass(frozen=True)
-class AskInBulk:
+class LookUpInBulk:
     """A record is gone when the server says so in a request for many records.
 
     At most `most_ids` ids are posted to `<endpoint><path>` under `ids`. The answer has a list under `records`: records, or for
@@ -134,7 +134,7 @@ class AskInBulk:
     title: str
 
 
-Proof = ReadTwice | AskEach | AskInBulk
+Proof = ReadTwice | LookUpEach | LookUpInBulk
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Styles:
 
     def _conflicts(self, source: Source) -> Iterator[str]:
         proof = self.proof_of(source)
-        if isinstance(proof, AskInBulk) and source.collection != proof.collection:
+        if isinstance(proof, LookUpInBulk) and source.collection != proof.collection:
             yield f"proof {source.proof} is of {proof.title} (collection {proof.collection})"
         if source.key_from == "occurrence" and not delivers_once(self.paging_of(source)):
             yield f"key_from occurrence needs each record once: paging {source.paging} may bring some again"

@@ -97,7 +97,7 @@ _CHOSEN = frozenset({"Select", "MSelect", "Trigger"})
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Candidate:
     """A column to be tested. `labels`: plain and folded; `said`: its name and labels, as words."""
 
     table: str
@@ -123,7 +123,7 @@ class _Rule:
         self._words, self._unless = _Phrases(rule.words), _Phrases(rule.unless)
         self._by_words = bool(rule.words)
 
-    def fits(self, asked: _Asked) -> bool:
+    def fits(self, asked: _Candidate) -> bool:
         return (
             (self._column is None or self._column(asked.column) is not None)
             and (self._type is None or self._type(asked.type) is not None)
@@ -213,7 +213,7 @@ class Semantics(_Part):
         """Why a column counts as personal data; None when it does not."""
         plain_labels = tuple(dict.fromkeys(plain(label) for label in labels))
         said = [spoken(text) for text in (column, *plain_labels)]
-        asked = _Asked(
+        asked = _Candidate(
             table,
             column,
             type_,

@@ -18,7 +18,9 @@ DERIVED = "\0"
 _GROUP_SEPARATOR = "__"
 
 
-def kept_names(keys: Iterable[tuple[str, str]], before: Mapping[str, str], taken: Collection[str]) -> dict[str, str]:
+def existing_names(
+    keys: Iterable[tuple[str, str]], before: Mapping[str, str], taken: Collection[str]
+) -> dict[str, str]:
     """The names that keys already have, whatever name they would get now."""
     kept: dict[str, str] = {}
     used = set(taken)
@@ -39,7 +41,7 @@ def table_names(
     prefix: str = "",
 ) -> dict[str, str]:
     """`reserved`: names of other tables, including those whose source is gone."""
-    kept = kept_names(wishes, {key: memory.name for key, memory in memories.items()}, taken)
+    kept = existing_names(wishes, {key: memory.name for key, memory in memories.items()}, taken)
     new = unique_identifiers(
         (pair for pair in wishes if pair[0] not in kept),
         taken={*taken, *reserved, *kept.values()},
@@ -59,7 +61,7 @@ def column_names(wishes: Sequence[tuple[str, str]], memory: TableMemory, taken: 
     was ever given is not given again.
     """
     given = {key: name for key, (_, name) in memory.names.items()}
-    names = kept_names(wishes, given, taken)
+    names = existing_names(wishes, given, taken)
     for derived in (False, True):
         new = [(key, wish) for key, wish in wishes if key not in names and (DERIVED in key) == derived]
         names |= unique_identifiers(

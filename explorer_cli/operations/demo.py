@@ -38,7 +38,7 @@ from explorer_cli.supervision.units import Step
 
 TENANTS = {"demo:maternal-health": "demo-maternal-health", "demo:nutrition": "demo-nutrition"}
 PROVIDER = "commcare"
-ASKED = "demo:maternal-health"
+QUERIED_TENANT = "demo:maternal-health"
 PRINCIPAL = "demo"
 QUESTION = "How many mothers are followed in each village, and how many of their pregnancies have ended?"
 SQL = """\
@@ -56,7 +56,7 @@ order by mothers desc, village"""
 
 
 @dataclass(frozen=True)
-class Shown:
+class DemoResult:
     """What the demo found: one run per tenant and the answer of `query`."""
 
     runs: list[dict[str, Any]]
@@ -165,7 +165,7 @@ def _on_running_platform(settings: Settings, console: Console, began: float, *, 
     return 0
 
 
-async def _sync_and_ask(settings: Settings, console: Console, began: float) -> Shown:
+async def _sync_and_ask(settings: Settings, console: Console, began: float) -> DemoResult:
     """Both tenants at the same time, then one question."""
     url, token = str(describe(settings)["bridge_url"]), str(saved(settings)["token"])
     tell(console, "\nSyncing both project spaces through the bridge's ", ("run_materialization", "bold"), " ...")
@@ -179,8 +179,8 @@ async def _sync_and_ask(settings: Settings, console: Console, began: float) -> S
                 next_step=f"Look at {run['run_url']}, or at HOME/logs/warm-pool.log.",
             )
     async with over_http(url, token) as tools:
-        answer = await tools.call("query", {"tenant": ASKED, "sql": SQL})
-    return Shown(runs, answer, time.monotonic() - began)
+        answer = await tools.call("query", {"tenant": QUERIED_TENANT, "sql": SQL})
+    return DemoResult(runs, answer, time.monotonic() - began)
 
 
 async def _sync(url: str, token: str, key: str, progress: SyncProgress) -> dict[str, Any]:
@@ -191,7 +191,7 @@ async def _sync(url: str, token: str, key: str, progress: SyncProgress) -> dict[
         return summarize(key, run, await tools.tables(key) if done else [])
 
 
-def _show(settings: Settings, console: Console, shown: Shown, *, as_json: bool) -> None:
+def _show(settings: Settings, console: Console, shown: DemoResult, *, as_json: bool) -> None:
     state = describe(settings)
     configuration = client_configuration(settings, state["bridge_url"], str(saved(settings)["token"]))
     if as_json:

@@ -49,7 +49,7 @@ def up(*, demo: bool, as_json: bool) -> int:
         if as_json:
             answer_json(describe(settings))
         else:
-            _tell_addresses(console, read_state(settings.home))
+            _show_addresses(console, read_state(settings.home))
             tell(console, "Ctrl-C stops everything.", style="dim")
         supervisor.wait_failed()
     return code
@@ -183,7 +183,7 @@ def _busy(console: Console, text: str) -> Iterator[Any]:
         yield lambda text: None
 
 
-def _tell_addresses(console: Console, state: dict[str, Any]) -> None:
+def _show_addresses(console: Console, state: dict[str, Any]) -> None:
     database = state.get("database") or {}
     tell(console)
     tell(console, "  Dagster UI     ", (str(state.get("dagster_url")), "bold"))

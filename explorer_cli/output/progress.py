@@ -33,7 +33,7 @@ class SyncProgress:
         self._tasks: dict[str, TaskID] = {
             key: self._bars.add_task(visible(key), total=None, line="waiting") for key in tenants
         }
-        self._told = dict.fromkeys(tenants, 0.0)
+        self._printed_at = dict.fromkeys(tenants, 0.0)
         self._shown = shown
         self._began = time.monotonic()
 
@@ -49,14 +49,14 @@ class SyncProgress:
     def listener(self, key: str) -> ProgressFnT:
         """What to give to a tool call as its progress callback."""
 
-        async def heard(progress: float, total: float | None, message: str | None) -> None:
+        async def on_progress(progress: float, total: float | None, message: str | None) -> None:
             # A run that is asked for again tells its story from the start.
             if progress < (self._bars.tasks[self._tasks[key]].completed or 0.0):
                 return
             self._bars.update(self._tasks[key], completed=progress, total=total, line=visible(message or ""))
-            self._tell(key, message or "", force=False)
+            self._print(key, message or "", force=False)
 
-        return heard
+        return on_progress
 
     def finish(self, key: str, status: str) -> None:
         """Fill the bar and say how the run ended."""
@@ -65,11 +65,11 @@ class SyncProgress:
         self._bars.update(
             task.id, total=total, completed=total if status == "SUCCESS" else task.completed, line=status.lower()
         )
-        self._tell(key, status.lower(), force=True)
+        self._print(key, status.lower(), force=True)
 
-    def _tell(self, key: str, text: str, *, force: bool) -> None:
+    def _print(self, key: str, text: str, *, force: bool) -> None:
         """Without a terminal: a line, but not for every step of a fast run."""
         now = time.monotonic()
-        if self._shown and not self._console.is_terminal and (force or now - self._told[key] >= LINE_INTERVAL_S):
-            self._told[key] = now
+        if self._shown and not self._console.is_terminal and (force or now - self._printed_at[key] >= LINE_INTERVAL_S):
+            self._printed_at[key] = now
             tell(self._console, f"  {now - self._began:5.1f} s  {key}  {text}")

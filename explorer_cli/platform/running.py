@@ -56,10 +56,10 @@ class _Changes:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._told: dict[str, tuple[str, str]] = {}
+        self._reported: dict[str, tuple[str, str]] = {}
 
     def tell(self, unit: UnitStatus) -> None:
-        news = (unit.state, unit.note)
-        if unit.state in ("ready", "unhealthy", "restarting", "failed") and self._told.get(unit.name) != news:
-            self._told[unit.name] = news
+        change = (unit.state, unit.note)
+        if unit.state in ("ready", "unhealthy", "restarting", "failed") and self._reported.get(unit.name) != change:
+            self._reported[unit.name] = change
             tell(self._console, *display.line(unit))

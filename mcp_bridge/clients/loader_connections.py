@@ -57,7 +57,7 @@ class LoaderConnections:
             if self._closed or role in self._coming or role in self._idle.values():
                 return
             self._coming[role] = threading.Event()
-        threading.Thread(target=self._open_ahead, args=(role, login), name="loader-ahead", daemon=True).start()
+        threading.Thread(target=self._open_idle, args=(role, login), name="loader-ahead", daemon=True).start()
 
     @contextmanager
     def lent(self, role: str, login: Callable[[], Login]) -> Iterator[Connection]:
@@ -84,7 +84,7 @@ class LoaderConnections:
         for connection in idle:
             connection.close()
 
-    def _open_ahead(self, role: str, login: Callable[[], Login]) -> None:
+    def _open_idle(self, role: str, login: Callable[[], Login]) -> None:
         try:
             self._give_back(self._connect(login()))
         except ExplorerError as error:

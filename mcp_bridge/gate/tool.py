@@ -131,7 +131,7 @@ class ToolFamily(Protocol):
     TOOLS: ClassVar[tuple[Tool, ...]]
 
 
-_TELLS_NOTHING = frozenset({"title", "anyOf", "minLength", "maxLength", "minItems", "maxItems"})
+_OMITTED_KEYS = frozenset({"title", "anyOf", "minLength", "maxLength", "minItems", "maxItems"})
 
 
 def _input_schema(model: type[BaseModel]) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _input_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _slim(prop: dict[str, Any]) -> dict[str, Any]:
-    merged = {key: value for key, value in prop.items() if key not in _TELLS_NOTHING}
+    merged = {key: value for key, value in prop.items() if key not in _OMITTED_KEYS}
     for alternative in prop.get("anyOf", ()):
         if alternative.get("type") != "null":
             merged = {**_slim(alternative), **merged}

@@ -15,7 +15,7 @@ from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.timeouts import LIST_S
 from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule, ScheduleState, Status
 
-_ASKED_AGAIN_S = 10.0
+_REFRESH_S = 10.0
 
 
 class Schedules:
@@ -27,7 +27,7 @@ class Schedules:
     def __init__(self, dagster: DagsterClient) -> None:
         self._dagster = dagster
         self._known: dict[str, tuple[float, ScheduleState]] = {}
-        self._asking: dict[str, asyncio.Task[ScheduleState]] = {}
+        self._tasks: dict[str, asyncio.Task[ScheduleState]] = {}
 
     async def of(self, pipeline: Pipeline) -> FreshnessRule:
         """The rule as it is now."""
@@ -53,8 +53,8 @@ class Schedules:
 
     def close(self) -> None:
         """Stop asking."""
-        for asking in list(self._asking.values()):
-            asking.cancel()
+        for task in list(self._tasks.values()):
+            task.cancel()
 
     async def _state(self, name: str, described: Schedule | None) -> ScheduleState | None:
         if described is None:
@@ -67,16 +67,16 @@ class Schedules:
         return _unknown(described)
 
     def _is_new(self, name: str) -> bool:
-        return name in self._known and time.monotonic() - self._known[name][0] < _ASKED_AGAIN_S
+        return name in self._known and time.monotonic() - self._known[name][0] < _REFRESH_S
 
     def _ask(self, name: str, described: Schedule) -> "asyncio.Task[ScheduleState]":
-        asking = self._asking.get(name)
-        if asking is None:
-            asking = self._asking[name] = asyncio.create_task(self._asked(name, described))
-            asking.add_done_callback(lambda _: self._asking.pop(name, None))
-        return asking
+        task = self._tasks.get(name)
+        if task is None:
+            task = self._tasks[name] = asyncio.create_task(self._fetch(name, described))
+            task.add_done_callback(lambda _: self._tasks.pop(name, None))
+        return task
 
-    async def _asked(self, name: str, described: Schedule) -> ScheduleState:
+    async def _fetch(self, name: str, described: Schedule) -> ScheduleState:
         try:
             found = await self._dagster.schedule(name)
         except ExplorerError:

@@ -23,8 +23,8 @@ from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import in_thread
 
 # Longer than a launch takes; what a dead bridge held is free after that. Overrun it does no harm: see `_settled`.
-_HELD_S = 10.0
-_TEARDOWN_HELD_S = 120.0
+_LAUNCH_HOLD_S = 10.0
+_TEARDOWN_HOLD_S = 120.0
 _TRIED_FOR_S = 40.0
 _ASK_AGAIN_S = 0.1
 
@@ -105,7 +105,7 @@ class Launches:
             ended.set()
 
     async def _launch_alone(self, tenant: Tenant, wish: Wish) -> Launched:
-        async with self._held(tenant, wish.actor, wish.pipeline, wish.key, _HELD_S) as claim:
+        async with self._held(tenant, wish.actor, wish.pipeline, wish.key, _LAUNCH_HOLD_S) as claim:
             # They may have been dropped while this waited.
             await in_thread(self._require_schemas, tenant)
             found, note = await self._found(tenant, wish)
@@ -126,14 +126,14 @@ class Launches:
     @asynccontextmanager
     async def nothing_launched(self, tenant: Tenant, actor: str) -> AsyncIterator[None]:
         """Inside, no bridge launches a run of the tenant. Raises: LaunchBusy, CatalogUnavailable."""
-        async with self._held(tenant, actor, None, None, _TEARDOWN_HELD_S):
+        async with self._held(tenant, actor, None, None, _TEARDOWN_HOLD_S):
             yield
 
     @asynccontextmanager
     async def _held(
-        self, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, held_s: float
+        self, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, hold_s: float
     ) -> AsyncIterator[Claim]:
-        claim = await self._claim(tenant, actor, pipeline, key, held_s)
+        claim = await self._claim(tenant, actor, pipeline, key, hold_s)
         async with self._left_when_it_fails(claim):
             yield claim
         await _shielded(self._platform.catalog.launches.release, claim)
@@ -147,12 +147,12 @@ class Launches:
             await _shielded(self._platform.catalog.launches.leave, claim)
             raise
 
-    async def _claim(self, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, held_s: float) -> Claim:
+    async def _claim(self, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, hold_s: float) -> Claim:
         """The tenant's launch, once what a dead bridge has left of it is cleared away."""
         launches = self._platform.catalog.launches
         deadline = time.monotonic() + _TRIED_FOR_S
         while time.monotonic() < deadline:
-            claim = await in_thread(launches.claim, tenant, actor, pipeline, key, held_s)
+            claim = await in_thread(launches.claim, tenant, actor, pipeline, key, hold_s)
             if claim is None:
                 await asyncio.sleep(_ASK_AGAIN_S)
             elif not claim.taken_over:
@@ -161,7 +161,7 @@ class Launches:
                 async with self._left_when_it_fails(claim):
                     if (left := await self._run_of(tenant, claim)) is not None:
                         await in_thread(launches.launched, claim, left.run_id, left.tags.idempotency_key)
-                    elif await in_thread(launches.use, claim, actor, pipeline, key, held_s):
+                    elif await in_thread(launches.use, claim, actor, pipeline, key, hold_s):
                         return claim
         raise _busy(tenant)
 
@@ -209,7 +209,7 @@ class Launches:
         )
         # Dagster launches runs of unknown partitions, which fail in their first step: a new tenant is registered here.
         await dagster.add_partition(tenant.key)
-        held = await in_thread(launches.use, claim, wish.actor, wish.pipeline, wish.key, _HELD_S)
+        held = await in_thread(launches.use, claim, wish.actor, wish.pipeline, wish.key, _LAUNCH_HOLD_S)
         if not held:
             raise LaunchBusy(
                 f"Launching a run of {tenant.key} took so long that another bridge took it over.",

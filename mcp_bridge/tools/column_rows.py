@@ -13,7 +13,7 @@ _MAX_LABEL_CHARS = 160
 _MAX_OPTIONS = {True: 100, False: 12}
 _MAX_COMMON = {True: 10, False: 3}
 # Below both, the common values of a column tell nothing: they are any of many.
-_TELLING_SHARE, _TELLING_COUNT = 0.05, 20
+_INFORMATIVE_SHARE, _INFORMATIVE_COUNT = 0.05, 20
 
 
 def column_row(
@@ -29,14 +29,14 @@ def column_row(
         row |= {"null_share": statistics.null_share, "distinct": statistics.distinct}
     if statistics is not None and pii is None:
         row |= {"min": statistics.least, "max": statistics.greatest}
-        if detailed or (not column.name.endswith("_id") and _telling(statistics)):
+        if detailed or (not column.name.endswith("_id") and _is_informative(statistics)):
             row["common"] = [[value, share] for value, share in statistics.common[: _MAX_COMMON[detailed]]]
     return without_nulls(row)
 
 
-def _telling(statistics: ColumnStatistics) -> bool:
-    few = statistics.distinct is not None and statistics.distinct <= _TELLING_COUNT
-    return few or (bool(statistics.common) and statistics.common[0][1] >= _TELLING_SHARE)
+def _is_informative(statistics: ColumnStatistics) -> bool:
+    few = statistics.distinct is not None and statistics.distinct <= _INFORMATIVE_COUNT
+    return few or (bool(statistics.common) and statistics.common[0][1] >= _INFORMATIVE_SHARE)
 
 
 def _words_of_column(column: Column, *, detailed: bool) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def describe(
         data["statistics"] = "approximate: from a sample of the rows"
     if args.cursor is None:
         joins = joins_of(name, _joinable(known, name, columns), known.relationships, _case_types(statistics))
-        data |= _meaning_of_table(layer, name, detailed=detailed)
+        data |= _semantics_of_table(layer, name, detailed=detailed)
         data["joins"] = fit(joins[:_MAX_JOINS], _JOINS_TOKENS)
     page, more = _column_page(columns, args.cursor, args.limit)
     room = room_left(data, warnings) - _PAGING_TOKENS
@@ -91,7 +91,7 @@ def _case_types(statistics: dict[str, ColumnStatistics]) -> dict[str, list[str]]
     }
 
 
-def _meaning_of_table(layer: SemanticLayer, name: str, *, detailed: bool) -> dict[str, Any]:
+def _semantics_of_table(layer: SemanticLayer, name: str, *, detailed: bool) -> dict[str, Any]:
     """What the semantic layer says of a table; nothing where it says nothing."""
     entity = next((entity for entity in layer.semantics.entities if entity.table == name), None)
     measures = [

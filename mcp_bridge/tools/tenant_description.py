@@ -14,7 +14,7 @@ from mcp_bridge.tools.column_rows import COLUMN_TOKENS, column_row
 
 # Tokens: of a table without and with its columns, and of the parts that stand beside the tables.
 _TABLE_TOKENS, _TABLE_WITH_COLUMNS_TOKENS = 300, 2_500
-_STRUCTURE_TOKENS, _RELATIONSHIPS_TOKENS, _MEANING_TOKENS = 900, 1_200, 450
+_STRUCTURE_TOKENS, _RELATIONSHIPS_TOKENS, _SEMANTICS_TOKENS = 900, 1_200, 450
 
 
 def tenant_parts(
@@ -24,7 +24,7 @@ def tenant_parts(
     return {
         "structure": shrunk(_structure_row(provider, found), _STRUCTURE_TOKENS),
         "relationships": fit(_joins_of_tenant(known), _RELATIONSHIPS_TOKENS),
-    } | _meaning_of_tenant(layer)
+    } | _semantics_of_tenant(layer)
 
 
 def tables_with_columns(
@@ -43,7 +43,7 @@ def _metadata_row(facts: TableFacts, columns: list[Column], layer: SemanticLayer
     return head | {"columns": shown} | more
 
 
-def _meaning_of_tenant(layer: SemanticLayer) -> dict[str, Any]:
+def _semantics_of_tenant(layer: SemanticLayer) -> dict[str, Any]:
     """Entities, measures and examples, as many of each as a plan needs."""
     semantics = layer.semantics
     parts: dict[str, Iterable[dict[str, Any]]] = {
@@ -51,7 +51,7 @@ def _meaning_of_tenant(layer: SemanticLayer) -> dict[str, Any]:
         "measures": ({"name": m.name, "sql": measure_sql(m.table, m.sql)} for m in semantics.measures),
         "examples": (example.model_dump() for example in semantics.examples),
     }
-    return {name: rows for name, part in parts.items() if (rows := fit(part, _MEANING_TOKENS))}
+    return {name: rows for name, part in parts.items() if (rows := fit(part, _SEMANTICS_TOKENS))}
 
 
 def _joins_of_tenant(known: TenantTables) -> list[str]:

@@ -25,7 +25,7 @@ from mcp_bridge.runs.launches import Launches
 
 _MAX_VERSIONS = 9
 # Tokens.
-_MAX_CHANGES, _MAX_SENTENCE, _MAX_BROUGHT, _MAX_ERROR = 2_500, 300, 150, 800
+_MAX_CHANGES, _MAX_SENTENCE, _MAX_HEADLINE, _MAX_ERROR = 2_500, 300, 150, 800
 _TENANT_TOKENS, _PAGING_TOKENS = 300, 250
 
 
@@ -100,7 +100,7 @@ def _version_row(provider: Provider, version: DiscoveredVersion) -> dict[str, An
     return {
         "version": version.version,
         "discovered_at": iso(version.created_at),
-        "brought": clipped(provider.headline(version.diff), _MAX_BROUGHT),
+        "brought": clipped(provider.headline(version.diff), _MAX_HEADLINE),
     }
 
 

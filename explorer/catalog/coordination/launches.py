@@ -17,7 +17,7 @@ from explorer.catalog.tenants.tenant import Tenant
 from explorer.core.jsonb import storable
 
 # How long a key is remembered; afterwards the row of a launch is useless.
-KEPT_DAYS = 30
+RETENTION_DAYS = 30
 _LAUNCHING, _LAUNCHED = "launching", "launched"
 
 
@@ -38,13 +38,13 @@ class LaunchStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def claim(self, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, held_s: float) -> Claim | None:
-        """Claim the tenant's next launch for `held_s` seconds; None while another process holds it.
+    def claim(self, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, hold_s: float) -> Claim | None:
+        """Claim the tenant's next launch for `hold_s` seconds; None while another process holds it.
 
         `pipeline` None: nothing will be launched, and no other process may launch meanwhile.
         """
         holder = uuid4()
-        until = func.clock_timestamp() + text("make_interval(secs => :held_s)").bindparams(held_s=held_s)
+        until = func.clock_timestamp() + text("make_interval(secs => :hold_s)").bindparams(hold_s=hold_s)
         mine = {"pipeline": pipeline, "idempotency_key": _key(key), "actor": storable(actor), "holder": holder}
         with self._database.begin() as connection:
             self._forget_old(connection, tenant)
@@ -68,9 +68,9 @@ class LaunchStore:
             ).first()
             return Claim(taken.id, tenant.id, holder, taken_over=True) if taken is not None else None
 
-    def use(self, claim: Claim, actor: str, pipeline: str | None, key: str | None, held_s: float) -> bool:
-        """Hold the launch for `held_s` more seconds, with this pipeline and key; False when another process took it over."""
-        until = func.clock_timestamp() + text("make_interval(secs => :held_s)").bindparams(held_s=held_s)
+    def use(self, claim: Claim, actor: str, pipeline: str | None, key: str | None, hold_s: float) -> bool:
+        """Hold the launch for `hold_s` more seconds, with this pipeline and key; False when another process took it over."""
+        until = func.clock_timestamp() + text("make_interval(secs => :hold_s)").bindparams(hold_s=hold_s)
         with self._database.single() as connection:
             changed = connection.execute(
                 update(launches)
@@ -125,7 +125,7 @@ class LaunchStore:
             connection.execute(delete(launches).where(launches.c.tenant_id == tenant.id, launches.c.state == _LAUNCHED))
 
     def _forget_old(self, connection: Connection, tenant: Tenant) -> None:
-        age = text("make_interval(days => :kept_days)").bindparams(kept_days=KEPT_DAYS)
+        age = text("make_interval(days => :retention_days)").bindparams(retention_days=RETENTION_DAYS)
         connection.execute(
             delete(launches).where(
                 launches.c.tenant_id == tenant.id,

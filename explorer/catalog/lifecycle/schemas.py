@@ -120,7 +120,7 @@ class SchemaStore:
         ones."""
         sealed = self._seal(tenant.id, passwords)
         return self._swap(
-            tenant, {State.ABSENT}, State.PROVISIONING, prefix=prefix, passwords=sealed, run_id_kept=False
+            tenant, {State.ABSENT}, State.PROVISIONING, prefix=prefix, passwords=sealed, keep_run_id=False
         )
 
     def set_passwords(self, connection: Connection, tenant: Tenant, passwords: Passwords) -> None:
@@ -165,7 +165,7 @@ class SchemaStore:
         *,
         run_id: str | None = None,
         error: str | None = None,
-        run_id_kept: bool = True,
+        keep_run_id: bool = True,
         **values: Any,
     ) -> TenantSchema:
         if new is State.MATERIALIZING and not run_id:
@@ -177,7 +177,7 @@ class SchemaStore:
                 "state": new,
                 "state_changed_at": func.clock_timestamp(),
                 "last_error": storable(error)[:_MAX_ERROR_LENGTH] if error else None,
-                "run_id": run_id or (row.run_id if run_id_kept else None),
+                "run_id": run_id or (row.run_id if keep_run_id else None),
             }
             if new is State.ABSENT:
                 values["passwords"] = None

@@ -23,7 +23,7 @@ _INVALID_SCHEMA = "3F000"
 _LOCK_NOT_AVAILABLE = "55P03"
 # Set per connection: a statement in each transaction would take a quarter of its time.
 _LOCK_TIMEOUT_S = 30.0
-_KEPT_S = 240
+_RECYCLE_S = 240
 
 
 class Database:
@@ -37,7 +37,7 @@ class Database:
             max_overflow=8,
             pool_timeout=30,
             # Below the idle limit of usual firewalls, which drop connections silently.
-            pool_recycle=_KEPT_S,
+            pool_recycle=_RECYCLE_S,
             hide_parameters=True,
             use_native_hstore=False,
         )

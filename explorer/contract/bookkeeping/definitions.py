@@ -58,7 +58,7 @@ def _nothing(_connection: Connection, _schema: str, _there: Collection[str]) -> 
     """Versions 0 and 1 have the same tables."""
 
 
-def _misfits_are_unfit_values(connection: Connection, schema: str, there: Collection[str]) -> None:
+def _rename_misfits(connection: Connection, schema: str, there: Collection[str]) -> None:
     if "explorer_misfits" in there:
         table = sql.Identifier(schema, "explorer_misfits")
         connection.execute(sql.SQL("alter table {} rename column misfits to counts").format(table))
@@ -87,5 +87,5 @@ IN_STAGING = TableSet(
         " parents text[] not null, key text, statement text not null",
         UNFIT_VALUES: "model text primary key, relation oid not null, counts jsonb not null",
     },
-    (_misfits_are_unfit_values,),
+    (_rename_misfits,),
 )

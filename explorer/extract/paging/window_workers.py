@@ -182,5 +182,5 @@ class WindowWorkers:
         return windows[1:]
 
     def _useful_workers(self) -> int:
-        fed = self._fetcher.client.limiter.allowed_parallelism(self._fetcher.latency_s)
-        return max(1, min(self._fetcher.source.max_windows, fed))
+        parallelism = self._fetcher.client.limiter.allowed_parallelism(self._fetcher.latency_s)
+        return max(1, min(self._fetcher.source.max_windows, parallelism))

@@ -15,8 +15,8 @@ from explorer.load.raw.statements import Connection, TableStatements
 from explorer.load.raw.table import DELETED_COLUMN, REJECTED, RawTable
 
 # Tables of dlt's own history, which grow with every load.
-_LOADS_KEPT = 100
-_VERSIONS_KEPT = 5
+_MAX_LOADS = 100
+_MAX_VERSIONS = 5
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class RawSchema:
     def prune(self, connection: Connection) -> None:
         """Delete dlt's history, except its latest part."""
         raw = self.schemas.raw
-        for name, kept in (("_dlt_loads", _LOADS_KEPT), ("_dlt_version", _VERSIONS_KEPT)):
+        for name, kept in (("_dlt_loads", _MAX_LOADS), ("_dlt_version", _MAX_VERSIONS)):
             connection.execute(
                 sql.SQL(
                     "DELETE FROM {table} WHERE inserted_at < (SELECT min(inserted_at) FROM"

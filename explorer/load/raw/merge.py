@@ -110,12 +110,12 @@ class Merge:
             elsewhere = self._statements.over(connection)
             for rows in self._input.chunks:
                 came = _newest(rows)
-                comes_again = bool(known.add(list(came)))
-                found = None if comes_again else second.submit(self._find, elsewhere, came)
+                is_repeated = bool(known.add(list(came)))
+                found = None if is_repeated else second.submit(self._find, elsewhere, came)
                 if waiting:
                     yield waiting.result()
                 waiting = found
-                if comes_again:
+                if is_repeated:
                     yield self._find(self._statements, came)
             if waiting:
                 yield waiting.result()

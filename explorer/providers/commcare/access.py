@@ -28,7 +28,7 @@ def verify_access(
         ApiError: WrongServer, Unreachable, CredentialsInvalid, DomainUnknown, NoSubscription, CutOff, PermissionMissing or
             Throttled, each with a next step.
     """
-    with _impatient_client(server, domain, credential, settings, refresh) as client:
+    with _client_with_few_retries(server, domain, credential, settings, refresh) as client:
         person = _person(client)
         _probe(client, domain, is_member=domain in person.tenants)
         return Access(username=person.username, title=person.tenants.get(domain) or domain)
@@ -42,11 +42,11 @@ def look_up_person(
     Raises:
         ApiError: WrongServer, Unreachable, CredentialsInvalid or Throttled, each with a next step.
     """
-    with _impatient_client(server, "", credential, settings, refresh) as client:
+    with _client_with_few_retries(server, "", credential, settings, refresh) as client:
         return _person(client)
 
 
-def _impatient_client(
+def _client_with_few_retries(
     server: str, domain: str, credential: Credential, settings: Settings, refresh: Refresh | None
 ) -> CommCareClient:
     """A client with only two attempts, since a person waits for the answer."""

@@ -4,9 +4,9 @@ Sources: docs/commcare_api.md.
 """
 
 from explorer.providers.paging import (
-    AskEach,
-    AskInBulk,
     Envelope,
+    LookUpEach,
+    LookUpInBulk,
     NextLink,
     Offset,
     ReadTwice,
@@ -44,8 +44,8 @@ STYLES = Styles(
         "single": Single(),
     },
     proofs={
-        "record": AskEach(),
-        "bulk": AskInBulk(
+        "record": LookUpEach(),
+        "bulk": LookUpInBulk(
             path="bulk-fetch/",
             ids="case_ids",
             records="cases",

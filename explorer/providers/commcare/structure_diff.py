@@ -46,10 +46,10 @@ def headline(diff: dict[str, Any]) -> str:
             ("forms", "questions_reworded", "question", "in other words"),
         )
     ]
-    told = [f"{count} {_plural(thing, count)} {how}" for count, thing, how in counts if count]
+    parts = [f"{count} {_plural(thing, count)} {how}" for count, thing, how in counts if count]
     changed = len(diff.get("apps", {}).get("changed", ()))
     # A new version of an application has a new number even when nothing else changed.
-    return ", ".join(told) or (
+    return ", ".join(parts) or (
         f"{changed} {_plural('application', changed)} changed, no question" if changed else "nothing"
     )
 
@@ -63,10 +63,12 @@ def sentences(diff: dict[str, Any]) -> list[str]:
         for how, said in (("added", "is new"), ("removed", "is gone"), ("changed", "has another version")):
             lines += [f"{thing} {names.get(key, key)!r} {said}." for key in changes.get(how, ())]
         for key in sorted({key for items in changes.values() if isinstance(items, dict) for key in items}):
-            told = [
-                text for how, say in _SAID.items() if (items := changes.get(how, {}).get(key)) and (text := say(items))
+            parts = [
+                text
+                for how, say in _WORDINGS.items()
+                if (items := changes.get(how, {}).get(key)) and (text := say(items))
             ]
-            lines.append(f"{thing} {names.get(key, key)!r}: {'; '.join(told)}.")
+            lines.append(f"{thing} {names.get(key, key)!r}: {'; '.join(parts)}.")
     return lines
 
 
@@ -79,7 +81,7 @@ def _of_another_type(items: list[dict[str, Any]]) -> str:
     return f"{len(items)} {_plural('question', len(items))} of another type ({said})"
 
 
-_SAID: dict[str, Callable[[list[Any]], str]] = {
+_WORDINGS: dict[str, Callable[[list[Any]], str]] = {
     "properties_added": _listed("property|properties", "new"),
     "properties_removed": _listed("property|properties", "gone"),
     "questions_added": _listed("question", "new"),

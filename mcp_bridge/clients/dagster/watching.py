@@ -20,7 +20,7 @@ class RunWatch:
 
     def __init__(self, poller: "RunPoller") -> None:
         self._poller = poller
-        self._given = 0
+        self._returned = 0
 
     @property
     def run(self) -> Run | None:
@@ -30,7 +30,7 @@ class RunWatch:
     @property
     def done(self) -> bool:
         """The run has ended and this caller has been given all of its events."""
-        return self._poller.complete and self._given == len(self._poller.log)
+        return self._poller.complete and self._returned == len(self._poller.log)
 
     async def events(self, timeout_s: float) -> list[RunEvent]:
         """Events since the last call; waits for one at most `timeout_s`, then returns an empty list.
@@ -40,10 +40,10 @@ class RunWatch:
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await self._poller.wait_beyond(self._given)
+                await self._poller.wait_beyond(self._returned)
         self._poller.raise_failure()
-        fresh = self._poller.log[self._given :]
-        self._given += len(fresh)
+        fresh = self._poller.log[self._returned :]
+        self._returned += len(fresh)
         return fresh
 
 

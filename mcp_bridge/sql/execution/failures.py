@@ -20,7 +20,7 @@ _CODES = {"42601": "syntax_error", "42703": "unknown_column", "42883": "unknown_
 _UNKNOWN = frozenset({"42P01", "42501", "42704", "3F000", "3D000", "42P02"})
 # Classes whose primary messages speak of the statement and its values: data exceptions, cardinality, syntax and
 # semantics, unsupported.
-_TOLD_CLASSES = ("21", "22", "42", "0A")
+_SHOWN_CLASSES = ("21", "22", "42", "0A")
 _TOO_EXPENSIVE = ("53100", "53200", "53400", "54")
 _BUSY = frozenset({"53300", "57P03", "55P03", "40001", "40P01"})
 _LIKELY_COLUMNS = re.compile(r'the column "((?:[^"]|"")+)"(?: or the column "((?:[^"]|"")+)")?')
@@ -76,12 +76,12 @@ def failure(error: Exception, query: ValidatedQuery, shift: int) -> QueryFailed:
         )
     if state.startswith(("08", "57P", "28")):
         return _unavailable()
-    if not state.startswith(_TOLD_CLASSES):
+    if not state.startswith(_SHOWN_CLASSES):
         return _generic(state)
-    return _told(error, state, query, shift)
+    return _with_message(error, state, query, shift)
 
 
-def _told(error: psycopg.Error, state: str, query: ValidatedQuery, shift: int) -> QueryFailed:
+def _with_message(error: psycopg.Error, state: str, query: ValidatedQuery, shift: int) -> QueryFailed:
     """The failure with PostgreSQL's own message, position and likely names."""
     original = (error.diag.message_primary or "The statement failed").splitlines()[0][:_MESSAGE_CHARS]
     message = _in_known_names(original, query) if state.startswith("42") else original

@@ -12,7 +12,7 @@ from mcp_bridge.sql.validation.tree import Json, column_definitions, implied_nam
 MAX_COLUMNS = 10_000
 
 
-class _Given(NamedTuple):
+class _FunctionColumns(NamedTuple):
     """What a function in FROM gives. `rows`: the columns, None where it gives plain values; `is_typed`: of a relation's rows;
     `out_name`: what the function itself calls its values, empty where that is not known."""
 
@@ -71,7 +71,7 @@ class FromClause:
 
     def _function(self, item: Json, alias: Json, names: list[str], scope: Scope) -> FromItem:
         calls = [entry["List"]["items"] for entry in item["functions"]]
-        given = [made for call in calls for made in self._given(call, item.get("coldeflist", ()), scope)]
+        given = [made for call in calls for made in self._function_columns(call, item.get("coldeflist", ()), scope)]
         alone, columns = len(given) == 1, list[tuple[str, Value]]()
         for made in given:
             name = made.out_name
@@ -88,23 +88,25 @@ class FromClause:
             is_scalar=plain and given[0].rows is None,
         )
 
-    def _given(self, call: Sequence[Json], coldeflist: Sequence[Json], scope: Scope) -> list[_Given]:
+    def _function_columns(
+        self, call: Sequence[Json], coldeflist: Sequence[Json], scope: Scope
+    ) -> list[_FunctionColumns]:
         """What one function in FROM gives; `unnest` of several arrays is as many functions."""
         value, function = self._expressions.value(call[0], scope), implied_name(call[0])
         definitions = column_definitions(call[1:]) or column_definitions([{"List": {"items": coldeflist}}])
         element = SMALL if function in ("generate_series", "generate_subscripts") else Value(value.size)
         out = OUT_COLUMNS.get(function, ())
         if definitions or len(out) > 1:
-            return [_Given(function, element, tuple((name, element) for name in definitions or out))]
+            return [_FunctionColumns(function, element, tuple((name, element) for name in definitions or out))]
         if function == "unnest":
             arrays = [self._expressions.value(argument, scope) for argument in call[0]["FuncCall"].get("args", ())]
             return [
-                _Given(
+                _FunctionColumns(
                     function, Value(array.size), array.elements, is_typed=True, out_name=None if array.is_list else ""
                 )
                 for array in arrays
             ]
-        return [_Given(function, element, value.own, is_typed=True, out_name=next(iter(out), None))]
+        return [_FunctionColumns(function, element, value.own, is_typed=True, out_name=next(iter(out), None))]
 
     def _join(self, node: Json, level: Level, scope: Scope) -> list[tuple[str, Value]]:
         before = len(level.items)

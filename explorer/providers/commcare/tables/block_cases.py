@@ -53,11 +53,11 @@ def case_columns(
         fields.append(Field(key_of(place), ((f"{_CASE}{key_of(place)}", wish, column),)))
     if main:
         what = "form as a whole" if repeat is None else "repetition"
-        told = " or ".join(shown("/".join(place)) for place in main)
+        main_places = " or ".join(shown("/".join(place)) for place in main)
         column = ColumnSpec(
             "",
             "text",
-            f"The case that the {what} is about, of the block at {told}; all cases it touched are in form_cases.",
+            f"The case that the {what} is about, of the block at {main_places}; all cases it touched are in form_cases.",
             reads=(*main[0], "@case_id"),
             text=f"coalesce({', '.join(case_id_text(document, place[len(around) :]) for place in main)})",
         )

@@ -49,7 +49,7 @@ def case_tables(
     asked = questions_of_properties(profile.forms_known.values())
     memories = {name: profile.memory("case_type", name) for name in sorted(properties)}
     wishes = [(name, identifier(name, prefix="case_", max_bytes=TABLE_MAX_BYTES)) for name in memories]
-    names = table_names(wishes, memories, taken, profile.names_given(memories.values()), prefix="case_")
+    names = table_names(wishes, memories, taken, profile.used_names(memories.values()), prefix="case_")
     used = {*taken, *names.values()}
     for name, table in names.items():
         origin = (

@@ -18,7 +18,7 @@ from explorer.providers.commcare.tables.specs import table_spec
 from explorer.providers.commcare.tables.sql import form_sql, repeat_sql
 from explorer.tables.identifiers import identifier, short_hash, unique_identifiers
 from explorer.tables.memory import TableMemory
-from explorer.tables.naming import TABLE_MAX_BYTES, kept_names, table_names
+from explorer.tables.naming import TABLE_MAX_BYTES, existing_names, table_names
 from explorer.tables.parts import continues, in_parts
 from explorer.tables.sql_text import shown
 from explorer.tables.values import ColumnSpec, Parent, TableSpec
@@ -58,7 +58,7 @@ def form_tables(
     forms: Sequence[Form], profile: Profile, taken: Collection[str], now: Applications
 ) -> Iterator[TableSpec]:
     memories = {form.xmlns: profile.memory("form", form.xmlns) for form in forms}
-    names = _form_names(forms, memories, taken, profile.names_given(memories.values()))
+    names = _form_names(forms, memories, taken, profile.used_names(memories.values()))
     used = {*taken, *names.values()}
     for form in sorted(forms, key=lambda form: form.xmlns):
         name = names[form.xmlns]
@@ -66,7 +66,7 @@ def form_tables(
         repeats = repeats_of(form)
         wishes = [(key_of(path), _repeat_name(name, path)) for path in repeats]
         kept = {key_of(path): profile.memory("repeat", repeat_source(form.xmlns, path)) for path in repeats}
-        repeat_names = table_names(wishes, kept, used, profile.names_given(kept.values()))
+        repeat_names = table_names(wishes, kept, used, profile.used_names(kept.values()))
         used.update(repeat_names.values())
         for path in repeats:
             yield from _repeat_table(form, name, path, repeat_names, profile, used, now)
@@ -78,7 +78,7 @@ def _form_names(
     """Table name by xmlns; names never change. Forms that would share a name get their application's name too, and if that is not
     enough, a hash. `reserved`: names of other tables, including those whose form is gone."""
     plain = {form.xmlns: identifier(form.title, prefix="form_", max_bytes=TABLE_MAX_BYTES) for form in forms}
-    kept = kept_names(plain.items(), {xmlns: memory.name for xmlns, memory in memories.items()}, taken)
+    kept = existing_names(plain.items(), {xmlns: memory.name for xmlns, memory in memories.items()}, taken)
     held = Counter(plain.values())
     wishes = []
     for form in forms:

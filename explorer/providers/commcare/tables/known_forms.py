@@ -17,14 +17,14 @@ def complete(profile: Profile, forms: Iterable[Form]) -> Iterator[Form]:
     """`forms` of the applications plus what was ever known of them: answers that only the data show, columns and repeat groups
     that their tables have; and whole forms that are in the data but in no application (any more)."""
     current = {form.xmlns: form for form in forms}
-    repeats = profile.repeats_given()
+    repeats = profile.repeats_with_tables()
     for xmlns in sorted({*current, *profile.forms}):
         form = current.get(xmlns) or _outside_of_applications(profile, xmlns)
-        form = _asking_more(form, _unasked(profile, form, profile.forms.get(xmlns)))
-        yield _asking_more(form, _given(profile, form, repeats.get(xmlns, ())))
+        form = _with_questions(form, _unasked(profile, form, profile.forms.get(xmlns)))
+        yield _with_questions(form, _questions_of_tables(profile, form, repeats.get(xmlns, ())))
 
 
-def _given(profile: Profile, form: Form, repeats: Iterable[Path]) -> list[Question]:
+def _questions_of_tables(profile: Profile, form: Form, repeats: Iterable[Path]) -> list[Question]:
     """Questions for the columns and repeat groups that the form's tables have and `form` does not define."""
     asked = (*profile.former_questions(form.xmlns).values(), *form.questions)
     questions = {question.path: question for question in asked if is_asked(question)}
@@ -94,5 +94,5 @@ def _unasked(profile: Profile, form: Form, seen: FormProfile | None) -> list[Que
     return extra
 
 
-def _asking_more(form: Form, extra: Sequence[Question]) -> Form:
+def _with_questions(form: Form, extra: Sequence[Question]) -> Form:
     return msgspec.structs.replace(form, questions=(*form.questions, *extra)) if extra else form

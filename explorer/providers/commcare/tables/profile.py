@@ -148,7 +148,7 @@ class Profile(msgspec.Struct):
         """What is remembered of the table of this kind and source; callers change it in place."""
         return self.tables.setdefault(f"{kind} {source}", TableMemory())
 
-    def names_given(self, but_to: Iterable[TableMemory]) -> set[str]:
+    def used_names(self, but_to: Iterable[TableMemory]) -> set[str]:
         """All names that tables and their parts ever had, except those of `but_to`."""
         own = {memory.name for memory in but_to}
         return {name for memory in self.tables.values() for name in (memory.name, *memory.parts.values())} - own - {""}
@@ -162,7 +162,7 @@ class Profile(msgspec.Struct):
         for table in self.tables.values():
             for column in table.columns.values():
                 column.previous_type = "double precision" if column.kind in ("decimal", "geopoint") else ""
-        repeats = self.repeats_given()
+        repeats = self.repeats_with_tables()
         for form in self.forms_known.values():
             places = [self.memory("form", form.xmlns)]
             places += [self.memory("repeat", repeat_source(form.xmlns, path)) for path in repeats.get(form.xmlns, ())]
@@ -171,7 +171,7 @@ class Profile(msgspec.Struct):
                     if (known := place.columns.get(key_of(question.path))) is not None:
                         known.learn(question)
 
-    def repeats_given(self) -> dict[str, list[Path]]:
+    def repeats_with_tables(self) -> dict[str, list[Path]]:
         """xmlns to the repeat groups that ever had a table."""
         found: dict[str, list[Path]] = {}
         for table in self.tables:

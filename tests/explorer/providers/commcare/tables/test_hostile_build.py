@@ -14,7 +14,7 @@ import pytest
 from explorer.contract.schemas import TenantSchemas
 from explorer.marts.dbt.results import DbtResult
 from explorer.marts.project import TenantProject
-from explorer.marts.retirement import KEPT_DAYS, retire
+from explorer.marts.retirement import RETENTION_DAYS, retire
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_types import FITS, Kind, classify
@@ -334,7 +334,7 @@ def test_drift_is_a_migration_and_what_is_gone_is_retired_then_dropped(built: Bu
         [(text,)] = connection.execute(comment, [f"{schema}.form_wide"]).fetchall()
         assert text.startswith(f"Retired since {today}: ")
         assert text.endswith(f"It was: {next(t for t in built.project.tables if t.name == 'form_wide').description}")
-        later = today + timedelta(days=KEPT_DAYS)
+        later = today + timedelta(days=RETENTION_DAYS)
         assert {table.name for table in retire(connection, schema, PREFIXES, current=current, today=later)} == set(
             retired
         )

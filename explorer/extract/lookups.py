@@ -11,7 +11,7 @@ import msgspec
 
 from explorer.http.client import ApiClient
 from explorer.http.errors import ApiError
-from explorer.providers.paging import AskInBulk
+from explorer.providers.paging import LookUpInBulk
 from explorer.registry import Source
 
 _AT_A_TIME = 8
@@ -20,7 +20,7 @@ _MAX_FAILURES = 3
 
 
 @dataclass
-class Answers:
+class LookupResult:
     """`gone`: ids that the server does not have; `present`: how many it has; `failures`: why the state of others is unknown."""
 
     gone: list[str] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Answers:
     failures: list[str] = field(default_factory=list)
 
 
-class SingleAsker:
+class SingleLookup:
     """Requests each record at its own address."""
 
     def __init__(self, client: ApiClient, source: Source, max_requests: int) -> None:
@@ -38,9 +38,9 @@ class SingleAsker:
         self.limit = max(0, max_requests - 1)
         self._lock = threading.Lock()
 
-    def ask(self, missing: Sequence[str], known: str | None) -> Answers:
+    def ask(self, missing: Sequence[str], known: str | None) -> LookupResult:
         """The server's answers about `missing`; empty unless it finds `known`. Does not raise."""
-        answers = Answers()
+        answers = LookupResult()
         if known is not None and self._is_there(known, answers) is not True:
             answers.failures.append("a record that the read brought is not found when it is asked for alone")
             return answers
@@ -51,7 +51,7 @@ class SingleAsker:
         answers.gone = [identity for identity, is_there in zip(missing, found, strict=True) if is_there is False]
         return answers
 
-    def _is_there(self, identity: str, answers: Answers) -> bool | None:
+    def _is_there(self, identity: str, answers: LookupResult) -> bool | None:
         """None: not asked, or the answer is unclear."""
         if len(answers.failures) >= _MAX_FAILURES or identity.strip(".") == "":
             return None
@@ -69,32 +69,32 @@ class SingleAsker:
         return True if is_it else None
 
 
-class BulkAsker:
+class BulkLookup:
     """Requests many records at a time."""
 
-    def __init__(self, client: ApiClient, source: Source, kind: AskInBulk, max_requests: int) -> None:
+    def __init__(self, client: ApiClient, source: Source, kind: LookUpInBulk, max_requests: int) -> None:
         self._client, self._source, self._kind = client, source, kind
         self._key_field = source.field_of(source.primary_key)
         self.limit = max_requests * kind.most_ids
         struct = msgspec.defstruct("Bulk", [("records", list[dict[str, Any]])], rename={"records": kind.records})
         self._decode: Any = msgspec.json.Decoder(struct).decode
 
-    def ask(self, missing: Sequence[str], known: str | None) -> Answers:
+    def ask(self, missing: Sequence[str], known: str | None) -> LookupResult:
         """The server's answers about `missing`; empty unless it finds `known`. Does not raise."""
-        answers = Answers()
+        answers = LookupResult()
         size = self._kind.most_ids - 1
         for start in range(0, len(missing), size):
             part = missing[start : start + size]
             try:
-                told = self._fetch([known, *part] if known is not None else part)
+                found = self._fetch([known, *part] if known is not None else part)
             except ApiError as error:
                 answers.failures.append(error.message)
                 return answers
-            if known is not None and told.get(known) is not True:
+            if known is not None and found.get(known) is not True:
                 answers.failures.append("a record that the read brought is not found when it is asked for by its id")
                 return answers
-            answers.present += sum(told.get(identity) is True for identity in part)
-            answers.gone += [identity for identity in part if told.get(identity) is False]
+            answers.present += sum(found.get(identity) is True for identity in part)
+            answers.gone += [identity for identity in part if found.get(identity) is False]
         return answers
 
     def _fetch(self, ids: Sequence[str]) -> dict[str, bool]:
@@ -102,11 +102,11 @@ class BulkAsker:
         kind = self._kind
         endpoint = f"{self._source.endpoint}{kind.path}"
         answer = self._client.post(endpoint, {kind.ids: list(ids)}, resource=self._source.name, decode=self._decode)
-        told: dict[str, bool] = {}
+        found: dict[str, bool] = {}
         for record in answer.records:
             identity = record.get(self._key_field)
             if isinstance(identity, str) and kind.error not in record:
-                told[identity] = True
+                found[identity] = True
             elif isinstance(identity, str) and record[kind.error] == kind.not_found:
-                told.setdefault(identity, False)
-        return told
+                found.setdefault(identity, False)
+        return found
