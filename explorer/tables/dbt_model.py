@@ -18,7 +18,7 @@ def properties_file(
     meta: Mapping[str, Any],
     parent: Parent | None,
 ) -> str:
-    """The dbt properties of a model, YAML. `rows_of`: column with the case or submission that a row comes from. `parent`: columns
+    """The dbt properties of a model, YAML. `rows_of`: column with the record that a row comes from. `parent`: columns
     that point to another table, that model, and its key."""
     # The origin of the columns stands once per model: dbt takes twice as long over `meta` of each column.
     origin = {column.name: shown("/".join(column.path)) for column in columns if column.path is not None}
