@@ -9,9 +9,9 @@ from explorer.contract.observations import TableProgress
 from explorer.contract.schemas import TenantSchemas
 from explorer.core.settings import get_settings
 from explorer.marts import causes
+from explorer.marts.dbt.results import NodeResult
 from explorer.marts.manifest import static_lineage, static_manifest, static_parse
 from explorer.marts.project import TenantProject, prepare
-from explorer.marts.runner import NodeResult
 from explorer.marts.tenant_build import Built, build
 from explorer.postgres.storage_errors import next_step_after
 from explorer.providers.base import Provider
