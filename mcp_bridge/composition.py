@@ -95,7 +95,7 @@ class Services:
             PipelineTools(files, schedules),
             MaterializationTools(platform, files, dagster, launches, RunFollower(dagster), lambda: services.stopping),
             RunTools(files, dagster, results),
-            LineageTools(facts, platform, databases),
+            LineageTools(facts, platform, databases, parts.provider_named),
         )
         wording = Wording.of(files.pipelines.values(), parts.provider_named)
         services = cls(
