@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
             logging.getLogger(noisy).setLevel(logging.WARNING)
         gc.set_threshold(*_GC_THRESHOLDS)
         if args.transport == "stdio":
-            asyncio.run(serve_stdio(settings, _parts(settings)))
+            _serve_stdio(settings)
         else:
             _serve_http(settings, args.host or settings.bridge_host, args.port, args.port_file)
     except ExplorerError as error:
@@ -89,6 +89,11 @@ class _Schemas:
 def _parts(settings: Settings) -> Parts:
     """What the bridge itself does not import."""
     return Parts(_Schemas(settings), provider_named, faults_of)
+
+
+def _serve_stdio(settings: Settings) -> None:
+    token = settings.token.get_secret_value() if settings.token else None
+    asyncio.run(serve_stdio(Services.compose(settings, _parts(settings)), token))
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

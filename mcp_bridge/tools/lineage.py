@@ -1,20 +1,19 @@
 """The tool that tells where a table or a column comes from, and what is made from it."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from explorer.catalog import Scope
+from explorer.catalog import DiscoveredStructure, Scope, Tenant
 from explorer.contract.bookkeeping import lineage as lineage_records
 from explorer.contract.bookkeeping.lineage import Lineage
 from explorer.contract.names import within_pipeline
 from explorer.core.errors import ExplorerError
 from mcp_bridge.answers.envelope import Answer, age_s, fit, iso, shrunk, unknown_name, without_nulls
 from mcp_bridge.clients.dagster.records import AssetState
-from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
 from mcp_bridge.clients.timeouts import in_thread
 from mcp_bridge.facts.columns.lineage import Resources, made_from, origin_of, question_of, resources_of, used_by
@@ -110,11 +109,11 @@ def _traced(lineage: Lineage, resources: Resources, column: Column, direction: s
 
 @dataclass(frozen=True)
 class LineageTools:
-    """`platform`: for the discovered structure; `databases`: for the lineage that runs have left."""
+    """`databases`: for the lineage that runs have left; `discovered`: what a tenant is made of, as last discovered. Blocks."""
 
     facts: TenantFacts
-    platform: PlatformDatabase
     databases: TenantDatabases
+    discovered: Callable[[Tenant], DiscoveredStructure | None]
 
     async def get_lineage(self, call: Call, args: GetLineage) -> Answer:
         tenant, name = call.own_tenant, args.table.strip().rpartition(".")[2].strip('"')
@@ -125,7 +124,7 @@ class LineageTools:
         data: dict[str, Any] = {"table": name, "kind": facts.kind, "source": facts.source}
         data |= _assets(known, facts, args.direction)
         found, (lineage, columns) = await asyncio.gather(
-            in_thread(lambda: self.platform.catalog.discovered.latest(tenant)),
+            in_thread(self.discovered, tenant),
             in_thread(self._lineage, known, name),
         )
         structure = found.structure if found else None

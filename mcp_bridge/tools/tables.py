@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from explorer.catalog import Scope
+from explorer.catalog import DiscoveredStructure, Scope, Tenant
 from explorer.core.words import fold
 from explorer.providers.base import Provider
 from mcp_bridge.answers.envelope import (
@@ -18,7 +18,6 @@ from mcp_bridge.answers.envelope import (
     shrunk,
     unknown_name,
 )
-from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
 from mcp_bridge.clients.timeouts import in_thread
 from mcp_bridge.facts.pipelines import PipelineFiles
@@ -95,13 +94,13 @@ def _warnings(known: TenantTables, facts: list[TableFacts]) -> list[str]:
 
 @dataclass(frozen=True)
 class TableTools:
-    """`databases`: for what is read of one table live."""
+    """`databases`: for what is read of one table live; `discovered`: what a tenant is made of, as last discovered. Blocks."""
 
     facts: TenantFacts
     layers: SemanticLayers
     files: PipelineFiles
-    platform: PlatformDatabase
     databases: TenantDatabases
+    discovered: Callable[[Tenant], DiscoveredStructure | None]
     provider_named: Callable[[str], Provider]
 
     async def list_tables(self, call: Call, args: ListTables) -> Answer:
@@ -151,7 +150,7 @@ class TableTools:
         tenant = call.own_tenant
         known, structure = await asyncio.gather(
             self.facts.tables_and_schedules(tenant),
-            in_thread(lambda: self.platform.catalog.discovered.latest(tenant)),
+            in_thread(self.discovered, tenant),
         )
         layer = await self.layers.of(tenant, known.live)
         columns = await self.facts.columns(tenant, known)
