@@ -19,7 +19,7 @@ from mcp_bridge.clients.timeouts import in_thread
 from mcp_bridge.facts.columns.lineage import Resources, made_from, origin_of, question_of, resources_of, used_by
 from mcp_bridge.facts.relations import Column, columns_of
 from mcp_bridge.facts.table_facts import TableFacts
-from mcp_bridge.facts.tables import TenantTables, UnknownTable, upstream
+from mcp_bridge.facts.tables import TenantTables, upstream
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, TenantArguments, Tool
 
@@ -116,11 +116,10 @@ class LineageTools:
     discovered: Callable[[Tenant], DiscoveredStructure | None]
 
     async def get_lineage(self, call: Call, args: GetLineage) -> Answer:
-        tenant, name = call.own_tenant, args.table.strip().rpartition(".")[2].strip('"')
+        tenant = call.own_tenant
         known = await self.facts.tables(tenant)
-        if name not in known.tables:
-            raise unknown_name(UnknownTable, "table", name, list(known.tables), "list_tables")
-        facts = known.tables[name]
+        facts = known.table_named(args.table)
+        name = facts.name
         data: dict[str, Any] = {"table": name, "kind": facts.kind, "source": facts.source}
         data |= _assets(known, facts, args.direction)
         found, (lineage, columns) = await asyncio.gather(
