@@ -8,10 +8,10 @@ from benchmarks.job import Job, benchmark_settings
 from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.contract.schemas import TenantSchemas
 from explorer.marts.builds import models_of, plan
+from explorer.marts.dbt.results import NodeResult
 from explorer.marts.manifest import static_manifest, static_parse, warm_up
 from explorer.marts.project import prepare
 from explorer.marts.refresh import refresh
-from explorer.marts.runner import NodeResult
 from explorer.postgres.connections import load_connections
 from explorer.providers.commcare.tables.plan import CommCareTables
 from explorer.tables.column_facts import facts_of

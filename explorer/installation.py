@@ -1,7 +1,7 @@
-"""What must stand before anything can run: the database server, its roles and databases, the catalog's tables, the key.
+"""What must exist before anything can run? The database server, its roles and databases, the catalog's tables, the key.
 
 `set_up` makes all of it; only `explorer up` and `explorer db upgrade` call it. Every other process calls `prepare`, which makes
-nothing: a worker that came up with an empty HOME would otherwise give the logins passwords that nobody else knows.
+nothing: a worker with an empty HOME would otherwise give the logins passwords that nobody else knows.
 """
 
 from explorer.catalog import Catalog, CatalogUnavailable, Keyring, migrate
@@ -13,10 +13,10 @@ from explorer.postgres.embedded import EmbeddedPostgres, embedded_from
 
 
 def set_up(settings: Settings, *, server: EmbeddedPostgres | None = None, take_over: bool = False) -> Connections:
-    """Start the embedded server if needed, set it up and bring the catalog to the current version; quick when all is done.
+    """Start the embedded server if needed, set it up and upgrade the catalog; quick when all is done.
 
-    An installation that another HOME set up is left as it is unless `take_over` is set: then its logins get new passwords, and
-    a key is made where there is none, though what is stored was encrypted with another. Safe to call from several processes.
+    An installation of another HOME stays unchanged unless `take_over` is set: then its logins get new passwords, and a missing
+    key is made, although stored values were encrypted with another. Safe to call from several processes.
 
     Raises:
         DatabaseOwnedElsewhere: another HOME set the database up.
@@ -34,10 +34,10 @@ def set_up(settings: Settings, *, server: EmbeddedPostgres | None = None, take_o
 
 
 def prepare(settings: Settings) -> Connections:
-    """The logins of a platform that is set up; starts its embedded server if that does not run, and makes nothing.
+    """The logins of an installation; starts its embedded server if needed, and makes nothing.
 
     Raises:
-        DatabaseNotReady: nothing is set up under HOME; it says what is missing and which command sets it up.
+        DatabaseNotReady: nothing is set up under HOME. The error says what is missing and which command sets it up.
         CatalogNotReady: the catalog is of another version than this program.
         KeyringMissing, KeyringInvalid, CatalogUnavailable, PostgresNotStartable.
     """

@@ -1,7 +1,7 @@
-"""How tenants are added and removed, and how their schemas come and go: catalog and database kept in step.
+"""How are tenants added and removed, and their schemas made and dropped? Keeps catalog and database consistent.
 
-Whatever fails half-way is undone, and what a killed process left behind is cleared away by the next call: catalog rows
-say what is under way before the database is touched. Dagster's partitions are the callers' business.
+A failed step is undone, and the next call clears away what a killed process left: catalog rows record a step before the database
+is touched. The callers manage Dagster's partitions.
 """
 
 import logging
@@ -27,7 +27,7 @@ from explorer.postgres.connections import Connections
 from explorer.postgres.provisioning import deprovision, new_prefix, provision
 from explorer.providers.base import Access, Provider
 
-# Work files of loader and dbt, one folder per prefix under HOME.
+# Temporary files of loader and dbt, one folder per prefix under HOME.
 _WORK_DIRS = ("dlt", "dbt")
 _PASSWORD_BYTES = 24
 
@@ -45,9 +45,9 @@ def add_tenant(
     external_id: str,
     credential: Credential,
 ) -> Tenant:
-    """Register a provider's tenant under `key`, with logins and schemas of its own. A removed tenant comes back with its data.
+    """Register a provider's tenant under `key`, with its own logins and schemas. A removed tenant comes back with its data.
 
-    Nothing is made before the provider has seen that the credential works; when anything fails later, everything is undone.
+    The provider first checks that the credential works. When a later step fails, everything is undone.
 
     Raises:
         TenantKeyInvalid, ServerInvalid, ExternalIdInvalid, CredentialInvalid, TenantExists, ExternalIdTaken, TenantKeyRetired,
@@ -68,13 +68,13 @@ def add_tenant(
 
 
 def remove_tenant(settings: Settings, catalog: Catalog, connections: Connections, key: str, *, purge: bool) -> Tenant:
-    """Hide a tenant from everybody; with `purge` also drop its logins, schemas, data, credential and everybody's grants on it.
+    """Hide a tenant from everybody; with `purge` also drop its logins, schemas, data, credential and all grants on it.
 
-    Discovered versions and the audit stay in either case. A tenant removed earlier can still be purged.
+    Discovered versions and the audit log stay in both cases. A tenant removed earlier can still be purged.
 
     Raises:
-        UnknownTenant: there is no such tenant, or it was removed already and `purge` is not asked for.
-        SchemaStateConflict: a run is at work on it, and `purge` is asked for; nothing was changed.
+        UnknownTenant: there is no such tenant, or it was removed already and `purge` is not set.
+        SchemaStateConflict: a run is using it, and `purge` is set; nothing was changed.
     """
     with catalog.registration.exclusive():
         tenant = catalog.tenants.get(key, include_removed=purge)
@@ -88,7 +88,7 @@ def remove_tenant(settings: Settings, catalog: Catalog, connections: Connections
 
 
 def provision_schema(settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
-    """Give the tenant new, empty schemas if it has none; a tenant that has them keeps them as they are.
+    """Give the tenant new, empty schemas if it has none; existing schemas are not changed.
 
     Raises:
         UnknownTenant: the tenant was removed.
@@ -106,10 +106,10 @@ def provision_schema(settings: Settings, catalog: Catalog, connections: Connecti
 def teardown_schema(settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
     """Drop the tenant's schemas and logins with all data in them; tenant, credential and discovered versions stay.
 
-    A drop that fails leaves the state `teardown` with the error; calling again finishes it.
+    A failed drop leaves the state `teardown` with the error; calling again finishes it.
 
     Raises:
-        SchemaStateConflict: a run is at work on them; nothing was changed.
+        SchemaStateConflict: a run is using them; nothing was changed.
     """
     with catalog.registration.exclusive():
         _refuse_while_materializing(catalog, tenant)
@@ -135,7 +135,7 @@ def _check_kind(provider: Provider, credential: Credential) -> None:
 def _verified(
     settings: Settings, provider: Provider, place: Place, credential: Credential
 ) -> tuple[Access, Credential]:
-    """What the provider found, and the credential to keep: a refresh on the way has used up the one that was given."""
+    """The provider's findings, and the credential to store: a refresh during the check replaces the given one."""
     if isinstance(credential, OAuthCredential) and not credential.access_token:
         credential = replace(credential, expires_at=datetime.fromtimestamp(0, UTC))
     kept = credential
@@ -153,11 +153,11 @@ def _verified(
 
 
 def _make_schemas(settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant) -> Passwords:
-    """Schemas and logins of the tenant, new ones in state `provisioning` unless it has live ones; the logins' passwords."""
+    """Make the tenant's schemas and logins in state `provisioning`, unless it has live ones. Returns the logins' passwords."""
     schema = catalog.schemas.get(tenant)
     passwords = Passwords(rw=secrets.token_urlsafe(_PASSWORD_BYTES), ro=secrets.token_urlsafe(_PASSWORD_BYTES))
     if schema.state in LIVE:
-        # A tenant may come back just because its old passwords can no longer be decrypted.
+        # A tenant may be added again because its old passwords can no longer be decrypted.
         with suppress(KeyringMismatch):
             passwords = catalog.schemas.passwords(tenant)
     else:
@@ -205,7 +205,7 @@ def _try_to_undo(settings: Settings, catalog: Catalog, connections: Connections,
             _drop_schemas(settings, catalog, connections, tenant)
         catalog.registration.abandon(tenant)
     except Exception:
-        # The caller has a better error to tell, or another tenant to add; the next call tries again.
+        # The caller has a better error to raise, or another tenant to add; the next call tries again.
         log.exception("What was made for tenant %s could not be undone yet", tenant.key)
 
 

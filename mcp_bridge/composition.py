@@ -109,7 +109,7 @@ class Services:
             PipelineTools(files, schedules),
             MaterializationTools(tenants_of, files, dagster, launches, RunFollower(dagster), stopping.is_set),
             RunTools(files, dagster, results),
-            LineageTools(facts, databases, discovered),
+            LineageTools(facts, databases, discovered, parts.provider_named),
         )
         wording = Wording.of(files.pipelines.values(), parts.provider_named)
         list_cursors = cache(lambda: ListCursors(key()))

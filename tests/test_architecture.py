@@ -13,6 +13,7 @@ from importlib.metadata import packages_distributions
 import pytest
 
 from devtools.imports import PACKAGES, ROOT, Import, cycles, imports_of, internal_edges, read_modules
+from explorer.providers import provider_names
 
 MODULES = read_modules()
 IMPORTS = [found for module in MODULES.values() for found in imports_of(module)]
@@ -176,6 +177,18 @@ def test_private_names_of_others_are_few() -> None:
 
 def test_no_room_reads_a_private_name_of_another() -> None:
     assert [_shown(found) for found in IMPORTS if found.top in PACKAGES and found.name.startswith("_")] == []
+
+
+@pytest.mark.parametrize("provider", provider_names())
+def test_a_provider_is_looked_up_and_never_imported_by_its_name(provider: str) -> None:
+    folder = f"explorer.providers.{provider}"
+    assert [
+        _shown(found)
+        for found in IMPORTS
+        if _within(found.target, folder)
+        and not _within(found.module, folder)
+        and not _within(found.module, "benchmarks")
+    ] == []
 
 
 @pytest.mark.parametrize("package", sorted(name for name, module in MODULES.items() if module.is_package))

@@ -1,4 +1,4 @@
-"""The manual says what is so: error codes, links, commands and their options, columns of the marts, docs that docstrings name."""
+"""The manual says what is so: error codes, links, paths, commands, columns of marts, docs that docstrings name."""
 
 import ast
 import importlib
@@ -19,13 +19,25 @@ from mcp_bridge.sql.errors import QueryFailed, QueryRejected
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("demo_commcare", "explorer", "explorer_cli", "explorer_dagster", "mcp_bridge")
-MANUALS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "demo_commcare" / "README.md"])
+FOLDERS = (*PACKAGES, "benchmarks", "dbt_project", "devtools", "docs", "pipelines", "tests")
+MANUALS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("explorer/providers/*/README.md"),
+        ROOT / "demo_commcare" / "README.md",
+    ]
+)
+# What decisions say is history, and names what was there then.
+PRESENT = [path for path in MANUALS if path.parent.name != "decisions"]
 CODED_CALLS = {"QueryFailed", "QueryRejected", "ToolFailed", "reject"}
 COMMANDS: Any = typer.main.get_command(app)
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _SPAN = re.compile(r"`([^`\n]+)`")
+_PATH = re.compile(r"`(\.?[\w./-]+)`( \(new\))?")
+_IMPORT = re.compile(r"\bfrom ([\w.]+) import (\w+)")
 
 
 def modules() -> Iterator[tuple[Path, ast.Module]]:
@@ -135,6 +147,50 @@ def test_links_and_images_lead_somewhere(path: Path) -> None:
     assert broken == []
 
 
+def missing_paths(text: str) -> list[str]:
+    """Files and folders of this repository that a page names and that are not there, or that it calls new and that are.
+
+    Looked at are paths from the top, and names of source files, which may leave out the folder that the page speaks of.
+    """
+    wrong = []
+    for name, new in _PATH.findall(_FENCE.sub("", text)):
+        first, _, rest = name.partition("/")
+        if first in FOLDERS and (name.endswith("/") or "." in rest):
+            there = (ROOT / name).exists()
+        elif name.endswith(".py"):
+            there = not rest and any(next((ROOT / folder).rglob(name), None) for folder in FOLDERS)
+        else:
+            continue
+        if there == bool(new):
+            wrong.append(name)
+    return wrong
+
+
+def test_paths_are_told_from_other_code() -> None:
+    there = "`explorer/core/home.py` `home.py` `pipelines/` `case/v2/` `explorer/retry` `dlt/<prefix>/` `pipelines/new.yml` (new)"
+    assert missing_paths(there) == []
+    gone = "`explorer/core/lost.py` `lost.py` `core/home.py` `docs/lost/` `explorer/core/home.py` (new)"
+    assert missing_paths(gone) == [
+        "explorer/core/lost.py",
+        "lost.py",
+        "core/home.py",
+        "docs/lost/",
+        "explorer/core/home.py",
+    ]
+
+
+@pytest.mark.parametrize("path", PRESENT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths_lead_somewhere(path: Path) -> None:
+    assert missing_paths(path.read_text(encoding="utf-8")) == []
+
+
+def test_python_of_the_manual_imports_what_is_there() -> None:
+    imports = [line for path in PRESENT for line in _IMPORT.findall(path.read_text(encoding="utf-8"))]
+    assert len(imports) > 3
+    wrong = [(module, name) for module, name in imports if not hasattr(importlib.import_module(module), name)]
+    assert wrong == []
+
+
 def test_docs_named_in_docstrings_exist() -> None:
     named = {name for path, _ in modules() for name in re.findall(r"docs/[\w/]+\.md", path.read_text(encoding="utf-8"))}
     assert {"docs/commcare_api.md", "docs/pipelines.md"} <= named
@@ -180,7 +236,7 @@ def test_the_manual_lists_every_mart_and_column() -> None:
 def test_the_manual_gives_the_keys_that_the_bridge_gives() -> None:
     text = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8")
     for table, key in load_keys(ROOT / "dbt_project", "commcare").items():
-        about = re.search(rf"^### {table}\n\n(.+)$", text, re.MULTILINE)
+        about = re.search(rf"^### {table}\n\n(.+?)\n\n", text, re.MULTILINE | re.DOTALL)
         assert about, table
         said = re.findall(r"`(\w+)`", about.group(1).rpartition("Key:")[2])
         assert tuple(said) == key, table

@@ -1,8 +1,8 @@
-"""What the platform knows of its tenants: schema `catalog` of database `explorer`, as stores of plain values.
+"""The platform's records about its tenants: schema `catalog` of database `explorer`, as stores of plain values.
 
-Tenants, their encrypted credentials, the state of their schemas, discovered structures, what their admins say the tables mean,
-principals with tokens and grants, which launch is under way, and the audit. Runs are not here: Dagster's storage is the record of
-runs. Nor are tenants' data, roles and schemas.
+Tenants, their encrypted credentials, the state of their schemas, discovered structures, semantic overlays, principals with
+tokens and grants, launches in progress, and the audit log. Runs are not here: Dagster's storage records them. Nor are tenants'
+data, roles and schemas.
 """
 
 from explorer.catalog.access.audit import AuditEntry, AuditLog, AuditRecord

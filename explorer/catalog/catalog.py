@@ -1,4 +1,4 @@
-"""The catalog as a whole: opens it and holds its stores."""
+"""The catalog as a whole: opens the database and holds the stores."""
 
 from typing import Self
 
@@ -21,7 +21,7 @@ from explorer.postgres.connections import Login, load_connections
 
 
 class Catalog:
-    """Everything the platform knows of its tenants but their data. Thread-safe; synchronous; survives `fork`."""
+    """All records about tenants, without their data. Thread-safe; synchronous; survives `fork`."""
 
     def __init__(self, service: Login, keyring: Keyring) -> None:
         self._database = Database(service)
@@ -38,7 +38,7 @@ class Catalog:
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
-        """The catalog of `settings`, as the service login.
+        """Open the catalog of `settings` as the service login.
 
         Raises:
             DatabaseNotReady: nothing was set up under HOME.
@@ -54,7 +54,7 @@ class Catalog:
         return catalog
 
     def check(self) -> None:
-        """Make sure that the database answers and has the tables this program was written for.
+        """Check that the database answers and has the tables of this version.
 
         Raises:
             CatalogNotReady, CatalogUnavailable.
@@ -62,11 +62,10 @@ class Catalog:
         self._database.check_version()
 
     def rotate_keys(self) -> int:
-        """Encrypt every credential and tenant password anew with a new key, in one transaction; how many values that were.
+        """Encrypt every credential and tenant password with a new key, in one transaction. Returns the number of values.
 
-        A key file gets the new key first and keeps the old ones, for processes that are just about to write; they may be deleted
-        from it afterwards. Where the keys come from EXPLORER_SECRET_KEYS, put the new key first there (new,old), restart every
-        process, then call this.
+        The new key comes first in a key file; the old ones stay for processes that are about to write, and may be deleted
+        afterwards. With EXPLORER_SECRET_KEYS, put the new key first there (new,old), restart every process, then call this.
 
         Raises:
             KeyringMismatch: a value cannot be decrypted; nothing was changed.
@@ -74,7 +73,7 @@ class Catalog:
         count = 0
         with self._database.begin() as connection:
             connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("explorer.catalog.rotate", 0))))
-            # Inside the lock: a keyring made before it would not hold the key of a rotation that has just ended.
+            # Inside the lock: an earlier keyring would lack the key of a rotation that has just ended.
             keyring = self.keyring.renewed()
             for table, column, purpose in (
                 (credentials, credentials.c.ciphertext, credential_purpose),
@@ -90,7 +89,7 @@ class Catalog:
                         update(table).where(table.c.tenant_id == row.tenant_id).values({column.name: sealed})
                     )
                 count += len(rows)
-            # Before the commit: a new key that nothing uses yet does no harm, the reverse would lose everything.
+            # Before the commit: an unused new key does no harm, a used one that was not stored would lose everything.
             keyring.store()
         self.keyring = keyring
         return count

@@ -1,4 +1,4 @@
-"""In which ways the catalog can refuse: one class per way a user can be wrong."""
+"""In which ways can the catalog refuse? One class per way a user can be wrong."""
 
 from explorer.core.errors import ExplorerError, TransientError
 
@@ -10,13 +10,13 @@ class CatalogNotReady(ExplorerError):
 
 
 class CatalogUnavailable(TransientError):
-    """The catalog's database does not answer, or somebody else holds what was asked for too long."""
+    """The catalog's database does not answer, or another process held a lock too long."""
 
     code = "catalog_unavailable"
 
 
 class KeyringInvalid(ExplorerError):
-    """The encryption keys themselves cannot be read."""
+    """The encryption keys cannot be read."""
 
     code = "keyring_invalid"
 
@@ -28,13 +28,13 @@ class KeyringMissing(KeyringInvalid):
 
 
 class KeyringMismatch(ExplorerError):
-    """Something in the catalog was encrypted with a key that is not in the keyring, or for another place."""
+    """A value was encrypted with a key that is not in the keyring, or for another purpose."""
 
     code = "keyring_mismatch"
 
 
 class TenantKeyInvalid(ExplorerError):
-    """A tenant key that cannot serve as a partition key and a command-line word."""
+    """The text cannot be a tenant key (a partition key and a command-line word)."""
 
     code = "tenant_key_invalid"
 
@@ -46,31 +46,31 @@ class ServerInvalid(ExplorerError):
 
 
 class TenantExists(ExplorerError):
-    """A tenant of this key is registered already."""
+    """A tenant with this key is registered already."""
 
     code = "tenant_exists"
 
 
 class ExternalIdTaken(ExplorerError):
-    """What the tenant is on its server is registered already, under another key."""
+    """The tenant's external id is registered already, under another key."""
 
     code = "tenant_domain_taken"
 
 
 class TenantKeyRetired(ExplorerError):
-    """The key belonged to another tenant, whose history still carries it."""
+    """The key belonged to another tenant, whose history still uses it."""
 
     code = "tenant_key_retired"
 
 
 class CredentialInvalid(ExplorerError):
-    """A credential that cannot be used with the tenant's server."""
+    """The credential cannot be used with the tenant's server."""
 
     code = "credential_invalid"
 
 
 class CredentialMissing(ExplorerError):
-    """The tenant has no credential of the kind that is needed."""
+    """The tenant has no credential of the required kind."""
 
     code = "credential_missing"
 
@@ -82,19 +82,19 @@ class SchemaStateConflict(ExplorerError):
 
 
 class SchemaAbsent(ExplorerError):
-    """The tenant has no schemas at present."""
+    """The tenant has no schemas."""
 
     code = "schema_absent"
 
 
 class UnknownStructureVersion(ExplorerError):
-    """No such version of the tenant's discovered structure."""
+    """The tenant's structure has no such version."""
 
     code = "unknown_structure_version"
 
 
 class PrincipalInvalid(ExplorerError):
-    """A principal that could do nothing, or whose name cannot be used."""
+    """The principal has no rights, or its name cannot be used."""
 
     code = "principal_invalid"
 

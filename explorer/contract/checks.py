@@ -1,4 +1,4 @@
-"""Which checks there are, and what their results say."""
+"""Which checks exist, and what do their results say?"""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -8,7 +8,7 @@ from explorer.contract.records import Record
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """What a check found. `is_error`: when it did not pass, the data is wrong; otherwise it is a warning."""
+    """The result of a check. `is_error`: a failure means that the data is wrong; otherwise it is a warning."""
 
     name: str
     passed: bool
@@ -17,19 +17,19 @@ class CheckOutcome:
     description: str | None = None
 
 
-# Of raw tables.
+# Checks of raw tables.
 COUNTS_MATCH = "rows_match_api"
 KEYS_UNIQUE = "primary_key_unique"
 NONE_REJECTED = "no_rows_rejected"
 MISSING_GONE = "missing_rows_are_gone"
-# Of the assets that stand for many generated tables; static models have dbt's tests, under their names.
+# Checks of the assets that stand for many generated tables. Static models have dbt's tests, under dbt's names.
 TableCheck = Literal["primary_keys", "relationships", "accepted_values", "values_fit"]
 
 
 class Counts(Record, frozen=True, kw_only=True):
-    """Three counts against each other: rows of the table, records read, and the server's count of what was asked for.
+    """Three counts: rows of the table, records read, and the server's count of the same records.
 
-    `compared`: whether the server gave one; `difference`: records read more than that; `differs`: which counts do not agree.
+    `compared`: whether the server gave a count; `difference`: records read beyond it; `differs`: which counts do not agree.
     """
 
     rows: int
@@ -41,7 +41,7 @@ class Counts(Record, frozen=True, kw_only=True):
 
 
 class Duplicates(Record, frozen=True, kw_only=True):
-    """How many rows share their key with another."""
+    """How many rows share their key with another row."""
 
     duplicate_rows: int
 
@@ -54,7 +54,8 @@ class Rejected(Record, frozen=True, kw_only=True):
 
 
 class Missing(Record, frozen=True, kw_only=True):
-    """Rows that a whole read did not bring: proven to be gone and marked, not proven for the `reason`, or there after all."""
+    """Rows that a full extract did not return: proven to be gone and marked, not proven for the `reason`, or still on the
+    server."""
 
     rows_marked: int
     rows_unproven: int
@@ -72,7 +73,7 @@ class ModelTest(Record, frozen=True, kw_only=True):
 
 class FailingTable(Record, frozen=True, kw_only=True):
     """A generated table that fails a check. `failing_rows`: rows or values, None where they could not be counted; `columns`:
-    those with most of them."""
+    those with the most failures."""
 
     written_as_null: ClassVar[frozenset[str]] = frozenset({"failing_rows"})
 
@@ -85,8 +86,8 @@ class FailingTable(Record, frozen=True, kw_only=True):
 
 
 class TableChecks(Record, frozen=True, kw_only=True):
-    """A check over all tables that one asset stands for. `failing` is None where a check is of one table itself; `overview`: the
-    same for people."""
+    """A check over all tables of one asset. `failing` is None where a check is of one table; `overview`: the same facts for
+    people."""
 
     tables_tested: int | None = None
     tables_failing: int | None = None
@@ -94,12 +95,12 @@ class TableChecks(Record, frozen=True, kw_only=True):
     overview: str | None = None
 
 
-# Tables for people, which lists of facts leave out.
+# Tables for people: not part of the facts.
 FOR_PEOPLE = frozenset({"overview"})
 
 
 def facts_of(metadata: dict[str, Any]) -> dict[str, Any]:
-    """The numbers and texts of a check's metadata, without what is for people."""
+    """The numbers and texts of a check's metadata, without the tables for people."""
     return {
         label: value
         for label, value in metadata.items()

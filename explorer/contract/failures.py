@@ -6,7 +6,7 @@ from explorer.contract.records import Record
 
 
 class Failure(Record, frozen=True, kw_only=True):
-    """An `ExplorerError` and, where the whole run is tried again later, when (ISO instant) and for which time."""
+    """An `ExplorerError`. If the whole run is tried again later: when (ISO time), and which attempt it will be."""
 
     code: str | None = None
     next_step: str | None = None

@@ -1,4 +1,4 @@
-"""What a run says of the assets that it materialized: one record per kind of asset."""
+"""What does a run report of the assets that it materialized? One record per kind of asset."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -9,10 +9,10 @@ from explorer.contract.records import COLUMN_LINEAGE, COLUMN_SCHEMA, ROW_COUNT, 
 
 
 class Discovery(Record, frozen=True, kw_only=True):
-    """What a tenant's structure looks like. `counts`: what it consists of, written one by one under their own labels.
+    """A tenant's structure. `counts`: numbers of its parts, each under a label of its own.
 
-    `version`: of the structure in the catalog; `changed`: whether this run made it; `diff`: how it differs from the one before.
-    `since_the_last_sync`, `changes`, `found`: the same for people.
+    `version`: of the structure in the catalog; `changed`: whether this run made that version; `diff`: changes since the version
+    before. `since_the_last_sync`, `changes`, `found`: the same for people.
     """
 
     counts: Mapping[str, int]
@@ -32,7 +32,7 @@ class Discovery(Record, frozen=True, kw_only=True):
 
 
 class SourceDefinition(Record, frozen=True, kw_only=True):
-    """What the definition of a raw table says of its source. `incremental`: whether a sync reads only what changed."""
+    """The source of a raw table, in the definition of its asset. `incremental`: whether a sync reads only changes."""
 
     endpoint: str
     primary_key: str
@@ -40,9 +40,9 @@ class SourceDefinition(Record, frozen=True, kw_only=True):
 
 
 class RawLoad(Record, frozen=True, kw_only=True):
-    """What a load did to a raw table: see `explorer.load.ResourceReport`, whose counts these are.
+    """What a load did to a raw table. The counts are those of `explorer.load.ResourceReport`.
 
-    `cursor`, `cursor_before`: ISO instants; `row_count`: rows of the table that are not marked as gone.
+    `cursor`, `cursor_before`: ISO times; `row_count`: rows of the table that are not marked as deleted.
     """
 
     row_count: int | None = msgspec.field(default=None, name=ROW_COUNT)
@@ -65,7 +65,7 @@ class RawLoad(Record, frozen=True, kw_only=True):
 
 
 class StaticModel(Record, frozen=True, kw_only=True):
-    """A model of the dbt project. `rebuilt`: whether it had to be built; its columns are told then only.
+    """A model of the dbt project. `rebuilt`: whether it was built; only then does the record list its columns.
 
     `column_schema`, `column_lineage`: Dagster's own objects.
     """
@@ -86,8 +86,8 @@ class App(Record, frozen=True, kw_only=True):
 
 
 class ListedTable(Record, frozen=True, kw_only=True):
-    """One generated table. `status`: success, error, skipped, not built ...; `error`: why it was not built; `row_count`: None
-    where it was not counted; `source`: what it is cut by; `form`: title of its form; `unfit_values`: by column, how many."""
+    """One generated table. `status`: success, error, skipped, not built ...; `error`: why it was not built; `row_count`: None if
+    not counted; `source`: the resource it is made from; `form`: title of its form; `unfit_values`: number by column."""
 
     written_as_null: ClassVar[frozenset[str]] = frozenset({"row_count"})
 
@@ -105,7 +105,7 @@ class ListedTable(Record, frozen=True, kw_only=True):
 
 
 class TypeChange(Record, frozen=True, kw_only=True):
-    """A column whose type the run changed, with a sentence why. `at`: ISO instant."""
+    """A column whose type the run changed, and a sentence that says why. `at`: ISO time."""
 
     table: str
     column: str
@@ -116,7 +116,7 @@ class TypeChange(Record, frozen=True, kw_only=True):
 
 
 class RetiredTable(Record, frozen=True, kw_only=True):
-    """A table whose source is gone: nothing is added to it `since`, and it goes after `dropped_after` (ISO dates)."""
+    """A table whose source is gone. It gets no new rows after `since` and is dropped after `dropped_after` (ISO dates)."""
 
     name: str
     since: str
@@ -124,7 +124,7 @@ class RetiredTable(Record, frozen=True, kw_only=True):
 
 
 class Tables(Record, frozen=True, kw_only=True):
-    """What answers are made of, of the metadata of any table's asset. `tables` is None where the asset is one table itself."""
+    """The part of any table asset's metadata that the bridge reads. `tables` is None where the asset is one table."""
 
     row_count: int | None = msgspec.field(default=None, name=ROW_COUNT)
     tables: tuple[ListedTable, ...] | None = None
@@ -133,9 +133,9 @@ class Tables(Record, frozen=True, kw_only=True):
 
 
 class GeneratedTables(Record, frozen=True, kw_only=True):
-    """Of an asset that stands for many generated tables. `overview`: the list for people; `rebuilt`, `failed`: how many were;
-    `columns`: table to column to the path of its question or property; `columns_told`, `columns_total`: how many columns the
-    metadata tells, and how many there are."""
+    """An asset that stands for many generated tables. `overview`: the list for people; `rebuilt`, `failed`: numbers of tables;
+    `columns`: path of the question or property by table and column; `columns_told`, `columns_total`: how many columns the
+    metadata lists, and how many exist."""
 
     tables: tuple[ListedTable, ...]
     overview: str
@@ -154,7 +154,7 @@ class GeneratedTables(Record, frozen=True, kw_only=True):
 
 
 class Summary(Record, frozen=True, kw_only=True):
-    """What a list of a run's materializations shows of each, whichever kind of asset it is of."""
+    """What a list of a run's materializations shows of each one, for every kind of asset."""
 
     row_count: int | None = msgspec.field(default=None, name=ROW_COUNT)
     rows_landed: int | None = None

@@ -1,4 +1,4 @@
-"""What things are called in Dagster: the code location, partitions, assets, schedules and sensors."""
+"""The names that Dagster sees: code location, partitions, assets, schedules and sensors."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -27,19 +27,19 @@ class AssetKeys:
     prefix: str
 
     def discovery(self, name: str) -> AssetKey:
-        """Of a discovery."""
+        """Key of a discovery's asset."""
         return (self.prefix, name)
 
     def raw(self, source: str) -> AssetKey:
-        """Of a source's raw table, by the source's name."""
+        """Key of the raw table of a source, by the source's name."""
         return self.of(RAW, source)
 
     def marts(self, table: str) -> AssetKey:
-        """Of a mart, or of the asset that stands for many generated tables."""
+        """Key of a mart, or of the asset that stands for many generated tables."""
         return self.of(MARTS, table)
 
     def of(self, layer: str, name: str) -> AssetKey:
-        """Of what lies in a layer."""
+        """Key of an asset in a layer."""
         return (self.prefix, layer, name)
 
 
@@ -54,10 +54,10 @@ def within_pipeline(key: AssetKey) -> str:
 
 
 def schedule_name(pipeline: str) -> str:
-    """Of the schedule that brings a pipeline's tables up to date."""
+    """Name of the schedule that syncs a pipeline."""
     return f"{pipeline}_schedule"
 
 
 def full_refresh_schedule_name(pipeline: str) -> str:
-    """Of the schedule that reads everything again."""
+    """Name of the schedule that reads everything again."""
     return f"{pipeline}_full_refresh_schedule"

@@ -1,10 +1,10 @@
-"""How far a running step is: metadata of the observations that it stores while it works."""
+"""How far is a running step? Metadata of the observations that it stores while it works."""
 
 from explorer.contract.records import Record
 
 
 class LoadProgress(Record, frozen=True, kw_only=True):
-    """Of a raw table: distinct records and pages read so far, and how many the server counts, if it says."""
+    """Progress of a raw table: distinct records and pages read so far, and the server's count, if it gives one."""
 
     rows: int | None = None
     pages: int | None = None
@@ -12,7 +12,7 @@ class LoadProgress(Record, frozen=True, kw_only=True):
 
 
 class TableProgress(Record, frozen=True, kw_only=True):
-    """Of a table that was just built, or could not be. `state`: as in `materializations.ListedTable.status`."""
+    """A table that was just built or failed. `state`: as in `materializations.ListedTable.status`."""
 
     table: str | None = None
     state: str | None = None

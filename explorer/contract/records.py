@@ -1,7 +1,7 @@
-"""How a typed record becomes Dagster metadata, and is read from it again.
+"""How does a typed record become Dagster metadata, and how is it read back?
 
-A label that is missing, or whose value is not what the record expects, reads as the field's default: runs of older versions are
-read too. A record in a list that lacks a field without default is left out.
+A label that is missing, or whose value has another type than expected, reads as the field's default: runs of older versions stay
+readable. A record in a list is left out when it lacks a field without default.
 """
 
 import types
@@ -24,7 +24,7 @@ class Markdown(str):
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all records. A field's label is its name unless `msgspec.field(name=...)` says otherwise."""
 
-    # Labels that are written when their value is None, too; all others are left out then.
+    # Labels that are written even when their value is None. Other labels are left out then.
     written_as_null: ClassVar[frozenset[str]] = frozenset()
 
     def to_metadata(self) -> dict[str, Any]:
@@ -49,14 +49,14 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 def _plain(value: Any) -> Any:
     if isinstance(value, Record):
         return value.to_metadata()
-    # Not subclasses: Dagster's own objects are tuples.
+    # Exact types, not subclasses: Dagster's own objects are tuples.
     if type(value) in (list, tuple):
         return [_plain(each) for each in value]
     return msgspec.to_builtins(value) if isinstance(value, msgspec.Struct) else value
 
 
 def _read(value: Any, expected: Any) -> Any:
-    """The value as `expected`; UNSET when it is something else."""
+    """The value as `expected`; UNSET when it has another type."""
     if isinstance(expected, types.UnionType):
         (expected,) = (each for each in typing.get_args(expected) if each is not types.NoneType)
         return None if value is None else _read(value, expected)

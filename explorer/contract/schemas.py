@@ -1,4 +1,4 @@
-"""What a tenant's schemas and roles are called: all by its schema prefix, which names no customer."""
+"""Names of a tenant's schemas and roles. All begin with its schema prefix, which names no customer."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +9,7 @@ SCHEMA_KINDS: tuple[SchemaKind, ...] = ("raw", "raw_staging", "staging", "marts"
 
 @dataclass(frozen=True)
 class TenantSchemas:
-    """Every name that a schema prefix (`t_<8 hex>`) stands for."""
+    """Every name that belongs to a schema prefix (`t_<8 hex>`)."""
 
     prefix: str
 

@@ -1,4 +1,4 @@
-"""Which kinds of generated tables does a run list, and which column names a row of each?"""
+"""Which kinds of generated tables exist, and which column identifies a row of each?"""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The tags of a run: who asked for it and how, what it has cost, whether it is tried again, which process does it."""
+"""The tags of a run: who launched it and how, its cost, its retries, and the process that executes it."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -10,13 +10,13 @@ RetryState = Literal["waiting", "started", "dropped"]
 
 
 class RunTags(msgspec.Struct, frozen=True, kw_only=True):
-    """A run's tags as far as they are ours or Dagster's own that we read.
+    """The tags of a run that are ours, and those of Dagster that we read.
 
-    `partition_key`: the tenant's key. `full_refresh`: everything is read again instead of what changed. `launch`: id of the
-    catalog's row that the run was launched under. `requests`, `bytes`: what the run has cost at the provider so far, over all its
-    steps. `retry`: `waiting` until the run was started again or is not needed any more; `retry_at`: when; `retry_of`: id of the
-    run that this one tries again, for the `retry_number`th time. `worker`: `pid:start time` of the process that the warm pool
-    forked for it. `schedule`: what started it, if a schedule did.
+    `partition_key`: the tenant's key. `full_refresh`: everything is read again instead of only changes. `launch`: id of the
+    catalog's row for this launch. `requests`, `bytes`: the cost at the provider so far, over all steps. `retry`: `waiting` until
+    the run was launched again or needs no retry; `retry_at`: when; `retry_of`: id of the run that this one repeats, as attempt
+    `retry_number`. `worker`: `pid:start time` of the process that the warm pool forked for it. `schedule`: the schedule that
+    launched it, if any.
     """
 
     partition_key: str | None = msgspec.field(default=None, name="dagster/partition")
@@ -41,7 +41,7 @@ class RunTags(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> Self:
-        """The tags of a run; unknown ones are left out, unreadable ones are not set."""
+        """Read a run's tags. Unknown tags are ignored, unreadable ones stay unset."""
         values = {}
         for each in msgspec.structs.fields(cls):
             if (text := tags.get(each.encode_name)) is not None:

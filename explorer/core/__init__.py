@@ -1,1 +1,1 @@
-"""What every room needs and no other room owns: settings, errors, files and folders of HOME, locks, processes, ports."""
+"""What every room needs: settings, errors, files and folders of HOME, locks, processes, ports."""

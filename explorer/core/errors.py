@@ -1,7 +1,7 @@
-"""How the platform says that something went wrong: one typed error per way a user can be wrong.
+"""How does the platform report a failure? One typed error per way a user can be wrong.
 
-Every error has a stable `code` (what programs match on), a `message` (what happened and why) and a `next_step` (what to do now).
-Subclasses live beside the code that raises them; this file holds only the base and what several areas share.
+Every error has a stable `code` (for programs), a `message` (what happened and why) and a `next_step` (what to do now). Subclasses
+live beside the code that raises them; this file holds the base and shared classes.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ class ExplorerError(Exception):
         return f"{self.message} {self.next_step}".strip()
 
     def as_dict(self) -> dict[str, Any]:
-        """`{code, message, next_step, details?}`: the shape in which errors cross process borders."""
+        """`{code, message, next_step, details?}`: the shape of errors outside the process."""
         body: dict[str, Any] = {"code": self.code, "message": self.message, "next_step": self.next_step}
         if self.details:
             body["details"] = self.details
@@ -33,18 +33,18 @@ class ExplorerError(Exception):
 
 
 class SettingsInvalid(ExplorerError):
-    """A setting is unknown or has a value that cannot be used."""
+    """A setting is unknown or has an unusable value."""
 
     code = "settings_invalid"
 
 
 class UnknownTenant(ExplorerError):
-    """No such tenant, or none that the caller may know of: the two are not told apart."""
+    """The tenant does not exist, or the caller may not know it: the error does not distinguish the two."""
 
     code = "unknown_tenant"
 
 
 class TransientError(ExplorerError):
-    """Something outside (server, network, database) failed in a way that may pass: safe to try again."""
+    """A server, network or database failed in a way that may pass: a retry is safe."""
 
     code = "temporarily_unavailable"

@@ -1,4 +1,4 @@
-"""How files are written that are their owner's alone: in one step, mode 0600, never half, never two secrets for one."""
+"""How are private files written? In one step, with mode 0600, never half, and never two secrets for one."""
 
 import contextlib
 import json
@@ -13,14 +13,14 @@ UMASK = 0o077
 
 
 def write_privately() -> None:
-    """From now on what this process and its children make is their account's alone. For programs, at their start."""
+    """Set the umask so that new files of this process and its children are private. For programs, at their start."""
     os.umask(UMASK)
 
 
 def write_private(path: Path, content: str | bytes, *, durable: bool = False) -> None:
-    """Put a 0600 file in the place of `path` in one step, so that a reader never sees half of it; its folder is made if needed.
+    """Replace the file `path` (0600) in one step, so that no reader sees half of it. Makes its folder if needed.
 
-    `durable`: it survives a power cut, and belongs to the owner of its folder also when root writes it. Raises OSError.
+    `durable`: it survives a power cut, and belongs to the owner of its folder even when root writes it. Raises OSError.
     """
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def write_private(path: Path, content: str | bytes, *, durable: bool = False) ->
 
 
 def private_secret(path: Path, *, durable: bool = False) -> str:
-    """The secret kept in `path`; of several processes that find it missing at once, one creates it and all read that one.
+    """The secret stored in `path`. When several processes find it missing, one creates it and all read that one.
 
     `durable` as in `write_private`. Raises OSError.
     """
@@ -46,7 +46,7 @@ def private_secret(path: Path, *, durable: bool = False) -> str:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """The JSON object in `path`; empty when there is no such file or when it holds something else. Raises OSError: unreadable."""
+    """The JSON object in `path`; empty when the file is missing or holds something else. Raises OSError when unreadable."""
     try:
         found = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError, RecursionError):
@@ -55,13 +55,13 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def settle(fd: int, folder: Path) -> None:
-    """Give the open file to the owner of `folder`, and flush it to the disk."""
+    """Give the open file to the owner of `folder` and flush it to disk."""
     own_like(fd, folder)
     os.fsync(fd)
 
 
 def own_like(fd: int, folder: Path) -> None:
-    """Root working in somebody's HOME leaves files that its owner can still read."""
+    """Give the open file to the owner of `folder`: root at work in somebody's HOME must leave files that its owner can read."""
     if os.geteuid() == 0:
         status = folder.stat()
         os.fchown(fd, status.st_uid, status.st_gid)
@@ -83,7 +83,7 @@ def _make_secret(path: Path, *, durable: bool) -> None:
 
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[tuple[int, Path]]:
-    """An open file beside `path`, removed unless it was renamed: on a full disk it would take the room others wait for."""
+    """An open temporary file beside `path`, removed unless renamed: on a full disk it would waste space."""
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         yield fd, Path(name)

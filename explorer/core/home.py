@@ -1,7 +1,7 @@
-"""What lies under HOME, the folder of all state, and that it is for its owner alone.
+"""What lies in HOME, the folder of all state? Private to its owner.
 
-Compiled SQL holds labels, logs hold names, runs keep what programs print. The database's folder has rules of its own
-(`explorer.postgres.embedded`): its server may run as another account.
+Compiled SQL holds labels, logs hold names, runs keep what programs print. The database's folder has its own rules
+(`explorer.postgres.embedded`): its server may run under another account.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from explorer.core.errors import ExplorerError
 
-# What programs of ours write below HOME.
+# Folders that our programs write below HOME.
 FOLDERS = ("dagster", "dbt", "dlt", "logs", "run")
 _MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
 
@@ -26,7 +26,7 @@ class HomeNotUsable(ExplorerError):
 
 
 def make_home(home: Path) -> None:
-    """Make HOME unless it is there; the mode of an existing one is left alone.
+    """Make HOME if it is missing. An existing one keeps its mode.
 
     Raises:
         HomeNotUsable: it cannot be made.
@@ -36,14 +36,14 @@ def make_home(home: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         if os.geteuid() == 0:
-            # The database server's account must get through to its own folder. Not by mkdir, whose mode the umask narrows.
+            # The database server's account must pass through to its own folder. chmod, since the umask narrows mkdir's mode.
             home.chmod(0o711)
     except OSError as error:
         raise home_not_usable(home, error) from error
 
 
 def home_not_usable(home: Path, error: OSError) -> HomeNotUsable:
-    """The error for what the system said about something under `home`."""
+    """The error for an operating system error below `home`."""
     where = f" ({error.filename})" if error.filename else ""
     step = (
         "Make room, then try again; what runs meanwhile comes back by itself."
@@ -54,8 +54,8 @@ def home_not_usable(home: Path, error: OSError) -> HomeNotUsable:
 
 
 def keep_private(home: Path) -> None:
-    """Take away from others what older versions, libraries or a hand left open: below HOME folders 0700, files 0600. HOME itself
-    nobody else may list or change; its server's account may have to pass."""
+    """Close what older versions, libraries or people left open: folders below HOME get 0700, files 0600. Nobody else may list or
+    change HOME itself, but the account of its database server may pass through."""
     with contextlib.suppress(OSError):
         home.chmod(stat.S_IMODE(home.stat().st_mode) & 0o711)
         for path in home.iterdir():
@@ -70,7 +70,7 @@ def keep_private(home: Path) -> None:
 
 
 def open_to_others(home: Path) -> list[Path]:
-    """What below HOME others than its owner may do anything with."""
+    """Files and folders below HOME that others than the owner may access."""
     found = [path for path in home.iterdir() if path.is_file()]
     for name in FOLDERS:
         for folder, folders, files in os.walk(home / name):
@@ -79,7 +79,7 @@ def open_to_others(home: Path) -> list[Path]:
 
 
 def warm_pool_socket(home: Path) -> Path:
-    """Where the pool that forks runs listens: HOME/run, or a short private folder when that path is too long for a socket."""
+    """The warm pool's socket: in HOME/run, or in a short private folder when that path is too long for a socket."""
     path = home / "run" / "warm.sock"
     if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
         return path
@@ -88,12 +88,12 @@ def warm_pool_socket(home: Path) -> Path:
 
 
 def code_server_socket(home: Path) -> Path:
-    """Where the code location server listens: beside the warm pool, in a folder that only we can enter."""
+    """The code location server's socket: beside the warm pool's, in a private folder."""
     return warm_pool_socket(home).with_name("code.sock")
 
 
 def _close(path: Path) -> None:
-    # Of others, or gone meanwhile: `explorer doctor` tells what stays open.
+    # Owned by others, or gone meanwhile: `explorer doctor` reports what stays open.
     with contextlib.suppress(OSError):
         status = path.lstat()
         if status.st_mode & 0o077 and not stat.S_ISLNK(status.st_mode):

@@ -1,4 +1,4 @@
-"""Makes JSON values storable in jsonb: PostgreSQL takes neither NUL characters nor lone surrogates."""
+"""Makes JSON values storable in jsonb: PostgreSQL accepts neither NUL characters nor lone surrogates."""
 
 import json
 import math
@@ -10,8 +10,8 @@ _REPLACEMENT = "\ufffd"
 
 
 def storable(value: Any) -> Any:
-    """`value` with every unstorable character, in keys too, replaced by U+FFFD; tuples and sets
-    become lists, numbers that are not finite None."""
+    """`value` with every unstorable character, also in keys, replaced by U+FFFD. Tuples and sets become lists, numbers that are
+    not finite None."""
     if isinstance(value, str):
         return _UNSTORABLE.sub(_REPLACEMENT, value)
     if isinstance(value, dict):
@@ -26,5 +26,5 @@ def storable(value: Any) -> Any:
 
 
 def canonical(value: Any) -> bytes:
-    """The one spelling of a storable value: what content hashes are made of."""
+    """The canonical text of a storable value, for content hashes."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

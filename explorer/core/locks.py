@@ -1,4 +1,4 @@
-"""Which of several processes may do something: locks of files, which the kernel releases when their holder dies."""
+"""Which of several processes may do something? File locks, which the kernel releases when their holder dies."""
 
 import contextlib
 import errno
@@ -14,10 +14,10 @@ POLL_S = 0.02
 
 
 def open_lock(path: Path) -> int:
-    """The lock file opened, made if needed (mode 0600).
+    """Open the lock file; make it if needed (mode 0600).
 
-    On a file system that is read-only it, or else its folder, is opened for reading: a lock can be taken on that too, and to
-    stop things must be possible there. Raises OSError.
+    On a read-only file system the file, or else its folder, is opened for reading: that can be locked too, and stopping must work
+    there. Raises OSError.
     """
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -29,7 +29,7 @@ def open_lock(path: Path) -> int:
 
 
 def try_lock(fd: int) -> bool:
-    """Whether the open file is locked for this process alone now; nobody is waited for."""
+    """Try to lock the open file for this process, without waiting."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -42,7 +42,7 @@ def file_lock(path: Path, timeout_s: float | None = None) -> Iterator[None]:
     """Hold the lock `path` inside the block; it belongs to the owner of its folder.
 
     Raises:
-        TimeoutError: somebody else has held it for `timeout_s`; None waits for ever.
+        TimeoutError: another process has held it for `timeout_s`; None waits without limit.
         OSError: it cannot be opened.
     """
     fd = open_lock(path)

@@ -1,4 +1,4 @@
-"""Which TCP ports are free, who has the others, and how ours are listened on."""
+"""Which TCP ports are free, who uses the others, and how do we listen?"""
 
 import contextlib
 import socket
@@ -20,14 +20,14 @@ def port_free(host: str, port: int) -> bool:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port on which nobody listens now."""
+    """A port that nobody listens on now."""
     with socket.socket(_family(host)) as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
 def port_user(port: int) -> str | None:
-    """`process 123 (nginx)` for the process that listens on `port`, None when it cannot be seen."""
+    """`process 123 (nginx)` for the process that listens on `port`, None when it is not visible."""
     inodes = _listening_inodes(port) if sys.platform == "linux" else set()
     for entry in Path("/proc").iterdir() if inodes else []:
         if not entry.name.isdigit():
@@ -40,11 +40,11 @@ def port_user(port: int) -> str | None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; 0 picks a port. Raises OSError."""
+    """A listening socket; port 0 picks one. Raises OSError."""
     listener = socket.socket(_family(host), socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # asyncio does so only for sockets that name their protocol; without, the end of an answer waits 40 ms for the client.
+        # asyncio sets this only on sockets that name their protocol. Without it the end of an answer is delayed by 40 ms.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.bind((host, port))
         listener.listen(BACKLOG)

@@ -1,4 +1,4 @@
-"""Which process is meant: a pid alone may have been given to another one since."""
+"""Which process is meant? A pid alone may have been reused."""
 
 import os
 import subprocess
@@ -12,14 +12,14 @@ LINUX = sys.platform == "linux"
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """A process that cannot be confused with a later one of the same number. As text: `pid:start time`."""
+    """A process, distinct from any later one with the same pid. As text: `pid:start time`."""
 
     pid: int
     started: str
 
     @classmethod
     def of(cls, pid: int) -> Self:
-        """The process that has this number now; of a process that has ended, an identity that is never alive."""
+        """The process that has this pid now. For a process that has ended, an identity that is never alive."""
         return cls(pid, _start_time(pid) or "gone")
 
     @classmethod
@@ -29,7 +29,7 @@ class ProcessIdentity:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The identity that `str` wrote. Raises ValueError."""
+        """The identity of a text that `str` made. Raises ValueError."""
         pid, _, started = text.partition(":")
         return cls(int(pid), started)
 
@@ -37,12 +37,12 @@ class ProcessIdentity:
         return f"{self.pid}:{self.started}"
 
     def alive(self) -> bool:
-        """Whether this very process still runs; a reused number and a zombie do not count."""
+        """Whether this process still runs. A reused pid and a zombie do not count."""
         return _start_time(self.pid) == self.started
 
 
 def _start_time(pid: int) -> str | None:
-    """What the kernel says: ticks since boot (Linux, proc(5) field 22), or what `ps` prints; None when the process has ended."""
+    """Start time in ticks since boot (Linux, proc(5) field 22) or as `ps` prints it; None when the process has ended."""
     if not LINUX:
         return _start_time_by_ps(pid)
     try:

@@ -1,6 +1,6 @@
-"""Where the running parts are: `HOME/run/state.json`, written by whoever starts them, read by everybody else.
+"""Where are the running parts? `HOME/run/state.json`, written by the supervisor and read by everybody else.
 
-Holds addresses and process ids, no secret but the path to it. The webserver's token lies beside it in its own 0600 file.
+Holds addresses, process ids and paths, no secret. The webserver's token lies beside it in its own 0600 file.
 """
 
 import contextlib
@@ -15,8 +15,8 @@ TOKEN_FILE = Path("webserver.token")
 
 
 def read_state(home: Path) -> dict[str, Any]:
-    """What `explorer up` wrote: `{dagster_url, bridge_url, demo_url, ...}`; empty when nothing was started, and when the file
-    cannot be read or is not what `write_state` writes."""
+    """`{dagster_url, bridge_url, demo_url, ...}` as `explorer up` wrote it; empty when nothing was started, or when the file is
+    unreadable or not of `write_state`'s shape."""
     try:
         state = read_json_object(home / STATE_FILE)
     except OSError:
@@ -30,7 +30,7 @@ def write_state(home: Path, state: dict[str, Any]) -> None:
 
 
 def clear_state(home: Path) -> None:
-    """Forget the state; where nothing can be written it stays, and names processes that are gone."""
+    """Delete the state. On a read-only HOME it stays, and names processes that are gone."""
     with contextlib.suppress(OSError):
         (home / STATE_FILE).unlink(missing_ok=True)
 
@@ -41,7 +41,7 @@ def webserver_token(home: Path) -> str:
 
 
 def known_webserver_token(home: Path) -> str:
-    """The same for whoever only sends it: empty when there is none. Makes nothing."""
+    """The same token for clients; empty when there is none. Makes nothing."""
     try:
         return (home / TOKEN_FILE).read_text(encoding="utf-8").strip()
     except OSError:
@@ -49,7 +49,7 @@ def known_webserver_token(home: Path) -> str:
 
 
 def _is_sound(state: dict[str, Any]) -> bool:
-    """Whether the parts that programs work with have the shape in which they are written."""
+    """Whether the parts that programs use have the shape that is written."""
     processes = state.get("processes", {})
     return (
         isinstance(processes, dict)

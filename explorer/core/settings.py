@@ -1,7 +1,7 @@
-"""Which settings exist, what they mean and where they come from: `EXPLORER_*` variables and a `.env` file.
+"""Which settings exist, what do they mean, and where do they come from? `EXPLORER_*` variables and a `.env` file.
 
-The single place of configuration. A variable that starts with EXPLORER_ and names no setting refuses to start: a misspelt
-setting must never be taken for its default. `.env.example` lists every setting; a test keeps the two equal.
+The only place of configuration. An unknown variable that starts with EXPLORER_ stops the start: a misspelt setting must never
+fall back to its default. `.env.example` lists every setting; a test keeps the two equal.
 """
 
 import difflib
@@ -21,7 +21,7 @@ PREFIX = "EXPLORER_"
 
 
 def _project_dir() -> Path:
-    """The checkout that holds `pipelines/` and `dbt_project/`: beside this package in an editable install."""
+    """The checkout with `pipelines/` and `dbt_project/`: beside this package in an editable install."""
     return Path(__file__).resolve().parents[2]
 
 
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
 
 
 def check_names(names: list[str]) -> None:
-    """Refuse variables with our prefix that name no setting.
+    """Refuse variables with our prefix that are no setting.
 
     Raises:
         SettingsInvalid: with the unknown name and the nearest known one.
@@ -156,7 +156,7 @@ def load_settings() -> Settings:
     """Read settings from the environment and `./.env`.
 
     Raises:
-        SettingsInvalid: for an unknown name or an unusable value; the value itself is not repeated, it may be a secret.
+        SettingsInvalid: an unknown name or an unusable value. The message does not repeat the value, which may be a secret.
     """
     check_names([*os.environ, *dotenv_values(".env")])
     try:

@@ -1,14 +1,14 @@
-"""When are two words the same to somebody who searches? Whatever the language, without case and without accents.
+"""When are two words equal in a search? Without case and accents, in any language.
 
-Names of tables and columns are made by `identifiers`; here texts are only compared.
+Names of tables and columns come from `identifiers`; this module only compares texts.
 """
 
 import html
 import re
 import unicodedata
 
-# Combining marks that are accents or points: of Latin, Greek and Cyrillic, the vowel points of Hebrew and Arabic. Those of other
-# scripts are vowels of their own, without which words become other words.
+# Combining marks that are accents or points: of Latin, Greek and Cyrillic, and the vowel points of Hebrew and Arabic. Marks of
+# other scripts are vowels: without them words become other words.
 _ACCENTS = re.compile(
     "[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1-\u05c2\u05c4-\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670"
     "\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe20-\ufe2f]"
@@ -17,7 +17,7 @@ _BETWEEN = re.compile(r"[\s\-./,;:()\[\]{}|?!'\"*=<>«»“”‘’،؟。、�
 
 
 def fold(text: str) -> str:
-    """`text` for comparing: case, accents, widths and ligatures gone, Hangul syllables whole; `é` and `E` are both `e`."""
+    """`text` for comparison: without case, accents, widths and ligatures, Hangul syllables composed; `é` and `E` are both `e`."""
     if text.isascii():
         return text.lower()
     bare = _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
@@ -29,7 +29,7 @@ def words(text: str) -> list[str]:
     return [word for word in _BETWEEN.sub(" ", fold(text)).replace("_", " ").split() if word]
 
 
-# What labels are formatted with: HTML, links and pictures of Markdown, signs of emphasis, headings and lists.
+# Formatting of labels: HTML, links and images of Markdown, emphasis, headings and lists.
 _TAG = re.compile(r"</?[a-zA-Z!][^<>]*>")
 _LINK = re.compile(r"!?\[([^\[\]]*)\]\([^()\s]*\)")
 _EMPHASIS = re.compile(r"[*_`~#]+")
@@ -42,7 +42,7 @@ _PARTS = re.compile(
 
 
 def plain(label: str) -> str:
-    """A label as it is read on the screen, folded: without HTML, Markdown, its number in a list, and the colon at its end."""
+    """A label as shown on the screen, folded: without HTML, Markdown, list number and final colon."""
     text = html.unescape(label)
     text = _LINK.sub(r"\1", _TAG.sub(" ", text))
     text = _EMPHASIS.sub(" ", _INVISIBLE.sub("", _START.sub("", text.strip())))
@@ -50,5 +50,5 @@ def plain(label: str) -> str:
 
 
 def spoken(text: str) -> list[str]:
-    """The folded words of a text or an identifier; unlike for `words`, letters and digits that follow each other are two."""
+    """The folded words of a text or an identifier. Unlike in `words`, adjacent letters and digits are two words."""
     return _PARTS.findall(fold(text))

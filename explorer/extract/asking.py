@@ -1,4 +1,4 @@
-"""Which of some records does the server say it does not have? They are asked for one by one, or many at a time."""
+"""Which of these records does the server no longer have? Asked one at a time, or many at a time."""
 
 import threading
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from explorer.providers.paging import AskInBulk
 from explorer.registry import Source
 
 _AT_A_TIME = 8
-# Records that could not be asked for, before the others are left for the next load.
+# After this many failed requests the remaining records wait for the next load.
 _MAX_FAILURES = 3
 
 
 @dataclass
 class Answers:
-    """`gone`: ids that the server does not have; `present`: how many it has; `failures`: why others are not known."""
+    """`gone`: ids that the server does not have; `present`: how many it has; `failures`: why the state of others is unknown."""
 
     gone: list[str] = field(default_factory=list)
     present: int = 0
@@ -29,17 +29,17 @@ class Answers:
 
 
 class SingleAsker:
-    """Asks for each record at its own address."""
+    """Requests each record at its own address."""
 
     def __init__(self, client: ApiClient, source: Source, max_requests: int) -> None:
         self._client, self._source = client, source
         self._key_field = source.field_of(source.primary_key)
-        # One request is for a record that is known to be there.
+        # One request is for a record that is known to exist.
         self.limit = max(0, max_requests - 1)
         self._lock = threading.Lock()
 
     def ask(self, missing: Sequence[str], known: str | None) -> Answers:
-        """What the server says of `missing`, nothing unless it finds `known`. Does not raise."""
+        """The server's answers about `missing`; empty unless it finds `known`. Does not raise."""
         answers = Answers()
         if known is not None and self._is_there(known, answers) is not True:
             answers.failures.append("a record that the read brought is not found when it is asked for alone")
@@ -52,7 +52,7 @@ class SingleAsker:
         return answers
 
     def _is_there(self, identity: str, answers: Answers) -> bool | None:
-        """None: not asked, or the answer does not tell."""
+        """None: not asked, or the answer is unclear."""
         if len(answers.failures) >= _MAX_FAILURES or identity.strip(".") == "":
             return None
         endpoint = f"{self._source.endpoint}{quote(identity, safe='')}/"
@@ -64,13 +64,13 @@ class SingleAsker:
             return None
         if record is None:
             return False
-        # Something is there. That it is this record matters for the one that shows the way only.
+        # Some record exists. Whether it is the requested one matters only for `known`, which proves that the address works.
         is_it = isinstance(record, dict) and str(record.get(self._key_field)) == identity
         return True if is_it else None
 
 
 class BulkAsker:
-    """Asks for many records at a time."""
+    """Requests many records at a time."""
 
     def __init__(self, client: ApiClient, source: Source, kind: AskInBulk, max_requests: int) -> None:
         self._client, self._source, self._kind = client, source, kind
@@ -80,7 +80,7 @@ class BulkAsker:
         self._decode: Any = msgspec.json.Decoder(struct).decode
 
     def ask(self, missing: Sequence[str], known: str | None) -> Answers:
-        """What the server says of `missing`, nothing unless it finds `known`. Does not raise."""
+        """The server's answers about `missing`; empty unless it finds `known`. Does not raise."""
         answers = Answers()
         size = self._kind.most_ids - 1
         for start in range(0, len(missing), size):
@@ -98,7 +98,7 @@ class BulkAsker:
         return answers
 
     def _fetch(self, ids: Sequence[str]) -> dict[str, bool]:
-        """By id whether the record is there; ids about which the answer says something else are left out."""
+        """Id to whether the record exists; ids with an unclear answer are missing."""
         kind = self._kind
         endpoint = f"{self._source.endpoint}{kind.path}"
         answer = self._client.post(endpoint, {kind.ids: list(ids)}, resource=self._source.name, decode=self._decode)

@@ -1,17 +1,17 @@
-"""How many different ids were there, and which came again? Exact to a chance of one in millions; many of them take 16 to 32 bytes
-each."""
+"""How many different ids were there, and which were repeated? Wrong with a chance of one in millions, at 16 to 32 bytes per
+id."""
 
 from array import array
 from collections.abc import Iterable, Sequence
 
-# In a set of hashes they take a tenth of the time and five times the memory.
+# A set of hashes takes a tenth of the time and five times the memory.
 _FEW = 300_000
 _MAX_FILL = 0.6
 
 
 class DistinctIds:
-    """A set of 64-bit hashes of ids. More than `few` are kept in one open-addressing table without objects: 2,000,000 take 32 MB,
-    and 200 in a `set`."""
+    """A set of 64-bit hashes of ids. Beyond `few` they move to an open-addressing table without objects: 2,000,000 ids take 32 MB
+    instead of 200 MB."""
 
     def __init__(self, few: int = _FEW) -> None:
         self._most_in_set = few
@@ -23,7 +23,7 @@ class DistinctIds:
         return self._count if self._few is None else len(self._few)
 
     def add(self, ids: Sequence[str]) -> list[str]:
-        """Add ids; those of them that were there already, the second of two equal ones included."""
+        """Add ids. Returns those that were there already, including the second of two equal ones."""
         if self._few is None:
             return [ids[number] for number in self._add(map(hash, ids))]
         again = []
@@ -42,14 +42,14 @@ class DistinctIds:
         return again
 
     def _add(self, hashes: Iterable[int]) -> list[int]:
-        """Add hashes; the places of those that were there."""
+        """Add hashes. Returns the positions of those that were there already."""
         again = []
         slots, mask = self._slots, len(self._slots) - 1
         limit = int(len(slots) * _MAX_FILL)
         for number, value in enumerate(hashes):
             # Zero marks a free slot.
             value = value or 1
-            # The upper bits take part, or the hashes of a grown table would lie in runs.
+            # Mix in the upper bits: otherwise the hashes of a grown table lie in runs.
             slot = (value ^ value >> 32) & mask
             while (there := slots[slot]) and there != value:
                 slot = (slot + 1) & mask
@@ -77,5 +77,5 @@ class DistinctIds:
 
 
 def _slots_for(count: int) -> int:
-    """A power of two."""
+    """The number of slots, a power of two."""
     return 1 << int(count / _MAX_FILL).bit_length()

@@ -1,4 +1,4 @@
-"""What is in an answer before its records are read? Its list of records, undecoded, and what the envelope says about the page."""
+"""What does an answer hold around its records? Reads the list of undecoded records and the envelope's facts about the page."""
 
 from collections.abc import Callable
 from operator import attrgetter
@@ -13,7 +13,7 @@ _Getter = Callable[[Any], Any]
 
 
 class EnvelopeReader:
-    """Decodes answers whose records are in the list `collection`. A missing list is an error, never an empty page."""
+    """Decodes answers whose records are in the list `collection`. A missing list is an error, not an empty page."""
 
     def __init__(self, envelope: Envelope, collection: str) -> None:
         fields: dict[str, Any] = {}
@@ -40,7 +40,7 @@ def _place(fields: dict[str, Any], path: Path, kind: Any) -> None:
 
 
 def _optional(fields: dict[str, Any]) -> dict[tuple[str, bool], Any]:
-    """Types by (key, whether it has to be there)."""
+    """Type by (key, whether the key is required)."""
     return {(key, False): _struct(_optional(kind)) | None if isinstance(kind, dict) else kind
             for key, kind in fields.items()}  # fmt: skip
 
@@ -58,7 +58,7 @@ def _struct(fields: dict[tuple[str, bool], Any]) -> Any:
 
 
 def _attribute(key: str) -> str:
-    """A name for any key of JSON."""
+    """An attribute name for any JSON key."""
     return "at_" + key.encode().hex()
 
 

@@ -1,9 +1,9 @@
-"""Which requests read a whole resource, each record at least once, and when is everything read?
+"""Which requests read a whole resource, each record at least once, and when is it complete?
 
-An extract ends when the server has nothing further, never because a total was reached: totals are separate counts that disagree
-with the data. Records may come twice (rows that move under the pages, overlapping windows) and in any order; the consumer keeps
-the newest of each id. Paging that does not get on is an error that names resource and page. The ways of paging are declared in
-`explorer.providers.paging`.
+An extract ends when the server has no further page, never because a total was reached: totals are separate counts that disagree
+with the data. Records may come twice (rows that move between pages, overlapping windows) and in any order; the consumer keeps the
+newest of each id. Paging that makes no progress is an error that names resource and page. `explorer.providers.paging` declares
+the ways of paging.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -25,8 +25,8 @@ from explorer.http.client import ApiClient
 from explorer.providers.paging import Keyset, NextLink, Offset, Paging, Single, Styles, TimeWindows, Token
 from explorer.registry import Pass, Source
 
-# A page may repeat known rows (overlap, rows that moved, a cursor that includes its own place); more in a row mean that paging
-# goes in circles.
+# A page may repeat known rows (overlap, moved rows, an inclusive cursor). More such pages in a row mean that paging goes in
+# circles.
 _MAX_PAGES_WITHOUT_NEWS = 5
 _OFFSET_READS = 3
 
@@ -45,15 +45,15 @@ class Batch:
 
 @dataclass
 class Extract:
-    """One complete pass over a source. `styles`: the provider's, which the source names its own of. `since`: only records indexed
-    after it; `until`: none indexed after it. `values`: what a source with `for_each` is read for, one part each. Iterate
-    `batches()` once, in one thread; others fetch ahead and end with it.
+    """One complete pass over a source. `styles`: the provider's paging styles, by name. `since`, `until`: only records indexed
+    after the one and not after the other. `values`: the values of a source with `for_each`, one part each. Iterate `batches()`
+    once, in one thread; the threads that prefetch end with it.
 
-    Afterwards `losses` and `pages` tell what was met, `record_count` how many distinct records there were, `repeated` the ids of
-    those that came more than once, `window_total` how many the server counted at the start between `since` and `until` (None when
-    it gave no count), and `api_total` the same when neither was given: how many the resource has. Whether two extracts brought
-    the same is told by `fingerprint` (of the ids, in whatever order), whether one may have left something out by `short_pages`
-    (with others behind them) and `is_steady` (all pages of a part came with the same count).
+    Results: `losses`; `pages`, the number of pages; `record_count`, distinct records; `repeated`, ids that came more than once;
+    `window_total`, the server's count at the start between `since` and `until` (None without a count); `api_total`, the same
+    count when neither bound was given. Equal `fingerprint`s mean that two extracts read the same ids, in any order.
+    `short_pages` (short pages that others followed) and `is_steady` (all pages of a part gave the same count) show whether
+    records may be missing.
     """
 
     client: ApiClient
@@ -89,15 +89,15 @@ class Extract:
 
     @property
     def places_move(self) -> bool:
-        """Whether a record's place among the pages moves with what comes and goes before it. The other ways go on behind the last
-        record, whatever happens."""
+        """Whether a record's position among the pages changes when records before it come or go. The other ways of paging
+        continue after the last record, which nothing moves."""
         return isinstance(self._paging, Offset | Single)
 
     def batches(self) -> Iterator[Batch]:
-        """Every page of every pass, in no certain order.
+        """Every page of every part, in any order.
 
         Raises:
-            ResponseMalformed: an answer of another shape, a next page elsewhere, or paging that does not get on.
+            ResponseMalformed: an answer of another shape, a next page on another server, or paging without progress.
             ApiError: the server refuses or fails.
         """
         totals: list[int | None] = []
@@ -108,7 +108,7 @@ class Extract:
         self.window_total = sum(known) if len(known) == len(totals) else None
 
     def _parts(self) -> Iterator[tuple[Pass, dict[str, str | bool | int]]]:
-        """Each part's own parameters, and the values that it adds to its records."""
+        """The parameters of each part, and the values that it adds to its records."""
         each = self.source.for_each
         for part in self.source.passes:
             if each is None:
@@ -143,9 +143,9 @@ class Extract:
     def _stream(
         self, produce: _Produce, reader: RecordReader, known: DistinctIds | None = None
     ) -> Generator[Batch, None, int | None]:
-        """The rows of the pages that `produce` fetches in a thread; returns the first page's count.
+        """The rows of the pages that `produce` fetches in a thread. Returns the first page's count.
 
-        Older servers count what remains from each page on: the first page's count is the whole.
+        Older servers count from each page on, so only the first page's count is the total.
         """
         total, is_first = None, True
         with closing(PageBuffer()) as pages:
@@ -159,7 +159,8 @@ class Extract:
     def _read_again_by_offset(
         self, paging: Offset, base: Params, reader: RecordReader
     ) -> Generator[Batch, None, int | None]:
-        """Lists by offset, some of which are unsorted, which skips rows: read again while fewer than counted were met."""
+        """Reads a list by offset. Some lists are unsorted, so that pages skip rows: read again while fewer rows came than were
+        counted."""
         before, total = self.record_count, None
         for _ in range(_OFFSET_READS):
             total = yield from self._stream(self._producer(paging, base), reader, DistinctIds())
@@ -168,7 +169,7 @@ class Extract:
         return total
 
     def _batch(self, page: Page, reader: RecordReader, total: int | None, known: DistinctIds | None) -> Batch:
-        """The page's rows. `known`: ids that are no news to this read; all ids so far when not given."""
+        """The page's rows. `known`: ids that are not new in this pass; by default all ids so far."""
         rows: list[Row] = []
         rejects: list[Reject] = []
         for raw in page.records:
@@ -194,7 +195,7 @@ class Extract:
             return
         series = page.series
         series.stale = 0 if has_news or page.moved else series.stale + 1
-        # Windows overlap by a millisecond, which may hold any number of records.
+        # Windows overlap by one millisecond, which may hold any number of records.
         allowed = _MAX_PAGES_WITHOUT_NEWS + (self.record_count // len(page.records) if page.is_tie else 0)
         if series.stale > allowed:
             raise self._fetcher.endless("page after page holds only records that were read before", page.number)

@@ -1,4 +1,4 @@
-"""How is one page of a source asked for, counted and timed?"""
+"""How is one page of a source requested, counted and timed?"""
 
 import threading
 from collections.abc import Callable
@@ -13,16 +13,16 @@ from explorer.http.errors import ApiError, ResponseMalformed, ServerError, Unrea
 from explorer.providers.paging import Envelope
 from explorer.registry import Source
 
-# Paging that has not ended by then is not going to: 100,000 pages of 1,000 are 100 million records.
+# A runaway guard: 100,000 pages of 1,000 are 100 million records.
 _MAX_PAGES = 100_000
-# How often in a row a page that fails is asked for as a smaller one.
+# How often in a row a failing page is requested with a smaller size.
 _SMALLER_TRIES = 2
 
 
 @dataclass
 class Fetcher:
-    """Fetches pages of one source, for any number of threads. `pages`: how many were asked for; `latency_s`: what the server
-    takes for one, on average of the last ones."""
+    """Fetches pages of one source, from any number of threads. `pages`: number of requested pages; `latency_s`: average time
+    that the server took for one of the last pages."""
 
     client: ApiClient
     source: Source
@@ -38,7 +38,7 @@ class Fetcher:
         self._read = EnvelopeReader(self.envelope, self.source.collection).read
 
     def fetch(self, params: Params, asked: int = 0) -> Page:
-        """The answer to `params`, which ask for `asked` records.
+        """The answer to `params`, which request `asked` records.
 
         Raises:
             ApiError: the server refuses or fails, or its answer has another shape.
@@ -64,7 +64,7 @@ class Fetcher:
         return page
 
     def fetch_sized(self, params_of: Callable[[int], Params]) -> Page:
-        """The page that `params_of(records to ask for)` asks for; a smaller one when the server fails to give it.
+        """A page of `params_of(size)`, with a smaller size when the server fails.
 
         Raises what `fetch` raises.
         """
@@ -77,7 +77,7 @@ class Fetcher:
                     raise
 
     def may_go_smaller(self, asked: int, error: ApiError) -> bool:
-        """Whether a page of `asked` records that failed for good should be tried once more as a smaller one."""
+        """Whether to retry a page of `asked` records with a smaller size after all other retries failed."""
         if error.is_final:
             return False
         with self._lock:
@@ -92,16 +92,16 @@ class Fetcher:
 
     @property
     def key_field(self) -> str:
-        """The field of records that is the source's primary key."""
+        """The record field of the source's primary key."""
         return self.source.field_of(self.source.primary_key)
 
     def next_params(self, page: Page) -> Params:
-        """What the page's `next` asks for. Raises ResponseMalformed when it leads elsewhere."""
+        """Parameters of the page's `next` link. Raises ResponseMalformed when it leads to another server."""
         link, name = page.next or "", self.source.name
         return tuple(self.client.next_params(link, endpoint=self.source.endpoint, resource=name, page=page.number))
 
     def endless(self, why: str, page: int | None = None) -> ResponseMalformed:
-        """The error of paging that does not get on."""
+        """The error of paging without progress."""
         page = page or self.pages
         return ResponseMalformed(
             f"{self.source.name}: paging does not end at page {page}: {why}.",

@@ -1,4 +1,4 @@
-"""How are pages fetched by threads while earlier ones are parsed and written, without holding many in memory?"""
+"""How do threads prefetch pages while earlier ones are parsed and written, without filling memory?"""
 
 import threading
 from collections import deque
@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterator
 
 from explorer.extract.pages import Page
 
-# What is fetched ahead, asked for but not here yet, or in the consumer's hands. One page is always allowed.
+# Bound for pages prefetched, requested or with the consumer. One page is always allowed.
 _MAX_BYTES = 48 * 1024 * 1024
 _MAX_PAGES = 20
 
 
 class BufferClosed(Exception):
-    """The consumer wants no further pages, or another thread failed."""
+    """The consumer needs no further pages, or another thread failed."""
 
 
 class PageBuffer:
-    """Threads put pages in, one consumer iterates over them. It ends when all threads have, or with the first one's error.
+    """Threads put pages in, one consumer iterates. It ends when all threads have ended, or with the first error.
 
     `changed` is notified whenever a page is taken or put, a thread ends or the buffer is closed.
     """
@@ -42,10 +42,10 @@ class PageBuffer:
         threading.Thread(target=self._run, args=(work,), name="pages", daemon=True).start()
 
     def fetch(self, get: Callable[[], Page]) -> Page:
-        """`get()` once there is room for its page, which is then put into the buffer.
+        """Call `get()` once there is room for its page, and put that page into the buffer.
 
         Raises:
-            BufferClosed: no further pages are wanted.
+            BufferClosed: no further pages are needed.
         """
         with self.changed:
             self.changed.wait_for(lambda: self._closed or self._has_room())
@@ -77,7 +77,7 @@ class PageBuffer:
                 self._hold(-1, -size)
 
     def close(self) -> None:
-        """No page is wanted any more. Threads end with their present request."""
+        """Accept no further pages. Threads end after their current request."""
         with self.changed:
             self._closed = True
             self._pages.clear()

@@ -8,11 +8,11 @@ import msgspec
 
 Params = tuple[tuple[str, str], ...]
 
-# A page is held in memory, several at a time; beyond some MB larger ones are no faster either.
+# Several pages are in memory at a time; beyond some MB larger ones are no faster.
 PAGE_MAX_BYTES = 8 * 1024 * 1024
-# Below this many records a failing page is not made smaller.
+# Failing pages of fewer records are not made smaller.
 SMALLEST_PAGE = 20
-# Servers and the proxies before them cut requests off at 30 to 60 s; work that takes that long also slows the server's users.
+# Servers and proxies cut requests off after 30 to 60 s, and long requests slow the server down for its users.
 SLOW_PAGE_S = 10.0
 _QUICK_PAGE_S = 5.0
 _SHRINK_AFTER_FAILURE = 4
@@ -21,19 +21,19 @@ _QUICK_PAGES_TO_RECOVER = 20
 
 @dataclass(eq=False)
 class PageSeries:
-    """Pages that follow one another. `stale`: how many of the last ones brought nothing new; `is_short`: whether the last
-    one held fewer records than were asked for, as only the end does."""
+    """Consecutive pages. `stale`: how many of the last ones had nothing new; `is_short`: whether the last one had fewer records
+    than requested, which only the end has."""
 
     stale: int = 0
     is_short: bool = False
 
 
 class Page(msgspec.Struct):
-    """One answer. `records` undecoded; `next`: link to the following page; `total`: the server's count; `limit`: its own idea
-    of the page size. `number` of the request, from 1; `asked`: records asked for; `size`: bytes of the answer's text;
-    `repaired`: characters replaced in it; `long_numbers`: whether numbers beyond Postgres' range may be inside. `series`: the
-    pages it belongs to; `moved`: whether it got further in time than the page before; `is_tie`: all its records
-    have one instant."""
+    """One answer. `records`: undecoded; `next`: link to the next page; `total`: the server's count; `limit`: the page size that
+    the server reports; `number`: of the request, from 1; `asked`: number of requested records; `size`: bytes of the answer's
+    text; `repaired`: replaced characters; `long_numbers`: whether it may hold numbers beyond Postgres' range; `series`: the
+    pages that it belongs to; `moved`: whether it got further in time than the page before; `is_tie`: whether all its records
+    have the same time."""
 
     records: list[msgspec.Raw]
     next: str | None
@@ -55,19 +55,19 @@ class Page(msgspec.Struct):
 
     @property
     def is_short(self) -> bool:
-        """Whether it holds fewer records than were asked for."""
+        """Whether it has fewer records than requested."""
         return len(self.records) < min(self.limit or self.asked, self.asked)
 
     @property
     def is_last(self) -> bool:
-        """A short page without a next one. A full page may have followers whatever the server's count makes it say."""
+        """A short page without a next one. A full page may have followers, whatever the server's count suggests."""
         return not self.next and self.is_short
 
 
 class PageSize:
-    """How many records to ask for next, learnt from the pages so far. For all threads of an extract.
+    """How many records to request next, adapted to the pages so far. Shared by all threads of an extract.
 
-    Up to `largest` while pages are quick and small, since requests are what the server counts; down when they are not.
+    Grows up to `largest` while pages are quick and small, since servers count requests; shrinks when they are not.
     """
 
     def __init__(self, first: int, largest: int) -> None:
@@ -77,7 +77,7 @@ class PageSize:
         self.current = first
 
     def note(self, asked: int, records: int, size: int, duration_s: float) -> None:
-        """Learn from a page of `records` records and `size` bytes that took the server `duration_s` seconds."""
+        """Adapt to a page of `records` records and `size` bytes that took the server `duration_s` seconds."""
         if not records:
             return
         fits = max(1, PAGE_MAX_BYTES * records // max(1, size))
@@ -89,12 +89,12 @@ class PageSize:
                 return
             self._recover()
             larger = min(self._largest, fits, int(asked * _QUICK_PAGE_S / max(duration_s, 0.001)))
-            # A new size means a new place to start from: only for a gain.
+            # A new size starts paging at a new place: only for a gain.
             if larger >= self.current * 3 // 2:
                 self.current = larger
 
     def shrink(self, failed: int) -> None:
-        """A page of `failed` records could not be had."""
+        """A page of `failed` records failed."""
         with self._lock:
             self._bound(failed // _SHRINK_AFTER_FAILURE)
 
@@ -111,5 +111,5 @@ class PageSize:
 
 
 def with_own(base: Params, own: Mapping[str, str]) -> Params:
-    """Parameters with others, which take the place of those with the same name."""
+    """`base` with the parameters `own`, which replace those with the same name."""
     return tuple({**dict(base), **own}.items())

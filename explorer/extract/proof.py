@@ -1,9 +1,9 @@
-"""Is a record gone that a whole read did not bring? Only the server's own word for it counts.
+"""Is a record gone that a full extract did not return? Only the server's explicit answer proves it.
 
-That a read met as many records as the server counts proves nothing: newcomers make up for rows that a page lacked, and records
-that change move under the pages. So the candidates are rows that the table had before and that the read did not bring, and each
-of them is asked for. Where the API has no way to ask for one, a second whole read has to miss it too, and both have to be without
-a sign that rows were left out. What is not proven is not marked, and the load says how many those are and why.
+Equal counts prove nothing: new records make up for rows that a page skipped, and changed records move between pages. So the
+candidates are rows that the table had before and the extract did not return, and each one is requested by id. Where the API
+cannot do that, a second full extract must miss them too, and neither extract may show a sign of skipped rows. Rows without proof
+are not marked as deleted; the load reports their number and the reason.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,10 +17,11 @@ from explorer.providers.paging import AskEach, AskInBulk
 
 @dataclass
 class Proof:
-    """Finds out for one source which records are gone. `extract`: the whole read that has ended; `max_requests`: to ask with.
+    """Finds out for one source which records are gone. `extract`: the full extract that has ended; `max_requests`: how many
+    requests the proof may send.
 
-    Afterwards `missing` tells how many records of the table did not come, `present` how many of them the server has all the same,
-    `open` how many could be neither found nor proven to be gone, and `why` why.
+    Results: `missing`, rows that the extract did not return; `present`, how many of them the server still has; `open`, how many
+    were neither found nor proven to be gone; `why`, the reason for those.
     """
 
     extract: Extract
@@ -42,23 +43,23 @@ class Proof:
 
     @property
     def reads_again(self) -> bool:
-        """Whether a second read is the proof, because records cannot be asked for."""
+        """Whether a second extract is the proof, because records cannot be requested by id."""
         return self._asker is None
 
     @property
     def limit(self) -> int:
-        """How many records can be asked for."""
+        """How many records can be requested."""
         return self._asker.limit if self._asker else 0
 
     def refuse(self, missing: int, why: str) -> None:
-        """Nothing of `missing` records was proven."""
+        """Give up on `missing` records without any proof."""
         self.missing, self.open, self.why = missing, missing, why
 
     def ask(self, missing: Sequence[str], known: str | None) -> list[str]:
-        """Those of `missing` (ids, at most `limit`) that the server says it does not have. Does not raise.
+        """Those of `missing` (ids, at most `limit`) that the server does not have. Does not raise.
 
-        `known`: a record that the read brought. It has to be found in the same way: else the way leads nowhere, and what it does
-        not find is not gone.
+        `known`: a record that the extract returned. The same kind of request must find it; otherwise a negative answer proves
+        nothing.
         """
         self.missing = len(missing)
         answers = self._asker.ask(missing, known) if self._asker else Answers()
@@ -69,7 +70,7 @@ class Proof:
         return answers.gone
 
     def read_again(self) -> Iterator[list[str]]:
-        """The ids of a second read, to be taken as there. What is still missing then is gone if `agrees()`. Does not raise."""
+        """The ids of a second extract, which exist. The rest is gone if `agrees()`. Does not raise."""
         first = self.extract
         again = Extract(first.client, first.source, first.styles, values=first.values)
         try:
@@ -81,7 +82,7 @@ class Proof:
         self._doubts += _doubts(first, again)
 
     def agrees(self, missing: int) -> bool:
-        """Whether both reads are fit to prove that `missing` records are gone."""
+        """Whether both extracts together prove that `missing` records are gone."""
         if self._doubts:
             self.refuse(missing, self._doubts[0])
         else:
@@ -90,7 +91,7 @@ class Proof:
 
 
 def _doubts(first: Extract, second: Extract) -> list[str]:
-    """Signs that one of two whole reads left rows out, or that they were not of the same."""
+    """Signs that an extract skipped rows, or that the two read different data."""
     both = (first, second)
     found = []
     if not (first.record_count and second.record_count):

@@ -1,7 +1,7 @@
-"""Where may requests of a tenant go? To its own server and nowhere else: every address that is not ours is checked here.
+"""Where may a tenant's requests go? Only to its own server: every address from outside is checked here.
 
-Addresses come from operators (server, token URL) and from the server's answers (`next`); credentials must follow neither
-elsewhere.
+Addresses come from operators (server, token URL) and from the server's answers (`next`). Credentials must never reach another
+server.
 """
 
 import ipaddress
@@ -57,11 +57,11 @@ class Server:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the server runs on this machine, where no proxy stands between."""
+        """Whether the server runs on this machine, without a proxy in between."""
         return self.host == "localhost" or (_ip(self.host) is not None and ipaddress.ip_address(self.host).is_loopback)
 
     def owns(self, url: str) -> bool:
-        """Whether an absolute URL points to this installation. Behind a proxy a server may be wrong about its scheme."""
+        """Whether an absolute URL points to this installation. A server behind a proxy may report the wrong scheme."""
         try:
             parts = urlsplit(url)
             return parts.scheme in _DEFAULT_PORTS and parts.hostname == self.host and parts.port in (None, self.port)
@@ -69,9 +69,9 @@ class Server:
             return False
 
     def next_params(self, url: str, link: str) -> list[tuple[str, str]] | None:
-        """Query of the next page that the answer from `url` names by `link` (absolute, relative or a bare query).
+        """Query of the next page that `link` (absolute, relative or only a query) names in the answer from `url`.
 
-        Only the query is taken: host and path of the next request stay ours. None for a link elsewhere or without query.
+        Only the query is used: host and path stay ours. None when the link leads elsewhere or has no query.
         """
         try:
             target = urljoin(url, link)

@@ -1,4 +1,4 @@
-"""When can an answer not be used? Errors of requests that brought nothing, or not what was agreed."""
+"""When is an answer unusable? Errors of requests without an answer, or with one of the wrong shape."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Target:
-    """One request's address and how errors name it. `body`: what is posted; `is_record`: one record is asked for."""
+    """One request's address, and its name in errors. `body`: content of a POST; `is_record`: the request is for one record."""
 
     provider: str
     url: str
@@ -32,7 +32,7 @@ class Target:
 
 
 class RequestFailed(Exception):
-    """One try that gave no answer. `status` None: no answer at all."""
+    """One attempt without a usable answer. `status` None: no answer."""
 
     def __init__(
         self, status: int | None, error: ApiError, *, retryable: bool, retry_after_s: float | None = None
@@ -45,10 +45,10 @@ class RequestFailed(Exception):
 
 
 def decoded(target: Target, answer: Answer, decode: Callable[[bytes], T]) -> T:
-    """What `decode` makes of the body.
+    """The body, decoded by `decode`.
 
     Raises:
-        RequestFailed: it is cut off, broken, of another shape, or a page for people.
+        RequestFailed: the body is cut off, broken, of another shape, or a web page.
     """
     try:
         return decode(answer.body)
@@ -59,7 +59,7 @@ def decoded(target: Target, answer: Answer, decode: Callable[[bytes], T]) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if is_web_page(answer.headers, answer.body):
             raise _unusable(web_page(answer.body, target.details, target.provider)) from None
-        # What is cut off may be whole the next time; what is broken inside the server sends as it has it.
+        # A body that was cut off may be complete next time; a broken one stays broken.
         if _is_cut_off(str(error), answer.body):
             raise _unusable(malformed(target, "its JSON breaks off"), retryable=True) from None
         kind = answer.headers.get("Content-Type", "").split(";")[0].strip()[:60]
@@ -68,7 +68,7 @@ def decoded(target: Target, answer: Answer, decode: Callable[[bytes], T]) -> T:
 
 
 def malformed(target: Target, why: str) -> ResponseMalformed:
-    """The answer cannot be used."""
+    """The error of an unusable answer."""
     return ResponseMalformed(
         f"{target.resource}: page {target.page} of the server's answer cannot be used: {why}.",
         provider=target.provider,
@@ -78,7 +78,7 @@ def malformed(target: Target, why: str) -> ResponseMalformed:
 
 
 def unreachable(host: str, target: Target, none: NoAnswer) -> Unreachable:
-    """No answer came."""
+    """The error of a missing answer."""
     return Unreachable(
         f"{host} {none.why} ({target.resource}, page {target.page}; {none.kind}).",
         provider=target.provider,
@@ -92,5 +92,5 @@ def _unusable(error: ApiError, *, retryable: bool = False) -> RequestFailed:
 
 
 def _is_cut_off(said: str, body: bytes) -> bool:
-    """Whether msgspec met the end of the text where more should come; in the middle of a number it says so by the place."""
+    """Whether msgspec reached the end of the text too early; within a number its message gives only the position."""
     return "truncated" in said or ("invalid number" in said and said.endswith(f"(byte {len(body)})"))

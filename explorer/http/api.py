@@ -1,4 +1,4 @@
-"""What must a provider say about its HTTP API? Addresses, how a credential is presented, what a refusal means; nothing else."""
+"""What does the client need to know about a provider's HTTP API? Addresses, credentials and the meaning of refusals."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ _REASON_MAX_CHARS = 200
 
 @dataclass(frozen=True)
 class Service:
-    """A provider's names, for codes and texts.
+    """A provider's names for error codes and texts.
 
-    `name`: the first part of error codes; `product`: what its servers run; `unit`: what a tenant is called, and what shares one
-    request allowance; `unit_field`: key of the tenant's id in details of errors; `credential`: what a person checks when a
-    credential is refused; `credential_parts`: what they copy again; `example_url`: a server's address as it should be written;
-    `token_path`: of the OAuth token endpoint; `refresh_lifetime`: how long a refresh token lives.
+    `name`: first part of error codes; `product`: the software of its servers; `unit`: its word for a tenant, which shares one
+    request allowance; `unit_field`: key of the tenant's id in error details; `credential`: what a person checks after a refusal;
+    `credential_parts`: what they copy again; `example_url`: a well-formed server address; `token_path`: of the OAuth token
+    endpoint; `refresh_lifetime`: how long a refresh token lives.
     """
 
     name: str
@@ -36,8 +36,8 @@ class Service:
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose requests are refused: `server` (host), `tenant_id` there, `username` of an API key, and `lifted_by`, the command that
-    ends a pause which is kept for all processes."""
+    """Who sends the requests: `server` (host), `tenant_id` there, `username` of an API key, and `lifted_by`, the command that
+    ends a shared pause."""
 
     service: Service
     server: str
@@ -52,7 +52,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer other than 200. `request`: how errors name what was asked for (`resource`, `page`)."""
+    """An answer with another status than 200. `request`: the request's name in errors (`resource`, `page`)."""
 
     status: int
     headers: Mapping[str, str]
@@ -66,7 +66,7 @@ class Refusal:
 
     @cached_property
     def reason(self) -> str:
-        """The server's own sentence, if it gave one: `{"error": text}`, a JSON list of texts, or short plain text."""
+        """The server's own sentence, if any: `{"error": text}`, a JSON list of texts, or short plain text."""
         text = self.body[:2000].decode("utf-8", "replace").strip()
         if not text or text.startswith("<"):
             return ""
@@ -93,7 +93,7 @@ class Refusal:
 
 
 class Api(Protocol):
-    """A provider's API, of one tenant."""
+    """A provider's API for one tenant."""
 
     @property
     def service(self) -> Service: ...
@@ -102,17 +102,17 @@ class Api(Protocol):
     def tenant_id(self) -> str: ...
 
     def url(self, server: Server, endpoint: str, *, of_tenant: bool) -> str:
-        """Address of an endpoint of the tenant, or of the whole server."""
+        """Address of an endpoint, of the tenant or of the whole server."""
         ...
 
     def headers(self, credential: Any) -> Mapping[str, str]:
-        """Headers that present a credential which is no OAuth grant."""
+        """Headers for a credential that is no OAuth grant."""
         ...
 
     def read(self, refusal: Refusal) -> ApiError | None:
-        """What a refusal means with this provider; None when its status says enough."""
+        """The provider's reading of a refusal; None when its status says enough."""
         ...
 
     def is_no_such_record(self, refusal: Refusal) -> bool:
-        """Whether this answer to the question for one record is the API's own word that there is none, and no other refusal."""
+        """Whether the answer to a request for one record is the API's statement that it does not exist, and no other refusal."""
         ...

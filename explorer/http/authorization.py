@@ -1,6 +1,6 @@
-"""Which headers of authorization does the next request carry? An API key's, or an access token that is renewed when it ends.
+"""Which authorization headers does the next request carry? An API key's, or those of an access token, renewed before it ends.
 
-Where credentials are kept, and that only one process renews a token, is the business of the `refresh` callable (the catalog's).
+The `refresh` callable (of the catalog) stores credentials and makes sure that only one process renews a token.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from explorer.http.wire import Answer, Wire
 
 
 class ApiKey(Protocol):
-    """A user's API key, as the catalog keeps it."""
+    """A user's API key, as stored in the catalog."""
 
     @property
     def username(self) -> str: ...
@@ -30,7 +30,7 @@ class ApiKey(Protocol):
 
 
 class OAuth(Protocol):
-    """An OAuth grant, as the catalog keeps it: a frozen dataclass. `expires_at` is aware, None when unknown."""
+    """An OAuth grant, as stored in the catalog: a frozen dataclass. `expires_at` is aware, None when unknown."""
 
     @property
     def client_id(self) -> str: ...
@@ -47,19 +47,19 @@ class OAuth(Protocol):
 
 
 class Fields(Protocol):
-    """A credential of a kind that only its provider knows, as the catalog keeps it."""
+    """A credential whose kind only its provider knows, as stored in the catalog."""
 
     @property
     def fields(self) -> Mapping[str, str]: ...
 
 
 Credential = ApiKey | OAuth | Fields
-# (access token found stale, how to renew a credential) -> the credential in force afterwards, renewed here or by another process.
+# (expired access token, how to renew a credential) -> the credential in force, renewed here or by another process.
 Refresh = Callable[[str, Callable[[Any], Any]], Any]
 
 
 class Authorization:
-    """The credential in force; usable from many threads. Its repr and errors never show it."""
+    """The credential in force. Thread-safe. Its repr and its errors never show it."""
 
     def __init__(self, server: Server, api: Api, credential: Credential, refresh: Refresh | None, wire: Wire) -> None:
         self._api = api
@@ -75,7 +75,7 @@ class Authorization:
             )
 
     def headers(self) -> tuple[Mapping[str, str], str | None]:
-        """Headers and, for OAuth, the access token inside it (to name it in `renew`).
+        """Headers and, for OAuth, the access token in them (an argument for `renew`).
 
         Raises:
             CredentialsInvalid: the credential cannot be sent, or its renewal was refused.
@@ -90,11 +90,11 @@ class Authorization:
         return self._sendable({"Authorization": f"Bearer {token}"}), token
 
     def renew(self, stale_access_token: str) -> None:
-        """Replace an access token that ended, unless another thread already did.
+        """Replace an expired access token, unless another thread already did.
 
         Raises:
             CredentialsInvalid: the server refused the renewal.
-            Unreachable, ServerError: it did not answer; the old grant is still the one in force.
+            Unreachable, ServerError: it did not answer; the old grant stays in force.
         """
         with self._lock:
             if not _is_oauth(self._credential) or self._credential.access_token != stale_access_token:
@@ -105,7 +105,7 @@ class Authorization:
                 self._credential = self._refresh(stale_access_token, self._tokens.renewed)
 
     def _sendable(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """Refuse what HTTP cannot carry here: the HTTP library would repeat the header in its own error."""
+        """Refuse headers that HTTP cannot carry: the HTTP library would repeat them in its error."""
         if not all(value.isascii() and value.isprintable() and value == value.strip() for value in headers.values()):
             raise CredentialsInvalid(
                 "The credential holds characters that cannot be sent.",
@@ -116,13 +116,13 @@ class Authorization:
 
 
 class _TokenEndpoint:
-    """Asks the server for fresh tokens (RFC 6749, 6)."""
+    """Requests new tokens from the server (RFC 6749, 6)."""
 
     def __init__(self, server: Server, service: Service, wire: Wire) -> None:
         self._server, self._service, self._wire = server, service, wire
 
     def renewed(self, credential: Any) -> Any:
-        """The same grant with fresh tokens; a server may replace the refresh token too."""
+        """The same grant with new tokens; a server may also replace the refresh token."""
         if not credential.refresh_token:
             raise CredentialsInvalid(
                 "The access token ended and there is no refresh token.",
@@ -154,7 +154,7 @@ class _TokenEndpoint:
         return dataclasses.replace(credential, access_token=token, refresh_token=renewed, expires_at=expires_at)
 
     def _ask(self, url: str, form: dict[str, str]) -> Any:
-        """The endpoint's answer as plain values, None for what is no JSON. What may pass is tried again."""
+        """The endpoint's answer as plain values, None when it is no JSON. Retries transient failures."""
         failure: ApiError | None = None
         for _ in range(constants.TOKEN_ATTEMPTS):
             try:

@@ -1,4 +1,4 @@
-"""How is the body of an answer read without filling memory? Decoded in pieces, and refused as soon as it grows too large."""
+"""How is an answer's body read without filling memory? Decoded in pieces, and refused as soon as it is too large."""
 
 import threading
 import zlib
@@ -14,8 +14,8 @@ _PIECE_BYTES = 256 * 1024
 
 
 class BodyReader:
-    """Reads bodies of at most `max_mb` MB. One answer at a time may be a large one: the threads of a load must not fill memory
-    together before each has reached its own limit. The others wait, for `max_wait_s` at most."""
+    """Reads bodies of at most `max_mb` MB. Only one answer at a time may be large, so that the threads of a load together do not
+    fill memory. The others wait, for at most `max_wait_s`."""
 
     def __init__(self, max_mb: int, max_wait_s: float) -> None:
         self._max_mb = max_mb
@@ -26,7 +26,7 @@ class BodyReader:
         """The decoded body.
 
         Raises:
-            AnswerRefused: it is too large, is made to fill memory, or is not encoded as it says.
+            AnswerRefused: it is too large, a decompression bomb, or not encoded as its header says.
         """
         status = response.status_code
         chunks, size = [], 0
@@ -58,7 +58,7 @@ class BodyReader:
         if announced.isdigit() and int(announced) > self._limit:
             raise AnswerRefused(status, f"it is larger than {self._max_mb} MB", may_pass=False)
         if response.is_stream_consumed:
-            # A transport that hands over whole answers has unpacked them.
+            # Transports that return whole answers have decoded them already.
             return iter([response.content])
         return response.iter_raw() if encoding in ("", "identity") else _unpacked(response, encoding)
 
@@ -80,24 +80,24 @@ def _encoding(response: httpx.Response) -> str:
 
 
 def _unpacked(response: httpx.Response, encoding: str) -> Iterator[bytes]:
-    """The decoded body in pieces of a bounded size, whatever a piece on the wire unpacks to. gzip may have several members.
+    """The decoded body in pieces of bounded size. gzip may have several members.
 
     Raises:
-        zlib.error: it is not what its header says.
-        EOFError: it breaks off.
+        zlib.error: the data does not match its header.
+        EOFError: the data ends too early.
     """
     unpacker: Any = None
     for left in response.iter_raw():
         while left:
             if unpacker is None or (unpacker.eof and encoding == "gzip"):
-                # Under the name of deflate comes a zlib stream or, from some servers, a bare one: the first byte tells.
+                # "deflate" means a zlib stream or, from some servers, a bare one: the first byte tells which.
                 bits = 31 if encoding == "gzip" else 15 if left[0] & 0x0F == 8 else -15
                 unpacker = zlib.decompressobj(bits)
             elif unpacker.eof:
                 raise zlib.error("data behind the end")
             yield unpacker.decompress(left, _PIECE_BYTES)
             left = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
-    # What came last may have more inside than one piece.
+    # The last piece may unpack to more than one piece.
     while unpacker is not None and not unpacker.eof:
         more = unpacker.decompress(b"", _PIECE_BYTES)
         if not more:

@@ -1,7 +1,7 @@
-"""How is one request to a provider's server made? To its own host only, authorised, paced, retried and judged.
+"""How is a request sent to a provider's server? Only to its own host, authorized, rate-limited, retried and judged.
 
-How an answer comes in is in `wire`, what a refusal means in `refusals` and with the provider; which requests make up a resource
-is the business of `explorer.extract`.
+`wire` reads the answer; `refusals` and the provider interpret a refusal; `explorer.extract` decides which requests read a
+resource.
 """
 
 import random
@@ -35,19 +35,19 @@ Params = Iterable[tuple[str, str]]
 
 @dataclass
 class Usage:
-    """What a resource has cost so far: `requests` sent (retries too) and `bytes` received as they came over the wire."""
+    """The cost of a resource so far: `requests` sent (with retries) and `bytes` received over the wire."""
 
     requests: int = 0
     bytes: int = 0
 
 
 class ApiClient:
-    """A tenant's API. A context manager; usable from many threads at once.
+    """A tenant's API. A context manager. Thread-safe.
 
-    `api`: what the provider says about it. `credential`: the catalog's ApiKeyCredential or OAuthCredential.
-    `refresh(stale_access_token, renew)` keeps a renewed token and returns the credential in force; without it a renewed token
-    lives as long as the client. `limiter`: the pace of requests, in common with others who use the tenant; without it the client
-    has one of its own. `sleep`: how to wait. `transport`: what carries requests instead of the network.
+    `api`: the provider's part. `credential`: the catalog's ApiKeyCredential or OAuthCredential. `refresh(stale_access_token,
+    renew)` stores a renewed token and returns the credential in force; without it a renewed token lives as long as the client.
+    `limiter`: the request rate, shared with other clients of the tenant; without it the client has its own. `sleep`: how to
+    wait. `transport`: replaces the network.
 
     Raises:
         WrongServer: the server's address cannot be used.
@@ -97,33 +97,33 @@ class ApiClient:
         self._wire.close()
 
     def stop(self) -> None:
-        """End all requests and all waiting, in whatever threads they are; later requests fail at once."""
+        """End all requests and waits in all threads; later requests fail at once."""
         self._wire.stop()
 
     @property
     def last_request_s(self) -> float:
-        """Seconds that the server took for the calling thread's last answer, without what was waited before; at first 0."""
+        """Seconds that the server took for this thread's last answer, without waiting; 0 before the first one."""
         return getattr(self._timing, "last_request_s", 0.0)
 
     @property
     def server_behind_s(self) -> float:
-        """How many seconds the server's clock is behind ours at most, as far as its answers tell; 0 when it is not."""
+        """How many seconds the server's clock is at most behind ours, by the dates of its answers; 0 when it is not."""
         return self._behind_s
 
     def usage(self, resource: str) -> Usage:
-        """Requests and bytes spent on `resource` by this client."""
+        """Requests and bytes that this client spent on `resource`."""
         with self._usage_lock:
             return self._usage.setdefault(resource, Usage())
 
     @property
     def total_usage(self) -> Usage:
-        """Requests and bytes spent on all resources by this client."""
+        """Requests and bytes that this client spent on all resources."""
         with self._usage_lock:
             spent = list(self._usage.values())
             return Usage(sum(usage.requests for usage in spent), sum(usage.bytes for usage in spent))
 
     def get_json(self, endpoint: str, *, resource: str, params: Params = (), of_tenant: bool = True) -> Any:
-        """One answer as plain Python values. Raises what `get` raises."""
+        """An answer as plain Python values. Raises what `get` raises."""
         return self.get(endpoint, params, resource=resource, decode=msgspec.json.decode, of_tenant=of_tenant)
 
     def get(
@@ -136,11 +136,11 @@ class ApiClient:
         page: int = 1,
         of_tenant: bool = True,
     ) -> T:
-        """`decode(body)` of the endpoint's answer; `endpoint` is one of the tenant, or else of the whole server.
+        """`decode(body)` of an endpoint's answer. `of_tenant`: the endpoint is the tenant's, otherwise the server's.
 
-        What may pass is tried again: throttling, server faults, cut connections, JSON that breaks off. What would come again as
-        it is (too large, broken, of another shape, refused) is not: the table is in docs/loading.md. `decode` raises
-        msgspec.DecodeError for what is no JSON and msgspec.ValidationError for JSON of another shape.
+        Transient failures are retried: throttling, server errors, cut connections, truncated JSON. Failures that would repeat
+        are not (too large, broken, of another shape, refused): see the table in docs/loading.md. `decode` raises
+        msgspec.DecodeError for text that is no JSON and msgspec.ValidationError for JSON of another shape.
 
         Raises:
             ApiError: the subclass says what the server meant; resource and page are in its details.
@@ -148,7 +148,7 @@ class ApiClient:
         return self._ask(self._target(endpoint, resource, page, tuple(params), of_tenant=of_tenant), decode)
 
     def find(self, endpoint: str, *, resource: str, decode: Callable[[bytes], T]) -> T | None:
-        """`decode(body)` of the single record at `endpoint`; None when the API says in its own way that there is none.
+        """`decode(body)` of the single record at `endpoint`; None when the API states that it does not exist.
 
         Raises:
             ApiError: any other answer, which proves nothing about the record.
@@ -160,7 +160,7 @@ class ApiClient:
             return None
 
     def post(self, endpoint: str, body: object, *, resource: str, decode: Callable[[bytes], T]) -> T:
-        """`decode(answer)` of a question too long for an address; it changes nothing at the server and is tried again too.
+        """`decode(answer)` of a query too long for a URL. It changes nothing on the server and is retried like `get`.
 
         Raises what `get` raises.
         """
@@ -245,7 +245,7 @@ class ApiClient:
             raise RequestFailed(None, unreachable(self.server.host, target, none), retryable=none.may_pass) from None
         except AnswerRefused as refused:
             self._count(target.resource, refused.received)
-            # Whatever its status: what is not read cannot be waited for or renewed.
+            # With any status: an answer that cannot be read gives no reason to wait or to renew.
             raise RequestFailed(None, malformed(target, refused.why), retryable=refused.may_pass) from None
         self._timing.last_request_s = time.monotonic() - began
         self._count(target.resource, answer.received)
@@ -279,24 +279,24 @@ class ApiClient:
             usage.bytes += received
 
     def _wait_for_allowance(self, refused: RequestFailed, waited_s: float, attempt: int) -> float:
-        """Sleep as a 429 asks; the seconds slept. Raises Throttled when that is more than a run waits."""
+        """Sleep as a 429 demands. Returns the seconds slept. Raises Throttled when that is longer than a run waits."""
         longest_s = self._settings.http_max_retry_after_s
         asked_s = refused.retry_after_s
         wait_s = max(
             asked_s if asked_s is not None else constants.RETRY_AFTER_DEFAULT_S, _backoff_s(attempt) if attempt else 0.0
         )
-        # Everybody else who shares the allowance would be refused as well.
+        # All others that share the allowance would be refused too.
         self.limiter.pause(wait_s)
         if wait_s > longest_s or waited_s + wait_s > longest_s * constants.THROTTLE_WAITS:
             raise refused.error from None
-        # A little jitter keeps those who waited from coming back as one.
+        # Jitter keeps waiting clients from returning all at once.
         wait_s += random.uniform(0.0, 0.25)  # noqa: S311 - spreads load, guards nothing
         self._sleep(wait_s)
         return wait_s
 
 
 def _seconds_since(date: str | None) -> float:
-    """Since an answer's `Date`; 0 without a valid one."""
+    """Seconds since an answer's `Date`; 0 without a valid one."""
     try:
         return (datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds() if date else 0.0
     except (TypeError, ValueError):
@@ -304,6 +304,6 @@ def _seconds_since(date: str | None) -> float:
 
 
 def _backoff_s(attempt: int) -> float:
-    """Exponential with full half-jitter: between half of and the whole of the step."""
+    """Exponential backoff with half jitter: between half of the step and the whole step."""
     step_s = min(constants.BACKOFF_MAX_S, constants.BACKOFF_FIRST_S * 2.0 ** max(0, attempt - 1))
     return step_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing

@@ -1,9 +1,8 @@
-"""In which ways can a provider's server refuse or fail? One class per kind; the list is closed.
+"""In which ways can a provider's server refuse or fail? One class per way; the list is closed.
 
 An error's `code` is the provider's name and the class's `kind` (`<provider>_throttled`). Code that serves all providers compares
-classes, or stored codes by `is_code`. `details` may carry `status` (HTTP), `resource`, `page` (1-based) and `reason` (the
-server's own short sentence); never credentials or whole response bodies. Errors that may pass by themselves are also
-`TransientError`.
+classes, or stored codes by `is_code`. `details` may hold `status` (HTTP), `resource`, `page` (from 1) and `reason` (the server's
+own short sentence); never credentials or response bodies. Transient errors are also `TransientError`.
 """
 
 from typing import Any, ClassVar
@@ -12,10 +11,10 @@ from explorer.core.errors import ExplorerError, TransientError
 
 
 class ApiError(ExplorerError):
-    """Base of everything that goes wrong between us and a provider's server. `provider`: its name."""
+    """Base of all errors of a provider's server. `provider`: its name."""
 
     kind: ClassVar[str] = "error"
-    # Whether the same request, or a smaller one, would bring the same. Set by the client for each error it raises.
+    # Whether the same request, or a smaller one, would fail again. The client sets it on each error that it raises.
     is_final = False
 
     def __init__(
@@ -43,31 +42,31 @@ class CredentialsInvalid(ApiError):
 
 
 class TenantUnknown(ApiError):
-    """The tenant does not exist on this server, or the user is not a member of it: servers do not tell which."""
+    """The tenant does not exist on this server, or the user is no member of it: servers do not distinguish the two."""
 
     kind = "tenant_unknown"
 
 
 class NotAllowed(ApiError):
-    """This resource is not open to the credential; others may be."""
+    """The credential may not read this resource; others may be allowed."""
 
     kind = "not_allowed"
 
 
 class PermissionMissing(NotAllowed):
-    """The user's role or the plan does not allow this resource."""
+    """The user's role or plan does not include this resource."""
 
     kind = "permission_missing"
 
 
 class CutOff(ApiError):
-    """The server has blocked the tenant's API access after too many requests; only its support lifts that."""
+    """The server has blocked the tenant's API access after too many requests. Only its support can lift the block."""
 
     kind = "cut_off"
 
 
 class RequestRefused(ApiError):
-    """The server calls the request itself wrong (400, 405): its version and this client do not agree on the API."""
+    """The server calls the request wrong (400, 405): server and client do not agree on the API."""
 
     kind = "request_refused"
 
@@ -79,7 +78,7 @@ class ResourceUnknown(ApiError):
 
 
 class NoSuchRecord(ResourceUnknown):
-    """A single record was asked for, and the API says in its own way that there is none."""
+    """The API states that the requested record does not exist."""
 
     kind = "no_such_record"
 
@@ -91,7 +90,7 @@ class Throttled(ApiError, TransientError):
 
     @property
     def retry_after_s(self) -> float | None:
-        """Seconds after which the server may answer again, as far as it said."""
+        """Seconds until the server answers again, if it said."""
         seconds = self.details.get("retry_after_s")
         return float(seconds) if seconds is not None else None
 
@@ -103,7 +102,7 @@ class Unreachable(ApiError, TransientError):
 
 
 class WrongServer(ApiError):
-    """The address cannot be used, or what answers there is not a server of the provider. Its kind names the provider."""
+    """The address cannot be used, or it is not a server of the provider. Its kind names the provider."""
 
     kind = "not_the_provider"
 
@@ -118,7 +117,7 @@ class WrongServer(ApiError):
 
 
 class ResponseMalformed(ApiError):
-    """An answer that is not of the agreed shape: names the resource and the page."""
+    """An answer of an unexpected shape. Details name the resource and the page."""
 
     kind = "response_malformed"
 

@@ -1,4 +1,4 @@
-"""Why was there no answer that could be used, and may another try bring one? An error of the HTTP library in our words."""
+"""Why is there no usable answer, and is a retry worth it? Errors of the HTTP library in our own types."""
 
 import socket
 import ssl
@@ -8,8 +8,8 @@ import httpx
 
 
 class NoAnswer(Exception):
-    """Nothing came, or not to the end. `why` continues a sentence that begins with the server; `kind`: the library's word;
-    `may_pass`: another try may bring something."""
+    """No answer, or only a part. `why` continues a sentence that begins with the server; `kind`: the library's name for it;
+    `may_pass`: a retry may succeed."""
 
     def __init__(self, why: str, kind: str, *, may_pass: bool = True) -> None:
         super().__init__(why)
@@ -19,7 +19,7 @@ class NoAnswer(Exception):
 
 
 class AnswerRefused(Exception):
-    """What came is not taken in. `why` continues a sentence; `may_pass`: another try may bring something else."""
+    """An answer that is not read. `why` continues a sentence; `may_pass`: a retry may succeed."""
 
     def __init__(self, status: int, why: str, *, may_pass: bool, received: int = 0) -> None:
         super().__init__(why)
@@ -38,11 +38,11 @@ def stopped() -> NoAnswer:
 
 
 def failed(error: httpx.TransportError, *, is_stopped: bool) -> NoAnswer | AnswerRefused:
-    """What an error of the HTTP library means, and whether another try is worth it."""
+    """The meaning of an error of the HTTP library, and whether a retry is worth it."""
     kind = type(error).__name__
     if isinstance(error, httpx.RemoteProtocolError):
         text = str(error)
-        # h11 holds no more than so much of one header, status or chunk line.
+        # h11's limit for one header, status or chunk line.
         if "too long" in text:
             return AnswerRefused(0, "its headers or one of its lines are too long", may_pass=False)
         if any(word in text for word in ("closed", "disconnected", "terminated")):
@@ -63,7 +63,7 @@ def failed(error: httpx.TransportError, *, is_stopped: bool) -> NoAnswer | Answe
     return NoAnswer(why, kind, may_pass=not is_stopped)
 
 
-# Connections that were cut while they were being encrypted.
+# Connections that broke during the TLS handshake or transfer.
 _PASSING_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
 

@@ -1,7 +1,7 @@
-"""When may the next request of this tenant be sent, and how many at a time make sense?
+"""When may the tenant's next request be sent, and how many parallel requests make sense?
 
-Servers count requests per tenant, over all its API clients. So all of ours for one tenant share one ceiling and one pause: the
-threads of a process through one `RateLimiter`, processes and hosts through the `Slots` behind it.
+Servers count requests per tenant over all its API clients. So all our requests for a tenant share one ceiling and one pause: the
+threads of a process through one `RateLimiter`, processes and hosts through its `Slots`.
 """
 
 import logging
@@ -19,25 +19,25 @@ T = TypeVar("T")
 
 
 class Slots(Protocol):
-    """Where it is kept when the tenant's next request may go out (the catalog's database, for several processes).
+    """The store of the tenant's next request time (the catalog's database, for several processes).
 
-    Both raise a TransientError when it cannot be asked.
+    Both methods raise TransientError when the store cannot be reached.
     """
 
     def reserve(self, rate: float) -> tuple[float, float]:
-        """Take the next slot at `rate` requests per second, one second's worth of which may go at once.
+        """Take the next slot at `rate` requests per second. A burst of one second's worth is allowed.
 
-        Returns seconds until the slot, and seconds until the end of the pause in force (0 or less: none).
+        Returns seconds until the slot, and seconds until the end of the current pause (0 or less: none).
         """
         ...
 
     def pause(self, duration_s: float) -> None:
-        """Let no slot come before `duration_s` seconds from now; a longer pause in force stays."""
+        """Give no slot within the next `duration_s` seconds. A longer current pause stays."""
         ...
 
 
 class Paused(Exception):
-    """The server wants no requests for the next `remaining_s` seconds, longer than the caller would wait."""
+    """The server accepts no requests for the next `remaining_s` seconds, which is longer than the caller waits."""
 
     def __init__(self, remaining_s: float) -> None:
         super().__init__(f"paused for {remaining_s:.0f} s")
@@ -45,7 +45,7 @@ class Paused(Exception):
 
 
 class ProcessSlots:
-    """Slots of one process: the generic cell rate algorithm (a token bucket without a refill to run)."""
+    """Slots of one process: the generic cell rate algorithm (a token bucket that needs no refill)."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,7 +57,7 @@ class ProcessSlots:
         interval_s, burst_s = 1.0 / rate, max(1.0, 1.0 / rate)
         with self._lock:
             now = time.monotonic()
-            # After a pause the bucket is empty: everybody has waited for its end.
+            # After a pause the bucket is empty: everybody waited for its end.
             after_pause = self._not_before + burst_s - interval_s
             self._next_at = max(self._next_at, after_pause, now) + interval_s
             return self._next_at - burst_s - now, self._not_before - now
@@ -69,10 +69,10 @@ class ProcessSlots:
 
 
 class RateLimiter:
-    """The pace of all requests of this process for one tenant. Thread-safe.
+    """The request rate of this process for one tenant. Thread-safe.
 
-    `requests_per_second`: our own ceiling. `shared`: slots in common with other processes; while they cannot be asked, the
-    process keeps to the ceiling by itself, and a load never fails for them. `lifted_by`: the command that ends a shared pause.
+    `requests_per_second`: our own ceiling. `shared`: slots shared with other processes; while they cannot be reached, the process
+    limits itself, so that no load fails for that. `lifted_by`: the command that ends a shared pause.
     """
 
     def __init__(self, requests_per_second: float, shared: Slots | None = None, *, lifted_by: str = "") -> None:
@@ -87,19 +87,19 @@ class RateLimiter:
 
     @property
     def rate(self) -> float:
-        """Requests per second at present: the ceiling, or less after a 429, from where it grows back within a minute."""
+        """Current requests per second: the ceiling, or less after a 429, from where it recovers within a minute."""
         since_s = time.monotonic() - self._part_since
         return self._ceiling * min(1.0, self._part + max(0.0, since_s) / constants.RATE_RECOVERY_S)
 
     def allowed_parallelism(self, latency_s: float) -> int:
-        """How many requests at a time the rate can keep going when each takes `latency_s` seconds: 1 to MAX_CONNECTIONS."""
+        """How many parallel requests the rate keeps busy when each takes `latency_s` seconds: 1 to MAX_CONNECTIONS."""
         return max(1, min(constants.MAX_CONNECTIONS, math.ceil(self.rate * latency_s)))
 
     def wait(self, sleep: Callable[[float], object] = time.sleep, *, longest_pause_s: float = math.inf) -> None:
-        """Return when a request may be sent; the place in the queue is taken at the call.
+        """Return when a request may be sent. The place in the queue is taken at the call.
 
         Raises:
-            Paused: a pause in force ends later than `longest_pause_s` seconds from now. Nothing was waited.
+            Paused: the current pause ends later than `longest_pause_s` seconds from now. Nothing was waited.
         """
         rate = self.rate
         own = self._own.reserve(rate)
@@ -110,14 +110,14 @@ class RateLimiter:
             sleep(wait_s)
 
     def pause(self, duration_s: float) -> None:
-        """A 429 came: let no request of anybody start for the next `duration_s` seconds, and go slower after that.
+        """After a 429: start no request of any client for `duration_s` seconds, then go slower.
 
-        A pause of hours is kept for one hour only, after which the server is asked again: its limits may have been raised.
+        A pause of hours lasts one hour at most; then the server is asked again, since its limits may have been raised.
         """
         duration_s = min(duration_s, constants.PAUSE_MAX_S)
         with self._lock:
             ends_at = time.monotonic() + duration_s
-            # Requests that were under way when the first 429 came are refused too: together they are one sign.
+            # Requests in flight at the first 429 are refused too: together they count once.
             if time.monotonic() >= self._part_since:
                 self._part = max(constants.RATE_MIN_PART, self.rate / self._ceiling / 2)
             self._part_since = max(self._part_since, ends_at)
@@ -125,7 +125,7 @@ class RateLimiter:
         self._from_shared(lambda slots: slots.pause(duration_s))
 
     def _from_shared(self, ask: Callable[[Slots], T]) -> T | None:
-        """The shared slots' answer; None without any, and for some seconds after they could not be asked."""
+        """The result of the shared slots; None without any, and for some seconds after they failed."""
         if self._shared is None or time.monotonic() < self._shared_from:
             return None
         try:

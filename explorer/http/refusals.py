@@ -1,6 +1,6 @@
-"""What does a refusal mean? Status, headers and body of an answer other than 200 to the error it stands for.
+"""What does a refusal mean? Maps status, headers and body of an answer other than 200 to an error.
 
-The provider reads it first (`Api.read`); here is what means the same everywhere.
+The provider interprets it first (`Api.read`); this module handles what means the same everywhere.
 """
 
 import math
@@ -24,19 +24,19 @@ from explorer.http.errors import (
     WrongServer,
 )
 
-# A server of this kind will not do otherwise the next time (RFC 9110, 15.5.11 and 15.6; RFC 6585, 6).
+# Statuses that do not change on a retry (RFC 9110, 15.5.11 and 15.6; RFC 6585, 6).
 _FINAL = frozenset({410, 501, 505, 511})
 _LOGIN_PATH = re.compile(r"log-?in|sign-?in|/sso|saml|/auth|accounts/", re.IGNORECASE)
 _LOGIN_PAGE = re.compile(rb"<title>[^<]{0,200}(?:log|sign)[ -]?(?:in|on)|type=[\"']?password", re.IGNORECASE)
 
 
 def read_refusal(refusal: Refusal, api: Api) -> ApiError:
-    """The error that a refusal stands for."""
+    """The error of a refusal."""
     return api.read(refusal) or _reading(refusal.status)(refusal)
 
 
 def is_retryable(refusal: Refusal, error: ApiError) -> bool:
-    """Whether the same request may succeed later, when it was refused with `error`."""
+    """Whether the same request may succeed later."""
     return isinstance(error, ServerError | Throttled) and refusal.status not in _FINAL
 
 
@@ -140,8 +140,8 @@ def _redirect(refusal: Refusal) -> ApiError:
 
 
 def throttled(details: dict[str, Any], caller: Caller, wait_s: float | None, *, was_asked: bool = True) -> Throttled:
-    """The allowance is used up, for `wait_s` seconds as far as the server has said. `was_asked`: by this very answer, not by an
-    earlier one."""
+    """The allowance is used up, for `wait_s` seconds if the server said so. `was_asked`: this answer says so, not an earlier
+    one."""
     until = (datetime.now(UTC) + timedelta(seconds=wait_s)).replace(microsecond=0) if wait_s else None
     when = f" until {until:%Y-%m-%d %H:%M:%S} UTC" if until else ""
     said = "has used up its requests; the server wants none" if was_asked else "had used up its requests; none are sent"
@@ -167,7 +167,7 @@ def throttled(details: dict[str, Any], caller: Caller, wait_s: float | None, *, 
 
 
 def is_web_page(headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether an answer that is no JSON is a page for people."""
+    """Whether an answer that is no JSON is a web page."""
     start = body[:200].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"<?xml") and b"<html" not in body[:2000].lower():
         return False
@@ -176,7 +176,7 @@ def is_web_page(headers: Mapping[str, str], body: bytes) -> bool:
 
 
 def web_page(body: bytes, details: dict[str, Any], provider: str) -> WrongServer:
-    """A page for people came with status 200."""
+    """The error of a web page with status 200."""
     where = f"{details['resource']}: page {details['page']}"
     if _LOGIN_PAGE.search(body[:100_000]):
         return WrongServer(
@@ -195,7 +195,7 @@ def web_page(body: bytes, details: dict[str, Any], provider: str) -> WrongServer
 
 
 def retry_after_s(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, a week at most: integer, float or HTTP date; None when absent or unreadable."""
+    """Seconds of a Retry-After header, at most a week: integer, float or HTTP date; None when missing or unreadable."""
     if not value:
         return None
     try:

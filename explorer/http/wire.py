@@ -1,6 +1,6 @@
-"""How is one answer brought in, whatever the server sends? Bounded in time, size and encodings, and ended from outside at once.
+"""How is one answer received? Bounded in time, size and encodings, and stoppable from other threads.
 
-What to ask and what an answer means is the business of `client` and `authorization`.
+`client` and `authorization` decide what to request and what an answer means.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from explorer.http.failures import AnswerRefused, failed, stopped, too_slow
 
 @dataclass(frozen=True)
 class Answer:
-    """`body` is decoded; `received` counts its bytes as they came over the wire."""
+    """`body`: decoded; `received`: bytes over the wire."""
 
     status: int
     headers: Mapping[str, str]
@@ -35,13 +35,13 @@ class Answer:
 
 @cache
 def tls_context() -> ssl.SSLContext:
-    """What all connections of this process trust: reading the certificates takes 50 ms or more, so it is done once. The bundle of
-    `SSL_CERT_FILE` or `SSL_CERT_DIR`, if the environment names one."""
+    """The certificates that all connections of this process trust, read once: reading takes 50 ms or more. `SSL_CERT_FILE` or
+    `SSL_CERT_DIR` of the environment name another bundle."""
     return httpx.create_ssl_context()
 
 
 class Wire:
-    """The connections to one server. Thread-safe. `transport` carries requests instead of the network."""
+    """The connections to one server. Thread-safe. `transport`: replaces the network."""
 
     def __init__(self, server: Server, settings: Settings, transport: httpx.BaseTransport | None = None) -> None:
         self._stopped = threading.Event()
@@ -63,7 +63,7 @@ class Wire:
             ),
             follow_redirects=False,
             verify=tls_context(),
-            # Proxies of the environment: only where what they carry is encrypted for the tenant's own server.
+            # Proxies of the environment are used only where the content is encrypted for the tenant's server.
             trust_env=server.scheme == "https" and not server.is_loopback,
             transport=transport,
         )
@@ -73,7 +73,7 @@ class Wire:
         return self._stopped.is_set()
 
     def rest(self, duration_s: float) -> None:
-        """Sleep, unless and until stopped."""
+        """Sleep until stopped, at most `duration_s`."""
         self._stopped.wait(duration_s)
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class Wire:
         self._http.close()
 
     def stop(self) -> None:
-        """End all requests and rests, in whatever threads they are; later ones fail at once."""
+        """End all requests and sleeps in all threads; later ones fail at once."""
         self._stopped.set()
         self._cut(None)
         self._http.close()
@@ -96,7 +96,7 @@ class Wire:
         form: Mapping[str, str] | None = None,
         json: object = None,
     ) -> Answer:
-        """One request, with `form` or `json` as its body, and its whole answer. Redirects are answers like others.
+        """Send one request, with `form` or `json` as its body, and return its whole answer. Redirects are not followed.
 
         Raises:
             NoAnswer, AnswerRefused.
@@ -120,7 +120,7 @@ class Wire:
                 deadline.connection = response.extensions.get("network_stream")
                 body = self._body.read(response)
             if deadline.passed:
-                # A body without a length ends where its connection does, also when that was cut here.
+                # A body without a length ends with its connection, also when we cut that.
                 raise httpx.ReadTimeout("deadline")
             return Answer(response.status_code, response.headers, body, response.num_bytes_downloaded)
         except httpx.TransportError as error:
@@ -132,13 +132,13 @@ class Wire:
                 raise too_slow("ReadTimeout") from None
             raise
         except RuntimeError:
-            # httpx, when `stop` closed it between our look and the request.
+            # httpx raised this because `stop` closed it between our check and the request.
             if not self.is_stopped:
                 raise
             raise stopped() from None
 
     def _note_connection(self, event: str, facts: Mapping[str, Any]) -> None:
-        """httpcore's trace: keep the socket of each connection that is made, for `_cut`."""
+        """Trace hook of httpcore: remember the socket of each new connection for `_cut`."""
         if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
             connection = facts["return_value"].get_extra_info("socket")
             if connection is not None:
@@ -146,19 +146,19 @@ class Wire:
                     self._sockets.add(connection)
 
     def _cut(self, connection: socket.socket | None) -> None:
-        """Break a connection, or all of them: whose headers trickle cannot be known. Requests on the others are tried again."""
+        """Break one connection, or all: which one sends slow headers is unknown. Requests on the others are retried."""
         with self._lock:
             found = [connection] if connection is not None else list(self._sockets)
         for each in found:
-            # Closing does not wake a thread that reads; shutting down does.
+            # Closing does not wake a thread that reads; a shutdown does.
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
 
 class _Deadline:
-    """While the block runs, `cut(socket)` is called once it takes longer than `limit_s`; `passed` tells afterwards.
+    """Calls `cut(socket)` when the block takes longer than `limit_s`; `passed` says afterwards whether it did.
 
-    The HTTP library's own limits start anew with every byte that comes in. `connection`: the answer's, once its headers are here.
+    The HTTP library's own limits restart with every byte. `connection`: the answer's, once its headers are read.
     """
 
     def __init__(self, limit_s: float, cut: Callable[[socket.socket | None], None]) -> None:

@@ -1,6 +1,6 @@
-"""How a tenant's records get into its raw tables: exactly, incrementally, and all or nothing per table.
+"""Loads a tenant's records into its raw tables: exactly, incrementally, and all or nothing per table.
 
-`load` is the whole face. Reading the API is `explorer.extract`'s business, shaping the tables for people is dbt's.
+`load` is the public interface. `explorer.extract` reads the API, dbt shapes the tables for people.
 """
 
 from explorer.load.load import load

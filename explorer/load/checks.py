@@ -1,4 +1,4 @@
-"""Is what a load claims true? Its counts against the table's and the server's, keys, what was rejected or is missing."""
+"""Is what a load reports true? Counts of load, table and server; keys; rejected and missing records."""
 
 from collections.abc import Iterator, Mapping
 
@@ -14,7 +14,7 @@ from explorer.registry import Source
 
 
 def described(source: Source) -> Mapping[str, str]:
-    """Every check of a raw table, with what it looks at."""
+    """Every check of a raw table, with its description."""
     return {
         checks.COUNTS_MATCH: "The table holds what was walked: an error otherwise. The walk met as many records as the API"
         " counts: a warning otherwise, because that count may lag behind the data.",
@@ -26,7 +26,7 @@ def described(source: Source) -> Mapping[str, str]:
 
 
 def check_load(login: Login, schema: str, source: Source, report: ResourceReport) -> Iterator[CheckOutcome]:
-    """All checks. The table is looked at only when something was written: otherwise the last load's checks have seen it."""
+    """All checks. They read the table only when something was written; otherwise the last load's checks still hold."""
     written = report.rows_new + report.rows_changed + report.rows_deleted
     rows, duplicates = count_rows(login, schema, source) if written else (report.rows_total, 0)
     yield check_counts(report, rows)
@@ -37,12 +37,11 @@ def check_load(login: Login, schema: str, source: Source, report: ResourceReport
 
 
 def check_counts(report: ResourceReport, rows: int) -> CheckOutcome:
-    """Three counts against each other: the table's, the load's, the API's. `differs` says which do not agree.
+    """Compares three counts: the table's, the load's and the API's. `differs` says which do not agree.
 
-    What the load says the table holds is the records that it read when it read the whole resource, with those that it missed and
-    that are not proven to be gone, else what was there before with what it changed. `compared` is False where the API gave no
-    count of what was asked for. Records that came in while changes were read are more than it had counted at the start, which
-    is no difference then.
+    The load's count of the table: after a full extract the records that were read, plus missing ones that are not proven to be
+    gone; otherwise the count before, plus the changes. `compared` is False where the API gave no count. Records that arrive
+    while changes are read are not in the count from the start: more records than counted are no difference then.
     """
     was_whole = report.status == "loaded" and report.api_total is not None and report.complete
     walked = report.rows_landed + report.rows_missing if was_whole else report.rows_total
@@ -64,7 +63,7 @@ def check_counts(report: ResourceReport, rows: int) -> CheckOutcome:
 
 
 def check_missing(report: ResourceReport, name: str) -> CheckOutcome:
-    """Whether all rows that a whole read did not bring are proven to be gone."""
+    """Whether all rows that a full extract did not return are proven to be gone."""
     said = []
     if report.rows_unproven:
         said.append(
@@ -87,10 +86,10 @@ def check_missing(report: ResourceReport, name: str) -> CheckOutcome:
 
 
 def count_rows(login: Login, schema: str, source: Source) -> tuple[int, int]:
-    """Rows of the table that are not marked as gone, and how many of all share their key with another.
+    """Rows that are not marked as deleted, and how many of all rows share their key with another.
 
-    Where a unique index keeps keys apart there is none to look for, which would sort the whole table. Counted apart, both counts
-    come from indexes and not from the rows, which are a hundred times as large.
+    A unique index rules duplicates out; looking for them would sort the whole table. As two queries both counts come from
+    indexes and not from the rows, which are a hundred times as large.
     """
     table, key = sql.Identifier(schema, source.table), sql.Identifier(source.primary_key)
     unique = (

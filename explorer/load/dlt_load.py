@@ -1,8 +1,8 @@
-"""What of a load is dlt's? The raw tables' schema and its history, the load package with a job per table, the list of loads.
+"""What does dlt do in a load? The raw tables' schema and its history, a load package with a job per table, the list of loads.
 
-dlt's load step gets its package directly, with an empty file per table: extracting and normalizing would only carry these
-files along, for most of a run's fixed cost. A job does not load its file but writes a table from rows that may still be on
-their way (`load_job`). The folder is fresh for every load, so nothing that a killed one left can be taken for loaded.
+dlt's load step gets its package directly, with an empty file per table: extract and normalize would only pass these files on, for
+most of a run's fixed cost. A job does not load its file but writes a table from rows that may still be arriving (`load_job`). The
+folder is new for every load, so that nothing of a killed one is taken for loaded.
 """
 
 import os
@@ -31,7 +31,7 @@ from explorer.load.raw.table import DELETED_COLUMN, RawTable
 
 _DLT_TYPES = {"text": "text", "boolean": "bool", "timestamp": "timestamp", "bigint": "bigint", "json": "json"}
 _PROVENANCE_TYPES = {"_run_id": "text", "_loaded_at": "timestamp", "_page": "bigint", "_content_hash": "text"}
-# Read by dlt before any config file of the machine. Interrupts must reach us: dlt's own handler swallows the first.
+# dlt reads these before any config file of the machine. Interrupts must reach us: dlt's own handler swallows the first.
 _DLT_SETTINGS = {
     "RUNTIME__DLTHUB_TELEMETRY": "false",
     "RUNTIME__INTERCEPT_SIGNALS": "false",
@@ -42,7 +42,7 @@ Job = Callable[[], None]
 
 
 class DltLoad:
-    """One load of a tenant's raw tables. `login`: libpq parameters of its rw role; `folder`: empty, for this load alone."""
+    """One load of a tenant's raw tables. `login`: libpq parameters of its rw role; `folder`: empty, only for this load."""
 
     def __init__(
         self, name: str, raw_schema: str, login: Mapping[str, Any], folder: Path, tables: Sequence[RawTable]
@@ -59,17 +59,17 @@ class DltLoad:
         self._config = self._destination.configuration(bound)
 
     def run(self, jobs: Mapping[str, Job], *, is_incomplete: bool) -> None:
-        """Bring the tables' structure up to date, then run the jobs, by table, all at once.
+        """Update the tables' structure, then run all jobs in parallel.
 
-        `is_incomplete`: a table or column is known to be missing, whatever the history says. Jobs do not raise.
+        `jobs`: by table; they do not raise. `is_incomplete`: a table or column is missing, whatever dlt's history says.
 
         Raises:
-            LoadFailed: the structure could not be made, or the load not be noted.
+            LoadFailed: the structure could not be made, or the load could not be recorded.
         """
         self._destination.jobs = jobs
         self._destination.is_incomplete = is_incomplete
         config = LoaderConfiguration(
-            # One for each, so that no job waits for another to end: some of them wait for their rows.
+            # One worker per job, so that no job waits for another: some of them wait for their rows.
             workers=max(2, len(jobs)),
             _load_storage_config=LoadStorageConfiguration(
                 load_volume_path=str(self._folder), delete_completed_jobs=True
@@ -95,7 +95,7 @@ class DltLoad:
 
 
 class _RawTables(postgres):  # type: ignore[misc]
-    """dlt's Postgres destination with our jobs. `keys`: primary key by table; `jobs`: what the running load does, by table."""
+    """dlt's Postgres destination with our jobs. `keys`: primary key by table; `jobs`: of the running load, by table."""
 
     keys: Mapping[str, str] = MappingProxyType({})
     jobs: Mapping[str, Job] = MappingProxyType({})
@@ -106,7 +106,7 @@ class _RawTables(postgres):  # type: ignore[misc]
         return _RawTablesClient
 
     def configuration(self, initial_config: Any, accept_partial: bool = False) -> Any:
-        # dlt looks through all providers for each of its clients, some twenty times a run.
+        # Cached: dlt resolves it some twenty times a run, each time through all config providers.
         if initial_config is not None and initial_config.is_resolved():
             return initial_config
         return super().configuration(initial_config, accept_partial)
@@ -123,7 +123,7 @@ class _RawTablesClient(PostgresClient):  # type: ignore[misc]
     def update_stored_schema(
         self, only_tables: Iterable[str] | None = None, expected_update: Any = None, force: bool = False
     ) -> Any:
-        # All tables of the pipeline, and not just those with a job: the transforms want to find each.
+        # All tables of the pipeline, not only those with a job: the transforms read them all.
         return super().update_stored_schema(None, expected_update, force or self.raw_tables.is_incomplete)
 
     def _get_constraints_sql(self, table_name: str, new_columns: Sequence[Any], generate_alter: bool) -> str:
@@ -139,7 +139,7 @@ class _RawTablesClient(PostgresClient):  # type: ignore[misc]
 
 
 class _TableJob(RunnableLoadJob):  # type: ignore[misc]
-    """Calls the table's job, which connects when it has something to write: a login has few connections."""
+    """Calls the table's job, which connects only when it has something to write: a login has few connections."""
 
     def __init__(self, file_path: str, job: Job) -> None:
         super().__init__(file_path)
@@ -153,7 +153,7 @@ class _TableJob(RunnableLoadJob):  # type: ignore[misc]
 
 
 class _Unconnected:
-    """In the place of the client whose connection dlt would open for the whole of a job."""
+    """Replaces the client whose connection dlt would keep open during a whole job."""
 
     def __enter__(self) -> Self:
         return self
@@ -175,7 +175,7 @@ def _table(table: RawTable) -> Any:
 
 
 def _credentials(login: Mapping[str, Any]) -> PostgresCredentials:
-    """dlt's form of libpq parameters; what is not address or login (sslmode, ...) goes into the query."""
+    """dlt's form of libpq parameters; other parameters than address and login (sslmode, ...) go into the query."""
     parameters = dict(login)
     credentials = PostgresCredentials()
     credentials.host, credentials.port = parameters.pop("host"), int(parameters.pop("port"))

@@ -1,4 +1,4 @@
-"""In which ways a load can fail that are not the API's (those are in `explorer.http.errors`)."""
+"""In which ways can a load fail apart from the API's errors (`explorer.http.errors`)?"""
 
 from typing import Self
 
@@ -14,13 +14,13 @@ class LoadInProgress(TransientError):
 
 
 class LoadFailed(TransientError):
-    """What was read could not be written; the tables are as they were."""
+    """The extracted rows could not be written; the tables are unchanged."""
 
     code = "load_failed"
 
     @classmethod
     def because_of(cls, error: BaseException) -> Self:
-        """An error of dlt or the database as ours, without connection strings or row contents."""
+        """Wraps an error of dlt or the database, without connection strings or row contents."""
         cause = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
@@ -39,6 +39,6 @@ class LoadFailed(TransientError):
 
 
 class ResourceUnknownToPipeline(ExplorerError):
-    """A resource was asked for that the pipeline does not have."""
+    """The pipeline has no such resource."""
 
     code = "resource_unknown"

@@ -1,6 +1,6 @@
-"""One load of one tenant: extract the asked resources side by side, write each table as soon as it can be, and report.
+"""One load of one tenant: extract the requested resources in parallel, write each table as soon as possible, and report.
 
-A resource whose extract fails or that is not allowed does not keep the others from their tables; its own stays as it was.
+A resource that fails or is not allowed does not stop the others; its own table stays unchanged.
 """
 
 import shutil
@@ -37,11 +37,11 @@ from explorer.providers.paging import Styles
 from explorer.registry import ForEach, Pipeline, Source
 
 APPLICATION_NAME = "explorer-load"
-# A tenant's login has 12 connections: a writer takes two, and the load's lock, its values, dlt and the bridge want six.
+# A tenant's login has 12 connections: each writer takes two; the load's lock, its values, dlt and the bridge need six.
 _WRITERS = 3
 PROOF_MAX_REQUESTS = 200
 _END_OF_EXTRACT_S = 5.0
-# A thread whose statement has ended gets the interpreter after this; with Python's own 5 ms the database waits for parsing.
+# How long a thread waits for the interpreter after its statement; with Python's default of 5 ms the database waits for parsing.
 _SWITCH_S = 0.001
 
 OnProgress = Callable[[LoadProgress], None]
@@ -49,7 +49,7 @@ OnProgress = Callable[[LoadProgress], None]
 
 @dataclass(frozen=True)
 class _Order:
-    """What was asked of a load."""
+    """The arguments of a load."""
 
     target: LoadTarget
     client: ApiClient
@@ -75,18 +75,18 @@ def load(
     on_progress: OnProgress,
     proof_max_requests: int = PROOF_MAX_REQUESTS,
 ) -> LoadReport:
-    """Bring the raw tables of `resources` to what the server has.
+    """Bring the raw tables of `resources` up to date with the server.
 
-    `styles`: the provider's. `full`: read everything again and mark what is gone, instead of what changed since the stored cursor
-    (resources without cursor are always read in full). `work_dir`: the tenant's folder for files of the load; emptied.
-    `on_progress` is called after each page, from several threads. `proof_max_requests`: how many may be spent on one resource to
-    ask for records that did not come.
+    `styles`: the provider's paging styles. `full`: read everything again and mark deleted rows, instead of reading only what
+    changed since the stored cursor (resources without cursor are always read in full). `work_dir`: the tenant's folder for
+    temporary files; it is emptied. `on_progress`: called after each page, from several threads. `proof_max_requests`: how many
+    requests may be spent per resource to look for missing records.
 
     Raises:
         ApiError: every resource was refused or failed (the message names them all; the class is that of one of them), or the
             server cut the project space off.
         LoadInProgress: another process loads this tenant.
-        LoadFailed: the database did not take any data; no table is half changed.
+        LoadFailed: the database accepted no data; no table is half changed.
     """
     sources = [_source(pipeline, name) for name in resources]
     return_large_blocks()
@@ -182,7 +182,7 @@ class _Load:
         return ParentRows(parent.table, each.key, each.column, extract.values)
 
     def _run_jobs(self) -> None:
-        """Write what came as soon as it is clear that something is to be written. dlt runs only then, and once."""
+        """Write as soon as it is clear that something must be written. Only then dlt runs, and only once."""
         decided: SimpleQueue[LoadJob] = SimpleQueue()
         for job in self._jobs.values():
             job.buffer.start(partial(decided.put, job))
@@ -194,7 +194,7 @@ class _Load:
             if job.needs_write(self._connection):
                 to_write.append(job)
                 if job.buffer.wait() is BufferState.STREAMING:
-                    # It waits for the database from now on. The others wait until they know.
+                    # This job waits for the database from now on. The others wait for their buffers.
                     break
         tables = [*map(RawTable.of_source, self._order.pipeline.sources), REJECTED]
         is_incomplete = self._contents.lacks(tables)
@@ -213,7 +213,8 @@ class _Load:
         load.run({job.table: partial(job.run, slots, connect) for job in jobs}, is_incomplete=is_incomplete)
 
     def _values(self, each: ForEach, parent: LoadJob | None) -> list[str]:
-        """What a source is read for: the parent's records of this load, with those of the table unless all were read."""
+        """The values of a `for_each` source: from the parent's records of this load, plus those of the table unless all were
+        read."""
         values: set[str] = set()
         if parent:
             values |= parent.buffer.collected(each.key)
@@ -225,7 +226,7 @@ class _Load:
         return sorted(values)
 
     def _stop(self) -> None:
-        """End extracts and statements: a thread that was left does not take its requests and its statement with it."""
+        """End extracts and statements: an abandoned thread would go on with its requests and its statement."""
         for job in self._jobs.values():
             job.buffer.abandon()
         self._order.client.stop()
@@ -256,7 +257,7 @@ def _with_overlap(source: Source, cursor: datetime | None) -> datetime | None:
 
 
 def _fresh_folder(work_dir: Path) -> Path:
-    """An empty folder inside `work_dir`; what a killed load left there is removed."""
+    """An empty folder inside `work_dir`, without remains of a killed load."""
     folder = work_dir / "load"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)

@@ -1,6 +1,6 @@
-"""One source of a load and its table: what was read, whether anything is to be written, what that did.
+"""One source of a load and its table: what was read, whether it must be written, and the result.
 
-A job that fails leaves its table as it was and takes no other with it.
+A job that fails leaves its table unchanged and does not affect other jobs.
 """
 
 import threading
@@ -36,18 +36,18 @@ class Destination:
 
     @property
     def before(self) -> LoadState | None:
-        """What the last load left for this one."""
+        """The state that the last load left."""
         return self.contents.states.get(self.table.source) if self.exists else None
 
     @property
     def exists(self) -> bool:
-        """Whether the table was there."""
+        """Whether the table existed."""
         return self.table.name in self.contents.columns
 
 
 class LoadJob:
-    """`error`: why nothing of it was written. `parent`: the job whose records this one is read for. `proof` finds out which
-    records are gone; `note_cost` is called once all of that is over."""
+    """`error`: why nothing was written. `parent`: the job whose records supply this one's values. `proof`: finds out which
+    records are gone; `note_cost`: called when the proof has ended."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class LoadJob:
         return self._destination.table.name
 
     def needs_write(self, connection: Connection) -> bool:
-        """Whether something is to be written, once the buffer is decided. If not, the job is done."""
+        """Whether something must be written. Call it once the buffer is decided. If not, the job is done."""
         match self.buffer.wait():
             case BufferState.FAILED:
                 self._fail(self.buffer.error)
@@ -93,7 +93,8 @@ class LoadJob:
         return False
 
     def run(self, slots: threading.Semaphore, connect: Callable[[], Connection]) -> None:
-        """Write what is to be written, once the buffer is decided. `slots` bounds how many do so at a time. Does not raise."""
+        """Write what must be written. Call it once the buffer is decided. `slots` bounds the number of writers. Does not
+        raise."""
         try:
             state = self.buffer.wait()
             if state is BufferState.FAILED:
@@ -122,7 +123,7 @@ class LoadJob:
         before = self._destination.before
         difference = self._difference
         if difference:
-            # All rows only where what did not come is to be marked.
+            # All rows are needed only where missing ones are to be marked.
             is_all = difference.gone > 0
             rows = self.buffer.rows_of(self.buffer.hashes() if is_all else difference.ids)
             before = difference.state
@@ -145,7 +146,7 @@ class LoadJob:
         return not self._destination.schema.knows_rejects(connection, rejects.ids)
 
     def _end(self) -> ExtractEnd:
-        """What the extract, which is over, says of the whole resource."""
+        """What the finished extract says about the whole resource."""
         extract, report = self.buffer.extract, self.report
         report.rows_landed, report.pages = extract.record_count, extract.pages
         report.repaired = extract.losses.repaired
@@ -161,7 +162,7 @@ class LoadJob:
         return self.buffer.extract.since is None and self.buffer.extract.until is None
 
     def _cursor(self) -> datetime | None:
-        """The highest instant that came: of this load alone if it read from the beginning."""
+        """The highest cursor value so far; only this load's when it read from the beginning."""
         if self.buffer.extract.source.cursor is None:
             return None
         known = [self._destination.before.cursor] if self._destination.before and self.buffer.extract.since else []

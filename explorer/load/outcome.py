@@ -8,9 +8,9 @@ from explorer.load.report import name_failures
 
 
 def raise_if_nothing_came(errors: Mapping[str, BaseException | None]) -> None:
-    """`errors`: of every source of the load, None where it was loaded; those that are not allowed have theirs.
+    """`errors`: of every source of the load, None where it was loaded. Sources that are not allowed have an error too.
 
-    Raises the error that ends the whole load: the server cut us off, or every source failed.
+    Raises the error of the whole load: the server cut us off, or every source failed.
     """
     known: dict[str, ExplorerError] = {}
     for name, error in errors.items():
@@ -26,7 +26,7 @@ def raise_if_nothing_came(errors: Mapping[str, BaseException | None]) -> None:
 
 
 def _together(errors: Mapping[str, ExplorerError]) -> ExplorerError:
-    """One error for all: of the class that says most about what to do next, with every cause in its message."""
+    """One error for all: of the class that says most about the next step, with every cause in its message."""
     first = min(errors.values(), key=_rank)
     if len(errors) == 1:
         return first
@@ -38,5 +38,5 @@ def _together(errors: Mapping[str, ExplorerError]) -> ExplorerError:
 
 
 def _rank(error: ExplorerError) -> int:
-    """An allowance that ended tells when to go on; a missing permission is what the others may not be."""
+    """Most useful first: an exhausted allowance says when to continue; a missing permission may concern only one resource."""
     return 0 if isinstance(error, Throttled) else 2 if isinstance(error, PermissionMissing) else 1

@@ -1,10 +1,11 @@
-"""What a load says about itself: progress while it runs, and per resource what was loaded, from where to where, at which cost."""
+"""What does a load report? Progress while it runs; then per resource what was loaded, from which to which cursor, at which
+cost."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-# More than a pipeline has resources: the cause of each is told, shorter where there are many.
+# More than a pipeline has resources. Every cause is named; with many failures the texts are shorter.
 _NAMED = 12
 _ROOM_CHARS = 1700
 _MAX_CAUSE_CHARS = 250
@@ -12,7 +13,7 @@ _MAX_CAUSE_CHARS = 250
 
 @dataclass(frozen=True)
 class LoadProgress:
-    """How far the extract of `resource` is. `rows`: distinct records so far; `expected`: the server's count, if it gives one."""
+    """Progress of the extract of `resource`. `rows`: distinct records so far; `expected`: the server's count, if it gives one."""
 
     resource: str
     rows: int
@@ -22,19 +23,17 @@ class LoadProgress:
 
 @dataclass
 class ResourceReport:
-    """One resource of a load.
+    """The result of one resource.
 
-    `status`: `skipped` when plan or role do not allow the resource (`skipped_reason`), `failed` when it ended in `error`
-    (`ExplorerError.as_dict()`); in both cases its table is as it was. `rows_landed`: distinct records that this load read;
-    `rows_new`, `rows_changed` (other content, or there again), `rows_deleted` (marked as gone): what they did to the table, all
-    0 when nothing was written; `rows_total`: rows of the table afterwards, without those marked as deleted; `api_total`: the
-    server's count when the whole resource was read, else None; `window_total`: its count of what was asked for. `rejected`:
-    records set aside, `rejected_reasons` says why; `repaired`: characters and key values that Postgres cannot
-    hold and that were replaced. `cursor_from`, `cursor_to`: ISO instants, None without cursor. `complete`: every
-    record could be read, and at least as many were seen as the server counts. `rows_missing`: rows that stay though a whole read
-    did not bring them; of `rows_unproven` of them it is not known whether they are gone, for `missing_reason`; the others are
-    there when they are asked for. `duration_s`: from the load's begin until
-    this resource was done.
+    `status`: `skipped` when plan or role do not allow the resource (`skipped_reason`), `failed` when it ended with `error`
+    (`ExplorerError.as_dict()`); in both cases its table is unchanged. `rows_landed`: distinct records that this load read.
+    `rows_new`, `rows_changed` (new content, or back again), `rows_deleted` (marked as deleted): changes of the table, 0 when
+    nothing was written. `rows_total`: rows afterwards, without deleted ones. `api_total`: the server's count when the whole
+    resource was read, else None; `window_total`: its count of the requested part. `rejected`: number of rejected records,
+    `rejected_reasons` says why; `repaired`: replaced characters and key values that Postgres cannot hold. `cursor_from`,
+    `cursor_to`: ISO times, None without cursor. `complete`: every record could be read, and at least as many as the server
+    counts. `rows_missing`: rows that a full extract did not return and that stay; of these `rows_unproven` may be gone, for
+    `missing_reason`, and the server still has the others. `duration_s`: from the start of the load until this resource was done.
     """
 
     status: Literal["loaded", "skipped", "failed"] = "loaded"
@@ -65,18 +64,18 @@ class ResourceReport:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """All resources of one load by name, in the order in which they were asked for."""
+    """All resources of one load by name, in the requested order."""
 
     resources: dict[str, ResourceReport]
 
 
 def name_failures(errors: Mapping[str, Mapping[str, Any]]) -> str:
-    """All failures in one text, each resource with its cause (`ExplorerError.as_dict()`), of very many the last ones by name
-    only. Resources that failed for one and the same reason stand together."""
+    """All failures in one text, each resource with its cause (`ExplorerError.as_dict()`). Resources that failed for the same
+    reason are listed together; of very many the last ones are only named."""
     by_cause: dict[str, list[str]] = {}
     for name, error in errors.items():
         message = str(error.get("message") or "no reason was given")
-        # Most messages begin with the resource, which is named here anyway.
+        # Most messages begin with the resource, which the text names already.
         by_cause.setdefault(message.removeprefix(f"{name}: ").rstrip("."), []).append(name)
     causes = list(by_cause.items())
     longest = min(_MAX_CAUSE_CHARS, _ROOM_CHARS // max(1, min(len(causes), _NAMED)))

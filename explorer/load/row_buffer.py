@@ -1,8 +1,8 @@
-"""How do a source's rows get from its extract to COPY without all being in memory? Each extract's thread fills a small buffer.
+"""How do rows get from an extract to COPY without filling memory? Each extract's thread fills a small buffer.
 
-An extract that ends early leaves its rows in memory, one per id, where they can be compared with the table before anything is
-written. A longer one streams: it waits while the database takes what is there, and the database waits for it. An extract waits
-for nothing else, so buffers cannot block each other.
+An extract that ends early leaves its rows in memory, one per id, so that they can be compared with the table before anything is
+written. A longer one streams: extract and database wait for each other. An extract waits for nothing else, so buffers cannot
+block each other.
 """
 
 import threading
@@ -22,8 +22,8 @@ _MAX_QUEUED_CHUNKS = 4
 
 
 class BufferState(Enum):
-    """`COMPLETE`: the extract ended and all its rows are in memory; `FAILED`: it ended without; `STREAMING`: more than the buffer
-    holds in memory."""
+    """`COMPLETE`: the extract ended and all its rows are in memory; `FAILED`: it failed first; `STREAMING`: it has more rows
+    than the buffer keeps in memory."""
 
     EXTRACTING = "extracting"
     COMPLETE = "complete"
@@ -32,10 +32,10 @@ class BufferState(Enum):
 
 
 class RowBuffer:
-    """The rows of one extract for COPY. `rows`: so far, repeats counted; `latest`: the highest cursor among them.
+    """The rows of one extract for COPY. `rows`: number so far, with repeats; `latest`: the highest cursor among them.
 
-    `on_batch` is called in the extract's thread after each page, `on_end` there once it is over; `values` there before it
-    begins, if what it is read for is to be found out first. `collect`: columns whose values are collected for others.
+    These are called in the extract's thread: `on_batch` after each page, `on_end` at the end, and `values` at the beginning, for
+    a source whose values must be found first. `collect`: columns whose values are collected for other sources.
     """
 
     def __init__(
@@ -71,30 +71,30 @@ class RowBuffer:
         self._thread = threading.Thread(target=self._run, name=f"extract-{extract.source.name}", daemon=True)
 
     def start(self, decided: Callable[[], None]) -> None:
-        """Begin the extract; `decided` is called once, as soon as the state is no longer `EXTRACTING`."""
+        """Start the extract. `decided` is called once, as soon as the state is no longer `EXTRACTING`."""
         self._decided = decided
         self._thread.start()
 
     def wait(self) -> BufferState:
-        """The state once it is decided."""
+        """Wait until the state is decided, and return it."""
         with self._changed:
             self._changed.wait_for(lambda: self._state is not BufferState.EXTRACTING)
             return self._state
 
     def hashes(self) -> dict[str, str]:
-        """Id to content hash of the newest version of each row, of a buffer that is `COMPLETE`."""
+        """Id to content hash of the newest version of each row. Only for a buffer that is `COMPLETE`."""
         return {identity: row.content_hash for identity, row in (self._memory or {}).items()}
 
     def rows_of(self, ids: Iterable[str]) -> list[PackedRow]:
-        """These rows of a buffer that is `COMPLETE`."""
+        """The rows with these ids. Only for a buffer that is `COMPLETE`."""
         rows = self._memory or {}
         return [rows[identity] for identity in ids]
 
     def stream(self) -> Iterator[list[PackedRow]]:
-        """All rows of a buffer that is `STREAMING`, about a megabyte at a time, as the extract brings them. Take them once.
+        """All rows of a buffer that is `STREAMING`, about a megabyte at a time, while the extract goes on. Iterate once.
 
         Raises:
-            ExplorerError: the extract failed; what came before is not the whole.
+            ExplorerError: the extract failed; the rows so far are incomplete.
         """
         while True:
             with self._changed:
@@ -108,7 +108,7 @@ class RowBuffer:
             yield chunk
 
     def collected(self, column: str) -> set[str]:
-        """All values of a column that was to be collected, once the extract is over.
+        """All values of a collected column, after the end of the extract.
 
         Raises:
             ExplorerError: the extract failed.
@@ -120,7 +120,7 @@ class RowBuffer:
         return self._collected[column]
 
     def abandon(self) -> None:
-        """Nobody takes the rows any more: the extract ends at its next page or row."""
+        """Accept no further rows: the extract ends at its next page or row."""
         with self._changed:
             self._abandoned = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Where does a load write, and who else is loading there?"""
+"""Where does a load write, and is another process loading there?"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from explorer.postgres.connections import Login
 
 @dataclass(frozen=True)
 class LoadTarget:
-    """Where a tenant's data goes. `login`: its rw role's, into the platform's database."""
+    """The destination of a tenant's data. `login`: of its rw role, in the platform's database."""
 
     tenant_key: str
     schemas: TenantSchemas
@@ -26,17 +26,17 @@ class LoadTarget:
         return self.login.conninfo()
 
     def connect(self, **more: Any) -> Connection:
-        """A connection in autocommit mode, with further libpq parameters. Raises psycopg.Error."""
+        """A connection in autocommit mode, with additional libpq parameters. Raises psycopg.Error."""
         return psycopg.connect(**self.conninfo(), **more, autocommit=True)
 
 
 @contextmanager
 def exclusive(target: LoadTarget) -> Iterator[Connection]:
-    """A connection that holds the tenant's load lock; the lock goes with the connection, however the process ends.
+    """A connection that holds the tenant's load lock. The lock ends with the connection, even when the process is killed.
 
     Raises:
         LoadInProgress: another process holds it.
-        LoadFailed: the database does not answer.
+        LoadFailed: the database cannot be reached.
     """
     with database_errors(), target.connect() as connection:
         lock = "SELECT pg_try_advisory_lock(hashtext(%s), hashtext('load'))"
@@ -51,7 +51,7 @@ def exclusive(target: LoadTarget) -> Iterator[Connection]:
 
 @contextmanager
 def database_errors() -> Iterator[None]:
-    """Errors of the database as ours."""
+    """Wraps errors of the database in ours."""
     try:
         yield
     except psycopg.Error as error:

@@ -1,6 +1,6 @@
-"""How raw tables become the tables that agents query: the dbt project of a tenant, and running it.
+"""How do raw tables become the tables that agents query? The dbt project of a tenant, and running it.
 
-`project` lays out a tenant's dbt project (the static models of its provider and those that the provider's planner gives),
-`runner` runs dbt in this process, `refresh` brings tables up to date with or without it, `manifest` describes the static models
+`project` writes a tenant's dbt project (the provider's static models and those of its table planner), `dbt` runs dbt in this
+process, `changes` applies changed rows without dbt, `refresh` updates tables by both, `manifest` describes the static models
 without a database.
 """

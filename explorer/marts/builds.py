@@ -1,11 +1,11 @@
-"""Which models must be built again? Those whose definition changed since they were built, or whose raw rows did.
+"""Which models must be built again? Those whose definition or raw rows changed since the last build.
 
-What was built from what is kept in the tenant's staging schema, beside the tables it speaks of: a restored database, or a table
-dropped by hand, is noticed. Models generated for a case type or a form are stale only when rows of that case type or form came,
-changed or went, views only when their table came or went. In doubt a model is stale.
+The tenant's staging schema records what each table was built from, beside the table itself, so that a restored database or a
+dropped table is noticed. A model generated for a case type or form is stale only when rows of that case type or form changed; a
+view only when its tables were made or dropped. In doubt a model is stale.
 
-A stale table whose definition is the same need not be built again: `changes` can apply what changed, unless that is most of
-it. Running dbt is `runner`, the order of all this `refresh`.
+A stale table with an unchanged definition need not be built again: `changes` can apply the changed rows, unless these are most
+of the table. `dbt` runs dbt; `refresh` orders the steps.
 """
 
 import hashlib
@@ -21,9 +21,10 @@ from explorer.contract.bookkeeping import loads, statements
 from explorer.contract.bookkeeping.builds import Build, Finding
 from explorer.contract.bookkeeping.statements import CompiledModel
 from explorer.contract.schemas import TenantSchemas
-from explorer.marts import changes
+from explorer.marts.changes.compiled import keep_compiled
+from explorer.marts.changes.gathered import Change, Changes, is_small
+from explorer.marts.dbt.results import NodeResult
 from explorer.marts.project import TenantProject
-from explorer.marts.runner import NodeResult
 from explorer.tables.values import TableSpec
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -31,8 +32,9 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Model:
-    """A model as far as being stale goes. `relation`: schema and table; `raw`: raw tables it reads, through others too; `kind`:
-    `view`, `table`, or the kind of a generated table, which is cut by `group` and whose changes have the key `change_key`."""
+    """The facts that decide whether a model is stale. `relation`: schema and table; `raw`: raw tables that it reads, also
+    indirectly; `kind`: `view`, `table`, or the kind of a generated table, which holds the rows of `group` and whose changes have
+    the key `change_key`."""
 
     name: str
     definition: str
@@ -45,16 +47,16 @@ class Model:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run has to build. `stale`: names of models; `rows`: row counts of the others, None for views; `versions`: raw table
-    to the instant of its latest change when the plan was made; `findings`: by model, of runs before; `changes`: stale models
-    that need no dbt, with what is to be done to them; `raw_tables`: those that are there, with their oids."""
+    """What a run must build. `stale`: names of models; `rows`: row counts of the others, None for views; `versions`: time of
+    each raw table's latest change when the plan was made; `findings`: of earlier runs, by model; `changes`: what to do with
+    stale models that need no dbt; `raw_tables`: existing ones, with their oids."""
 
     models: Mapping[str, Model]
     stale: frozenset[str]
     rows: Mapping[str, int | None]
     versions: Mapping[str, str]
     findings: Mapping[str, tuple[Finding, ...]]
-    changes: Mapping[str, changes.Change]
+    changes: Mapping[str, Change]
     raw_tables: frozenset[str]
 
 
@@ -77,7 +79,7 @@ def models_of(project: TenantProject, static: Mapping[str, Any]) -> dict[str, Mo
 
 
 def plan(connection: Connection, project: TenantProject, models: Mapping[str, Model]) -> Plan:
-    """Compare what is there with what was built."""
+    """Compare the models with their last builds."""
     schemas = project.schemas
     versions = _versions(connection, schemas, {table for model in models.values() for table in model.raw})
     built = kept_builds.read(connection, schemas)
@@ -96,32 +98,34 @@ def plan(connection: Connection, project: TenantProject, models: Mapping[str, Mo
         if name in same and each.definition == same[name].definition and each.raw_tables == raw_tables
     }
     keys = {name: known[name].key if name in known else models[name].change_key for name in same}
-    seen = changes.Changes(
+    gathered = Changes(
         connection, schemas, project.change_keys, {name for schema, name in oids if schema == schemas.marts}
     )
     for key in sorted({key for key in keys.values() if key}):
         raw = project.change_keys[key].raw_table
         moments = {same[name].versions.get(raw) for name in same if keys[name] == key}
         if raw in versions and (since := moments - {None, versions[raw]}):
-            seen.gather(key, sorted(moment for moment in since if moment))
+            gathered.gather(key, sorted(moment for moment in since if moment))
     stale = {
-        name for name, model in models.items() if name not in same or not _is_fresh(model, same[name], versions, seen)
+        name
+        for name, model in models.items()
+        if name not in same or not _is_fresh(model, same[name], versions, gathered)
     }
     rows = {name: built[name].rows for name in models if name not in stale}
     findings = {name: build.findings for name, build in built.items() if name in models}
-    incremental = _incremental(project, models, stale, same, known, versions, seen)
+    incremental = _incremental(project, models, stale, same, known, versions, gathered)
     return Plan(models, frozenset(stale), rows, versions, findings, incremental, raw_tables)
 
 
 def begin(connection: Connection, project: TenantProject, models: Collection[str]) -> None:
-    """Forget what these were built from: a run that is killed leaves them to be built as a whole."""
+    """Delete the records of these builds, so that a killed run leaves its models to be built as a whole."""
     kept_builds.forget(connection, project.schemas, models)
 
 
 def record(connection: Connection, project: TenantProject, done: Plan, results: Sequence[NodeResult]) -> None:
-    """Keep what was built, and that the models which were not stale are as of now too; models that failed are forgotten.
+    """Record the builds, and that models which were not stale are up to date; delete the records of failed models.
 
-    Findings of earlier runs stand as long as their tests had no need to be run again.
+    Findings of earlier runs stay for tests that did not need to run again.
     """
     built = {result.name: result for result in results if result.resource_type == "model"}
     tests = {result.name: result for result in results if result.resource_type == "test"}
@@ -145,12 +149,12 @@ def record(connection: Connection, project: TenantProject, done: Plan, results: 
     }
     kept_builds.write(connection, project.schemas, builds, current)
     definitions = {name: model.definition for name, model in done.models.items()}
-    changes.keep(connection, project, definitions, done.raw_tables, results)
+    keep_compiled(connection, project, definitions, done.raw_tables, results)
 
 
 def _findings(model: str, tests: Iterable[NodeResult]) -> Iterator[Finding]:
     for test in tests:
-        if (test.attached_node or "").rpartition(".")[2] == model and test.status not in ("pass", "skipped"):
+        if test.tested_model == model and test.status not in ("pass", "skipped"):
             yield Finding(test.name, test.status, test.rows, test.message)
 
 
@@ -171,13 +175,13 @@ def _generated(table: TableSpec, definition: str, project: TenantProject) -> Mod
     )
 
 
-def _is_fresh(model: Model, built: Build, versions: Mapping[str, str], seen: changes.Changes) -> bool:
+def _is_fresh(model: Model, built: Build, versions: Mapping[str, str], gathered: Changes) -> bool:
     if model.kind == "view":
         return set(built.versions) == model.raw & set(versions)
     changed = {table for table in model.raw if built.versions.get(table) != versions.get(table)}
     if not changed or model.group is None or model.change_key is None:
         return not changed
-    return built.versions.keys() >= changed and not seen.touches(model.change_key, model.group)
+    return built.versions.keys() >= changed and not gathered.touches(model.change_key, model.group)
 
 
 def _incremental(
@@ -187,10 +191,10 @@ def _incremental(
     same: Mapping[str, Build],
     known: Mapping[str, CompiledModel],
     versions: Mapping[str, str],
-    seen: changes.Changes,
-) -> dict[str, changes.Change]:
-    """The stale models that need no dbt. What reads a model that does needs it too: it comes after."""
-    found: dict[str, changes.Change] = {}
+    gathered: Changes,
+) -> dict[str, Change]:
+    """The stale models that need no dbt. A model that reads one built by dbt needs dbt too, since it comes later."""
+    found: dict[str, Change] = {}
     for name, each in ((name, each) for name, each in known.items() if name in stale):
         model, rows = models[name], same[name].rows
         changed = {table for table in model.raw if same[name].versions.get(table) != versions.get(table)}
@@ -199,18 +203,18 @@ def _incremental(
         if (
             each.key
             and changed == {project.change_keys[each.key].raw_table}
-            and seen.are_few(each.key, model.group, rows)
+            and gathered.are_few(each.key, model.group, rows)
         ):
-            found[name] = changes.Change(model.relation, each.key, model.group, rows)
-        elif not each.key and changes.is_small(rows):
-            found[name] = changes.Change(model.relation, None, None, rows)
+            found[name] = Change(model.relation, each.key, model.group, rows)
+        elif not each.key and is_small(rows):
+            found[name] = Change(model.relation, None, None, rows)
     while heavy := {name for name in found if known[name].parents & set(stale) - set(found)}:
         found = {name: change for name, change in found.items() if name not in heavy}
     return found
 
 
 def _versions(connection: Connection, schemas: TenantSchemas, tables: Collection[str]) -> dict[str, str]:
-    """The moment of the latest load that changed each raw table that is there: as the loader keeps it, else as its rows say."""
+    """The time of the latest load that changed each existing raw table: from the loader's records, else from the rows."""
     there = connection.execute(
         "select tablename from pg_tables where schemaname = %s and tablename = any(%s)", [schemas.raw, list(tables)]
     ).fetchall()

@@ -1,30 +1,30 @@
-"""Why tables were not built, in words: the first cause, said once, before its consequences."""
+"""Why were tables not built? In words: the first cause once, before its consequences."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from explorer.marts.runner import NodeResult
+from explorer.marts.dbt.results import NodeResult
 
 FAILED = frozenset({"error", "fail", "runtime error"})
 _SKIPPED = "skipped"
 _MAX_NAMES = 30
 _MAX_CAUSES = 5
 _MAX_CAUSE_CHARS = 400
-# What dbt says around the database's own words.
+# Text that dbt adds around the database's message.
 _OF_DBT = re.compile(
     r"^(?:\w+ Error in (?:model|test) .*|\w*compiled code at .*|> in macro .*|> called by .*)$", re.IGNORECASE
 )
 
 
 def cause_of(message: str | None) -> str:
-    """The database's words in a message of dbt, in one line."""
+    """The database's message within dbt's message, in one line."""
     lines = [line.strip() for line in (message or "").splitlines()]
     said = " ".join(line for line in lines if line and not _OF_DBT.match(line))
     return (said or " ".join(lines).strip() or "no reason was given")[:_MAX_CAUSE_CHARS]
 
 
 def causes(results: Iterable[NodeResult]) -> dict[str, str]:
-    """Model to cause, for the models that failed and for those that were skipped because one they need failed."""
+    """Model to cause, for failed models and for those that were skipped because of a failed one."""
     models = {result.unique_id: result for result in results if result.resource_type == "model"}
     found = {}
     for result in models.values():
@@ -41,7 +41,7 @@ def causes(results: Iterable[NodeResult]) -> dict[str, str]:
 
 
 def summary(results: Sequence[NodeResult]) -> str | None:
-    """What a run says of models that were not built; None when there is none.
+    """A run's summary of models that were not built; None when all were built.
 
     `2 models failed: case_child, case_mother: could not extend file ...: No space left on device. 4 more were not built because
     of that: ...`.
@@ -65,13 +65,13 @@ def summary(results: Sequence[NodeResult]) -> str | None:
 
 
 def named(names: Sequence[str], most: int = _MAX_NAMES) -> str:
-    """Names in a sentence, and how many more there are."""
+    """Names for a sentence, and how many more there are."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
 
 
 def _failed_before(result: NodeResult, models: Mapping[str, NodeResult]) -> list[NodeResult]:
-    """The models that failed among all that this one is built from, nearest first."""
+    """The failed models among all ancestors of this one, nearest first."""
     found: dict[str, NodeResult] = {}
     seen: set[str] = set()
     layer = list(result.depends_on)

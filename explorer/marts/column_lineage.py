@@ -1,7 +1,7 @@
-"""From which columns is each column of a tenant's models computed? Kept by `contract.bookkeeping.lineage`.
+"""From which columns is each column of a tenant's models computed? Stored by `contract.bookkeeping.lineage`.
 
-Of static models their SQL tells (`sql_lineage`), of generated ones the columns they are generated from. Lineage reaches from
-tables over marts and staging views down to the raw tables, one step at a time; within JSON it names the path.
+The lineage of static models comes from their SQL (`sql_lineage`), that of generated ones from their column specs. It leads from
+marts and tables over staging views to the raw tables, one step at a time; within JSON it names the path.
 """
 
 from collections.abc import Iterable
@@ -17,14 +17,14 @@ from explorer.tables.values import TableSpec
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-# Of what is kept; another one when the same SQL tells more than before.
+# Version of the stored lineage. Change it when the same SQL yields more than before.
 FORMAT = 2
 
 
 def write(
     connection: Connection, schemas: TenantSchemas, static: Lineage, tables: Iterable[TableSpec], *, version: str
 ) -> None:
-    """Keep the lineage of static models and generated tables, unless it was made from the same `version` before."""
+    """Store the lineage of static models and generated tables, unless it was computed from the same `version` before."""
 
     def whole() -> Lineage:
         return static | {table.name: lineage_of_table(table) for table in tables}

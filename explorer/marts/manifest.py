@@ -1,7 +1,7 @@
-"""What do the static models look like to Dagster: dbt's manifest of the project, made without a database.
+"""What do the static models look like to Dagster? dbt's manifest of the project, made without a database.
 
-It names models, tests, descriptions and dependencies for asset specs; beside it lies which columns each column is computed from.
-Per-tenant models are not in it.
+It holds models, tests, descriptions and dependencies for asset specs. Column lineage lies beside it. Generated models of tenants
+are not in it.
 
     python -m explorer.marts.manifest PROJECT PROVIDER FOLDER     (what `static_manifest` starts: parsed into FOLDER)
 """
@@ -19,14 +19,17 @@ from explorer.contract.bookkeeping.lineage import Lineage
 from explorer.core.errors import ExplorerError
 from explorer.core.locks import file_lock
 from explorer.core.settings import Settings
-from explorer.marts import column_lineage, project, runner, sql_lineage
+from explorer.marts import column_lineage, project, sql_lineage
+from explorer.marts.dbt import runner
+from explorer.marts.dbt.errors import TransformFailed
+from explorer.marts.dbt.parsing import write_manifest
 from explorer.tables.plan import TablePlanner
 
 _LINEAGE = f"lineage-{column_lineage.FORMAT}.json"
 
 
 def static_manifest(settings: Settings, provider: str) -> dict[str, Any]:
-    """dbt's manifest (schema v12) of a provider's models in `project_dir/dbt_project`; parsed again only when that changed.
+    """dbt's manifest (schema v12) of a provider's models in `project_dir/dbt_project`; parsed again only after a change.
 
     Raises:
         TransformFailed: dbt cannot read the project.
@@ -36,7 +39,7 @@ def static_manifest(settings: Settings, provider: str) -> dict[str, Any]:
 
 
 def static_lineage(settings: Settings, provider: str) -> Lineage:
-    """Column lineage of the static models, by relation; read from their SQL once per content of the project.
+    """Column lineage of the static models, by relation; computed from their SQL once per content of the project.
 
     Raises:
         TransformFailed: dbt cannot read the project.
@@ -45,8 +48,8 @@ def static_lineage(settings: Settings, provider: str) -> Lineage:
 
 
 def warm_up(settings: Settings, provider: str, planner: TablePlanner) -> None:
-    """Let dbt fill its caches in this process, so that workers forked from it need not: it saves each run some two seconds, and
-    a tenant's first run another.
+    """Fill dbt's caches in this process, for the workers forked from it: this saves each run some two seconds, and a tenant's
+    first run two more.
 
     Raises:
         TransformFailed: dbt cannot read the project.
@@ -74,9 +77,9 @@ def static_parse(settings: Settings, provider: str) -> Path:
 
 
 def _parse_once(source: Path, provider: str, folder: Path) -> None:
-    """Parse in a process of its own: dbt's parser leaves threads behind, and a process that has had them must not fork workers.
+    """Parse in a child process: dbt's parser leaves threads behind, and a process with threads must not fork workers.
 
-    Of several processes that find nothing parsed, one does it and the others wait.
+    When several processes need the same parse, one does it and the others wait.
     """
     with file_lock(folder.with_suffix(".lock")):
         if (folder / _LINEAGE).is_file():
@@ -85,7 +88,7 @@ def _parse_once(source: Path, provider: str, folder: Path) -> None:
         parsed = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if parsed.returncode != 0:
             reason = " ".join((parsed.stdout or parsed.stderr).split())[-600:]
-            raise runner.TransformFailed(
+            raise TransformFailed(
                 f"dbt cannot read the project {source}: {reason}", next_step="Correct the file named there."
             )
 
@@ -95,13 +98,13 @@ def _main(source: str, provider: str, folder: str) -> int:
         static, target = Path(scratch) / "project", Path(scratch) / "target"
         project.lay_out_static(Path(source), provider, static)
         try:
-            manifest = runner.write_manifest(static, target)
+            manifest = write_manifest(static, target)
             lineage = sql_lineage.lineage_of(sql_lineage.render(manifest))
             (target / _LINEAGE).write_bytes(msgspec.json.encode(lineage))
         except ExplorerError as error:
             print(error.message)
             return 1
-        # What an earlier version of the platform left there may be in use, and is the same as far as it goes.
+        # A folder of an earlier version of the platform may be in use, and its content is the same.
         if Path(folder).is_dir():
             (target / _LINEAGE).rename(Path(folder) / _LINEAGE)
         else:

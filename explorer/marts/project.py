@@ -1,6 +1,6 @@
-"""What does one tenant's dbt project consist of: the static models and those generated from its structure, as files.
+"""What is in one tenant's dbt project? The static models and those generated from its structure, as files.
 
-A file is written only when its text differs, so an unchanged structure leaves dbt nothing to parse again. Running it is `runner`.
+A file is written only when its text differs, so that dbt parses nothing again when the structure did not change.
 """
 
 import hashlib
@@ -20,17 +20,17 @@ from explorer.tables.values import TableSpec
 
 
 class DbtProjectMissing(ExplorerError):
-    """The folder with the static dbt project is not there."""
+    """The folder of the static dbt project is missing."""
 
     code = "dbt_project_missing"
 
 
 @dataclass(frozen=True)
 class TenantProject:
-    """A dbt project on disk. `tables`: what its generated models build; `retired`: generated tables of earlier builds whose
-    source is gone: kept for some time, no longer refreshed. `content_hash`, `static_hash`: equal for equal files,
-    all of them or those of the static project. `parsed_before`: folder with dbt's parse of the static models, where the first
-    parse starts. `type_changes`, `digests`: as in `tables.plan.TablePlan`; `change_keys`: of the tables' provider.
+    """A dbt project on disk. `tables`: its generated models; `retired`: generated tables of earlier builds whose source is gone,
+    kept for some time without refresh. `content_hash`, `static_hash`: equal for equal files, of the whole project or of its
+    static part. `parsed_before`: folder with dbt's parse of the static models, from which the first parse starts.
+    `type_changes`, `digests`: as in `tables.plan.TablePlan`; `change_keys`: of the provider's tables.
     """
 
     dir: Path
@@ -57,10 +57,10 @@ def prepare(
     connection_rw: Login,
     parsed_before: Path | None = None,
 ) -> TenantProject:
-    """Lay out the tenant's project under `work_dir` (kept from run to run, one per tenant).
+    """Write the tenant's project into `work_dir`, a folder per tenant that is kept between runs.
 
-    `document`: what was discovered of the tenant, `{}` for nothing; `planner`: of its `provider`, whose name is
-    that of the folder with its models.
+    `document`: the tenant's discovered structure, `{}` without one; `planner`: that of `provider`, whose name is also the name
+    of its models' folder.
 
     Raises:
         DbtProjectMissing: `dbt_project` holds no dbt_project.yml.
@@ -84,7 +84,7 @@ def prepare(
 def example(
     dbt_project: Path, work_dir: Path, parsed_before: Path, provider: str, planner: TablePlanner
 ) -> TenantProject:
-    """The project of no tenant with a few tables of the provider, laid out under `work_dir`; no database is asked."""
+    """A sample project of no tenant with a few tables of the provider, written into `work_dir`, without a database."""
     static = _static_files(dbt_project, provider)
     planned = planner.example({path.stem for path in static})
     return _lay_out(work_dir, TenantSchemas("example"), static, planned, planner, parsed_before)
@@ -117,7 +117,7 @@ def _lay_out(
 
 
 def content_hash(dbt_project: Path, provider: str) -> str:
-    """Hash of a provider's static project: changes when a file of it does."""
+    """Hash of a provider's static project."""
     return _content_hash(_static_files(dbt_project, provider))
 
 
@@ -127,7 +127,7 @@ def lay_out_static(dbt_project: Path, provider: str, folder: Path) -> None:
 
 
 def _static_files(dbt_project: Path, provider: str) -> dict[Path, bytes]:
-    """What all providers share (settings, macros, generic tests) and what is the provider's own: its models, macros and tests."""
+    """Files shared by all providers (settings, macros, generic tests) and the provider's own models, macros and tests."""
     shared = [
         dbt_project / "dbt_project.yml",
         dbt_project / "profiles.yml",

@@ -1,15 +1,19 @@
-"""How do a tenant's tables come up to date in one run? What changed is applied where that is enough, the rest is built by dbt.
+"""How are a tenant's tables updated in one run? Changes are applied where possible; dbt builds the rest.
 
-A model whose changes cannot be applied, for whatever reason, is built by dbt in the same run.
+When a model's changes cannot be applied, dbt builds it in the same run.
 """
 
 from collections.abc import Callable, Collection
 
 from explorer.contract.bookkeeping import unfit_values
-from explorer.marts import changes
 from explorer.marts.builds import Connection, Plan, begin, record
+from explorer.marts.changes.applying import OnFailure, apply_changes
+from explorer.marts.changes.gathered import drop_gathered
+from explorer.marts.changes.pool import open_pool
+from explorer.marts.changes.testing import run_tests
+from explorer.marts.dbt.results import NodeResult
+from explorer.marts.dbt.runner import run
 from explorer.marts.project import TenantProject
-from explorer.marts.runner import NodeResult, run
 from explorer.postgres.connections import Login
 
 
@@ -22,12 +26,12 @@ def refresh(
     by_need: bool,
     database: Login,
     on_result: Callable[[NodeResult], None],
-    on_fallback: changes.OnFailure,
+    on_fallback: OnFailure,
 ) -> list[NodeResult]:
-    """Bring the models `wanted` up to date and record it; `by_need`: those among them that are stale, else all, by dbt alone.
+    """Update the models `wanted` and record their builds; `by_need`: only stale ones, otherwise all of them by dbt.
 
-    `database`: the tenant's writing login; `connection`: to it, in autocommit mode. `on_result` is called in this thread as each
-    model or test ends, `on_fallback` with a model whose changes could not be applied, so that dbt builds it, and the reason.
+    `database`: the tenant's rw login; `connection`: to it, in autocommit mode. `on_result` is called in this thread when a model
+    or test ends; `on_fallback` with each model whose changes could not be applied, and the reason.
 
     Raises:
         TransformBusy, TransformFailed: dbt could not run.
@@ -44,18 +48,18 @@ def refresh(
     incremental = {name: change for name, change in planned.changes.items() if name in select} if by_need else {}
     unfit_values.forget(connection, project.schemas, incremental)
     done = set()
-    with changes.open_pool(database) as pool:
-        for result in changes.apply(connection, pool, project, incremental, on_fallback):
+    with open_pool(database) as pool:
+        for result in apply_changes(connection, pool, project, incremental, on_fallback):
             done.add(result.name)
             collect(result)
         left = select - done
         failed = {finding.test for findings in planned.findings.values() for finding in findings}
         applied = {name: incremental[name] for name in done}
-        for result in changes.test(connection, pool, project, applied, left, failed):
+        for result in run_tests(connection, pool, project, applied, left, failed):
             collect(result)
     if left:
         everything = None if len(left) == len(planned.models) else sorted(left)
         run(project, login=database, select=everything, on_result=collect)
     record(connection, project, planned, results)
-    changes.forget(connection, project.schemas, project.change_keys)
+    drop_gathered(connection, project.schemas, project.change_keys)
     return results

@@ -1,7 +1,7 @@
-"""What becomes of generated tables whose source is gone: they stay for a while, visibly retired, and are then dropped.
+"""What happens to generated tables whose source is gone? They stay for a while, marked as retired, and are then dropped.
 
-The table's own comment says since when, and until when it stays; it is also what this module remembers by. A table whose source
-comes back is built again, with a comment like any other.
+The table's comment says since when it is retired and until when it stays; this module stores nothing else. A table whose source
+comes back is built again with a normal comment.
 """
 
 import re
@@ -21,7 +21,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class Retired:
-    """A table that is no longer refreshed. `kept_by`: what still reads it, which is why it outlives `dropped_after`."""
+    """A table that is no longer refreshed. `kept_by`: the views that read it, so that it outlives `dropped_after`."""
 
     name: str
     since: date
@@ -35,11 +35,11 @@ class Retired:
 def retire(
     connection: Connection, schema: str, prefixes: Sequence[str], *, current: Collection[str], today: date
 ) -> list[Retired]:
-    """Mark the generated tables of the marts schema that are not `current`, and drop those whose time is over.
+    """Mark generated tables of the marts schema that are not `current`, and drop those whose time is over.
 
-    `prefixes`: how names of generated tables begin.
+    `prefixes`: prefixes of the names of generated tables.
 
-    A table that somebody's view reads is never dropped, nor is one in use at the moment: the next run tries again.
+    A table with a dependent view is never dropped. One in use is left to the next run.
     """
     retired = []
     for name, comment in _generated_tables(connection, schema, prefixes):
@@ -77,7 +77,7 @@ def _mark(connection: Connection, schema: str, table: Retired, comment: str) -> 
 
 
 def _drop(connection: Connection, schema: str, name: str) -> str | None:
-    """None when the table is gone; else what keeps it."""
+    """Drop a table. Returns None, or the reason why it stays."""
     try:
         with connection.transaction():
             connection.execute("set local lock_timeout = '1s'")

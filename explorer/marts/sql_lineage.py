@@ -1,7 +1,7 @@
 """From which columns is each column of the static models computed? Read from their SQL, once per content of the dbt project.
 
-The SQL is rendered without a database: as if every raw table were there, with casts as calls by their macro's name, so that an
-expression reads `safe_date(record ->> 'dob')`. What the SQL does not tell for certain is left out, never guessed.
+The SQL is rendered without a database, as if every raw table existed and with casts as macro calls, so that an expression reads
+`safe_date(record ->> 'dob')`. Uncertain lineage is left out, never guessed.
 """
 
 import logging
@@ -15,11 +15,11 @@ from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage, Origin
 _log = logging.getLogger(__name__)
 
 _MAX_EXPRESSION_CHARS = 300
-# Of a recursive query: a column's origins may be those of another that it was computed from in the step before.
+# Steps of a recursive query that are followed: a column's origins may be those of another column in the step before.
 _STEPS = 3
 _RAW_SCHEMA_END = "_raw"
 _CASTS_FILE = "macros/json.sql"
-# Macros have names that are words of SQL too.
+# Some macros have the names of SQL keywords.
 _CALL = "macro__"
 _CALLS = re.compile(rf"{_CALL}(\w+)\(\(([^()]*)\)\)")
 _DOCUMENT_CASTS = frozenset({f"{_CALL}json_object", f"{_CALL}json_array"})
@@ -28,7 +28,7 @@ Path = tuple[str, ...]
 
 
 def render(manifest: Any) -> dict[str, str]:
-    """The SQL of each model of a dbt `Manifest`, right after dbt has parsed it in this process, by the name of its relation."""
+    """The SQL of each model of a dbt `Manifest` by relation name. Call it right after dbt parsed the manifest in this process."""
     from dbt.clients.jinja import get_rendered
     from dbt.config.runtime import RuntimeConfig
     from dbt.context.providers import generate_runtime_model_context
@@ -42,7 +42,7 @@ def render(manifest: Any) -> dict[str, str]:
         if node.resource_type != "model":
             continue
         context = generate_runtime_model_context(node, config, manifest)
-        # What asks the database only does so while dbt executes.
+        # Macros query the database only while dbt executes.
         context |= {"execute": False, **{name: _call(name) for name in casts if not name.endswith("_pattern")}}
         try:
             rendered[node.alias] = get_rendered(node.raw_code, context, node)
@@ -56,7 +56,7 @@ def _call(name: str) -> Any:
 
 
 def lineage_of(rendered: Mapping[str, str]) -> Lineage:
-    """Lineage of the models whose SQL `render` gave; of their columns those that it tells."""
+    """Lineage of the models whose SQL `render` returned, for columns with certain origins."""
     from sqlglot import exp, parse_one
     from sqlglot.errors import SqlglotError
     from sqlglot.lineage import lineage
@@ -78,7 +78,7 @@ def lineage_of(rendered: Mapping[str, str]) -> Lineage:
             nodes = lineage(None, trees[name], known, dialect="postgres", trim_selects=False)
             found[name] = {column: told for column, node in nodes.items() if (told := _column(node)) is not None}
         except Exception:
-            # The parser fails in many ways over SQL that it does not know; none is a reason to build no tables.
+            # The parser fails in many ways on unknown SQL; none of them may stop the build.
             _log.warning("The SQL of model %s does not tell where its columns come from.", name, exc_info=True)
             continue
         for tree in trees.values():
@@ -89,7 +89,7 @@ def lineage_of(rendered: Mapping[str, str]) -> Lineage:
 
 
 def _followable(tree: Any) -> Any:
-    """The tree with columns of the same origins, in words that the library follows."""
+    """The tree with the same column origins, in a form that the library can follow."""
     _replace_lambdas(tree)
     _replace_rows_of_functions(tree)
     _unroll_recursion(tree)
@@ -97,7 +97,7 @@ def _followable(tree: Any) -> Any:
 
 
 def _replace_lambdas(tree: Any) -> None:
-    """Of a function's argument `record -> 'a'` the parser makes a lambda, which PostgreSQL has none of."""
+    """The parser reads the function argument `record -> 'a'` as a lambda, which PostgreSQL does not have."""
     from sqlglot import exp
 
     for node in list(tree.find_all(exp.Lambda)):
@@ -106,7 +106,7 @@ def _replace_lambdas(tree: Any) -> None:
 
 
 def _replace_rows_of_functions(tree: Any) -> None:
-    """`(select f(x) from g(y) as x)`, a value, becomes `(f(g(y)))`."""
+    """Replaces `(select f(x) from g(y) as x)`, a value, by `(f(g(y)))`."""
     from sqlglot import exp
 
     for select in list(tree.find_all(exp.Select)):
@@ -126,7 +126,7 @@ def _replace_rows_of_functions(tree: Any) -> None:
 
 
 def _unroll_recursion(tree: Any) -> None:
-    """In a recursive query its own rows are replaced by those of the steps before."""
+    """Replaces a recursive query's reference to itself by the rows of the steps before."""
     from sqlglot import exp
 
     for cte in list(tree.find_all(exp.CTE)):
@@ -150,7 +150,7 @@ def _is_named(table: Any, cte: Any) -> bool:
 
 
 def _add_raw(known: dict[str, Any], tree: Any) -> None:
-    """Of a raw table, all columns that a model names: what a star over it means for the model."""
+    """Add all columns of a raw table that a model names: for that model `*` means these."""
     from sqlglot import exp
 
     names = {column.name for column in tree.find_all(exp.Column) if column.name != "*"}
@@ -174,8 +174,8 @@ def _column(root: Any) -> ColumnLineage | None:
 
 
 def _origins(node: Any) -> Iterator[tuple[Origin | None, bool]]:
-    """The columns of relations that the expression reads, with the JSON path within each; None for what cannot be followed, such
-    as a recursive query's own rows. The flag: the value is still the document at that path, so that the path may go on."""
+    """The relation columns that the expression reads, with the JSON path within each; None for origins that cannot be followed,
+    such as a recursive query's own rows. The flag: the value is still JSON at that path, so that the path may continue."""
     from sqlglot import exp
 
     if not node.downstream:
@@ -195,7 +195,7 @@ def _origins(node: Any) -> Iterator[tuple[Origin | None, bool]]:
 
 
 def _reads(node: Any, child: Any) -> set[tuple[Path, bool]]:
-    """At which JSON paths the expression reads the column that `child` stands for, and whether what is there is passed on."""
+    """The JSON paths at which the expression reads the column of `child`, and whether the value is passed on unchanged."""
     from sqlglot import exp
 
     expression, values = node.expression, node.source.find(exp.Values) if isinstance(node.source, exp.UDTF) else None
@@ -226,8 +226,8 @@ def _read(column: Any, expression: Any) -> tuple[Path, bool]:
 
 
 def _path(column: Any) -> tuple[Path, Any]:
-    """The constant keys that are taken of a JSON column, `a`, `b` of `column -> 'a' ->> 'b'` and of `column #>> '{a,b}'`; and
-    the expression that takes the last."""
+    """The constant keys taken from a JSON column: `a`, `b` of `column -> 'a' ->> 'b'` and of `column #>> '{a,b}'`; and the
+    expression that takes the last key."""
     from sqlglot import exp
 
     keys: list[str] = []
@@ -259,7 +259,7 @@ def _keys(extract: Any) -> list[str] | None:
 
 
 def _expression(root: Any) -> str | None:
-    """The nearest expression that is more than a column passed on; None when the column is passed on all the way."""
+    """The nearest expression that does more than pass a column on; None if there is none."""
     from sqlglot import exp
 
     node = root

@@ -1,7 +1,7 @@
-"""Which of the generated tables fail which kind of test? One check per kind over all tables that one asset stands for.
+"""Which generated tables fail which kind of test? One check per kind, over all tables of one asset.
 
-dbt has two tests per table; the second one counts values of three kinds, which are told apart by what was counted per
-column. That the options of a question are not those of the data is known from the values seen, and told here too.
+dbt has two tests per table. The second counts three kinds of values, which the counts per column tell apart. The table's profile
+shows when a question's options do not match the data; the checks report that too.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,12 +15,12 @@ from explorer.tables.values import ColumnSpec, TableSpec
 
 UnfitValues = Mapping[str, int]
 
-# What a check shows to people, and columns of a table that it names.
+# How many failures a check lists, and how many columns per table.
 _MAX_TABLES = 200
 _MAX_COLUMNS = 10
 
 _KINDS: tuple[TableCheck, ...] = get_args(TableCheck)
-# Every check, with what it looks at.
+# Every check, with its description.
 DESCRIBED: Mapping[str, str] = {
     "primary_keys": "In every table the key is unique and never NULL.",
     "relationships": "What points to a row of another table finds it.",
@@ -31,7 +31,7 @@ DESCRIBED: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class TestedTable:
-    """A table that is there, what dbt's tests of it found when they were last run, and its unfit values by column."""
+    """An existing table, the findings of its last dbt tests, and its unfit values by column."""
 
     __test__ = False
 
@@ -41,7 +41,7 @@ class TestedTable:
 
 
 def check_tables(tested: Sequence[TestedTable]) -> Iterator[CheckOutcome]:
-    """The four checks, each over all tables; only keys are an error. Facts: `TableChecks`."""
+    """The four checks, each over all tables; only the check of keys is an error. Facts: `TableChecks`."""
     failing: dict[TableCheck, list[FailingTable]] = {kind: [] for kind in _KINDS}
     for each in tested:
         for kind, row in _failures(each):
@@ -70,7 +70,7 @@ def _failures(tested: TestedTable) -> Iterator[tuple[TableCheck, FailingTable]]:
 
 
 def _values(tested: TestedTable, finding: Finding, values: int) -> Iterator[tuple[TableCheck, FailingTable]]:
-    """What the test of values counted: none of the choices, unfit for the column's type, or else pointing nowhere."""
+    """What the test of values counted: none of the choices, unfit for the column's type, or else dangling references."""
     choices = {column.name for column in tested.table.columns if _has_choices(column)}
     unfit: dict[TableCheck, dict[str, int]] = {"accepted_values": {}, "values_fit": {}}
     for column, count in tested.unfit_values.items():
@@ -97,7 +97,7 @@ def _row(
 
 
 def _options_row(table: str, column: ColumnSpec) -> FailingTable:
-    """Options that are not those of the data: one finding for the whole column, whose answers are not unfit one by one."""
+    """Options that do not match the data: one finding for the whole column, whose values are not counted as unfit."""
     count, total = column.values["options_unfit"], column.values["of"]
     return FailingTable(
         table=table,
@@ -124,18 +124,18 @@ def _kinds_of(table: TableSpec) -> set[TableCheck]:
 
 
 def _points_elsewhere(table: TableSpec) -> bool:
-    """Whether rows belong to others, which dbt tests: repetitions to the form or repetition around them, cases to other cases."""
+    """Whether dbt tests references of the table: repeats to their form or outer repeat, cases to other cases."""
     return table.parent is not None
 
 
 def _has_choices(column: ColumnSpec) -> bool:
-    """Whether an unfit value of the column is an answer that is none of the choices: such are kept, others are NULL."""
+    """Whether unfit values of the column are answers outside the choices: these stay, other unfit values are NULL."""
     return bool(column.unfit and column.options) and column.type in ("text", "text[]")
 
 
 def _options_unfit(table: TableSpec) -> list[ColumnSpec]:
-    """Questions whose answers are mostly none of the choices, so that single ones are not counted. Of case properties it is told
-    with the question that they are named after."""
+    """Questions whose answers are mostly outside the choices, so that single ones are not counted. For case properties the
+    question of the same name reports it."""
     return [column for column in table.columns if "options_unfit" in column.values and table.kind != "case_type"]
 
 
@@ -147,7 +147,7 @@ def _sentence(rows: Sequence[FailingTable]) -> str:
 
 
 def _overview(rows: Iterable[FailingTable]) -> str:
-    """Names of tables and columns are plain ASCII and safe in Markdown, messages of the database are not."""
+    """Generated names of tables and columns are plain ASCII and safe in Markdown; the database's messages are not."""
     lines = [
         f"| `{row.table}` | {row.status} | {'' if row.failing_rows is None else row.failing_rows} "
         f"| {', '.join(f'`{column}`: {count}' for column, count in (row.columns or {}).items())} "

@@ -1,4 +1,4 @@
-"""Which facts does a run write of each generated table: what it is cut from, its rows, how its build ended?"""
+"""What does a run record about each generated table: its source, its rows, the result of its build?"""
 
 from collections.abc import Iterable, Sequence
 
@@ -34,7 +34,7 @@ def _unfit_values(table: TableSpec, built: Built) -> dict[str, int] | None:
 
 
 def retired_tables(retired: Iterable[Retired], start: str) -> tuple[RetiredTable, ...]:
-    """Tables whose source is gone, which stay for a while as they are; those whose names begin with `start`."""
+    """Retired tables whose names begin with `start`."""
     return tuple(
         RetiredTable(name=each.name, since=each.since.isoformat(), dropped_after=each.dropped_after.isoformat())
         for each in retired
@@ -49,6 +49,6 @@ def type_changes(built: Built, tables: Iterable[TableSpec]) -> tuple[TypeChange,
 
 
 def overview(listed: Sequence[ListedTable]) -> str:
-    """The list for a person, in Markdown; generated names are plain ASCII and safe in it."""
+    """The list for people, in Markdown; generated names are plain ASCII and safe in it."""
     lines = [f"| `{entry.name}` | {entry.kind} | {entry.row_count} | {entry.status} |" for entry in listed]
     return "\n".join(["| table | kind | rows | status |", "|---|---|---|---|", *lines])

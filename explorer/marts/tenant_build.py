@@ -1,4 +1,4 @@
-"""How a tenant's models are built: plan what is needed, run dbt, and keep what is known of the tables afterwards."""
+"""How are a tenant's models built? Plan, run dbt, and record what is known of the tables afterwards."""
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
 from explorer.marts import causes, column_lineage
 from explorer.marts.builds import Plan, models_of, plan
+from explorer.marts.dbt.results import NodeResult
 from explorer.marts.project import TenantProject
 from explorer.marts.refresh import refresh
-from explorer.marts.runner import NodeResult
 from explorer.postgres.connections import Login
 from explorer.tables.column_facts import facts_of
 from explorer.tables.plan import TablePlanner
@@ -29,10 +29,9 @@ ColumnTypes = Mapping[str, Sequence[tuple[str, str]]]
 
 @dataclass(frozen=True)
 class Built:
-    """What a build did. `results`: of the models and tests that ran; `unchanged`: row counts of the models that had no need to;
-    `findings`: by model, of the tests that did not pass when they were last run, in this build or before; `unfit_values`: table
-    to column to number of values that did not fit; `type_changes`: columns whose type changed since it was last reported;
-    `lineage`: of static models."""
+    """The result of a build. `results`: of models and tests that ran; `unchanged`: row counts of models that were not stale;
+    `findings`: failed tests by model, of this build or an earlier one; `unfit_values`: number by table and column;
+    `type_changes`: columns whose type changed since it was last reported; `lineage`: of static models."""
 
     project: TenantProject
     results: Sequence[NodeResult]
@@ -55,7 +54,7 @@ class Built:
 
     @cached_property
     def present(self) -> frozenset[str]:
-        """Models that are as the source is now."""
+        """Models that are up to date with their source."""
         return frozenset(name for name, result in self.models.items() if result.status == "success") | set(
             self.unchanged
         )
@@ -74,15 +73,15 @@ def build(
     on_plan: Callable[[str], None],
     on_fallback: Callable[[str, str], None],
 ) -> Built:
-    """Build the `wanted` models; `by_need`: those among them that would come out otherwise than they are.
+    """Build the `wanted` models; `by_need`: only those among them that are stale.
 
-    `database`: the tenant's writing login. `on_plan`: called with a sentence of what will be done; `on_fallback`: called with
-    each model whose changes could not be applied, and why.
+    `database`: the tenant's rw login. `on_plan`: called with a sentence about what will be done; `on_fallback`: called with each
+    model whose changes could not be applied, and the reason.
     """
     results: list[NodeResult] = []
 
     def collect(result: NodeResult) -> None:
-        """Collects: to yield while dbt runs would let an interrupt between two yields leave its queries running."""
+        """Collects results. Yielding while dbt runs would let an interrupt between two yields leave its queries running."""
         results.append(result)
         on_result(result)
 
@@ -124,18 +123,17 @@ def _sentence(planned: Plan, wanted: Set[str], *, by_need: bool) -> str:
 
 
 def _findings(results: Sequence[NodeResult], before: Mapping[str, Sequence[Finding]]) -> dict[str, list[Finding]]:
-    """What tests found, by model: now, or before where they had no need to be run again."""
+    """The tests' findings by model: of this run, or of an earlier one for tests that were not run again."""
     ran = {result.name: result for result in results if result.resource_type == "test" and result.status != "skipped"}
     found = {model: [old for old in findings if old.test not in ran] for model, findings in before.items()}
     for test in ran.values():
         if test.status != "pass":
-            model = (test.attached_node or "").rpartition(".")[2]
-            found.setdefault(model, []).append(Finding(test.name, test.status, test.rows, test.message))
+            found.setdefault(test.tested_model, []).append(Finding(test.name, test.status, test.rows, test.message))
     return found
 
 
 def _column_types(connection: psycopg.Connection[tuple[Any, ...]], schemas: TenantSchemas) -> ColumnTypes:
-    """Columns as they are in the database now."""
+    """The columns that the database has now."""
     types: dict[str, list[tuple[str, str]]] = {}
     for relation, column, type_name in connection.execute(
         "select n.nspname || '.' || c.relname, a.attname, format_type(a.atttypid, a.atttypmod)"

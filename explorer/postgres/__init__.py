@@ -1,8 +1,7 @@
-"""Where the platform's PostgreSQL comes from and how tenants are kept apart in it.
+"""Where does the platform's PostgreSQL come from, and how are tenants separated in it?
 
-`connections` tells every process how to log in; its `Login` is the one type for a way into a database. `embedded` runs a private
-server, `bootstrap` makes any server (embedded or external) ready, unless it is another HOME's (`ownership`); `hardening` takes
-the catalogs away from PUBLIC, `provisioning` makes and removes tenants' roles and schemas, both by the steps of `roles`.
-`storage_errors` says a failing database's own errors in words. Nothing here knows a provider, Dagster or the tables inside the
-schemas.
+`connections` holds every process's logins; its type `Login` is one way into one database. `embedded` runs a private server.
+`bootstrap` sets up any server (embedded or external), unless another HOME owns it (`ownership`). `hardening` takes the system
+catalogs away from PUBLIC; `provisioning` makes and removes tenants' roles and schemas; both use the steps of `roles`.
+`storage_errors` explains errors of a failing database. Nothing here knows a provider, Dagster or the tables inside the schemas.
 """

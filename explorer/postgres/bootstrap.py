@@ -2,14 +2,14 @@
 
 | made | what for |
 | database `explorer` | tenants' schemas and schema `catalog`; hardened |
-| schema `casts` there | functions that make typed values of texts (casts.sql), for everybody |
+| schema `casts` there | functions that convert texts to typed values (casts.sql), for everybody |
 | database `dagster` | Dagster's own storage, apart because tenants must not reach it |
 | login `explorer_catalog` | owns schema `catalog`, runs its migrations |
 | login `explorer_service` | bridge and workers; may use what the migrations grant it, sees no tenant's tables |
 | login `dagster` | owns database `dagster` |
 | group `dp_catalog` | reads the system catalogs; services, loaders and dbt are in it, agents' logins are not |
 
-Tables are the migrations' business, tenants `provisioning`'s.
+The migrations make tables, `provisioning` makes tenants.
 """
 
 import hashlib
@@ -46,7 +46,7 @@ from explorer.postgres.state import ConnectionRecord, update_record
 CATALOG_SCHEMA = "catalog"
 _CASTS = "casts.sql"
 OLDEST_SERVER = 150000
-# Raised when this module makes something new, so that servers set up by an older version are brought up to date.
+# Raise this when the module makes something new, so that existing servers are set up again.
 VERSION = 2
 
 log = logging.getLogger(__name__)
@@ -55,10 +55,10 @@ log = logging.getLogger(__name__)
 def ensure_database(
     settings: Settings, *, server: EmbeddedPostgres | None = None, take_over: bool = False
 ) -> Connections:
-    """Start the embedded server unless an external one is configured or it runs already, and set it up unless that is done.
+    """Start the embedded server unless an external one is configured or it runs already. Set the server up unless that was done.
 
-    `server` replaces the one that the settings describe. An external server that another HOME set up is refused unless
-    `take_over`; the embedded one is its HOME's own. Safe to call from several processes at once.
+    `server` replaces the one of the settings. An external server that another HOME set up is refused unless `take_over`; the
+    embedded one belongs to its HOME. Safe to call from several processes.
 
     Raises:
         DatabaseOwnedElsewhere, PostgresNotStartable, DatabaseNotReady, DatabaseUnreachable, DatabaseSetupFailed, SettingsInvalid.
@@ -74,14 +74,14 @@ def ensure_database(
         for role in SERVICE_LOGINS:
             record.roles.setdefault(role, secrets.token_urlsafe(24))
 
-    # Written before the server learns them: a crash in between is mended by the next call.
+    # Written before the server has them, so that the next call repairs a crash in between.
     record = update_record(settings.home, add_passwords)
     admin = admin_login(settings, record)
     report = bootstrap(admin, record.roles, take_over=take_over)
     if report is not None and not report.complete:
         log.warning(report.summary())
     if settings.database_url is not None:
-        # Not sooner: a HOME that is refused goes on with the server it has.
+        # Not sooner: a refused HOME keeps its server.
         record = update_record(settings.home, _note_external)
     return connections_from(admin, record)
 
@@ -93,9 +93,9 @@ def _note_external(record: ConnectionRecord) -> None:
 def bootstrap(admin: Login, passwords: dict[str, str], *, take_over: bool = False) -> HardeningReport | None:
     """Set up the server of `admin`; None when it was set up already (one connection, a few milliseconds).
 
-    `passwords` holds one per name in SERVICE_LOGINS; logins that are there with others are left alone, unless `take_over`
-    makes the server agree. `admin` is a superuser, or on
-    PostgreSQL 16 and newer a login with CREATEROLE and CREATEDB: then the returned report says what stays exposed.
+    `passwords` holds one per name in SERVICE_LOGINS. Existing logins with other passwords stay, unless `take_over` gives them
+    these. `admin` is a superuser, or on PostgreSQL 16 and newer a login with CREATEROLE and CREATEDB: then the returned report
+    says what stays exposed.
 
     Raises:
         DatabaseOwnedElsewhere, DatabaseUnreachable, DatabaseSetupFailed.
@@ -106,7 +106,7 @@ def bootstrap(admin: Login, passwords: dict[str, str], *, take_over: bool = Fals
             return None
         _check_server(conn)
         try:
-            # Session lock of the maintenance database: CREATE DATABASE runs in no transaction.
+            # A session lock in the maintenance database, since CREATE DATABASE cannot run in a transaction.
             conn.execute("SELECT pg_advisory_lock(hashtext('explorer.bootstrap'))")
             if _is_stamped(conn, stamp):
                 return None
@@ -129,9 +129,9 @@ def bootstrap(admin: Login, passwords: dict[str, str], *, take_over: bool = Fals
 
 
 def _stamp(passwords: dict[str, str]) -> str:
-    """Changes with everything that a set-up server must have: this module, the hardening, the casts, the passwords.
+    """A hash of everything that a set-up server must have: this module, the hardening, the casts, the passwords.
 
-    The passwords are 192 random bits each, so a hash of them gives nothing away.
+    The passwords have 192 random bits each, so that their hash reveals nothing.
     """
     made_of = b"".join(files(__package__).joinpath(name).read_bytes() for name in ("exposed.sql", _CASTS))
     content = made_of + repr(sorted(passwords.items())).encode()
@@ -177,7 +177,7 @@ def _make_roles(conn: Connection, passwords: dict[str, str]) -> None:
     if may_grant(conn, "pg_use_reserved_connections"):
         for role in SERVICE_LOGINS:
             grant_membership(conn, "pg_use_reserved_connections", role)
-    # The query path ends an agent's session that outlives its time limit.
+    # The query path ends agents' sessions that outlive their time limit.
     if may_grant(conn, "pg_signal_backend"):
         grant_membership(conn, "pg_signal_backend", SERVICE_ROLE)
 
@@ -189,7 +189,7 @@ def _make_databases(conn: Connection) -> None:
             if owner:
                 statement += sql.SQL(" OWNER {}").format(sql.Identifier(owner))
             conn.execute(statement)
-    # On a managed server postgres and template1 are not ours to close; the report then names them.
+    # On a managed server we may not close postgres and template1; the report then names them.
     closable = conn.execute(
         "SELECT datname FROM pg_database WHERE datname = ANY(%s) AND pg_has_role(datdba, 'USAGE')",
         [["postgres", "template1", DAGSTER_DB]],
@@ -211,5 +211,5 @@ def _set_up_explorer(conn: Connection) -> HardeningReport:
         for role in (owner, service):
             conn.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path = {}").format(
                 role, sql.Identifier(EXPLORER_DB), schema))  # fmt: skip
-    # Anew, because the rights on the other databases were taken before this report looked.
+    # Again: the report's first look came before the rights on the other databases were taken away.
     return report if report.complete else check_hardening(conn)

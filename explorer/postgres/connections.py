@@ -1,6 +1,6 @@
-"""How each process logs in: one login per duty, read from HOME and the settings.
+"""How does each process log in? One login per duty, read from HOME and the settings.
 
-Only reads. Starting the server and making the logins is `bootstrap.ensure_database`.
+Reads only. `bootstrap.ensure_database` starts the server and makes the logins.
 """
 
 import select
@@ -19,7 +19,7 @@ from explorer.postgres.state import SUPERUSER, ConnectionRecord, read_record
 
 EXPLORER_DB = "explorer"
 DAGSTER_DB = "dagster"
-# In the explorer database: the functions that make typed values of texts.
+# In the explorer database: functions that convert texts to typed values.
 CASTS_SCHEMA = "casts"
 CATALOG_ROLE = "explorer_catalog"
 SERVICE_ROLE = "explorer_service"
@@ -31,8 +31,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 def is_alive(connection: psycopg.Connection[Any]) -> bool:
-    """Whether the server has not ended this idle session: it would have said so on the socket, where such a session has nothing
-    to say. Asks nobody."""
+    """Whether the server has not closed this idle session: a closing server sends a message, so the socket has data. Sends
+    nothing."""
     if connection.closed:
         return False
     waiting = select.poll()
@@ -42,18 +42,18 @@ def is_alive(connection: psycopg.Connection[Any]) -> bool:
 
 @dataclass(frozen=True)
 class Login:
-    """One way into one database. Its repr and str hold no password."""
+    """One login into one database. Its repr and str hide the password."""
 
     host: str
     port: int
     dbname: str
     user: str
     password: str = field(repr=False)
-    # Further libpq parameters of an external server, such as sslmode.
+    # More libpq parameters of an external server, such as sslmode.
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def conninfo(self) -> dict[str, Any]:
-        """Keyword arguments for `psycopg.connect` and `psycopg2.connect`; holds the password."""
+        """Keyword arguments for `psycopg.connect` and `psycopg2.connect`, with the password."""
         return {
             "connect_timeout": CONNECT_TIMEOUT_S,
             **self.options,
@@ -65,7 +65,7 @@ class Login:
         }
 
     def sqlalchemy_url(self, driver: str = "psycopg2") -> str:
-        """`postgresql+<driver>://...` with the password in it: never log it."""
+        """`postgresql+<driver>://...`, with the password: never log it."""
         query = f"?{urlencode(self.options)}" if self.options else ""
         return f"postgresql+{driver}://{self._authority()}/{quote(self.dbname, safe='')}{query}"
 
@@ -99,8 +99,8 @@ class Login:
 class Connections:
     """The platform's logins.
 
-    `admin` makes databases, roles and schemas and never runs an agent's or author's SQL; `catalog` owns schema catalog
-    (migrations); `service` reads and writes the catalog as far as its migrations grant; `dagster` owns Dagster's own database.
+    `admin` makes databases, roles and schemas and never runs SQL of agents or authors; `catalog` owns schema catalog
+    (migrations); `service` reads and writes the catalog as the migrations allow; `dagster` owns Dagster's database.
     """
 
     admin: Login
@@ -109,15 +109,15 @@ class Connections:
     dagster: Login
 
     def tenant(self, role: str, password: str) -> Login:
-        """The login of one tenant role in the explorer database."""
+        """The login of a tenant's role in the explorer database."""
         return self.service.to(user=role, password=password)
 
 
 def load_connections(settings: Settings) -> Connections:
-    """The logins recorded under HOME. Reads only, fit for every process.
+    """The logins recorded under HOME. Reads only.
 
     Raises:
-        DatabaseNotReady: nothing was set up yet, or with other settings than these.
+        DatabaseNotReady: nothing was set up yet, or with other settings.
         SettingsInvalid: EXPLORER_DATABASE_URL cannot be read.
     """
     record = read_record(settings.home)
@@ -163,10 +163,10 @@ def admin_login(settings: Settings, record: ConnectionRecord) -> Login:
 
 
 def parse_admin_url(url: str) -> Login:
-    """Login from `postgresql://user:password@host:port/dbname?sslmode=...` (a SQLAlchemy driver suffix is ignored).
+    """The login of `postgresql://user:password@host:port/dbname?sslmode=...` (a SQLAlchemy driver suffix is ignored).
 
     Raises:
-        SettingsInvalid: the URL cannot be read or lacks the host or user. The URL itself is never repeated.
+        SettingsInvalid: the URL cannot be read or lacks host or user. The message does not repeat the URL.
     """
     scheme, separator, rest = url.partition("://")
     try:

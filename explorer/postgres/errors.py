@@ -1,10 +1,10 @@
-"""In which ways the database can refuse to be there."""
+"""In which ways can the database be unavailable?"""
 
 from explorer.core.errors import ExplorerError
 
 
 class PostgresNotStartable(ExplorerError):
-    """The embedded server did not come up; `details["log"]` holds its last lines."""
+    """The embedded server did not start; `details["log"]` holds the last lines of its log."""
 
     code = "postgres_not_startable"
 
@@ -16,7 +16,7 @@ class PostgresBinariesMissing(PostgresNotStartable):
 
 
 class PostgresPortInUse(PostgresNotStartable):
-    """The port that was configured for the embedded server belongs to another program."""
+    """Another program uses the port that is configured for the embedded server."""
 
     code = "postgres_port_in_use"
 
@@ -28,7 +28,7 @@ class PostgresNotOwner(ExplorerError):
 
 
 class DatabaseNotReady(ExplorerError):
-    """Nothing was started or set up under this HOME yet, or the record of it cannot be read."""
+    """Nothing was started or set up under this HOME, or its record cannot be read."""
 
     code = "database_not_ready"
 
@@ -40,18 +40,18 @@ class DatabaseUnreachable(ExplorerError):
 
 
 class DatabaseOwnedElsewhere(ExplorerError):
-    """The server was set up by another HOME, whose secrets this one does not have; nothing was changed."""
+    """Another HOME set up the server and has its secrets; nothing was changed."""
 
     code = "database_owned_elsewhere"
 
 
 class DatabaseSetupFailed(ExplorerError):
-    """The server answers, but databases and roles cannot be made with the login it was given."""
+    """The server answers, but its admin login cannot make databases and roles."""
 
     code = "database_setup_failed"
 
 
 class ProvisioningRefused(ExplorerError):
-    """A tenant's roles or schemas cannot be made or removed as asked; nothing was changed."""
+    """A tenant's roles or schemas cannot be made or removed; nothing was changed."""
 
     code = "provisioning_refused"

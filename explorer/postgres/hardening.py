@@ -1,10 +1,9 @@
-"""What a tenant's login may learn from the database's own catalogs: nothing that names others.
+"""What can a tenant's login learn from the database's catalogs? Nothing that names others.
 
-PUBLIC's rights on system relations, on functions that reach outside a statement, on languages and on the database move to
-the group `dp_catalog`, which trusted logins (services, loaders, dbt) are in and readers are not. Parser and planner do not
-check these rights, so ordinary SQL keeps working. It takes a superuser; without one PostgreSQL only warns, and the report
-says `complete=False`: then the SQL validator carries the separation alone. Rights of tenants themselves belong to
-`provisioning`.
+PUBLIC's rights on system relations, on functions that reach outside a statement, on languages and on the database move to the
+group `dp_catalog`. Trusted logins (services, loaders, dbt) are in it, readers are not. Parser and planner do not check these
+rights, so ordinary SQL keeps working. Hardening needs a superuser. Without one PostgreSQL only warns, and the report says
+`complete=False`: then the SQL validator alone separates tenants. `provisioning` sets the rights of tenants.
 """
 
 from collections import Counter
@@ -19,8 +18,9 @@ CATALOG_GROUP = "dp_catalog"
 
 @dataclass(frozen=True)
 class HardeningReport:
-    """`exposed`: how many things of each kind (database, schema, language, relation, columns, function) PUBLIC still reaches;
-    `changed`: how many were taken away just now; `other_databases`: further databases that PUBLIC may connect to."""
+    """`exposed`: number of objects of each kind (database, schema, language, relation, columns, function) that PUBLIC can still
+    reach; `changed`: number of rights taken away in this call; `other_databases`: further databases that PUBLIC may connect
+    to."""
 
     exposed: dict[str, int]
     changed: dict[str, int]
@@ -28,7 +28,7 @@ class HardeningReport:
 
     @property
     def complete(self) -> bool:
-        """Nothing is left exposed in this database, and no other one can be entered."""
+        """Nothing is exposed in this database, and no other one can be entered."""
         return not self.exposed and not self.other_databases
 
     def summary(self) -> str:
@@ -46,7 +46,7 @@ class HardeningReport:
 def harden(conn: Connection) -> HardeningReport:
     """Close the catalogs of the connected database; all or nothing, repeatable, about half a second the first time."""
     with conn.transaction():
-        # Two at a time would rewrite the same catalog rows, and the second would fail.
+        # One at a time: two would change the same catalog rows, and the second would fail.
         conn.execute("SELECT pg_advisory_xact_lock(hashtext('explorer.harden'))")
         ensure_role(conn, CATALOG_GROUP)
         rows = _exposed(conn)
@@ -60,7 +60,7 @@ def harden(conn: Connection) -> HardeningReport:
 
 
 def check_hardening(conn: Connection) -> HardeningReport:
-    """What is exposed now; changes nothing."""
+    """What is exposed; changes nothing."""
     return HardeningReport(_count(_exposed(conn)), {}, _open_databases(conn))
 
 

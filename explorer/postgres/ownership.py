@@ -1,6 +1,6 @@
-"""Whose is a server that has our logins already? A HOME changes nothing on a server that another HOME set up.
+"""Who owns a server that has our logins already? A HOME changes nothing on a server that another HOME set up.
 
-Each login carries a mark of its password in its comment, so that a HOME recognizes its own without logging in.
+Each login's comment holds a mark of its password, so that a HOME recognizes its own logins without logging in.
 """
 
 import hashlib
@@ -21,22 +21,22 @@ from explorer.postgres.state import ConnectionRecord, read_record
 
 
 def refuse_without_passwords(settings: Settings, database_url: str) -> None:
-    """A HOME without passwords has no business on a server that has the logins. Raises DatabaseOwnedElsewhere."""
+    """Refuse a server that has the logins when this HOME has no passwords. Raises DatabaseOwnedElsewhere."""
     admin = parse_admin_url(database_url)
     with closing(admin.connect(autocommit=True)) as conn:
         logins = _logins(conn)
-    # Read after the server was asked: whoever made the logins had written their passwords before.
+    # Read after the server was asked: the passwords are always written before the logins are made.
     record = read_record(settings.home) or ConnectionRecord()
     if logins and not all(record.roles.get(role) for role in SERVICE_LOGINS):
         raise _owned_elsewhere(admin, logins)
 
 
 def refuse_strangers(conn: Connection, admin: Login, passwords: dict[str, str]) -> None:
-    """Logins of our names whose passwords are not ours belong to another HOME, or to another program."""
+    """Refuse a server whose logins have other passwords: they belong to another HOME or another program."""
     logins = _logins(conn)
     if all(mark == password_mark(role, passwords[role]) for role, mark in logins.items()):
         return
-    # Logins made before there were marks: whoever can use them knows their passwords.
+    # Logins of versions without marks: if one can log in, the passwords are ours.
     service = admin.to(user=SERVICE_ROLE, password=passwords[SERVICE_ROLE], dbname=EXPLORER_DB)
     try:
         service.connect().close()
@@ -45,7 +45,7 @@ def refuse_strangers(conn: Connection, admin: Login, passwords: dict[str, str]) 
 
 
 def _logins(conn: Connection) -> dict[str, str | None]:
-    """The service logins that are there, each with the mark of its password."""
+    """The existing service logins, each with the mark of its password."""
     rows = conn.execute(
         "SELECT rolname, shobj_description(oid, 'pg_authid') FROM pg_roles WHERE rolname = ANY(%s)",
         [list(SERVICE_LOGINS)],
@@ -54,7 +54,7 @@ def _logins(conn: Connection) -> dict[str, str | None]:
 
 
 def password_mark(role: str, password: str) -> str:
-    """Tells whether two know the same password; it is 192 random bits, so a hash of it gives nothing away."""
+    """A mark that is equal for equal passwords. They have 192 random bits, so that a hash reveals nothing."""
     return f"explorer {hashlib.sha256(f'{role} {password}'.encode()).hexdigest()[:32]}"
 
 

@@ -1,15 +1,15 @@
-"""How a tenant comes to have, and ceases to have, a place in the database.
+"""How does a tenant get, and lose, its place in the database?
 
-A tenant is a random prefix (`t_<8 hex>`, never the customer's name: error messages and casts give names away). It owns
+A tenant is a random prefix (`t_<8 hex>`, never the customer's name, which error messages and casts would reveal). It owns
 
 | `<prefix>_rw` | login of loader and dbt; owns the schemas; no CREATE on the database |
-| `<prefix>_ro` | login of agents' queries; member of nothing, so SET ROLE leads nowhere; reads what its schemas' USAGE opens |
+| `<prefix>_ro` | login of agents' queries; in no group, so that SET ROLE leads nowhere; reads the schemas with USAGE |
 | `<prefix>_raw`, `<prefix>_raw_staging` | the loader's dataset and its staging dataset |
 | `<prefix>_staging`, `<prefix>_marts` | dbt's models; only the marts are open to `_ro` |
 
-All functions want an administrator's connection to database `explorer` in autocommit mode
-(`Connections.admin.connect(autocommit=True)`), and each is all or nothing. Which customer a prefix belongs to, and where its
-passwords are kept, is the catalog's business.
+All functions need an administrator's connection to database `explorer` in autocommit mode
+(`Connections.admin.connect(autocommit=True)`), and each is all or nothing. The catalog knows which customer a prefix belongs to,
+and stores the passwords.
 """
 
 import re
@@ -29,7 +29,7 @@ from explorer.postgres.roles import ensure_role, grant_membership, has_role, is_
 _PREFIX = re.compile(r"t_[0-9a-f]{8}")
 RW_CONNECTIONS = 12
 RO_CONNECTIONS = 4
-# The query path narrows these per query; a reader cannot raise temp_file_limit, and has no function to lift the others with.
+# The query path lowers these per query. A reader cannot raise temp_file_limit, and has no function to lift the others.
 READER_SETTINGS = {
     "default_transaction_read_only": "on",
     "statement_timeout": "15s",
@@ -54,15 +54,15 @@ def _names(prefix: str) -> TenantSchemas:
 
 
 def new_prefix() -> str:
-    """A prefix that nobody can guess from the customer: `t_` and eight random hex digits."""
+    """A prefix that says nothing about the customer: `t_` and eight random hex digits."""
     return f"t_{secrets.token_hex(4)}"
 
 
 def provision(conn: Connection, prefix: str, *, rw_password: str, ro_password: str, expose_raw: bool = False) -> None:
-    """Make the tenant's logins, schemas and rights, or bring existing ones (passwords too) to exactly this state.
+    """Make the tenant's logins, schemas and rights, or bring existing ones (and passwords) to exactly this state.
 
     Raises:
-        ProvisioningRefused: the prefix is malformed, or one of its schemas belongs to somebody else.
+        ProvisioningRefused: the prefix is malformed, or another role owns one of its schemas.
     """
     names = _names(prefix)
     with _change(conn):
@@ -80,7 +80,7 @@ def provision(conn: Connection, prefix: str, *, rw_password: str, ro_password: s
 
 
 def exists(conn: Connection, prefix: str) -> bool:
-    """Whether both logins and all four schemas are there."""
+    """Whether both logins and all four schemas exist."""
     names = _names(prefix)
     row = conn.execute(
         "SELECT (SELECT count(*) FROM pg_roles WHERE rolname = ANY(%s)),"
@@ -97,7 +97,7 @@ def set_raw_exposure(conn: Connection, prefix: str, expose: bool) -> None:
 
 
 def align_raw_exposure(conn: Connection, expose: bool) -> list[str]:
-    """Open or close the raw schemas of all tenants that are not so already; their prefixes."""
+    """Open or close the raw schemas of all tenants where needed. Returns the prefixes of the changed ones."""
     differing = conn.execute(
         "SELECT left(n.nspname, -4) FROM pg_namespace n JOIN pg_roles r ON r.rolname = left(n.nspname, -4) || '_ro'"
         " WHERE n.nspname ~ '^t_[0-9a-f]{8}_raw$' AND has_schema_privilege(r.oid, n.oid, 'USAGE') <> %s ORDER BY 1",
@@ -110,10 +110,10 @@ def align_raw_exposure(conn: Connection, expose: bool) -> list[str]:
 
 
 def empty_schemas(conn: Connection, prefix: str, kinds: tuple[SchemaKind, ...] = SCHEMA_KINDS) -> None:
-    """Drop everything inside the given schemas; logins, rights and the other schemas stay as they are.
+    """Drop everything inside the given schemas; logins, rights and other schemas stay.
 
     Raises:
-        ProvisioningRefused: something outside these schemas is built on what would go; nothing was dropped.
+        ProvisioningRefused: an object outside these schemas depends on something inside; nothing was dropped.
     """
     names = _names(prefix)
     schemas = [names.schema(kind) for kind in kinds]
@@ -128,15 +128,15 @@ def empty_schemas(conn: Connection, prefix: str, kinds: tuple[SchemaKind, ...] =
 
 
 def deprovision(conn: Connection, prefix: str) -> None:
-    """Remove the tenant's logins, schemas and all they own, ending their sessions. Nothing to do is no error.
+    """Remove the tenant's logins, schemas and everything that they own, and end their sessions. No error when nothing is there.
 
     Raises:
-        ProvisioningRefused: an object of another owner is built on the tenant's or lies in its schemas; it stays as it was.
+        ProvisioningRefused: another role's object depends on the tenant's objects or is in its schemas; nothing was removed.
     """
     names = _names(prefix)
     roles = [role for role in (names.rw, names.ro) if has_role(conn, role)]
     try:
-        # Committed first, so that no new session slips in between ending the old ones and dropping the role.
+        # Committed first, so that no new session begins between ending the old ones and dropping the role.
         with _change(conn):
             for role in roles:
                 _execute(conn, "ALTER ROLE {} NOLOGIN", role)
@@ -144,7 +144,7 @@ def deprovision(conn: Connection, prefix: str) -> None:
         with _change(conn):
             _refuse_dependents(conn, list(names.schemas))
             for role in roles:
-                # RESTRICT: what others built on it, and others' objects in its schemas, make the whole statement fail.
+                # RESTRICT: the whole statement fails on dependent objects and on objects of others in the schemas.
                 _execute(conn, "DROP OWNED BY {} RESTRICT", role)
                 _execute(conn, "DROP ROLE {}", role)
     except psycopg.errors.DependentObjectsStillExist as error:
@@ -202,7 +202,8 @@ def _make_schemas(conn: Connection, names: TenantSchemas) -> None:
 
 
 def _set_default_rights(conn: Connection, names: TenantSchemas) -> None:
-    # For the role, not IN SCHEMA: the loader moves tables out of its staging schema, and they keep the rights from birth.
+    # For the role, not IN SCHEMA: the loader moves tables out of its staging schema, and they keep the rights that they were
+    # made with.
     _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} GRANT SELECT ON TABLES TO {}", names.rw, names.ro)
     _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON ROUTINES FROM PUBLIC", names.rw)
     _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE USAGE ON TYPES FROM PUBLIC", names.rw)
@@ -223,9 +224,9 @@ def _raw_exposed(conn: Connection, names: TenantSchemas) -> bool:
 
 
 def _refuse_dependents(conn: Connection, schemas: list[str]) -> None:
-    """Refuse when something outside `schemas` needs something inside (source of the facts: pg_depend).
+    """Refuse when an object outside `schemas` depends on one inside (source: pg_depend).
 
-    pg_identify_object_as_address gives the schema as first part of the name for relations, rules, constraints and defaults.
+    pg_identify_object_as_address returns the schema as first part of the name for relations, rules, constraints and defaults.
     """
     rows = conn.execute(
         """
@@ -257,7 +258,7 @@ def _end_sessions(conn: Connection, roles: list[str]) -> None:
 
 @contextmanager
 def _change(conn: Connection) -> Iterator[None]:
-    """One transaction. Tenants are made and removed one at a time: two changes of the database's own rights at once fail."""
+    """One transaction. Tenants are made and removed one at a time: concurrent changes of the database's rights fail."""
     if not conn.autocommit:
         raise ValueError(
             "Provisioning needs a connection in autocommit mode: it decides itself what is one transaction."

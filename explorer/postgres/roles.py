@@ -1,4 +1,4 @@
-"""Steps of making and limiting database roles that setup, hardening and tenants share. All want an administrator's connection."""
+"""Making and limiting database roles: steps that setup, hardening and tenants share. All need an administrator's connection."""
 
 from psycopg import sql
 
@@ -8,7 +8,7 @@ _SCRAM_ITERATIONS_SINCE = 160000
 
 
 def has_role(conn: Connection, role: str) -> bool:
-    """Whether the server knows a role of this name."""
+    """Whether the server has a role with this name."""
     return conn.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone() is not None
 
 
@@ -18,15 +18,15 @@ def is_superuser(conn: Connection) -> bool:
 
 
 def ensure_role(conn: Connection, name: str) -> None:
-    """Make a NOLOGIN role unless it is there."""
+    """Make a NOLOGIN role unless it exists."""
     if not has_role(conn, name):
         conn.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(name)))
 
 
 def set_password(conn: Connection, role: str, password: str) -> None:
-    """Make `role` a plain login with `password`; only its SCRAM verifier is sent, so no log can hold it.
+    """Make `role` a plain login with `password`; only its SCRAM verifier is sent, so that no log can contain the password.
 
-    One iteration: more of them slow down guessing, which 128 random bits do not need, and every login by 10 ms.
+    One iteration: more would slow down guessing, which 128 random bits do not need, and every login by 10 ms.
     """
     if conn.info.server_version >= _SCRAM_ITERATIONS_SINCE:
         conn.execute("SET scram_iterations = 1")
@@ -35,19 +35,19 @@ def set_password(conn: Connection, role: str, password: str) -> None:
 
 
 def grant_membership(conn: Connection, group: str, role: str) -> None:
-    """Put `role` in `group`: it has the group's rights but, where the server can tell the two apart (16+), cannot become it."""
+    """Put `role` into `group`: it gets the group's rights but, on servers that distinguish the two (16+), cannot become it."""
     options = " WITH INHERIT TRUE, SET FALSE" if conn.info.server_version >= 160000 else ""
     conn.execute(sql.SQL("GRANT {} TO {}" + options).format(sql.Identifier(group), sql.Identifier(role)))
 
 
 def own_role(conn: Connection, role: str) -> None:
-    """Let an administrator who is no superuser make and drop what `role` owns."""
+    """Let an administrator who is no superuser make and drop objects of `role`."""
     if not is_superuser(conn):
         conn.execute(sql.SQL("GRANT {} TO CURRENT_USER WITH INHERIT TRUE, SET TRUE").format(sql.Identifier(role)))
 
 
 def may_grant(conn: Connection, group: str) -> bool:
-    """Whether the connection's role may put others into `group`."""
+    """Whether the connection's role may put other roles into `group`."""
     row = conn.execute(
         "SELECT pg_has_role(current_user, oid, 'USAGE WITH ADMIN OPTION') FROM pg_roles WHERE rolname = %s", [group]
     ).fetchone()

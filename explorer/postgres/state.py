@@ -1,6 +1,6 @@
-"""How server address, passwords and ownership are kept under HOME: `connection.json` (0600) and the locks beside it.
+"""Where are server address, passwords and ownership stored? Under HOME: `connection.json` (0600) and the locks beside it.
 
-Only files; what the values mean is the business of `embedded` and `bootstrap`.
+Only files; `embedded` and `bootstrap` know what the values mean.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ def read_record(home: Path) -> ConnectionRecord | None:
     """The record under `home`, or None when there is none yet.
 
     Raises:
-        DatabaseNotReady: the file is damaged or belongs to somebody else.
+        DatabaseNotReady: the file is damaged or belongs to another account.
     """
     path = home / CONNECTION_FILE
     try:
@@ -58,7 +58,7 @@ def read_record(home: Path) -> ConnectionRecord | None:
 
 
 def record_mark(home: Path) -> tuple[int, int] | None:
-    """What differs when the record was replaced; None when there is none."""
+    """A mark that changes when the record is replaced; None when there is none."""
     try:
         found = (home / CONNECTION_FILE).stat()
     except OSError:
@@ -79,10 +79,10 @@ def update_record(home: Path, change: Callable[[ConnectionRecord], None]) -> Con
 
 @contextlib.contextmanager
 def home_lock(home: Path, name: str, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[None]:
-    """Hold `HOME/.<name>.lock`; released by the kernel if the holder dies.
+    """Hold `HOME/.<name>.lock`; the kernel releases it if the holder dies.
 
     Raises:
-        PostgresNotStartable: somebody else has held it for `timeout_s`.
+        PostgresNotStartable: another process has held it for `timeout_s`.
     """
     path = home / f".{name}.lock"
     with contextlib.ExitStack() as stack:

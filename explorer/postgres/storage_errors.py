@@ -1,4 +1,4 @@
-"""What the database's or the file system's own errors say to people, and what to do then."""
+"""What do errors of the database or the file system mean for people, and what should they do?"""
 
 import errno
 
@@ -11,13 +11,13 @@ _MAX_CHARS = 400
 
 
 class StorageFailed(TransientError):
-    """The database or the file system refused in the middle of a step; what it had not finished is as it was before."""
+    """The database or the file system failed in the middle of a step; unfinished work was rolled back."""
 
     code = "storage_failed"
 
 
 def storage_failed(error: Exception) -> StorageFailed:
-    """An error of the database or the file system in words. SQLSTATE or errno in the details; no row contents."""
+    """An error of the database or the file system, explained. SQLSTATE or errno in the details; no row contents."""
     if isinstance(error, DBAPIError) and isinstance(error.orig, Exception):
         error = error.orig
     if isinstance(error, OSError):
@@ -42,7 +42,7 @@ def storage_failed(error: Exception) -> StorageFailed:
 
 
 def next_step_after(said: str) -> str:
-    """What to do about something the database said."""
+    """What to do about a message of the database."""
     if "No space left" in said or "disk full" in said or "quota" in said.lower():
         return _MAKE_ROOM
     return "Run it again; the database's log tells more. What was not finished is as it was before."

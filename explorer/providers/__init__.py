@@ -1,7 +1,7 @@
-"""Which kinds of upstream systems there are: one folder each, found by looking, so that adding one edits no list.
+"""Which kinds of upstream systems exist? One folder each, found by name, so that a new one edits no list.
 
-`base` is what every folder offers as `PROVIDER`. Rooms below never name a provider: whoever puts a process together asks here and
-hands the provider in.
+`base` declares what every folder offers as `PROVIDER`. Lower rooms never name a provider: the module that puts a process
+together looks it up here and hands it in.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from explorer.registry import Fault, Pipeline
 
 
 class UnknownProvider(ExplorerError):
-    """No folder of `explorer/providers` has this name."""
+    """`explorer/providers` has no folder of this name."""
 
     code = "unknown_provider"
 
@@ -25,10 +25,10 @@ def provider_names() -> tuple[str, ...]:
 
 
 def provider_named(name: str) -> Provider:
-    """The provider of this name.
+    """The provider with this name.
 
     Raises:
-        UnknownProvider: it names those there are.
+        UnknownProvider: the message names the existing ones.
     """
     if name not in provider_names():
         raise UnknownProvider(
@@ -41,7 +41,7 @@ def provider_named(name: str) -> Provider:
 
 
 def faults_of(pipeline: Pipeline) -> Iterator[Fault]:
-    """What a pipeline file says that no provider, or not its own, understands. For `registry.load_pipelines`."""
+    """Parts of a pipeline file that its provider does not understand, or no provider. For `registry.load_pipelines`."""
     if pipeline.provider not in provider_names():
         yield ("provider",), f"there is no provider {pipeline.provider!r}; there are: {', '.join(provider_names())}"
     else:

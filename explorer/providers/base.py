@@ -1,7 +1,7 @@
-"""What does the platform ask of a kind of upstream system? The protocol that each folder of `explorer.providers` fulfils.
+"""What must a kind of upstream system offer? The protocol that each folder of `explorer.providers` implements.
 
-A tenant is (provider, server, external id). The platform keeps tenants, credentials, pages, tables and runs in one way for all
-providers; what differs between them is asked here and nowhere else.
+A tenant is (provider, server, external id). The platform handles tenants, credentials, pages, tables and runs in the same way
+for all providers; this protocol is the only place where they differ.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,21 +18,22 @@ from explorer.providers.paging import Styles
 from explorer.registry import Pipeline
 from explorer.tables.plan import TablePlanner
 
-# What discovery found, as JSON-able values of a shape that the provider states. Kept as versions in the catalog.
+# A discovered structure: JSON-able values of the provider's own shape. The catalog stores versions of it.
 Document = dict[str, Any]
-# What differs between two documents, in the provider's own shape; `{}` for nothing.
+# The difference of two documents, in the provider's own shape; `{}` for none.
 Diff = dict[str, Any]
 
 
 class ExternalIdInvalid(ExplorerError):
-    """Not the id of a tenant of this provider."""
+    """The text is no valid tenant id of this provider."""
 
     code = "external_id_invalid"
 
 
 @dataclass(frozen=True)
 class CredentialField:
-    """One thing to ask a person for. `needed_unless`: when it may be left out, in words; None: never, "" : always."""
+    """One value to ask a person for. `needed_unless`: in words, when it may be left out; None: never needed, "": always
+    needed."""
 
     name: str
     title: str
@@ -46,7 +47,7 @@ class CredentialField:
 
 @dataclass(frozen=True)
 class CredentialKind:
-    """One way to log in. `make`: (canonical server, values by field name) -> what the catalog keeps."""
+    """One way to log in. `make`: (canonical server, values by field name) -> the credential that the catalog stores."""
 
     name: str
     title: str
@@ -54,7 +55,7 @@ class CredentialKind:
     make: Callable[[str, Mapping[str, str]], Credential]
 
     def accepts(self, names: Iterable[str]) -> bool:
-        """Whether values of these fields, no more and no less, are a credential of this kind."""
+        """Whether exactly these fields make a credential of this kind."""
         given = set(names)
         required = {field.name for field in self.fields if field.is_required}
         return required <= given <= {field.name for field in self.fields}
@@ -62,7 +63,7 @@ class CredentialKind:
 
 @dataclass(frozen=True)
 class Access:
-    """What a successful check of access found: who the user is on the server, and the tenant's title for people."""
+    """The result of a successful access check: the user on the server, and the tenant's title for people."""
 
     username: str
     title: str
@@ -70,9 +71,9 @@ class Access:
 
 @dataclass(frozen=True)
 class Person:
-    """Whose a credential is, and the tenants listed for it: external id to title.
+    """The owner of a credential, and the tenants listed for it: external id to title.
 
-    `is_complete`: whether the provider proves that there are no others. Where it does not, absence says nothing.
+    `is_complete`: whether the provider guarantees that there are no others. Without that, a missing tenant proves nothing.
     """
 
     username: str
@@ -82,8 +83,8 @@ class Person:
 
 @dataclass(frozen=True)
 class Outline:
-    """A document in short. `counts`: how many of each thing; `parts`: (kind, name, size) for a table of the UI, whose last column
-    is headed `size_title`; `warnings`: sentences for people, one for each part that could not be read."""
+    """A summary of a document. `counts`: number of each kind of part; `parts`: (kind, name, size) for a table in the UI, whose
+    last column has the title `size_title`; `warnings`: sentences for people, one for each part that could not be read."""
 
     counts: Mapping[str, int]
     parts: tuple[tuple[str, str, int], ...]
@@ -96,7 +97,7 @@ class Provider(Protocol):
 
     @property
     def name(self) -> str:
-        """The folder's name: what pipelines and tenants call it."""
+        """The folder's name, which pipelines and tenants use."""
 
     @property
     def title(self) -> str:
@@ -104,18 +105,18 @@ class Provider(Protocol):
 
     @property
     def tenant_noun(self) -> str:
-        """What people call one tenant of it, in the singular."""
+        """The word for one tenant, in the singular."""
 
     # Servers and external ids
 
     def normalize_server(self, text: str) -> str:
-        """`scheme://host[:port]` of what an operator wrote. Raises: ServerInvalid."""
+        """`scheme://host[:port]` of an operator's input. Raises: ServerInvalid."""
 
     def check_external_id(self, text: str) -> str:
-        """The external id in the spelling that is kept. Raises: ExternalIdInvalid."""
+        """The external id in its canonical spelling. Raises: ExternalIdInvalid."""
 
     def external_id_key(self, external_id: str) -> str:
-        """Two external ids of a server with the same key are one tenant."""
+        """A key that is equal for two external ids of the same tenant."""
 
     # Credentials and access
 
@@ -132,12 +133,12 @@ class Provider(Protocol):
         settings: Settings,
         refresh: Refresh | None = None,
     ) -> Access:
-        """Ask the server whether the credential may read the tenant; before anything is made for it. Raises: ExplorerError."""
+        """Ask the server whether the credential may read the tenant, before anything is made for it. Raises: ExplorerError."""
 
     def look_up_person(
         self, server: str, credential: Credential, *, settings: Settings, refresh: Refresh | None = None
     ) -> Person:
-        """Ask the server whose the credential is and which tenants are theirs. Raises: ExplorerError."""
+        """Ask the server who owns the credential and which tenants are theirs. Raises: ExplorerError."""
 
     def open_client(
         self,
@@ -155,27 +156,27 @@ class Provider(Protocol):
 
     @property
     def styles(self) -> Styles:
-        """Ways of paging, proofs and envelopes that sources of its pipelines may name."""
+        """Ways of paging, proofs and envelopes that the provider's pipelines may name."""
 
     # Structure
 
     def discover(self, client: ApiClient, pipeline: Pipeline, known: Document | None) -> Document:
-        """Read what the tenant is made of. `known`: the last document, whose parts stay where they cannot be read now.
+        """Read the tenant's structure. `known`: the last document; its parts stay where they cannot be read now.
 
         Raises: ExplorerError.
         """
 
     def outline(self, document: Document) -> Outline:
-        """What a document holds, in short."""
+        """A summary of a document."""
 
     def overview(self, document: Document) -> dict[str, Any]:
-        """What a document holds, for agents: a few short lists and numbers."""
+        """A summary of a document for agents: a few short lists and numbers."""
 
     def diff(self, old: Document, new: Document) -> Diff:
-        """What changed between two documents; of a first one, with `{}` before it, everything is new."""
+        """The difference of two documents; with `{}` as the old one everything is new."""
 
     def headline(self, diff: Diff) -> str:
-        """A diff in one line; `nothing` for none."""
+        """A diff in one line; `nothing` if it is empty."""
 
     def sentences(self, diff: Diff) -> list[str]:
         """A diff for people, a sentence for each part."""
@@ -184,14 +185,14 @@ class Provider(Protocol):
 
     @property
     def tables(self) -> TablePlanner:
-        """What plans the tables of one row per record; `NoTables` where raw rows call for none."""
+        """The planner of generated tables; `NoTables` if there are none."""
 
 
 def make_credential(provider: Provider, server: str, values: Mapping[str, str]) -> Credential:
-    """The credential that these fields are, of whichever kind takes them.
+    """The credential of these fields, of the kind that accepts them.
 
     Raises:
-        CredentialInvalid: no kind of the provider takes exactly these fields.
+        CredentialInvalid: no kind of the provider accepts exactly these fields.
     """
     for kind in provider.credential_kinds:
         if kind.accepts(values):

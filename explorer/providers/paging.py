@@ -1,7 +1,7 @@
-"""Which ways of paging and of proving that a record is gone are there? A closed list of declarations; a provider picks and names.
+"""Which ways of paging, and of proving that a record is gone, exist? A closed list; a provider chooses and names them.
 
-`explorer.extract` implements each once, with its own stop rule and loop guard. A provider's `Styles` say what its pipeline files
-may name in `paging`, `proof` and `collection`.
+`explorer.extract` implements each once, with its own end condition and loop guard. A provider's `Styles` say which names its
+pipeline files may use in `paging`, `proof` and `collection`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 
 from explorer.registry import Fault, Pipeline, Source
 
-# Keys to follow inside an answer.
+# Keys to follow within an answer.
 Path = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Envelope:
-    """Where things are in an answer, beside the records, which are under the source's `collection`. An empty path: nowhere.
+    """Where an answer holds its parts, beside the records (`collection` of the source). An empty path: nowhere.
 
-    `next`: link or token of the following page; `total`: the server's count; `limit`: its own idea of the page size.
+    `next`: link or token of the next page; `total`: the server's count; `limit`: the page size that the server reports.
     """
 
     next: Path = ()
@@ -27,12 +27,13 @@ class Envelope:
 
 @dataclass(frozen=True)
 class TimeWindows:
-    """Ranges of instants, several at a time; records are sorted by the instant in the source's cursor, or in `field`.
+    """Time ranges, several in parallel; records are sorted by the source's cursor, or by `field`.
 
-    Ends where the server has nothing further in any range, the open one last. Guards: no record goes back in time, no link comes
-    twice, pages bring something new. `lower`, `upper`, `size`, `offset`: names of parameters. `lower_is_exclusive`: the lower
-    bound itself is not in the answer. `with_zone`: how instants are written. `follows_links`: the answer's `next` leads on within
-    a range; else each page starts at the last instant, and records of one instant are paged by offset. `fixed`: always sent.
+    Ends when the server has no further page in any range, the open one last. Guards: time never goes back, no link repeats,
+    pages have new records. `lower`, `upper`, `size`, `offset`: names of parameters. `lower_is_exclusive`: the answer excludes
+    the lower bound. `with_zone`: how times are written. `follows_links`: the answer's `next` continues within a range; otherwise
+    each page starts at the last time, and records of the same time are paged by offset. `fixed`: parameters that are always
+    sent.
     """
 
     field: str
@@ -48,8 +49,8 @@ class TimeWindows:
 
 @dataclass(frozen=True)
 class Offset:
-    """By position. Ends at a short page without a next one; read again while fewer were met than counted, since a list that moves
-    or is unsorted skips records. Guard: pages bring something new."""
+    """By position. Ends at a short page without a next link; read again while fewer records came than were counted, since a list
+    that moves or is unsorted skips records. Guard: pages have new records."""
 
     size: str = "limit"
     offset: str = "offset"
@@ -57,9 +58,9 @@ class Offset:
 
 @dataclass(frozen=True)
 class WholeDocuments:
-    """A page that ends within a document is read again, smaller or larger: the link would skip the document's rest.
+    """A page that ends within a document is requested again, smaller or larger: the link would skip the document's rest.
 
-    `document`: field of a row that names its document; `part`: field that is filled where documents have several rows.
+    `document`: the field that identifies a row's document; `part`: a field that is set where documents have several rows.
     """
 
     document: str
@@ -68,8 +69,8 @@ class WholeDocuments:
 
 @dataclass(frozen=True)
 class NextLink:
-    """By the answer's link, whose query is taken over to our own address. Ends at an empty page or without a link. Guards: no
-    link comes twice, pages bring something new."""
+    """By the answer's link, whose query is sent to our own address. Ends at an empty page or without a link. Guards: no link
+    repeats, pages have new records."""
 
     size: str = "limit"
     documents: WholeDocuments | None = None
@@ -77,8 +78,8 @@ class NextLink:
 
 @dataclass(frozen=True)
 class Token:
-    """By an opaque token of the answer, sent as `token`. Ends without one. Guards: no token comes twice, pages bring something
-    new."""
+    """By an opaque token of the answer, sent as `token`. Ends without a token. Guards: no token repeats, pages have new
+    records."""
 
     token: str
     size: str = "limit"
@@ -86,10 +87,10 @@ class Token:
 
 @dataclass(frozen=True)
 class Keyset:
-    """Records whose id is greater than the last one, sent as `after`; sorted by the id in `field`, by default the primary key's.
+    """Records with an id greater than the last one, which is sent as `after`; sorted by `field`, by default the primary key's.
 
-    Ends at an empty page, or at a short one where the answer says that it is the last (`limit` or `next` in the envelope).
-    Guards: every id is new, and numbers grow, so that a server which ignores the parameter is noticed at its second page.
+    Ends at an empty page, or at a short one that the answer calls the last (`limit` or `next` in the envelope). Guards: every id
+    is new, and numbers grow, so that a server that ignores the parameter is noticed at its second page.
     """
 
     after: str
@@ -107,21 +108,20 @@ Paging = TimeWindows | Offset | NextLink | Token | Keyset | Single
 
 @dataclass(frozen=True)
 class ReadTwice:
-    """A record is gone that two whole reads in a row did not bring, both without a sign that rows were left out."""
+    """A record is gone when two full extracts in a row miss it, both without a sign of skipped rows."""
 
 
 @dataclass(frozen=True)
 class AskEach:
-    """A record is gone that the server does not find at `<endpoint><id>/`."""
+    """A record is gone when the server does not find it at `<endpoint><id>/`."""
 
 
 @dataclass(frozen=True)
 class AskInBulk:
-    """A record is gone that the server calls so when it is asked for many at a time.
+    """A record is gone when the server says so in a request for many records.
 
-    The list of ids, `most_ids` at most, is posted to `<endpoint><path>` under `ids`; the answer has a list under `records`, of
-    records or, for those that are gone, of their id and `not_found` under `error`. `collection`: the only one it is for, called
-    `title`.
+    At most `most_ids` ids are posted to `<endpoint><path>` under `ids`. The answer has a list under `records`: records, or for
+    those that are gone their id and `not_found` under `error`. `collection`: the only one that this works for, called `title`.
     """
 
     path: str
@@ -139,7 +139,7 @@ Proof = ReadTwice | AskEach | AskInBulk
 
 @dataclass(frozen=True)
 class Styles:
-    """What a provider's pipeline files may name: ways of paging and proofs, by their names there, and envelopes by collection."""
+    """What a provider's pipeline files may name: ways of paging and proofs by name, envelopes by collection."""
 
     paging: Mapping[str, Paging]
     proofs: Mapping[str, Proof] = field(default_factory=lambda: {"walks": ReadTwice()})
@@ -151,15 +151,15 @@ class Styles:
         return self.paging[source.paging]
 
     def proof_of(self, source: Source) -> Proof:
-        """What shows that a record of the source is gone."""
+        """What proves that a record of the source is gone."""
         return self.proofs[source.proof]
 
     def envelope_of(self, source: Source) -> Envelope:
-        """Where things are in an answer of the source."""
+        """Where an answer of the source holds its parts."""
         return self.envelopes.get(source.collection, self.envelope)
 
     def faults(self, pipeline: Pipeline) -> Iterator[Fault]:
-        """What a pipeline names that there is not: where in its file, and what is wrong."""
+        """Unknown names in a pipeline: place in its file, and message."""
         for number, source in enumerate(pipeline.sources):
             for key, name, known in (("paging", source.paging, self.paging), ("proof", source.proof, self.proofs)):
                 if name not in known:
@@ -176,7 +176,7 @@ class Styles:
 
 
 def delivers_once(paging: Paging) -> bool:
-    """Whether pages never bring a record again by design. Ranges overlap, lists are read again, cut documents too."""
+    """Whether pages never repeat a record by design. Ranges overlap, lists are read again, and cut documents too."""
     return isinstance(paging, Token | Keyset | Single) or (isinstance(paging, NextLink) and paging.documents is None)
 
 

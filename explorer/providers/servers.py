@@ -1,4 +1,4 @@
-"""What counts as the address of a server: text in, one canonical form or a typed error out. The same rules for all providers."""
+"""What is a valid server address? Text in, its canonical form or a typed error out. The same rules for all providers."""
 
 import ipaddress
 import re
@@ -14,8 +14,8 @@ _HOST_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 
 @dataclass(frozen=True)
 class Servers:
-    """A provider's servers. `aliases`: short names of well-known ones; `moved`: hosts that only redirect, to where;
-    `tenant_noun`: what one tenant is called, for texts."""
+    """A provider's servers. `aliases`: short names of well-known ones; `moved`: redirecting hosts and their targets;
+    `tenant_noun`: the word for a tenant in texts."""
 
     tenant_noun: str
     aliases: Mapping[str, str] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Servers:
         http is accepted for loopback hosts only: credentials travel in a header, and never follow a redirect.
 
         Raises:
-            ServerInvalid: unreadable, not https, or with more in it than an address (user, path, query, fragment).
+            ServerInvalid: unreadable, not https, or more than an address (user, path, query, fragment).
         """
         given, text = text, text.strip()
         if text.lower() in self.aliases:
@@ -88,7 +88,7 @@ def is_loopback(host: str) -> bool:
 
 
 def shown(text: str) -> str:
-    """A refused text, short, printable, and without what may be a password."""
+    """A refused text: short, printable, and without a possible password."""
     return repr(re.sub(r"[^/]*@", "***@", text)[:80])
 
 

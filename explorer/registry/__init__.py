@@ -1,4 +1,4 @@
-"""Which pipelines exist, what each consists of and what its tables mean: `pipelines/*.yml`, read and checked.
+"""Which pipelines exist, what are they made of, and what do their tables mean? Reads and checks `pipelines/*.yml`.
 
 Assets, jobs, schedules, the loader's requests and the bridge's `list_pipelines` all come from here; nothing else reads the files.
 """

@@ -1,7 +1,7 @@
-"""Which columns name a row of each table that the dbt project makes for every tenant? Read from the models' own properties.
+"""Which columns identify a row of each static mart? Read from the models' own properties.
 
-They are what dbt tests: `primary_key` among the model's data tests. Where parts of the key may be NULL, which that test refuses,
-the key stands in the model's `config.meta.primary_key`. Generated tables are keyed by kind (`contract.table_kinds`).
+The key is what dbt tests: `primary_key` among the model's data tests. Where parts of the key may be NULL, which that test
+refuses, it is in the model's `config.meta.primary_key`. Generated tables are keyed by kind (`contract.table_kinds`).
 """
 
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ Keys = dict[str, tuple[str, ...]]
 
 
 def load_keys(dbt_project: Path, provider: str) -> Keys:
-    """The key of each mart of a provider, by its name.
+    """The key of each of a provider's marts, by its name.
 
     Raises:
-        PipelineInvalid: a file of models cannot be read, or a mart has no key.
+        PipelineInvalid: a properties file cannot be read, or a mart has no key.
     """
     keys: Keys = {}
     for path in sorted((dbt_project / "models" / provider / "marts").rglob("*.yml")):

@@ -1,4 +1,4 @@
-"""How pipeline files are read: YAML to typed values, with every fault reported as file, line and key."""
+"""How are pipeline files read? YAML to typed values, with every fault reported as file, line and key."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,18 +12,18 @@ from explorer.registry.models import Pipeline
 
 
 class PipelineInvalid(ExplorerError):
-    """A pipeline file is missing, is not YAML, or says something that has no meaning."""
+    """A pipeline file is missing, is not YAML, or has an invalid value."""
 
     code = "pipeline_invalid"
 
 
 M = TypeVar("M", bound=BaseModel)
 _MOST_FAULTS = 5
-# What tables mean lies beside the pipelines in files of this ending (`semantics`).
+# Files of the semantic layer have this ending (`semantics`).
 _SEMANTICS = ".semantics.yml"
-# Where in a pipeline file (keys and positions) something is wrong, and what.
+# A fault: its place in the file (keys and positions), and the message.
 Fault = tuple[tuple[int | str, ...], str]
-# What else may be wrong with a pipeline, such as a provider that is not there; asked of whoever knows.
+# Finds further faults, such as an unknown provider.
 FaultsOf = Callable[[Pipeline], Iterable[Fault]]
 
 
@@ -49,7 +49,7 @@ def load_pipelines(folder: Path, faults_of: FaultsOf | None = None) -> dict[str,
 
 
 def load_pipeline(path: Path, faults_of: FaultsOf | None = None) -> Pipeline:
-    """Read one pipeline file. `faults_of`: finds what the shape does not, which is reported in the same way
+    """Read one pipeline file. `faults_of`: finds faults beyond the file's shape, which are reported in the same way
     (`explorer.providers.faults_of`).
 
     Raises:
@@ -104,7 +104,7 @@ def _describe(path: Path, node: yaml.Node | None, loc: tuple[int | str, ...], me
 
 
 def _line_of(node: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
-    """The line of the deepest part of `loc` that exists in the document: a missing key is reported at its parent."""
+    """The line of the deepest existing part of `loc`: a missing key is reported at its parent."""
     line = 1
     for part in loc:
         if isinstance(node, yaml.MappingNode):

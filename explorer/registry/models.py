@@ -1,4 +1,4 @@
-"""What a pipeline file may say: the typed shape of `pipelines/*.yml`. Unknown keys are errors."""
+"""What may a pipeline file contain? The typed shape of `pipelines/*.yml`. Unknown keys are errors."""
 
 import re
 from typing import Annotated, Literal, Self
@@ -16,7 +16,7 @@ class _Part(BaseModel):
 
 
 class Schedule(_Part):
-    """When Dagster starts the pipeline for every active tenant: off until turned on in the UI, unless `running`."""
+    """When Dagster launches the pipeline for every active tenant: off until turned on in the UI, unless `running`."""
 
     cron: str
     timezone: str = "UTC"
@@ -41,7 +41,7 @@ class Schedule(_Part):
 
 
 class Discovery(_Part):
-    """One thing read from the server to learn the tenant's structure rather than its data."""
+    """A resource that is read to learn the tenant's structure rather than its data."""
 
     name: Name
     endpoint: str
@@ -49,7 +49,7 @@ class Discovery(_Part):
 
 
 class Cursor(_Part):
-    """Incremental loading: re-read from the stored `field` value less `overlap_s`, up to now less `lag_s` (seconds)."""
+    """Incremental loading: from the stored `field` value minus `overlap_s`, up to now minus `lag_s` (seconds)."""
 
     field: str
     overlap_s: int = Field(600, ge=0)
@@ -57,14 +57,14 @@ class Cursor(_Part):
 
 
 class Pass(_Part):
-    """One of several reads of an endpoint that together give the whole resource; `constants` are added to its records."""
+    """One of several passes over an endpoint that together read the whole resource; `constants` are added to its records."""
 
     params: dict[str, str] = {}
     constants: dict[str, str | bool | int] = {}
 
 
 class ForEach(_Part):
-    """One read per record of an earlier source: its value in `key` is sent as `param` and put into the own column `column`."""
+    """One request series per record of an earlier source: its `key` is sent as `param` and stored in the column `column`."""
 
     source: Name
     param: str = Field(min_length=1)
@@ -73,16 +73,16 @@ class ForEach(_Part):
 
 
 class Source(_Part):
-    """One resource of the API and the raw table it lands in.
+    """One resource of the API and the raw table that it is loaded into.
 
-    `endpoint` is relative to the tenant's API; `collection`: where the records are in an answer. `paging` and `proof` are styles
-    of the provider, which checks them (`explorer.providers.paging`): how pages follow one another, and what shows that a record
-    which a whole read did not bring is gone; `walks`, which all providers have, is a second whole read. `page_size` records are
-    asked for at first, up to `max_page_size` (default: `page_size`) where pages are small and quick. `max_windows`: ranges of
-    instants read at a time. `rename` maps a field of the record to its column. `keys` are the typed columns beside the record's
-    full JSON. `key_from`: whether the primary key is a field of the record, or a hash over the whole record because none of its
-    fields is unique (`content`: equal records are one row; `occurrence`: they stay as many as they are). Without `cursor` each
-    load replaces the table's content.
+    `endpoint`: relative to the tenant's API; `collection`: where an answer holds its records. `paging` and `proof` are styles of
+    the provider, which checks them (`explorer.providers.paging`): how pages follow one another, and how a missing record is
+    proven to be gone; the proof `walks`, which all providers have, is a second full extract. `page_size`: records of the first
+    request, growing up to `max_page_size` (default: `page_size`) while pages are small and quick. `max_windows`: number of time
+    windows read in parallel. `rename`: record field to column. `keys`: the typed columns beside the record's full JSON.
+    `key_from`: whether the primary key is a field of the record, or a hash of the whole record because no field is unique
+    (`content`: equal records are one row; `occurrence`: they stay separate rows). Without `cursor` each load replaces the
+    table's content.
     """
 
     name: Name
@@ -105,12 +105,12 @@ class Source(_Part):
     proof: Name = "walks"
 
     def field_of(self, column: str) -> str:
-        """The field of records that a column holds."""
+        """The record field of a column."""
         return {to: name for name, to in self.rename.items()}.get(column, column)
 
     @property
     def largest_page(self) -> int:
-        """Records that one page may be asked for."""
+        """The largest number of records to request for one page."""
         return max(self.page_size, self.max_page_size or 0)
 
     @model_validator(mode="after")
@@ -156,7 +156,9 @@ class Relationship(_Part):
 class Pipeline(_Part):
     """One file of `pipelines/`: one Dagster job over all tenants (partitions).
 
-    `schedule` starts it with what changed since the last load, `full_refresh` with everything, which finds out what is gone.
+    `schedule` launches it for changes since the last load, `full_refresh` for everything, which also finds deleted records.
+    `discovery`: at most one part; without it nothing is known of a tenant's structure. Without `transforms` there are raw tables
+    only.
     """
 
     name: Name
@@ -167,9 +169,9 @@ class Pipeline(_Part):
     owners: tuple[str, ...] = ()
     schedule: Schedule | None = None
     full_refresh: Schedule | None = None
-    discovery: tuple[Discovery, ...]
+    discovery: tuple[Discovery, ...] = Field((), max_length=1)
     sources: tuple[Source, ...] = Field(min_length=1)
-    transforms: Transforms
+    transforms: Transforms | None = None
     relationships: tuple[Relationship, ...] = ()
 
     @model_validator(mode="after")

@@ -1,7 +1,8 @@
-"""What do the tables mean? Entities, measures, synonyms, flags of personal data, example queries: per pipeline and per tenant.
+"""What do the tables mean? The semantic layer: entities, measures, synonyms, personal data, examples; per pipeline and per
+tenant.
 
-`pipelines/<pipeline>.semantics.yml` holds for all tenants; a tenant's overlay, kept in the catalog, is laid over it. Whether a
-query or a measure can run for a tenant is the bridge's business: only there the tenant's tables are known.
+`pipelines/<pipeline>.semantics.yml` holds for all tenants; a tenant's overlay, stored in the catalog, is applied on top. The
+bridge checks whether a query or measure can run for a tenant, since only there the tenant's tables are known.
 """
 
 import re
@@ -28,7 +29,7 @@ _Pattern = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 
 
 class SemanticsInvalid(ExplorerError):
-    """A description of meaning that cannot be used: unknown keys, wrong values, or SQL that may not run."""
+    """A part of the semantic layer is unusable: unknown keys, wrong values, or SQL that may not run."""
 
     code = "semantics_invalid"
 
@@ -38,7 +39,7 @@ class _Part(BaseModel):
 
 
 class Entity(_Part):
-    """What a row of `table` is, in the words of those who work with it."""
+    """What a row of `table` is, in the users' words."""
 
     name: _Name
     table: _Name
@@ -66,14 +67,13 @@ class Synonyms(_Part):
 
 
 class PersonalData(_Part):
-    """Which columns hold data of a person (`pii: false`: which do not). All that is given must fit; the last rule that fits
+    """Which columns hold data of a person (`pii: false`: which do not). A rule fits when all its parts fit; the last fitting rule
     decides.
 
-    `table`, `column`, `type`, `label` and `question_type` (such as PhoneNumber) are patterns, which know `*` and `?`.
-    `label` is compared with the question's label and its translations as `words.plain` gives them. `words`: one of these words or
-    phrases stands in the column's name, whose parts are words, or in a label; `unless`: and none of these does. A `*` in a word
-    stands for any letters. A rule by words speaks of what people write: it fits neither answers that are chosen from a list nor
-    yes and no.
+    `table`, `column`, `type`, `label` and `question_type` (such as PhoneNumber) are patterns with `*` and `?`. `label` is
+    compared with the question's label and its translations after `words.plain`. `words`: one of these words or phrases is in the
+    column's name (split into words) or in a label; `unless`: and none of these is. A `*` in a word stands for any letters. A
+    rule with words is about texts that people type: it fits neither answers chosen from a list nor yes and no.
     """
 
     table: _Pattern = "*"
@@ -98,7 +98,7 @@ _CHOSEN = frozenset({"Select", "MSelect", "Trigger"})
 
 @dataclass(frozen=True)
 class _Asked:
-    """A column of which it is asked whether it is personal. `labels`: plain and folded; `said`: its name and labels, as words."""
+    """A column to be tested. `labels`: plain and folded; `said`: its name and labels, as words."""
 
     table: str
     column: str
@@ -113,7 +113,7 @@ class _Asked:
 
 
 class _Rule:
-    """A rule of personal data, ready to be asked for every column of every table."""
+    """A rule of personal data, prepared for testing every column of every table."""
 
     def __init__(self, rule: PersonalData) -> None:
         self.why = rule.why if rule.pii else None
@@ -136,7 +136,7 @@ class _Rule:
 
 
 class _Phrases:
-    """Words and phrases that are looked for in texts; single words, which most are, without reading the texts."""
+    """Words and phrases to look for in texts; single words, the common case, are found without scanning the texts."""
 
     def __init__(self, phrases: Iterable[str]) -> None:
         parts = [_words_of_pattern(phrase) for phrase in phrases]
@@ -154,13 +154,13 @@ class _Phrases:
 
 
 def _words_of_pattern(phrase: str) -> list[str]:
-    """The words of a phrase, with their `*`, which is no letter to `words`."""
+    """The words of a phrase with their `*`, which `words` would drop."""
     return [part.replace("\0", "*") for part in spoken(phrase.replace("*", "\0"))]
 
 
 @lru_cache(maxsize=2000)
 def _rule(rule: PersonalData) -> _Rule:
-    """The same for all tenants that a pipeline's rule is in force for."""
+    """Cached: a pipeline's rule is the same for all tenants."""
     return _Rule(rule)
 
 
@@ -176,7 +176,7 @@ class Example(_Part):
 
 
 class Semantics(_Part):
-    """All of it, of a pipeline or of a tenant."""
+    """The semantic layer of a pipeline, or the overlay of a tenant."""
 
     entities: tuple[Entity, ...] = Field((), max_length=200)
     measures: tuple[Measure, ...] = Field((), max_length=200)
@@ -197,7 +197,8 @@ class Semantics(_Part):
         return self
 
     def under(self, overlay: "Semantics") -> "Semantics":
-        """This with `overlay` on top: what has the same name (or question) is replaced, rules and synonyms are added."""
+        """This layer with `overlay` on top: entries with the same name (or question) are replaced, rules and synonyms are
+        added."""
         return Semantics.model_construct(
             entities=_replaced(self.entities, overlay.entities, "name"),
             measures=_replaced(self.measures, overlay.measures, "name"),
@@ -224,11 +225,11 @@ class Semantics(_Part):
 
     @cached_property
     def _rules(self) -> list[_Rule]:
-        """The last one first, which decides."""
+        """The rules, last one first: it decides."""
         return [_rule(rule) for rule in reversed(self.personal_data)]
 
     def words_of(self, table: str, column: str | None = None) -> list[str]:
-        """Other words for a table, or for a column of it."""
+        """Synonyms of a table, or of one of its columns."""
         return self._words.get((table, column), [])
 
     @cached_property
@@ -241,7 +242,7 @@ class Semantics(_Part):
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """What `parse_semantics` takes, without what is left at its default."""
+        """The input of `parse_semantics`, without default values."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
@@ -254,7 +255,7 @@ def _replaced(below: tuple[_P, ...], above: tuple[_P, ...], key: str) -> tuple[_
 
 
 def parse_semantics(data: Any) -> Semantics:
-    """The value of plain data, such as a tenant's overlay.
+    """The semantic layer in plain data, such as a tenant's overlay.
 
     Raises:
         SemanticsInvalid: the first faults, each with its key; unknown keys are faults.
@@ -274,7 +275,7 @@ def parse_semantics(data: Any) -> Semantics:
 
 
 def load_semantics(folder: Path, pipeline: Pipeline) -> Semantics:
-    """What `folder/<pipeline>.semantics.yml` says; nothing when there is no such file.
+    """The content of `folder/<pipeline>.semantics.yml`; empty when there is no such file.
 
     Raises:
         PipelineInvalid: names the file, the line and the key of the first faults.

@@ -1,1 +1,1 @@
-"""From raw records to tables of one row per record: columns, types and the SQL that fills them."""
+"""From raw records to tables with one row per record: columns, types and the SQL that computes them."""

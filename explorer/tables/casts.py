@@ -1,4 +1,4 @@
-"""Which SQL type and which cast does a kind of column have?"""
+"""Which SQL type and which cast does each kind of column have?"""
 
 from collections.abc import Mapping
 

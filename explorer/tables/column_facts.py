@@ -1,4 +1,4 @@
-"""What are the columns of generated tables in the words of their source? Kept by `contract.bookkeeping.columns`."""
+"""Facts of generated columns in their source's words. Stored by `contract.bookkeeping.columns`."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from explorer.tables.values import TableSpec
 
 
 def facts_of(tables: Iterable[TableSpec]) -> dict[str, FactsOfTable]:
-    """By table, the facts of each column that stands for something of the source; of others there are none."""
+    """Table to the facts of each column that comes from a question or property; other columns have none."""
     return {table.name: _facts(table) for table in tables}
 
 

@@ -1,20 +1,19 @@
-"""Which type does a column have: by what its application declares, what the column was before, and the values seen so far?
+"""Which type does a column get, by its declaration, its type before, and its values so far?
 
-A typed column is a promise. Rules, in this order:
+A typed column is a promise. The rules, in order:
 
-- Declared. A column whose question declares a type has that one. A value fits that is mathematically such a thing (`12.0`
-  is a whole number). One that does not is NULL in its column, and counted. When none of the values fit, more than one in
-  ten of at least a hundred, or more than half of at least twenty that came with the last load, the column becomes wider:
-  whole numbers decimal and dates instants where that helps, else text. It also becomes wider when the application declares
-  another type.
-- Inferred. Others (case properties without a question of the same name, hidden values, answers that no application
-  describes) are typed by their values: dates and times by the first, numbers by the first twenty. A value fits only if the
-  typed value, printed back, is the text that came: no other number, no other code. The first that does not, whatever its
-  share, makes the column text for good. Numbers that were written differently stay different: `1.10` is no decimal here, as
-  `1.1` is, and a column has either `3.0` or `3`, not both. Of instants, printing back means an equal instant in UTC that
-  said so (`Z` or `+00:00`); of times of day, an equal clock without a zone.
+- Declared. A question's declared type is its column's type. A value fits if it is mathematically of that type (`12.0` is a whole
+  number). A value that does not fit becomes NULL and is counted. When no value fits, more than one in ten of at least a hundred
+  do not, or more than half of at least twenty in the last load do not, the column becomes wider: whole numbers become decimal
+  and dates timestamps where that helps, else text. It also becomes wider when the application declares another type.
+- Inferred. Other columns (case properties without a question of the same name, hidden values, answers that no application
+  describes) are typed by their values: dates and times by the first one, numbers by the first twenty. A value fits only if the
+  typed value, printed again, is the original text. The first value that does not fit makes the column text, permanently.
+  Differently written numbers stay different: `1.10` is no decimal here, unlike `1.1`, and a column has either `3.0` or `3`, not
+  both. For timestamps, printing again means an equal time in explicit UTC (`Z` or `+00:00`); for times of day, an equal time
+  without a zone.
 
-Which values fit is the same here and in the casts of postgres/casts.sql.
+The casts of postgres/casts.sql accept the same values.
 """
 
 import re
@@ -24,10 +23,10 @@ from decimal import Decimal
 from typing import Literal, NamedTuple
 
 Kind = Literal["integer", "decimal", "date", "datetime", "time", "text", "choices", "geopoint"]
-"""What a column holds; `choices` are several texts, `geopoint` is four numbers."""
+"""The kind of a column; `choices` are several texts, `geopoint` is four numbers."""
 
 Counts = Mapping[str, int]
-"""How many values of each class (see `classify`) were seen; empty ones are not counted."""
+"""Number of values by class (see `classify`), without empty ones."""
 
 FITS: Mapping[Kind, frozenset[str]] = {
     "integer": frozenset({"integer", "point_zero", "whole"}),
@@ -36,9 +35,10 @@ FITS: Mapping[Kind, frozenset[str]] = {
     "datetime": frozenset({"date", "midnight", "midnight_utc", "instant", "datetime"}),
     "time": frozenset({"clock", "time"}),
 }
-"""Classes of values that a declared type takes, which are those that its cast takes."""
+"""Classes of values that fit a declared type: those that its cast accepts."""
 
-# Classes of values that an inferred type gives back as they came, all of either set, and how many values it takes to infer it.
+# Classes of values that an inferred type prints unchanged (all values in one set), and how many values it takes to infer the
+# type.
 _GIVES_BACK: Mapping[Kind, tuple[tuple[frozenset[str], ...], int]] = {
     "date": ((frozenset({"date"}),), 1),
     "datetime": ((frozenset({"midnight_utc", "instant"}),), 1),
@@ -55,7 +55,7 @@ _DATE = (
     r"02-(?:0[1-9]|1[0-9]|2[0-8]))|(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)"
 )
 _MINUTE = r"(?:[01][0-9]|2[0-3]):[0-5][0-9]"
-# PostgreSQL keeps microseconds: what is finer must be zero to fit at all, and has no place in an inferred type.
+# PostgreSQL stores microseconds: finer digits must be zero in a declared type, and do not fit an inferred one.
 _CLOCK = rf"{_MINUTE}(?::[0-5][0-9](?:\.[0-9]{{1,6}})?)?"
 _TIME = rf"{_MINUTE}(?::[0-5][0-9](?:\.[0-9]{{1,6}}0{{0,3}})?)?"
 _ZONE = r"(?:Z|[+-](?:0[0-9]|1[0-4])(?::?[0-5][0-9])?)?"
@@ -84,9 +84,9 @@ _BIGINT = range(-(2**63), 2**63)
 def classify(value: str) -> str:
     """The class of a value; an empty one is `empty`.
 
-    `integer`, `decimal` (`point_zero` where it ends so), `date`, `instant` (`midnight_utc` where it is one that may stand
-    for a date) and `clock` can be given back as they came. `whole`, `number`, `midnight`, `datetime` and `time` are such
-    things in another way of writing, as the casts take them; `space` is white space alone, `text` all else.
+    `integer`, `decimal` (`point_zero` if it ends so), `date`, `instant` (`midnight_utc` if it may stand for a date) and `clock`
+    print unchanged. `whole`, `number`, `midnight`, `datetime` and `time` are other spellings of these, which the casts accept;
+    `space` is only white space, `text` everything else.
     """
     if value[:1] not in _STARTS:
         return "text" if value else "empty"
@@ -100,14 +100,14 @@ def classify(value: str) -> str:
         return "text"
     if name == "number":
         return "whole" if _is_whole(value) else name
-    # Of nineteen digits not all have a place in bigint.
+    # Not every number of nineteen digits fits bigint.
     return name if name == "decimal" or len(value) < 19 or _is_whole(value) else "number"
 
 
 def settle(declared: Kind | None, before: Kind | None, seen: Counts, latest: Counts) -> Kind | None:
-    """The column's type; None while nothing tells it: the column is text until then.
+    """The column's type; None while it is undecided, and the column is text.
 
-    `before`: what this function gave the last time. `seen`: all values; `latest`: those of the last load among them.
+    `before`: the last result of this function. `seen`: all values; `latest`: those of the last load.
     """
     if declared is None:
         return _inferred(before, seen)
@@ -119,7 +119,7 @@ def settle(declared: Kind | None, before: Kind | None, seen: Counts, latest: Cou
 
 
 class Likeness(NamedTuple):
-    """What most values of a text column are: `fitting` of `total` are such; `others`: classes of those that keep it text."""
+    """What most values of a text column are: `fitting` of `total`; `others`: classes of the values that keep it text."""
 
     kind: Kind
     fitting: int
@@ -128,7 +128,7 @@ class Likeness(NamedTuple):
 
 
 def likeness(seen: Counts) -> Likeness | None:
-    """What the values of a text column would be, if not for a few; None when fewer than half of them are the same."""
+    """What the values of a text column would be without a few exceptions; None when fewer than half of them agree."""
     classes = {name: count for name, count in seen.items() if count}
     total = sum(classes.values())
     most = max(FITS, key=lambda kind: total - _lost(kind, classes))
@@ -140,7 +140,7 @@ def likeness(seen: Counts) -> Likeness | None:
 
 
 def wider(one: Kind, other: Kind) -> Kind:
-    """The type that holds what either of two types does."""
+    """The type that holds the values of both types."""
     if one == other:
         return one
     return next((wide for narrow, wide in _NEXT.items() if {one, other} == {narrow, wide}), "text")
@@ -168,7 +168,7 @@ def _gives_back(kind: Kind, classes: AbstractSet[str]) -> bool:
 
 
 def _answered(counts: Counts) -> Counts:
-    """Without what is white space alone: no answer to a question with a type."""
+    """Without values of only white space: they answer no typed question."""
     return {name: count for name, count in counts.items() if name != "space"}
 
 

@@ -1,4 +1,4 @@
-"""How is a generated table told to dbt: its properties file, with tests, indexes and descriptions?"""
+"""A generated table's properties file for dbt: tests, indexes and descriptions."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -18,9 +18,9 @@ def properties_file(
     meta: Mapping[str, Any],
     parent: Parent | None,
 ) -> str:
-    """The dbt properties of a model, YAML. `rows_of`: column with the case or submission that a row comes from. `parent`: columns
-    that point to another table, that model, and its key."""
-    # The origin of the columns stands once per model: dbt takes twice as long over `meta` of each column.
+    """The dbt properties of a model, YAML. `rows_of`: column with the case or submission of a row; `parent`: columns that refer
+    to another table, that model, and its key."""
+    # Column origins are stored once per model: dbt takes twice as long with `meta` on each column.
     origin = {column.name: shown("/".join(column.path)) for column in columns if column.path is not None}
     origin_of_row = {"rows_of": rows_of} if rows_of != key else {}
     tests: list[dict[str, Any]] = [{"primary_key": {"arguments": {"columns": [key], **origin_of_row}}}]

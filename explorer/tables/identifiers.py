@@ -1,7 +1,7 @@
-"""Which Postgres name a thing gets that somebody else named: tables, columns and schemas from any text.
+"""Which Postgres name does a thing get whose name comes from outside? For tables, columns and schemas.
 
-Names are readable, lower snake case, ASCII, at most 63 bytes, never reserved, and depend on nothing but the text itself and,
-where two texts would get the same name, on the texts that collide. Quoting and literals belong to `sql_text`.
+Names are readable, lower snake case, ASCII, at most 63 bytes, never reserved. They depend only on the text and, where two texts
+would get the same name, on the colliding texts. `sql_text` does quoting and literals.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ MAX_BYTES = 63
 _HASH_CHARS = 8
 _NOT_WORD = re.compile(r"[^a-z0-9]+")
 
-# Words that PostgreSQL (15 to 18) does not take as a bare column or table name, and names of its system columns.
+# Words that PostgreSQL (15 to 18) rejects as a bare column or table name, and names of its system columns.
 # fmt: off
 RESERVED = frozenset((
     "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization", "binary", "both",
@@ -35,10 +35,10 @@ RESERVED = frozenset((
 
 
 def identifier(*parts: str, prefix: str = "", max_bytes: int = MAX_BYTES) -> str:
-    """The name for `parts` after `prefix` (itself a valid start of a name, such as `case_`); several parts are joined by `__`.
+    """The name of `parts` after `prefix` (a valid start of a name, such as `case_`); several parts are joined by `__`.
 
-    A part that leaves no letter or digit is named by its hash. A name that is too long keeps the start of its last part, the
-    most telling one, and gets a hash of all, so that texts with equal starts stay apart.
+    A part without letters or digits is named by its hash. A name that is too long keeps the start of its last part, the most
+    specific one, and gets a hash of all parts, so that texts with equal starts stay apart.
     """
     name = prefix + "__".join(_words(part) or f"x_{short_hash(part)}" for part in parts)
     if not name[0].isalpha() or name.startswith("pg_"):
@@ -57,11 +57,11 @@ def unique_identifiers(
     max_bytes: int = MAX_BYTES,
     spelt: Callable[[str], str] = str,
 ) -> dict[str, str]:
-    """Key to name for pairs of a unique key and the name wished for it (made by `identifier`).
+    """Key to name, for pairs of a unique key and its wanted name (made by `identifier`).
 
-    A wish that is held by one key alone and is not in `taken` is granted. Of keys with the same wish, the one that is spelt
-    exactly like the wish keeps it, and all others get a hash of their key: so no name passes from one key to another unnoticed.
-    `spelt`: how a key is spelt where wishes have more to them than keys, such as a prefix.
+    A key gets its wanted name if no other key wants it and it is not in `taken`. Of keys with the same wish, the one whose
+    spelling equals the wish gets it, and all others get a hash of their key: no name passes from one key to another unnoticed.
+    `spelt`: spelling of a key, where wishes have more parts than keys, such as a prefix.
     """
     wishes = dict(names)
     held = Counter(wishes.values())
@@ -73,7 +73,7 @@ def unique_identifiers(
 
 
 def short_hash(text: str) -> str:
-    """Eight hex digits that stand for `text` in names."""
+    """Eight hex digits that represent `text` in names."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH_CHARS]
 
 
@@ -91,7 +91,7 @@ def _cut(name: str, key: str, max_bytes: int) -> str:
 
 
 def _without_accidents(names: dict[str, str], taken: Collection[str], max_bytes: int) -> dict[str, str]:
-    """Longer hashes for keys whose hashed name met another name after all."""
+    """Longer hashes for keys whose hashed name collides with another name."""
     used: set[str] = set(taken)
     result: dict[str, str] = {}
     for key in sorted(names):

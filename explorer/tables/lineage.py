@@ -10,7 +10,7 @@ _READ = re.compile(r"\b(\w+) (?:->>|#>>) '\{?([^'}]+)\}?'")
 
 
 def lineage_of_table(table: TableSpec) -> dict[str, ColumnLineage]:
-    """All columns of a generated table, from columns of the mart that it is cut from."""
+    """Lineage of all columns of a generated table, from the columns of its mart."""
     found: dict[str, tuple[Origin, ...]] = {}
     for column in table.columns:
         found[column.name] = tuple(sorted(set(_origins(table, column, found))))

@@ -1,7 +1,7 @@
-"""What was a table once given: its name, its columns, their names, types and parts?
+"""How was a table stored before: its name, and the names, types and parts of its columns?
 
-Memory only grows, so that nothing is lost or renamed. Names of fields in the kept document are those of its first version.
-Whatever is derived from a definition is derived from the union of all of them (`ColumnMemory.learn`).
+Memory only grows, so that nothing is lost or renamed. Field names of the stored document are those of its first version.
+Everything derived from a definition comes from the union of all definitions (`ColumnMemory.learn`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from explorer.tables.values import Option
 
 
 class Definition(Protocol):
-    """How the source defines a column at present."""
+    """The source's current definition of a column."""
 
     @property
     def path(self) -> tuple[str, ...]: ...
@@ -29,12 +29,11 @@ class Definition(Protocol):
 
 
 class ColumnMemory(msgspec.Struct, omit_defaults=True):
-    """How one question or property was stored: its type (None: nothing told it yet) and in which part of its table (0: none); and
-    the union of its definitions.
+    """How one question or property was stored: its type (None: still undecided) and the part of its table (0: none); and the
+    union of its definitions.
 
-    `previous_type`: the SQL type that older rules gave it, where it is another one now; until that is reported. `types`: the
-    source's names, the latest last; `options`: those of now, then those that were removed; `removed`: since when, by the option's
-    value, in words.
+    `previous_type`: the SQL type of older rules, until the change is reported. `types`: the source's type names, the latest last;
+    `options`: current ones, then removed ones; `removed`: option value to since when it is removed, in words.
     """
 
     kind: Kind | None = None
@@ -46,10 +45,10 @@ class ColumnMemory(msgspec.Struct, omit_defaults=True):
     options: list[Option] = []
     removed: dict[str, str] = {}
     left: str = ""
-    """Since when no application has the question (any more), in words."""
+    """Since when no application has the question, in words."""
 
     def learn(self, question: Definition, since: str = "") -> None:
-        """Take in a definition. `since`: what is said of options that it has no longer."""
+        """Add a definition. `since`: since when other options are removed, in words."""
         if question.label and (question.label != question.path[-1] or not self.label):
             self.label = question.label
         self.translations = {**self.translations, **question.translations}
@@ -65,10 +64,9 @@ class ColumnMemory(msgspec.Struct, omit_defaults=True):
 
 
 class TableMemory(msgspec.Struct, omit_defaults=True):
-    """How one source was stored. `columns`: by question or property; `names`: column key to the name wished for and given;
-    `parts`: names of the tables that continue it; `watched`: parts that tell what does not fit; `former`: names that it had
-    before; `main_case`: where the block stands whose case is its `case_id`, if that is not the root; `cases`: places of case
-    blocks that have a column."""
+    """How one source was stored. `columns`: by question or property; `names`: column key to wanted and given name; `parts`:
+    names of the tables that continue it; `watched`: parts that report unfit values; `former`: its earlier names; `main_case`:
+    place of the block whose case is `case_id`, if that is not the root; `cases`: places of case blocks with a column."""
 
     wish: str = ""
     name: str = ""
@@ -81,7 +79,7 @@ class TableMemory(msgspec.Struct, omit_defaults=True):
     cases: set[str] = set()
 
     def take(self, wish: str, name: str) -> None:
-        """Have this name from now on."""
+        """Set the current name."""
         if self.name not in ("", name):
             self.former.append(self.name)
         self.wish, self.name = wish, name

@@ -1,7 +1,7 @@
-"""How are tables and columns called? By 63 bytes of ASCII at most, and once named for good.
+"""How are tables and columns named? At most 63 bytes of ASCII, and permanently.
 
-A column is named by the whole path of its question, so that a new question never renames an old one; and what has a name keeps
-it, whatever its source is called meanwhile and whoever else would like it.
+A column is named by the whole path of its question, so that a new question never renames an old one. A thing keeps its name,
+even if its source is renamed or another one would like the name.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from explorer.tables.identifiers import unique_identifiers
 from explorer.tables.memory import TableMemory
 
-# dbt builds a table under its name with 12 more bytes; a longer name would be cut and could meet another one.
+# dbt builds a table under its name plus 12 bytes; a longer name would be cut and could collide.
 TABLE_MAX_BYTES = 51
-# Keys of columns that are derived from a question's own: its file's address, its options, the parts of a place.
+# Keys of columns that are derived from a question's column: file URL, options, parts of a place.
 DERIVED = "\0"
 
 
@@ -19,7 +19,7 @@ _GROUP_SEPARATOR = "__"
 
 
 def kept_names(keys: Iterable[tuple[str, str]], before: Mapping[str, str], taken: Collection[str]) -> dict[str, str]:
-    """The names that are given as before, by key, whatever name the key would wish for now."""
+    """The names that keys already have, whatever name they would get now."""
     kept: dict[str, str] = {}
     used = set(taken)
     for key, _ in keys:
@@ -38,7 +38,7 @@ def table_names(
     *,
     prefix: str = "",
 ) -> dict[str, str]:
-    """`reserved`: names of other tables, also of those whose source is gone at present."""
+    """`reserved`: names of other tables, including those whose source is gone."""
     kept = kept_names(wishes, {key: memory.name for key, memory in memories.items()}, taken)
     new = unique_identifiers(
         (pair for pair in wishes if pair[0] not in kept),
@@ -53,10 +53,10 @@ def table_names(
 
 
 def column_names(wishes: Sequence[tuple[str, str]], memory: TableMemory, taken: Collection[str]) -> dict[str, str]:
-    """`wishes`: key and name wished for.
+    """`wishes`: key and wanted name.
 
-    Questions choose before the columns derived from them, so that a new option never renames a question's column; and names that
-    were given once are free no more.
+    Questions choose before the columns derived from them, so that a new option never renames a question's column. A name that
+    was ever given is not given again.
     """
     given = {key: name for key, (_, name) in memory.names.items()}
     names = kept_names(wishes, given, taken)

@@ -1,6 +1,6 @@
-"""How are the columns of a table spread over several, where a row might not fit a page of the database?
+"""How are the columns of a table split over several tables, where a row might not fit a database page?
 
-A table is continued in others with the same key. A column stays in the part where it was, and every limit is one for what is new.
+A table is continued in others with the same key. A column stays in its part; limits apply only to new columns.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,26 +16,26 @@ from explorer.tables.select import unfit_column
 from explorer.tables.sql_text import quoted
 from explorer.tables.values import UNFIT, ColumnSpec
 
-# Postgres takes 1600 columns, and 1664 expressions in a select list, where each column can stand twice.
+# Postgres allows 1600 columns, and 1664 expressions in a select list, where each column may occur twice.
 MAX_COLUMNS = 800
-# A row must fit a page of 8 kB: texts move out of it when it would not, down to 24 bytes each.
+# A row must fit a page of 8 kB. If it would not, texts are stored outside, down to 24 bytes each.
 MAX_ROW_BYTES = 7_500
 _TEXT_BYTES = 24
 _USUAL_BYTES = {"numeric": 12}
-# What is not here takes up to as much as a text: so do numbers that are as long as they may be.
+# Other types take up to as much as a text, including numbers of the greatest length.
 _BYTES = {"bigint": 12, "double precision": 12, "timestamptz": 12, "time": 12, "date": 6, "boolean": 1}
 
 
 @dataclass(frozen=True)
 class Field:
-    """What one question or property needs: its columns by key, with the names they wish for."""
+    """The columns of one question or property, by key, with their wanted names."""
 
     key: str
     columns: tuple[tuple[str, str, ColumnSpec], ...]
 
     @property
     def wishes(self) -> list[tuple[str, str]]:
-        """Column key and the name wished for."""
+        """Column key and wanted name."""
         return [(key, wish) for key, wish, _ in self.columns]
 
     @property
@@ -44,7 +44,7 @@ class Field:
 
     @property
     def usual_width(self) -> int:
-        """The width with numbers of the usual length."""
+        """The width with numbers of usual length."""
         return sum(_USUAL_BYTES.get(column.type) or _width(column) for _, _, column in self.columns)
 
 
@@ -57,8 +57,8 @@ def in_parts(
     used: set[str],
     document: str,
 ) -> Iterator[tuple[int, str, list[ColumnSpec]]]:
-    """The table and those that continue it: part, name and columns. `joined_by`: how many of the keys the others repeat;
-    `document`: where the values are as they came."""
+    """The table and those that continue it: part, name and columns. `joined_by`: number of key columns that the others repeat;
+    `document`: the JSON column with the original values."""
     fields, placed = _place(list(fields), memory, sum(map(_width, keys)))
     names = column_names(
         [wish for each in fields for wish in each.wishes], memory, {UNFIT, *(key.name for key in keys)}
@@ -87,8 +87,8 @@ def _part_name(table: str, part: int, memory: TableMemory, used: set[str]) -> st
 
 
 def _place(fields: Sequence[Field], memory: TableMemory, key_bytes: int) -> tuple[list[Field], dict[str, int]]:
-    """The part of the table that each field is in: where it was before, else the first one with room. What a field is given
-    beyond what it had is left out where its part has no room for it, if it is derived from columns that are there."""
+    """The part of the table for each field: its old part, else the first one with room. A field's new columns are left out if
+    its part has no room and they can be derived from existing ones."""
     placed: dict[str, int] = {}
     filled: dict[int, tuple[int, int, int]] = {}
 
@@ -104,7 +104,7 @@ def _place(fields: Sequence[Field], memory: TableMemory, key_bytes: int) -> tupl
     for each in fields:
         part = memory.columns.setdefault(each.key, ColumnMemory()).part
         had = Field(each.key, tuple(column for column in each.columns if column[0] in memory.names))
-        # A column that became wider stays where it is as long as that is possible at all: numbers count as they usually are then.
+        # A column that became wider stays in its part if at all possible: then numbers count with their usual length.
         if part and had.columns and put(had, part, 1.04, usual=True):
             fitting[each.key] = had
     for each in fields:
@@ -123,14 +123,14 @@ def _place(fields: Sequence[Field], memory: TableMemory, key_bytes: int) -> tupl
 
 
 def _width(column: ColumnSpec) -> int:
-    """The most bytes that a value takes within the row."""
+    """The largest size of a value within the row, in bytes."""
     if column.options and column.question_type == "Select" and column.type == "text":
         return min(_TEXT_BYTES, 1 + max(len(option.value.encode()) for option in column.options))
     return _BYTES.get(column.type, _TEXT_BYTES)
 
 
 def _named(column: ColumnSpec, name: str, of: str) -> ColumnSpec:
-    """`of`: name of the column that this one is derived from, or its own."""
+    """`of`: name of the column that this one is derived from, or its own name."""
     source = quoted(of) if of else ""
     return replace(
         column,

@@ -1,4 +1,4 @@
-"""What a provider says of its generated tables: which there are for a tenant, and how they are cut down to what changed."""
+"""What does a provider say about its generated tables: which ones a tenant has, and how changes are applied to them?"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -6,6 +6,7 @@ from typing import Any, LiteralString, Protocol
 
 import psycopg
 
+from explorer.contract.bookkeeping.lineage import ColumnLineage
 from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
 from explorer.tables.values import TableSpec
@@ -15,8 +16,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 @dataclass(frozen=True)
 class TableFamily:
-    """Tables that differ from tenant to tenant and are one asset. `kinds`: of its tables; `prefix`: how their names begin;
-    `mart`: the table that they are cut from; `description`: a sentence for people."""
+    """Tables that differ between tenants and form one asset. `kinds`: of its tables; `prefix`: of their names; `mart`: the table
+    that they select from; `description`: a sentence for people."""
 
     name: str
     kinds: frozenset[str]
@@ -27,12 +28,12 @@ class TableFamily:
 
 @dataclass(frozen=True)
 class ChangeKey:
-    """A column by which tables are brought up to date for single records. `raw_table`: where they come; `mart`: the table that
-    tells what they were before.
+    """A column by which tables are updated for single records. `raw_table`: the records' raw table; `mart`: the table with their
+    state before.
 
-    `gather`: SQL that gives the changed ones as (the column, `kind`, `previous_kind`): the group that a record is of, and was.
-    {raw} and {mart} stand for the tables as r and m; `no_mart` for a mart that is not there yet. `in_table`: how a table has the
-    column, where not by its name; `is_indexed`: whether tables have an index of it.
+    `gather`: SQL that returns the changed records as (the column, `kind`, `previous_kind`): their group now and before. {raw}
+    and {mart} stand for the tables as r and m; `no_mart`: in place of a mart that does not exist yet. `in_table`: the column's
+    expression in a table, if it is not its name; `is_indexed`: whether tables have an index on it.
     """
 
     raw_table: str
@@ -45,8 +46,8 @@ class ChangeKey:
 
 @dataclass(frozen=True)
 class TablePlan:
-    """The generated tables of one tenant. `type_changes`: columns whose type changed, as far as no run has reported it, oldest
-    first; `digests`: by name, of what models of the dbt project are made from beside raw tables (`config.meta.made_from`)."""
+    """The generated tables of one tenant. `type_changes`: columns whose type changed and that no run has reported yet, oldest
+    first; `digests`: by model name, of inputs other than raw tables (`config.meta.made_from`)."""
 
     tables: tuple[TableSpec, ...] = ()
     type_changes: tuple[TypeChange, ...] = ()
@@ -58,27 +59,40 @@ class TablePlanner(Protocol):
 
     @property
     def families(self) -> tuple[TableFamily, ...]:
-        """In the order in which they are shown."""
+        """The families in display order."""
 
     @property
     def change_keys(self) -> Mapping[str, ChangeKey]:
-        """By column."""
+        """Change keys by column."""
 
     def plan_tables(
         self, document: Mapping[str, Any], connection: Connection, schemas: TenantSchemas, *, taken: Collection[str]
     ) -> TablePlan:
-        """The tables that the discovered `document` and the raw rows call for; what is learnt is kept in the tenant's
-        bookkeeping. `document`: `{}` where nothing was discovered; `taken`: names that are free no more."""
+        """The tables for the discovered `document` and the raw rows; the tenant's bookkeeping stores what is learnt. `document`:
+        `{}` where nothing was discovered; `taken`: names that are not free."""
 
     def example(self, taken: Collection[str]) -> TablePlan:
-        """A small plan of no tenant, made without a database."""
+        """A sample plan of no tenant, made without a database."""
 
     def mark_reported(self, connection: Connection, schemas: TenantSchemas) -> None:
-        """The changes of types so far were reported."""
+        """Record that the type changes so far were reported."""
+
+    def origin_of(self, kind: str, source: str | None, document: Mapping[str, Any] | None) -> dict[str, Any] | str:
+        """What a table of this kind and source stands for in the discovered document; `unknown` when it does not say."""
+
+    def origin_of_column(
+        self,
+        lineage: ColumnLineage | None,
+        source: str | None,
+        facts: Mapping[str, Any],
+        document: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        """What stands behind a column of a table of this source, for agents; `{}` for nothing. `facts`: as the plan gave them
+        (`contract.bookkeeping.columns`)."""
 
 
 class NoTables:
-    """The planner of a provider whose raw rows call for no tables of their own."""
+    """The planner of a provider without generated tables."""
 
     families: tuple[TableFamily, ...] = ()
     change_keys: Mapping[str, ChangeKey] = {}
@@ -86,12 +100,26 @@ class NoTables:
     def plan_tables(
         self, document: Mapping[str, Any], connection: Connection, schemas: TenantSchemas, *, taken: Collection[str]
     ) -> TablePlan:
-        """None."""
+        """No tables."""
         return TablePlan()
 
     def example(self, taken: Collection[str]) -> TablePlan:
-        """None."""
+        """No tables."""
         return TablePlan()
 
     def mark_reported(self, connection: Connection, schemas: TenantSchemas) -> None:
-        """There are none to report."""
+        """Nothing to report."""
+
+    def origin_of(self, kind: str, source: str | None, document: Mapping[str, Any] | None) -> dict[str, Any] | str:
+        """It is unknown."""
+        return "unknown"
+
+    def origin_of_column(
+        self,
+        lineage: ColumnLineage | None,
+        source: str | None,
+        facts: Mapping[str, Any],
+        document: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        """Nothing."""
+        return {}

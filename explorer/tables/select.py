@@ -1,7 +1,7 @@
-"""How is the SQL of a generated table's model written, from columns that know how they are computed?
+"""How is the SQL of a generated table's model written?
 
-A model takes the texts out of each row of its source (`answers`), casts them (`typed`) and last computes what depends on typed
-values. Names that begin with `_` are its own: no generated name does.
+A model takes texts out of each row of its source (`answers`), casts them (`typed`) and then computes columns of typed values.
+Names that begin with `_` are the model's own: no generated name does.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ _ABOUT_UNFIT = (
 
 
 def unfit_column(document: str) -> ColumnSpec:
-    """The column that tells what did not fit; `document`: where the values are as they came."""
+    """The column that lists unfit columns; `document`: the JSON column with the original values."""
     return ColumnSpec(UNFIT, "text[]", _ABOUT_UNFIT.format(document=document))
 
 

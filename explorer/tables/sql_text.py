@@ -1,7 +1,7 @@
-"""How upstream text is written into generated SQL and YAML so that it stays data.
+"""How is upstream text written into generated SQL and YAML without being interpreted?
 
-dbt renders both kinds of file as Jinja, and Postgres then reads the SQL: literals made here hold no character that means
-anything to either. Nothing else may put text of an application into a generated file.
+dbt renders both kinds of file as Jinja, and Postgres then parses the SQL: literals made here contain no character that is
+special to either. Nothing else may put an application's text into a generated file.
 """
 
 import json
@@ -12,22 +12,22 @@ from typing import Any
 _PLAIN = re.compile(r"[A-Za-z0-9_ ./:@,-]*\Z")
 _SAFE_CHAR = re.compile(r"[A-Za-z0-9_ ./:@,]")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
-# Characters that JSON takes as they are and YAML does not, or not as themselves.
+# Characters that JSON allows unescaped and YAML does not, or changes.
 _NOT_OF_YAML = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-# Those, and what turns the direction of the text around it.
+# Those, and characters that change the text direction.
 _NOT_SHOWN = re.compile(rf"{_CONTROL.pattern}|[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def quoted(name: str) -> str:
-    """`name` as a quoted SQL identifier. Only names made by `identifiers` are taken: ValueError otherwise."""
+    """`name` as a quoted SQL identifier. Raises ValueError for names that `identifiers` did not make."""
     if not _NAME.match(name):
         raise ValueError(f"not a generated identifier: {name!r}")
     return f'"{name}"'
 
 
 def literal(text: str) -> str:
-    """`text` as a SQL string literal of letters, digits and \\u escapes. Characters that Postgres cannot store become U+FFFD."""
+    """`text` as a SQL string literal of letters, digits and \\u escapes. Unstorable characters become U+FFFD."""
     if _PLAIN.match(text) and "--" not in text:
         return f"'{text}'"
     return "E'" + "".join(_escaped(char) for char in text) + "'"
@@ -40,19 +40,18 @@ def text_array(parts: Iterable[str]) -> str:
 
 
 def description(text: str) -> str:
-    """`text` for a description in a properties file: dbt's Jinja gives back the text itself, on one line without control
+    """`text` for a description in a properties file: dbt's Jinja renders it to the text itself, on one line without control
     characters."""
     return _CONTROL.sub(" ", text).replace("{", "{{ '{' }}")
 
 
 def shown(name: str) -> str:
-    """A name of the source for people, told apart from every other: control characters, and backslashes, as escapes."""
+    """A source's name for people, distinct from every other: control characters and backslashes are escaped."""
     return _NOT_SHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", name.replace("\\", "\\\\"))
 
 
 def yaml_document(value: Any) -> str:
-    """`value`, of what JSON knows, as YAML: written as JSON, which YAML is made to read, in a tenth of the time of YAML's own
-    writer."""
+    """`value` (JSON types) as YAML: written as JSON, which YAML can read, in a tenth of the time of YAML's own writer."""
     return _NOT_OF_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 

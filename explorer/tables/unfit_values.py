@@ -1,7 +1,7 @@
-"""How many values of each column of the generated tables did not fit: no such number, date or time, or none of the choices?
+"""How many values of each generated column did not fit: no such number, date or time, or none of the choices?
 
-Rows name such columns themselves, in `unfit_columns`. What was counted is kept for as long as the table is the same, so that only
-tables built since are counted.
+Rows name their unfit columns themselves, in `unfit_columns`. Counts are stored per table, so that only tables built since are
+counted.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,9 +23,9 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 def count_unfit_values(
     connection: Connection, schemas: TenantSchemas, tables: Iterable[TableSpec]
 ) -> dict[str, dict[str, int]]:
-    """Table to column to number of values, of the tables and columns that have any. Tables that were never built have none.
+    """Table to column to number of values, without zeros. Tables that were never built are missing.
 
-    Values of a text column are kept though they are none of its question's choices; those of other columns are NULL.
+    A text column keeps values that are none of its question's choices; other columns have NULL.
     """
     there: dict[str, int] = dict(
         connection.execute(

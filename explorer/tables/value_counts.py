@@ -1,4 +1,4 @@
-"""How many values of which class does a column have, so far and in the last load?"""
+"""How many values of each class does a column have, in all and in the last load?"""
 
 from collections.abc import Collection
 from typing import Any
@@ -8,16 +8,16 @@ import msgspec
 from explorer.tables.column_types import Kind, likeness
 
 _MAX_EXAMPLE_CHARS = 60
-# Different answers to one question with options that are counted by themselves, beside the options.
+# Number of different answers to a question with options that are counted separately, beside the options.
 _MAX_ANSWERS = 200
 _OTHER = ""
 
 
 class ValueCounts(msgspec.Struct):
-    """Values of one property or answer by class (`column_types.classify`), empty ones left out. `latest`: of the last look.
+    """Values of one property or answer by class (`column_types.classify`), without empty ones. `latest`: of the last scan.
 
-    `examples`: the first value of each class, cut short. `answers`: how often each choice was given, where the question has
-    options; under the empty text those of which there are too many to tell apart.
+    `examples`: the first value of each class, shortened. `answers`: how often each choice was given, if the question has
+    options; the empty text stands for all further ones.
     """
 
     all: dict[str, int] = {}
@@ -38,12 +38,12 @@ class ValueCounts(msgspec.Struct):
         self.answers[answer] = self.answers.get(answer, 0) + 1
 
     def forget(self) -> None:
-        """As if none had been seen."""
+        """Reset all counts."""
         self.all, self.latest, self.examples, self.answers = {}, {}, {}, {}
 
 
 def likeness_facts(kind: Kind, seen: ValueCounts) -> dict[str, Any]:
-    """Why the column is text, as far as its values tell: what most of them are, and one that is not."""
+    """Why the column is text: what most of its values are, and one that is not."""
     found = likeness(seen.all) if kind == "text" else None
     if found is None:
         return {}

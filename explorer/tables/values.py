@@ -1,7 +1,7 @@
-"""What is a generated table, before it is built: its name, its columns and the SQL of each, as plain values.
+"""What is a generated table before it is built? Its name, its columns and their SQL, as plain values.
 
-A provider plans them from what it discovered and from what is known of the raw rows; how they are named, cast and written is
-`naming`, `parts`, `column_types` and `dbt_model`.
+A provider plans them from the discovered structure and the profile of raw rows; `naming`, `parts`, `column_types` and
+`dbt_model` name, cast and write them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from explorer.contract.bookkeeping.lineage import Origin
 
 Path = tuple[str, ...]
 UNFIT = "unfit_columns"
-"""The column in which a row names those of its columns whose value did not fit."""
+"""The column in which a row lists its columns with unfit values."""
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -32,8 +32,8 @@ class Option(msgspec.Struct, frozen=True):
 
 class ColumnSpec(msgspec.Struct, frozen=True):
     """One column. `path`: keys below the form's root, or the case property; None for key columns. `label`, `translations`,
-    `options`: the question's own words, as upstream wrote them. `question_type`: the source's name of it, None when no question
-    stands behind the column. The rest is SQL, empty where it does not apply."""
+    `options`: the question's own texts, as upstream wrote them. `question_type`: the source's type name, None for columns
+    without a question. The rest is SQL, empty where it does not apply."""
 
     name: str
     type: str
@@ -44,27 +44,27 @@ class ColumnSpec(msgspec.Struct, frozen=True):
     options: tuple[Option, ...] = ()
     question_type: str | None = None
     document: str = ""
-    """The JSON column of the mart that `path` leads through, where that is not the answers or properties."""
+    """The JSON column of the mart that `path` starts from, if that is not the one of answers or properties."""
     values: dict[str, Any] = {}
-    """What the values seen tell of the column, for `describe_table`; no part of the model, since it changes with each load."""
+    """Facts from the values, for `describe_table`; not part of the model, since they change with each load."""
     reads: Path | None = None
-    """Keys below the form's root to what a column holds that stands for no question, such as the id of a case."""
+    """Path below the form's root for a column without a question, such as the id of a case."""
     reads_attachments: bool = False
     text: str = ""
-    """The text value, of the row's JSON. Without it, and without `value`, the column is taken as it is."""
+    """The text value, from the row's JSON. Without it, and without `value`, the column is selected unchanged."""
     cast: str = ""
     """The typed value; `{text}` stands for the text value."""
     value: str = ""
-    """The value, of the typed columns of the row."""
+    """The value, computed from typed columns of the row."""
     unfit: str = ""
-    """Whether the value does not fit; of the typed columns, `{text}` stands for the text value."""
+    """Condition for an unfit value, on typed columns; `{text}` stands for the text value."""
     origins: tuple[Origin, ...] = ()
-    """What the value is computed from, where neither `path` nor the SQL tells."""
+    """Origins of the value, where neither `path` nor the SQL names them."""
 
 
 @dataclass(frozen=True)
 class Parent:
-    """Columns that point to rows of another table, by its key."""
+    """Columns that refer to rows of another table, by its key."""
 
     columns: Sequence[str]
     table: str
@@ -75,10 +75,10 @@ class Parent:
 class TableSpec:
     """One table and its model.
 
-    `kind`: the provider's word for this kind of table; `source`: what of the source it is made of; `key`: the column that names a
-    row; `mart`, `document`: the table that it is cut from and the JSON column there; `rows_of`: the column with the record of the
-    source that a row comes from; `group`: the value by which the mart is cut; `part`: 2 and on for tables that continue the one
-    of the same source whose columns are too many, joined by `key`; `origin`: where it comes from, in fields of
+    `kind`: the provider's word for this kind of table; `source`: the part of the source that it is made from; `key`: the column
+    that identifies a row; `mart`, `document`: the table that it selects from and the JSON column there; `rows_of`: the column
+    with the source record of a row; `group`: the value that selects its rows in the mart; `part`: 2 and higher for tables that
+    continue one with too many columns, joined by `key`; `origin`: where it comes from, in fields of
     `contract.materializations.ListedTable`.
     """
 
@@ -101,5 +101,5 @@ class TableSpec:
 
     @property
     def counts_unfit_values(self) -> bool:
-        """Whether the table says of each row which values did not fit, in the column `unfit_columns`."""
+        """Whether the table lists the unfit columns of each row, in the column `unfit_columns`."""
         return any(column.name == UNFIT for column in self.columns)

@@ -42,10 +42,10 @@ class TenantTables:
         return [self._spec(family) for family in self._families]
 
     def _spec(self, family: TableFamily) -> dg.AssetSpec:
-        discovered = self._named.discovery(self._pipeline.discovery[0].name)
+        discovered = [self._named.discovery(part.name) for part in self._pipeline.discovery]
         return dg.AssetSpec(
             self.keys[family.name],
-            deps=[dg.AssetKey(discovered), dg.AssetKey(self._named.marts(family.mart))],
+            deps=[dg.AssetKey(key) for key in (*discovered, self._named.marts(family.mart))],
             group_name=MARTS,
             kinds={"dbt", "postgres"},
             owners=list(self._pipeline.owners),

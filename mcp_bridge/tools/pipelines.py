@@ -60,7 +60,7 @@ def _pipeline_row(
             }
             for s in pipeline.sources
         ],
-        "transforms": pipeline.transforms.description,
+        "transforms": pipeline.transforms.description if pipeline.transforms else None,
     }
 
 

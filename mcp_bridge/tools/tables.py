@@ -30,6 +30,8 @@ _TABLE_TOKENS = {True: 1_000, False: 300}
 _RAW_TOKENS, _NOT_BUILT_TOKENS = 900, 600
 _MAX_NOT_BUILT = 40
 _MAX_CAUSE_CHARS = 200
+_NO_TABLES = "There are no tables yet: run_materialization brings the data."
+_RAW_ONLY = "Runs bring raw tables only, which are not open to query: an operator opens them with EXPLORER_EXPOSE_RAW."
 _RAW_LAYER = "Loaded as the source sent them, not open to query, told by kind=raw: {}."
 _CURSOR = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 
@@ -71,10 +73,15 @@ def _not_built(known: TenantTables) -> dict[str, Any]:
     return {"not_built": fit(causes, _NOT_BUILT_TOKENS), "not_built_total": len(known.not_built)}
 
 
+def _makes_tables(known: TenantTables) -> bool:
+    """Whether a run makes more than raw tables."""
+    return any(pipeline.transforms for pipeline in known.pipelines)
+
+
 def _warnings(known: TenantTables, facts: list[TableFacts]) -> list[str]:
     warnings = known.warnings + table_warnings(facts)
     if not known.tables:
-        warnings.append("There are no tables yet: run_materialization brings the data.")
+        warnings.append(_NO_TABLES if _makes_tables(known) or not raw_layer(known) else _RAW_ONLY)
     if known.not_built:
         count = len(known.not_built)
         warnings.append(

@@ -8,8 +8,9 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from explorer.contract.schemas import TenantSchemas
+from explorer.marts.dbt.results import DbtResult
+from explorer.marts.dbt.runner import run
 from explorer.marts.project import TenantProject, prepare
-from explorer.marts.runner import DbtResult, run
 from explorer.postgres.connections import Connections
 from explorer.providers.commcare.structure import Structure
 from explorer.providers.commcare.tables.plan import CommCareTables

@@ -1,4 +1,4 @@
-"""Who did what to which tenant, and how it ended. Append-only: the database itself refuses changes."""
+"""Who did what to which tenant, with which result? Append-only: the database refuses changes."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,8 +15,8 @@ _MAX_TEXT_LENGTH = 500
 
 @dataclass(frozen=True)
 class AuditEntry:
-    """One call. `outcome`: `ok`, `error` or `denied`; `code`: of the error; `detail`: JSON-safe facts, statement hashes but never
-    the literals of SQL, credentials or answers."""
+    """One call. `outcome`: `ok`, `error` or `denied`; `code`: of the error; `detail`: JSON-safe facts, with hashes of statements
+    but never SQL literals, credentials or answers."""
 
     actor: str
     action: str
@@ -29,7 +29,7 @@ class AuditEntry:
 
 @dataclass(frozen=True)
 class AuditRecord:
-    """An entry as the database keeps it: `at` is the database's time, `id` grows with every entry."""
+    """A stored entry: `at` is the database's time, `id` grows with every entry."""
 
     id: int
     at: datetime

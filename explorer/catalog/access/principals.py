@@ -1,4 +1,4 @@
-"""Who may use the bridge: principals, their tokens (only hashes are kept) and what they may do with which tenant."""
+"""Who may use the bridge? Principals, their tokens (stored as hashes) and their scopes on each tenant."""
 
 import hashlib
 import secrets
@@ -48,13 +48,13 @@ class Scope(StrEnum):
             ) from None
 
 
-# Dropping a tenant's schemas destroys data, and its semantics say what is masked: nobody gets that without being named for it.
+# Granted only by name: dropping a tenant's schemas destroys data, and its semantics decide what is masked.
 DEFAULT_SCOPES = frozenset(Scope) - {Scope.SCHEMA_MANAGE, Scope.SEMANTICS_WRITE}
 
 
 @dataclass(frozen=True)
 class Principal:
-    """Whom a valid token stands for. `grants`: tenant key to scopes; removed tenants are not among them."""
+    """The owner of a valid token. `grants`: tenant key to scopes, without removed tenants."""
 
     id: UUID
     name: str
@@ -63,7 +63,7 @@ class Principal:
 
 @dataclass(frozen=True)
 class PrincipalSummary:
-    """A principal as the operator sees it."""
+    """A principal as shown to the operator."""
 
     id: UUID
     name: str
@@ -87,7 +87,7 @@ class PrincipalStore:
         scopes: Iterable[Scope] = DEFAULT_SCOPES,
         expires_at: datetime | None = None,
     ) -> str:
-        """Make principal `name` with `scopes` on each of `tenants`; its token, which cannot be read again later.
+        """Make principal `name` with `scopes` on each of `tenants`. Returns its token, which cannot be read again later.
 
         Raises:
             PrincipalExists: a principal of that name has not been revoked.
@@ -120,7 +120,7 @@ class PrincipalStore:
         """The principal of a token that is known, not revoked and not expired; None for every other text."""
         if not token.startswith(TOKEN_PREFIX) or not token.isascii():
             return None
-        # Written at most once a minute: a busy agent must not turn every read into a write.
+        # Written at most once a minute, so that not every read becomes a write.
         unused = or_(tokens.c.last_used_at.is_(None), tokens.c.last_used_at < func.now() - _LAST_USED_RESOLUTION)
         granted_tenants = grants.join(
             tenants, (tenants.c.id == grants.c.tenant_id) & (tenants.c.status == TenantStatus.ACTIVE)
@@ -150,7 +150,7 @@ class PrincipalStore:
         return Principal(row.principal_id, row.name, granted)
 
     def revoke(self, name: str) -> None:
-        """Make the tokens of principal `name` worthless from now on.
+        """Revoke the tokens of principal `name` at once.
 
         Raises:
             UnknownPrincipal

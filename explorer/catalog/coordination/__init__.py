@@ -1,1 +1,1 @@
-"""What processes and hosts share while they work: launches under way, and when the next request may go out."""
+"""What processes and hosts share: launches in progress, and the time of the next request."""

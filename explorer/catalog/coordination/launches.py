@@ -1,8 +1,8 @@
-"""Who may launch a tenant's next run, and which run stands for an idempotency key? Rows, so that all bridges see the same.
+"""Who may launch a tenant's next run, and which run belongs to an idempotency key? Rows in the catalog, shared by all bridges.
 
-One launch of a tenant is under way at a time: its row is held for some seconds, then anybody may take it over and finish what a
-holder that died has left. Which runs there are is Dagster's knowledge; a run carries its launch's id as a tag, so that whoever
-takes a launch over finds what was started.
+A tenant has one launch in progress at a time. Its row is held for some seconds; then any process may take it over and finish
+what a dead holder began. Dagster knows which runs exist. A run carries its launch's id as a tag, so that a process that takes
+over finds the run.
 """
 
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from explorer.catalog.storage.tables import launches
 from explorer.catalog.tenants.tenant import Tenant
 from explorer.core.jsonb import storable
 
-# As long a key is remembered; the row of a launch is of no use after that.
+# How long a key is remembered; afterwards the row of a launch is useless.
 KEPT_DAYS = 30
 _LAUNCHING, _LAUNCHED = "launching", "launched"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to launch for one tenant. `id`: of the launch, which the run carries; `taken_over`: another process began it and
-    let its time run out, so that a run of this id may be there already."""
+    """The right to launch for one tenant. `id`: of the launch, a tag of its run; `taken_over`: another process began the launch
+    and its time ran out, so that a run with this id may exist."""
 
     id: UUID
     tenant_id: UUID
@@ -39,9 +39,9 @@ class LaunchStore:
         self._database = database
 
     def claim(self, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, held_s: float) -> Claim | None:
-        """The tenant's next launch for `held_s` seconds; None while another process holds it.
+        """Claim the tenant's next launch for `held_s` seconds; None while another process holds it.
 
-        `pipeline` None: nothing is to be launched, and nobody else shall launch meanwhile.
+        `pipeline` None: nothing will be launched, and no other process may launch meanwhile.
         """
         holder = uuid4()
         until = func.clock_timestamp() + text("make_interval(secs => :held_s)").bindparams(held_s=held_s)
@@ -69,7 +69,7 @@ class LaunchStore:
             return Claim(taken.id, tenant.id, holder, taken_over=True) if taken is not None else None
 
     def use(self, claim: Claim, actor: str, pipeline: str | None, key: str | None, held_s: float) -> bool:
-        """Hold the launch for `held_s` more seconds as one for this pipeline and key; False when somebody took it over."""
+        """Hold the launch for `held_s` more seconds, with this pipeline and key; False when another process took it over."""
         until = func.clock_timestamp() + text("make_interval(secs => :held_s)").bindparams(held_s=held_s)
         with self._database.single() as connection:
             changed = connection.execute(
@@ -80,12 +80,12 @@ class LaunchStore:
             return changed.rowcount == 1
 
     def launched(self, claim: Claim, run_id: str, key: str | None) -> None:
-        """The launch's run is `run_id`, which stands for `key` from now on. Of a launch that somebody took over the new holder
-        says so."""
+        """Record that the launch's run is `run_id`, which belongs to `key` from now on. If another process took the launch over,
+        the new holder records that instead."""
         with self._database.begin() as connection:
             if connection.execute(select(launches.c.id).where(*_held(claim)).with_for_update()).first() is None:
                 return
-            # The key's earlier run failed or was cancelled: it stands for this one now.
+            # The key's earlier run failed or was cancelled: the key belongs to this run now.
             connection.execute(
                 delete(launches).where(
                     launches.c.tenant_id == claim.tenant_id,
@@ -98,17 +98,17 @@ class LaunchStore:
             )
 
     def release(self, claim: Claim) -> None:
-        """Nothing was launched, or what was is known."""
+        """End the launch: nothing was launched, or its run is recorded."""
         with self._database.single() as connection:
             connection.execute(delete(launches).where(*_held(claim)))
 
     def leave(self, claim: Claim) -> None:
-        """Whether something was launched is not known: whoever comes next finds out, at once."""
+        """Give up the hold without knowing whether a run was launched: the next process finds out at once."""
         with self._database.single() as connection:
             connection.execute(update(launches).where(*_held(claim)).values(held_until=func.clock_timestamp()))
 
     def run_of(self, tenant: Tenant, key: str) -> str | None:
-        """The run that stands for `key`."""
+        """The run that belongs to `key`."""
         with self._database.single() as connection:
             found = connection.execute(
                 select(launches.c.run_id).where(
@@ -120,7 +120,7 @@ class LaunchStore:
         return str(found) if found is not None else None
 
     def forget(self, tenant: Tenant) -> None:
-        """The keys stand for nothing any more: what their runs brought is gone."""
+        """Delete the tenant's keys: the data of their runs is gone."""
         with self._database.single() as connection:
             connection.execute(delete(launches).where(launches.c.tenant_id == tenant.id, launches.c.state == _LAUNCHED))
 
@@ -136,7 +136,7 @@ class LaunchStore:
 
 
 def _held(claim: Claim) -> tuple[ColumnElement[bool], ...]:
-    """The claim's row, for as long as nobody else holds it."""
+    """Condition: the claim's row, while no other process holds it."""
     return launches.c.id == claim.id, launches.c.holder == claim.holder, launches.c.state == _LAUNCHING
 
 

@@ -1,6 +1,6 @@
-"""When may the next request for a tenant go out? Kept in one row, which all processes and hosts move forward together.
+"""When may the next request for a tenant be sent? One row per tenant, which all processes and hosts update.
 
-Implements `explorer.http.limiter.Slots`. All instants are of the database's clock.
+Implements `explorer.http.limiter.Slots`. All times are the database's.
 """
 
 import threading
@@ -13,7 +13,7 @@ from explorer.postgres.connections import Login
 
 _CONNECT_TIMEOUT_S = 3
 _STATEMENT_TIMEOUT_S = 2
-# `next_at` is when the bucket would be full again; a slot comes one bucket earlier.
+# `next_at`: when the bucket will be full again; a slot comes one bucket earlier.
 _RESERVE = """
 INSERT INTO catalog.request_slots AS slots (server, external_id, next_at, not_before)
 VALUES (%(server)s, %(external_id)s, clock_timestamp() + %(interval_s)s * interval '1 second', to_timestamp(0))
@@ -35,7 +35,7 @@ _PAUSED = """
 SELECT 0.0::float8, extract(epoch FROM not_before - clock_timestamp())::float8
 FROM catalog.request_slots WHERE server = %(server)s AND external_id = %(external_id)s
 """
-# Slots that were reserved behind the pause go with it.
+# Slots reserved after the pause are released with it.
 _LIFT = """
 UPDATE catalog.request_slots AS slots SET not_before = to_timestamp(0), next_at = clock_timestamp()
 FROM (SELECT * FROM catalog.request_slots WHERE server = %(server)s AND external_id = %(external_id)s FOR UPDATE) AS before
@@ -45,7 +45,7 @@ RETURNING 0.0::float8, extract(epoch FROM before.not_before - clock_timestamp())
 
 
 class RequestSlots:
-    """The slots of one tenant, asked for over one connection of their own: a millisecond each. Thread-safe."""
+    """The slots of one tenant, over a connection of their own; a millisecond per call. Thread-safe."""
 
     def __init__(self, login: Login, server: str, external_id: str) -> None:
         self._login = login
@@ -54,7 +54,8 @@ class RequestSlots:
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
 
     def reserve(self, rate: float) -> tuple[float, float]:
-        """Take the next slot at `rate` requests per second: seconds until it, and until the end of the pause in force.
+        """Take the next slot at `rate` requests per second. Returns seconds until the slot, and until the end of the current
+        pause.
 
         Raises:
             CatalogUnavailable
@@ -62,7 +63,7 @@ class RequestSlots:
         return self._ask(_RESERVE, interval_s=1.0 / rate, burst_s=max(1.0, 1.0 / rate))
 
     def pause(self, duration_s: float) -> None:
-        """Let no slot come before `duration_s` seconds from now; a longer pause in force stays.
+        """Give no slot within the next `duration_s` seconds; a longer current pause stays.
 
         Raises:
             CatalogUnavailable
@@ -70,7 +71,7 @@ class RequestSlots:
         self._ask(_PAUSE, duration_s=duration_s)
 
     def paused_s(self) -> float:
-        """Seconds until the end of the pause in force; 0 when there is none.
+        """Seconds until the end of the current pause; 0 when there is none.
 
         Raises:
             CatalogUnavailable
@@ -78,8 +79,8 @@ class RequestSlots:
         return max(0.0, self._ask(_PAUSED)[1])
 
     def lift(self) -> float:
-        """End the pause in force, for all processes: the next request goes out at once. Seconds that it would have lasted; 0 when
-        there was none.
+        """End the current pause for all processes, so that the next request is sent at once. Returns the seconds that were left,
+        0 without a pause.
 
         Raises:
             CatalogUnavailable
@@ -109,7 +110,7 @@ class RequestSlots:
     def _connect(self) -> "psycopg.Connection[tuple[Any, ...]]":
         parameters = {**self._login.conninfo(), "connect_timeout": _CONNECT_TIMEOUT_S}
         connection = psycopg.connect(**parameters, application_name="explorer-limiter", autocommit=True)
-        # A lock that somebody does not let go must cost a request no more than this.
+        # The longest delay of a request when another process holds the row's lock.
         connection.execute(f"SET statement_timeout = '{_STATEMENT_TIMEOUT_S}s'")
         return connection
 

@@ -1,1 +1,1 @@
-"""How tenants and their schemas come, change and go."""
+"""How are tenants and their schemas made, changed and removed?"""

@@ -1,7 +1,7 @@
-"""How a tenant's rows come, change and go together: the catalog's half of adding and removing tenants.
+"""How are a tenant's rows made, changed and removed together? The catalog's half of adding and removing tenants.
 
-The database's half (roles and schemas) and the order of the two are `explorer.tenants`. A tenant being added is in status
-`provisioning`: nobody sees it, and whoever holds `exclusive` next knows that its maker died.
+`explorer.tenants` makes roles and schemas, and orders both halves. A tenant being added has status `provisioning`: nobody sees
+it. If the next holder of `exclusive` finds one, the process that was adding it has died.
 """
 
 from collections.abc import Iterator
@@ -25,8 +25,8 @@ _WAIT_S = 120
 
 @dataclass(frozen=True)
 class Place:
-    """What the operator wants to register, canonical by the provider's rules. Two places with the same provider, server and
-    `external_id_key` are one tenant; `noun`: what the provider calls one."""
+    """What the operator registers, canonical by the provider's rules. Two places with the same provider, server and
+    `external_id_key` are one tenant; `noun`: the provider's word for a tenant."""
 
     key: str
     provider: str
@@ -37,7 +37,7 @@ class Place:
 
 
 class Registration:
-    """Makes, completes, undoes and removes tenants' rows."""
+    """Makes, completes, undoes and removes the rows of tenants."""
 
     def __init__(self, database: Database, credential_store: CredentialStore, schema_store: SchemaStore) -> None:
         self._database = database
@@ -46,10 +46,10 @@ class Registration:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Only one process at a time adds, removes, provisions or tears down; a dead one's turn ends with it.
+        """One process at a time adds, removes, provisions or tears down. A dead process loses its turn.
 
         Raises:
-            CatalogUnavailable: another one has been at it for two minutes.
+            CatalogUnavailable: another process has held it for two minutes.
         """
         with self._database.begin(lock_timeout_s=_WAIT_S) as connection:
             connection.execute(
@@ -58,7 +58,7 @@ class Registration:
             yield
 
     def check_free(self, place: Place) -> Tenant | None:
-        """The removed tenant that adding `place` revives, if there is one.
+        """The removed tenant that would be revived by adding `place`, if there is one.
 
         Raises:
             TenantExists, ExternalIdTaken, TenantKeyRetired.
@@ -90,10 +90,10 @@ class Registration:
         return Tenant.from_row(removed) if removed is not None else None
 
     def begin(self, place: Place, prefix: str) -> Tenant:
-        """A new tenant's rows: status `provisioning`, schemas `absent`.
+        """Make a new tenant's rows: status `provisioning`, schemas `absent`.
 
         Raises:
-            TenantExists, ExternalIdTaken: somebody else was faster.
+            TenantExists, ExternalIdTaken: another process was faster.
         """
         try:
             with self._database.begin() as connection:
@@ -123,7 +123,7 @@ class Registration:
     def complete(
         self, place: Place, tenant: Tenant, credential: Credential, passwords: Passwords, display_name: str
     ) -> Tenant:
-        """Make the tenant of `place` active with this credential; its schemas exist and have these passwords.
+        """Activate the tenant of `place` with this credential; its schemas exist and have these passwords.
 
         Raises:
             ExternalIdTaken: the same place was registered under another key meanwhile.
@@ -154,7 +154,7 @@ class Registration:
         return Tenant.from_row(row)
 
     def unfinished(self) -> list[Tenant]:
-        """Tenants in status `provisioning`. Meaningful inside `exclusive`."""
+        """Tenants in status `provisioning`. Call it inside `exclusive`."""
         with self._database.begin() as connection:
             rows = connection.execute(select(tenants).where(tenants.c.status == TenantStatus.PROVISIONING)).all()
         return [Tenant.from_row(row) for row in rows]
@@ -167,7 +167,7 @@ class Registration:
             )
 
     def mark_removed(self, tenant: Tenant) -> None:
-        """Hide the tenant; everything of it stays."""
+        """Hide the tenant; all its data and records stay."""
         with self._database.begin() as connection:
             connection.execute(
                 update(tenants)
@@ -176,7 +176,7 @@ class Registration:
             )
 
     def forget(self, tenant: Tenant) -> None:
-        """Delete the tenant's credential and everybody's grants on it."""
+        """Delete the tenant's credential and all grants on it."""
         with self._database.begin() as connection:
             connection.execute(delete(credentials).where(credentials.c.tenant_id == tenant.id))
             connection.execute(delete(grants).where(grants.c.tenant_id == tenant.id))

@@ -1,7 +1,7 @@
-"""In which state each tenant's schemas are, what they are called and how to log in to them.
+"""In which state are each tenant's schemas, what are they called, and how does one log in to them?
 
-Every change of state is a compare-and-swap: it says what it expects, and fails when somebody was faster. Making and dropping the
-schemas themselves is `explorer.tenants`.
+Every change of state is a compare-and-swap: it names the expected state and fails when another process was faster.
+`explorer.tenants` makes and drops the schemas.
 
     absent -> provisioning -> active <-> materializing
                     |            \\-> expired -> materializing, active
@@ -32,7 +32,7 @@ _MAX_ERROR_LENGTH = 2000
 
 
 class State(StrEnum):
-    """State of a tenant's schemas. `expired`: unused for long, data still there; `teardown`: being dropped."""
+    """State of a tenant's schemas. `expired`: long unused, data still there; `teardown`: being dropped."""
 
     PROVISIONING = "provisioning"
     ACTIVE = "active"
@@ -48,7 +48,7 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     # To itself: a new run takes over from one whose worker died.
     State.MATERIALIZING: frozenset({State.MATERIALIZING, State.ACTIVE}),
     State.EXPIRED: frozenset({State.MATERIALIZING, State.ACTIVE, State.TEARDOWN}),
-    # To itself: a drop that failed is tried again.
+    # To itself: a failed drop is repeated.
     State.TEARDOWN: frozenset({State.TEARDOWN, State.ABSENT}),
     State.ABSENT: frozenset({State.PROVISIONING}),
 }
@@ -65,9 +65,9 @@ class TenantLogin:
 
 @dataclass(frozen=True)
 class TenantSchema(TenantSchemas):
-    """State and names of a tenant's schemas. In state `absent` the names are those of the last ones, or of none yet.
+    """State and names of a tenant's schemas. In state `absent` the names are those of the last schemas, if there were any.
 
-    `run_id`: the Dagster run that materializes, or was the last to. `last_error`: of the last transition, if it reported one.
+    `run_id`: the Dagster run that materializes, or was the last one; `last_error`: of the last transition, if it reported one.
     """
 
     state: State
@@ -97,7 +97,7 @@ class SchemaStore:
             return _schema(_row(connection, tenant))
 
     def of(self, tenants: Collection[UUID]) -> dict[UUID, TenantSchema]:
-        """State and names of the schemas of many tenants, by the tenant's id; those that do not exist are left out."""
+        """State and names of the schemas of many tenants, by tenant id; unknown ids are left out."""
         with self._database.single() as connection:
             rows = connection.execute(select(schemas).where(schemas.c.tenant_id.in_(tenants))).all()
         return {row.tenant_id: _schema(row) for row in rows}
@@ -107,23 +107,24 @@ class SchemaStore:
     ) -> TenantSchema:
         """Change the state to `new` if it is one of `expected`, in one step.
 
-        A run that gives its `run_id` on leaving `materializing` does so only if it is still the one that materializes; without
-        `run_id` the state is left whoever holds it. `error` is kept as `last_error` (none clears it).
+        With a `run_id`, leaving `materializing` succeeds only if that run still holds the state; without one it always does.
+        `error` is stored as `last_error`, None clears it.
 
         Raises:
-            SchemaStateConflict: another state, another run's turn, or a change that the state machine does not know.
+            SchemaStateConflict: another state, another run holds it, or a change that the state machine does not allow.
         """
         return self._swap(tenant, expected, new, run_id=run_id, error=error)
 
     def start(self, tenant: Tenant, prefix: str, passwords: Passwords) -> TenantSchema:
-        """absent -> provisioning, under a new `prefix`: nothing remembered about former schemas can be mistaken for these."""
+        """absent -> provisioning, under a new `prefix`, so that nothing remembered about former schemas applies to the new
+        ones."""
         sealed = self._seal(tenant.id, passwords)
         return self._swap(
             tenant, {State.ABSENT}, State.PROVISIONING, prefix=prefix, passwords=sealed, run_id_kept=False
         )
 
     def set_passwords(self, connection: Connection, tenant: Tenant, passwords: Passwords) -> None:
-        """Record the passwords that the tenant's logins have from now on."""
+        """Store the new passwords of the tenant's logins."""
         connection.execute(
             update(schemas).where(schemas.c.tenant_id == tenant.id).values(passwords=self._seal(tenant.id, passwords))
         )
@@ -137,12 +138,12 @@ class SchemaStore:
         return self._prefix_and_passwords(tenant)[1]
 
     def rw_login(self, tenant: Tenant) -> TenantLogin:
-        """The login that loads and transforms; SchemaAbsent, KeyringMismatch."""
+        """The login for loads and dbt. Raises SchemaAbsent, KeyringMismatch."""
         prefix, passwords = self._prefix_and_passwords(tenant)
         return TenantLogin(TenantSchemas(prefix).rw, passwords.rw)
 
     def ro_login(self, tenant: Tenant) -> TenantLogin:
-        """The login that agents' SQL runs as; SchemaAbsent, KeyringMismatch."""
+        """The login for agents' SQL. Raises SchemaAbsent, KeyringMismatch."""
         prefix, passwords = self._prefix_and_passwords(tenant)
         return TenantLogin(TenantSchemas(prefix).ro, passwords.ro)
 
@@ -222,5 +223,5 @@ def _schema(row: Row[Any]) -> TenantSchema:
 
 
 def password_purpose(tenant_id: UUID) -> str:
-    """What the keyring binds such a secret to."""
+    """The keyring's purpose for these passwords."""
     return f"password:{tenant_id}"

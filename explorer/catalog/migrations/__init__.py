@@ -1,15 +1,15 @@
-"""How the catalog's tables come to be and change: Alembic, run by this program, as the role that owns schema `catalog`.
+"""How are the catalog's tables made and changed? By Alembic, run by this program as the role that owns schema `catalog`.
 
-One version file per change under `versions/`, never edited after release. Rights of the service login are part of the migrations.
+One file per change under `versions/`, never edited after release. The service login's rights are part of the migrations.
 """
 
 from explorer.postgres.connections import Connections
 
 
 def migrate(connections: Connections) -> None:
-    """Bring schema `catalog` to the version of this program; one short query when it is there already.
+    """Upgrade schema `catalog` to this program's version; one short query when it is current.
 
-    Safe to call from several processes at once: one migrates, the others wait and find nothing to do.
+    Safe to call from several processes: one migrates, the others wait.
 
     Raises:
         CatalogUnavailable, CatalogNotReady: the database does not answer, or is newer than this program.

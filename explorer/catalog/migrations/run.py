@@ -1,4 +1,4 @@
-"""Runs the migrations; apart from the package itself because it imports Alembic, which programs that only read do not need."""
+"""Runs the migrations. A module of its own because it imports Alembic, which readers do not need."""
 
 from contextlib import closing
 from pathlib import Path
@@ -33,7 +33,7 @@ def scripts() -> ScriptDirectory:
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Bring the tables to `revision`; one process at a time does it.
+    """Upgrade the tables to `revision`; one process at a time.
 
     Raises:
         CatalogNotReady: they are newer than this program.

@@ -1,1 +1,1 @@
-"""What is encrypted at rest: the keys, and how tenants log in to their servers."""
+"""What is encrypted at rest: the keys, and the tenants' credentials."""

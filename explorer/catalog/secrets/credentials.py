@@ -1,4 +1,4 @@
-"""How tenants log in to their server: API keys, OAuth tokens and what else a provider asks for, encrypted at rest; tokens are
+"""How do tenants log in to their server? API keys, OAuth tokens and other credentials of providers, encrypted at rest. Tokens are
 refreshed once for all processes."""
 
 import json
@@ -17,10 +17,10 @@ from explorer.catalog.storage.database import Database
 from explorer.catalog.storage.tables import credentials
 from explorer.catalog.tenants.tenant import Tenant
 
-# A refresh is one HTTP request with retries; others wait for its outcome.
+# A refresh is one HTTP request with retries; other processes wait for it.
 _REFRESH_WAIT_S = 180
 _SAVE_ATTEMPTS = 3
-# Fields that may not be empty; of other kinds none may.
+# Fields that may not be empty; of kinds not listed here no field may.
 _REQUIRED = {"api_key": ("username", "api_key"), "oauth": ("client_id", "token_url", "refresh_token")}
 
 
@@ -35,7 +35,7 @@ class ApiKeyCredential:
 
 @dataclass(frozen=True)
 class OAuthCredential:
-    """A grant whose access token is renewed; the refresh token may change with every refresh.
+    """A grant with an access token that is renewed; the refresh token may change with every refresh.
 
     `access_token` is empty and `expires_at` None before the first refresh; `client_secret` is empty for public clients.
     """
@@ -51,7 +51,7 @@ class OAuthCredential:
 
 @dataclass(frozen=True)
 class FieldsCredential:
-    """A credential of a kind that only its provider knows: values by the names of the kind's fields."""
+    """A credential of a kind that only its provider knows: values by field name."""
 
     kind: str
     fields: Mapping[str, str] = field(repr=False)
@@ -78,7 +78,7 @@ class CredentialStore:
         return self._open(tenant, ciphertext)
 
     def save(self, tenant: Tenant, credential: Credential) -> None:
-        """Put `credential` in place of what the tenant has.
+        """Replace the tenant's credential by `credential`.
 
         Raises:
             CredentialInvalid
@@ -90,9 +90,9 @@ class CredentialStore:
     def refresh(
         self, tenant: Tenant, stale_access_token: str, do_refresh: Callable[[OAuthCredential], OAuthCredential]
     ) -> OAuthCredential:
-        """A credential whose access token is not `stale_access_token`: another process's, or the outcome of `do_refresh`.
+        """A credential whose access token is not `stale_access_token`: another process's, or the result of `do_refresh`.
 
-        Of all processes that meet the same stale token one calls `do_refresh`, under a row lock, the others wait for it. When it
+        Of all processes that find the same expired token, one calls `do_refresh` under a row lock and the others wait. When it
         raises, nothing is changed and the error goes to its caller.
 
         Raises:
@@ -116,14 +116,14 @@ class CredentialStore:
                 fresh = do_refresh(current)
                 self.put(connection, tenant.id, fresh)
         except CatalogUnavailable:
-            # The server has already replaced the refresh token: losing the new one would lock the tenant out.
+            # The server has replaced the refresh token: losing the new one would lock the tenant out.
             if fresh is None:
                 raise
             self._save_again(tenant, fresh)
         return fresh
 
     def put(self, connection: Connection, tenant_id: UUID, credential: Credential) -> None:
-        """`save` inside the caller's transaction."""
+        """`save` in the caller's transaction."""
         ciphertext = self._keyring().encrypt(credential_purpose(tenant_id), _dump(credential))
         values = {"kind": credential.kind, "ciphertext": ciphertext, "updated_at": func.now()}
         connection.execute(
@@ -151,7 +151,7 @@ class CredentialStore:
 
 
 def check_credential(server: str, credential: Credential) -> None:
-    """Make sure that `credential` is complete and can only be shown to `server`, a canonical address.
+    """Check that `credential` is complete and is only ever sent to `server`, a canonical address.
 
     Raises:
         CredentialInvalid
@@ -172,7 +172,7 @@ def check_credential(server: str, credential: Credential) -> None:
 
 
 def credential_purpose(tenant_id: UUID) -> str:
-    """What the keyring binds such a secret to."""
+    """The keyring's purpose for a credential."""
     return f"credential:{tenant_id}"
 
 

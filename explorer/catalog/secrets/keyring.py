@@ -1,4 +1,4 @@
-"""What encrypts secrets at rest: Fernet keys from EXPLORER_SECRET_KEYS or HOME/secret.keys, and their rotation.
+"""How are secrets encrypted at rest? Fernet keys from EXPLORER_SECRET_KEYS or HOME/secret.keys, and their rotation.
 
 The first key encrypts, all keys decrypt. A key file is read again when it changes, so a rotation reaches running processes.
 """
@@ -17,7 +17,7 @@ KEY_FILE = "secret.keys"
 
 
 class Keyring:
-    """Encrypts and decrypts. A value is bound to a `purpose`: moved to another row it does not decrypt."""
+    """Encrypts and decrypts. A value is bound to a `purpose`: copied to another row it does not decrypt."""
 
     def __init__(self, keys: str | None = None, *, path: Path | None = None) -> None:
         self.path = path
@@ -41,7 +41,7 @@ class Keyring:
 
     @classmethod
     def make(cls, settings: Settings) -> None:
-        """Make a key file, mode 0600, unless there are keys already.
+        """Make a key file, mode 0600, unless keys exist.
 
         Raises:
             KeyringInvalid: the file cannot be made.
@@ -54,14 +54,14 @@ class Keyring:
             raise _unreadable(path, error) from None
 
     def encrypt(self, purpose: str, plaintext: bytes) -> bytes:
-        """Ciphertext that only `decrypt` with the same purpose turns back."""
+        """Ciphertext that only `decrypt` with the same purpose can read."""
         return self._current().encrypt(_tagged(purpose) + plaintext)
 
     def decrypt(self, purpose: str, ciphertext: bytes) -> bytes:
         """The plaintext.
 
         Raises:
-            KeyringMismatch: encrypted with a key that is not here, damaged, or made for another purpose.
+            KeyringMismatch: encrypted with an unknown key, damaged, or made for another purpose.
         """
         try:
             plaintext = self._current().decrypt(ciphertext)
@@ -73,9 +73,9 @@ class Keyring:
         return plaintext.removeprefix(tag)
 
     def renewed(self) -> "Keyring":
-        """A keyring that encrypts with a new key and decrypts with all present ones; only in memory until `store`.
+        """A keyring that encrypts with a new key and decrypts with all current ones; only in memory until `store`.
 
-        With EXPLORER_SECRET_KEYS the operator has put the new key first already: the keyring stays as it is.
+        With EXPLORER_SECRET_KEYS the operator has already put the new key first: the keyring does not change.
         """
         if self.path is None:
             return self
@@ -85,7 +85,7 @@ class Keyring:
         return renewed
 
     def store(self) -> None:
-        """Write the keys to the key file, if that is where they come from, and make sure that they survive a power cut."""
+        """Write the keys to the key file, if they come from there, and flush it to disk."""
         if self.path is not None:
             write_private(self.path, "\n".join(self._keys) + "\n", durable=True)
 
@@ -130,7 +130,7 @@ def _missing(path: Path) -> KeyringMissing:
 
 
 def _parse(text: str) -> list[str]:
-    # The helper that makes the file leaves base64 padding out.
+    # The helper that makes the file omits base64 padding.
     keys = [key + "=" * (-len(key) % 4) for key in re.split(r"[,\s]+", text.strip()) if key]
     try:
         for key in keys:

@@ -1,1 +1,1 @@
-"""The catalog's database: one pool of connections, and its tables as SQLAlchemy sees them."""
+"""The catalog's database: one connection pool, and the tables for SQLAlchemy."""

@@ -1,6 +1,6 @@
-"""How the catalog talks to its database: one pooled engine per process, short transactions, typed errors.
+"""How does the catalog talk to its database? One pooled engine per process, short transactions, typed errors.
 
-Knows no table but the version that the migrations leave behind.
+Knows no table but the version that the migrations write.
 """
 
 import os
@@ -21,7 +21,7 @@ HEAD = "0005"
 _UNDEFINED_TABLE = "42P01"
 _INVALID_SCHEMA = "3F000"
 _LOCK_NOT_AVAILABLE = "55P03"
-# Of each connection; a statement for it in each transaction would take a quarter of the transaction's time.
+# Set per connection: a statement in each transaction would take a quarter of its time.
 _LOCK_TIMEOUT_S = 30.0
 _KEPT_S = 240
 
@@ -36,7 +36,7 @@ class Database:
             pool_size=2,
             max_overflow=8,
             pool_timeout=30,
-            # What a firewall drops for being idle tells nobody: it is not kept for as long.
+            # Below the idle limit of usual firewalls, which drop connections silently.
             pool_recycle=_KEPT_S,
             hide_parameters=True,
             use_native_hstore=False,
@@ -71,7 +71,7 @@ class Database:
 
     @contextmanager
     def single(self) -> Iterator[Connection]:
-        """A connection on which each statement is a transaction of its own: for one statement, at a third of the time.
+        """A connection in autocommit mode: for a single statement, at a third of the time.
 
         Raises:
             CatalogUnavailable: as `begin`.
@@ -83,7 +83,7 @@ class Database:
             raise _unavailable(error) from error
 
     def check_version(self) -> None:
-        """Make sure that the tables are those this program was written for.
+        """Check that the tables have this program's version.
 
         Raises:
             CatalogNotReady, CatalogUnavailable.
@@ -114,13 +114,13 @@ def _connect_args(login: Login) -> dict[str, Any]:
 
 
 def _refuse_if_ended(connection: Any, _record: object, _proxy: object) -> None:
-    """In the place of SQLAlchemy's own question to the server at each checkout."""
+    """Replaces SQLAlchemy's ping at each checkout."""
     if not is_alive(connection):
         raise InvalidatePoolError("the server has ended the session")
 
 
 def sqlstate(error: DBAPIError) -> str | None:
-    """SQLSTATE of what the server said, if it said anything."""
+    """SQLSTATE of the server's error, if it sent one."""
     return getattr(error.orig, "sqlstate", None)
 
 

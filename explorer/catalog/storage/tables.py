@@ -1,4 +1,4 @@
-"""Which tables the catalog has, as SQLAlchemy sees them; the migrations make them and hold constraints and rights."""
+"""The catalog's tables for SQLAlchemy. The migrations make them and hold constraints and rights."""
 
 from datetime import datetime
 from typing import Any

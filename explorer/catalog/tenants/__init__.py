@@ -1,1 +1,1 @@
-"""Which tenants there are, what was discovered of them and what their admins say their tables mean."""
+"""Which tenants exist, their discovered structures and their semantic overlays."""

@@ -1,4 +1,4 @@
-"""What was discovered of each tenant, version by version. Versions outlive the tenant's schemas and are never changed."""
+"""The discovered structure of each tenant, version by version. Versions outlive the tenant's schemas and never change."""
 
 import hashlib
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from explorer.core.jsonb import canonical, storable
 
 @dataclass(frozen=True)
 class DiscoveredVersion:
-    """One version. `changed`: whether it differs from the one before (for `save`: whether it was made now); `diff`: how."""
+    """One version. `changed`: whether it differs from the one before (for `save`: whether it is new); `diff`: the difference."""
 
     version: int
     changed: bool
@@ -29,13 +29,13 @@ class DiscoveredVersion:
 
 @dataclass(frozen=True)
 class DiscoveredStructure(DiscoveredVersion):
-    """A version with its `structure`, the document that the tenant's provider made."""
+    """A version with its `structure`, the provider's document."""
 
     structure: dict[str, Any]
 
 
 class DiscoveredStore:
-    """Versions of every tenant's structure, counted from 1."""
+    """Versions of every tenant's structure, numbered from 1."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -48,9 +48,10 @@ class DiscoveredStore:
         *,
         diff: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]],
     ) -> DiscoveredVersion:
-        """Keep `structure` as a new version, unless it equals the latest: then that one is returned, `changed` false, no diff.
+        """Store `structure` as a new version, unless it equals the latest: then return that one, with `changed` false and no
+        diff.
 
-        `diff`: what changed between two structures; of the first one, the change from `{}`.
+        `diff`: computes the difference of two structures; for the first version, from `{}`.
         """
         content = storable(structure)
         content_hash = hashlib.sha256(canonical(content)).hexdigest()

@@ -1,4 +1,4 @@
-"""What counts as a tenant key: text in, the key or a typed error out. Servers and external ids are the providers' to judge."""
+"""What is a valid tenant key? Providers judge servers and external ids."""
 
 import re
 
@@ -8,7 +8,7 @@ _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
 def check_key(key: str) -> str:
-    """The key itself, when it can be a partition key, a path segment and a command-line word.
+    """The key, if it can be a partition key, a path segment and a command-line word.
 
     Raises:
         TenantKeyInvalid
@@ -23,5 +23,5 @@ def check_key(key: str) -> str:
 
 
 def _shown(text: str) -> str:
-    """The refused text, short, printable, and without what may be a password."""
+    """The refused text: short, printable, and without a possible password."""
     return repr(re.sub(r"[^/]*@", "***@", text)[:80])

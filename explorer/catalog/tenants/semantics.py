@@ -1,6 +1,6 @@
-"""What the admins of each tenant say its tables mean: an overlay over the pipeline's own semantics, version by version.
+"""The semantic overlay of each tenant, over the pipeline's semantic layer, version by version.
 
-Versions are never changed. What an overlay may hold is `explorer.registry.semantics`' business.
+Versions never change. `explorer.registry.semantics` decides what an overlay may contain.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from explorer.core.jsonb import storable
 
 @dataclass(frozen=True)
 class SemanticsVersion:
-    """One version of a tenant's overlay: plain data, and who laid it down when."""
+    """One version of a tenant's overlay: plain data, its author and its time."""
 
     version: int
     content: dict[str, Any]
@@ -26,13 +26,13 @@ class SemanticsVersion:
 
 
 class SemanticsStore:
-    """Versions of every tenant's overlay, counted from 1."""
+    """Versions of every tenant's overlay, numbered from 1."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def save(self, tenant: Tenant, content: dict[str, Any], actor: str) -> SemanticsVersion:
-        """Keep `content` as the newest version, unless it equals the latest: then that one is returned."""
+        """Store `content` as the newest version, unless it equals the latest: then return that one."""
         plain = storable(content)
         with self._database.begin() as connection:
             connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"semantics:{tenant.id}", 0))))
@@ -52,7 +52,7 @@ class SemanticsStore:
         return SemanticsVersion(row.version, row.content, row.actor, row.created_at)
 
     def latest(self, tenant: Tenant) -> SemanticsVersion | None:
-        """The version in force; None when the tenant has no overlay."""
+        """The current version; None when the tenant has no overlay."""
         with self._database.single() as connection:
             row = connection.execute(_latest(tenant)).one_or_none()
         return SemanticsVersion(row.version, row.content, row.actor, row.created_at) if row is not None else None

@@ -1,4 +1,4 @@
-"""Which tenants there are: each is one unit of data on one server. Reads only; `registration` makes and removes them."""
+"""Which tenants exist? Each is one unit of data on one server. Reads only; `registration` makes and removes them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,8 +24,8 @@ class TenantStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Tenant:
-    """One unit of data that a provider keeps: `key` is the operator's readable name for (`provider`, `server`, `external_id`) and
-    Dagster's partition key."""
+    """One unit of data of a provider. `key`: the readable name of (`provider`, `server`, `external_id`), and Dagster's partition
+    key."""
 
     id: UUID
     key: str

@@ -1,6 +1,6 @@
-"""What the platform remembers of a tenant beside its data: tables of its own in the tenant's schemas, typed and versioned.
+"""The platform's own tables in a tenant's schemas, which describe its data: typed and versioned.
 
-One module per table gives its name, its record and the functions that read and write it; `definitions` has how they are made and
-`versions` how those of older versions are brought up to date. No other module names such a table. A restored or copied database
-explains itself, since everything lies beside the tables it speaks of.
+One module per table holds its name, its record and the functions that read and write it. `definitions` says how the tables are
+made, `versions` how older ones are upgraded. No other module names such a table. A restored or copied database explains itself,
+since the tables lie beside the data that they describe.
 """

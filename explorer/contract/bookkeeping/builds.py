@@ -10,7 +10,7 @@ from explorer.contract.bookkeeping.versions import upgrade
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A test that did not pass when it was last run. `status`, `message`: dbt's words; `rows`: failing rows."""
+    """A test that did not pass in its last run. `status`, `message`: from dbt; `rows`: number of failing rows."""
 
     test: str
     status: str
@@ -19,8 +19,8 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Build(msgspec.Struct, frozen=True):
-    """The last build of a model. `definition`: hash of what it was made by; `versions`: raw table to the instant of its latest
-    change then; `relation`: oid of what was made; `rows`: None for views."""
+    """The last build of a model. `definition`: hash of the model's definition; `versions`: time of each raw table's latest
+    change at that moment; `relation`: oid of the relation; `rows`: None for views."""
 
     definition: str
     versions: Mapping[str, str]
@@ -40,13 +40,13 @@ def read(connection: Connection, schemas: Schemas) -> dict[str, Build]:
 
 
 def forget(connection: Connection, schemas: Schemas, models: Collection[str]) -> None:
-    """Have no build of these models."""
+    """Delete the builds of these models."""
     query = sql.SQL("delete from {} where model = any(%s)").format(_place(schemas))
     connection.execute(query, [list(models)])
 
 
 def write(connection: Connection, schemas: Schemas, builds: Mapping[str, Build], current: Collection[str]) -> None:
-    """Keep these builds, and of the others those of `current` models only. One of the same relation keeps its time."""
+    """Store these builds and delete those of models that are not `current`. A build of the same relation keeps its time."""
     place = _place(schemas)
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(sql.SQL("delete from {} where model <> all(%s)").format(place), [list(current)])

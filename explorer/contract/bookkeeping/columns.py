@@ -1,6 +1,6 @@
-"""What are the columns of a tenant's generated tables in the words of its source: path, label, translations, options?
+"""Where does each column of a tenant's generated tables come from: path, label, translations, options?
 
-Descriptions for people are comments of the columns themselves.
+Descriptions for people are the columns' comments in the database.
 """
 
 import json
@@ -25,10 +25,10 @@ class OptionFacts(TypedDict, total=False):
 
 
 class ColumnFacts(TypedDict, total=False):
-    """Facts of one column; what does not apply is left out.
+    """Facts of one column; a key that does not apply is missing.
 
-    `path`: keys in the source's record; `values`: why the column is text, `{are, fitting, of, not?}`, or that its options are not
-    those of the data, `{options_unfit, of, such_as}`; `case_block`: path to the block whose case the column holds.
+    `path`: keys within the source's record; `values`: why the column is text (`{are, fitting, of, not?}`), or that the options
+    do not match the data (`{options_unfit, of, such_as}`); `case_block`: path to the block whose case the column holds.
     """
 
     path: list[str]
@@ -41,14 +41,14 @@ class ColumnFacts(TypedDict, total=False):
 
 
 FactsOfTable = Mapping[str, ColumnFacts]
-"""By column."""
+"""Column to facts."""
 
 _NUL = "\\u0000"
 _decode = msgspec.json.Decoder(dict[str, dict[str, Any]]).decode
 
 
 def write(connection: Connection, schemas: Schemas, facts: Mapping[str, FactsOfTable]) -> None:
-    """Keep the facts by table; those of other tables that still exist stay, as a retired table keeps its rows."""
+    """Store facts by table. Other tables that still exist keep theirs: a retired table keeps its rows."""
     upgrade(connection, schemas.staging, IN_STAGING)
     place = _place(schemas)
     rows = [(table, _as_json(columns)) for table, columns in facts.items()]
@@ -70,7 +70,7 @@ def write(connection: Connection, schemas: Schemas, facts: Mapping[str, FactsOfT
 
 
 def read(connection: Connection, schemas: Schemas, tables: Sequence[str]) -> dict[str, FactsOfTable]:
-    """Facts of the named tables, as far as there are any; over a connection in autocommit mode that need not write."""
+    """Facts of the named tables that have any. The connection is in autocommit mode and needs no right to write."""
     query = sql.SQL("select relation, columns::text from {} where relation = any(%s)").format(_place(schemas))
     try:
         return {name: _decode(columns) for name, columns in connection.execute(query, [list(tables)])}  # type: ignore[misc]
@@ -79,7 +79,7 @@ def read(connection: Connection, schemas: Schemas, tables: Sequence[str]) -> dic
 
 
 def _as_json(columns: FactsOfTable) -> str:
-    """As PostgreSQL takes it. To look into every text takes ten times as long as to write them, and hardly any is unusual."""
+    """JSON that PostgreSQL accepts. Scanning every text takes ten times as long as encoding, and few texts need repair."""
     try:
         text = msgspec.json.encode(columns).decode()
     except UnicodeEncodeError:

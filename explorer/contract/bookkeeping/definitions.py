@@ -1,7 +1,7 @@
-"""How is each bookkeeping table made, and what turns those of an older version into these?
+"""How is each bookkeeping table made, and which migrations upgrade an older version?
 
-The loader's own lie in the tenant's raw schema, those of tables and marts in its staging schema. Each schema tells its version in
-a table of one row; one without it is of version 0.
+The loader's tables lie in the tenant's raw schema, those of tables and marts in its staging schema. Each schema stores its
+version in a table of one row; a schema without that table has version 0.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -22,7 +22,7 @@ REPEATS = "explorer_repeats"
 STATEMENTS = "explorer_statements"
 UNFIT_VALUES = "explorer_unfit_values"
 REJECTED = "raw_rejected"
-"""Made by the loader as the raw tables are, whose shape it has."""
+"""Made by the loader, with the shape of a raw table."""
 
 
 class Schemas(Protocol):
@@ -37,12 +37,12 @@ class Schemas(Protocol):
 
 
 Migration = Callable[[Connection, str, Collection[str]], None]
-"""Changes the tables of a schema; the last argument: the tables that are there."""
+"""Changes the tables of a schema. The last argument names the tables that exist."""
 
 
 @dataclass(frozen=True)
 class TableSet:
-    """Tables of one schema. `columns`: table to the columns it is made with; `migrations`: the first turns version 0 into 1."""
+    """Tables of one schema. `columns`: the columns of each table; `migrations`: the first one upgrades version 0 to 1."""
 
     version_table: str
     columns: Mapping[str, LiteralString]
@@ -55,7 +55,7 @@ class TableSet:
 
 
 def _nothing(_connection: Connection, _schema: str, _there: Collection[str]) -> None:
-    """What version 0 has is what version 1 has."""
+    """Versions 0 and 1 have the same tables."""
 
 
 def _misfits_are_unfit_values(connection: Connection, schema: str, there: Collection[str]) -> None:

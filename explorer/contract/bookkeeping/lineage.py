@@ -1,7 +1,6 @@
 """From which columns is each column of a tenant's tables computed?
 
-Lineage reaches from tables over marts and staging views down to the raw tables, one step at a time; within JSON it names the
-path.
+Lineage leads from marts and tables over staging views to the raw tables, one step at a time. Within JSON it names the path.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from explorer.contract.bookkeeping.definitions import IN_STAGING, LINEAGE, Conne
 from explorer.contract.bookkeeping.versions import upgrade
 from explorer.core.jsonb import storable
 
-# Kept under no relation's name: what the rows were made from.
+# Stored under an empty relation name: the version of the definitions that the lineage was computed from.
 _VERSION = ""
 
 
@@ -26,19 +25,19 @@ class Origin(msgspec.Struct, frozen=True, order=True, array_like=True, omit_defa
 
 
 class ColumnLineage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`origins`: the nearest columns it is computed from, none for a constant or a count; `expression`: how, None when the value
-    is passed on or only read with its type."""
+    """`origins`: the nearest columns that the value is computed from, none for a constant or a count; `expression`: the SQL,
+    None when the value is passed on or only cast."""
 
     origins: tuple[Origin, ...] = ()
     expression: str | None = None
 
 
-# Relation to column to lineage; of columns that are left out it is unknown.
+# Relation to column to lineage. The lineage of a missing column is unknown.
 Lineage = dict[str, dict[str, ColumnLineage]]
 
 
 def write(connection: Connection, schemas: Schemas, lineage: Callable[[], Lineage], *, version: str) -> None:
-    """Keep `lineage()`, unless it was made from the same `version` before; other tables that still exist keep theirs."""
+    """Store `lineage()` unless the same `version` is stored already. Other tables that still exist keep their lineage."""
     upgrade(connection, schemas.staging, IN_STAGING)
     place = _place(schemas)
     kept = connection.execute(
@@ -63,7 +62,7 @@ def write(connection: Connection, schemas: Schemas, lineage: Callable[[], Lineag
 
 
 def read(connection: Connection, schemas: Schemas) -> Lineage:
-    """All that is kept; nothing before the tenant's first run. The connection need not write."""
+    """All stored lineage; empty before the tenant's first run. The connection needs no right to write."""
     place = _place(schemas)
     there = connection.execute("select to_regclass(%s) is not null", [place.as_string(connection)]).fetchone()
     if there != (True,):

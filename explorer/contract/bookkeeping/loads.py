@@ -1,6 +1,6 @@
-"""Up to where has each source been loaded, and when did its raw table last change? In the tenant's raw schema.
+"""How far has each source been loaded, and when did its raw table last change? In the tenant's raw schema.
 
-A row changes in the very transaction that changes the table it speaks of.
+A row and its table change in the same transaction.
 """
 
 from dataclasses import astuple, dataclass
@@ -15,8 +15,8 @@ from explorer.contract.bookkeeping.versions import upgrade
 
 @dataclass(frozen=True)
 class LoadState:
-    """What a load leaves for the next one. `cursor`: up to which instant the source was loaded; `live_rows`, `deleted_rows`: rows
-    that the source has, and that are marked as gone; `changed_at`: of the last load that changed any."""
+    """What a load leaves for the next one. `cursor`: the source is loaded up to this time; `live_rows`, `deleted_rows`: rows
+    that exist upstream, and rows marked as deleted; `changed_at`: time of the last load that changed a row."""
 
     cursor: datetime | None
     live_rows: int
@@ -25,14 +25,15 @@ class LoadState:
 
 
 def read(connection: Connection, raw_schema: str) -> dict[str, LoadState]:
-    """By source."""
+    """Source to state."""
     upgrade(connection, raw_schema, IN_RAW)
     query = sql.SQL("select source, cursor, live_rows, deleted_rows, changed_at from {}").format(_place(raw_schema))
     return {source: LoadState(*values) for source, *values in connection.execute(query)}
 
 
 def next_moment(connection: Connection, raw_schema: str) -> datetime:
-    """What a load that begins now writes as its time: later than that of every load that changed anything, whatever clocks do."""
+    """The time that a load which begins now writes: later than every earlier load that changed a row, even if a clock went
+    back."""
     query = "select greatest(clock_timestamp(), max(changed_at) + interval '1 microsecond') from {}"
     row = connection.execute(sql.SQL(query).format(_place(raw_schema))).fetchone()
     if row is None:
@@ -42,8 +43,8 @@ def next_moment(connection: Connection, raw_schema: str) -> datetime:
 
 
 def changes(connection: Connection, raw_schema: str) -> dict[str, str]:
-    """Raw table to the instant of its last change, as text; tables that never changed are left out. The connection need not
-    write: there are none where nothing was loaded yet."""
+    """Raw table to the time of its last change, as text; tables that never changed are missing. Empty when nothing was loaded
+    yet. The connection needs no right to write."""
     query = sql.SQL("select table_name, changed_at::text from {} where changed_at is not null")
     place = _place(raw_schema)
     there = connection.execute("select to_regclass(%s) is not null", [place.as_string(connection)]).fetchone()
@@ -51,7 +52,7 @@ def changes(connection: Connection, raw_schema: str) -> dict[str, str]:
 
 
 def write(connection: Connection, raw_schema: str, source: str, table: str, state: LoadState, run_id: str) -> None:
-    """Keep the state of `source`, whose rows are in `table`."""
+    """Store the state of `source`, whose rows are in `table`."""
     connection.execute(
         sql.SQL(
             "insert into {} (source, table_name, cursor, live_rows, deleted_rows, changed_at, run_id)"

@@ -1,6 +1,6 @@
-"""What did a provider learn of a tenant's raw rows, and how were its tables stored?
+"""What did a provider find in a tenant's raw rows, and how were its tables stored?
 
-One document, whose shape the provider knows.
+One document. Only the provider knows its shape.
 """
 
 from psycopg import sql
@@ -17,7 +17,7 @@ def read(connection: Connection, schemas: Schemas) -> str | None:
 
 
 def write(connection: Connection, schemas: Schemas, document: str) -> None:
-    """Keep the document in the place of the one before, in the caller's transaction or one of its own."""
+    """Replace the stored document, in the caller's transaction or in one of its own."""
     with connection.transaction():
         connection.execute(sql.SQL("delete from {}").format(_place(schemas)))
         connection.execute(sql.SQL("insert into {} values (%s)").format(_place(schemas)), [document])

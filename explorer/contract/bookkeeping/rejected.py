@@ -1,4 +1,4 @@
-"""Which records came and could not be stored, and why? A raw table of its own, made when there is one."""
+"""Which records could not be stored, and why? A raw table of its own, made with the first such record."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from explorer.contract.bookkeeping.definitions import REJECTED, Connection, Sche
 TABLE = REJECTED
 KEY = "rejected_id"
 COLUMNS = (KEY, "resource", "reason", "record_start")
-"""Texts, beside what every raw table has."""
+"""Text columns, in addition to those of every raw table."""
 
 
 class Rejected(NamedTuple):
@@ -20,7 +20,7 @@ class Rejected(NamedTuple):
 
 
 def read(connection: Connection, schemas: Schemas) -> dict[str, Rejected]:
-    """By source; over a connection in autocommit mode that need not write."""
+    """Source to its rejected records. The connection is in autocommit mode and needs no right to write."""
     query = sql.SQL("select resource, count(*), mode() within group (order by reason) from {} group by 1")
     try:
         rows = connection.execute(query.format(sql.Identifier(schemas.raw, TABLE)))

@@ -8,11 +8,11 @@ from explorer.contract.bookkeeping.definitions import IN_STAGING, REPEATS, Conne
 from explorer.contract.bookkeeping.versions import upgrade
 
 RepeatGroup = tuple[str, tuple[str, ...]]
-"""xmlns of the form and path of the group in it."""
+"""xmlns of the form, and path of the group within it."""
 
 
 def write(connection: Connection, schemas: Schemas, groups: Iterable[RepeatGroup]) -> None:
-    """Keep these groups and no others; nothing is written when they are the same."""
+    """Replace the stored groups. Nothing is written when they did not change."""
     upgrade(connection, schemas.staging, IN_STAGING)
     place, wanted = sql.Identifier(schemas.staging, REPEATS), sorted(groups)
     kept = connection.execute(sql.SQL("select xmlns, path from {}").format(place)).fetchall()

@@ -1,4 +1,4 @@
-"""What did dbt compile of each table and its tests when it built them last?"""
+"""What did dbt compile for each table and its tests in the last build?"""
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import LiteralString
@@ -11,7 +11,7 @@ from explorer.contract.bookkeeping.versions import upgrade
 
 
 class Statement(msgspec.Struct, frozen=True):
-    """What dbt compiled of a model (`sql` gives its rows) or of a test (`sql` gives what it found, a number)."""
+    """The compiled SQL of a model (`sql` returns its rows) or of a test (`sql` returns its count of failures)."""
 
     unique_id: str
     name: str
@@ -22,8 +22,8 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class CompiledModel(msgspec.Struct, frozen=True):
-    """A model that dbt compiled. `definition`: of the model then; `raw_tables`: those that were there; `parents`: models it
-    reads; `key`: that of changes it can be cut down to."""
+    """A compiled model. `definition`: hash of the model's definition; `raw_tables`: those that existed; `parents`: models that it
+    reads; `key`: column by which a build can be limited to changed rows."""
 
     definition: str
     raw_tables: frozenset[str]
@@ -32,7 +32,7 @@ class CompiledModel(msgspec.Struct, frozen=True):
 
 
 class CompiledNode(msgspec.Struct, frozen=True):
-    """A statement of `model` or of one of its tests, with what it was compiled from."""
+    """A statement of `model` or of one of its tests, and what it was compiled from."""
 
     model: str
     compiled: CompiledModel
@@ -40,7 +40,7 @@ class CompiledNode(msgspec.Struct, frozen=True):
 
 
 def models(connection: Connection, schemas: Schemas) -> dict[str, CompiledModel]:
-    """The models that dbt compiled, by name."""
+    """The compiled models, by name."""
     upgrade(connection, schemas.staging, IN_STAGING)
     query = sql.SQL("select node, definition, raw_tables, parents, key from {} where node = model")
     return {
@@ -50,14 +50,14 @@ def models(connection: Connection, schemas: Schemas) -> dict[str, CompiledModel]
 
 
 def of_models(connection: Connection, schemas: Schemas, names: Collection[str]) -> Iterator[CompiledNode]:
-    """The models' own statements."""
+    """The statements of the models, without their tests."""
     return _nodes(connection, schemas, "node = model and node = any(%s)", list(names))
 
 
 def of_tests(
     connection: Connection, schemas: Schemas, reading: Collection[str], but_not: Collection[str]
 ) -> Iterator[CompiledNode]:
-    """Statements of the tests that look into one of the models `reading` and into none of `but_not`, in a fixed order."""
+    """Statements of the tests that read one of the models `reading` and none of `but_not`, in a fixed order."""
     condition: LiteralString = "node <> model and parents && %s and not parents && %s order by node"
     return _nodes(connection, schemas, condition, list(reading), list(but_not))
 
@@ -70,7 +70,7 @@ def write(
     replaced: Collection[str],
     current: Collection[str],
 ) -> None:
-    """Keep `nodes` in the place of those of the models `replaced`; models that are not `current` are forgotten."""
+    """Replace the statements of the models `replaced` by `nodes`; delete those of models that are not `current`."""
     place = _place(schemas)
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(

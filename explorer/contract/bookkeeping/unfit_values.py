@@ -1,4 +1,4 @@
-"""How many values of each column did not fit, in the tables as they were when last counted?"""
+"""How many values of each column did not fit when the table was last counted?"""
 
 from collections.abc import Collection, Mapping
 
@@ -10,14 +10,14 @@ from explorer.contract.bookkeeping.versions import upgrade
 
 
 class UnfitValues(msgspec.Struct, frozen=True):
-    """`relation`: oid of the table that was counted; `counts`: values by column, of columns that have any."""
+    """`relation`: oid of the counted table; `counts`: unfit values by column, without zeros."""
 
     relation: int
     counts: Mapping[str, int]
 
 
 def read(connection: Connection, schemas: Schemas) -> dict[str, UnfitValues]:
-    """By table."""
+    """Table to its counts."""
     upgrade(connection, schemas.staging, IN_STAGING)
     rows = connection.execute(sql.SQL("select model, relation::bigint, counts from {}").format(_place(schemas)))
     return {table: UnfitValues(relation, counts) for table, relation, counts in rows}
@@ -26,7 +26,7 @@ def read(connection: Connection, schemas: Schemas) -> dict[str, UnfitValues]:
 def write(
     connection: Connection, schemas: Schemas, counted: Mapping[str, UnfitValues], *, current: Collection[str]
 ) -> None:
-    """Keep what was counted, and of other tables what is `current`."""
+    """Store new counts; delete those of tables that are not `current`."""
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(sql.SQL("delete from {} where model <> all(%s)").format(_place(schemas)), [list(current)])
         cursor.executemany(
@@ -36,7 +36,7 @@ def write(
 
 
 def forget(connection: Connection, schemas: Schemas, tables: Collection[str]) -> None:
-    """Let these tables be counted again: their rows are about to change."""
+    """Delete the counts of these tables: their rows are about to change."""
     upgrade(connection, schemas.staging, IN_STAGING)
     query = sql.SQL("delete from {} where model = any(%s)").format(_place(schemas))
     connection.execute(query, [list(tables)])

@@ -1,6 +1,6 @@
-"""How do a tenant's bookkeeping tables come to be of this version? Made or changed in place by whoever writes next.
+"""How do a tenant's bookkeeping tables get this version? The next writer makes them or upgrades them in place.
 
-What is there stays: nothing that a tenant remembers is lost. Readers change nothing and take older tables as they are.
+An upgrade deletes nothing. Readers change nothing and read older tables as they are.
 """
 
 from psycopg import sql
@@ -10,13 +10,13 @@ from explorer.core.errors import ExplorerError
 
 
 class BookkeepingTooNew(ExplorerError):
-    """The tables were written by a later version of the platform, which this one does not know."""
+    """A later version of the platform wrote the tables."""
 
     code = "bookkeeping_too_new"
 
 
 def upgrade(connection: Connection, schema: str, tables: TableSet) -> None:
-    """Make the tables that are missing in `schema` and bring the others up to this version, in one transaction.
+    """Make missing tables in `schema` and upgrade the others, in one transaction.
 
     Raises:
         BookkeepingTooNew: a later version of the platform wrote them.
@@ -53,7 +53,7 @@ def _set_version(connection: Connection, schema: str, tables: TableSet) -> None:
 
 
 def _there(connection: Connection, schema: str, tables: TableSet) -> set[str]:
-    """Names of all tables of the schema that are, or once were, bookkeeping."""
+    """Names of existing tables of the schema that are, or once were, bookkeeping."""
     query = (
         "select relname::text from pg_class where relnamespace = to_regnamespace(%s) and relkind = 'r'"
         " and (relname like 'explorer\\_%%' or relname like '\\_explorer\\_%%')"

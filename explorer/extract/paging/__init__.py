@@ -1,1 +1,1 @@
-"""The ways of paging, one module each, with its own stop rule and loop guard; declared in `explorer.providers.paging`."""
+"""The ways of paging: one module each, with its own end condition and loop guard. Declared in `explorer.providers.paging`."""

@@ -1,4 +1,4 @@
-"""How is a resource read whose records come in the order of their ids?"""
+"""How is a resource read that is sorted by id?"""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ _Id = int | str
 
 
 def by_id(pages: PageBuffer, fetcher: Fetcher, paging: Keyset, base: Params) -> None:
-    """All pages, each asked for behind the last id, until one is empty or says that it is the last."""
+    """All pages, each requested after the last id, until one is empty or says that it is the last."""
     series, ids = PageSeries(), _Ids(fetcher, paging)
     tells_end = bool(fetcher.envelope.next or fetcher.envelope.limit)
     own: dict[str, str] = {}
@@ -37,8 +37,8 @@ def by_id(pages: PageBuffer, fetcher: Fetcher, paging: Keyset, base: Params) -> 
 
 
 class _Ids:
-    """The ids that came. Each has to be new, and a number larger than the one before: a server that ignores the parameter, or
-    sorts by something else, would be read in circles or with gaps."""
+    """The ids so far. Each must be new, and a number larger than the one before. Otherwise the server ignores the parameter or
+    sorts by another field, and paging would loop or skip records."""
 
     def __init__(self, fetcher: Fetcher, paging: Keyset) -> None:
         self._fetcher = fetcher
@@ -47,10 +47,10 @@ class _Ids:
         self.last: _Id | None = None
 
     def check(self, page: Page) -> None:
-        """Take up the page's ids.
+        """Check and remember the page's ids.
 
         Raises:
-            ResponseMalformed: one is missing, was there before, or is out of order.
+            ResponseMalformed: an id is missing, repeated or out of order.
         """
         found = [self._read(record) for record in page.records]
         ids = [identity for identity in found if identity is not None]

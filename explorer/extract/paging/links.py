@@ -1,4 +1,4 @@
-"""How is a resource read whose answers name the next page, by a link or by a token?"""
+"""How is a resource read whose answers hold a link or a token for the next page?"""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from explorer.providers.paging import NextLink, Token, WholeDocuments
 
 
 def by_link(pages: PageBuffer, fetcher: Fetcher, paging: NextLink, base: Params) -> None:
-    """All pages, until one is empty or names no next."""
+    """All pages, until one is empty or has no next link."""
     series, followed = PageSeries(), set[int]()
     link = base
 
@@ -36,7 +36,7 @@ def by_link(pages: PageBuffer, fetcher: Fetcher, paging: NextLink, base: Params)
 
 
 def by_token(pages: PageBuffer, fetcher: Fetcher, paging: Token, base: Params) -> None:
-    """All pages, until one comes without a token."""
+    """All pages, until one has no token."""
     series, used = PageSeries(), set[str]()
     own: dict[str, str] = {}
 
@@ -54,7 +54,7 @@ def by_token(pages: PageBuffer, fetcher: Fetcher, paging: Token, base: Params) -
 
 
 class DocumentEnds:
-    """Pages that do not end within a document: the server's link leads behind the whole of it."""
+    """Makes pages end with a whole document: the server's link skips the rest of a document that a page has cut."""
 
     def __init__(self, fetcher: Fetcher, documents: WholeDocuments) -> None:
         self._fetcher = fetcher
@@ -66,8 +66,8 @@ class DocumentEnds:
         self._decode: Callable[[bytes], Any] = msgspec.json.Decoder(struct).decode
 
     def whole(self, page: Page, fetch_exactly: Callable[[int], Page]) -> Page:
-        """The page, or one from the same place that ends with a document: asked for without the last one, or larger when there is
-        no other in it."""
+        """The page, or one from the same place that ends with a whole document: requested without the last document, or larger
+        when the page holds only one."""
         while (kept := self._rows_of_whole_documents(page)) < len(page.records):
             again = fetch_exactly(kept or 2 * len(page.records))
             if not kept and len(again.records) <= len(page.records):
@@ -78,7 +78,7 @@ class DocumentEnds:
         return page
 
     def _rows_of_whole_documents(self, page: Page) -> int:
-        """How many rows stand before the document that a full page may have cut: all where documents have one row each."""
+        """How many rows come before the document that a full page may have cut; all rows where each document has one row."""
         rows = page.records
         if not rows or page.is_short:
             return len(rows)

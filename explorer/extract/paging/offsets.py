@@ -7,7 +7,7 @@ from explorer.providers.paging import Offset
 
 
 def by_offset(pages: PageBuffer, fetcher: Fetcher, paging: Offset, base: Params) -> None:
-    """All pages, one after the other, until a short one without a next."""
+    """All pages in order, until a short one without a next link."""
     offset, series = 0, PageSeries()
 
     def params(size: int) -> Params:

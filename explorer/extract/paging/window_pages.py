@@ -1,4 +1,4 @@
-"""How is the next page of a window asked for: by the server's link, or from the last instant that came?"""
+"""How is the next page of a window requested: by the server's link, or from the last time read?"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ _InstantOf = Callable[[msgspec.Raw], int | None]
 
 
 class WindowPages:
-    """Fetches pages of windows into `pages`. `instant_field`: of records, which are sorted by it."""
+    """Fetches pages of windows into `pages`. `instant_field`: the field that records are sorted by."""
 
     def __init__(self, pages: PageBuffer, fetcher: Fetcher, params: WindowParams, instant_field: str) -> None:
         self._pages = pages
@@ -27,11 +27,11 @@ class WindowPages:
         self._follows_links = params.paging.follows_links
 
     def step(self, window: Window) -> bool:
-        """Fetch one page of the window, or all of one millisecond; whether the window is done."""
+        """Fetch one page of the window, or all records of one millisecond. Returns whether the window is done."""
         return self._step_by_link(window) if self._follows_links else self._step_by_instant(window)
 
     def _fetch(self, window: Window, ask: Callable[[], tuple[Page, bool]]) -> tuple[Page, int | None]:
-        """The page that `ask` gets and its last instant. `ask` tells as well whether the page begins at the window's `at`."""
+        """The page of `ask` and its last time. `ask` also returns whether the page begins at the window's `at`."""
         last: int | None = None
 
         def get() -> Page:
@@ -57,9 +57,9 @@ class WindowPages:
         return first, next(instant for instant in instants if instant is not None)
 
     def _step_by_link(self, window: Window) -> bool:
-        """One page by the server's cursor; whether the window is done.
+        """One page by the server's cursor. Returns whether the window is done.
 
-        The cursor holds the page size of the request that it began with: another size starts anew at the last instant.
+        The cursor keeps the page size of its first request: another size means a new start at the last time.
         """
         page, _ = self._fetch(window, lambda: self._ask_by_link(window))
         if not page.next:
@@ -83,9 +83,9 @@ class WindowPages:
         return self._fetcher.fetch_sized(lambda size: self._params(window.at, window.high, size)), True
 
     def _step_by_instant(self, window: Window) -> bool:
-        """One page from the last instant seen; whether the window is done.
+        """One page from the last time read. Returns whether the window is done.
 
-        The server has no tie-break: a page that does not get beyond its first millisecond has that one paged by offset.
+        The server has no tie-break: when a page holds only one millisecond, that millisecond is paged by offset.
         """
         at = window.at
         page, last = self._fetch(
@@ -104,7 +104,7 @@ class WindowPages:
         return window.is_passed
 
     def _one_millisecond(self, window: Window, at: int) -> None:
-        """All records of one millisecond, by offset. Records that change leave it, and the rest moves up: step back as far."""
+        """All records of one millisecond, by offset. Changed records leave it and the rest moves up: step back by as many."""
         offset, total = 0, None
         while True:
             page, _ = self._fetch(window, lambda offset=offset: (self._ask_one_millisecond(at, offset), False))  # type: ignore[misc]
@@ -121,7 +121,7 @@ class WindowPages:
 
 
 def _instant_reader(json_field: str) -> _InstantOf:
-    """Reads the millisecond in a record's field; None when there is none."""
+    """Reads the millisecond in a record's field; None without one."""
     struct = msgspec.defstruct("Instant", [("value", Any, None)], rename={"value": json_field})
     decode = msgspec.json.Decoder(struct).decode
 

@@ -1,10 +1,10 @@
-"""How is a resource with instants read by several requests at a time without missing a record?
+"""How do parallel requests read a resource with a time cursor without missing a record?
 
-The range of instants is cut into windows. A thread reads its window page by page; when it is done it takes half of what is left
-of the window that has most left, so that records that crowd into one hour are shared as well as those that spread over years. The
-range that is open towards now ends the extract: a record that changes leaves its place, which may not have been read yet, and
-appears behind all others. So the last request of the open window is sent after all other windows have ended, and the open window
-begins before the extract did: the records that change meanwhile are in it.
+The time range is cut into windows. A thread reads its window page by page. When the window is done, the thread takes half of the
+window that has most left: this balances the load whether records crowd into one hour or spread over years. The window that is
+open towards now ends the extract. A record that changes leaves its place, which may not have been read yet, and moves to the
+end. So the open window's last request is sent after all other windows have ended, and the window begins before the extract did:
+records that change meanwhile are in it.
 """
 
 from datetime import UTC, datetime
@@ -16,10 +16,10 @@ from explorer.extract.paging.window_pages import WindowPages
 from explorer.extract.paging.windows import Window, WindowParams, to_millisecond
 from explorer.providers.paging import TimeWindows
 
-# Pages that must be left of a window, beside the one on its way, for half of them to be worth a request of their own.
+# A window is split only when more pages than this are left, beside the one in flight.
 _WORTH_SPLITTING = 1.5
 _MAX_MISSES = 3
-# How much earlier than the extract the open window begins, by the server's clock as its answers tell it.
+# How much earlier than the extract the open window begins, by the server's clock as its answers show it.
 _CLOCK_SKEW_MS = 60_000
 
 
@@ -40,8 +40,8 @@ def by_windows(
 
 
 class WindowWorkers:
-    """Reads everything from one instant on, with as many threads as the server's pace feeds. `is_bounded`: the extract itself
-    ends at a fixed instant, which records that change leave for good; their turn comes with the next one."""
+    """Reads everything from a start time on, with as many threads as the request rate allows. `is_bounded`: the extract ends at
+    a fixed time. Records that change leave its range, and the next extract reads them."""
 
     def __init__(self, pages: PageBuffer, fetcher: Fetcher, steps: WindowPages, *, is_bounded: bool) -> None:
         self._fetcher = fetcher
@@ -58,7 +58,7 @@ class WindowWorkers:
         self._is_first_page = True
 
     def run(self, start: int | None) -> None:
-        """Read from the millisecond `start`. The work of the buffer's first thread; it starts the others."""
+        """Read from the millisecond `start`. Runs in the buffer's first thread, which starts the others."""
         self._waiting.append(Window(at=start))
         self._work()
 
@@ -73,7 +73,7 @@ class WindowWorkers:
             raise
 
     def _next_window(self) -> Window | None:
-        """What to read next; None when there is nothing more for this thread, which has then left."""
+        """The next window to read; None when this thread has nothing left to do and was counted out."""
         with self._changed:
             while not self._pages.is_closed:
                 if self._workers > self._useful_workers():
@@ -92,7 +92,7 @@ class WindowWorkers:
             raise BufferClosed
 
     def _leave(self) -> None:
-        """One thread less, from the moment it is decided: of two that are one too many only one may go."""
+        """Count this thread out at once, so that of two surplus threads only the right number ends."""
         self._workers -= 1
         self._changed.notify_all()
 
@@ -116,7 +116,7 @@ class WindowWorkers:
         return None
 
     def _splittable(self) -> list[Window]:
-        """Windows with much left, as far as is known for sure: what was cut before has been counted."""
+        """Windows that certainly have much left: what was cut off before has been counted."""
         enough = _WORTH_SPLITTING * self._fetcher.size.current
         return [
             window
@@ -129,7 +129,7 @@ class WindowWorkers:
         ]
 
     def _read_page(self, window: Window) -> bool:
-        """Fetch the window's next page; whether this thread goes on with the window."""
+        """Fetch the window's next page. Returns whether this thread continues with the window."""
         with self._changed:
             is_alone = self._active == {window} and not self._waiting
         is_done = self._step(window)
@@ -146,7 +146,7 @@ class WindowWorkers:
             return False
 
     def _end(self, window: Window, was_alone: bool) -> None:
-        """The server has no further page of the window. The open one rests until its end can be looked at once more."""
+        """The server has no further page of the window. The open window pauses until its end is read once more."""
         self._active.discard(window)
         if window.high is not None:
             if window.has_records and window.at is not None:
@@ -155,13 +155,13 @@ class WindowWorkers:
             window.link, window.left, self._resting = None, 0.0, window
 
     def _is_adrift(self, window: Window) -> bool:
-        """Whether the open window begins where nothing was found, perhaps in the server's future: new records may come before it,
-        behind the last one known."""
+        """Whether the open window begins where no record was found, perhaps in the server's future. New records may then come
+        before it, after the last known one."""
         reached = self._reached
         return not window.has_records and reached is not None and (window.at is None or reached < window.at)
 
     def _share(self, window: Window) -> None:
-        """Start threads for what is left, as many as the server's pace feeds."""
+        """Start threads for the rest, as many as the request rate allows."""
         if self._is_first_page:
             self._is_first_page = False
             self._waiting += self._fan_out(window)

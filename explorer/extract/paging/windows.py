@@ -1,6 +1,6 @@
-"""What is a range of instants that is read page by page, and where is it cut in two?
+"""What is a time range that is read page by page, and where is it split?
 
-Instants are whole milliseconds since 1970, which is how servers compare them; windows overlap by one.
+Times are whole milliseconds since 1970, as servers compare them. Windows overlap by one millisecond.
 """
 
 from dataclasses import dataclass, field
@@ -18,39 +18,39 @@ _RECENT_PAGES = 4
 
 @dataclass(eq=False)
 class Window(PageSeries):
-    """A range of instants. `at`: every record before this millisecond has been read; None: where it begins is not known yet.
-    `high`: its last millisecond; None: open, up to the extract's end. `left`: records to come, as far as the server's
-    counts tell.
+    """A time range. `at`: every record before this millisecond was read; None: its beginning is unknown. `high`: its last
+    millisecond; None: open, up to the extract's end. `left`: remaining records, estimated from the server's counts.
     """
 
     at: int | None = None
     high: int | None = None
     left: float | None = None
     has_records: bool = False
-    # Read once more from where it ended, with what has come since; never cut, or there would always be another last one.
+    # Read once more from its end, for records that came since. Never split, or there would always be another last window.
     is_final: bool = False
-    # Records of the last page.
+    # Number of records of the last page.
     records: int = 0
-    # How dense they lie: records and milliseconds of the last pages, here or where this was cut from. Work comes in bursts, so
-    # that one page tells little.
+    # Density: records and milliseconds of the last pages, here or in the window that this one was split from. Records come in
+    # bursts, so one page says little.
     recent: tuple[tuple[int, int], ...] = ()
-    # The server's link to the page after the last, what was asked for with it, and whether starting anew would repeat little.
+    # The server's link to the next page, its parameters, and whether a new start would repeat only little.
     link: Params | None = None
     asked: int = 0
     followed: set[int] = field(default_factory=set)
     may_restart: bool = False
-    # The window this one was cut from, what was thought to be in it then, and those cut from it that have not been counted yet.
+    # The window that this one was split from, its estimated content at that moment, and the parts whose records are not counted
+    # yet.
     origin: "Window | None" = None
     expected: float = 0.0
     uncounted: set["Window"] = field(default_factory=set)
-    # How many of those held next to nothing since this one last moved: its records lie closer together than is known.
+    # How many of those parts were nearly empty since this window last advanced: its records are denser than estimated.
     misses: int = 0
 
     def cut(self, began: int, *, under_way: bool) -> "Window | None":
-        """The upper half, by density as far as it is known and by time at most; None when there is nothing to cut.
+        """The upper half, by density where known, at most by time; None when there is nothing to split.
 
-        `began`: when the extract did, which no upper half begins after.
-        `under_way`: the next page of this window is being fetched and stays here.
+        `began`: start of the extract; no upper half begins after it. `under_way`: this window's next page is being fetched and
+        stays here.
         """
         if self.at is None or self.left is None:
             return None
@@ -59,7 +59,7 @@ class Window(PageSeries):
         if under_way:
             low, left = low + int(ms_each * self.records), left - self.records
         high = self.high if self.high is not None else began
-        # The upper half begins behind `low`, which may be a millisecond with any number of records.
+        # The upper half begins after `low`, a millisecond that may hold any number of records.
         if left <= 0 or high < low + 2:
             return None
         middle = (low + high) // 2
@@ -79,8 +79,8 @@ class Window(PageSeries):
         return upper
 
     def note(self, page: Page, first: int | None, last: int | None, total: int | None, *, is_exact: bool) -> None:
-        """A page has come. `total`: records from its first one to the end of the window, when the server just counted them;
-        `is_exact`: and the window's end has not been moved since."""
+        """Take account of a fetched page. `total`: the server's count from the page's first record to the window's end, if it
+        gave one; `is_exact`: the window's end has not moved since that count."""
         count = len(page.records)
         if total is not None and self.origin is not None:
             self.origin.uncounted.discard(self)
@@ -109,14 +109,14 @@ class Window(PageSeries):
 
 @dataclass(frozen=True)
 class WindowParams:
-    """How a resource is asked for a range of instants. `until`: where the extract itself ends."""
+    """The parameters that select a time range of a resource. `until`: the end of the extract."""
 
     paging: TimeWindows
     base: Params
     until: datetime | None
 
     def of(self, at: int | None, high: int | None, size: int, offset: int = 0) -> Params:
-        """The first `size` records, sorted by instant, from the millisecond `at` to `high`, both included. None: no bound."""
+        """The first `size` records, sorted by time, from the millisecond `at` to `high`, both included. None: no bound."""
         paging = self.paging
         end = from_millisecond(high) + _WHOLE_MILLISECOND if high is not None else self.until
         own = [(paging.size, str(size)), *paging.fixed]

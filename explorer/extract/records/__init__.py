@@ -1,1 +1,1 @@
-"""Records of the API as rows that Postgres can hold: typed keys, repaired text, keys of records that have none."""
+"""API records as rows that Postgres can hold: typed keys, repaired text, generated keys for records that have none."""

@@ -1,4 +1,4 @@
-"""Which key has a record that has none of its own? A hash of its text, and its number among equal ones where those count."""
+"""Which key does a record get that has none? A hash of its text, plus a number among equal records where the source wants it."""
 
 import hashlib
 from collections import Counter
@@ -20,22 +20,22 @@ class ContentKey:
 
 
 class Occurrences:
-    """How often each key came in one extract."""
+    """How often each key occurred in one extract."""
 
     def __init__(self) -> None:
         self._known = DistinctIds()
         self._again = Counter[str]()
 
     def note(self, key: str) -> int:
-        """How many equal ones came before."""
+        """How many equal keys came before this one."""
         if self._known.add((key,)):
             self._again[key] += 1
         return self._again.get(key, 0)
 
 
 class OccurrenceKey:
-    """`occurrence`: equal records stay as many rows as there are, the n-th with the same key in every extract. Which of them is
-    the n-th does not matter, since they are equal. Only for pages that bring each record once."""
+    """`occurrence`: equal records stay separate rows; the n-th one gets the same key in every extract. Only for pages that
+    return each record once."""
 
     def __init__(self, salt: bytes, occurrences: Occurrences) -> None:
         self._salt = hashlib.blake2b(salt, digest_size=32).digest()

@@ -1,4 +1,4 @@
-"""What is a value of a record in a typed column?"""
+"""What is the value of a record's field in a typed column?"""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -7,7 +7,7 @@ import msgspec
 
 Key = str | bool | int | datetime
 
-# What a column's value is in JSON when all is well. Anything else is looked at value by value.
+# The JSON type that a column's value normally has. Other values are converted one by one.
 JSON_TYPES: dict[str, Any] = {
     "text": str | None,
     "boolean": bool | None,
@@ -17,7 +17,7 @@ JSON_TYPES: dict[str, Any] = {
 
 
 def typed_key(value: Any, kind: str) -> Key | None:
-    """`value` for a column of `kind`; None if it is none. A timestamp that names no zone is UTC."""
+    """`value` as a value of `kind`; None if it is none. A timestamp without a zone is UTC."""
     match kind:
         case "boolean":
             if isinstance(value, bool):

@@ -1,4 +1,5 @@
-"""Does a record hold a number that Postgres cannot? A quick look at the text first, a careful one only where that says maybe."""
+"""Does a record hold a number that Postgres cannot store? A quick test of the text first, an exact one if that finds
+something."""
 
 import json
 from decimal import Decimal, InvalidOperation
@@ -7,20 +8,20 @@ from decimal import Decimal, InvalidOperation
 NUMBER_MAX_DIGITS = 131_000
 NUMBER_MAX_SCALE = 16_000
 
-# Digits to 0, E to e, signs dropped: a number with an exponent of five digits, or a very long one, is then a substring search.
+# Maps digits to 0, E to e and drops signs: an exponent of five digits, or a very long number, becomes a substring search.
 _NUMBER_SHAPE = bytes(ord("0") if chr(b).isdigit() else ord("e") if b in b"eE" else b for b in range(256))
 _LONG_EXPONENT, _LONG_NUMBER = b"0e00000", b"0" * 1000
-# Digits before an exponent that are looked through for where the number begins; with more it may be one for all that is known.
+# How many digits before an exponent are searched for the number's beginning; beyond that it counts as a long number.
 _NUMBER_LOOKED_AT = 64
 _BEFORE_A_NUMBER = b":,[ \t\r\n"
 
 
 def may_hold_long_number(text: bytes) -> bool:
-    """Whether JSON text, of one record or a page of them, may hold a number that Postgres cannot; a quick look."""
+    """Quick test: whether JSON text, of one record or of a page, may hold a number that Postgres cannot store."""
     shape = text.translate(_NUMBER_SHAPE, b"+-")
     found = shape.find(_LONG_EXPONENT)
     while found >= 0:
-        # Ids in hexadecimal look like this as well, but follow a quote or a letter.
+        # Hexadecimal ids look the same, but follow a quote or a letter.
         before = shape[max(0, found - _NUMBER_LOOKED_AT) : found].rstrip(b"0.")
         if not before or before[-1] in _BEFORE_A_NUMBER:
             return True
@@ -29,7 +30,7 @@ def may_hold_long_number(text: bytes) -> bool:
 
 
 def holds_long_number(text: bytes) -> bool:
-    """Whether the text of a record holds one."""
+    """Exact test: whether a record's text holds such a number."""
     try:
         json.loads(text, parse_float=_check_number, parse_int=_check_number, parse_constant=_check_number)
     except (_NumberTooLong, RecursionError):
@@ -38,7 +39,7 @@ def holds_long_number(text: bytes) -> bool:
 
 
 class _NumberTooLong(Exception):
-    """Found inside a record."""
+    """A record holds such a number."""
 
 
 def _check_number(digits: str) -> None:

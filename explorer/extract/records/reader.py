@@ -1,11 +1,11 @@
-"""How does a page of API records become rows that Postgres can hold? Undecoded JSON plus a few typed key columns.
+"""How does a page of API records become rows that Postgres can hold? Undecoded JSON and a few typed key columns.
 
-Only the key columns are decoded; the record itself goes on as the server sent it. What Postgres cannot hold is repaired and
-counted, or the record is set aside with a reason:
+Only the key columns are decoded; the record is stored as the server sent it. Content that Postgres cannot hold is repaired and
+counted, or the record is rejected with a reason:
 
-- `\\u0000`, lone surrogates and invalid UTF-8 in the text are replaced by U+FFFD;
-- a key value of another type than the column's becomes NULL;
-- a record that is no object, has no usable primary key, is beyond jsonb's size, or holds a number beyond `numeric` is set aside.
+- `\\u0000`, lone surrogates and invalid UTF-8 become U+FFFD;
+- a key value of another type than its column becomes NULL;
+- a record is rejected that is no object, has no usable primary key, or exceeds jsonb's size or the range of `numeric`.
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ KEY_MAX_BYTES = 2000
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
-    """A record ready to be written. `keys`: column values, None for NULL; `json`: the record's own text. Datetimes are in UTC."""
+    """A record ready to be written. `keys`: column values, None for NULL; `json`: the record's text. Datetimes are in UTC."""
 
     id: str
     cursor: datetime | None
@@ -38,7 +38,7 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False):
-    """A record set aside, with the reason in words."""
+    """A rejected record and the reason in words."""
 
     reason: str
     json: bytes
@@ -46,17 +46,17 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass
 class Losses:
-    """What could not be kept as it was, counted over an extract."""
+    """What was repaired or rejected, counted over an extract."""
 
     repaired: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
 
 class RecordReader:
-    """Reads the records of one pass over a source. Not for several threads at once.
+    """Reads the records of one pass over a source. Not thread-safe.
 
-    `constants`: values of columns that are not in the records, by column. `occurrences`: of the whole extract, for records whose
-    key counts them.
+    `constants`: values of columns that are not in the records, by column. `occurrences`: of the whole extract, for keys that
+    count equal records.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class RecordReader:
         in_order = [places[column] for column in columns]
         self._in_order: Callable[[tuple[Any, ...]], tuple[Any, ...]] | None = None
         if in_order != list(range(len(places))):
-            # Of a single place itemgetter gives no tuple.
+            # With a single field itemgetter returns no tuple.
             self._in_order = itemgetter(*in_order) if len(in_order) > 1 else lambda keys: (keys[in_order[0]],)
-        # Where a decoded value may not yet be the column's.
+        # Columns whose decoded value may still need conversion.
         self._untyped = [(columns.index(column), kind) for column, name, kind in read if len(kinds[name]) > 1]
         self._kinds = [(columns.index(column), kind) for column, _, kind in read]
         self._timestamps = [
@@ -116,7 +116,7 @@ class RecordReader:
         return msgspec.json.Decoder(struct).decode
 
     def read(self, raw: msgspec.Raw | bytes, *, long_numbers: bool = True) -> Row | Reject:
-        """The record's row, or why it cannot be one. `long_numbers`: whether it may hold numbers beyond Postgres' range."""
+        """The record's row, or why it is rejected. `long_numbers`: whether it may hold numbers beyond Postgres' range."""
         text = bytes(raw)
         if len(text) > RECORD_MAX_BYTES:
             return self._reject("the record is larger than 255 MB", text)
@@ -136,7 +136,7 @@ class RecordReader:
         if self._in_order:
             keys = self._in_order(keys)
         if not untyped:
-            # A loop: `any` over a generator takes five times as long, and this is done for every record.
+            # A loop: `any` over a generator takes five times as long, for every record.
             for place in self._timestamps:
                 if keys[place] is not None and keys[place].tzinfo is not UTC:
                     untyped = self._kinds

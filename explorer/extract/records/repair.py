@@ -1,11 +1,11 @@
-"""How does JSON text become text whose strings Postgres can hold?"""
+"""How does JSON text become text that Postgres can hold?"""
 
 import re
 from codecs import getincrementaldecoder
 
 _REPLACEMENT = b"\\ufffd"
 _CACHED_BYTES = 16 * 1024
-# What may stand for something that Postgres cannot hold.
+# Bytes that may encode something that Postgres cannot hold.
 _SUSPECT = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
 _BAD = re.compile(rb"\\u(?:0000|[dD][89a-fA-F][0-9a-fA-F]{2})")
@@ -14,7 +14,7 @@ _BACKSLASH = ord("\\")
 
 
 def repair_text(body: bytes) -> tuple[bytes, int]:
-    """JSON text whose strings Postgres can hold, and how many characters were replaced for that."""
+    """The JSON text that Postgres can hold, and the number of replaced characters."""
     repaired = 0
     if not body.isascii() and not _is_utf8(body):
         text = body.decode("utf-8", "replace")
@@ -32,7 +32,7 @@ def repair_text(body: bytes) -> tuple[bytes, int]:
 
 
 def _is_utf8(body: bytes) -> bool:
-    # Piece by piece it takes a sixth of the time: text of a whole page does not stay in the processor's cache.
+    # In pieces, which takes a sixth of the time: a whole page does not fit into the processor's cache.
     decode, whole = getincrementaldecoder("utf-8")().decode, memoryview(body)
     try:
         for start in range(0, len(body), _CACHED_BYTES):
@@ -44,7 +44,7 @@ def _is_utf8(body: bytes) -> bool:
 
 
 def _unfit_escapes(body: bytes) -> list[int]:
-    """Where NUL and lone surrogates are escaped in JSON text. Pages hold next to none: only what may be one is looked at."""
+    """Positions of escaped NULs and lone surrogates. Pages hold next to none, so only candidates are examined."""
     found, end = [], 0
     for suspect in _SUSPECT.finditer(body):
         at = before = suspect.start()

@@ -1,1 +1,1 @@
-"""Raw tables: what they look like, how rows become what COPY takes, and how what differs gets into them in one transaction."""
+"""Raw tables: their shape, how rows are packed for COPY, and how differences are written in one transaction."""

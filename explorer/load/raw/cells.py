@@ -1,7 +1,7 @@
-"""What is a value in PostgreSQL's binary form, which COPY and array parameters take?
+"""What is a value in PostgreSQL's binary format, for COPY and array parameters?
 
-It needs no quoting here and no scanning there: the server takes a quarter to a third more rows a second than as CSV. Source of
-the form: PostgreSQL manual, COPY, Binary Format; of the types: their `recv` functions.
+Binary needs no quoting and no parsing: the server takes a quarter to a third more rows a second than as CSV. Source of the
+format: PostgreSQL manual, COPY, Binary Format; of the types: their `recv` functions.
 """
 
 import struct
@@ -35,7 +35,7 @@ def text_cell(value: str | None) -> bytes:
 
 
 def timestamp_cells(values: Iterable[datetime | None]) -> list[bytes]:
-    # Without a call for each, and without dividing one timedelta by another, it takes two thirds of the time.
+    # Without a function call per value and without a division of timedeltas: two thirds of the time.
     return [
         _NULL
         if since is None
@@ -56,14 +56,14 @@ def _texts(values: Iterable[str | None]) -> Iterable[bytes]:
     return map(text_cell, values)
 
 
-# Cells of a column, by its kind.
+# Packs a column's values, by its kind.
 CELLS: dict[str, Callable[[Iterable[Any]], Iterable[bytes]]] = {
     "text": _texts, "boolean": _booleans, "timestamp": timestamp_cells, "bigint": _bigints,
 }  # fmt: skip
 
 
 class PackedArray:
-    """An array parameter in binary form: psycopg's own dumpers take ten times as long over thousands of values. Use a subclass.
+    """An array parameter in binary format: psycopg's own dumpers take ten times as long for thousands of values. Use a subclass.
 
     Object ids are those of PostgreSQL's catalog, pg_type.dat.
     """
@@ -73,7 +73,7 @@ class PackedArray:
     element_oid: ClassVar[int]
 
     def __init__(self, values: Collection[Any]) -> None:
-        # One dimension, nulls allowed, the elements' type, how many, from 1.
+        # Header: one dimension, nulls allowed, element type, length, lower bound 1.
         head = _array_head(1, 1, self.element_oid, len(values), 1)
         self.data = head + b"".join(CELLS[self.kind](values))
 

@@ -14,17 +14,17 @@ from explorer.load.raw.load_input import ExtractEnd
 from explorer.load.raw.statements import Connection, TableStatements
 from explorer.load.raw.table import DELETED_COLUMN, REJECTED, RawTable
 
-# Of dlt's own history, which grows with every load.
+# Tables of dlt's own history, which grow with every load.
 _LOADS_KEPT = 100
 _VERSIONS_KEPT = 5
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What the schema holds: columns by table, and by source the states of tables that are there.
+    """What the schema holds: columns by table, and the state of each source whose table exists.
 
-    `moment`: what a load that begins now writes as its time. Later than that of every load that changed anything, whatever clocks
-    do: what changed since some load is then a question of comparing moments.
+    `moment`: the time that a load which begins now writes. Later than that of every load that changed a row, even if a clock
+    went back: "what changed since that load" is then a comparison of times.
     """
 
     columns: Mapping[str, frozenset[str]]
@@ -32,15 +32,16 @@ class Contents:
     moment: datetime
 
     def lacks(self, tables: Iterable[RawTable]) -> bool:
-        """Whether one of `tables`, or a column of it, is not there yet."""
+        """Whether one of `tables`, or a column of it, is missing."""
         return any(not {*table.loaded, DELETED_COLUMN} <= self.columns.get(table.name, set()) for table in tables)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How rows in memory differ from their table: ids that are new there or have other content, and how many of its are gone.
+    """How rows in memory differ from their table: ids that are new or have other content, and how many of the table's rows are
+    gone.
 
-    `state` is what holds if nothing is written.
+    `state`: the state that holds if nothing is written.
     """
 
     ids: list[str]
@@ -59,7 +60,7 @@ class RawSchema:
         return TableStatements(connection, self.schemas, table)
 
     def contents(self, connection: Connection) -> Contents:
-        """What is there now."""
+        """The current contents."""
         query = (
             "SELECT c.relname::text, array_agg(a.attname::text) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
             " WHERE c.relnamespace = to_regnamespace(%s) AND c.relkind IN ('r', 'p') AND a.attnum > 0"
@@ -77,7 +78,7 @@ class RawSchema:
         before: LoadState | None,
         end: ExtractEnd,
     ) -> Difference:
-        """How rows, by id and content hash, differ from the table, which is there."""
+        """How rows, given by id and content hash, differ from the table, which exists."""
         statements = self.statements(connection, table)
         changed = statements.execute(
             "SELECT c.id FROM unnest(%s::text[], %s::text[]) AS c (id, hash) LEFT JOIN {table} t ON t.{key} = c.id::{type}"
@@ -98,28 +99,28 @@ class RawSchema:
         return Difference(ids, gone if end.whole else 0, LoadState(end.cursor, live, marked, changed_at))
 
     def knows_rejects(self, connection: Connection, ids: list[str]) -> bool:
-        """Whether all these records were set aside before."""
+        """Whether all these records were rejected by earlier loads too."""
         query = "SELECT count(*) FROM unnest(%s::text[]) AS c (id) WHERE NOT EXISTS (SELECT FROM {table} t WHERE t.{key} = c.id)"
         return self.statements(connection, REJECTED).row(query, [ids]) == (0,)
 
     def count(self, connection: Connection, table: RawTable) -> LoadState:
-        """The table's rows, counted one by one; apart, both counts come from indexes and not from the rows themselves."""
+        """Counts the table's rows, in two queries: both counts come from indexes and not from the rows."""
         query = "SELECT count(*), (SELECT count(*) FROM {table} WHERE {deleted} IS NOT NULL) FROM {table}"
         rows, marked = self.statements(connection, table).row(query)
         return LoadState(None, rows - marked, marked, None)
 
     def values(self, connection: Connection, table: RawTable, column: str) -> set[str]:
-        """The different values of a column, of rows that are there."""
+        """The distinct values of a column, without rows marked as deleted."""
         query = "SELECT DISTINCT {column}::text FROM {table} WHERE {deleted} IS NULL AND {column} IS NOT NULL"
         found = self.statements(connection, table).execute(query, column=sql.Identifier(column))
         return {value for (value,) in found}
 
     def save(self, connection: Connection, table: RawTable, state: LoadState, run_id: str) -> None:
-        """Keep `state` for the next load."""
+        """Store `state` for the next load."""
         loads.write(connection, self.schemas.raw, table.source, table.name, state, run_id)
 
     def prune(self, connection: Connection) -> None:
-        """Delete dlt's history but for its end."""
+        """Delete dlt's history, except its latest part."""
         raw = self.schemas.raw
         for name, kept in (("_dlt_loads", _LOADS_KEPT), ("_dlt_version", _VERSIONS_KEPT)):
             connection.execute(
@@ -128,5 +129,5 @@ class RawSchema:
                     " (SELECT inserted_at FROM {table} ORDER BY 1 DESC LIMIT {kept}) newest)"
                 ).format(table=sql.Identifier(raw, name), kept=sql.Literal(kept))
             )
-        # The cursors' place in older versions.
+        # Where older versions stored cursors.
         connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(raw, "_dlt_pipeline_state")))

@@ -1,4 +1,4 @@
-"""What is written last in the transaction of a table? The state for the next load, and the records that were set aside."""
+"""What is written last in a table's transaction? The state for the next load, and the rejected records."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from explorer.load.raw.table import REJECTED
 
 
 def finish(schema: RawSchema, statements: TableStatements, load_input: LoadInput, state: LoadState) -> None:
-    """Save `state` and add the rejects to theirs."""
+    """Save `state` and add the rejects to their table."""
     schema.save(statements.connection, statements.table, state, load_input.run_id)
     if load_input.rejects.rows:
         _add_rejects(schema, statements, load_input)
@@ -19,7 +19,7 @@ def finish(schema: RawSchema, statements: TableStatements, load_input: LoadInput
 
 def _add_rejects(schema: RawSchema, statements: TableStatements, load_input: LoadInput) -> None:
     connection = statements.connection
-    # Tables are written side by side: each stages its own.
+    # Tables are written in parallel: each has its own staged rejects.
     staged = schema.statements(connection, replace(REJECTED, name=f"{REJECTED.name}_{statements.table.source}")).staged
     rejected = schema.statements(connection, REJECTED)
     rejected.execute("DROP TABLE IF EXISTS {new}", new=staged)

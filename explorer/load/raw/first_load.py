@@ -1,4 +1,4 @@
-"""How is a table filled that is still empty? Staged as what it will be, then put in the empty one's place."""
+"""How is an empty table filled? The rows are staged as a finished table, which then replaces the empty one."""
 
 import psycopg
 from psycopg import sql
@@ -14,7 +14,7 @@ from explorer.load.raw.table import RECORD_COLUMN
 
 _SORT_MEMORY_MB = 64
 _INDEX_MEMORY_MB = 128
-# Longer than a catalog lookup, shorter than anybody notices who comes after.
+# Longer than a catalog lookup, too short to be noticed by waiting sessions.
 _MOVE_TIMEOUT_MS = 50
 
 
@@ -28,7 +28,7 @@ class FirstLoad:
         self._input, self._before = load_input, before
 
     def run(self) -> RowCounts:
-        """Write them; see `writer.write_table`."""
+        """Write the rows; see `writer.write_table`."""
         statements, connection = self.statements, self.statements.connection
         table = statements.table
         keys = columns(column for column in table.columns if column != RECORD_COLUMN)
@@ -37,7 +37,7 @@ class FirstLoad:
             statements.execute("ANALYZE {staged} ({keys})", keys=keys)
         changed_at = self._input.moment if rows else self._before.changed_at if self._before else None
         state = LoadState(self._input.end().cursor, rows, 0, changed_at)
-        # Committed before the move, which then is short: the wait for the disk is over.
+        # Committed before the swap, which is then short: the wait for the disk is over.
         try:
             with connection.transaction():
                 statements.execute(f"SET LOCAL lock_timeout = '{_MOVE_TIMEOUT_MS}ms'")
@@ -45,7 +45,7 @@ class FirstLoad:
                 statements.execute("ALTER TABLE {staged} SET SCHEMA {schema}")
                 ending.finish(self._schema, statements, self._input, state)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DependentObjectsStillExist):
-            # Somebody reads the empty table this very moment, or has just built a view on it.
+            # A session is reading the empty table, or has just built a view on it.
             with connection.transaction():
                 statements.execute("ALTER TABLE {table} SET ({stored})")
                 loaded = columns(table.loaded)
@@ -55,13 +55,13 @@ class FirstLoad:
         return RowCounts(new=rows, live=rows)
 
     def stage(self) -> int:
-        """Stage the rows, one per id, with their indexes; how many."""
+        """Stage the rows, one per id, with their indexes. Returns their number."""
         statements = self.statements
         statements.execute(f"SET LOCAL work_mem = '{_SORT_MEMORY_MB}MB'")
         statements.execute(f"SET LOCAL maintenance_work_mem = '{_INDEX_MEMORY_MB}MB'")
         statements.execute("DROP TABLE IF EXISTS {staged}")
         statements.execute("CREATE TABLE {staged} (LIKE {table}) WITH ({stored})")
-        # No row will be marked: afterwards the whole table would be read to find that.
+        # Made on the empty table: no row of a first load is deleted, and a later CREATE INDEX would scan all rows.
         statements.index_deleted(statements.staged)
         chunks = (b"".join([row.data for row in rows]) for rows in self._input.chunks)
         rows = sending.copy_rows(statements.connection, statements.staged, statements.table, chunks, ", FREEZE")
@@ -73,7 +73,7 @@ class FirstLoad:
         return rows
 
     def _drop_repeats(self, repeated: list[str]) -> int:
-        """Of each of these ids only the newest row stays; how many rows went."""
+        """Keep only the newest row of each of these ids. Returns the number of deleted rows."""
         cursor = self.statements.table.cursor
         return self.statements.execute(
             "DELETE FROM {staged} WHERE ctid = ANY (ARRAY(SELECT place FROM (SELECT ctid AS place, row_number() OVER"

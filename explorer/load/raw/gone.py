@@ -1,4 +1,4 @@
-"""Which rows of a table are marked as gone after a whole read? Those that did not come and whose absence is proven."""
+"""Which rows are marked as deleted after a full extract? Missing ones whose absence is proven."""
 
 from psycopg import sql
 
@@ -9,7 +9,7 @@ from explorer.load.raw.statements import TableStatements
 
 
 def mark_gone(statements: TableStatements, load_input: LoadInput, proof: Proof) -> int:
-    """Mark rows that did not come and are proven to be gone; how many. The staged table holds the ids that came."""
+    """Mark missing rows that are proven to be gone. Returns their number. The staged table holds the ids that were read."""
     moment = sql.Literal(load_input.moment)
     parents = load_input.parents()
     deleted = 0
@@ -43,7 +43,7 @@ def _was_read(statements: TableStatements, parents: ParentRows) -> sql.Composed:
 def _mark_with_parents(
     statements: TableStatements, parents: ParentRows, was_read: sql.Composable, moment: sql.Literal
 ) -> int:
-    """Rows of parents that were not read and are gone themselves."""
+    """Mark rows whose parent was not read and is marked itself."""
     return statements.execute(
         "UPDATE {table} t SET {deleted} = {moment} FROM {parents} o WHERE t.{deleted} IS NULL AND NOT {was_read}"
         " AND {parent_key}::text = {parent}::text AND o.{deleted} IS NOT NULL",

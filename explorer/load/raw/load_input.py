@@ -1,4 +1,4 @@
-"""What does a raw table get from one load?"""
+"""What does a load write into a raw table?"""
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ from explorer.load.raw.statements import Connection
 
 @dataclass(frozen=True)
 class ExtractEnd:
-    """What is known once all rows came. `whole`: everything was read, so that rows of the table that did not come may be gone at
-    the source; `repeated`: ids of which there are several rows."""
+    """What is known after the last row. `whole`: everything was read, so missing rows may be gone upstream; `repeated`: ids with
+    several rows."""
 
     cursor: datetime | None
     whole: bool
@@ -22,7 +22,7 @@ class ExtractEnd:
 
 @dataclass(frozen=True)
 class ParentRows:
-    """Records of `table` (its key `key`) that own the rows here, by their `column`. `read`: those whose rows were read."""
+    """Records of `table` (with key `key`) that own the rows here, by their `column`. `read`: those whose rows were read."""
 
     table: str
     key: str
@@ -32,10 +32,10 @@ class ParentRows:
 
 @dataclass(frozen=True)
 class LoadInput:
-    """What a table gets: `chunks` of rows, then `end()`; `rejects` of the same extract are written with them.
+    """The content for a table: `chunks` of rows, then `end()`; `rejects` of the same extract are written too.
 
-    `may_be_whole`: the end may say that everything was read; `proof` then tells which rows of the table that did not come are
-    gone. `connect`: opens a second session, for many chunks. `parents()`, at the end: rows of parents that were not read go with
+    `may_be_whole`: the end may say that everything was read; `proof` then finds out which missing rows are gone. `connect`:
+    opens a second session, used for many chunks. `parents()`, at the end: rows of parents that were not read are deleted with
     their parent.
     """
 
@@ -52,8 +52,8 @@ class LoadInput:
 
 @dataclass(frozen=True)
 class RowCounts:
-    """What a load did to a table. `changed`: rows with other content than before, or that came back; `deleted`: marked as gone;
-    `live`: rows afterwards, without those marked."""
+    """What a load did to a table. `changed`: rows with new content, or that came back; `deleted`: rows marked as deleted;
+    `live`: rows afterwards, without deleted ones."""
 
     new: int = 0
     changed: int = 0

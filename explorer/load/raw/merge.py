@@ -1,4 +1,4 @@
-"""What do rows change in a table that has some? Each chunk is looked up, and only what differs is written."""
+"""What do rows change in a table that has rows? Each chunk is looked up, and only differences are written."""
 
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -19,8 +19,8 @@ from explorer.load.raw.load_input import LoadInput, RowCounts
 from explorer.load.raw.rows import PackedRow, keep_newest
 from explorer.load.raw.statements import TableStatements
 
-# Tells which of the rows that came are to be written, by what the table has of them: their numbers, and where those are that they
-# replace. `again` is a row of this very load, which met the record before it changed.
+# Compares incoming rows with the table: numbers of the rows to write, and the places (ctid) of the rows that they replace.
+# `again`: the table's row is of this very load, which read the record before it changed.
 _FIND = """
 WITH came AS MATERIALIZED (
     SELECT * FROM unnest(%s::text[], %s::text[], %s::timestamptz[], %s::bigint[])
@@ -38,13 +38,13 @@ SELECT CASE WHEN place IS NULL THEN 'new' WHEN is_marked THEN 'revived'
     string_agg(number::text, ' '), coalesce(string_agg(place::text, ' '), '')
 FROM found GROUP BY state
 """
-# Joined by its place each row is fetched without looking for it; nobody but this load writes.
+# Joined by ctid, each row is fetched without a search; only this load writes to the table.
 _TAKE_OUT = "DELETE FROM {table} t USING unnest(string_to_array(%s, ' ')::tid[]) AS c (place) WHERE t.ctid = c.place"
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Rows, one per id, by what they are to the table, and the places of what it has of them."""
+    """Rows, one per id, by how they compare with the table, and the places of the table's versions."""
 
     rows: Mapping[str, PackedRow]
     states: Mapping[str, Sequence[PackedRow]]
@@ -52,7 +52,7 @@ class _Found:
 
 
 class Merge:
-    """One load into one table with rows, inside a transaction."""
+    """One load into one table that has rows, inside a transaction."""
 
     def __init__(
         self, schema: RawSchema, statements: TableStatements, load_input: LoadInput, before: LoadState | None
@@ -61,12 +61,12 @@ class Merge:
         self._input, self._before = load_input, before
 
     def run(self) -> RowCounts:
-        """Write what differs; see `writer.write_table`."""
+        """Write the differences; see `writer.write_table`."""
         statements, load_input = self._statements, self._input
         statements.index_loads(statements.place)
         statements.index_deleted(statements.place)
         if load_input.may_be_whole:
-            # The ids that came, for what did not.
+            # The ids that were read, to find the missing ones.
             statements.execute("DROP TABLE IF EXISTS {staged}")
             statements.execute("CREATE UNLOGGED TABLE {staged} AS SELECT {key} FROM {table} LIMIT 0")
         done = Counter[str]()
@@ -87,7 +87,7 @@ class Merge:
         new, changed, revived = done["new"], done["changed"], done["revived"]
         has_changed = new or changed or revived or deleted
         changed_at = self._input.moment if has_changed else before.changed_at if before else None
-        # After a whole read rows are counted and not added up: whatever the table had, the check against the server sees it.
+        # After a full extract rows are counted, not added up, so that the check compares the real table with the server.
         if before is None or end.whole:
             counted = self._schema.count(self._statements.connection, self._statements.table)
             return replace(counted, cursor=end.cursor, changed_at=changed_at)
@@ -95,10 +95,10 @@ class Merge:
         return LoadState(end.cursor, live, marked, changed_at)
 
     def _lookups(self) -> Generator[_Found]:
-        """The chunks with what the table has of them.
+        """The chunks, each with the table's versions of its rows.
 
-        A second session looks a chunk up while the one before is written. It sees nothing of this load, so a chunk with ids that
-        came before is looked up here, once all before it are written.
+        A second session looks a chunk up while the one before is written. It cannot see this load's rows, so a chunk with ids
+        that came before is looked up in this session, after all earlier chunks are written.
         """
         if self._input.connect is None:
             for rows in self._input.chunks:
@@ -144,10 +144,10 @@ class Merge:
         return _Found(came, states, " ".join(replaced))
 
     def write_chunk(self, found: _Found) -> Counter[str]:
-        """Put rows that the table does not have, or not like this, in the place of what it has; counted by what became of them.
+        """Write new and changed rows and replace the table's versions. Returns counts by outcome.
 
-        What is older than the table's row was overtaken by a version that came before in this extract, or is a server's answer
-        from the past: only a whole read, to which no other version came, takes it.
+        A row older than the table's was overtaken by a version that came earlier in this extract, or is a stale answer of the
+        server. Only a full extract that read no other version writes it.
         """
         statements = self._statements
         states = dict(found.states)

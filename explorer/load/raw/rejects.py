@@ -1,4 +1,4 @@
-"""Where are records kept that cannot be stored, until their table is written?"""
+"""Where are rejected records kept until their table is written?"""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -13,14 +13,14 @@ from explorer.load.raw.rows import CHUNK_BYTES, provenance_start
 from explorer.load.raw.table import PROVENANCE_COLUMNS
 
 _RECORD_START_BYTES = 10_000
-# Enough to ask the table for them; a load with more is written without asking.
+# A load with more rejects writes them without looking for known ones first.
 _MAX_IDS = 10_000
 
 
 class RejectFile:
-    """Records of one source set aside, on disk, for COPY; the first 10,000 bytes of each are kept.
+    """Rejected records of one source, on disk, for COPY; the first 10,000 bytes of each.
 
-    `rows` counts them; `ids` names them as long as there are not too many, else it is None.
+    `rows`: their number; `ids`: their ids, None when there are too many.
     """
 
     def __init__(self, folder: Path, run_id: str, loaded_at: datetime) -> None:
@@ -31,7 +31,7 @@ class RejectFile:
         self._file: IO[bytes] | None = None
 
     def write(self, resource: str, reject: Reject, page: int) -> None:
-        """Add a reject of `resource`, read from `page`; the same record has the same id in every load."""
+        """Add a reject of `resource`, read from `page`. The same record has the same id in every load."""
         if self._file is None:
             self._file = TemporaryFile(dir=self._folder)  # noqa: SIM115
         digest = blake2b(reject.json, digest_size=16, person=b"reject")
@@ -48,13 +48,13 @@ class RejectFile:
             self.ids = None
 
     def chunks(self) -> Iterator[bytes]:
-        """What was written, from its beginning."""
+        """The file's content, from its beginning."""
         if self._file:
             self._file.seek(0)
             while chunk := self._file.read(CHUNK_BYTES):
                 yield chunk
 
     def close(self) -> None:
-        """Forget what was written."""
+        """Delete the content."""
         if self._file:
             self._file.close()

@@ -1,6 +1,6 @@
-"""How does an extracted row become what COPY takes? The record's own bytes between packed cells.
+"""How does an extracted row become input for COPY? The record's own bytes between packed cells.
 
-Building the JSON again would cost more than the load.
+Encoding the JSON again would cost more than the load.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,8 +21,8 @@ _BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 
 class PackedRow(msgspec.Struct, frozen=True, gc=False):
-    """A row as COPY takes it, `data`, and what tells it from others. `content_hash` covers keys too: constants of a pass are part
-    of what is known."""
+    """A row as COPY takes it (`data`) and what identifies its version. `content_hash` covers keys too, since constants of a pass
+    are part of the content."""
 
     id: str
     cursor: datetime | None
@@ -32,12 +32,12 @@ class PackedRow(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def version(self) -> tuple[datetime, int]:
-        """Of two rows with one id the one with the higher version stays: the later cursor, then the one read last."""
+        """Of two rows with one id the higher version stays: the later cursor, then the one read last."""
         return (self.cursor or _BEFORE_ALL, self.page)
 
 
 def keep_newest(newest: dict[str, PackedRow], rows: Iterable[PackedRow]) -> None:
-    """Add `rows` to those in `newest`, by id; of several with one id the highest version stays, of equal ones the last."""
+    """Add `rows` to `newest`, by id. The highest version stays; of equal versions the last."""
     for row in rows:
         before = newest.get(row.id)
         if before is None or row.version >= before.version:
@@ -45,10 +45,10 @@ def keep_newest(newest: dict[str, PackedRow], rows: Iterable[PackedRow]) -> None
 
 
 class RowFormat:
-    """Rows of one source: the typed `keys`, the record, and where it came from."""
+    """The format of one source's rows: the typed `keys`, the record, and its origin."""
 
     def __init__(self, keys: Mapping[str, str], primary_key: str, run_id: str, loaded_at: datetime) -> None:
-        # Other texts than keys (types, owners) come again and again.
+        # Texts other than keys (types, owners) repeat: their cells are cached.
         repeating = partial(map, lru_cache(_TEXTS_CACHED)(text_cell))
         self._cells = [
             repeating if kind == "text" and column != primary_key else CELLS[kind] for column, kind in keys.items()
@@ -57,20 +57,20 @@ class RowFormat:
         self._origin = provenance_start(run_id, loaded_at)
 
     def pack(self, rows: Sequence[Row], page: int) -> list[PackedRow]:
-        """`rows`, read from `page`, for COPY."""
+        """Pack `rows`, read from `page`, for COPY."""
         if not rows:
             return []
         start = self._start
         # The hash is the last cell: 32 characters of text.
         end = b"".join((self._origin, eight_byte_cell(8, page), b"\x00\x00\x00\x20"))
-        # Column by column, which has no frame of Python's for each cell.
+        # Column by column, without a Python call per cell.
         columns = zip(*[row.keys for row in rows], strict=True)
         cells = [made(column) for made, column in zip(self._cells, columns, strict=True)]
         packed = []
         for row, keys in zip(rows, map(b"".join, zip(*cells, strict=True)), strict=True):
             json = row.json
             content_hash = xxh3_128_hexdigest(json + keys)
-            # jsonb's first byte is the version of its form.
+            # jsonb's first byte is its format version.
             data = b"".join((start, keys, cell_length(len(json) + 1), b"\x01", json, end, content_hash.encode()))
             packed.append(PackedRow(row.id, row.cursor, page, content_hash, data))
         return packed

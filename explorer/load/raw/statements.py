@@ -1,4 +1,4 @@
-"""How is a statement about one raw table written and sent?"""
+"""How is a statement about one raw table formatted and sent?"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,16 +12,16 @@ from explorer.load.raw.table import DELETED_COLUMN, RawTable
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-# Records that fit into a page stay in the row as they are. PostgreSQL would compress what is beyond 2 kB, which takes nearly as
-# long as the rest of COPY, and undo that for each value that a query takes out of a record.
+# Records that fit into a page are stored uncompressed in the row. By default PostgreSQL compresses beyond 2 kB, which takes
+# nearly as long as the rest of COPY, and decompresses for each value that a query reads.
 _STORED = "toast_tuple_target = 8160"
 _KEY_TYPES = {"text": "text", "boolean": "boolean", "timestamp": "timestamptz", "bigint": "bigint"}
 
 
 class TableStatements:
-    """Statements about `table` over one connection. Every text may name `{schema}`, `{table}`, `{staged}` (its namesake in the
-    loader's own schema), `{key}`, `{type}` (the key's), `{deleted}`, `{stored}` (how rows are stored) and what is given by
-    name."""
+    """Statements about `table` over one connection. Every text may contain `{schema}`, `{table}`, `{staged}` (the table of the
+    same name in the loader's own schema), `{key}`, `{type}` (the key's), `{deleted}`, `{stored}` (storage options) and the names
+    given with the call."""
 
     def __init__(self, connection: Connection, schemas: TenantSchemas, table: RawTable) -> None:
         self.connection = connection
@@ -40,11 +40,11 @@ class TableStatements:
         }
 
     def over(self, connection: Connection) -> "TableStatements":
-        """The same over another connection."""
+        """The same statements over another connection."""
         return TableStatements(connection, self.schemas, self.table)
 
     def formatted(self, text: str, **names: sql.Composable) -> sql.Composed:
-        """The statement, or a part of one."""
+        """The formatted statement, or a part of one."""
         return sql.SQL(text).format(**self._names, **names)
 
     def execute(
@@ -61,7 +61,7 @@ class TableStatements:
         return found
 
     def index(self, place: sql.Composable, column: str, condition: str = "") -> None:
-        """Make an index of the table, at its own or its staged place, unless it is there."""
+        """Make an index of the table or its staged copy, unless it exists."""
         self.execute(
             "CREATE INDEX IF NOT EXISTS {name} ON {place} ({column}) " + condition,
             name=sql.Identifier(f"{self.table.name}_{column}"),
@@ -70,18 +70,18 @@ class TableStatements:
         )
 
     def index_loads(self, place: sql.Composable) -> None:
-        """What finds the rows of the latest loads."""
+        """Index the load time, to find the rows of the latest loads."""
         self.index(place, "_loaded_at")
 
     def index_deleted(self, place: sql.Composable) -> None:
-        """What counts rows that are marked as gone."""
+        """Index the deletion mark, to count deleted rows."""
         self.index(place, DELETED_COLUMN, "WHERE {column} IS NOT NULL")
 
 
 def copy_rows(
     connection: Connection, place: sql.Composable, table: RawTable, chunks: Iterable[bytes], option: str = ""
 ) -> int:
-    """COPY packed rows into a place that has the table's shape; how many."""
+    """COPY packed rows into a table of this shape. Returns their number."""
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary{})")
     with connection.cursor() as cursor:
         with cursor.copy(statement.format(place, columns(table.loaded), sql.SQL(option))) as copy:
@@ -93,5 +93,5 @@ def copy_rows(
 
 
 def columns(names: Iterable[str]) -> sql.Composed:
-    """Columns with commas between."""
+    """Column names, separated by commas."""
     return sql.SQL(", ").join(map(sql.Identifier, names))

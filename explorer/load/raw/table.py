@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from explorer.contract.bookkeeping import rejected
 from explorer.registry import Source
 
-# Beside the typed keys: what every raw table has. `_deleted_at` is set when a record is gone, never by its row.
+# Columns of every raw table beside the typed keys. `_deleted_at` is set when a record is gone, never by COPY.
 RECORD_COLUMN = "record"
 PROVENANCE_COLUMNS = ("_run_id", "_loaded_at", "_page", "_content_hash")
 DELETED_COLUMN = "_deleted_at"
@@ -14,8 +14,8 @@ DELETED_COLUMN = "_deleted_at"
 
 @dataclass(frozen=True)
 class RawTable:
-    """A raw table. `columns`: the loaded ones before provenance, to their kinds (`KeyType`, or `json`); `cursor`: the column that
-    tells the newer of two versions."""
+    """A raw table. `columns`: loaded columns before provenance, with their kinds (`KeyType`, or `json`); `cursor`: the column
+    that orders two versions of a row."""
 
     name: str
     source: str
@@ -25,7 +25,7 @@ class RawTable:
 
     @classmethod
     def of_source(cls, source: Source) -> "RawTable":
-        """The table of a source of the pipeline."""
+        """The table of a pipeline's source."""
         columns = dict(source.keys) | {RECORD_COLUMN: "json"}
         return cls(
             source.table, source.name, source.primary_key, columns, source.cursor.field if source.cursor else None
@@ -33,7 +33,7 @@ class RawTable:
 
     @property
     def loaded(self) -> tuple[str, ...]:
-        """Columns that COPY fills, in its order."""
+        """The columns that COPY fills, in order."""
         return (*self.columns, *PROVENANCE_COLUMNS)
 
 

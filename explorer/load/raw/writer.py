@@ -1,9 +1,9 @@
-"""How do a source's rows become the content of its raw table? Compared, and what differs written by COPY; each table in one go.
+"""How do a source's rows become the content of its raw table? They are compared, and the differences written by COPY.
 
-A table that is still empty is not written twice: its rows are staged as what they will be, with their indexes, and the finished
-table takes the empty one's place (`first_load`). Into a table with rows goes what differs, and nothing else, chunk by chunk while
-the extract goes on (`merge`); what is gone at the source is marked (`gone`). Either way it is one transaction: readers wait for
-nothing and see the table as before or as after. What the next load must know changes in the very same transaction (`finish`).
+An empty table is not written twice: its rows are staged as a finished table with indexes, which replaces the empty one
+(`first_load`). A table with rows gets only the differences, chunk by chunk during the extract (`merge`); records that are gone
+upstream are marked (`gone`). Both are one transaction: readers do not wait and see the table before or after. The state for the
+next load changes in the same transaction (`finish`).
 """
 
 from psycopg import sql
@@ -20,11 +20,11 @@ from explorer.load.raw.table import RawTable
 def write_table(
     schema: RawSchema, connection: Connection, table: RawTable, load_input: LoadInput, before: LoadState | None
 ) -> RowCounts:
-    """Bring `table` to what `load_input` says. `before`: the state that the last load left.
+    """Bring `table` up to date with `load_input`. `before`: the state that the last load left.
 
     Raises:
-        ExplorerError: the extract broke off; the table is as it was.
-        psycopg.Error: so did the database.
+        ExplorerError: the extract failed; the table is unchanged.
+        psycopg.Error: the database failed; the table is unchanged.
     """
     statements = schema.statements(connection, table)
     if _can_be_replaced(statements):
@@ -34,7 +34,7 @@ def write_table(
 
 
 def _can_be_replaced(statements: TableStatements) -> bool:
-    """Whether the table is empty and no view is built on it."""
+    """Whether the table is empty and has no dependent view."""
     return statements.row(
         "SELECT NOT EXISTS (SELECT FROM {table}) AND NOT EXISTS (SELECT FROM pg_depend"
         " WHERE refclassid = 'pg_class'::regclass AND refobjid = {literal}::regclass AND classid = 'pg_rewrite'::regclass)",

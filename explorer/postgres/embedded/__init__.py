@@ -1,7 +1,7 @@
-"""A private PostgreSQL server under HOME: started by whoever asks first, found again, stopped by its owner.
+"""A private PostgreSQL server under HOME: started by the first process that needs it, stopped by its owner.
 
-`server` is the face. `cluster` knows the data folder and runs the programs on it (`binaries`, `server_settings`) as an
-unprivileged account (`accounts`); `processes` knows which processes work in it.
+`server` is the public interface. `cluster` knows the data folder and runs programs on it (`binaries`, `server_settings`) under an
+unprivileged account (`accounts`); `processes` finds the processes that work in it.
 """
 
 from explorer.postgres.embedded.cluster import ServerAddress

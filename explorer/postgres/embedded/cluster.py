@@ -1,6 +1,6 @@
-"""One data folder: its files, its server's start and stop, and the programs that are run on it.
+"""One data folder: its files, starting and stopping its server, and running programs on it.
 
-`root/data` belongs to the server's account, `root/bin` to whoever starts it.
+`root/data` belongs to the server's account, `root/bin` to the account that starts it.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ HANGING_S = 1.5
 
 @dataclass(frozen=True)
 class ServerAddress:
-    """Where the server listens and the pid of its main process."""
+    """The server's port, and the pid of its main process."""
 
     host: str
     port: int
@@ -39,7 +39,7 @@ class ServerAddress:
 
 
 class Cluster:
-    """Files and processes of one data folder: `root/data` belongs to the server's account, `root/bin` to whoever starts it."""
+    """Files and processes of one data folder."""
 
     def __init__(
         self, root: Path, account: Account | None, *, bin_dir: Path | None, memory_mb: int, fsync: bool
@@ -66,14 +66,15 @@ class Cluster:
         return (self.data / "PG_VERSION").is_file()
 
     def running(self) -> ServerAddress | None:
-        """The live server on this data folder, from its own pid file (source: PostgreSQL's pidfile.h)."""
+        """The running server of this data folder, from its pid file (source: PostgreSQL's pidfile.h)."""
         lines = self._pid_file()
         if len(lines) < 8 or lines[7].strip() != "ready" or int(lines[0]) not in self.processes():
             return None
         return ServerAddress(HOST, int(lines[3]), int(lines[0]))
 
     def await_recovery(self) -> ServerAddress | None:
-        """The server once it is ready, if its main process lives: replaying the log after a crash may outlast one start."""
+        """The server once it is ready, if its main process lives: replaying the log after a crash may take longer than one
+        start."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             address = self.running()
@@ -88,7 +89,7 @@ class Cluster:
         )
 
     def keep_private(self) -> None:
-        """Only the server's account gets through to the data, and to a copy of the programs; it may change neither folder."""
+        """Let only the server's account reach the data and a copy of the programs; it may change neither parent folder."""
         if self._account is None:
             self.root.chmod(0o700)
             return
@@ -105,7 +106,7 @@ class Cluster:
         shutil.rmtree(partial, ignore_errors=True)
         password_file = self._own_folder(self.root / "log") / "password"
         self._own_folder(partial)
-        # The server's account writes the file itself, so that root never opens a path inside a folder of that account.
+        # The server's account writes the file itself: root must not open a path inside that account's folder.
         self._run(["/bin/sh", "-c", 'cat > "$0"', str(password_file)], input=f"{password}\n")
         try:
             answer = self._program("initdb", "-D", str(partial), "-U", SUPERUSER, f"--pwfile={password_file}",
@@ -128,7 +129,7 @@ class Cluster:
             processes.kill(pid)
 
     def reset_password(self, password: str) -> None:
-        """Give the superuser a new password while the server is down: the record of the old one is lost."""
+        """Give the superuser a new password while the server is down: the record of the old one was lost."""
         statement = f"ALTER ROLE {SUPERUSER} PASSWORD '{password}'\n"
         answer = self._program("postgres", "--single", "-D", str(self.data), "postgres", input=statement)
         if answer.returncode:
@@ -164,7 +165,7 @@ class Cluster:
         processes.end(self.processes(), self.processes, ((None, 1.0), (signal.SIGKILL, 5.0)))
 
     def is_shut_down(self) -> bool:
-        """Whether the data folder says that its server wrote everything (source: pg_controldata); True where nothing can tell."""
+        """Whether the server wrote everything before it ended (source: pg_controldata); True where that cannot be found out."""
         if not (self._binaries.bin_dir / "pg_controldata").is_file():
             return True
         answer = self._program("pg_controldata", str(self.data))
@@ -174,7 +175,7 @@ class Cluster:
         )
 
     def clear_leftovers(self) -> None:
-        """End sessions whose main process was killed and forget its pid file, so that a new server may recover the data."""
+        """End sessions whose main process was killed and delete its pid file, so that a new server can recover the data."""
         processes.end(self.processes(), self.processes)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             (self.data / "postmaster.pid").unlink()
@@ -200,7 +201,7 @@ class Cluster:
         return lines if lines and lines[0].isdigit() else []
 
     def processes(self) -> set[int]:
-        """Pids of the server's processes: they, and nothing else, work in the data folder."""
+        """Pids of the server's processes: those that work in the data folder."""
         return processes.in_folder(self.data, self._main_process)
 
     def _main_process(self) -> int | None:
@@ -224,7 +225,7 @@ class Cluster:
     ) -> subprocess.CompletedProcess[str]:
         command = [str(self._binaries.bin_dir / name), *args]
         if limited and self._memory_mb and LINUX:
-            # Inherited by every backend: a query that eats memory ends with SQLSTATE 53200 instead of the machine's OOM killer.
+            # Inherited by every backend: a query that needs too much memory ends with SQLSTATE 53200, not by the OOM killer.
             limit_kb = (self._memory_mb + shared_buffers_mb()) * 1024
             command = ["/bin/sh", "-c", f'ulimit -v {limit_kb} 2>/dev/null; exec "$0" "$@"', *command]
         return self._run(command, input=input)

@@ -1,13 +1,12 @@
-"""How the private PostgreSQL under HOME is started, found again and stopped.
+"""How is the private PostgreSQL under HOME started, found and stopped?
 
-One server per HOME, on loopback TCP with SCRAM only (no Unix socket), whoever asks first. The process that starts it owns
-it: only the owner, or an explicit `force`, stops it. Databases, roles and tenants in it belong to `bootstrap` and
-`provisioning`.
+One server per HOME, on loopback TCP with SCRAM only (no Unix socket). The process that starts it owns it: only the owner, or an
+explicit `force`, stops it. `bootstrap` and `provisioning` make its databases, roles and tenants.
 
-Started by root, the server runs as an unprivileged account (configured, else `postgres`, else `nobody`; or whoever already
-owns the data), whose group gets it through to its own folder. No account is made, and no folder around HOME is changed. Where
-HOME cannot be reached by that account, for instance under a /root of mode 700, the data live in /var/lib/explorer-<hash of
-HOME>; `connection.json` records which.
+Started by root, the server runs under an unprivileged account (configured, else `postgres`, else `nobody`; or the owner of
+existing data), whose group lets it into its own folder. No account is made, and no folder around HOME is changed. Where that
+account cannot reach HOME, for instance under a /root of mode 700, the data are in /var/lib/explorer-<hash of HOME>;
+`connection.json` records the place.
 """
 
 import contextlib
@@ -35,7 +34,7 @@ STOP_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """What `status()` sees; `owner_pid` is None when the process that started the server is gone."""
+    """The result of `status()`; `owner_pid` is None when the process that started the server has ended."""
 
     running: bool
     address: ServerAddress | None
@@ -45,7 +44,7 @@ class ServerStatus:
 
 
 class EmbeddedPostgres:
-    """The server of one HOME. Objects are cheap and hold no state: any process may make one."""
+    """The server of one HOME. Objects are cheap and stateless: any process may make one."""
 
     def __init__(
         self,
@@ -57,9 +56,10 @@ class EmbeddedPostgres:
         bin_dir: Path | None = None,
         fsync: bool = True,
     ) -> None:
-        """`port` 0 picks a free one and keeps it; `memory_mb` limits each server process (Linux; 0: not), beside what all share.
+        """`port` 0 picks a free one and keeps it; `memory_mb` limits each server process beside shared memory (Linux; 0: no
+        limit).
 
-        `fsync=False` trades the data's safety for speed and is meant for tests.
+        `fsync=False` trades the data's safety for speed: for tests.
         """
         self.home = Path(home).expanduser().resolve()
         self._port = port
@@ -69,11 +69,11 @@ class EmbeddedPostgres:
         self._fsync = fsync
 
     def start(self) -> ServerAddress:
-        """Start the server, or find the one that runs already. Concurrent callers get the same server.
+        """Start the server, or find the running one. Concurrent callers get the same server.
 
         Raises:
-            PostgresNotStartable: with the last lines of its log; PostgresPortInUse and PostgresBinariesMissing are kinds of it.
-            DatabaseNotReady: `connection.json` is damaged or somebody else's.
+            PostgresNotStartable: with the last lines of its log; PostgresPortInUse and PostgresBinariesMissing are subclasses.
+            DatabaseNotReady: `connection.json` is damaged or belongs to another account.
         """
         make_home(self.home)
         try:
@@ -91,11 +91,11 @@ class EmbeddedPostgres:
             ) from error
 
     def stop(self, *, force: bool = False, timeout_s: float = STOP_TIMEOUT_S) -> bool:
-        """Stop the server, whatever it does; True when one was running. Sessions are ended, committed data are on disk.
+        """Stop the server; True when one was running. Sessions are ended, committed data are on disk.
 
-        Politely for as long as it gets on: it writes what it holds in memory. Sessions that do not end (PostgreSQL cannot
-        interrupt some functions) are given `HANGING_S`, all together `timeout_s`; then it is shut down immediately, and what
-        is left is killed. Data are safe either way: `needs_recovery` says whether the next start replays the log.
+        A fast shutdown first, which writes what is in memory. Sessions that do not end (PostgreSQL cannot interrupt some
+        functions) get `HANGING_S`, all together `timeout_s`. Then comes an immediate shutdown, and remaining processes are
+        killed. Data are safe in every case: `needs_recovery` says whether the next start replays the log.
 
         Raises:
             PostgresNotOwner: another process started it and `force` was not given.
@@ -103,7 +103,8 @@ class EmbeddedPostgres:
         if not self.home.is_dir() or read_record(self.home) is None:
             return False
         with contextlib.ExitStack() as stack:
-            # Whoever starts it holds the lock until it is ready, which may be long: then it is ended in the middle of that.
+            # A starting process holds the lock until the server is ready, which may take long: then the server is stopped
+            # without the lock.
             with contextlib.suppress(PostgresNotStartable):
                 stack.enter_context(home_lock(self.home, "postgres", HANGING_S))
             cluster = self._cluster()
@@ -116,22 +117,22 @@ class EmbeddedPostgres:
                     next_step="Stop that process, or run `explorer down`.",
                 )
             cluster.stop(timeout_s)
-            # On a full disk it stays: it names a process that will be gone.
+            # On a full disk the record stays: it names a process that will have ended.
             with contextlib.suppress(OSError):
                 update_record(self.home, lambda record: setattr(record, "owner", None))
             return True
 
     def needs_recovery(self) -> bool:
-        """Whether a server that is stopped now did not come to write everything, so that the next start replays its log."""
+        """Whether a server that is stopped did not write everything, so that the next start replays its log."""
         cluster = self._cluster()
         return cluster is not None and cluster.has_data() and not cluster.processes() and not cluster.is_shut_down()
 
     def end_session(self, pid: int) -> None:
-        """Kill one session's process that heeds no signal of the server's own. The server then ends all sessions and recovers, a
-        matter of seconds: whatever runs in it fails.
+        """Kill one session's process that ignores the server's own signals. The server then ends all sessions and recovers
+        within seconds: all running statements fail.
 
         Raises:
-            PermissionError: the server runs as another account.
+            PermissionError: the server runs under another account.
         """
         cluster = self._cluster()
         address = cluster.running() if cluster else None
@@ -143,7 +144,7 @@ class EmbeddedPostgres:
         return self.status().running
 
     def status(self) -> ServerStatus:
-        """What is there now; starts and changes nothing."""
+        """The current state; changes nothing."""
         record = read_record(self.home)
         cluster = self._cluster() if record else None
         address = cluster.running() if cluster else None
@@ -208,7 +209,7 @@ class EmbeddedPostgres:
                 address = cluster.running()
                 if address is not None:
                     return address
-            # Only a port taken since it was looked at is worth another try.
+            # Only a port that was taken since the check is worth a retry.
             if not cluster.port_was_taken():
                 break
         raise PostgresNotStartable(
@@ -255,7 +256,7 @@ class EmbeddedPostgres:
 
 
 def embedded_from(settings: Settings) -> EmbeddedPostgres:
-    """The embedded server that the settings describe."""
+    """The embedded server of the settings."""
     return EmbeddedPostgres(
         settings.home,
         port=settings.postgres_port,

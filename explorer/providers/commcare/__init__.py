@@ -1,4 +1,4 @@
-"""CommCare HQ as a provider: everything that the platform knows of it. README.md tells what is where."""
+"""The provider CommCare HQ: everything that the platform knows about it. See README.md for the files."""
 
 from explorer.providers.commcare.provider import CommCare
 

@@ -1,4 +1,4 @@
-"""Who is this user, which project spaces are listed for them, and may they read this one? Asked before anything is created."""
+"""Who is this user, which project spaces do they have, and may they read this one? Checked before anything is made."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,11 +22,11 @@ _MAX_DOMAIN_PAGES = 1000
 def verify_access(
     server: str, domain: str, credential: Credential, *, settings: Settings, refresh: Refresh | None = None
 ) -> Access:
-    """Ask the server who the user is, whether the project space is theirs, and whether its API may be used.
+    """Check who the user is, whether the project space is theirs, and whether its API may be used.
 
     Raises:
         ApiError: WrongServer, Unreachable, CredentialsInvalid, DomainUnknown, NoSubscription, CutOff, PermissionMissing or
-            Throttled, each with what to do.
+            Throttled, each with a next step.
     """
     with _impatient_client(server, domain, credential, settings, refresh) as client:
         person = _person(client)
@@ -40,7 +40,7 @@ def look_up_person(
     """Ask the server who the user is and which project spaces it lists for them.
 
     Raises:
-        ApiError: WrongServer, Unreachable, CredentialsInvalid or Throttled, each with what to do.
+        ApiError: WrongServer, Unreachable, CredentialsInvalid or Throttled, each with a next step.
     """
     with _impatient_client(server, "", credential, settings, refresh) as client:
         return _person(client)
@@ -49,13 +49,13 @@ def look_up_person(
 def _impatient_client(
     server: str, domain: str, credential: Credential, settings: Settings, refresh: Refresh | None
 ) -> CommCareClient:
-    """A person waits for the answer: two tries tell a hiccup from an outage."""
+    """A client with only two attempts, since a person waits for the answer."""
     attempts = min(2, settings.http_max_attempts)
     return CommCareClient(server, domain, credential, settings=settings, refresh=refresh, max_attempts=attempts)
 
 
 def _person(client: CommCareClient) -> Person:
-    """Spaces without a certain plan are never listed: the list is never proven to be complete."""
+    """Never complete: the server does not list spaces whose plan is uncertain."""
     return Person(username=_username(client), tenants=_project_names(client), is_complete=False)
 
 
@@ -79,7 +79,7 @@ def _project_names(client: CommCareClient) -> dict[str, str]:
 
 
 def _domain_rows(client: CommCareClient) -> Iterator[Any]:
-    """All rows, whether the server sends them at once (newer) or in pages of 20 (older)."""
+    """All rows, whether the server sends them in one answer (newer) or in pages of 20 (older)."""
     resource = "user_domains"
     body, endpoint = _first_known(client, constants.USER_DOMAINS_ENDPOINTS, resource)
     seen: set[tuple[tuple[str, str], ...]] = set()
@@ -99,7 +99,7 @@ def _domain_rows(client: CommCareClient) -> Iterator[Any]:
 
 
 def _first_known(client: CommCareClient, endpoints: tuple[str, ...], resource: str) -> tuple[Any, str]:
-    """Answer of the first endpoint that this version of the server has, and that endpoint."""
+    """The answer of the first endpoint that this server version has, and that endpoint."""
     for endpoint in endpoints:
         try:
             return client.get_json(endpoint, resource=resource, of_tenant=False), endpoint
@@ -109,7 +109,7 @@ def _first_known(client: CommCareClient, endpoints: tuple[str, ...], resource: s
 
 
 def _probe(client: CommCareClient, domain: str, *, is_member: bool) -> None:
-    """The cheapest request inside the project space: decides what the list of project spaces leaves open."""
+    """The cheapest request inside the project space: it decides what the list of project spaces leaves open."""
     unknown: ApiError | None = None
     for endpoint in constants.PROBE_ENDPOINTS:
         try:

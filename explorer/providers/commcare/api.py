@@ -1,4 +1,4 @@
-"""How is CommCare HQ's API addressed, and what do its refusals mean? What the shared HTTP client asks a provider for."""
+"""How is CommCare HQ's API addressed, and what do its refusals mean? The provider's part of the shared HTTP client."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class CommCareApi:
         return f"{server.base}{scope}/api/{endpoint}"
 
     def headers(self, credential: Any) -> Mapping[str, str]:
-        """An API key goes with the user it belongs to."""
+        """An API key is sent with its user."""
         return {"Authorization": f"ApiKey {credential.username}:{credential.api_key}"}
 
     def read(self, refusal: Refusal) -> ApiError | None:

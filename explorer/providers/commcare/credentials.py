@@ -1,4 +1,4 @@
-"""How does one log in to CommCare HQ? With a user's API key, or with an OAuth grant whose access token is renewed."""
+"""How does one log in to CommCare HQ? With a user's API key, or with an OAuth grant that is renewed."""
 
 from collections.abc import Mapping
 

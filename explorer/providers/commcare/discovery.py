@@ -1,7 +1,7 @@
 """What is the structure of this project space? Reads the application list and turns it into a `Structure`.
 
-Facts about the answer (modules replaced by `{"error"}`, shared case types and xmlns, question paths with the XForm's root): the
-Applications part of docs/commcare_api.md. Naming of tables and columns belongs to transforms.
+Facts about the answer (modules replaced by `{"error"}`, shared case types and xmlns, question paths with the XForm's root): see
+Applications in docs/commcare_api.md. `tables` names tables and columns.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from explorer.providers.commcare.structure import App, CaseType, Form, Module, O
 from explorer.registry import Pipeline
 
 _GROUP_TYPES = frozenset({"Group", "Repeat", "FieldList"})
-# Copies of a form that disagree on a question's type: a pair missing here becomes Text, which holds any answer.
+# The type of a question whose copies disagree: a pair that is not listed becomes Text, which holds any answer.
 _WIDER = {
     frozenset({"Int", "Long"}): "Long",
     frozenset({"Int", "Double"}): "Double",
@@ -31,7 +31,7 @@ _WIDER = {
 def discover(client: ApiClient, pipeline: Pipeline, known: dict[str, Any] | None = None) -> Structure:
     """Read the project space's applications.
 
-    Where the user's role does not open them, the rest of the project space can still be read: then the structure is the one of
+    If the user's role does not include them, the rest of the project space can still be read: the structure is then that of
     `known`, the last document, or empty, with the refusal among its warnings. Parts that the server could not describe (a module
     with a broken form) become entries of `warnings`; the rest is complete.
 
@@ -57,7 +57,7 @@ def discover(client: ApiClient, pipeline: Pipeline, known: dict[str, Any] | None
 
 
 def structure_of(applications: Iterable[Any]) -> Structure:
-    """`Structure` of the API's application objects, the same whatever their order."""
+    """The `Structure` of the API's application objects, independent of their order."""
     reader = _Reader()
     for application in sorted((a for a in applications if isinstance(a, dict)), key=lambda a: str(a.get("id"))):
         reader.read_app(application)
@@ -148,7 +148,7 @@ def _read_questions(raw_questions: list[dict[str, Any]]) -> Iterator[Question]:
     seen: set[tuple[str, ...]] = set()
     for raw in raw_questions:
         path = _path(raw.get("value"))
-        # A question bound to the root itself, and a second control on one node (a label beside an input), hold nothing new.
+        # A question at the root itself, or a second control on one node (a label beside an input), adds nothing.
         if not path or path in seen:
             continue
         seen.add(path)
@@ -175,7 +175,7 @@ def _read_options(raw_options: Any) -> Iterator[Option]:
 
 
 def _merge_forms(first: Form, second: Form) -> Form:
-    """`first` completed by what only `second` has."""
+    """`first`, completed by what only `second` has."""
     questions = {question.path: question for question in first.questions}
     for question in second.questions:
         known = questions.get(question.path)
@@ -199,7 +199,7 @@ def _merge_questions(first: Question, second: Question) -> Question:
     if first.type and second.type and first.type != second.type:
         kind = _WIDER.get(frozenset({first.type, second.type}), "Text")
     if first.is_group != second.is_group:
-        # One copy groups under the node, the other asks it: the answer is what would be lost.
+        # In one copy the node is a group, in the other a question: keep the question, or its answer would be lost.
         kind = (second if first.is_group else first).type
     return msgspec.structs.replace(
         first,
@@ -214,7 +214,7 @@ def _merge_questions(first: Question, second: Question) -> Question:
 
 
 def _label_language(raw_questions: list[dict[str, Any]]) -> str | None:
-    """The language whose translations equal the labels most often: the API does not name the labels' language."""
+    """The language whose translations equal the labels most often, since the API does not name the labels' language."""
     votes: Counter[str] = Counter()
     for raw in raw_questions:
         label = _text(raw.get("label"))
@@ -224,7 +224,7 @@ def _label_language(raw_questions: list[dict[str, Any]]) -> str | None:
 
 
 def _path(value: Any) -> tuple[str, ...]:
-    """Keys inside the form's JSON of an XForm reference `/root/group/question`: the JSON has no root, whatever its name."""
+    """Keys within the form's JSON for an XForm reference `/root/group/question`: the JSON has no root."""
     return tuple(part for part in value.split("/") if part)[1:] if isinstance(value, str) else ()
 
 
@@ -233,7 +233,7 @@ def _best_name(names: dict[str, str], fallback: str) -> str:
 
 
 def _names(value: Any) -> dict[str, str]:
-    """Language to text without empty texts; modules of old applications have a bare string."""
+    """Language to text, without empty texts; modules of old applications have a plain string."""
     if isinstance(value, str) and value.strip():
         return {"en": value.strip()}
     if not isinstance(value, dict):

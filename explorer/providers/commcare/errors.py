@@ -1,10 +1,11 @@
-"""Which errors do only CommCare servers have? All others are of `explorer.http.errors`."""
+"""Errors that only CommCare servers have; the others are in `explorer.http.errors`."""
 
 from explorer.http.errors import NotAllowed, TenantUnknown
 
 
 class DomainUnknown(TenantUnknown):
-    """The project space does not exist on this server, or the user is not a member of it: the server does not tell which."""
+    """The project space does not exist on this server, or the user is no member of it: the server does not distinguish the
+    two."""
 
     kind = "domain_unknown"
 

@@ -1,6 +1,6 @@
-"""How are CommCare's resources paged, and what shows that a record is gone? The names are those of pipeline files.
+"""How are CommCare's resources paged, and what proves that a record is gone? Pipeline files use these names.
 
-Facts about each way: docs/commcare_api.md.
+Sources: docs/commcare_api.md.
 """
 
 from explorer.providers.paging import (
@@ -18,8 +18,8 @@ from explorer.providers.paging import (
 
 STYLES = Styles(
     paging={
-        # Case API v2: sorted by `indexed_on`, then id. `indexed_on.gt`, because HQ's cursor carries an `indexed_on.gte` of its
-        # own that would collide with ours.
+        # Case API v2: sorted by `indexed_on`, then id. `indexed_on.gt`, because HQ's cursor has an `indexed_on.gte` that would
+        # collide with ours.
         "cursor": TimeWindows(
             field="indexed_on",
             lower="indexed_on.gt",
@@ -28,8 +28,8 @@ STYLES = Styles(
             with_zone=True,
             follows_links=True,
         ),
-        # The form list: sorted by `indexed_on` in no certain order within a millisecond. It answers 400 to dates with a zone and
-        # means UTC.
+        # The form list: sorted by `indexed_on`, unsorted within a millisecond. It answers 400 to dates with a zone; dates are
+        # UTC.
         "indexed_on": TimeWindows(
             field="indexed_on",
             lower="indexed_on_start",
@@ -39,7 +39,7 @@ STYLES = Styles(
         ),
         # Other lists (tastypie); some are unsorted.
         "offset": Offset(),
-        # UCR data: the link leads behind the last document, and is there whenever the page holds anything.
+        # UCR data: the link skips to after the last document, and is present whenever the page has rows.
         "link": NextLink(documents=WholeDocuments(document="doc_id", part="repeat_iteration")),
         "single": Single(),
     },
@@ -57,7 +57,7 @@ STYLES = Styles(
         ),
         "walks": ReadTwice(),
     },
-    # Case API v2 and its like; lists of tastypie are under `objects`.
+    # Case API v2 and similar ones; tastypie's lists are under `objects`.
     envelope=Envelope(next=("next",), total=("matching_records",)),
     envelopes={
         "objects": Envelope(next=("meta", "next"), total=("meta", "total_count"), limit=("meta", "limit")),

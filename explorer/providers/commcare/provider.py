@@ -1,4 +1,4 @@
-"""What CommCare HQ answers to the questions of `explorer.providers.base`: the table of contents of this folder."""
+"""CommCare HQ's implementation of `explorer.providers.base`: the table of contents of this folder."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from explorer.providers.commcare.structure import Structure
 from explorer.providers.commcare.tables.plan import CommCareTables
 from explorer.registry import Pipeline
 
-# Of an overview for agents.
+# Limit of an overview for agents.
 _MAX_APPS, _MAX_CASE_TYPES = 20, 60
 
 

@@ -1,6 +1,6 @@
-"""What does a refusal of CommCare HQ mean, where the status alone does not tell?
+"""What does a refusal of CommCare HQ mean where its status is ambiguous?
 
-The cases are those of the error catalogue in docs/commcare_api.md: only the body tells the meanings of a status apart.
+The cases are those of the error catalogue in docs/commcare_api.md: only the body tells them apart.
 """
 
 import re
@@ -15,7 +15,7 @@ _NO_SUCH_CASE = re.compile(r"^case '.*' not found$", re.IGNORECASE | re.DOTALL)
 
 
 def read(refusal: Refusal) -> ApiError | None:
-    """The error of a text that HQ keeps for it; None for all others."""
+    """The error of a text that HQ uses for only one case; None for all others."""
     status = refusal.status
     if status == 402 or (status in (401, 403) and _names_plan(refusal.reason)):
         return _no_subscription(refusal)
@@ -27,9 +27,8 @@ def read(refusal: Refusal) -> ApiError | None:
 
 
 def is_no_such_record(refusal: Refusal) -> bool:
-    """Whether this answer to the question for one record is the API's own word that there is none, and no other 404: those come
-    from a proxy, from a route that an older server lacks or for a project space that is unknown, as a web page or with another
-    text."""
+    """Whether the answer to a request for one record is the API's statement that it does not exist. Other 404s come from a
+    proxy, from a route that an older server lacks or for an unknown project space, as a web page or with another text."""
     if refusal.status == 404:
         return not refusal.body.strip() or _NO_SUCH_CASE.match(refusal.reason) is not None
     return refusal.status == 400 and refusal.reason.lower().startswith(_NO_SUCH_USER)

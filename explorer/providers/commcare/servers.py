@@ -1,4 +1,4 @@
-"""Which CommCare servers have names of their own, and what counts as the name of a project space."""
+"""Which CommCare servers have short names, and what is a valid name of a project space?"""
 
 import re
 
@@ -6,7 +6,7 @@ from explorer.providers.base import ExternalIdInvalid
 from explorer.providers.commcare.settings import SERVICE
 from explorer.providers.servers import Servers, shown
 
-# The installations that Dimagi runs; everything else is named by its URL. commcarehq.org only redirects.
+# Dimagi's installations; all others are named by their URL. commcarehq.org only redirects.
 SERVERS = Servers(
     tenant_noun=SERVICE.unit,
     aliases={
@@ -17,18 +17,18 @@ SERVERS = Servers(
     moved={"commcarehq.org": "www.commcarehq.org"},
 )
 _MAX_DOMAIN_LENGTH = 256
-# CommCare HQ routes names of this form; new ones are stricter, old ones are not.
+# HQ's routes accept names of this form. New names follow stricter rules, old ones do not.
 _DOMAIN = re.compile(r"[\w.:-]+", re.ASCII)
 
 
 class DomainInvalid(ExternalIdInvalid):
-    """Not the name of a CommCare project space."""
+    """The text is no name of a CommCare project space."""
 
     code = "domain_invalid"
 
 
 def check_domain(domain: str) -> str:
-    """The name of a project space without blanks around it; spelling and case are kept, the server decides what they mean.
+    """The name of a project space without surrounding blanks. Spelling and case stay, since the server interprets them.
 
     Raises:
         DomainInvalid
@@ -43,5 +43,5 @@ def check_domain(domain: str) -> str:
 
 
 def domain_key(domain: str) -> str:
-    """Two names with the same key are one project space: HQ lower-cases names and reads `_` as `-`."""
+    """A key that is equal for two names of one project space: HQ lower-cases names and reads `_` as `-`."""
     return domain.lower().replace("_", "-")

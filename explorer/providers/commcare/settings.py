@@ -1,6 +1,6 @@
-"""Which names and addresses of the CommCare API the platform relies on, and why.
+"""Names and addresses of the CommCare API that the platform relies on, and why.
 
-What an operator may want to change is in `explorer.core.settings` instead.
+Settings that an operator may change are in `explorer.core.settings`.
 """
 
 from explorer.http.api import Service
@@ -17,8 +17,8 @@ SERVICE = Service(
     refresh_lifetime="15 days",
 )
 
-# Global resources: who is calling, and which project spaces they may use. v0.5 is what installations older than 2024 answer.
+# Global resources: the user, and their project spaces. Installations older than 2024 answer only v0.5.
 IDENTITY_ENDPOINTS = ("identity/v1/", "identity/v0.5/")
 USER_DOMAINS_ENDPOINTS = ("user_domains/v1/", "user_domains/v0.5/")
-# Needs API access and no further permission, and one row is a small answer: the cheapest question a project space answers.
+# The cheapest request to a project space: it needs API access and no other permission, and one row is a small answer.
 PROBE_ENDPOINTS = ("lookup_table/v1/", "case/v2/")

@@ -1,7 +1,7 @@
-"""What a CommCare project space is made of: applications, case types, forms and their questions, as plain values.
+"""What is a CommCare project space made of? Applications, case types, forms and their questions, as plain values.
 
-These are the values that discovery produces, the catalog stores as versions (`to_dict`, `from_dict`) and transforms turn into
-tables. How they are read from the server belongs to `discovery`; names of tables and columns belong to transforms.
+Discovery makes these values, the catalog stores versions of them (`to_dict`, `from_dict`), and `tables` turns them into tables.
+`discovery` reads them from the server; `tables` names tables and columns.
 """
 
 from typing import Any, Self
@@ -14,26 +14,25 @@ from explorer.tables.values import Option as Option
 
 class _Part(msgspec.Struct, frozen=True, omit_defaults=False):
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able form of the value; tuples become lists."""
+        """A JSON-able form of the value; tuples become lists."""
         data: dict[str, Any] = msgspec.to_builtins(self)
         return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
-        """The value that `to_dict` gave; msgspec.ValidationError for anything else."""
+        """The value of a `to_dict` result; msgspec.ValidationError for anything else."""
         return msgspec.convert(data, cls)
 
 
 class Question(_Part, frozen=True):
     """One node of a form that can hold an answer, or a group of such nodes.
 
-    `path`: keys to follow inside the form's JSON (`form` of the API record), the XForm's root element left out.
+    `path`: keys within the form's JSON (`form` of the API record), without the XForm's root element.
     `type`: CommCare's own name (Text, Int, Double, Long, Date, DateTime, Time, Select, MSelect, Geopoint, Barcode, PhoneNumber,
-    DataBindOnly for hidden values, Group, Repeat, FieldList, Trigger, ...); None when the server gives none. Where copies of the
-    form disagree, the wider type of the two.
-    `repeat`: path of the innermost repeat that the question lies in, a proper prefix of `path`; None outside of repeats. A
-    question of type Repeat names the repeat around it, not itself.
-    `calculate`: XPath of a hidden value. `is_group`: no answer of its own (groups, repeats, field lists).
+    DataBindOnly for hidden values, Group, Repeat, FieldList, Trigger, ...); None when the server gives none. When copies of the
+    form disagree, the wider type. `repeat`: path of the innermost repeat around the question, a proper prefix of `path`; None
+    outside of repeats. For a question of type Repeat it is the repeat around that. `calculate`: XPath of a hidden value.
+    `is_group`: has no answer of its own (groups, repeats, field lists).
     """
 
     path: tuple[str, ...]
@@ -48,11 +47,11 @@ class Question(_Part, frozen=True):
 
 
 class Form(_Part, frozen=True):
-    """All forms of one `xmlns`, merged: copies in shadow modules and copied applications differ at most in details.
+    """All forms of one `xmlns`, merged: copies in shadow modules and copied applications differ only in details.
 
-    `name`: language code to name. `title`: the best single name, never empty. `app_id`, `app_name`, `module`, `case_type`: of the
-    first copy in the order of application ids; `app_ids`: of all copies. `questions_language`: language of the questions'
-    `label`, None when it cannot be told. `questions`: in the order of the form, unique by `path`.
+    `name`: language code to name. `title`: the best single name, never empty. `app_id`, `app_name`, `module`, `case_type`: of
+    the first copy by application id; `app_ids`: of all copies. `questions_language`: language of the questions' `label`, None if
+    unknown. `questions`: in the form's order, unique by `path`.
     """
 
     xmlns: str
@@ -68,8 +67,8 @@ class Form(_Part, frozen=True):
 
 
 class CaseType(_Part, frozen=True):
-    """One case type over all applications. `properties`: sorted, without those of a parent case (`parent/x`); `name`, the
-    case's own name, is among them when the server lists it."""
+    """One case type of all applications. `properties`: sorted, without those of a parent case (`parent/x`); `name`, the case's
+    own name, is included when the server lists it."""
 
     name: str
     properties: tuple[str, ...]
@@ -77,7 +76,7 @@ class CaseType(_Part, frozen=True):
 
 
 class Module(_Part, frozen=True):
-    """One module (menu) of an application. `error`: the server's reason for not describing it; then nothing else is known."""
+    """One module (menu) of an application. `error`: why the server could not describe it; then nothing else is known."""
 
     name: str
     case_type: str | None
@@ -86,7 +85,7 @@ class Module(_Part, frozen=True):
 
 
 class App(_Part, frozen=True):
-    """One application. `error`: set when a module of it could not be described, so that its forms may be incomplete."""
+    """One application. `error`: a module could not be described, so that its forms may be incomplete."""
 
     id: str
     name: str
@@ -105,7 +104,7 @@ class Structure(_Part, frozen=True):
     warnings: tuple[str, ...] = ()
 
     def outline(self) -> Outline:
-        """How many parts of each kind there are, and the size of each case type and form."""
+        """Number of parts of each kind, and the size of each case type and form."""
         return Outline(
             counts={
                 "apps": len(self.apps),

@@ -8,7 +8,7 @@ Named = dict[str, dict[str, Any]]
 
 
 def structure_diff(old: Structure, new: Structure) -> dict[str, Any]:
-    """Added, removed and changed parts; parts that did not change are left out, equal structures give `{}`.
+    """Added, removed and changed parts; unchanged parts are left out, and equal structures give `{}`.
 
     Returns:
         `{apps: {added, removed, changed}, case_types: {added, removed, properties_added{type: []}, properties_removed{type: []}},
@@ -48,14 +48,14 @@ def headline(diff: dict[str, Any]) -> str:
     ]
     told = [f"{count} {_plural(thing, count)} {how}" for count, thing, how in counts if count]
     changed = len(diff.get("apps", {}).get("changed", ()))
-    # A new version of an application changes its number even when nothing else is different.
+    # A new version of an application has a new number even when nothing else changed.
     return ", ".join(told) or (
         f"{changed} {_plural('application', changed)} changed, no question" if changed else "nothing"
     )
 
 
 def sentences(diff: dict[str, Any]) -> list[str]:
-    """The diff for people, a line per application, case type and form; names are as somebody typed them."""
+    """The diff for people, a line per application, case type and form, with names as people typed them."""
     names = diff.get("names", {})
     lines = []
     for part, thing in (("apps", "Application"), ("case_types", "Case type"), ("forms", "Form")):

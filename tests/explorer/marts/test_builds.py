@@ -11,9 +11,10 @@ import pytest
 from explorer.contract.bookkeeping.builds import Finding
 from explorer.marts.builds import Plan, models_of, plan
 from explorer.marts.causes import causes, summary
+from explorer.marts.dbt.parsing import write_manifest
+from explorer.marts.dbt.results import NodeResult
 from explorer.marts.project import TenantProject
 from explorer.marts.refresh import refresh
-from explorer.marts.runner import NodeResult, write_manifest
 from explorer.providers.commcare.structure import CaseType, Form, Question, Structure
 from tests.explorer.workshop import DBT_PROJECT, RAW_TABLES, Workshop
 

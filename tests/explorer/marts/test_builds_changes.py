@@ -14,11 +14,14 @@ import pytest
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from explorer.marts import changes
 from explorer.marts.builds import Plan, begin, models_of, plan
+from explorer.marts.changes import gathered
+from explorer.marts.changes.applying import apply_changes
+from explorer.marts.changes.pool import open_pool
+from explorer.marts.dbt.parsing import write_manifest
+from explorer.marts.dbt.results import NodeResult
 from explorer.marts.project import TenantProject
 from explorer.marts.refresh import refresh
-from explorer.marts.runner import NodeResult, write_manifest
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer.tables.unfit_values import count_unfit_values
 from tests.explorer.workshop import DBT_PROJECT, RAW_TABLES, Workshop
@@ -224,10 +227,10 @@ def test_a_run_killed_in_between_is_made_good(tables: Tables) -> None:
                    " _loaded_at = clock_timestamp() where case_id = 'c3'")  # fmt: skip
     project, planned = tables.plan()
     assert {"cases", "case_child", "case_pregnancy"} <= planned.changes.keys()
-    with tables.connect() as connection, changes.open_pool(tables.workshop.tenant.rw) as pool:
+    with tables.connect() as connection, open_pool(tables.workshop.tenant.rw) as pool:
         begin(connection, project, planned.stale)
         cases = {"cases": planned.changes["cases"]}
-        first = next(iter(changes.apply(connection, pool, project, cases, tables.fallbacks.__setitem__)))
+        first = next(iter(apply_changes(connection, pool, project, cases, tables.fallbacks.__setitem__)))
     assert first.name == "cases"
     tables.refresh()
     assert tables.workshop.read("select 1 from case_child where case_id = 'c3'") == []
@@ -268,7 +271,7 @@ def test_records_set_aside_are_told_though_nothing_else_changed(tables: Tables) 
 
 
 def test_much_that_changed_is_built_as_a_whole(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "_FEW", 0)
+    monkeypatch.setattr(gathered, "FEW", 0)
     tables.execute("update raw.raw_cases set _loaded_at = clock_timestamp()")
     planned, results = tables.refresh()
     assert planned.stale >= {"cases", "case_child", "case_pregnancy"}

@@ -1,7 +1,7 @@
 """A run says the first cause once, and of what follows from it how much and which."""
 
 from explorer.marts.causes import cause_of, causes, summary
-from explorer.marts.runner import NodeResult
+from explorer.marts.dbt.results import NodeResult
 
 FULL = (
     "Database Error in model case_child (models/generated/case_child.sql)\n"

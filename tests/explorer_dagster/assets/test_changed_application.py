@@ -7,8 +7,8 @@ import dagster as dg
 
 from demo_commcare import MATERNAL
 from explorer.contract.schemas import TenantSchemas
+from explorer.marts.dbt.runner import run
 from explorer.marts.project import TenantProject, prepare
-from explorer.marts.runner import run
 from explorer.postgres.connections import Login
 from explorer.providers.commcare.tables.plan import CommCareTables
 from tests.explorer_dagster.conftest import Stage

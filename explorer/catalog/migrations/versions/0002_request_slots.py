@@ -1,11 +1,11 @@
-"""When the next request for each tenant may go out, in common for all processes (`http.limiter`)."""
+"""When the next request for each tenant may be sent, shared by all processes (`http.limiter`)."""
 
 from alembic import op
 
 revision = "0002"
 down_revision = "0001"
 
-# UNLOGGED: what a crash forgets is a pause of at most an hour, and a commit per request costs no write to disk.
+# UNLOGGED: a crash loses a pause of at most an hour, and a commit per request needs no disk write.
 REQUEST_SLOTS = """
 CREATE UNLOGGED TABLE catalog.request_slots (
     server text NOT NULL,

@@ -1,4 +1,4 @@
-"""What the admins of a tenant say its tables mean, version by version, and the scope that lets them."""
+"""The semantic overlay of each tenant, version by version, and the scope that allows changing it."""
 
 from alembic import op
 

@@ -1,11 +1,11 @@
-"""Which runs agents have launched, so that several bridges launch one run per tenant and idempotency key."""
+"""The runs that agents launched, so that several bridges launch one run per tenant and idempotency key."""
 
 from alembic import op
 
 revision = "0004"
 down_revision = "0003"
 
-# One launch of a tenant is under way at a time, and a key stands for one launch: both are said by unique indexes.
+# Unique indexes guarantee one launch in progress per tenant, and one launch per key.
 LAUNCHES = """
 CREATE TABLE catalog.launches (
     id uuid PRIMARY KEY,

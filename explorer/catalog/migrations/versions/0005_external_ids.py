@@ -1,11 +1,11 @@
-"""A tenant is (provider, server, external id) whatever the provider, and may log in by a kind of credential that it brings."""
+"""A tenant is (provider, server, external id) for every provider, and a provider may bring its own kind of credential."""
 
 from alembic import op
 
 revision = "0005"
 down_revision = "0004"
 
-# Rights on the columns and indexes over them follow the new names.
+# Rights on the columns and indexes over them keep working under the new names.
 EXTERNAL_IDS = """
 ALTER TABLE catalog.tenants RENAME COLUMN domain TO external_id;
 ALTER TABLE catalog.tenants RENAME COLUMN domain_key TO external_id_key;

@@ -1,4 +1,4 @@
-"""Which columns does an answer have: its value, the parts of a place, the address of a file, a column per option?"""
+"""Which columns does an answer get: its value, the parts of a place, the URL of a file, a column per option?"""
 
 from collections.abc import Iterator
 
@@ -61,8 +61,8 @@ def _answer_field(
     *,
     may_be_list: bool,
 ) -> Field:
-    """`question`: with all that it ever was, as are its types in `known`; `values`: those seen; `may_be_list`: a list may be in
-    the answer's place."""
+    """`question`: the union of its definitions; `known`: its remembered types; `values`: the values seen; `may_be_list`: whether
+    the answer may be a list."""
     path, document = question.path[len(repeat or ()) :], "repetition" if repeat else "form"
     is_multiple = kind == "choices" or "MSelect" in known.types
     column = ColumnSpec(
@@ -94,7 +94,7 @@ def _answer_field(
         for option in question.options:
             option_key = f"{key}{DERIVED}={option.value}"
             is_offered = is_short and option.value not in known.removed
-            # Where the options do not fit the data, a column of one that nobody chose would be false for ever.
+            # If the options do not match the data, a column of an option that nobody chose would always be false.
             if option_key in memory.names or (is_offered and (not unfit or values.answers.get(option.value))):
                 chosen = option_column(column, option, kind, known.removed.get(option.value, ""))
                 columns.append((option_key, identifier(*path, option.value), chosen))
@@ -102,7 +102,7 @@ def _answer_field(
 
 
 def _place_columns(key: str, path: Path, column: ColumnSpec) -> Iterator[tuple[str, str, ColumnSpec]]:
-    """Four numbers of one answer; where it is no place, none is taken, and the first column is named for it."""
+    """Four numbers of one answer; NULL where it is no place. Only the first column reports it as unfit."""
     lost = r"{column} is null and {text} ~ '[^ \t\n\r\f\v]'"
     for position, (part, unit) in enumerate(_GEOPOINT, start=1):
         yield (
@@ -121,10 +121,10 @@ def _place_columns(key: str, path: Path, column: ColumnSpec) -> Iterator[tuple[s
 def _places(
     key: str, path: Path, column: ColumnSpec, memory: TableMemory, *, is_alone: bool
 ) -> Iterator[tuple[str, str, ColumnSpec]]:
-    """The parts of a place; `is_alone`: its text has no column of its own, so that a part must tell what does not fit."""
+    """The columns of a place; `is_alone`: its text has no column of its own, so that one of these reports unfit values."""
     for place_key, wish, part in _place_columns(key, path, replace(column, question_type="Geopoint")):
         derived = place_key.replace(f"{key}/", f"{key}{DERIVED}", 1)
-        # Earlier the key was one that a question may have.
+        # An earlier key could also be the key of a question.
         if memory.names.get(place_key, ("",))[0] == wish:
             memory.names[derived] = memory.names.pop(place_key)
         yield derived, wish, part if is_alone else replace(part, unfit="")

@@ -1,4 +1,4 @@
-"""Which cases is a submission or a repetition about, by the case blocks in it?"""
+"""Which cases does a submission or a repetition change, by its case blocks?"""
 
 from msgspec.structs import replace
 
@@ -14,7 +14,7 @@ from explorer.tables.parts import Field
 from explorer.tables.sql_text import shown
 from explorer.tables.values import ColumnSpec
 
-# Keys of columns with the case of a block, and where the case of the user stands in a submission: it is not what a form is about.
+# Column keys for the case of a block; and where a submission holds the user's case, which the form is not about.
 _CASE = "\0case "
 _USERCASE = ("commcare_usercase", "case")
 
@@ -22,10 +22,11 @@ _USERCASE = ("commcare_usercase", "case")
 def case_columns(
     form: Form, repeat: Path | None, profile: Profile, memory: TableMemory, keys: set[str]
 ) -> list[ColumnSpec]:
-    """The cases of a row's own blocks, without those in repetitions inside it. First `case_id`: of the block at its root, else of
-    the only place where there are any; a form has that column always. Then one for each other place, by its path.
+    """Columns for the cases of a row's own blocks, without blocks in repeats inside it. `case_id` first: of the block at the
+    root, else of the only place that has blocks; a form always has this column. Then one column for each other place, named by
+    its path.
 
-    What `case_id` and the others once stood for they stand for as long as the table is there.
+    A column keeps its place for as long as the table exists.
     """
     seen, around = profile.forms.get(form.xmlns), repeat or ()
     repeats = set(repeats_of(form))

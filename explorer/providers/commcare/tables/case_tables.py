@@ -1,6 +1,6 @@
 """The tables of case types: one per type, a row per case, a column per property.
 
-What is derived from a property's questions is derived from the union of all their definitions. Blank values are NULL.
+A property's columns come from the union of all definitions of its questions. Blank values are NULL.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -115,11 +115,11 @@ def _property_field(
     asked: Mapping[str, tuple[Kind | None, Question, Form]],
     now: Applications,
 ) -> Field:
-    """`property_of`: case type and name of the property; `asked`: questions by the property named like them."""
+    """`property_of`: case type and name of the property; `asked`: questions by the property of the same name."""
     case_type, name = property_of
-    # Keys with an @ are those of indices.
+    # Keys with an @ belong to indices.
     key = f"{DERIVED}{name}" if name.startswith("@") else name
-    # Where no form of this case type asks it any more, what it was declared as still holds.
+    # If no form of this case type asks it any more, the remembered declaration still holds.
     types = memory.columns.get(key, ColumnMemory()).types
     once = kind_of_property(KINDS.get(types[-1], "text")) if types else None
     declared, question, form = asked.get(name, (once, None, None))

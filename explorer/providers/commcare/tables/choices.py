@@ -1,4 +1,4 @@
-"""What is derived from a question's options: a column for each, what is none of them, and whether they fit the data at all?"""
+"""What is derived from a question's options: a column for each, unfit answers, and whether the options match the data?"""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ from explorer.tables.values import ColumnSpec
 
 # Multiple-select questions with more options than this get no column per option.
 MAX_OPTION_COLUMNS = 12
-# Options are said not to fit the data when none of so many answers is one of them, or of many answers more than half is none.
+# Options do not match the data when none of so many answers is an option, or when of many answers more than half are none.
 _FEW_ANSWERS, _MANY_ANSWERS = 5, 20
 _MAX_STRANGE = 3
 OPTIONS_UNFIT = "The options of the application do not fit the data: most answers are none of them."
 
 
 def watched(column: ColumnSpec, known: ColumnMemory) -> ColumnSpec:
-    """The column, watched for answers that were a choice never; not where the question was once of a type without choices."""
+    """The column, with unfit answers reported. Not if the question once had a type without choices."""
     if not set(known.types) <= {"Select", "MSelect"}:
         return column
     if column.type == "text" and column.options and len(known.types) > 1:
@@ -31,7 +31,7 @@ def watched(column: ColumnSpec, known: ColumnMemory) -> ColumnSpec:
 
 
 def _among_options(column: ColumnSpec) -> ColumnSpec:
-    """The column of a question with choices, watched for answers that are none of them."""
+    """The column of a question with choices, with answers outside the choices reported."""
     options = text_array(option.value for option in column.options)
     if column.options and column.type == "text[]":
         return replace(column, unfit=f"not {{column}} <@ {options}")
@@ -41,7 +41,7 @@ def _among_options(column: ColumnSpec) -> ColumnSpec:
 
 
 def unfit_options(question: Question, seen: ValueCounts) -> dict[str, Any]:
-    """Whether the question's options are not those of the data, and by how much; empty when they are, or too few answers tell."""
+    """By how much the question's options miss the data; empty when they match, or when there are too few answers."""
     options = {option.value for option in question.options}
     total = sum(seen.answers.values())
     strange = {answer: count for answer, count in seen.answers.items() if answer not in options}

@@ -1,4 +1,4 @@
-"""How are columns and tables described to people, in the words of the applications?"""
+"""How are columns and tables described to people, in the applications' words?"""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ _MAX_OPTIONS = 25
 
 
 class Applications:
-    """What the applications are and ask at present, and in which words they no longer ask something."""
+    """The current applications, and the words for questions that they no longer ask."""
 
     def __init__(self, structure: Structure) -> None:
         self._versions = {app.id: f"version {app.version} of " for app in structure.apps if app.version is not None}
@@ -25,7 +25,8 @@ class Applications:
         self._seen_on = f"seen on {datetime.now(UTC).date()}"
 
     def since(self, form: Form) -> str:
-        """Empty where no application has the form: then nothing is known of its questions."""
+        """Since when questions are gone, in words; empty if no application has the form, so that nothing is known of its
+        questions."""
         if form.xmlns not in self._asked:
             return ""
         return f"{self._versions.get(form.app_id, '')}application {one_line(form.app_name)} ({self._seen_on})"
@@ -35,7 +36,7 @@ class Applications:
         return path in self._asked.get(form.xmlns, ())
 
     def origin(self, app_ids: Iterable[str], xmlns: str | None) -> dict[str, Any]:
-        """The applications that describe a table, and its form if it is of one."""
+        """The applications that describe a table, and the form if the table belongs to one."""
         apps = tuple(App(id=app_id, name=self._names.get(app_id, app_id)) for app_id in app_ids)
         origin: dict[str, Any] = {"apps": apps}
         if xmlns is not None:

@@ -13,10 +13,10 @@ from explorer.providers.commcare.tables.questions import KINDS
 from explorer.tables.column_types import classify
 from explorer.tables.value_counts import ValueCounts
 
-# What stands beside the answers at the root of a submission: facts about it, and the case of the user.
+# Keys at the root of a submission that are no answers: metadata, and the user's case.
 _NOT_ANSWERS = frozenset({"meta", "#type"})
 _CASE, _TEXT = "case", "#text"
-# Attributes that say what an entry is about: those of repeats over a list of cases, and of blocks that change stocks (ledgers).
+# Attributes that refer to a case: those of repeats over a list of cases, and of stock blocks (ledgers).
 ATTRIBUTES = {
     "@id": "Identifier of what the entry is about, such as a case or a product.",
     "@quantity": "Quantity.",
@@ -30,7 +30,7 @@ ATTRIBUTES = {
 
 
 class _Node:
-    """One node of a form's answers during a scan."""
+    """A node of a form's answers during a scan."""
 
     __slots__ = ("children", "is_counted", "is_multiple", "options", "path", "values")
 
@@ -43,7 +43,7 @@ class _Node:
         self.is_multiple = False
 
     def child(self, key: str) -> "_Node":
-        """The node below, also where nothing is searched."""
+        """The child node, made if needed."""
         spot = self.children.get(key)
         if spot is None:
             spot = self.children[key] = _Node((*self.path, key))
@@ -51,7 +51,7 @@ class _Node:
 
 
 class FormScan:
-    """Goes through submissions of one form and notes what they hold. Values of questions that are text anyway are not counted."""
+    """Scans submissions of one form and records what they hold. Values of text questions are not counted."""
 
     def __init__(self, seen: FormProfile, known: Form | None) -> None:
         self._seen = seen
@@ -68,7 +68,7 @@ class FormScan:
                 spot.options = frozenset(option.value for option in question.options)
 
     def take(self, form: dict[str, Any], received_on: datetime | None) -> None:
-        """One more submission."""
+        """Scan one submission."""
         name = form.get("@name")
         is_later = self._named_at is None or (received_on is not None and received_on >= self._named_at)
         if isinstance(name, str) and name and is_later:
@@ -90,7 +90,7 @@ class FormScan:
                 self._value(value, child)
 
     def _without_blocks(self, value: Any, spot: _Node) -> Any:
-        """What stands under `case` and is no case block, which is an answer like any other."""
+        """The value of a `case` key without case blocks: an answer like any other."""
         items = value if isinstance(value, list) else [value]
         others = [item for item in items if not _is_block(item)]
         if len(others) == len(items):
@@ -130,13 +130,13 @@ class FormScan:
 
 
 def _choices(value: Any) -> Iterator[str]:
-    """The choices of a multiple-select answer, which may come as a list."""
+    """The choices of a multiple-select answer, which may be a list."""
     for item in value if isinstance(value, list) else [value]:
         yield from filter(None, text_of(item).split(" "))
 
 
 def _is_block(value: Any) -> bool:
-    """Whether it has the id of a case: as an attribute, or as an element in version 1 of case blocks."""
+    """Whether it has a case id: as an attribute, or as an element in version 1 of case blocks."""
     if not isinstance(value, dict):
         return False
     identity = value.get("@case_id")
@@ -144,5 +144,5 @@ def _is_block(value: Any) -> bool:
 
 
 def text_of(value: Any) -> str:
-    """A value as text; what is no text as JSON."""
+    """A value as text; other types as JSON."""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,6 +1,6 @@
 """The tables of forms and repeat groups: a row per submission or repetition, a column per question.
 
-What is derived from a question is derived from the union of all its definitions. Blank answers are NULL.
+A question's columns come from the union of all its definitions. Blank answers are NULL.
 """
 
 from collections import Counter
@@ -75,8 +75,8 @@ def form_tables(
 def _form_names(
     forms: Sequence[Form], memories: Mapping[str, TableMemory], taken: Collection[str], reserved: Collection[str]
 ) -> dict[str, str]:
-    """Table by xmlns, for good. Forms that would share a name get their application's name too, and where that is not enough, a
-    hash. `reserved`: names of other tables, also of those whose form is gone at present."""
+    """Table name by xmlns; names never change. Forms that would share a name get their application's name too, and if that is not
+    enough, a hash. `reserved`: names of other tables, including those whose form is gone."""
     plain = {form.xmlns: identifier(form.title, prefix="form_", max_bytes=TABLE_MAX_BYTES) for form in forms}
     kept = kept_names(plain.items(), {xmlns: memory.name for xmlns, memory in memories.items()}, taken)
     held = Counter(plain.values())
@@ -96,7 +96,7 @@ def _form_names(
 
 
 def _repeat_name(form_table: str, path: Path) -> str:
-    # Model iteration repeats keep their repetitions under a key `item`.
+    # Model iteration repeats store their repetitions under a key `item`.
     leaf = path[-2] if path[-1] == "item" and len(path) > 1 else path[-1]
     name = f"{form_table}__{identifier(leaf)}"
     if len(name) <= TABLE_MAX_BYTES:
@@ -172,7 +172,7 @@ def _repeat_table(
 
 
 def _origins(key: str, path: Path) -> tuple[Origin, ...]:
-    """What the columns with the place of a repetition are computed from."""
+    """Origins of the columns that hold a repetition's place."""
     if key not in _PLACE_COLUMNS:
         return ()
     place = Origin("forms", "form", path)

@@ -1,4 +1,4 @@
-"""Which forms have tables, and which questions: those of the applications, with all that was ever known of them beyond that?"""
+"""Which forms and questions have tables? Those of the applications, plus everything ever known of them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -14,8 +14,8 @@ _NO_APP = "no application"
 
 
 def complete(profile: Profile, forms: Iterable[Form]) -> Iterator[Form]:
-    """`forms` of the applications with what was ever known of them beyond that: answers that only the data show, columns and
-    repeat groups that their tables were once given; and whole forms that are in no application (any more) but in the data."""
+    """`forms` of the applications plus what was ever known of them: answers that only the data show, columns and repeat groups
+    that their tables have; and whole forms that are in the data but in no application (any more)."""
     current = {form.xmlns: form for form in forms}
     repeats = profile.repeats_given()
     for xmlns in sorted({*current, *profile.forms}):
@@ -25,7 +25,7 @@ def complete(profile: Profile, forms: Iterable[Form]) -> Iterator[Form]:
 
 
 def _given(profile: Profile, form: Form, repeats: Iterable[Path]) -> list[Question]:
-    """Questions for the columns and repeat groups that tables of the form were once given and that `form` would not give."""
+    """Questions for the columns and repeat groups that the form's tables have and `form` does not define."""
     asked = (*profile.former_questions(form.xmlns).values(), *form.questions)
     questions = {question.path: question for question in asked if is_asked(question)}
     given = {(question.path, question.repeat) for question in form.questions if is_asked(question)}
@@ -62,7 +62,7 @@ def _outside_of_applications(profile: Profile, xmlns: str) -> Form:
 
 
 def _unasked(profile: Profile, form: Form, seen: FormProfile | None) -> list[Question]:
-    """Questions for the repeats and answers that submissions have and `form` does not."""
+    """Questions for repeats and answers that submissions have and `form` does not define."""
     if seen is None:
         return []
     declared = {question.path: question for question in form.questions}
@@ -70,7 +70,7 @@ def _unasked(profile: Profile, form: Form, seen: FormProfile | None) -> list[Que
     repeats = {path for path, question in declared.items() if question.type == "Repeat"}
     repeats |= {question.repeat for question in form.questions if question.repeat}
     repeats |= {path_of(key) for key in seen.repeats}
-    # An answer whose question left the form stays in the repeat that it was asked in.
+    # An answer whose question left the form stays in the repeat of that question.
     left = [former[path] for key in seen.answers if (path := path_of(key)) in former and path not in declared]
     once = {question.repeat for question in former.values() if question.repeat}
     repeats |= {

@@ -1,13 +1,15 @@
-"""Which tables does a project space call for? What the platform asks of this provider's table plan."""
+"""Which tables does a project space get? This provider's table planner."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
 from explorer.contract.bookkeeping import repeats as kept_repeats
+from explorer.contract.bookkeeping.lineage import ColumnLineage
 from explorer.contract.bookkeeping.repeats import RepeatGroup
 from explorer.contract.schemas import TenantSchemas
 from explorer.core.jsonb import storable
+from explorer.providers.commcare.origins import origin_of, question_of
 from explorer.providers.commcare.structure import CaseType, Form, Question, Structure
 from explorer.providers.commcare.tables.case_tables import case_tables
 from explorer.providers.commcare.tables.descriptions import Applications
@@ -50,7 +52,7 @@ _CHANGE_KEYS: Mapping[str, ChangeKey] = {
         " from {raw} r left join {mart} m using (form_id)",
         _NO_FORMS,
     ),
-    # The days that submissions which changed have and had. Submissions without a day are of none in a table.
+    # The days that changed submissions have and had. Submissions without a day are in no table of days.
     "day": ChangeKey(
         "raw_forms",
         "forms",
@@ -72,7 +74,7 @@ class CommCareTables:
     def plan_tables(
         self, document: Mapping[str, Any], connection: Connection, schemas: TenantSchemas, *, taken: Collection[str]
     ) -> TablePlan:
-        """Scan what was loaded since the last plan, and give the tables that applications and data call for."""
+        """Scan what was loaded since the last plan, and return the tables of applications and data."""
         structure = Structure.from_dict(dict(document)) if document else Structure(apps=(), case_types=(), forms=())
         profile = Profile.read(connection, schemas)
         scan(profile, connection, schemas.raw, structure.forms)
@@ -90,13 +92,27 @@ class CommCareTables:
         return TablePlan(tuple(tables), digests={"repeats": _digest(tables)})
 
     def mark_reported(self, connection: Connection, schemas: TenantSchemas) -> None:
-        """The changes of types so far were reported."""
+        """Record that the type changes so far were reported."""
         Profile.mark_reported(connection, schemas)
+
+    def origin_of(self, kind: str, source: str | None, document: Mapping[str, Any] | None) -> dict[str, Any] | str:
+        """Applications, module, form, repeat group or case type."""
+        return origin_of(kind, source, document)
+
+    def origin_of_column(
+        self,
+        lineage: ColumnLineage | None,
+        source: str | None,
+        facts: Mapping[str, Any],
+        document: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        """`{question}`, `{property}` or `{index}`."""
+        return question_of(lineage, source, facts, document)
 
 
 def generate_tables(structure: Structure, profile: Profile, *, taken: Collection[str]) -> list[TableSpec]:
-    """All generated tables, sorted by name; `taken`: names of the static models. What was given (names, types, parts) is
-    remembered in `profile`, so that it is given again."""
+    """All generated tables, sorted by name; `taken`: names of the static models. Names, types and parts are remembered in
+    `profile`, so that they never change."""
     forms = list(complete(profile, structure.forms))
     applications = Applications(structure)
     tables = [
@@ -107,15 +123,16 @@ def generate_tables(structure: Structure, profile: Profile, *, taken: Collection
 
 
 def _repeat_groups(tables: Iterable[TableSpec]) -> list[RepeatGroup]:
-    """xmlns and path of those that have tables, as PostgreSQL can hold them: the loader repairs records in the same way.
+    """xmlns and path of repeat groups with tables, in a form that PostgreSQL can hold: the loader repairs records in the same
+    way.
 
-    The positions that a case block has in arrays are those of repetitions, or only of blocks in a list: the data alone do not
-    tell, since one repetition arrives as an object.
+    The array positions of a case block are those of repetitions, or only of blocks in a list. The data alone cannot tell, since
+    a single repetition is an object.
     """
     sources = (table.source.rpartition(" ") for table in tables if table.kind == "repeat" and table.part == 1)
     return sorted((storable(xmlns), tuple(storable(path_of(key)))) for xmlns, _, key in sources)
 
 
 def _digest(tables: Iterable[TableSpec]) -> bytes:
-    """Another one for other repeat groups: what is made from them must then be made anew."""
+    """Changes with the repeat groups: what is built from them must then be built again."""
     return hashlib.sha256(repr(_repeat_groups(tables)).encode()).digest()

@@ -1,11 +1,11 @@
-"""What do a tenant's raw rows hold beyond what its applications describe, and what did its generated tables look like before?
+"""What do a tenant's raw rows hold beyond its applications, and how were its generated tables stored?
 
-Case types, properties, indices, forms, answers, repeats and places of case blocks, with the kinds of values they have. What was
-seen once stays known (`scan` reads only rows loaded since), and a column does not vanish because its values did. What a table was
-once given stays as well (`tables.memory`).
+Case types, properties, indices, forms, answers, repeats and places of case blocks, with the kinds of their values. The profile
+only grows (`scan` reads only rows loaded since), so that a column does not vanish because its values did. The layout of tables
+stays as well (`tables.memory`).
 
-It is kept in the tenant's bookkeeping. One that was made by older rules keeps what it knows of names, places and questions;
-values are scanned anew, all of them.
+The tenant's bookkeeping stores it. A profile of older rules keeps its names, places and questions; all values are then scanned
+again.
 """
 
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ from explorer.tables.column_types import Counts, Kind, settle
 from explorer.tables.memory import ColumnMemory, TableMemory
 from explorer.tables.value_counts import ValueCounts
 
-# Raised when values are classed by other rules, or more is searched in raw rows.
+# Raise this when values are classified by other rules, or when the scan looks for more.
 _VERSION = 2
 
 
@@ -34,8 +34,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 class CaseTypeProfile(msgspec.Struct):
-    """Properties and index identifiers that cases of one type have. `differing`: properties that the head of a case has as well,
-    with another value."""
+    """Properties and index identifiers of one case type. `differing`: properties whose value differs from the case's own field
+    of the same name."""
 
     properties: dict[str, ValueCounts] = {}
     indices: set[str] = set()
@@ -43,8 +43,8 @@ class CaseTypeProfile(msgspec.Struct):
 
 
 class FormProfile(msgspec.Struct):
-    """A form by its submissions: its latest name; answers, repeats, answers that came as lists, and places of case blocks
-    (`case` included) by their keys below the root (`key_of`)."""
+    """A form by its submissions: its latest name; answers, repeats, answers that were lists, and places of case blocks (`case`
+    included), by their keys below the root (`key_of`)."""
 
     name: str
     answers: dict[str, ValueCounts] = {}
@@ -54,17 +54,17 @@ class FormProfile(msgspec.Struct):
 
 
 class _MadeBy(msgspec.Struct):
-    """Which rules a kept profile was made by; the first ones did not say."""
+    """The rules that a stored profile was made by; the first versions did not store them."""
 
     version: int = 1
 
 
 class Profile(msgspec.Struct):
-    """Everything seen in the raw tables up to `cases_until` and `forms_until` (ISO times of loading).
+    """What was found in the raw tables up to `cases_until` and `forms_until` (ISO times of loading).
 
-    `forms_known`: every form that an application ever had, with all questions it ever had. `tables`: by kind and source.
-    `type_changes`: the latest ones, oldest first; `unreported`: how many of them no run has reported so far. `version`: of the
-    rules that values were classed by.
+    `forms_known`: every form that an application ever had, with all its questions. `tables`: by kind and source. `type_changes`:
+    the latest ones, oldest first; `unreported`: how many of them no run has reported yet. `version`: of the rules that values
+    were classified by.
     """
 
     version: int = _VERSION
@@ -79,13 +79,13 @@ class Profile(msgspec.Struct):
 
     @classmethod
     def read(cls, connection: Connection, schemas: TenantSchemas) -> Self:
-        """The tenant's profile; an empty one when none there can be read: everything is then scanned again."""
+        """The tenant's profile; an empty one when there is none or it cannot be read: everything is then scanned again."""
         document = kept_profile.read(connection, schemas)
         return cls.from_json(document) if document else cls()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """The profile as it was kept, made ready for the rules of now; an empty one when it cannot be read."""
+        """A stored profile, upgraded to the current rules; an empty one when it cannot be read."""
         try:
             profile = msgspec.json.decode(text, type=cls)
             made_by = msgspec.json.decode(text, type=_MadeBy).version
@@ -96,36 +96,36 @@ class Profile(msgspec.Struct):
         return profile
 
     def write(self, connection: Connection, schemas: TenantSchemas) -> None:
-        """Keep the profile."""
+        """Store the profile."""
         kept = msgspec.structs.replace(self, type_changes=self.type_changes[-max(_MAX_TYPE_CHANGES, self.unreported) :])
         kept_profile.write(connection, schemas, msgspec.json.encode(kept).decode("utf-8"))
 
     @property
     def unreported_changes(self) -> tuple[TypeChange, ...]:
-        """Changes of types that no run has reported so far, those of runs that were killed included."""
+        """Type changes that no run has reported yet, including those of killed runs."""
         return tuple(self.type_changes[len(self.type_changes) - self.unreported :])
 
     @classmethod
     def mark_reported(cls, connection: Connection, schemas: TenantSchemas) -> None:
-        """The changes of types so far were reported."""
+        """Record that the type changes so far were reported."""
         profile = cls.read(connection, schemas)
         profile.unreported = 0
         profile.write(connection, schemas)
 
     def remember(self, form: Form) -> None:
-        """Know the questions of `form` from now on, also when they leave it."""
+        """Remember the questions of `form`, even when they leave it."""
         before = self.forms_known.get(form.xmlns)
         paths = {question.path for question in form.questions}
         gone = tuple(question for question in before.questions if question.path not in paths) if before else ()
         self.forms_known[form.xmlns] = msgspec.structs.replace(form, questions=(*form.questions, *gone))
 
     def settle(self, table: str, memory: TableMemory, column: str, declared: Kind | None, seen: ValueCounts) -> Kind:
-        """The type of a column, which is remembered; a change is kept in `type_changes`. `table`: its name, for people."""
+        """Decide a column's type and remember it; a change is added to `type_changes`. `table`: its name, for people."""
         is_new = column not in memory.columns
         remembered = memory.columns.setdefault(column, ColumnMemory())
         before, after = remembered.kind, settle(declared, remembered.kind, seen.all, seen.latest)
         previous, now = remembered.previous_type or before or "text", after or "text"
-        # Older rules had another SQL type for the same.
+        # Older rules had another SQL type for the same kind.
         is_exact_now = bool(remembered.previous_type) and before == after
         if (previous != now or is_exact_now) and not is_new:
             reason = _EXACT if is_exact_now else _reason(before, declared, seen.all)
@@ -145,16 +145,16 @@ class Profile(msgspec.Struct):
         return after or "text"
 
     def memory(self, kind: str, source: str) -> TableMemory:
-        """What is remembered of the table of this kind and source; to be changed in place."""
+        """What is remembered of the table of this kind and source; callers change it in place."""
         return self.tables.setdefault(f"{kind} {source}", TableMemory())
 
     def names_given(self, but_to: Iterable[TableMemory]) -> set[str]:
-        """All names that tables and their parts were ever given, but for the names of these."""
+        """All names that tables and their parts ever had, except those of `but_to`."""
         own = {memory.name for memory in but_to}
         return {name for memory in self.tables.values() for name in (memory.name, *memory.parts.values())} - own - {""}
 
     def _begin_anew(self) -> None:
-        """Look at all rows again, by the rules of now. What there is, how it is called and where it stands stays known."""
+        """Scan all rows again by the current rules. Names and places stay known."""
         self.version = _VERSION
         self.cases_until = self.forms_until = "-infinity"
         for values in self.values():
@@ -172,7 +172,7 @@ class Profile(msgspec.Struct):
                         known.learn(question)
 
     def repeats_given(self) -> dict[str, list[Path]]:
-        """By xmlns: the repeat groups that were ever given a table."""
+        """xmlns to the repeat groups that ever had a table."""
         found: dict[str, list[Path]] = {}
         for table in self.tables:
             kind, _, source = table.partition(" ")
@@ -187,7 +187,7 @@ class Profile(msgspec.Struct):
         return {question.path: question for question in known.questions} if known else {}
 
     def values(self) -> Iterator[ValueCounts]:
-        """Of all properties and answers."""
+        """The value counts of all properties and answers."""
         for case_type in self.case_types.values():
             yield from case_type.properties.values()
         for form in self.forms.values():

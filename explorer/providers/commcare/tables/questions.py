@@ -18,13 +18,13 @@ KINDS: Mapping[str | None, Kind | None] = {
     "Time": "time",
     "MSelect": "choices",
     "Geopoint": "geopoint",
-    # Hidden values and answers that no application describes.
+    # Hidden values, and answers that no application describes.
     "DataBindOnly": None,
     None: None,
 }
 
 
-# Types of questions that others stand in, and that have no answer of their own.
+# Types of questions that contain others and have no answer of their own.
 NO_ANSWER = frozenset({"Group", "Repeat", "FieldList", "SaveToCase"})
 
 
@@ -34,19 +34,19 @@ def is_asked(question: Question) -> bool:
 
 
 def declared_kind(question: Question, known: ColumnMemory | None = None) -> Kind | None:
-    """The kind that the question declares; None where its values must tell."""
+    """The kind that the question declares; None where its values decide."""
     kind = KINDS.get(question.type, "text")
-    # A hidden value in the place of choices, or of a place, may be any text.
+    # A hidden value that replaced choices or a place may be any text.
     return "text" if kind is None and known and {"MSelect", "Geopoint"} & set(known.types) else kind
 
 
 def recall(question: Question, known: ColumnMemory) -> Question:
-    """`question` with all that it ever was."""
+    """`question`, merged with all its earlier definitions."""
     return replace(question, label=known.label, translations=dict(known.translations), options=tuple(known.options))
 
 
 def kind_of_property(kind: Kind | None) -> Kind | None:
-    """The kind of a case property that a question of `kind` saves to: a text where that is no single value."""
+    """The kind of a case property that a question of `kind` saves to: text unless it is a single value."""
     return "text" if kind in ("choices", "geopoint") else kind
 
 
@@ -56,9 +56,10 @@ def _with_options(question: Question, other: Question) -> Question:
 
 
 def questions_of_properties(forms: Iterable[Form]) -> dict[str, dict[str, tuple[Kind | None, Question, Form]]]:
-    """By case type and property: the question of the same name in a form of that case type, and the type that all such have.
+    """Case type and property to the question of the same name in a form of that case type, and the kind that all such questions
+    share.
 
-    Applications do not say which question saves to which property; properties are named after their questions by default.
+    Applications do not say which question saves to which property; by default a property has its question's name.
     """
     found: dict[str, dict[str, tuple[Kind | None, Question, Form]]] = {}
     for form in forms:

@@ -1,4 +1,4 @@
-"""What do raw rows hold that were loaded since the last scan: properties, answers, repeats, case blocks, and their values?"""
+"""What do newly loaded raw rows hold: properties, answers, repeats, case blocks, and their values?"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from explorer.tables.column_types import classify
 from explorer.tables.value_counts import ValueCounts
 
 _BATCH = 2_000
-# Properties that the head of a case has as well, by the key there.
+# Properties that the case has as a field of its own too, with that field's key.
 PROPERTIES_OF_HEAD: Mapping[str, str] = {
     "name": "case_name",
     "case_name": "case_name",
@@ -24,12 +24,12 @@ PROPERTIES_OF_HEAD: Mapping[str, str] = {
     "last_modified": "last_modified",
     "closed": "closed",
 }
-# Numbers keep the text that came.
+# Numbers keep their original text.
 _decode = msgspec.json.Decoder(float_hook=str).decode
 
 
 def scan(profile: Profile, connection: Connection, raw_schema: str, forms: Iterable[Form]) -> None:
-    """Take in what was loaded since the last scan, and the `forms` of the applications."""
+    """Add what was loaded since the last scan, and the applications' `forms`."""
     for form in forms:
         profile.remember(form)
     for values in profile.values():
@@ -84,7 +84,7 @@ def _scan_forms(profile: Profile, connection: Connection, table: sql.Identifier)
 
 
 def _differing(properties: Mapping[str, Any], head: Mapping[str, Any]) -> Iterator[str]:
-    """The properties that say something else than the head of their case; one instant may be written in two ways."""
+    """Properties that differ from their case's own field; the same time may be written in two ways."""
     for name, key in PROPERTIES_OF_HEAD.items():
         own, other = properties.get(name), head.get(key)
         if own in ("", None) or (said := text_of(own)) == (known := "" if other is None else text_of(other)):

@@ -1,4 +1,4 @@
-"""A table of this provider as a value, from its parts."""
+"""Builds this provider's `TableSpec`s."""
 
 from collections.abc import Sequence
 
@@ -21,10 +21,10 @@ def table_spec(
     part: int,
     parent: Parent | None = None,
 ) -> TableSpec:
-    """`source`: the case type, the form's xmlns, or xmlns and path of the repeat group. `app_ids`: the applications that describe
-    it; none for what only the data show."""
+    """`source`: the case type, the form's xmlns, or xmlns and path of the repeat group. `app_ids`: the applications that
+    describe it; none for what only the data show."""
     is_cases = kind == "case_type"
-    # A repeat group's source is the form's xmlns, which may hold anything, and the path of the group, which holds no space.
+    # A repeat group's source is the form's xmlns, which may be any text, and the group's path, which has no space.
     group = source.rpartition(" ")[0] if kind == "repeat" else source
     key, rows_of = KEY_BY_KIND[kind], "case_id" if is_cases else "form_id"
     properties = properties_file(

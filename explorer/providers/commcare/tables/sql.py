@@ -1,6 +1,6 @@
 """How is the SQL of a case type's, a form's and a repeat group's table written?
 
-Each reads its JSON once per row (`forms` or `cases`); the rest is `tables.select`.
+Each reads its JSON once per row (`forms` or `cases`); `tables.select` writes the rest.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,13 +17,13 @@ _ANSWERS = """'strict $.** ? (@.type() == "string" && @ != "" || @.type() == "nu
 
 
 def answer_text(document: str, path: Path, *, may_be_list: bool, joined: bool) -> str:
-    """SQL for the text of the answer at `path`: of an answer with attributes, which is an object, what it holds under #text.
+    """SQL for the text of the answer at `path`. An answer with attributes is an object; its text is under #text.
 
-    `may_be_list`: whether there may be a list in its place. Of that the objects are repetitions, rows of their own; the rest is
-    kept as JSON text, or `joined` by blanks as the answers to a multiple-select question are.
+    `may_be_list`: whether it may be a list. The list's objects are repetitions, with rows of their own; the rest becomes JSON
+    text, or is `joined` by blanks like the answers to a multiple-select question.
     """
     if path[-1] == "#text":
-        # The text of an entry of a list; what it may be beyond a text is no question's.
+        # The text of a list entry; its attributes belong to no question.
         return f"nullif({document} #>> {text_array(path)}, '')"
     place = f"{document} #> {text_array(path)}"
     cases = f"when 'object' then {document} #>> {text_array((*path, '#text'))}"
@@ -35,8 +35,8 @@ def answer_text(document: str, path: Path, *, may_be_list: bool, joined: bool) -
 
 
 def case_id_text(document: str, path: Path) -> str:
-    """SQL for the id of the case whose block stands at `path`: an attribute, or an element in version 1 of case blocks. Of a list
-    of blocks it is that of all of them, or NULL."""
+    """SQL for the case id of the block at `path`: an attribute, or an element in version 1 of case blocks. For a list of blocks
+    it is the id that all of them share, or NULL."""
     block = f"{document} #> {text_array(path)}"
     identity = "nullif(coalesce({0} ->> '@case_id', {0} ->> 'case_id'), '')"
     one, each = identity.format(f"({block})"), identity.format("block.value")
@@ -64,12 +64,12 @@ cases as (
 
 
 def form_sql(xmlns: str, taken: Iterable[str], columns: Sequence[ColumnSpec]) -> str:
-    """The model of a form; `taken`: the columns of `forms` that it keeps as they are."""
+    """The model of a form; `taken`: columns of `forms` that it selects unchanged."""
     return select_sql(_forms(xmlns, taken), "forms", columns)
 
 
 def repeat_sql(xmlns: str, taken: Sequence[str], chain: Sequence[Path], columns: Sequence[ColumnSpec]) -> str:
-    """The model of a repeat group; `chain`: the groups around it from the outside in, itself last."""
+    """The model of a repeat group; `chain`: the repeat groups around it from the outermost on, itself last."""
     return select_sql(_forms(xmlns, taken) + _repetitions(taken, chain), "repetitions", columns)
 
 
@@ -92,8 +92,8 @@ forms as (
 
 
 def _repetitions(taken: Sequence[str], chain: Sequence[Path]) -> str:
-    """One repetition arrives as an object, several as an array, none as nothing or as an object of blanks. What else stands in an
-    array, or is the text of the object alone, is an answer of what lies around it."""
+    """A single repetition is an object, several are an array, none is missing or an object of blanks. Other entries of an array,
+    or the text of the object, are an answer of the surrounding row."""
     joins, document, start = [], "forms.form", 0
     for depth, path in enumerate(chain, start=1):
         value = f"{document} #> {text_array(path[start:])}"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from explorer.marts.dbt.results import DbtResult, NodeResult
 from explorer.marts.project import TenantProject
-from explorer.marts.runner import DbtResult, NodeResult
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer.tables.values import TableSpec
 from tests.explorer.workshop import RAW_TABLES, Workshop

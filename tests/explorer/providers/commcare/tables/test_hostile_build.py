@@ -12,9 +12,9 @@ import msgspec
 import pytest
 
 from explorer.contract.schemas import TenantSchemas
+from explorer.marts.dbt.results import DbtResult
 from explorer.marts.project import TenantProject
 from explorer.marts.retirement import KEPT_DAYS, retire
-from explorer.marts.runner import DbtResult
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_types import FITS, Kind, classify

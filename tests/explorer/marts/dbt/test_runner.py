@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from explorer.marts.dbt.errors import TransformBusy, TransformFailed
+from explorer.marts.dbt.results import NodeResult
 from explorer.marts.project import DbtProjectMissing, TenantProject
-from explorer.marts.runner import NodeResult, TransformBusy, TransformFailed
 from explorer.providers.commcare.structure import Structure
 from tests.explorer.workshop import DBT_PROJECT, Workshop
 
