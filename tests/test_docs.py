@@ -148,7 +148,7 @@ def test_links_and_images_lead_somewhere(path: Path) -> None:
 
 
 def missing_paths(text: str) -> list[str]:
-    """Files and folders of this repository that a page names and that are not there. Those it calls new are for whoever follows it to make.
+    """Files and folders of this repository that a page names and that are not there, less those that it calls new.
 
     Looked at are paths from the top, and names of source files, which may leave out the folder that the page speaks of.
     """
