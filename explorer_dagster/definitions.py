@@ -5,7 +5,7 @@ import dagster as dg
 from explorer.core.settings import get_settings
 from explorer.providers import faults_of, provider_named
 from explorer.registry import Pipeline, load_pipelines
-from explorer_dagster.assets.discovery import discovery_asset
+from explorer_dagster.assets.discovery import discovery_assets
 from explorer_dagster.assets.loading import raw_assets
 from explorer_dagster.assets.transforms import transform_assets
 from explorer_dagster.jobs import sync_job
@@ -16,7 +16,11 @@ from explorer_dagster.sensors import tenant_registration, throttled_runs
 
 def _of_pipeline(pipeline: Pipeline) -> dg.Definitions:
     provider = provider_named(pipeline.provider)
-    assets = [discovery_asset(pipeline, provider), raw_assets(pipeline, provider), transform_assets(pipeline, provider)]
+    assets = [
+        *discovery_assets(pipeline, provider),
+        raw_assets(pipeline, provider),
+        *transform_assets(pipeline, provider),
+    ]
     return dg.Definitions(assets=assets, jobs=[sync_job(pipeline, assets)], schedules=schedules(pipeline))
 
 

@@ -157,6 +157,8 @@ class Pipeline(_Part):
     """One file of `pipelines/`: one Dagster job over all tenants (partitions).
 
     `schedule` launches it for changes since the last load, `full_refresh` for everything, which also finds deleted records.
+    `discovery`: at most one part; without it nothing is known of a tenant's structure. Without `transforms` there are raw tables
+    only.
     """
 
     name: Name
@@ -167,9 +169,9 @@ class Pipeline(_Part):
     owners: tuple[str, ...] = ()
     schedule: Schedule | None = None
     full_refresh: Schedule | None = None
-    discovery: tuple[Discovery, ...]
+    discovery: tuple[Discovery, ...] = Field((), max_length=1)
     sources: tuple[Source, ...] = Field(min_length=1)
-    transforms: Transforms
+    transforms: Transforms | None = None
     relationships: tuple[Relationship, ...] = ()
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from typing import Any, LiteralString, Protocol
 
 import psycopg
 
+from explorer.contract.bookkeeping.lineage import ColumnLineage
 from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
 from explorer.tables.values import TableSpec
@@ -76,6 +77,19 @@ class TablePlanner(Protocol):
     def mark_reported(self, connection: Connection, schemas: TenantSchemas) -> None:
         """Record that the type changes so far were reported."""
 
+    def origin_of(self, kind: str, source: str | None, document: Mapping[str, Any] | None) -> dict[str, Any] | str:
+        """What a table of this kind and source stands for in the discovered document; `unknown` when it does not say."""
+
+    def origin_of_column(
+        self,
+        lineage: ColumnLineage | None,
+        source: str | None,
+        facts: Mapping[str, Any],
+        document: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        """What stands behind a column of a table of this source, for agents; `{}` for nothing. `facts`: as the plan gave them
+        (`contract.bookkeeping.columns`)."""
+
 
 class NoTables:
     """The planner of a provider without generated tables."""
@@ -95,3 +109,17 @@ class NoTables:
 
     def mark_reported(self, connection: Connection, schemas: TenantSchemas) -> None:
         """Nothing to report."""
+
+    def origin_of(self, kind: str, source: str | None, document: Mapping[str, Any] | None) -> dict[str, Any] | str:
+        """It is unknown."""
+        return "unknown"
+
+    def origin_of_column(
+        self,
+        lineage: ColumnLineage | None,
+        source: str | None,
+        facts: Mapping[str, Any],
+        document: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        """Nothing."""
+        return {}

@@ -18,10 +18,9 @@ from explorer.marts.tenant_build import Built, Manifest
 from explorer.registry import Pipeline
 from explorer_dagster import column_metadata
 from explorer_dagster.checks import check_result
-from explorer_dagster.metadata import as_metadata
+from explorer_dagster.metadata import Event, as_metadata
 from explorer_dagster.partitions import tenants
 
-Event = dg.MaterializeResult | dg.AssetCheckResult  # type: ignore[type-arg]
 Node = Mapping[str, Any]
 _PASSED = "pass"
 
@@ -58,11 +57,14 @@ def _layer(props: Node) -> SchemaKind:
 
 
 class StaticModels:
-    """The project's own models as assets. `keys`: of the models, by name; `sources`: of the raw tables that they read."""
+    """The project's own models as assets, from dbt's `manifest` and the `lineage` of their columns.
+
+    `keys`: of the models, by name; `sources`: of the raw tables that they read.
+    """
 
     def __init__(self, pipeline: Pipeline, manifest: Manifest, lineage: Lineage) -> None:
-        self._manifest = manifest
-        self._lineage = lineage
+        self.manifest = manifest
+        self.lineage = lineage
         self._translator = Translator(pipeline)
         asset_key = self._translator.get_asset_key
         models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
@@ -75,9 +77,9 @@ class StaticModels:
     @property
     def specs(self) -> list[dg.AssetSpec]:
         """The definitions of the models."""
-        found = build_dbt_asset_specs(manifest=self._manifest, dagster_dbt_translator=self._translator)
+        found = build_dbt_asset_specs(manifest=self.manifest, dagster_dbt_translator=self._translator)
         return [
-            column_metadata.with_origins(spec.replace_attributes(partitions_def=tenants), self._lineage)
+            column_metadata.with_origins(spec.replace_attributes(partitions_def=tenants), self.lineage)
             for spec in found
         ]
 
@@ -88,8 +90,8 @@ class StaticModels:
 
     def _read_tests(self) -> Iterator[tuple[str, tuple[dg.AssetCheckSpec, bool]]]:
         """By the test's name: its check, and whether it is an error not to pass."""
-        for node in self._manifest["nodes"].values():
-            attached = self._manifest["nodes"].get(node.get("attached_node") or "")
+        for node in self.manifest["nodes"].values():
+            attached = self.manifest["nodes"].get(node.get("attached_node") or "")
             if node["resource_type"] == "test" and attached:
                 about = node.get("description") or None
                 spec = dg.AssetCheckSpec(node["name"], asset=self.keys[attached["name"]], description=about)
@@ -99,7 +101,7 @@ class StaticModels:
         """Of the models that are as the source is now, whether they had to be built for that or not."""
         wanted = set(selected) & built.present
         # Dagster takes the assets of one step in the order of their dependencies only.
-        nodes = self._manifest["nodes"]
+        nodes = self.manifest["nodes"]
         parents = {uid: node["depends_on"]["nodes"] for uid, node in nodes.items()}
         for node in (nodes[uid] for uid in TopologicalSorter(parents).static_order() if uid in parents):
             if node["name"] in wanted:

@@ -4,6 +4,7 @@ from datetime import UTC
 
 import dagster as dg
 
+from explorer import registry
 from explorer.catalog import DiscoveredVersion
 from explorer.contract.materializations import Discovery
 from explorer.contract.names import AssetKeys
@@ -21,10 +22,12 @@ GROUP = "discovery"
 _MAX_CHANGES = 200
 
 
-def discovery_asset(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinition:
-    """`<prefix>/<discovery>` of the pipeline."""
-    (part,) = pipeline.discovery
+def discovery_assets(pipeline: Pipeline, provider: Provider) -> list[dg.AssetsDefinition]:
+    """`<prefix>/<discovery>` of the pipeline, if it has one."""
+    return [_asset(pipeline, provider, part) for part in pipeline.discovery]
 
+
+def _asset(pipeline: Pipeline, provider: Provider, part: registry.Discovery) -> dg.AssetsDefinition:
     @dg.asset(
         key=AssetKeys(pipeline.asset_prefix).discovery(part.name),
         partitions_def=tenants,

@@ -14,13 +14,12 @@ from explorer.providers.base import Provider
 from explorer.registry import Pipeline, Source
 from explorer_dagster.checks import check_result, check_specs
 from explorer_dagster.failures import failure, failure_of_sources, failures_explained
-from explorer_dagster.metadata import as_metadata
+from explorer_dagster.metadata import Event, as_metadata
 from explorer_dagster.partitions import tenants
 from explorer_dagster.progress import Progress
 from explorer_dagster.resources import Platform, TenantSession
 from explorer_dagster.retries import postpone
 
-Event = dg.MaterializeResult | dg.AssetCheckResult  # type: ignore[type-arg]
 Keys = Mapping[str, dg.AssetKey]
 
 
@@ -28,7 +27,7 @@ def raw_assets(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinition:
     """`<prefix>/raw/<source>` for every source, in one step that can be subset: dlt's fixed cost is paid once."""
     named = AssetKeys(pipeline.asset_prefix)
     keys = {source.name: dg.AssetKey(named.raw(source.name)) for source in pipeline.sources}
-    discovered = dg.AssetKey(named.discovery(pipeline.discovery[0].name))
+    discovered = [dg.AssetKey(named.discovery(part.name)) for part in pipeline.discovery]
 
     @dg.multi_asset(
         name=f"{pipeline.asset_prefix}_raw",
@@ -48,13 +47,13 @@ def raw_assets(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinition:
     return raw
 
 
-def _spec(pipeline: Pipeline, source: Source, key: dg.AssetKey, discovered: dg.AssetKey) -> dg.AssetSpec:
+def _spec(pipeline: Pipeline, source: Source, key: dg.AssetKey, discovered: list[dg.AssetKey]) -> dg.AssetSpec:
     definition = SourceDefinition(
         endpoint=source.endpoint, primary_key=source.primary_key, incremental=source.cursor is not None
     )
     return dg.AssetSpec(
         key,
-        deps=[discovered],
+        deps=discovered,
         group_name=RAW,
         kinds={pipeline.provider, "dlt", "postgres"},
         owners=list(pipeline.owners),

@@ -21,10 +21,9 @@ from explorer.tables.plan import TableFamily
 from explorer.tables.values import TableSpec
 from explorer_dagster import column_metadata
 from explorer_dagster.checks import check_result, check_specs
-from explorer_dagster.metadata import as_metadata
+from explorer_dagster.metadata import Event, as_metadata
 from explorer_dagster.partitions import tenants
 
-Event = dg.MaterializeResult | dg.AssetCheckResult  # type: ignore[type-arg]
 Keys = Mapping[str, dg.AssetKey]
 
 
@@ -42,10 +41,10 @@ class TenantTables:
         return [self._spec(family) for family in self._families]
 
     def _spec(self, family: TableFamily) -> dg.AssetSpec:
-        discovered = self._named.discovery(self._pipeline.discovery[0].name)
+        discovered = [self._named.discovery(part.name) for part in self._pipeline.discovery]
         return dg.AssetSpec(
             self.keys[family.name],
-            deps=[dg.AssetKey(discovered), dg.AssetKey(self._named.marts(family.mart))],
+            deps=[dg.AssetKey(key) for key in (*discovered, self._named.marts(family.mart))],
             group_name=MARTS,
             kinds={"dbt", "postgres"},
             owners=list(self._pipeline.owners),

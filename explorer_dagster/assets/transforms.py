@@ -1,6 +1,7 @@
 """The step that materializes the assets of kinds tables and dbt together: one run of dbt builds both."""
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import dagster as dg
 
@@ -16,19 +17,29 @@ from explorer.postgres.storage_errors import next_step_after
 from explorer.providers.base import Provider
 from explorer.registry import Pipeline
 from explorer.tables.plan import TablePlanner
-from explorer_dagster.assets.dbt import Event, StaticModels
+from explorer_dagster.assets.dbt import StaticModels
 from explorer_dagster.assets.tables import TenantTables
 from explorer_dagster.failures import failures_explained
+from explorer_dagster.metadata import Event
 from explorer_dagster.partitions import tenants
 from explorer_dagster.progress import Progress
 from explorer_dagster.resources import Platform, TenantSession
 
 
-def transform_assets(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinition:
-    """All staging, mart and generated assets of the pipeline as one step that can be subset."""
-    settings, planner = get_settings(), provider.tables
+def transform_assets(pipeline: Pipeline, provider: Provider) -> list[dg.AssetsDefinition]:
+    """All staging, mart and generated assets of the pipeline as one step that can be subset; nothing where there are none."""
+    if pipeline.transforms is None:
+        return []
+    settings = get_settings()
     manifest, lineage = static_manifest(settings, provider.name), static_lineage(settings, provider.name)
-    models, tables = StaticModels(pipeline, manifest, lineage), TenantTables(pipeline, planner.families)
+    models, tables = StaticModels(pipeline, manifest, lineage), TenantTables(pipeline, provider.tables.families)
+    folder = settings.project_dir / pipeline.transforms.dbt_project
+    return [_step(pipeline, provider.tables, folder, models, tables)] if models.keys or tables.keys else []
+
+
+def _step(
+    pipeline: Pipeline, planner: TablePlanner, dbt_project: Path, models: StaticModels, tables: TenantTables
+) -> dg.AssetsDefinition:
     keys = {**models.keys, **tables.keys}
 
     @dg.multi_asset(
@@ -42,13 +53,13 @@ def transform_assets(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinit
         session = platform.session(context, pipeline)
         selected = {name for name, key in keys.items() if key in context.selected_asset_keys}
         with failures_explained(), session.materializing():
-            project = _project(session, pipeline, planner)
+            project = _project(session, pipeline, planner, dbt_project)
             built = build(
                 project,
                 planner,
                 (selected & models.keys.keys()) | tables.models(project, selected),
-                manifest=manifest,
-                lineage=lineage,
+                manifest=models.manifest,
+                lineage=models.lineage,
                 database=session.rw_database,
                 by_need=len(selected) == len(keys) and not session.full_refresh,
                 on_result=_reporter(context, project, models.keys, tables),
@@ -67,13 +78,13 @@ def transform_assets(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinit
     return transforms
 
 
-def _project(session: TenantSession, pipeline: Pipeline, planner: TablePlanner) -> TenantProject:
+def _project(session: TenantSession, pipeline: Pipeline, planner: TablePlanner, dbt_project: Path) -> TenantProject:
     latest = session.catalog.discovered.latest(session.tenant)
     return prepare(
         latest.structure if latest else {},
         planner,
         provider=pipeline.provider,
-        dbt_project=session.settings.project_dir / pipeline.transforms.dbt_project,
+        dbt_project=dbt_project,
         work_dir=session.work_dir("dbt"),
         schemas=TenantSchemas(session.schema.prefix),
         connection_rw=session.rw_database,

@@ -23,7 +23,7 @@ class PipelineFiles:
         folder = project / "pipelines"
         pipelines = load_pipelines(folder, faults_of)
         semantics = {name: load_semantics(folder, pipeline) for name, pipeline in pipelines.items()}
-        keys = {p.name: load_keys(project / p.transforms.dbt_project, p.provider) for p in pipelines.values()}
+        keys = {p.name: _keys(project, p) for p in pipelines.values()}
         return cls(pipelines, semantics, keys)
 
     def of(self, tenant: Tenant) -> list[Pipeline]:
@@ -36,3 +36,8 @@ class PipelineFiles:
         for pipeline in self.of(tenant):
             found = found.under(self.semantics[pipeline.name])
         return found
+
+
+def _keys(project: Path, pipeline: Pipeline) -> Keys:
+    transforms = pipeline.transforms
+    return load_keys(project / transforms.dbt_project, pipeline.provider) if transforms else {}

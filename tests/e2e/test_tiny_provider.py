@@ -12,13 +12,13 @@ import pytest
 
 from demo_commcare import MATERNAL, serve_in_thread
 from tests.e2e.stack import Stack
-from tests.e2e.tiny_provider.server import GARDEN, TOKEN, TinyServer, serve
+from tests.e2e.tiny_provider.server import GARDEN, KEY, SITE, TOKEN, TinyServer, serve
 
 ROOT = Path(__file__).parents[2]
 OVERLAY = Path(__file__).parent / "tiny_provider" / "overlay"
 COPIED = ("demo_commcare", "dbt_project", "explorer", "explorer_cli", "explorer_dagster", "mcp_bridge", "pipelines")
 FILES = ("dagster.yaml", "workspace.yaml", "pyproject.toml")
-ROSES, MOTHERS = "tiny:rose-hill", "e2e:maternal"
+ROSES, MOTHERS, METERS = "tiny:rose-hill", "e2e:maternal", "bare:17"
 
 
 def test_the_overlay_adds_files_and_changes_none() -> None:
@@ -55,6 +55,8 @@ def platform(tiny: TinyServer) -> Iterator[Stack]:
             "EXPLORER_BRIDGE_PORT": "0",
             "DEMO_KEY": demo.api_key,
             "TINY_TOKEN": TOKEN,
+            "BARE_KEY": KEY,
+            "EXPLORER_EXPOSE_RAW": "true",
         }
         stack = Stack(parent / "home", demo, env, folder=checkout)
         try:
@@ -65,10 +67,12 @@ def platform(tiny: TinyServer) -> Iterator[Stack]:
                       "--credential", "token=TINY_TOKEN")  # fmt: skip
             stack.cli("tenants", "add", MOTHERS, "--provider", "commcare", "--server", demo.url, "--domain", MATERNAL,
                       "--username", demo.username, "--api-key-env", "DEMO_KEY")  # fmt: skip
-            scopes = ("metadata:read", "query:run", "runs:launch")
-            both = ("--tenant", ROSES, "--tenant", MOTHERS)
+            stack.cli("tenants", "add", METERS, "--provider", "bare", "--server", tiny.url, "--external-id", f"0{SITE}",
+                      "--credential", "key=BARE_KEY")  # fmt: skip
+            scopes = ("metadata:read", "query:run", "runs:launch", "runs:cancel", "schema:manage")
+            all_three = ("--tenant", ROSES, "--tenant", MOTHERS, "--tenant", METERS)
             stack.token = stack.cli(
-                "tokens", "create", "--name", "both", *both, *(f"--scope={s}" for s in scopes)
+                "tokens", "create", "--name", "all", *all_three, *(f"--scope={s}" for s in scopes)
             ).stdout.strip()
             yield stack
         finally:
@@ -79,7 +83,7 @@ def platform(tiny: TinyServer) -> Iterator[Stack]:
 def tables(platform: Stack, tenant: str) -> set[str]:
     answer = platform.call("list_tables", tenant=tenant)
     assert answer["success"], answer
-    return {table["name"] for table in answer["data"]["tables"]}
+    return {table["name"] for table in answer["data"]["tables"] if table["kind"] != "raw"}
 
 
 def expected(tiny: TinyServer) -> tuple[list[list[Any]], list[list[Any]]]:
@@ -99,7 +103,7 @@ def found(platform: Stack) -> tuple[list[list[Any]], list[list[Any]]]:
 def test_both_providers_are_synced_side_by_side(platform: Stack, tiny: TinyServer) -> None:
     run = json.loads(platform.cli("sync", ROSES, "--wait", "--json").stdout)
     assert run["state"] == "SUCCESS", run
-    assert set(run["tables"]) == {"plants", "visits"}
+    assert {name for name in run["tables"] if not name.startswith("raw_")} == {"plants", "visits"}
     assert found(platform) == expected(tiny)
     assert expected(tiny)[1].count([4, "2026-03-04", "watered"]) == 2
 
@@ -122,6 +126,48 @@ def test_the_next_sync_brings_what_changed(platform: Stack, tiny: TinyServer) ->
     assert found(platform) == expected(tiny)
 
 
+def test_a_provider_without_structure_models_and_keys_is_synced_and_explained(
+    platform: Stack, tiny: TinyServer
+) -> None:
+    run = json.loads(platform.cli("sync", METERS, "--wait", "--json").stdout)
+    assert run["state"] == "SUCCESS", run
+    readings = platform.rows(METERS, "select id, meter, (record ->> 'litres')::float8 from raw_readings order by id")
+    assert readings == [[r["id"], r["meter"], r["litres"]] for r in tiny.store.readings]
+    alarms = "select meter, count(*) from raw_alarms group by meter order by meter"
+    assert platform.rows(METERS, alarms) == [["m1", 3], ["m2", 1]]
+
+    listed = platform.call("list_tables", tenant=METERS)["data"]["tables"]
+    assert {(row["name"], row["kind"], row["row_count"]) for row in listed} >= {
+        ("raw_readings", "raw", 33),
+        ("raw_alarms", "raw", 4),
+    }
+    described = platform.call("describe_table", tenant=METERS, table="raw_readings")["data"]
+    assert (described["primary_key"], described["source"], described["joins"]) == (["id"], None, [])
+    status = platform.call("get_schema_status", tenant=METERS)["data"]
+    assert (status["state"], status["structure"], status["schedules"]) == ("active", None, [])
+    assert platform.call("get_metadata", tenant=METERS)["data"]["structure"] is None
+    [hit] = platform.call("search_metadata", tenant=METERS, search="reading")["data"]["hits"]
+    assert hit["table"] == "raw_readings"
+    lineage = platform.call("get_lineage", tenant=METERS, table="raw_readings", column="meter")["data"]
+    assert lineage["origin"] == {"resources": [{"name": "readings", "endpoint": "readings"}]}
+    pipelines = {row["name"]: row for row in platform.call("list_pipelines")["data"]["pipelines"]}
+    assert (pipelines["bare_sync"]["discovery"], pipelines["bare_sync"]["transforms"]) == ([], None)
+    doctor = json.loads(platform.cli("doctor", "--online", "--json").stdout)
+    outcomes = {check["check"]: (check["outcome"], check["detail"]) for check in doctor["checks"]}
+    assert outcomes[f"credentials of {METERS}"] == ("ok", "key holder may read Site 17")
+
+
+def test_its_tenant_is_purged_and_comes_back(platform: Stack, tiny: TinyServer) -> None:
+    platform.cli("tenants", "remove", METERS, "--purge", "--yes")
+    platform.cli("tenants", "add", METERS, "--provider", "bare", "--server", tiny.url, "--external-id", str(SITE),
+                 "--credential", "key=BARE_KEY")  # fmt: skip
+    del tiny.store.readings[0]
+    run = json.loads(platform.cli("sync", METERS, "--wait", "--json").stdout)
+    assert run["state"] == "SUCCESS", run
+    token = platform.cli("tokens", "create", "--name", "again", "--tenant", METERS).stdout.strip()
+    assert platform.rows(METERS, "select count(*), min(id) from raw_readings", token) == [[32, 2]]
+
+
 def test_what_the_provider_says_of_its_tenants_is_shown(platform: Stack) -> None:
     listed = json.loads(platform.cli("tenants", "list", "--json").stdout)["tenants"]
     assert {row["key"]: (row["provider"], row["display_name"]) for row in listed}[ROSES] == ("tiny", "Rose Hill")
@@ -141,4 +187,4 @@ def test_a_wrong_credential_adds_no_tenant(platform: Stack, tiny: TinyServer) ->
     assert refused.returncode == 1
     assert "tiny_credentials_invalid" in refused.stderr
     unsaid = platform.cli("tenants", "add", "x", "--server", tiny.url, "--domain", GARDEN, check=False)
-    assert "--provider, one of: commcare, tiny" in " ".join(unsaid.stderr.split())
+    assert "--provider, one of: bare, commcare, tiny" in " ".join(unsaid.stderr.split())

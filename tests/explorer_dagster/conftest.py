@@ -17,7 +17,7 @@ from explorer.core.settings import get_settings
 from explorer.providers import provider_named
 from explorer.registry import Pipeline, load_pipeline
 from explorer.tenants import add_tenant, remove_tenant
-from explorer_dagster.assets.discovery import discovery_asset
+from explorer_dagster.assets.discovery import discovery_assets
 from explorer_dagster.assets.loading import raw_assets
 from explorer_dagster.assets.transforms import transform_assets
 from explorer_dagster.jobs import sync_job
@@ -37,7 +37,7 @@ def pipeline() -> Pipeline:
 def definitions(pipeline: Pipeline) -> dg.Definitions:
     """Discovery and loading as the code location has them, without the transforms, which need a parsed dbt project."""
     provider = provider_named(pipeline.provider)
-    assets = [discovery_asset(pipeline, provider), raw_assets(pipeline, provider)]
+    assets = [*discovery_assets(pipeline, provider), raw_assets(pipeline, provider)]
     job = dg.define_asset_job(
         pipeline.name,
         selection=dg.AssetSelection.assets(*assets),
@@ -156,7 +156,11 @@ class Stage:
 def whole(stage: Stage, pipeline: Pipeline) -> Stage:
     """The same with the transforms: all assets of the pipeline."""
     provider = provider_named(pipeline.provider)
-    assets = [discovery_asset(pipeline, provider), raw_assets(pipeline, provider), transform_assets(pipeline, provider)]
+    assets = [
+        *discovery_assets(pipeline, provider),
+        raw_assets(pipeline, provider),
+        *transform_assets(pipeline, provider),
+    ]
     resources = {"platform": Platform()}
     stage.definitions = dg.Definitions(assets=assets, jobs=[sync_job(pipeline, assets)], resources=resources)
     return stage

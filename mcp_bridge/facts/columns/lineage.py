@@ -1,20 +1,17 @@
-"""From which columns is a column computed, which are computed from it, and which question or property stands behind it?
+"""From which columns is a column computed, and which are computed from it?
 
-Walks what the tenant's runs have left of its models' lineage, and reads the discovered structure. What is not known is said to be
-unknown, never guessed.
+Walks what the tenant's runs have left of its models' lineage. What is not known is said to be unknown, never guessed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage
+from explorer.contract.bookkeeping.lineage import Lineage
 from mcp_bridge.answers.envelope import without_nulls
 
 _MAX_DEPTH = 8
 _MAX_PARENTS = 12
 _MAX_COLUMNS = 15
-_MAX_FORMS = 10
-_MAX_OPTIONS = 25
 
 Path = tuple[str, ...]
 # Raw table to what it is loaded from, {name, endpoint}.
@@ -98,84 +95,3 @@ def resources_of(lineage: Lineage, resources: Resources, table: str) -> list[dic
         unread += sorted(parents - found_before)
         found_before |= parents
     return [resources[name] for name in unread if name in resources]
-
-
-def origin_of(kind: str, source: str | None, structure: dict[str, Any] | None) -> dict[str, Any] | str:
-    """Which applications, form or case type a generated table stands for; `unknown` when the structure does not tell."""
-    if structure is None or source is None:
-        return "unknown"
-    if kind == "case_type":
-        known = next((c for c in structure.get("case_types", ()) if c["name"] == source), None)
-        return {"case_type": source, "apps": _apps(known["app_ids"], structure)} if known else "unknown"
-    form = _form(kind, source, structure)
-    if form is None:
-        return "unknown"
-    repeat = {"repeat": source.rpartition(" ")[2]} if kind == "repeat" else {}
-    return {**_named(form, structure), "module": form["module"], **repeat}
-
-
-def question_of(
-    known: ColumnLineage | None, source: str | None, facts: Mapping[str, Any], structure: dict[str, Any] | None
-) -> dict[str, Any]:
-    """`{question}` or `{property}` or `{index}` behind a column of `known` lineage; empty when none stands behind it.
-
-    Of a property of case type `source`, also the questions that are known under its name, since applications do not say which
-    question saves to it.
-    """
-    path = facts.get("path")
-    if not path:
-        return {}
-    if known is None or not any(origin.table == "cases" for origin in known.origins):
-        return {"question": without_nulls({"path": "/".join(path), **_words(facts)})}
-    if len(path) > 1:
-        return {"index": {"identifier": path[0], "part": path[1]}}
-    row: dict[str, Any] = {"name": path[0], **_words(facts)}
-    if source is None or structure is None:
-        return {"property": without_nulls({**row, "asked_by": "unknown"})}
-    found = list(_asked_by(source, path[0], structure))
-    note = (
-        "Applications do not say which question saves to which property: asked_by are the questions of the same name in forms of "
-        "this case type."
-        if found
-        else "No question of this name is in a form of this case type; it may be calculated or saved under another name."
-    )
-    row |= {"asked_by": found[:_MAX_FORMS], "note": note}
-    more = {"more_questions": len(found) - _MAX_FORMS} if len(found) > _MAX_FORMS else {}
-    return {"property": without_nulls(row) | more}
-
-
-def _asked_by(case_type: str, name: str, structure: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for form in structure.get("forms", ()):
-        if form["case_type"] != case_type:
-            continue
-        for question in form["questions"]:
-            plain = not question["is_group"] and not question["repeat"] and question["type"] != "SaveToCase"
-            if plain and question["path"][-1] == name:
-                row = {"question": "/".join(question["path"]), "type": question["type"], "label": question["label"]}
-                yield without_nulls({**_named(form, structure), **row})
-
-
-def _words(facts: Mapping[str, Any]) -> dict[str, Any]:
-    options = [option["value"] for option in facts.get("options", ())]
-    return {
-        "type": facts.get("question_type"),
-        "label": facts.get("label"),
-        "translations": facts.get("translations"),
-        "options": options[:_MAX_OPTIONS] or None,
-    }
-
-
-def _form(kind: str, source: str, structure: dict[str, Any]) -> dict[str, Any] | None:
-    # A repeat group's source is the form's xmlns, which may hold anything, and the path of the group, which holds no space.
-    xmlns = source.rpartition(" ")[0] if kind == "repeat" else source
-    return next((form for form in structure.get("forms", ()) if form["xmlns"] == xmlns), None)
-
-
-def _named(form: dict[str, Any], structure: dict[str, Any]) -> dict[str, Any]:
-    app_ids = form["app_ids"] or [form["app_id"]]
-    return {"form": form["title"], "xmlns": form["xmlns"], "apps": _apps(app_ids, structure)}
-
-
-def _apps(ids: Any, structure: dict[str, Any]) -> list[dict[str, str]]:
-    names = {app["id"]: app["name"] for app in structure.get("apps", ())}
-    return [{"id": app_id, "name": names.get(app_id, app_id)} for app_id in ids]

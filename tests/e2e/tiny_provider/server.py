@@ -1,7 +1,9 @@
-"""The Tiny system: gardens with plants and visits, over HTTP. Its store is what tests compare tables with.
+"""The Tiny system: gardens with plants and visits, over HTTP. Its store is what tests compare tables with. Bare's sites too.
 
 `GET /api/me`, `/api/gardens/<id>/schema`, `/api/gardens/<id>/plants?after=&limit=` (in the order of ids), and
 `/api/gardens/<id>/visits?page_token=&limit=` (records without any id, some of them equal).
+
+Bare: `/v1/sites/<number>/readings?offset=&limit=` and `/v1/sites/<number>/alarms`, records without any id, in one answer.
 """
 
 import json
@@ -15,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 
 TOKEN = "tiny-token-7f3a"
 GARDEN = "rose-hill"
+KEY = "bare-key-51c8"
+SITE = 17
 
 
 @dataclass
@@ -23,13 +27,17 @@ class Store:
 
     plants: list[dict[str, Any]] = field(default_factory=list)
     visits: list[dict[str, Any]] = field(default_factory=list)
+    readings: list[dict[str, Any]] = field(default_factory=list)
+    alarms: list[dict[str, Any]] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
 
     def fill(self) -> None:
-        """25 plants, and 12 visits of which two are equal."""
+        """25 plants, and 12 visits of which two are equal; 33 readings, and 4 alarms of which three are equal."""
         self.plants = [{"id": n, "name": f"plant {n}", "height_cm": 10 * n} for n in range(1, 26)]
         self.visits = [{"plant_id": n, "day": f"2026-03-{n:02}", "note": "watered"} for n in range(1, 12)]
         self.visits.append(dict(self.visits[3]))
+        self.readings = [{"id": n, "meter": f"m{n % 3}", "litres": n * 1.5} for n in range(1, 34)]
+        self.alarms = [{"meter": "m1", "text": "leak"}] * 3 + [{"meter": "m2", "text": "dry"}]
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         parts = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        if self.headers.get("X-Tiny-Token") != TOKEN:
+        if self.headers.get("X-Tiny-Token") != TOKEN and self.headers.get("X-Bare-Key") != KEY:
             self._answer(401, {"error": "unknown token"})
             return
         self.held.requests.append(parts.path)
@@ -83,6 +91,10 @@ class _Handler(BaseHTTPRequestHandler):
                 "visits",
             ):
                 return 200, getattr(self, f"_{resource}")(query)
+            case ["v1", "sites", site, ("readings" | "alarms") as resource] if site == str(SITE):
+                records: list[dict[str, Any]] = getattr(self.held, resource)
+                start, limit = int(query.get("offset", 0)), int(query.get("limit", len(records)))
+                return 200, {resource: records[start : start + limit], "count": len(records)}
         return 404, {"error": "no such garden"}
 
     def _schema(self, query: dict[str, str]) -> dict[str, Any]:

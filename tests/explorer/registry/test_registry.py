@@ -35,6 +35,18 @@ def test_the_shipped_pipeline_names_every_resource() -> None:
     assert pipeline.schedule.default_status == "stopped"
 
 
+def test_structure_and_transforms_may_be_left_out_and_there_is_one_structure_at_most(tmp_path: Path) -> None:
+    data = yaml.safe_load(SHIPPED.read_text())
+    path = tmp_path / "pipeline.yml"
+    path.write_text(yaml.safe_dump({key: data[key] for key in data if key not in ("discovery", "transforms")}))
+    bare = load_pipeline(path, faults_of)
+    assert (bare.discovery, bare.transforms) == ((), None)
+    second = {"name": "second", "endpoint": "x", "description": ""}
+    path.write_text(yaml.safe_dump({**data, "discovery": [*data["discovery"], second]}))
+    with pytest.raises(PipelineInvalid, match="discovery: Tuple should have at most 1 item"):
+        load_pipeline(path, faults_of)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line_text", "key"),
     [

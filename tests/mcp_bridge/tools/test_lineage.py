@@ -14,7 +14,7 @@ from explorer.providers.commcare.structure_diff import structure_diff
 from explorer.providers.commcare.tables.plan import generate_tables
 from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_facts import facts_of
-from mcp_bridge.facts.columns.lineage import made_from, origin_of, question_of, used_by
+from mcp_bridge.facts.columns.lineage import made_from, used_by
 from tests.conftest import PgServer
 from tests.mcp_bridge.stage import Stage, ask, on_http, refused
 
@@ -100,35 +100,6 @@ def test_a_property_is_traced_through_the_case(bridge_url: str, token: str) -> N
     assert (raw["path"], raw["expression"]) == ("properties/dob", "json_object(record -> 'properties')")
     key = traced(bridge_url, token, "case_child", "case_id")["column"]
     assert {"property", "question", "index"}.isdisjoint(key)
-
-
-def test_a_property_names_the_questions_known_under_its_name_and_no_more() -> None:
-    known = ColumnLineage((Origin("cases", "properties", ("dob",)),))
-    told = question_of(known, "child", {"path": ["dob"], "label": "Born"}, STRUCTURE.to_dict())["property"]
-    [asked] = told["asked_by"]
-    assert (asked["form"], asked["xmlns"], asked["question"], asked["type"]) == ("Enrol", "http://x", "g/dob", "Date")
-    assert asked["apps"] == [{"id": "a1", "name": "Health"}, {"id": "a2", "name": "Health copy"}]
-    assert "do not say which question saves" in told["note"]
-    told = question_of(known, "child", {"path": ["calc"]}, STRUCTURE.to_dict())["property"]
-    assert "asked_by" not in told
-    assert "No question of this name" in told["note"]
-    index = question_of(
-        ColumnLineage((Origin("cases", "indices", ("parent", "case_id")),)), "child",
-        {"path": ["parent", "case_id"], "label": "parent"}, STRUCTURE.to_dict(),
-    )  # fmt: skip
-    assert index == {"index": {"identifier": "parent", "part": "case_id"}}
-
-
-def test_tables_name_their_applications() -> None:
-    structure = STRUCTURE.to_dict()
-    assert origin_of("case_type", "child", structure) == {
-        "case_type": "child", "apps": [{"id": "a1", "name": "Health"}],
-    }  # fmt: skip
-    form = {"form": "Enrol", "xmlns": "http://x", "module": "Children"}
-    apps = [{"id": "a1", "name": "Health"}, {"id": "a2", "name": "Health copy"}]
-    assert origin_of("form", "http://x", structure) == {**form, "apps": apps}
-    assert origin_of("repeat", "http://x g/visit", structure) == {**form, "apps": apps, "repeat": "g/visit"}
-    assert origin_of("form", "http://gone", structure) == origin_of("mart", None, structure) == "unknown"
 
 
 def test_what_is_made_from_a_column_is_told_with_its_path(bridge_url: str, token: str) -> None:

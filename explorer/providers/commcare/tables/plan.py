@@ -5,9 +5,11 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
 from explorer.contract.bookkeeping import repeats as kept_repeats
+from explorer.contract.bookkeeping.lineage import ColumnLineage
 from explorer.contract.bookkeeping.repeats import RepeatGroup
 from explorer.contract.schemas import TenantSchemas
 from explorer.core.jsonb import storable
+from explorer.providers.commcare.origins import origin_of, question_of
 from explorer.providers.commcare.structure import CaseType, Form, Question, Structure
 from explorer.providers.commcare.tables.case_tables import case_tables
 from explorer.providers.commcare.tables.descriptions import Applications
@@ -92,6 +94,20 @@ class CommCareTables:
     def mark_reported(self, connection: Connection, schemas: TenantSchemas) -> None:
         """Record that the type changes so far were reported."""
         Profile.mark_reported(connection, schemas)
+
+    def origin_of(self, kind: str, source: str | None, document: Mapping[str, Any] | None) -> dict[str, Any] | str:
+        """Applications, module, form, repeat group or case type."""
+        return origin_of(kind, source, document)
+
+    def origin_of_column(
+        self,
+        lineage: ColumnLineage | None,
+        source: str | None,
+        facts: Mapping[str, Any],
+        document: Mapping[str, Any] | None,
+    ) -> dict[str, Any]:
+        """`{question}`, `{property}` or `{index}`."""
+        return question_of(lineage, source, facts, document)
 
 
 def generate_tables(structure: Structure, profile: Profile, *, taken: Collection[str]) -> list[TableSpec]:

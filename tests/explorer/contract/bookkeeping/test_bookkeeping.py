@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Barrier, Thread
@@ -187,6 +188,37 @@ def test_tables_of_a_later_version_are_refused_as_they_are(connection: Connectio
     assert connection.execute(f"select profile from {schemas.staging}.{definitions.PROFILE}".encode()).fetchall() == [
         ("of later",)
     ]
+
+
+def test_an_upgrade_that_is_killed_half_way_leaves_the_old_tables_for_the_next_one(
+    tenant: Tenant, connection: Connection, schemas: TenantSchemas
+) -> None:
+    connection.execute(VERSION_0.format(staging=schemas.staging, raw=schemas.raw).encode())
+
+    def killed(own: Connection, schema: str, there: Collection[str]) -> None:
+        own.execute("select pg_terminate_backend(pg_backend_pid())")
+
+    half_way = replace(IN_STAGING, migrations=(*IN_STAGING.migrations, killed))
+    with tenant.rw.connect(autocommit=True) as own, pytest.raises(psycopg.OperationalError):
+        upgrade(own, schemas.staging, half_way)
+    names = "select tablename from pg_tables where schemaname = %s"
+    left = {name for (name,) in connection.execute(names, [schemas.staging])}
+    assert "explorer_misfits" in left
+    assert not left & {definitions.UNFIT_VALUES, IN_STAGING.version_table}
+    assert unfit_values.read(connection, schemas) == {"form_f": UnfitValues(18, {"age": 4})}
+
+
+def test_half_of_the_tables_are_completed_and_keep_what_they_hold(
+    connection: Connection, schemas: TenantSchemas
+) -> None:
+    connection.execute(VERSION_0.format(staging=schemas.staging, raw=schemas.raw).encode())
+    for table in ("explorer_misfits", definitions.COLUMNS, definitions.PROFILE):
+        connection.execute(f"drop table {schemas.staging}.{table}".encode())
+    assert unfit_values.read(connection, schemas) == {}
+    assert profile.read(connection, schemas) is None
+    assert set(builds.read(connection, schemas)) == {"cases"}
+    assert set(loads.read(connection, schemas.raw)) == {"cases"}
+    assert versions(connection, schemas) == [IN_RAW.version, IN_STAGING.version]
 
 
 def test_several_who_come_at_once_upgrade_once(tenant: Tenant, connection: Connection, schemas: TenantSchemas) -> None:

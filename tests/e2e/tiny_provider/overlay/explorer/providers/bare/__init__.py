@@ -1,0 +1,5 @@
+"""Bare as a provider."""
+
+from explorer.providers.bare.provider import Bare
+
+PROVIDER = Bare()

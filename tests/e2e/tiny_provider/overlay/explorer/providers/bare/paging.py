@@ -1,0 +1,5 @@
+"""How Bare's resources are paged."""
+
+from explorer.providers.paging import Envelope, Offset, Single, Styles
+
+STYLES = Styles(paging={"by_position": Offset(), "at_once": Single()}, envelope=Envelope(total=("count",)))
