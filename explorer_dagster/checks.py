@@ -1,5 +1,5 @@
-"""Asset checks: what they are called and what they found, as Dagster takes it. What is compared knows no Dagster:
-`explorer.load.checks` for raw tables, `explorer.marts.table_checks` for generated ones, dbt's tests for static models."""
+"""Asset checks: their specs and results in Dagster's types. The comparisons know no Dagster: `explorer.load.checks` for raw
+tables, `explorer.marts.table_checks` for generated ones, dbt's tests for static models."""
 
 from collections.abc import Mapping
 
@@ -10,12 +10,12 @@ from explorer_dagster.metadata import as_metadata
 
 
 def check_specs(asset: dg.AssetKey, described: Mapping[str, str]) -> list[dg.AssetCheckSpec]:
-    """The checks of an asset: name to what it looks at."""
+    """The checks of an asset: name to description."""
     return [dg.AssetCheckSpec(name, asset=asset, description=about) for name, about in described.items()]
 
 
 def check_result(asset: dg.AssetKey, outcome: CheckOutcome) -> dg.AssetCheckResult:
-    """What a check of the asset found."""
+    """The result of a check of the asset."""
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=outcome.name,

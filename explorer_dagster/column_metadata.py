@@ -1,6 +1,6 @@
-"""How are columns and where they come from shown in Dagster's metadata?
+"""How does Dagster's metadata show columns and their origins?
 
-Dagster's own UI shows the schema with its tags, and the lineage as JSON only: so each column carries its origin as a tag as well.
+Dagster's UI shows the schema with its tags, but the lineage only as JSON. So each column has its origin as a tag too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ from explorer.tables.lineage import lineage_of_table
 from explorer.tables.sql_text import shown
 from explorer.tables.values import TableSpec
 
-# A materialization carries the columns of generated tables up to this number, whole tables at a time. Measured: a column is 650
-# bytes of JSON (25 when compressed) and 0.3 ms of CPU to write, in every sync; 10,000 would be 6.7 MB and 3 s.
+# A materialization lists the columns of generated tables up to this number, whole tables at a time. Measured: a column is 650
+# bytes of JSON (25 when compressed) and takes 0.3 ms of CPU, in every sync; 10,000 would be 6.7 MB and 3 s.
 MAX_GENERATED_COLUMNS = 600
 _MAX_DESCRIPTION = 120
 _MADE_FROM = "made_from"
@@ -25,7 +25,7 @@ Types = Sequence[tuple[str, str]]
 
 
 def with_origins(spec: dg.AssetSpec, lineage: Lineage) -> dg.AssetSpec:
-    """The definition of a static model, whose documented columns carry their origin too: the UI shows those before any run's."""
+    """The spec of a static model, with the origins of its documented columns: the UI shows these before the first run."""
     schema = spec.metadata.get(COLUMN_SCHEMA)
     if not isinstance(schema, dg.TableSchema):
         return spec
@@ -36,8 +36,8 @@ def with_origins(spec: dg.AssetSpec, lineage: Lineage) -> dg.AssetSpec:
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns and where they come from, as Dagster's own objects. `paths`: of generated tables, table to column to the path of
-    its question or property."""
+    """Columns and their origins, as Dagster's own objects. `paths`: for generated tables, the question's or property's path by
+    table and column."""
 
     schema: dg.TableSchema
     lineage: dg.TableColumnLineage
@@ -47,16 +47,16 @@ class Columns:
 def of_model(
     types: Types, descriptions: Mapping[str, str], lineage: Mapping[str, ColumnLineage], keys: Keys
 ) -> Columns:
-    """Those of a static model. `types`: its columns; `keys`: relation to asset, of all that models are made from."""
+    """Columns of a static model. `types`: its columns; `keys`: relation to asset, for all inputs of models."""
     columns = [_column(name, type_, descriptions.get(name), lineage.get(name)) for name, type_ in types]
     deps = {name: _deps(lineage[name], keys) for name, _ in types if name in lineage}
     return Columns(dg.TableSchema(columns=columns), dg.TableColumnLineage(deps))
 
 
 def of_generated(tables: Sequence[TableSpec], types: Mapping[str, Types], keys: Keys) -> Columns:
-    """Those of the tables that one asset stands for, whose columns are named `<table>.<column>`. `types`: by table.
+    """Columns of the tables that one asset stands for, named `<table>.<column>`. `types`: by table.
 
-    Not all are told, see `MAX_GENERATED_COLUMNS`; of all of them the tool `get_lineage` tells.
+    Only the first `MAX_GENERATED_COLUMNS` are listed; the tool `get_lineage` knows all of them.
     """
     schema: list[dg.TableColumn] = []
     deps: dict[str, list[dg.TableColumnDep]] = {}
@@ -87,6 +87,6 @@ def _origin_text(origin: Origin) -> str:
 
 
 def _deps(lineage: ColumnLineage, keys: Keys) -> list[dg.TableColumnDep]:
-    """Columns of assets; several paths within one column are one."""
+    """Asset columns; several paths within one column are one."""
     columns = dict.fromkeys((origin.table, origin.column) for origin in lineage.origins if origin.table in keys)
     return [dg.TableColumnDep(keys[table], column) for table, column in columns]

@@ -36,5 +36,5 @@ def _all() -> dg.Definitions:
     return dg.Definitions.merge(of_pipelines, platform)
 
 
-# Dagster takes the one Definitions object of this module.
+# Dagster loads the only Definitions object of this module.
 defs = _all()

@@ -1,4 +1,4 @@
-"""How whatever ends a step reaches whoever asks: as a failure whose description begins with the cause."""
+"""How do errors in a step reach the user? As a failure whose description begins with the cause."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from explorer_dagster.retries import Retry
 
 @contextmanager
 def failures_explained() -> Iterator[None]:
-    """Whatever our own code, the database or the file system raises in the block fails the step with its cause in words.
+    """Fail the step with the cause of any error of our code, the database or the file system in the block.
 
     Raises: dagster.Failure.
     """
@@ -27,14 +27,14 @@ def failures_explained() -> Iterator[None]:
     except ExplorerError as error:
         raise failure(error) from error
     except (psycopg.Error, psycopg2.Error, DBAPIError, OSError) as error:
-        # Without the chain: who reads only its innermost error would miss what to do.
+        # Without the chain: Dagster shows its innermost error, which would hide the next step.
         raise failure(storage_failed(error)) from None
 
 
 def failure(error: ExplorerError, retry: Retry | None = None) -> dg.Failure:
-    """The error as Dagster shows it: message, next step and code as metadata; retried only where trying again can help.
+    """The error in Dagster's form: message, next step and code as metadata. Dagster retries the step only where that can help.
 
-    `retry`: the run itself is tried again later, so that the step is not tried again now.
+    `retry`: the run itself will be retried later, so that the step must not be retried now.
     """
     facts = Failure(code=error.code, next_step=error.next_step, details=error.details, **_when(retry))
     return dg.Failure(
@@ -45,7 +45,7 @@ def failure(error: ExplorerError, retry: Retry | None = None) -> dg.Failure:
 
 
 def failure_of_sources(said: str, errors: Mapping[str, Mapping[str, Any]], retry: Retry | None) -> dg.Failure:
-    """The failure of a load of which some sources failed: source to `ExplorerError.as_dict()`; `said`: all of them in words."""
+    """The failure of a load with failed sources: source to `ExplorerError.as_dict()`; `said`: all of them in words."""
     metadata = {name: dg.MetadataValue.json(dict(error)) for name, error in errors.items()}
     return dg.Failure(
         description=f"{said} {retry or ''}".strip(),

@@ -1,7 +1,7 @@
-"""How a Dagster instance finds its storage and its limits: the classes that `dagster.yaml` names.
+"""How does a Dagster instance find its storage and limits? The classes that `dagster.yaml` names.
 
 They read our settings and the private connection file, so that `dagster.yaml` holds no secret and plain `dagster dev` needs no
-environment variables. How runs start is not here: see `launch`.
+environment variables. `launch` starts runs.
 """
 
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ POOL_OVERFLOW = 20
 class ExplorerStorage(DagsterPostgresStorage):
     """Dagster's Postgres storage in the platform's own `dagster` database.
 
-    A database that is set up but does not run is started; none is set up here, that is for `explorer up`.
+    A database that is set up but does not run is started. It is never set up here: `explorer up` does that.
 
-    Connections are pooled: Dagster's default opens one for
-    every stored event, which costs 7 ms each and dominates short runs. For the same reason the event log does not wait for the
-    disk at each of its commits: a server that crashes may lose the last half second of events, never a run or its status.
+    Connections are pooled: Dagster's default opens one for every stored event, which costs 7 ms each and dominates short runs.
+    For the same reason the event log's commits do not wait for the disk: a server that crashes may lose the last half second of
+    events, but never a run or its status.
     """
 
     @classmethod
@@ -38,7 +38,7 @@ class ExplorerStorage(DagsterPostgresStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
-        # Dagster's processes, those of `dagster dev` too, all come by here before they write anything.
+        # Every process of Dagster, including `dagster dev`, passes here before it writes anything.
         write_privately()
         storage = cls(postgres_url=prepare(get_settings()).dagster.sqlalchemy_url(), inst_data=inst_data)
         events: Any = storage.event_log_storage
@@ -57,7 +57,7 @@ def _do_not_wait_for_disk(connection: Any, _record: object) -> None:
 
 
 def _refuse_dead_connection(connection: Any, _record: object, _proxy: object) -> None:
-    """Let the pool replace a connection that the server has closed, for instance because it was restarted."""
+    """Let the pool replace a connection that the server has closed, for instance at a restart."""
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")

@@ -1,4 +1,4 @@
-"""The one job of each pipeline: all of its assets for one tenant, in one process."""
+"""The job of each pipeline: all of its assets for one tenant, in one process."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from explorer_dagster.partitions import tenants
 
 
 def sync_job(pipeline: Pipeline, assets: Sequence[dg.AssetsDefinition]) -> Any:
-    """The job that is called like the pipeline: what `define_asset_job` gives, whose type has no public name."""
+    """The job with the pipeline's name: a result of `define_asset_job`, whose type has no public name."""
     return dg.define_asset_job(
         pipeline.name,
         selection=dg.AssetSelection.assets(*assets),

@@ -19,5 +19,5 @@ def as_metadata(record: Record) -> dict[str, Any]:
 def _typed(value: Any) -> Any:
     if isinstance(value, Markdown):
         return dg.MetadataValue.md(str(value))
-    # Not subclasses: Dagster's own objects are tuples.
+    # Exact types, not subclasses: Dagster's own objects are tuples.
     return dg.MetadataValue.json(value) if type(value) in (list, dict) else value

@@ -1,4 +1,4 @@
-"""Which partitions exist: one per active tenant, keyed by the tenant's key."""
+"""Which partitions exist? One per active tenant; the partition key is the tenant's key."""
 
 import dagster as dg
 

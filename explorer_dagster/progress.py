@@ -1,6 +1,6 @@
-"""How a running step shows how far it is: asset observations, at most one a second.
+"""How does a running step show its progress? By asset observations, at most one a second.
 
-An observation is stored at once and costs about 10 ms, during which everything else in the process waits for it.
+An observation is stored at once and takes about 10 ms, during which the rest of the process waits.
 """
 
 import threading
@@ -15,7 +15,7 @@ INTERVAL_S = 1.0
 
 
 class Progress:
-    """Reports of one step; `report` may be called from any thread. `per_asset`: one a second for each asset, not for all."""
+    """Progress reports of one step. `report` is thread-safe. `per_asset`: one a second for each asset, not for all together."""
 
     def __init__(self, context: dg.AssetExecutionContext, *, per_asset: bool) -> None:
         self._context = context
@@ -24,7 +24,7 @@ class Progress:
         self._last: dict[dg.AssetKey | None, float] = {}
 
     def report(self, key: dg.AssetKey, state: Record) -> None:
-        """Store a record of `contract.observations` as an observation of `key`, unless one was stored a moment ago."""
+        """Store a record of `contract.observations` as an observation of `key`, unless one was stored within the last second."""
         slot = key if self._per_asset else None
         now = time.monotonic()
         with self._lock:

@@ -1,4 +1,4 @@
-"""What a step needs to work for one tenant: catalog entries, logins, folders, and its schemas' state meanwhile."""
+"""What does a step need to work for one tenant? Catalog entries, logins, folders, and the state of its schemas."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -21,14 +21,14 @@ from explorer.registry import Pipeline
 
 
 class WrongPipeline(ExplorerError):
-    """A run of a pipeline for a tenant that it is not for."""
+    """The run's tenant does not belong to the pipeline's provider."""
 
     code = "wrong_pipeline"
 
 
 @dataclass(frozen=True)
 class TenantSession:
-    """One tenant during one step of a run. `full_refresh`: read everything again instead of what changed."""
+    """One tenant during one step of a run. `full_refresh`: read everything again instead of only changes."""
 
     context: dg.AssetExecutionContext
     settings: Settings
@@ -47,12 +47,12 @@ class TenantSession:
 
     @property
     def rw_login(self) -> TenantLogin:
-        """The tenant's own writing login: the only one that its data is loaded and transformed with."""
+        """The tenant's rw login: the only one that loads and transforms its data."""
         return self.catalog.schemas.rw_login(self.tenant)
 
     @property
     def rw_database(self) -> Login:
-        """The same login as a way into the database."""
+        """The same login, as a `Login`."""
         return self.connections.tenant(self.rw_login.user, self.rw_login.password)
 
     def work_dir(self, tool: str) -> Path:
@@ -63,9 +63,9 @@ class TenantSession:
 
     @contextmanager
     def client(self, provider: Provider) -> Iterator[ApiClient]:
-        """A client of the tenant's own server, whose refreshed tokens are kept in the catalog and whose pace all processes share.
+        """A client of the tenant's server. Renewed tokens are stored in the catalog, and all processes share the request rate.
 
-        What it cost is added to the run's tags at the end of the block.
+        At the end of the block its cost is added to the run's tags.
         """
         tenant = self.tenant
         with (
@@ -101,7 +101,7 @@ class TenantSession:
     def materializing(self) -> Iterator[None]:
         """Mark the schemas as being written while the block runs.
 
-        A worker that was killed leaves the mark; Dagster lets one run per tenant work at a time, so the next run takes it over.
+        A killed worker leaves the mark. Dagster runs one run per tenant at a time, so the next run takes it over.
         """
         schemas = self.catalog.schemas
         schemas.transition(
@@ -114,7 +114,7 @@ class TenantSession:
 
 
 class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The platform's settings, database and catalog, opened at first use in the process of the step."""
+    """The platform's settings, database and catalog, opened at first use in the step's process."""
 
     @cached_property
     def settings(self) -> Settings:
@@ -129,11 +129,11 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
         return Catalog.open(self.settings)
 
     def session(self, context: dg.AssetExecutionContext, pipeline: Pipeline) -> TenantSession:
-        """The tenant of the run's partition. Partitions are in common to all pipelines.
+        """The tenant of the run's partition. All pipelines share the partitions.
 
         Raises:
-            UnknownTenant: the partition names no tenant of the catalog.
-            WrongPipeline: the tenant is of another provider than the pipeline.
+            UnknownTenant: the catalog has no tenant for the partition.
+            WrongPipeline: the tenant belongs to another provider than the pipeline.
         """
         tenant = self.catalog.tenants.get(context.partition_key)
         if tenant.provider != pipeline.provider:

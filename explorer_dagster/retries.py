@@ -1,6 +1,7 @@
-"""When does a run go on that the provider's allowance has ended? Its step marks it, the sensor `throttled_runs` starts it again.
+"""When does a run continue that used up the provider's allowance? Its step marks it, the sensor `throttled_runs` launches a
+retry.
 
-A run never sleeps for hours: it would hold a worker. What it had loaded stays, so that the same run again reads only the rest.
+A run never sleeps for hours, which would block a worker. What it loaded stays, so that the retry reads only the rest.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,14 +14,14 @@ import dagster as dg
 from explorer.contract.tags import RunTags
 from explorer.http.errors import Throttled
 
-# Not sooner than this, doubled with each retry: together an hour, which is the longest window but days that servers count in.
+# The shortest wait, doubled with each retry: together an hour, the longest window but days in which servers count.
 FIRST_DELAY_S = 60.0
 MAX_RETRIES = 5
 
 
 @dataclass(frozen=True)
 class Retry:
-    """The next try of a run: `number` of MAX_RETRIES, at `at` or soon after."""
+    """The next retry of a run: `number` of MAX_RETRIES, at `at` or soon after."""
 
     number: int
     at: datetime
@@ -30,9 +31,9 @@ class Retry:
 
 
 def postpone(context: dg.AssetExecutionContext, errors: Iterable[Mapping[str, Any]]) -> Retry | None:
-    """Mark the run for another try when the server lets it, as far as one of `errors` (`ExplorerError.as_dict()`) is Throttled.
+    """Mark the run for a retry when the server allows it, if one of `errors` (`ExplorerError.as_dict()`) is Throttled.
 
-    None when none is, and after the last retry.
+    None if none is, and after the last retry.
     """
     waits = [_wait_s(error) for error in errors if Throttled.is_code(error.get("code"))]
     number = next_number(context.run)
@@ -49,12 +50,12 @@ def _wait_s(error: Mapping[str, Any]) -> float:
 
 
 def next_number(run: dg.DagsterRun) -> int:
-    """Which retry the next try of the run is."""
+    """The number of the run's next retry."""
     return (RunTags.from_tags(run.tags).retry_number or 0) + 1
 
 
 def waiting_runs(instance: dg.DagsterInstance) -> list[tuple[dg.RunRecord, datetime]]:
-    """Failed runs that wait for another try, each with its time."""
+    """Failed runs that wait for a retry, each with its time."""
     waiting = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], tags=RunTags(retry="waiting").to_tags())
     records = instance.get_run_records(waiting)
     times = [RunTags.from_tags(record.dagster_run.tags).retry_at for record in records]
@@ -62,22 +63,22 @@ def waiting_runs(instance: dg.DagsterInstance) -> list[tuple[dg.RunRecord, datet
 
 
 def is_waiting(run: dg.DagsterRun) -> bool:
-    """Whether the run failed and waits for another try."""
+    """Whether the run failed and waits for a retry."""
     return run.status == dg.DagsterRunStatus.FAILURE and RunTags.from_tags(run.tags).retry == "waiting"
 
 
 def settle(instance: dg.DagsterInstance, run: dg.DagsterRun, outcome: Literal["started", "dropped"]) -> None:
-    """The run waits no more."""
+    """Mark that the run no longer waits."""
     instance.add_run_tags(run.run_id, RunTags(retry=outcome).to_tags())
 
 
 def was_started_again(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether the try that `run` waits for exists."""
+    """Whether the retry of `run` exists."""
     return bool(instance.get_runs(dg.RunsFilter(tags=RunTags(retry_of=run.run_id).to_tags()), limit=1))
 
 
 def request(run: dg.DagsterRun) -> dg.RunRequest:
-    """The same run again, for whoever asked for it first. Asked for twice it starts once."""
+    """Launch the same run again, for the same requester. A second call launches nothing."""
     tags = RunTags.from_tags(run.tags)
     again = RunTags(
         full_refresh=tags.full_refresh,

@@ -1,4 +1,4 @@
-"""What is asked of Dagster's runs in several places."""
+"""Shared queries about Dagster's runs."""
 
 import dagster as dg
 

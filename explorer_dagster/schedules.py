@@ -1,4 +1,4 @@
-"""When a pipeline starts by itself, and for which tenants."""
+"""When does a pipeline start by itself, and for which tenants?"""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ from explorer_dagster.runs import UNFINISHED
 
 
 def schedules(pipeline: Pipeline) -> list[dg.ScheduleDefinition]:
-    """`<pipeline>_schedule` and `<pipeline>_full_refresh_schedule`, as far as the pipeline's file has them."""
+    """`<pipeline>_schedule` and `<pipeline>_full_refresh_schedule`, where the pipeline's file has them."""
     described = (
         (schedule_name(pipeline.name), pipeline.schedule, RunTags()),
         (full_refresh_schedule_name(pipeline.name), pipeline.full_refresh, RunTags(full_refresh=True)),
@@ -47,9 +47,9 @@ def _schedule(pipeline: Pipeline, name: str, schedule: Schedule, tags: RunTags) 
 
 
 def _busy(instance: dg.DagsterInstance, job: str, tags: RunTags) -> set[str | None]:
-    """Keys of the tenants of which a run is under way that does what one with these tags would do.
+    """Keys of tenants with an active run that does what a run with these tags would do.
 
-    A sync of what changed finds nothing that is gone: a full refresh queues behind it.
+    A sync of changes does not find deleted records, so a full refresh queues behind it.
     """
     runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED, tags=tags.to_tags()))
     return {RunTags.from_tags(run.tags).partition_key for run in runs}

@@ -1,4 +1,4 @@
-"""What Dagster does by itself in between: tenants of the catalog become partitions, and throttled runs are started again."""
+"""What does Dagster do in between by itself? Tenants of the catalog become partitions, and throttled runs are launched again."""
 
 from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ def tenant_registration(context: dg.SensorEvaluationContext, platform: Platform)
 
 
 def throttled_runs(jobs: Sequence[Any], titles: Collection[str]) -> dg.SensorDefinition:
-    """The sensor that starts throttled runs of `jobs` again, as `define_asset_job` makes them; see `retries`.
+    """The sensor that retries throttled runs of `jobs` (results of `define_asset_job`); see `retries`.
 
     `titles`: the providers' names for people.
     """
@@ -57,7 +57,7 @@ def throttled_runs(jobs: Sequence[Any], titles: Collection[str]) -> dg.SensorDef
         later: list[datetime] = []
         for record, at in retries.waiting_runs(instance):
             run = record.dagster_run
-            # Marked at the tick after, when the new run exists: a daemon that dies in between loses nothing.
+            # Marked at the next tick, when the new run exists: if the daemon dies in between, nothing is lost.
             if retries.was_started_again(instance, run):
                 retries.settle(instance, run, "started")
             elif RunTags.from_tags(run.tags).partition_key not in known or _is_superseded(instance, record):
@@ -73,7 +73,7 @@ def throttled_runs(jobs: Sequence[Any], titles: Collection[str]) -> dg.SensorDef
 
 
 def _is_superseded(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
-    """Whether a later run of the tenant does or did all that this one was to do, or waits to."""
+    """Whether a later run of the tenant does, did or will do all that this one was to do."""
     run = record.dagster_run
     tenant = RunTags(partition_key=RunTags.from_tags(run.tags).partition_key)
     later = dg.RunsFilter(job_name=run.job_name, tags=tenant.to_tags(), created_after=record.create_timestamp)

@@ -76,7 +76,7 @@ class StaticModels:
 
     @property
     def specs(self) -> list[dg.AssetSpec]:
-        """The definitions of the models."""
+        """The asset specs of the models."""
         found = build_dbt_asset_specs(manifest=self.manifest, dagster_dbt_translator=self._translator)
         return [
             column_metadata.with_origins(spec.replace_attributes(partitions_def=tenants), self.lineage)
@@ -85,11 +85,11 @@ class StaticModels:
 
     @property
     def check_specs(self) -> list[dg.AssetCheckSpec]:
-        """dbt's tests."""
+        """Checks for dbt's tests."""
         return [spec for spec, _ in self._tests.values()]
 
     def _read_tests(self) -> Iterator[tuple[str, tuple[dg.AssetCheckSpec, bool]]]:
-        """By the test's name: its check, and whether it is an error not to pass."""
+        """Test name to its check, and whether a failure is an error."""
         for node in self.manifest["nodes"].values():
             attached = self.manifest["nodes"].get(node.get("attached_node") or "")
             if node["resource_type"] == "test" and attached:
@@ -98,9 +98,9 @@ class StaticModels:
                 yield node["name"], (spec, node["config"]["severity"].lower() != "warn")
 
     def materializations(self, built: Built, selected: Iterable[str]) -> Iterator[Event]:
-        """Of the models that are as the source is now, whether they had to be built for that or not."""
+        """Materializations of the models that are up to date with their source, whether they were built in this run or not."""
         wanted = set(selected) & built.present
-        # Dagster takes the assets of one step in the order of their dependencies only.
+        # Within a step Dagster accepts assets only in the order of their dependencies.
         nodes = self.manifest["nodes"]
         parents = {uid: node["depends_on"]["nodes"] for uid, node in nodes.items()}
         for node in (nodes[uid] for uid in TopologicalSorter(parents).static_order() if uid in parents):
@@ -111,7 +111,7 @@ class StaticModels:
     def _facts(self, built: Built, node: Node) -> StaticModel:
         name, result = node["name"], built.models.get(node["name"])
         relation = f"{built.project.schemas.schema(_layer(node))}.{node['alias']}"
-        # Columns are told by the definition too; to write them for what did not change would be a fifth of a sync without news.
+        # The definition lists the columns too. Writing them for unchanged models would take a fifth of a sync without changes.
         if result is None:
             return StaticModel(table_name=relation, rebuilt=False, row_count=built.unchanged[name])
         about = {column: facts["description"] for column, facts in node["columns"].items()}
@@ -131,7 +131,7 @@ class StaticModels:
         )
 
     def checks(self, built: Built, selected: Iterable[dg.AssetCheckKey]) -> Iterator[Event]:
-        """Results of the tests that ran; of the others those that failed before, so that a run without news hides none."""
+        """Results of the tests that ran, and earlier failures of the others, so that a run without changes hides none."""
         wanted = set(selected)
         passed = [
             Finding(result.name, result.status, result.rows, result.message)

@@ -1,4 +1,4 @@
-"""The discovery asset: what the tenant is made of, kept as versions in the catalog."""
+"""The discovery asset: the tenant's structure, stored in versions in the catalog."""
 
 from datetime import UTC
 
@@ -49,10 +49,10 @@ def _asset(pipeline: Pipeline, provider: Provider, part: registry.Discovery) -> 
 def _discover(
     context: dg.AssetExecutionContext, session: TenantSession, pipeline: Pipeline, provider: Provider
 ) -> Discovery:
-    """Read the structure and keep it.
+    """Read the structure and store it.
 
     Raises:
-        dagster.Failure: with the run marked for another try where the server asked to wait.
+        dagster.Failure: the run is marked for a retry if the server asked to wait.
     """
     discovered = session.catalog.discovered
     known = discovered.latest(session.tenant)
@@ -80,7 +80,7 @@ def _discover(
 
 
 def _changes(provider: Provider, version: DiscoveredVersion) -> str:
-    """What this version brought, for the UI; of a first version everything is new, which `found` tells."""
+    """The changes of this version, for the UI. In a first version everything is new, and `found` shows it."""
     since = f"Version {version.version}, found at {version.created_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     if version.version == 1:
         return f"{since}, is the first."
@@ -92,7 +92,7 @@ def _changes(provider: Provider, version: DiscoveredVersion) -> str:
 
 
 def _summary(outline: Outline) -> str:
-    """A table for the UI; names typed by app builders are shown as code, where Markdown has no effect."""
+    """A table for the UI. Names typed by app builders are shown as code, where Markdown has no effect."""
     lines = [f"| {kind} | `{_inert(name)}` | {size} |" for kind, name, size in outline.parts]
     return "\n".join([f"| kind | name | {outline.size_title} |", "|---|---|---|", *lines])
 

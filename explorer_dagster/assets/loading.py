@@ -24,7 +24,7 @@ Keys = Mapping[str, dg.AssetKey]
 
 
 def raw_assets(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinition:
-    """`<prefix>/raw/<source>` for every source, in one step that can be subset: dlt's fixed cost is paid once."""
+    """`<prefix>/raw/<source>` for every source, in one step that can be subset, so that dlt's fixed cost is paid once."""
     named = AssetKeys(pipeline.asset_prefix)
     keys = {source.name: dg.AssetKey(named.raw(source.name)) for source in pipeline.sources}
     discovered = [dg.AssetKey(named.discovery(part.name)) for part in pipeline.discovery]
@@ -72,7 +72,7 @@ def _load(
     selected: list[str],
     keys: Keys,
 ) -> LoadReport:
-    """Load the sources. Raises: dagster.Failure, with the run marked for another try where the server asked to wait."""
+    """Load the sources. Raises: dagster.Failure; the run is marked for a retry if the server asked to wait."""
     progress = Progress(context, per_asset=True)
 
     def show(state: LoadProgress) -> None:
@@ -113,7 +113,7 @@ def _events(
 
 
 def _raise_failures(context: dg.AssetExecutionContext, report: LoadReport) -> None:
-    """Sources that failed fail the step, after everything that was loaded has been recorded."""
+    """Fail the step for failed sources, after everything that was loaded has been recorded."""
     errors = {name: each.error or {} for name, each in report.resources.items() if each.status == "failed"}
     if errors:
         raise failure_of_sources(name_failures(errors), errors, postpone(context, errors.values()))

@@ -1,7 +1,6 @@
 """Assets of kind tables: tables generated per tenant from its own structure.
 
-They differ from tenant to tenant, so that two static assets stand for them and list every table, with its result, in their
-metadata.
+They differ between tenants. So two static assets stand for them and list every table, with its result, in their metadata.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ Keys = Mapping[str, dg.AssetKey]
 
 
 class TenantTables:
-    """The generated tables as assets. `keys`: by the family's name."""
+    """The assets of generated tables. `keys`: by the family's name."""
 
     def __init__(self, pipeline: Pipeline, families: Sequence[TableFamily]) -> None:
         self._pipeline, self._families = pipeline, families
@@ -37,7 +36,7 @@ class TenantTables:
 
     @property
     def specs(self) -> list[dg.AssetSpec]:
-        """The definitions."""
+        """The asset specs."""
         return [self._spec(family) for family in self._families]
 
     def _spec(self, family: TableFamily) -> dg.AssetSpec:
@@ -60,7 +59,7 @@ class TenantTables:
         return [spec for key in self.keys.values() for spec in check_specs(key, DESCRIBED)]
 
     def models(self, project: TenantProject, selected: Collection[str]) -> set[str]:
-        """The models behind the selected families."""
+        """The models of the selected families."""
         return {
             table.name for family in self._families if family.name in selected for table in tables_of(family, project)
         }
@@ -71,7 +70,7 @@ class TenantTables:
         return next(self.keys[family.name] for family in self._families if kind in family.kinds)
 
     def materializations(self, built: Built, selected: Collection[str], made_from: Keys) -> Iterator[Event]:
-        """Of the selected families. `made_from`: the assets that columns come from, by relation."""
+        """Materializations of the selected families. `made_from`: the assets that columns come from, by relation."""
         for family in self._families:
             if family.name in selected:
                 metadata = as_metadata(_facts(family, built, made_from))
@@ -80,7 +79,7 @@ class TenantTables:
     def checks(
         self, built: Built, selected: Collection[str], checks: Collection[dg.AssetCheckKey]
     ) -> Iterator[dg.AssetCheckResult]:
-        """Over the tables of the selected families that are there, as far as they are among `checks`."""
+        """Results of the selected `checks` over existing tables of the selected families."""
         for family in self._families:
             if family.name in selected:
                 key = self.keys[family.name]

@@ -1,4 +1,4 @@
-"""The step that materializes the assets of kinds tables and dbt together: one run of dbt builds both."""
+"""The step that materializes the assets of kinds tables and dbt together: one dbt run builds both."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -95,7 +95,7 @@ def _project(session: TenantSession, pipeline: Pipeline, planner: TablePlanner, 
 def _reporter(
     context: dg.AssetExecutionContext, project: TenantProject, models: Mapping[str, dg.AssetKey], tables: TenantTables
 ) -> Callable[[NodeResult], None]:
-    """What shows each model that was built, or was not."""
+    """Records an observation for each model that was built or failed."""
     progress = Progress(context, per_asset=False)
 
     def report(result: NodeResult) -> None:
@@ -107,7 +107,7 @@ def _reporter(
 
 
 def _raise_failures(built: Built) -> None:
-    """Models that failed fail the step, after everything that was built has been recorded."""
+    """Fail the step for failed models, after everything that was built has been recorded."""
     said = causes.summary(built.results)
     if said:
         raise dg.Failure(

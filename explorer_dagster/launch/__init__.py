@@ -1,1 +1,1 @@
-"""How a run gets its process: the launcher and the pool of warm workers."""
+"""How does a run get its process? The launcher and the pool of warm workers."""

@@ -1,8 +1,8 @@
-"""A process that forks one worker per request on a Unix socket which only its owner can open.
+"""A process that forks one worker per request on a Unix socket that only its owner can open.
 
-A request is a text; the answer is the worker's pid, or `stale` when the server's code has changed: the server then ends, and
-whoever supervises it starts a fresh one. What a worker does is handed in. Nothing may start a thread, open a database connection
-or a gRPC channel before the fork.
+A request is a text. The answer is the worker's pid, or `stale` when the server's code has changed: the server then ends, and its
+supervisor starts a new one. The worker's function is handed in. Nothing may start a thread, open a database connection or a gRPC
+channel before the fork.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from explorer.core.locks import open_lock, try_lock
 
 STALE = b"stale"
 _REQUEST_TIMEOUT_S = 5.0
-# Less than the supervisor gives the pool itself.
+# Less than the supervisor gives the pool.
 _END_GRACE_S = 2.0
 
 Work = Callable[[str], int]
@@ -30,7 +30,7 @@ Work = Callable[[str], int]
 
 @contextmanager
 def the_only_one(path: Path) -> Iterator[int]:
-    """Inside, this process is the one that serves `path`; the file descriptor of its lock. Raises: SystemExit."""
+    """Make this process the only one that serves `path`; yields the file descriptor of its lock. Raises: SystemExit."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if path.parent.stat().st_uid != os.getuid():
         raise SystemExit(f"{path.parent} belongs to somebody else; remove it or choose another EXPLORER_HOME.")
@@ -44,9 +44,9 @@ def the_only_one(path: Path) -> Iterator[int]:
 
 
 def serve(path: Path, work: Work, *, is_current: Callable[[], bool], lock: int) -> None:
-    """Listen on `path` and fork per request, until `is_current` says no, or until SIGTERM, which ends the workers too.
+    """Listen on `path` and fork per request, until `is_current` returns False or SIGTERM, which ends the workers too.
 
-    `work`: what a worker does with a request; its exit code. `lock`: of `the_only_one`, which workers do not keep.
+    `work`: runs a request in the worker and returns its exit code. `lock`: of `the_only_one`, closed in workers.
     """
     workers: set[int] = set()
     with contextlib.ExitStack() as stack:
@@ -79,11 +79,11 @@ def _answer_stale(server: socket.socket) -> None:
 
 
 def _fork_worker(server: socket.socket, workers: set[int], work: Work, *, inherited: tuple[int, ...]) -> None:
-    """Read one request, fork its worker and answer with the pid. What is no text gets no answer and no worker."""
+    """Read one request, fork its worker and answer with the pid. A request that is no text gets neither."""
     connection, _ = server.accept()
     with connection, contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError, UnicodeDecodeError):
         connection.settimeout(_REQUEST_TIMEOUT_S)
-        # Decoded here: an error between the fork and the worker's own end would let the child go on as a second server.
+        # Decoded before the fork: an error in the child outside `work` would let it go on as a second server.
         request = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
         if not request:
             return
@@ -95,7 +95,7 @@ def _fork_worker(server: socket.socket, workers: set[int], work: Work, *, inheri
 
 
 def _work(request: str, work: Work, sockets: tuple[socket.socket, ...], inherited: tuple[int, ...]) -> NoReturn:
-    """The forked worker: an end without the parent's clean-up, whatever happens."""
+    """The forked worker. It always exits here, without the parent's clean-up."""
     code = 1
     try:
         for each in sockets:
@@ -131,7 +131,7 @@ def _listen(path: Path) -> socket.socket:
 
 
 def _wake_on_signals() -> int:
-    """A file descriptor that turns readable on SIGCHLD and SIGTERM, so that neither can be missed between two selects."""
+    """A file descriptor that becomes readable on SIGCHLD and SIGTERM, so that neither is missed between two selects."""
     read_fd, write_fd = os.pipe()
     os.set_blocking(write_fd, False)
     signal.set_wakeup_fd(write_fd, warn_on_full_buffer=False)
@@ -148,7 +148,7 @@ def _reap(workers: set[int]) -> None:
 
 
 def _end(workers: set[int]) -> None:
-    """Interrupt every worker, give it time to cancel its queries and report, then kill what is left."""
+    """Interrupt every worker, give it time to cancel its queries and report, then kill the rest."""
     for pid in workers:
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + _END_GRACE_S

@@ -1,7 +1,7 @@
-"""How Dagster starts, stops and watches a run's worker: through the warm pool, else through Dagster's default launcher.
+"""How does Dagster start, stop and watch a run's worker? Through the warm pool, else through Dagster's default launcher.
 
-A worker of the pool is known by `pid:start time` in a run tag, so that a recycled pid is never taken for it. It outlives
-webserver, daemon and code server; run monitoring notices its death through `check_run_worker_health`.
+A run tag identifies a pool worker by `pid:start time`, so that a reused pid is never taken for it. The worker outlives
+webserver, daemon and code server. Run monitoring notices its death through `check_run_worker_health`.
 """
 
 import os
@@ -27,7 +27,8 @@ _ANSWER_TIMEOUT_S = 10.0
 
 
 class WarmRunLauncher(DefaultRunLauncher):
-    """Forks runs from the warm pool of this HOME; without one, or by `EXPLORER_RUN_LAUNCHER=default`, as Dagster does."""
+    """Forks runs from the warm pool of this HOME. Without a pool, or with `EXPLORER_RUN_LAUNCHER=default`, it is Dagster's
+    own."""
 
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(inst_data)
@@ -75,12 +76,12 @@ class WarmRunLauncher(DefaultRunLauncher):
         return CheckRunHealthResult(status, words, run_worker_id=identity)
 
     def get_run_worker_debug_info(self, run: DagsterRun, include_container_logs: bool | None = True) -> str | None:
-        """What Dagster adds when a run did not start or did not end in time: whether there is somebody still at it."""
+        """A note for runs that did not start or end in time: whether a process still works on the run."""
         identity = RunTags.from_tags(run.tags).worker
         return None if identity is None or _is_alive(identity) else _ended_silently(identity)
 
     def _default_worker_status(self, run: DagsterRun) -> WorkerStatus:
-        """The default launcher's workers are known only to the code server that spawned them."""
+        """Only the code server that spawned a worker of the default launcher knows it."""
         if GRPC_INFO_TAG not in run.tags:
             return WorkerStatus.RUNNING
         client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
@@ -93,7 +94,7 @@ class WarmRunLauncher(DefaultRunLauncher):
         return WorkerStatus.RUNNING if answer.can_cancel else WorkerStatus.NOT_FOUND
 
     def _fork(self, run: DagsterRun) -> int | None:
-        """The pid of a fresh worker, or None when there is no pool that could give one."""
+        """The pid of a new worker, or None when no pool can fork one."""
         if self._socket is None or run.job_code_origin is None:
             return None
         args = ExecuteRunArgs(job_origin=run.job_code_origin, run_id=run.run_id, instance_ref=self._instance.get_ref())

@@ -1,9 +1,9 @@
-"""How a run starts in half a second: a process that imported everything once forks one worker per run.
+"""How does a run start in half a second? A process that has imported everything forks one worker per run.
 
     python -m explorer_dagster.launch.warm_pool
 
-A request is one serialized `ExecuteRunArgs`. How requests come and workers are kept is `fork_server`; who asks is `launcher`.
-When the code on disk has changed since the import, the pool ends and the launcher falls back for that run.
+A request is a serialized `ExecuteRunArgs`. `fork_server` handles requests and workers; `launcher` sends requests. When the code
+on disk has changed since the import, the pool ends and the launcher uses the default for that run.
 """
 
 import gc
@@ -48,14 +48,13 @@ def watched_files(settings: Settings) -> list[Path]:
 
 
 def fingerprint(settings: Settings) -> str:
-    """Changes whenever one of the watched files does."""
+    """Changes with every watched file."""
     lines = sorted(f"{file}:{file.stat().st_mtime_ns}" for file in watched_files(settings))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def settle() -> None:
-    """What is there now stays, and is not looked through for garbage any more; what comes is looked through seldom: a run's
-    process ends with it."""
+    """Exclude existing objects from garbage collection, and collect rarely: a run's process ends with the run."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
@@ -79,7 +78,7 @@ def main(settings: Settings) -> None:
 
 
 def execute_run(request: str) -> int:
-    """What a worker does: Dagster's own `execute_run` command, as Dagster's launchers for containers call it; 0 when it could."""
+    """The worker's work: Dagster's own `execute_run` command, as its container launchers call it. Returns 0 when it could run."""
     from dagster._cli.api import execute_run_command
 
     execute_run_command.main(args=[request], standalone_mode=False)
@@ -87,7 +86,7 @@ def execute_run(request: str) -> int:
 
 
 def _threads() -> int:
-    """Threads of this process, native ones too where the system tells."""
+    """Threads of this process, including native ones where the system shows them."""
     tasks = Path("/proc/self/task")
     return len(list(tasks.iterdir())) if tasks.is_dir() else threading.active_count()
 

@@ -25,7 +25,7 @@ def _token(settings: Settings) -> str:
 
 
 def accepted_hosts(host: str, port: int) -> set[str]:
-    """The Host values under which a browser on this machine reaches us."""
+    """The Host values by which a browser on this machine reaches us."""
     names = {host} if host not in ("0.0.0.0", "::") else {socket.gethostname(), socket.getfqdn()}  # noqa: S104
     if host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "::"):  # noqa: S104
         names |= {"127.0.0.1", "localhost", "[::1]"}

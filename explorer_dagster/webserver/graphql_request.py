@@ -1,4 +1,4 @@
-"""What does a GraphQL request ask, and would it change something? Parsed once, so that nobody can read it otherwise."""
+"""What does a GraphQL request ask for, and would it change something? Parsed once, so that nothing reads it differently."""
 
 import json
 import urllib.parse
@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, QueryParams
 
 
 class Refused(Exception):
-    """Why a request is not let through: the status of the answer, and words."""
+    """Why a request is refused: status and text of the answer."""
 
     def __init__(self, reason: str, status: int = 403) -> None:
         super().__init__(reason)
@@ -20,7 +20,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class GraphQLRequest:
-    """A GraphQL request as it was understood. `changes`: some operation in it is not a plain query."""
+    """A parsed GraphQL request. `changes`: one of its operations is no plain query."""
 
     query: str
     variables: dict[str, Any] | None
@@ -38,20 +38,20 @@ class GraphQLRequest:
         return cls(query, variables, name, changes_something(query))
 
     def as_address(self) -> bytes:
-        """The request as a query string, with what was understood and nothing else."""
+        """The parsed request as a query string, and nothing else."""
         written = {"query": self.query, "operationName": self.operation_name}
         if self.variables is not None:
             written["variables"] = json.dumps(self.variables)
         return urllib.parse.urlencode({name: value for name, value in written.items() if value is not None}).encode()
 
     def as_body(self) -> bytes:
-        """The request as a body of ASCII, which every reader takes for the same."""
+        """The parsed request as an ASCII body, which every parser reads in the same way."""
         content = {"query": self.query, "variables": self.variables, "operationName": self.operation_name}
         return json.dumps(content).encode()
 
 
 def changes_something(query: str) -> bool:
-    """Whether a GraphQL document could change something, whichever of its operations is chosen.
+    """Whether any operation of a GraphQL document could change something.
 
     Raises:
         Refused: it cannot be parsed.
@@ -68,17 +68,17 @@ def changes_something(query: str) -> bool:
 
 
 def read_address(query_string: bytes) -> GraphQLRequest | None:
-    """The query in the address of a GET of `/graphql`; None for its page.
+    """The query in the URL of a GET of `/graphql`; None for the page itself.
 
     Raises:
-        Refused: also for every change, whoever sends it: links can be planted in pages of our own origin too.
+        Refused: also for every change, with any token: links can be planted in pages of our own origin too.
     """
     given = QueryParams(query_string)
     if "query" not in given:
         return None
     if len(given.multi_items()) != len(given):
         raise Refused("the address names something twice", 400)
-    # As the page writes it that has nothing to say.
+    # The page writes this when it has no variables.
     request = GraphQLRequest.of({name: value or None for name, value in given.items()} | {"query": given["query"]})
     if request.changes:
         raise Refused("mutations are sent by POST, with the token")

@@ -24,9 +24,9 @@ _HEADERS_OF_CONTENT = frozenset({b"content-type", b"content-length", b"content-e
 class Guard:
     """ASGI middleware in front of the Dagster app.
 
-    Refuses, and says why: a foreign Host or Origin, any change without the token, a GraphQL mutation by GET, a body over
-    `MAX_BODY_BYTES`. What asks `/graphql` is parsed here, and Dagster is given what was parsed, written anew: so that the two can
-    never read different things in the same bytes. `hosts` are the accepted `host:port` values of the Host header.
+    Refuses, with a reason: a foreign Host or Origin, any change without the token, a GraphQL mutation by GET, a body over
+    `MAX_BODY_BYTES`. A request to `/graphql` is parsed here, and Dagster gets the parsed request written again: both read the
+    same thing. `hosts`: accepted `host:port` values of the Host header.
     """
 
     def __init__(self, app: ASGIApp, *, token: str, hosts: Iterable[str]) -> None:
@@ -52,7 +52,7 @@ class Guard:
         await self._app(scope, receive, self._hand_out_cookie(scope, headers, send))
 
     def _refuse_foreign(self, headers: Headers) -> None:
-        """A Host that is not ours is DNS rebinding; an Origin that is not ours is another site's page."""
+        """A foreign Host is DNS rebinding; a foreign Origin is another site's page."""
         if headers.get("host") not in self._hosts:
             raise Refused("unknown Host")
         origin = headers.get("origin")
@@ -62,7 +62,7 @@ class Guard:
             raise Refused("request from another site")
 
     async def _let_in(self, scope: Scope, headers: Headers, receive: Receive) -> tuple[Scope, Receive]:
-        """The request as Dagster shall see it."""
+        """The request as Dagster will get it."""
         if scope["path"] == GRAPHQL_PATH and scope["method"] == "GET":
             asked = read_address(scope["query_string"])
             return {**scope, "query_string": asked.as_address() if asked else b""}, receive
@@ -80,7 +80,7 @@ class Guard:
         return hmac.compare_digest(given.encode(), self._token.encode())
 
     def _hand_out_cookie(self, scope: Scope, headers: Headers, send: Send) -> Send:
-        """Give the token to our own pages: only to a browser that navigates to one, never to a fetch from elsewhere."""
+        """Give the token to our own pages: only to a browser that navigates to one, never to a cross-site fetch."""
         if scope["type"] != "http" or scope["method"] != "GET" or "text/html" not in headers.get("accept", ""):
             return send
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
@@ -109,14 +109,14 @@ def _answer(refusal: Refused) -> ASGIApp:
             return
         code, next_step = ("forbidden", _NEXT_STEP) if refusal.status == 403 else ("invalid_request", _HOW_TO_ASK)
         body = {"error": {"code": code, "message": f"Refused: {refusal.reason}.", "next_step": next_step}}
-        # The rest of a body that was not read is no next request.
+        # The rest of an unread body must not be taken for the next request.
         await JSONResponse(body, refusal.status, headers={"connection": "close"})(scope, receive, send)
 
     return answer
 
 
 def _rewritten(scope: Scope, request: GraphQLRequest, receive: Receive) -> tuple[Scope, Receive]:
-    """The request with what was understood as its only content."""
+    """The request with only the parsed content."""
     body = request.as_body()
     kept = [(name, value) for name, value in scope["headers"] if name.lower() not in _HEADERS_OF_CONTENT]
     own = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
