@@ -1,7 +1,7 @@
 """Which models must be built again? Those whose definition or raw rows changed since the last build.
 
 The tenant's staging schema records what each table was built from, beside the table itself, so that a restored database or a
-dropped table is noticed. A model generated for a case type or form is stale only when rows of that case type or form changed; a
+dropped table is noticed. A model generated for a group of rows is stale only when rows of that group changed; a
 view only when its tables were made or dropped. In doubt a model is stale.
 
 A stale table with an unchanged definition need not be built again: `changes` can apply the changed rows, unless these are most

@@ -145,11 +145,11 @@ class TableTools:
         if name not in known.tables:
             raise unknown_name(UnknownTable, "table", name, list(known.tables), "list_tables")
         layer = await self.layers.of(tenant, known.live)
-        warnings = known.warnings + table_warnings([known.tables[name]])
+        provider, warnings = self.provider_named(tenant.provider), known.warnings + table_warnings([known.tables[name]])
 
         def read() -> dict[str, Any]:
             with self.databases.connection(tenant, known.live.schema) as connection:
-                return describe(connection, self.files, known, layer, name, args, warnings)
+                return describe(connection, self.files, known, layer, name, provider, args, warnings)
 
         data = await in_thread(read)
         return Answer(data, warnings, known.live.schema.marts)

@@ -76,5 +76,5 @@ def _among(project: TenantProject, key: str, column: sql.Composable, of_group: s
 
 
 def _of_group(condition: LiteralString, group: str | None) -> sql.Composable:
-    """Limits the changes to a case type or form: all changes are far more than one table has."""
+    """Limits the changes to the group that a table is made of: all changes are far more than one table has."""
     return sql.SQL(" where " + condition).format(group=group) if group is not None else sql.SQL("")
