@@ -1,5 +1,6 @@
 """A provider is a folder: outside its own files nothing names one."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -20,21 +21,56 @@ NAMED_IN = {
     "explorer_cli/main.py": "help is shown before any pipeline is read",
     "explorer_cli/commands/tenants.py": "help is shown before any pipeline is read",
 }
+# The names under which one finds things in every provider's folder.
+FILES = {
+    "README.md",
+    "__init__.py",
+    "api.py",
+    "credentials.py",
+    "paging.py",
+    "provider.py",
+    "servers.py",
+    "settings.py",
+}
+
+# Names that are no word of English: whoever says one in whatever spelling means the provider.
+UNMISTAKABLE = {"commcare"}
+
+
+def is_named(name: str, title: str, line: str) -> bool:
+    """Whether the line means the provider: by its name, as a module, a folder or a text, or by its title."""
+    if name in UNMISTAKABLE:
+        return name in line.lower()
+    return bool(re.search(rf"providers[./]{name}\b|[\"'`/]{name}[\"'`/]|\b{re.escape(title)}\b", line))
 
 
 def places(name: str) -> dict[str, list[int]]:
     """File to lines that say the name in any case, without the provider's own folders."""
     found: dict[str, list[int]] = {}
+    title = provider_named(name).title
     for room in ROOMS:
         for path in sorted((ROOT / room).rglob("*")):
             relative = path.relative_to(ROOT).as_posix()
             if path.suffix not in SUFFIXES or relative.startswith(tuple(home.format(name) for home in HOMES)):
                 continue
-            lines = path.read_text(encoding="utf-8").lower().splitlines()
-            numbers = [number for number, line in enumerate(lines, 1) if name in line]
+            lines = path.read_text(encoding="utf-8").splitlines()
+            numbers = [number for number, line in enumerate(lines, 1) if is_named(name, title, line)]
             if numbers:
                 found[relative] = numbers
     return found
+
+
+def test_a_provider_is_told_from_a_word() -> None:
+    meant = [
+        "from explorer.providers.connect.api import X",
+        'name = "connect"',
+        "# CommCare Connect has none",
+        "a/connect/b",
+    ]
+    assert all(is_named("connect", "CommCare Connect", line) for line in meant)
+    assert is_named("commcare", "CommCare HQ", "class CommcareApi:")
+    others = ["psycopg.connect(dsn)", "def connect(self):", "# connect again", "provider.connected"]
+    assert not any(is_named("connect", "CommCare Connect", line) for line in others)
 
 
 @pytest.mark.parametrize("name", provider_names())
@@ -50,20 +86,16 @@ def test_each_exception_is_needed() -> None:
 @pytest.mark.parametrize("name", provider_names())
 def test_a_providers_folder_has_the_files_that_one_looks_for(name: str) -> None:
     folder = ROOT / "explorer" / "providers" / name
-    files = {path.name for path in folder.iterdir()}
-    assert {
-        "README.md",
-        "__init__.py",
-        "provider.py",
-        "settings.py",
-        "servers.py",
-        "credentials.py",
-        "paging.py",
-    } <= files
+    assert {path.name for path in folder.iterdir()} >= FILES
     provider = provider_named(name)
     assert provider.name == name
     assert provider.title
     assert provider.credential_kinds
+
+
+def test_the_smallest_provider_has_these_files_and_no_others() -> None:
+    folder = ROOT / "tests" / "e2e" / "tiny_provider" / "overlay" / "explorer" / "providers" / "tiny"
+    assert {path.name for path in folder.iterdir() if path.name != "__pycache__"} == FILES
 
 
 def test_an_unknown_provider_is_refused_with_those_there_are() -> None:

@@ -1,21 +1,19 @@
 """What Tiny answers to the questions of `explorer.providers.base`."""
 
-import re
-from collections.abc import Mapping
 from typing import Any
 
 from explorer.providers.tiny.api import TinyApi
+from explorer.providers.tiny.credentials import KINDS
 from explorer.providers.tiny.paging import STYLES
+from explorer.providers.tiny.servers import SERVERS, check_garden
 from explorer.providers.tiny.settings import SERVICE
 
-from explorer.catalog import Credential, FieldsCredential
+from explorer.catalog import Credential
 from explorer.core.settings import Settings
 from explorer.http.client import ApiClient
 from explorer.http.limiter import RateLimiter
 from explorer.providers.base import (
     Access,
-    CredentialField,
-    CredentialKind,
     Diff,
     Document,
     ExternalIdInvalid,
@@ -23,13 +21,8 @@ from explorer.providers.base import (
     Person,
     Refresh,
 )
-from explorer.providers.servers import Servers
 from explorer.registry import Pipeline
 from explorer.tables.plan import NoTables
-
-
-def _token(server: str, values: Mapping[str, str]) -> Credential:
-    return FieldsCredential("token", dict(values))
 
 
 class Tiny:
@@ -40,15 +33,13 @@ class Tiny:
     tenant_noun = SERVICE.unit
     styles = STYLES
     tables = NoTables()
-    credential_kinds = (CredentialKind("token", "Token", (CredentialField("token", "Token", is_secret=True),), _token),)
+    credential_kinds = KINDS
 
     def normalize_server(self, text: str) -> str:
-        return Servers(tenant_noun=SERVICE.unit).normalize(text)
+        return SERVERS.normalize(text)
 
     def check_external_id(self, text: str) -> str:
-        if not re.fullmatch(r"[a-z-]{1,40}", text.strip()):
-            raise ExternalIdInvalid("That is no garden.", next_step="Small letters and - name a garden.")
-        return text.strip()
+        return check_garden(text)
 
     def external_id_key(self, external_id: str) -> str:
         return external_id

@@ -1,0 +1,17 @@
+"""Which servers Tiny has, and what counts as the name of a garden."""
+
+import re
+
+from explorer.providers.tiny.settings import SERVICE
+
+from explorer.providers.base import ExternalIdInvalid
+from explorer.providers.servers import Servers
+
+SERVERS = Servers(tenant_noun=SERVICE.unit)
+
+
+def check_garden(text: str) -> str:
+    """The name of a garden without blanks around it. Raises: ExternalIdInvalid."""
+    if not re.fullmatch(r"[a-z-]{1,40}", text.strip()):
+        raise ExternalIdInvalid("That is no garden.", next_step="Small letters and - name a garden.")
+    return text.strip()
