@@ -7,9 +7,10 @@ from typing import Any
 from benchmarks.job import Job, benchmark_settings
 from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.contract.schemas import TenantSchemas
-from explorer.marts.builds import models_of, plan
 from explorer.marts.dbt.results import NodeResult
 from explorer.marts.manifest import static_manifest, static_parse, warm_up
+from explorer.marts.models import models_of
+from explorer.marts.planning import plan
 from explorer.marts.project import prepare
 from explorer.marts.refresh import refresh
 from explorer.postgres.connections import load_connections

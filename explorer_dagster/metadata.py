@@ -1,10 +1,14 @@
-"""How a record of the contract becomes metadata of Dagster: texts for people as Markdown, lists and objects as JSON."""
+"""What a step yields, and how a record of the contract becomes its metadata: texts for people as Markdown, lists and objects as
+JSON."""
 
 from typing import Any
 
 import dagster as dg
 
 from explorer.contract.records import Markdown, Record
+
+# What a step that materializes assets yields.
+Event = dg.MaterializeResult | dg.AssetCheckResult  # type: ignore[type-arg]
 
 
 def as_metadata(record: Record) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from mcp_bridge.composition import Parts, Services
 from mcp_bridge.gate.http_authentication import PATH
 from mcp_bridge.gate.shutdown import leave_nobody_waiting
 from mcp_bridge.server import http_app, serve_http, serve_stdio
+from mcp_bridge.sql.validation import PARSER
 
 _log = logging.getLogger("mcp_bridge")
 
@@ -61,9 +62,13 @@ def main(argv: list[str] | None = None) -> int:
         # One line per request of the protocol and of GraphQL helps nobody.
         for noisy in ("httpx", "httpx2", "mcp", "uvicorn.access"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        if PARSER != "libpg_query":
+            _log.warning(
+                "SQL is validated by %s with stricter rules: pgparse is not installed on this platform", PARSER
+            )
         gc.set_threshold(*_GC_THRESHOLDS)
         if args.transport == "stdio":
-            asyncio.run(serve_stdio(settings, _parts(settings)))
+            _serve_stdio(settings)
         else:
             _serve_http(settings, args.host or settings.bridge_host, args.port, args.port_file)
     except ExplorerError as error:
@@ -89,6 +94,11 @@ class _Schemas:
 def _parts(settings: Settings) -> Parts:
     """What the bridge itself does not import."""
     return Parts(_Schemas(settings), provider_named, faults_of)
+
+
+def _serve_stdio(settings: Settings) -> None:
+    token = settings.token.get_secret_value() if settings.token else None
+    asyncio.run(serve_stdio(Services.compose(settings, _parts(settings)), token))
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -6,10 +6,13 @@ Nothing is reached here: the bridge comes up while Dagster or the database is st
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from threading import Event
 from typing import Self
 
+from explorer.catalog import DiscoveredStructure, Tenant
 from explorer.core.files import private_secret
 from explorer.core.settings import Settings
+from explorer.postgres.embedded import EmbeddedPostgres
 from explorer.providers.base import Provider
 from explorer.registry import Fault, Pipeline
 from mcp_bridge.answers.wording import Wording
@@ -30,7 +33,7 @@ from mcp_bridge.query_path import QueryPath
 from mcp_bridge.runs.following import RunFollower
 from mcp_bridge.runs.launches import Launches
 from mcp_bridge.runs.results import RunResults
-from mcp_bridge.sql import PageCursors
+from mcp_bridge.sql import PageCursors, QueryLimits
 from mcp_bridge.tools.lineage import LineageTools
 from mcp_bridge.tools.materialization import MaterializationTools
 from mcp_bridge.tools.pipelines import PipelineTools
@@ -57,9 +60,10 @@ class Parts:
     faults_of: Callable[[Pipeline], Iterable[Fault]]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Services:
-    """What the server needs of one bridge. `stopping`: calls are cancelled because the bridge shuts down."""
+    """What the server needs of one bridge. `closes`: end what goes on behind the scenes, in this order; `stopping`: set while
+    calls are cancelled because the bridge shuts down."""
 
     platform: PlatformDatabase
     databases: TenantDatabases
@@ -69,39 +73,55 @@ class Services:
     families: tuple[ToolFamily, ...]
     list_cursors: Callable[[], ListCursors]
     wording: Wording
-    stopping: bool = False
+    closes: tuple[Callable[[], None], ...]
+    stopping: Event
 
     @classmethod
     def compose(cls, settings: Settings, parts: Parts) -> Self:
         """Raises: PipelineInvalid."""
         platform, files = PlatformDatabase(settings), PipelineFiles.read(settings.project_dir, parts.faults_of)
-        databases = TenantDatabases(platform, settings.query_timeout_s)
+        databases, stopping = TenantDatabases(platform, settings.query_timeout_s), Event()
         dagster = DagsterClient.from_settings(settings)
         results, schedules, launches = RunResults(dagster), Schedules(dagster), Launches(platform, dagster)
+        # A run that was followed to its end is not asked for again.
+        dagster.on_finished = results.remember
         states = DagsterStates(dagster, results, files)
         facts = TenantFacts(platform, databases, files, states, schedules, with_raw=settings.expose_raw)
-        layers, path = SemanticLayers(platform, files), QueryPath(platform, settings)
+        layers, path = SemanticLayers(platform, files), _query_path(platform, settings)
 
         @cache
         def key() -> bytes:
             return private_secret(settings.home / _CURSOR_KEY).encode()
 
+        def discovered(tenant: Tenant) -> DiscoveredStructure | None:
+            return platform.catalog.discovered.latest(tenant)
+
+        def tenants_of(caller: Caller) -> list[Tenant]:
+            return caller.tenants(platform.catalog)
+
+        search = SearchTools(facts, layers)
         families = (
             TenantTools(platform, parts.schemas, files, schedules, dagster, launches, parts.provider_named),
-            TableTools(facts, layers, files, platform, databases, parts.provider_named),
-            SearchTools(facts, layers),
+            TableTools(facts, layers, files, databases, discovered, parts.provider_named),
+            search,
             SemanticsTools(facts, layers, path, platform, settings.query_timeout_s),
-            QueryTools(facts, path, cache(lambda: PageCursors(key())), settings),
+            QueryTools(facts, path, cache(lambda: PageCursors(key())), _query_limits(settings)),
             PipelineTools(files, schedules),
-            MaterializationTools(platform, files, dagster, launches, RunFollower(dagster), lambda: services.stopping),
+            MaterializationTools(tenants_of, files, dagster, launches, RunFollower(dagster), stopping.is_set),
             RunTools(files, dagster, results),
-            LineageTools(facts, platform, databases, parts.provider_named),
+            LineageTools(facts, databases, discovered, parts.provider_named),
         )
         wording = Wording.of(files.pipelines.values(), parts.provider_named)
-        services = cls(
-            platform, databases, dagster, schedules, facts, families, cache(lambda: ListCursors(key())), wording
+        list_cursors = cache(lambda: ListCursors(key()))
+        closes = (
+            schedules.close,
+            facts.close,
+            layers.close,
+            states.close,
+            search.indexes.close,
+            databases.close,
         )
-        return services
+        return cls(platform, databases, dagster, schedules, facts, families, list_cursors, wording, closes, stopping)
 
     def gate(self, caller: Callable[[], Caller]) -> Gate:
         """Lets calls in; `caller` tells who makes the one being served."""
@@ -113,7 +133,25 @@ class Services:
 
     async def aclose(self) -> None:
         """Stop asking, and close all connections."""
-        self.schedules.close()
-        self.facts.close()
+        for close in self.closes:
+            close()
         await self.dagster.aclose()
-        self.databases.close()
+
+
+def _query_path(platform: PlatformDatabase, settings: Settings) -> QueryPath:
+    """Of somebody else's server no session is ended but the tenant's own."""
+    last_resort_s = settings.query_last_resort_s if settings.database_url is None else 0.0
+    return QueryPath(
+        platform, lambda pid: EmbeddedPostgres(settings.home).end_session(pid), last_resort_s=last_resort_s
+    )
+
+
+def _query_limits(settings: Settings) -> QueryLimits:
+    """What one page of a result may hold and take at most."""
+    return QueryLimits(
+        max_rows=settings.query_max_rows,
+        max_bytes=settings.query_max_bytes,
+        max_cell_bytes=min(settings.query_max_cell_bytes, settings.query_max_bytes),
+        timeout_s=settings.query_timeout_s,
+        wait_s=settings.query_wait_s,
+    )

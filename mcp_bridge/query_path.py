@@ -5,13 +5,12 @@ decided in `mcp_bridge.sql`.
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 
 from explorer.catalog import Tenant
-from explorer.core.settings import Settings
 from explorer.postgres.connections import Login
-from explorer.postgres.embedded import EmbeddedPostgres
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.facts.relations import LiveTables
@@ -28,8 +27,12 @@ def check(live: LiveTables, statement: str) -> ValidatedQuery:
 class QueryPath:
     """Runs validated statements as the tenants' readers. For use inside one event loop."""
 
-    def __init__(self, platform: PlatformDatabase, settings: Settings) -> None:
-        self._platform, self._settings = platform, settings
+    def __init__(
+        self, platform: PlatformDatabase, end_session: Callable[[int], None], *, last_resort_s: float = 0.0
+    ) -> None:
+        """`end_session` ends the backend of a pid, and all other sessions of the server with it. It is called only for a backend
+        that goes on `last_resort_s` after it was told to stop (0: never)."""
+        self._platform, self._end_session, self._last_resort_s = platform, end_session, last_resort_s
         # Of one tenant each, by tenant key; replaced when the tenant's login changes.
         self._executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = {}
         self._throttle = OverrunThrottle()
@@ -63,8 +66,8 @@ class QueryPath:
         if known is None or known[0] != made_for:
             termination = Termination(
                 partial(_terminate, service, reader.user),
-                partial(_restart_sessions, self._settings),
-                self._settings.query_last_resort_s if self._settings.database_url is None else 0,
+                partial(_restart_sessions, self._end_session),
+                self._last_resort_s,
             )
             executor = Executor(reader, schemas, throttle=self._throttle, termination=termination)
             known = self._executors[tenant.key] = (made_for, executor)
@@ -83,6 +86,6 @@ def _terminate(service: Login, reader: str, pid: int) -> None:
         )
 
 
-def _restart_sessions(settings: Settings, pid: int) -> None:
+def _restart_sessions(end_session: Callable[[int], None], pid: int) -> None:
     _log.error("The database restarts its sessions, because backend %s cannot be interrupted", pid)
-    EmbeddedPostgres(settings.home).end_session(pid)
+    end_session(pid)

@@ -15,15 +15,14 @@ from mcp.server.stdio import stdio_server
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
 
-from explorer.core.settings import Settings
-from mcp_bridge.composition import Parts, Services
+from mcp_bridge.composition import Services
 from mcp_bridge.gate.access import Caller, CatalogVerifier, http_caller, stdio_caller
 from mcp_bridge.gate.http_authentication import PATH, HttpAuthentication
 from mcp_bridge.gate.http_connections import MAX_HEAD_BYTES, TimedProtocol
 from mcp_bridge.gate.shutdown import InputLines, let_the_next_end_it, on_signals
 
 # What a caller may use changes with its grants, what a tool is with the bridge's version: hosts that ask again after this see it.
-_TOOLS_KEPT_MS = 300_000
+_TOOLS_CACHED_MS = 300_000
 INSTRUCTIONS = """\
 Data Explorer: {tenants} (tenants) as PostgreSQL tables, kept up to date by Dagster runs.
 
@@ -57,8 +56,10 @@ def make_server(services: Services, caller: Callable[[], Caller]) -> "Server[Non
         try:
             yield
         finally:
-            keeping_up.cancel()
-            await services.aclose()
+            with anyio.CancelScope(shield=True):
+                keeping_up.cancel()
+                await asyncio.wait({keeping_up})
+                await services.aclose()
 
     return Server(
         "data-explorer",
@@ -68,8 +69,8 @@ def make_server(services: Services, caller: Callable[[], Caller]) -> "Server[Non
         lifespan=lifespan,
         # Without them hosts ask again before every turn. Tools are the caller's own, by its grants; who we are is everybody's.
         cache_hints={
-            "tools/list": CacheHint(ttl_ms=_TOOLS_KEPT_MS, scope="private"),
-            "server/discover": CacheHint(ttl_ms=_TOOLS_KEPT_MS, scope="public"),
+            "tools/list": CacheHint(ttl_ms=_TOOLS_CACHED_MS, scope="private"),
+            "server/discover": CacheHint(ttl_ms=_TOOLS_CACHED_MS, scope="public"),
         },
         on_list_tools=gate.list_tools,
         on_call_tool=gate.call_tool,
@@ -77,8 +78,9 @@ def make_server(services: Services, caller: Callable[[], Caller]) -> "Server[Non
     )
 
 
-async def serve_stdio(settings: Settings, parts: Parts) -> None:
-    """Serve one client over stdin and stdout until it closes them, or until SIGINT or SIGTERM; a second signal ends at once.
+async def serve_stdio(services: Services, token: str | None) -> None:
+    """Serve one client over stdin and stdout until it closes them, or until SIGINT or SIGTERM; a second signal ends at once. The
+    client is the bearer of `token`, without one the operator.
 
     However it ends, calls that are being served are given up and their statements cancelled; runs go on. Only a caller who
     cancels a call means its run.
@@ -86,14 +88,8 @@ async def serve_stdio(settings: Settings, parts: Parts) -> None:
     Raises:
         TokenInvalid: EXPLORER_TOKEN is not good.
     """
-    token = settings.token.get_secret_value() if settings.token else None
-    services = Services.compose(settings, parts)
     server = make_server(services, stdio_caller(lambda: services.platform.catalog, token))
-
-    def stopping() -> None:
-        services.stopping = True
-
-    lines = InputLines(stopping)
+    lines = InputLines(services.stopping.set)
     with on_signals(lines.end):
         # The SDK iterates over its input and does nothing else with it.
         async with stdio_server(cast("anyio.AsyncFile[str]", lines)) as (read, write):
@@ -133,7 +129,8 @@ async def serve_http(services: Services, app: HttpAuthentication, sockets: list[
     class StoppingServer(uvicorn.Server):
         def handle_exit(self, sig: int, frame: Any) -> None:
             # Not uvicorn's own, which ends the process by the same signal once more, with its status.
-            services.stopping = self.should_exit = True
+            services.stopping.set()
+            self.should_exit = True
             loop.call_soon_threadsafe(app.close)
             let_the_next_end_it()
 

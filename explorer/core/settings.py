@@ -91,7 +91,9 @@ class Settings(BaseSettings):
         le=600,
         description="Longest silence of a tenant's server, in seconds; a whole answer may take five times as long.",
     )
-    http_max_attempts: int = Field(6, ge=1, le=20, description="Tries of one request to it before the run fails.")
+    http_max_attempts: int = Field(
+        6, ge=1, le=20, description="Tries of one request to a tenant's server before the run fails."
+    )
     http_max_retry_after_s: float = Field(
         120.0,
         ge=0,

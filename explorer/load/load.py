@@ -84,7 +84,7 @@ def load(
 
     Raises:
         ApiError: every resource was refused or failed (the message names them all; the class is that of one of them), or the
-            server cut the project space off.
+            server cut the tenant off.
         LoadInProgress: another process loads this tenant.
         LoadFailed: the database accepted no data; no table is half changed.
     """

@@ -6,13 +6,14 @@ When a model's changes cannot be applied, dbt builds it in the same run.
 from collections.abc import Callable, Collection
 
 from explorer.contract.bookkeeping import unfit_values
-from explorer.marts.builds import Connection, Plan, begin, record
+from explorer.marts.builds import Connection, begin, record
 from explorer.marts.changes.applying import OnFailure, apply_changes
 from explorer.marts.changes.gathered import drop_gathered
 from explorer.marts.changes.pool import open_pool
 from explorer.marts.changes.testing import run_tests
 from explorer.marts.dbt.results import NodeResult
 from explorer.marts.dbt.runner import run
+from explorer.marts.planning import Plan
 from explorer.marts.project import TenantProject
 from explorer.postgres.connections import Login
 
@@ -41,6 +42,7 @@ def refresh(
     results: list[NodeResult] = []
 
     def collect(result: NodeResult) -> None:
+        # Yielding results while dbt runs would let an interrupt between two yields leave its queries running.
         results.append(result)
         on_result(result)
 

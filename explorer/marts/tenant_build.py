@@ -7,14 +7,15 @@ from typing import Any
 
 import psycopg
 
-from explorer.contract.bookkeeping import columns as kept_columns
+from explorer.contract.bookkeeping import columns as column_records
 from explorer.contract.bookkeeping.builds import Finding
 from explorer.contract.bookkeeping.lineage import Lineage
 from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
 from explorer.marts import causes, column_lineage
-from explorer.marts.builds import Plan, models_of, plan
 from explorer.marts.dbt.results import NodeResult
+from explorer.marts.models import models_of
+from explorer.marts.planning import Plan, plan
 from explorer.marts.project import TenantProject
 from explorer.marts.refresh import refresh
 from explorer.postgres.connections import Login
@@ -78,27 +79,20 @@ def build(
     `database`: the tenant's rw login. `on_plan`: called with a sentence about what will be done; `on_fallback`: called with each
     model whose changes could not be applied, and the reason.
     """
-    results: list[NodeResult] = []
-
-    def collect(result: NodeResult) -> None:
-        """Collects results. Yielding while dbt runs would let an interrupt between two yields leave its queries running."""
-        results.append(result)
-        on_result(result)
-
     with database.connect(autocommit=True) as connection:
         planned = plan(connection, project, models_of(project, manifest))
         on_plan(_sentence(planned, wanted, by_need=by_need))
-        refresh(
+        results = refresh(
             connection,
             project,
             planned,
             wanted,
             by_need=by_need,
             database=database,
-            on_result=collect,
+            on_result=on_result,
             on_fallback=on_fallback,
         )
-        kept_columns.write(connection, project.schemas, facts_of(project.tables))
+        column_records.write(connection, project.schemas, facts_of(project.tables))
         column_lineage.write(connection, project.schemas, lineage, project.tables, version=project.content_hash)
         if project.type_changes:
             planner.mark_reported(connection, project.schemas)

@@ -18,7 +18,7 @@ def properties_file(
     meta: Mapping[str, Any],
     parent: Parent | None,
 ) -> str:
-    """The dbt properties of a model, YAML. `rows_of`: column with the case or submission of a row; `parent`: columns that refer
+    """The dbt properties of a model, YAML. `rows_of`: column with the record of a row; `parent`: columns that refer
     to another table, that model, and its key."""
     # Column origins are stored once per model: dbt takes twice as long with `meta` on each column.
     origin = {column.name: shown("/".join(column.path)) for column in columns if column.path is not None}

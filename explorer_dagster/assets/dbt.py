@@ -18,10 +18,9 @@ from explorer.marts.tenant_build import Built, Manifest
 from explorer.registry import Pipeline
 from explorer_dagster import column_metadata
 from explorer_dagster.checks import check_result
-from explorer_dagster.metadata import as_metadata
+from explorer_dagster.metadata import Event, as_metadata
 from explorer_dagster.partitions import tenants
 
-Event = dg.MaterializeResult | dg.AssetCheckResult  # type: ignore[type-arg]
 Node = Mapping[str, Any]
 _PASSED = "pass"
 

@@ -14,13 +14,12 @@ from explorer.providers.base import Provider
 from explorer.registry import Pipeline, Source
 from explorer_dagster.checks import check_result, check_specs
 from explorer_dagster.failures import failure, failure_of_sources, failures_explained
-from explorer_dagster.metadata import as_metadata
+from explorer_dagster.metadata import Event, as_metadata
 from explorer_dagster.partitions import tenants
 from explorer_dagster.progress import Progress
 from explorer_dagster.resources import Platform, TenantSession
 from explorer_dagster.retries import postpone
 
-Event = dg.MaterializeResult | dg.AssetCheckResult  # type: ignore[type-arg]
 Keys = Mapping[str, dg.AssetKey]
 
 

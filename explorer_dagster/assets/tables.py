@@ -21,10 +21,9 @@ from explorer.tables.plan import TableFamily
 from explorer.tables.values import TableSpec
 from explorer_dagster import column_metadata
 from explorer_dagster.checks import check_result, check_specs
-from explorer_dagster.metadata import as_metadata
+from explorer_dagster.metadata import Event, as_metadata
 from explorer_dagster.partitions import tenants
 
-Event = dg.MaterializeResult | dg.AssetCheckResult  # type: ignore[type-arg]
 Keys = Mapping[str, dg.AssetKey]
 
 

@@ -17,9 +17,10 @@ from explorer.postgres.storage_errors import next_step_after
 from explorer.providers.base import Provider
 from explorer.registry import Pipeline
 from explorer.tables.plan import TablePlanner
-from explorer_dagster.assets.dbt import Event, StaticModels
+from explorer_dagster.assets.dbt import StaticModels
 from explorer_dagster.assets.tables import TenantTables
 from explorer_dagster.failures import failures_explained
+from explorer_dagster.metadata import Event
 from explorer_dagster.partitions import tenants
 from explorer_dagster.progress import Progress
 from explorer_dagster.resources import Platform, TenantSession

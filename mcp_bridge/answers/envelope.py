@@ -7,7 +7,7 @@ their age, pages within the budget of tokens and their cursors, likely names.
 
 import difflib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -180,15 +180,6 @@ def age_s(moment: datetime | None) -> int | None:
 def without_nulls(row: dict[str, Any]) -> dict[str, Any]:
     """The row less its empty fields: absent says the same in fewer tokens."""
     return {key: value for key, value in row.items() if value is not None and value != [] and value != ""}
-
-
-def page_after(items: Sequence[T], after: str | None, limit: int, name: Callable[[T], str]) -> tuple[list[T], bool]:
-    """The next `limit` of name-sorted items behind the one named `after`, and whether there are more.
-
-    Pages go on behind a name, not at a number, so that they stay right when items come and go in between.
-    """
-    rest = [item for item in items if after is None or name(item) > after]
-    return rest[:limit], len(rest) > limit
 
 
 def fit(rows: Iterable[T], room: int, each: int | None = None) -> list[T]:

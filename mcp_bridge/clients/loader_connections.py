@@ -22,7 +22,7 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 # Over all tenants; of the loader's own connections (`provisioning.RW_CONNECTIONS`) one tenant's share is two.
 _IDLE = 16
 _IDLE_PER_LOGIN = 2
-_COMING_S = 2.0
+_OPENING_S = 2.0
 _log = logging.getLogger(__name__)
 _SESSION = {
     "default_transaction_read_only": "on",
@@ -47,17 +47,17 @@ class LoaderConnections:
             for name, value in {**_SESSION, "statement_timeout": f"{int(statement_timeout_s * 1000)}ms"}.items()
         )
         self._idle: OrderedDict[Connection, str] = OrderedDict()
-        self._coming: dict[str, threading.Event] = {}
+        self._opening: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
         self._closed = False
 
     def prepare(self, role: str, login: Callable[[], Login]) -> None:
-        """Have a connection of `role` idle for who asks next; in a thread of its own, and without a word when it fails."""
+        """Have a connection of `role` idle for who asks next; opened in a thread of its own; a failure is only logged."""
         with self._lock:
-            if self._closed or role in self._coming or role in self._idle.values():
+            if self._closed or role in self._opening or role in self._idle.values():
                 return
-            self._coming[role] = threading.Event()
-        threading.Thread(target=self._open_ahead, args=(role, login), name="loader-ahead", daemon=True).start()
+            self._opening[role] = threading.Event()
+        threading.Thread(target=self._open_idle, args=(role, login), name="loader-prepare", daemon=True).start()
 
     @contextmanager
     def lent(self, role: str, login: Callable[[], Login]) -> Iterator[Connection]:
@@ -66,8 +66,8 @@ class LoaderConnections:
         Raises:
             DatabaseUnreachable, and what `login` raises.
         """
-        if coming := self._coming.get(role):
-            coming.wait(_COMING_S)
+        if opening := self._opening.get(role):
+            opening.wait(_OPENING_S)
         connection = self._take(role) or self._connect(login())
         try:
             yield connection
@@ -84,13 +84,13 @@ class LoaderConnections:
         for connection in idle:
             connection.close()
 
-    def _open_ahead(self, role: str, login: Callable[[], Login]) -> None:
+    def _open_idle(self, role: str, login: Callable[[], Login]) -> None:
         try:
             self._give_back(self._connect(login()))
         except ExplorerError as error:
-            _log.info("A connection could not be opened ahead: %s", error.message)
+            _log.info("A connection could not be prepared: %s", error.message)
         finally:
-            self._coming.pop(role).set()
+            self._opening.pop(role).set()
 
     def _connect(self, login: Login) -> Connection:
         own = login.options.get("options", "")

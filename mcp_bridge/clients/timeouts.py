@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar, TypeVarTuple
 
 from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 
 from explorer.core.errors import TransientError
 
@@ -25,7 +26,8 @@ SCHEMAS_S = 120.0
 LIST_S = 2.0
 QUERY_S = 0.5
 _MAX_THREADS = 100
-_limiters: dict[int, CapacityLimiter] = {}
+# Of each event loop.
+_THREADS: RunVar[CapacityLimiter] = RunVar("threads of the bridge")
 
 
 class DatabaseTimeout(TransientError):
@@ -67,8 +69,9 @@ async def or_none(asked: Awaitable[T], within_s: float) -> T | None:
 
 def _limiter() -> CapacityLimiter:
     """Of this event loop; threads that wait for a frozen server must not be all there are."""
-    loop = id(asyncio.get_running_loop())
-    if loop not in _limiters:
-        _limiters.clear()
-        _limiters[loop] = CapacityLimiter(_MAX_THREADS)
-    return _limiters[loop]
+    try:
+        return _THREADS.get()
+    except LookupError:
+        limiter = CapacityLimiter(_MAX_THREADS)
+        _THREADS.set(limiter)
+        return limiter

@@ -67,6 +67,11 @@ class Cache(Generic[T]):
         since_s = time.monotonic() - within_s
         return [(entry.value, entry.settled) for entry in self._entries.values() if entry.asked_at_s >= since_s]
 
+    def close(self) -> None:
+        """Make nothing anew behind the scenes any more."""
+        for renewal in list(self._renewals.values()):
+            renewal.cancel()
+
     def _holding(self, key: Hashable, mark: Hashable) -> _Entry[T] | None:
         entry = self._entries.get(key)
         now_s = time.monotonic()

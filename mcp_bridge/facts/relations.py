@@ -2,7 +2,7 @@
 
 The reader's login cannot see the catalogs, so these fixed statements run as the tenant's loader login in a read-only transaction;
 nothing that a caller wrote is ever part of them, and each is held to the tenant's own schemas. What filled the tables and when is
-Dagster's knowledge (`tables`), what PostgreSQL knows of their values is `statistics`.
+Dagster's knowledge (`tables`), what PostgreSQL knows of their values is `columns.statistics`.
 """
 
 import sys

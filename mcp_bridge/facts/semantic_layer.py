@@ -48,6 +48,10 @@ class SemanticLayers:
         self._platform, self._files = platform, files
         self._cache: Cache[SemanticLayer] = Cache(_CACHED_TENANTS)
 
+    def close(self) -> None:
+        """Make nothing anew."""
+        self._cache.close()
+
     async def of(self, tenant: Tenant, live: LiveTables) -> SemanticLayer:
         """What fits the tenant's live tables. Raises: SemanticsInvalid, when the overlay was written for another version of the
         program."""

@@ -12,7 +12,7 @@ from explorer.contract.materializations import ListedTable
 from explorer.contract.names import AssetKeys, is_raw
 from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
-from mcp_bridge.answers.envelope import age_s, iso
+from mcp_bridge.answers.envelope import age_s, iso, unknown_name
 from mcp_bridge.clients.dagster.records import AssetState
 from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule
 from mcp_bridge.facts.partition_state import Failing, PartitionState
@@ -56,6 +56,13 @@ class TenantTables:
     def relationships(self) -> list[tuple[str, str, str]]:
         """The joins that the pipelines declare: `(from "t.c", to "t.c", description)`."""
         return [(r.from_, r.to, r.description) for pipeline in self.pipelines for r in pipeline.relationships]
+
+    def table_named(self, written: str) -> TableFacts:
+        """The table that a caller means by `cases`, `"cases"` or `schema.cases`. Raises: UnknownTable."""
+        name = written.strip().rpartition(".")[2].strip('"')
+        if name not in self.tables:
+            raise unknown_name(UnknownTable, "table", name, list(self.tables), "list_tables")
+        return self.tables[name]
 
     def judge_by(self, rule: FreshnessRule) -> None:
         """Take `rule` for all tables: they are cached for longer than what is known of schedules."""

@@ -43,10 +43,12 @@ class _Question:
     asked_at_s: float
 
     def is_outdated(self) -> bool:
-        """Whether the answer is there, waited for by nobody, and may have changed since."""
-        if not self.task.done() or self.task.result().settled:
+        """Whether the answer is there, waited for by nobody, and may have changed since; one that failed always is."""
+        if not self.task.done():
             return False
-        return time.monotonic() - self.asked_at_s > _ANSWER_GOOD_S
+        if self.task.cancelled() or self.task.exception() is not None:
+            return True
+        return not self.task.result().settled and time.monotonic() - self.asked_at_s > _ANSWER_GOOD_S
 
 
 class TenantFacts:
@@ -71,9 +73,11 @@ class TenantFacts:
         self._questions: dict[UUID, _Question] = {}
 
     def close(self) -> None:
-        """Stop asking."""
+        """Stop asking, and make nothing anew."""
         for question in self._questions.values():
             question.task.cancel()
+        self._tables.close()
+        self._columns.close()
 
     async def tables(self, tenant: Tenant, within_s: float = LIST_S) -> TenantTables:
         """All tables, with what Dagster says of them within `within_s`; what it says later is there for who asks next.

@@ -1,7 +1,7 @@
 """Where does a list go on? At a place that this tool has given this caller for these arguments; any other is refused.
 
 A tool gives and takes plain places, such as the last name of a page; the gate seals and opens them. Pages of SQL results have
-cursors of their own, which also know what the data was (`sql.cursor`).
+cursors of their own, which also know what the data was (`sql.page_cursors`).
 """
 
 import base64

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CHUNK_BYTES = 64 * 1024
-_LINES_AHEAD = 16
+_BUFFERED_LINES = 16
 
 
 @contextmanager
@@ -60,7 +60,7 @@ class InputLines:
     def __init__(self, on_end: Callable[[], None]) -> None:
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
-        self._lines: asyncio.Queue[str | None] = asyncio.Queue(_LINES_AHEAD)
+        self._lines: asyncio.Queue[str | None] = asyncio.Queue(_BUFFERED_LINES)
         self._fd = os.dup(0)
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)

@@ -28,6 +28,10 @@ class DagsterStates:
         # The assets of each pipeline without what was materialized.
         self._definitions: Cache[list[AssetState]] = Cache(_CACHED_PIPELINES, _DEFINITIONS_S, 0.0)
 
+    def close(self) -> None:
+        """Make nothing anew."""
+        self._definitions.close()
+
     async def of(self, tenant: Tenant, schema: TenantSchema) -> PartitionState:
         """Assets and failed checks of the tenant's partition, or why they cannot be had."""
         try:

@@ -45,7 +45,6 @@ class RunResults:
     def __init__(self, dagster: DagsterClient) -> None:
         self._dagster = dagster
         self._cache: OrderedDict[str, RunResult] = OrderedDict()
-        dagster.on_finished = self.remember
 
     async def of(self, run_id: str) -> RunResult:
         """A run's result; of one that Dagster does not know any more an empty one. Raises: DagsterUnavailable."""

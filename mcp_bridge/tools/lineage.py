@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from explorer.catalog import Scope
+from explorer.catalog import DiscoveredStructure, Scope, Tenant
 from explorer.contract.bookkeeping import lineage as lineage_records
 from explorer.contract.bookkeeping.lineage import Lineage
 from explorer.contract.names import within_pipeline
@@ -15,13 +15,12 @@ from explorer.core.errors import ExplorerError
 from explorer.providers.base import Provider
 from mcp_bridge.answers.envelope import Answer, age_s, fit, iso, shrunk, unknown_name, without_nulls
 from mcp_bridge.clients.dagster.records import AssetState
-from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
 from mcp_bridge.clients.timeouts import in_thread
 from mcp_bridge.facts.columns.lineage import Resources, made_from, resources_of, used_by
 from mcp_bridge.facts.relations import Column, columns_of
 from mcp_bridge.facts.table_facts import TableFacts
-from mcp_bridge.facts.tables import TenantTables, UnknownTable, upstream
+from mcp_bridge.facts.tables import TenantTables, upstream
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, TenantArguments, Tool
 
@@ -111,23 +110,23 @@ def _traced(lineage: Lineage, resources: Resources, column: Column, direction: s
 
 @dataclass(frozen=True)
 class LineageTools:
-    """`platform`: for the discovered structure, explained by `provider_named`; `databases`: for the lineage that runs left."""
+    """`discovered`: what a tenant is made of, as last discovered, explained by `provider_named`; blocks. `databases`: for the
+    lineage that runs have left."""
 
     facts: TenantFacts
-    platform: PlatformDatabase
     databases: TenantDatabases
+    discovered: Callable[[Tenant], DiscoveredStructure | None]
     provider_named: Callable[[str], Provider]
 
     async def get_lineage(self, call: Call, args: GetLineage) -> Answer:
-        tenant, name = call.own_tenant, args.table.strip().rpartition(".")[2].strip('"')
+        tenant = call.own_tenant
         known = await self.facts.tables(tenant)
-        if name not in known.tables:
-            raise unknown_name(UnknownTable, "table", name, list(known.tables), "list_tables")
-        facts = known.tables[name]
+        facts = known.table_named(args.table)
+        name = facts.name
         data: dict[str, Any] = {"table": name, "kind": facts.kind, "source": facts.source}
         data |= _assets(known, facts, args.direction)
         found, (lineage, columns) = await asyncio.gather(
-            in_thread(lambda: self.platform.catalog.discovered.latest(tenant)),
+            in_thread(self.discovered, tenant),
             in_thread(self._lineage, known, name),
         )
         structure, planner = found.structure if found else None, self.provider_named(tenant.provider).tables

@@ -9,16 +9,16 @@ from typing import Any, ClassVar
 from anyio import CancelScope
 from pydantic import Field
 
-from explorer.catalog import Scope
+from explorer.catalog import Scope, Tenant
 from explorer.contract.names import within_pipeline
 from explorer.registry import Pipeline
 from mcp_bridge.answers.envelope import Answer, InvalidArgument, did_you_mean, iso, unknown_name
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import UnknownRun
 from mcp_bridge.clients.dagster.records import Run, RunEvent
-from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import in_thread
 from mcp_bridge.facts.pipelines import PipelineFiles
+from mcp_bridge.gate.access import Caller
 from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
 from mcp_bridge.runs.following import RunFollower
 from mcp_bridge.runs.launches import Launches, Wish
@@ -76,9 +76,9 @@ def _cancel_message(before: Run, run: Run) -> tuple[bool, str]:
 
 @dataclass(frozen=True)
 class MaterializationTools:
-    """`stopping` tells that calls are cancelled because the bridge shuts down."""
+    """`tenants_of`: a caller's tenants, blocks; `stopping`: whether calls are cancelled because the bridge shuts down."""
 
-    platform: PlatformDatabase
+    tenants_of: Callable[[Caller], list[Tenant]]
     files: PipelineFiles
     dagster: DagsterClient
     launches: Launches
@@ -160,7 +160,7 @@ class MaterializationTools:
     async def _own_run(self, call: Call, args: RunArguments, run_id: str, scope: Scope) -> Run:
         """The run, when it is one of a tenant of the caller's; another's run does not exist for them."""
         call.audit["run_id"] = run_id
-        tenants = await in_thread(lambda: call.caller.tenants(self.platform.catalog))
+        tenants = await in_thread(self.tenants_of, call.caller)
         own = {tenant.key: tenant for tenant in tenants if args.tenant in (None, tenant.key)}
         try:
             run = await self.dagster.run(run_id)

@@ -9,15 +9,13 @@ from pydantic import Field
 from explorer.catalog import Tenant
 from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
-from mcp_bridge.answers.envelope import Answer, fit, page_after, room_left, unknown_name
+from mcp_bridge.answers.envelope import Answer, fit, room_left, unknown_name
+from mcp_bridge.answers.paging import PAGING_TOKENS, next_place, page_after
 from mcp_bridge.facts.freshness import ScheduleState
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.gate.list_cursors import MAX_CHARS
 from mcp_bridge.gate.tool import Arguments, Call, Tool
 from mcp_bridge.provenance.schedules import Schedules
-
-# The cursor, and what stands around a list.
-_PAGING_TOKENS = 250
 
 
 class UnknownPipeline(ExplorerError):
@@ -83,8 +81,8 @@ class PipelineTools:
             schedule and schedule["status"] == "unknown" for row in rows for schedule in row["schedules"].values()
         )
         warnings = ["Dagster does not answer: whether the schedules run is unknown."] if unknown else []
-        shown = fit(rows, room_left({}, warnings) - _PAGING_TOKENS)
-        cursor = page[len(shown) - 1].name if more or len(shown) < len(page) else None
+        shown = fit(rows, room_left({}, warnings) - PAGING_TOKENS)
+        cursor = next_place(page, len(shown), more, lambda p: p.name)
         return Answer({"pipelines": shown, "total": len(listed), "next_cursor": cursor}, warnings)
 
     TOOLS: ClassVar[tuple[Tool, ...]] = (

@@ -9,7 +9,6 @@ from pydantic import Field
 
 from explorer.catalog import Scope, Tenant
 from explorer.core.errors import ExplorerError
-from explorer.core.settings import Settings
 from mcp_bridge.answers.envelope import Answer, compact_json, fit, room_left, weight
 from mcp_bridge.clients.timeouts import QUERY_S
 from mcp_bridge.facts.relations import LiveTables, sql_type
@@ -92,16 +91,14 @@ def _binding(call: Call, tenant: Tenant, live: LiveTables, sql: str) -> PageBind
     return PageBinding(call.caller.identity, tenant.key, sql, version)
 
 
-def _limits(settings: Settings, args: Query) -> QueryLimits:
-    max_bytes = settings.query_max_bytes
-    if args.response_format == "concise":
-        max_bytes = min(max_bytes, _CONCISE_BYTES)
-    return QueryLimits(
-        max_rows=min(args.limit, settings.query_max_rows),
+def _limits(most: QueryLimits, args: Query) -> QueryLimits:
+    """What the caller asks for, within what the server gives at most."""
+    max_bytes = min(most.max_bytes, _CONCISE_BYTES) if args.response_format == "concise" else most.max_bytes
+    return replace(
+        most,
+        max_rows=min(args.limit, most.max_rows),
         max_bytes=max_bytes,
-        max_cell_bytes=min(settings.query_max_cell_bytes, max_bytes),
-        timeout_s=settings.query_timeout_s,
-        wait_s=settings.query_wait_s,
+        max_cell_bytes=min(most.max_cell_bytes, max_bytes),
     )
 
 
@@ -131,12 +128,12 @@ def _answer(known: TenantTables, tables: list[str], result: QueryResult, cursor:
 
 @dataclass(frozen=True)
 class QueryTools:
-    """`cursors`: signs result pages; asked when needed, since its key lies in HOME."""
+    """`cursors`: signs result pages; asked when needed, since its key lies in HOME. `most`: what one page may hold and take."""
 
     facts: TenantFacts
     path: QueryPath
     cursors: Callable[[], PageCursors]
-    settings: Settings
+    most: QueryLimits
 
     async def query(self, call: Call, args: Query) -> Answer:
         """Text to rows: the tenant's live tables, the check, the place of the page, the run, the cut to an answer's size.
@@ -153,11 +150,10 @@ class QueryTools:
         statement = check(live, args.sql)
         binding = _binding(call, tenant, live, args.sql)
         offset = self.cursors().offset(args.cursor, binding) if args.cursor is not None else 0
-        result = await self.path.execute(
-            tenant, live, statement, _limits(self.settings, args), call.caller.identity, offset
-        )
-        call.audit |= {"tables": sorted(statement.tables), "rows": result.row_count}
-        tables, concise = sorted(statement.tables), args.response_format == "concise"
+        limits, concise = _limits(self.most, args), args.response_format == "concise"
+        result = await self.path.execute(tenant, live, statement, limits, call.caller.identity, offset)
+        tables = sorted(statement.tables)
+        call.audit |= {"tables": tables, "rows": result.row_count}
         page = _page(result, _answer(known, tables, replace(result, rows=[]), None)) if concise else result
         cursor = self.cursors().issue(binding, page.next_offset) if page.next_offset is not None else None
         answer = _answer(known, tables, page, cursor)

@@ -12,6 +12,7 @@ from pydantic import Field
 from explorer.catalog import Scope, Tenant
 from explorer.core.errors import ExplorerError
 from mcp_bridge.answers.envelope import Answer, InvalidCursor, fit, room_left
+from mcp_bridge.answers.paging import PAGING_TOKENS, next_place
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import UnknownRun, in_time
 from mcp_bridge.clients.dagster.records import Run, RunStatus
@@ -23,8 +24,6 @@ from mcp_bridge.runs.results import RunResults
 from mcp_bridge.runs.summary import run_row
 from mcp_bridge.tools.pipelines import pipeline_named
 
-# The cursor, and what stands around a list.
-_PAGING_TOKENS = 250
 # Of failed runs in a list: so many say why, in so many characters, if Dagster tells in time.
 _MAX_CAUSES = 10
 _MAX_CAUSE_CHARS = 300
@@ -55,8 +54,8 @@ class RunTools:
         causes = await self._causes(failed, deadline - time.monotonic())
         warnings = [_CAUSES_LATE] if len(causes) < len(failed) else []
         listed = (run_row(self.dagster, run) | causes.get(run.run_id, {}) for run in page)
-        rows = fit(listed, room_left({}, warnings) - _PAGING_TOKENS)
-        cursor = page[len(rows) - 1].run_id if len(runs) > len(rows) else None
+        rows = fit(listed, room_left({}, warnings) - PAGING_TOKENS)
+        cursor = next_place(page, len(rows), len(runs) > len(page), lambda run: run.run_id)
         return Answer({"runs": rows, "next_cursor": cursor}, warnings)
 
     async def _runs_behind(self, tenant: Tenant, args: ListRuns) -> list[Run]:

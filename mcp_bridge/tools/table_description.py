@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from mcp_bridge.answers.envelope import fit, room_left, shrunk, weight, without_nulls
+from mcp_bridge.answers.paging import PAGING_TOKENS, next_place
 from mcp_bridge.clients.loader_connections import Connection
 from mcp_bridge.facts.columns.samples import sample_of
 from mcp_bridge.facts.columns.statistics import SAMPLE_ROWS, ColumnStatistics, statistics_of
@@ -21,8 +22,6 @@ from mcp_bridge.tools.column_rows import COLUMN_TOKENS, column_row
 
 # Tokens: of the parts of an answer.
 _HEAD_TOKENS, _SAMPLE_TOKENS, _JOINS_TOKENS, _EXAMPLES_TOKENS, _MEASURES_TOKENS = 1_000, 1_500, 1_500, 700, 600
-# The cursor and how to use it.
-_PAGING_TOKENS = 250
 _MAX_EXAMPLES = {True: 10, False: 2}
 _MAX_JOINS = 15
 
@@ -59,14 +58,14 @@ def describe(
         data |= _meaning_of_table(layer, name, detailed=detailed)
         data["joins"] = fit(joins[:_MAX_JOINS], _JOINS_TOKENS)
     page, more = _column_page(columns, args.cursor, args.limit)
-    room = room_left(data, warnings) - _PAGING_TOKENS
+    room = room_left(data, warnings) - PAGING_TOKENS
     described = (
         column_row(c, statistics.get(c.name), pii.get(c.name), detailed=detailed) | _unfit(facts, c) for c in page
     )
     rows = fit(described, room - (_SAMPLE_TOKENS if args.sample_rows else 0), COLUMN_TOKENS[detailed])
     left = max(_SAMPLE_TOKENS, room - weight(rows)) if args.sample_rows else 0
     sample = sample_of(connection, relation, page[: len(rows)], pii, args.sample_rows, min(left, 2 * _SAMPLE_TOKENS))
-    cursor = page[len(rows) - 1].name if more or len(rows) < len(page) else None
+    cursor = next_place(page, len(rows), more, lambda column: column.name)
     return data | {"columns": rows, "next_cursor": cursor, "sample": sample}
 
 

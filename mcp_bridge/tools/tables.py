@@ -7,24 +7,17 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from explorer.catalog import Scope
+from explorer.catalog import DiscoveredStructure, Scope, Tenant
 from explorer.core.words import fold
 from explorer.providers.base import Provider
-from mcp_bridge.answers.envelope import (
-    Answer,
-    fit,
-    page_after,
-    room_left,
-    shrunk,
-    unknown_name,
-)
-from mcp_bridge.clients.platform_database import PlatformDatabase
+from mcp_bridge.answers.envelope import Answer, fit, room_left, shrunk
+from mcp_bridge.answers.paging import PAGING_TOKENS, next_place, page_after
 from mcp_bridge.clients.tenant_databases import TenantDatabases
 from mcp_bridge.clients.timeouts import in_thread
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.facts.semantic_layer import SemanticLayers
 from mcp_bridge.facts.table_facts import TableFacts, table_warnings
-from mcp_bridge.facts.tables import TenantTables, UnknownTable, raw_layer
+from mcp_bridge.facts.tables import TenantTables, raw_layer
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.list_cursors import MAX_CHARS
 from mcp_bridge.gate.tool import Call, Format, TenantArguments, Tool
@@ -35,8 +28,6 @@ from mcp_bridge.tools.tenant_description import tables_with_columns, tenant_part
 # Tokens: of a table or a column in a list, and of the parts of an answer that stand beside the list.
 _TABLE_TOKENS = {True: 1_000, False: 300}
 _RAW_TOKENS, _NOT_BUILT_TOKENS = 900, 600
-# The cursor and how to use it.
-_PAGING_TOKENS = 250
 _MAX_NOT_BUILT = 40
 _MAX_CAUSE_CHARS = 200
 _NO_TABLES = "There are no tables yet: run_materialization brings the data."
@@ -102,13 +93,13 @@ def _warnings(known: TenantTables, facts: list[TableFacts]) -> list[str]:
 
 @dataclass(frozen=True)
 class TableTools:
-    """`databases`: for what is read of one table live."""
+    """`databases`: for what is read of one table live; `discovered`: what a tenant is made of, as last discovered. Blocks."""
 
     facts: TenantFacts
     layers: SemanticLayers
     files: PipelineFiles
-    platform: PlatformDatabase
     databases: TenantDatabases
+    discovered: Callable[[Tenant], DiscoveredStructure | None]
     provider_named: Callable[[str], Provider]
 
     async def list_tables(self, call: Call, args: ListTables) -> Answer:
@@ -132,24 +123,23 @@ class TableTools:
         warnings = _warnings(known, page)
         entities = {entity.table: entity.name for entity in layer.semantics.entities}
         listed = (facts.row(detailed=detailed) | _entity(entities.get(facts.name)) for facts in page)
-        rows = fit(listed, room_left(data, warnings) - _PAGING_TOKENS, _TABLE_TOKENS[detailed])
-        cursor = page[len(rows) - 1].name if more or len(rows) < len(page) else None
+        rows = fit(listed, room_left(data, warnings) - PAGING_TOKENS, _TABLE_TOKENS[detailed])
+        cursor = next_place(page, len(rows), more, lambda facts: facts.name)
         data = {"tables": rows, "next_cursor": cursor, **data}
         if cursor:
             data["next_call"] = f"list_tables with cursor=next_cursor shows the next of {len(matching)}."
         return Answer(data, _warnings(known, page[: len(rows)]), known.live.schema.marts)
 
     async def describe_table(self, call: Call, args: DescribeTable) -> Answer:
-        tenant, name = call.own_tenant, args.table.strip().rpartition(".")[2].strip('"')
+        tenant = call.own_tenant
         known = await self.facts.tables_and_schedules(tenant)
-        if name not in known.tables:
-            raise unknown_name(UnknownTable, "table", name, list(known.tables), "list_tables")
+        facts = known.table_named(args.table)
         layer = await self.layers.of(tenant, known.live)
-        warnings = known.warnings + table_warnings([known.tables[name]])
+        warnings = known.warnings + table_warnings([facts])
 
         def read() -> dict[str, Any]:
             with self.databases.connection(tenant, known.live.schema) as connection:
-                return describe(connection, self.files, known, layer, name, args, warnings)
+                return describe(connection, self.files, known, layer, facts.name, args, warnings)
 
         data = await in_thread(read)
         return Answer(data, warnings, known.live.schema.marts)
@@ -158,7 +148,7 @@ class TableTools:
         tenant = call.own_tenant
         known, structure = await asyncio.gather(
             self.facts.tables_and_schedules(tenant),
-            in_thread(lambda: self.platform.catalog.discovered.latest(tenant)),
+            in_thread(self.discovered, tenant),
         )
         layer = await self.layers.of(tenant, known.live)
         columns = await self.facts.columns(tenant, known)
@@ -166,13 +156,13 @@ class TableTools:
         data: dict[str, Any] = {"total": len(known.tables), "freshness_rule": known.rule.because}
         if args.cursor is None:
             data |= tenant_parts(known, layer, self.provider_named(tenant.provider), structure)
-        room = room_left(data, _warnings(known, page)) - _PAGING_TOKENS
+        room = room_left(data, _warnings(known, page)) - PAGING_TOKENS
         if args.response_format == "detailed":
             shown: dict[str, Any] = {"tables": tables_with_columns(page, columns, layer, room)}
         else:
             shown = overview(page, list(known.tables.values()), columns, room)
         rows = shown["tables"]
-        cursor = page[len(rows) - 1].name if more or len(rows) < len(page) else None
+        cursor = next_place(page, len(rows), more, lambda facts: facts.name)
         data = {**data, **shown, "next_cursor": cursor}
         if cursor:
             data["next_call"] = f"get_metadata with cursor=next_cursor shows the next of {len(known.tables)}."

@@ -11,7 +11,8 @@ from explorer.catalog import Catalog, DiscoveredVersion, Scope, State, Tenant, T
 from explorer.core.errors import ExplorerError
 from explorer.postgres.connections import Connections
 from explorer.providers.base import Provider
-from mcp_bridge.answers.envelope import Answer, age_s, clipped, fit, iso, page_after, room_left
+from mcp_bridge.answers.envelope import Answer, age_s, clipped, fit, iso, room_left
+from mcp_bridge.answers.paging import PAGING_TOKENS, next_place, page_after
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import DagsterUnavailable, in_time
 from mcp_bridge.clients.dagster.records import Run
@@ -26,7 +27,7 @@ from mcp_bridge.runs.launches import Launches
 _MAX_VERSIONS = 9
 # Tokens.
 _MAX_CHANGES, _MAX_SENTENCE, _MAX_BROUGHT, _MAX_ERROR = 2_500, 300, 150, 800
-_TENANT_TOKENS, _PAGING_TOKENS = 300, 250
+_TENANT_TOKENS = 300
 
 
 class ConfirmationMissing(ExplorerError):
@@ -145,9 +146,9 @@ class TenantTools:
             ]
             page, more = page_after(own, args.cursor, args.limit, lambda tenant: tenant.key)
             listed = [_tenant_row(call, t, catalog.schemas.get(t)) for t in page]
-            rows = fit(listed, room_left({}, ()) - _PAGING_TOKENS, _TENANT_TOKENS)
+            rows = fit(listed, room_left({}, ()) - PAGING_TOKENS, _TENANT_TOKENS)
             # Of the tenant, not of its row: a row may be cut.
-            return rows, len(own), page[len(rows) - 1].key if more or len(rows) < len(page) else None
+            return rows, len(own), next_place(page, len(rows), more, lambda tenant: tenant.key)
 
         rows, total, cursor = await in_thread(read)
         return Answer({"tenants": rows, "total": total, "next_cursor": cursor})

@@ -12,13 +12,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from operator import itemgetter
 from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
 
 from explorer.extract.records.content_keys import ContentKey, OccurrenceKey, Occurrences
+from explorer.extract.records.key_layout import key_layout
 from explorer.extract.records.key_values import JSON_TYPES, Key, typed_key
 from explorer.extract.records.long_numbers import holds_long_number, may_hold_long_number
 from explorer.registry import Source
@@ -71,38 +71,15 @@ class RecordReader:
         if source.key_from != "field":
             given[source.primary_key] = None
         salt = "\0".join(f"{name}={value}" for name, value in sorted(given.items())).encode()
-        self._made_key: ContentKey | OccurrenceKey | None = None
-        if source.key_from == "content":
-            self._made_key = ContentKey(salt)
-        elif source.key_from == "occurrence":
-            self._made_key = OccurrenceKey(salt, occurrences or Occurrences())
-        fields = {column: field for field, column in source.rename.items()}
-        read = [
-            (column, fields.get(column, column), kind) for column, kind in source.keys.items() if column not in given
-        ]
-        self._names = list(dict.fromkeys(name for _, name, _ in read))
-        kinds: dict[str, list[str]] = {name: [] for name in self._names}
-        for _, name, kind in read:
-            kinds[name].append(kind)
+        self._made_key = _made_key(source, salt, occurrences)
+        self._layout = key_layout(source, given)
+        fields = self._layout.fields
         self._decode = self._decoder(
-            {name: JSON_TYPES[kind[0]] if len(kind) == 1 else Any for name, kind in kinds.items()}
+            {name: JSON_TYPES[kinds[0]] if len(kinds) == 1 else Any for name, kinds in fields.items()}
         )
-        self._decode_any = self._decoder(dict.fromkeys(self._names, Any))
+        self._decode_any = self._decoder(dict.fromkeys(fields, Any))
         self._constants = tuple(given.values())
-        places = {column: self._names.index(name) for column, name, _ in read}
-        places |= {column: len(self._names) + n for n, column in enumerate(given)}
         columns = list(source.keys)
-        in_order = [places[column] for column in columns]
-        self._in_order: Callable[[tuple[Any, ...]], tuple[Any, ...]] | None = None
-        if in_order != list(range(len(places))):
-            # With a single field itemgetter returns no tuple.
-            self._in_order = itemgetter(*in_order) if len(in_order) > 1 else lambda keys: (keys[in_order[0]],)
-        # Columns whose decoded value may still need conversion.
-        self._untyped = [(columns.index(column), kind) for column, name, kind in read if len(kinds[name]) > 1]
-        self._kinds = [(columns.index(column), kind) for column, _, kind in read]
-        self._timestamps = [
-            place for place, kind in self._kinds if kind == "timestamp" and (place, kind) not in self._untyped
-        ]
         self._id_at = columns.index(source.primary_key)
         self._cursor_at = columns.index(source.cursor.field) if source.cursor else None
 
@@ -117,15 +94,16 @@ class RecordReader:
 
     def read(self, raw: msgspec.Raw | bytes, *, long_numbers: bool = True) -> Row | Reject:
         """The record's row, or why it is rejected. `long_numbers`: whether it may hold numbers beyond Postgres' range."""
+        layout = self._layout
         text = bytes(raw)
         if len(text) > RECORD_MAX_BYTES:
             return self._reject("the record is larger than 255 MB", text)
-        untyped = self._untyped
+        untyped = layout.untyped
         try:
             decoded = self._decode(text)
         except msgspec.ValidationError:
             try:
-                decoded, untyped = self._decode_any(text), self._kinds
+                decoded, untyped = self._decode_any(text), layout.kinds
             except (msgspec.DecodeError, RecursionError):
                 return self._reject("the record is not a JSON object", text)
         except (msgspec.DecodeError, RecursionError):
@@ -133,13 +111,13 @@ class RecordReader:
         if long_numbers and may_hold_long_number(text) and holds_long_number(text):
             return self._reject("a number is beyond what Postgres can hold", text)
         keys = astuple(decoded) + self._constants
-        if self._in_order:
-            keys = self._in_order(keys)
+        if layout.in_order:
+            keys = layout.in_order(keys)
         if not untyped:
             # A loop: `any` over a generator takes five times as long, for every record.
-            for place in self._timestamps:
+            for place in layout.timestamps:
                 if keys[place] is not None and keys[place].tzinfo is not UTC:
-                    untyped = self._kinds
+                    untyped = layout.kinds
         if untyped:
             keys = self._typed(keys, untyped)
         if self._made_key:
@@ -165,3 +143,14 @@ class RecordReader:
     def _reject(self, reason: str, text: bytes) -> Reject:
         self._losses.rejected[reason] += 1
         return Reject(reason, text)
+
+
+def _made_key(source: Source, salt: bytes, occurrences: Occurrences | None) -> ContentKey | OccurrenceKey | None:
+    """What makes keys for records without one."""
+    match source.key_from:
+        case "content":
+            return ContentKey(salt)
+        case "occurrence":
+            return OccurrenceKey(salt, occurrences or Occurrences())
+        case "field":
+            return None

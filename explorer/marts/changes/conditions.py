@@ -36,7 +36,7 @@ def cut_down_test(
 ) -> str:
     """The SQL of a test of `model`, limited to rows that changes may affect; `done`: the changes of the models that it reads.
 
-    A mark with a column refers to another table's cases or submissions.
+    A mark with a column refers to the records of another table.
     """
     marks = _MARK.findall(statement)
     if not all(change.key in {key for key, _ in marks} for change in done.values()):
@@ -76,5 +76,5 @@ def _among(project: TenantProject, key: str, column: sql.Composable, of_group: s
 
 
 def _of_group(condition: LiteralString, group: str | None) -> sql.Composable:
-    """Limits the changes to a case type or form: all changes are far more than one table has."""
+    """Limits the changes to a group of records: all changes are far more than one table has."""
     return sql.SQL(" where " + condition).format(group=group) if group is not None else sql.SQL("")

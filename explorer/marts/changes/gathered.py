@@ -21,8 +21,8 @@ _SMALL = 50_000
 
 @dataclass(frozen=True)
 class Change:
-    """What to do with one table. `key`: of the changed rows, None to rewrite the table; `group`: the case type or form whose
-    rows it holds; `rows`: its number of rows."""
+    """What to do with one table. `key`: of the changed rows, None to rewrite the table; `group`: the group of
+    records whose rows it holds; `rows`: its number of rows."""
 
     relation: Relation
     key: str | None

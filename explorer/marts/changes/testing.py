@@ -32,7 +32,7 @@ def run_tests(
 ) -> Iterator[NodeResult]:
     """Run the tests that read the models `done`, except those that also read `left`: dbt will run these.
 
-    A test that can be limited to changed cases or submissions (`is_wanted`) checks only these, unless it is among `failed`, the
+    A test that can be limited to changed records (`is_wanted`) checks only these, unless it is among `failed`, the
     tests that found something in the last run.
     """
     long: list[Statement] = []

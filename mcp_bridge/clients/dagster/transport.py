@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from explorer.contract.headers import TOKEN_HEADER
-from mcp_bridge.clients.dagster.documents import DOCUMENTS
+from mcp_bridge.clients.dagster.documents import documents
 from mcp_bridge.clients.dagster.errors import DagsterUnauthorized, in_time, unavailable
 
 _log = logging.getLogger(__name__)
@@ -45,12 +45,12 @@ class Transport:
 
     async def query(self, document: str, **variables: Any) -> dict[str, Any]:
         """The data of a question, by the document's name."""
-        return await in_time(self._post(DOCUMENTS[document], variables, {}), self._read_timeout_s)
+        return await in_time(self._post(documents()[document], variables, {}), self._read_timeout_s)
 
     async def mutate(self, document: str, **variables: Any) -> dict[str, Any]:
         """The data of a change, for which the server wants its token."""
         token = self._token()
-        return await self._post(DOCUMENTS[document], variables, {TOKEN_HEADER: token} if token else {})
+        return await self._post(documents()[document], variables, {TOKEN_HEADER: token} if token else {})
 
     async def _post(self, document: str, variables: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
         url = self.url

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from explorer.core.errors import ExplorerError
 from mcp_bridge.clients.dagster.errors import DagsterUnavailable
 from mcp_bridge.clients.dagster.records import Run, RunEvent
 
@@ -36,7 +35,7 @@ class RunWatch:
         """Events since the last call; waits for one at most `timeout_s`, then returns an empty list.
 
         Raises:
-            UnknownRun, DagsterUnavailable: what stopped the poller.
+            UnknownRun, DagsterUnavailable, or whatever else stopped the poller.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
@@ -57,7 +56,7 @@ class RunPoller:
         self.run: Run | None = None
         self.log: list[RunEvent] = []
         self.complete = False
-        self._failure: ExplorerError | None = None
+        self._failure: Exception | None = None
         self._changed = asyncio.Condition()
         self._task = asyncio.create_task(self._follow(read, run_id, on_finished), name=f"follow {run_id}")
 
@@ -92,7 +91,8 @@ class RunPoller:
             except DagsterUnavailable as error:
                 failures, more = failures + 1, False
                 self._failure = error if failures >= self._MAX_FAILURES else None
-            except ExplorerError as error:
+            except Exception as error:
+                # Whatever it is, those who watch have to know: nobody reads the log for them any more.
                 self._failure, more = error, False
             async with self._changed:
                 self._changed.notify_all()

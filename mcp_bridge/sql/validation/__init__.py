@@ -9,6 +9,6 @@
 not installed.
 """
 
-from mcp_bridge.sql.validation.validator import ValidatedQuery, validate
+from mcp_bridge.sql.validation.validator import PARSER, ValidatedQuery, validate
 
-__all__ = ["ValidatedQuery", "validate"]
+__all__ = ["PARSER", "ValidatedQuery", "validate"]

@@ -144,7 +144,7 @@ TYPES = frozenset(
 TYPE_NAME_FUNCTION = "pg_typeof"
 
 # PostgreSQL's own words for the numbers, names and settings of objects.
-KEPT_NAMES = re.compile(
+RESERVED_NAMES = re.compile(
     r"pg_.*|binary_upgrade_.*|lo_.*|(to_)?reg(class|collation|config|dictionary|namespace|oper|operator|proc|procedure|role|type)"
     r"(in|out|send|recv|mod|modin|modout)?"
 )

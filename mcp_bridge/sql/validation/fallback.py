@@ -17,7 +17,7 @@ from sqlglot.tokenizer_core import TokenType
 
 from mcp_bridge.sql.validation.allowlist import (
     FUNCTIONS,
-    KEPT_NAMES,
+    RESERVED_NAMES,
     SYSTEM_COLUMNS,
     TEXT_SEARCH_CALLS,
     TYPE_NAME_FUNCTION,
@@ -73,8 +73,8 @@ _SESSION_WORDS = frozenset(
     system_user current_user session_user user current_role current_catalog current_schema
     """.split()  # noqa: SIM905
 )
-# Refused wherever they stand, as `KEPT_NAMES`, whatever tree comes of it.
-_KEPT_WORDS = SYSTEM_COLUMNS | {"current_setting", "set_config", "aclitem", "aclexplode", "xml"}
+# Refused wherever they stand, as `RESERVED_NAMES`, whatever tree comes of it.
+_RESERVED_WORDS = SYSTEM_COLUMNS | {"current_setting", "set_config", "aclitem", "aclexplode", "xml"}
 # Values that gather others or grow by a number: together with functions whose work is a product, too much for one row.
 _GROWING = GATHERING | {"repeat", "lpad", "rpad", "array_fill", "format", "jsonb_pretty"}
 _MAX_CALLS = 400
@@ -157,7 +157,7 @@ def _check_calls(sql: str, rules: Rules) -> int:
         called = index + 1 < len(tokens) and tokens[index + 1].token_type is TokenType.L_PAREN
         if (word in TEXT_SEARCH_CALLS and called) or word == TYPE_NAME_FUNCTION:
             rules.unsupported(word, token.start)
-        if word not in FUNCTIONS and (KEPT_NAMES.fullmatch(word) or word in _KEPT_WORDS):
+        if word not in FUNCTIONS and (RESERVED_NAMES.fullmatch(word) or word in _RESERVED_WORDS):
             rules.unsupported(f"The word {word}" if word in sql else "This word", token.start)
         if called and (before == "." or (word not in _BEFORE_PARENTHESIS and before not in _BEFORE_COLUMN_LIST)):
             rules.function([word] if before != "." else ["", word], token.start)

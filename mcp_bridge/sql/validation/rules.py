@@ -15,8 +15,8 @@ from mcp_bridge.sql.errors import QueryRejected, place
 from mcp_bridge.sql.validation import hints
 from mcp_bridge.sql.validation.allowlist import (
     FUNCTIONS,
-    KEPT_NAMES,
     OPERATORS,
+    RESERVED_NAMES,
     SAFE_CASTS,
     SYSTEM_COLUMNS,
     TEXT_SEARCH_CONFIGURATIONS,
@@ -242,7 +242,7 @@ class Rules:
     def behind_a_dot(self, name: str, at: int | None = None) -> None:
         """A name that was found to be a column there: the statement itself may give no column a name that would be a call for
         objects' names if it were found wrongly."""
-        if KEPT_NAMES.fullmatch(name) and name not in self.column_names():
+        if RESERVED_NAMES.fullmatch(name) and name not in self.column_names():
             self.unknown_attribute(name, (), at)
 
     def table_reference(self, schema: str, shown: str, at: int | None = None) -> None:

@@ -2,30 +2,23 @@
 types: yes; all else: no.
 
 The parser is PostgreSQL's own (libpg_query, through pgparse); where its wheel does not exist, sqlglot with stricter
-rules. The choice is made at import and logged. What is executed is the caller's text, never a text made from a tree.
+rules. The choice is made at import (`PARSER`). What is executed is the caller's text, never a text made from a tree.
 """
 
 import importlib.util
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mcp_bridge.sql.validation.rules import Rules, check_text
 
-_log = logging.getLogger(__name__)
-
 if importlib.util.find_spec("pgparse") is not None:
     from mcp_bridge.sql.validation.libpg import check_statement
 
     PARSER = "libpg_query"
-    _log.info("SQL is validated by PostgreSQL's own parser (libpg_query)")
 else:
     from mcp_bridge.sql.validation.fallback import check_statement
 
     PARSER = "sqlglot"
-    _log.warning(
-        "SQL is validated by sqlglot with stricter rules: pgparse (libpg_query) is not installed on this platform"
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from explorer.contract.bookkeeping.builds import Finding
-from explorer.marts.builds import Plan, models_of, plan
 from explorer.marts.causes import causes, summary
 from explorer.marts.dbt.parsing import write_manifest
 from explorer.marts.dbt.results import NodeResult
+from explorer.marts.models import models_of
+from explorer.marts.planning import Plan, plan
 from explorer.marts.project import TenantProject
 from explorer.marts.refresh import refresh
 from explorer.providers.commcare.structure import CaseType, Form, Question, Structure

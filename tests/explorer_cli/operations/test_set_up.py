@@ -133,7 +133,9 @@ def test_keys_are_not_made_beside_what_another_key_encrypted(tmp_path: Path, fir
     settings.home.mkdir()
     shutil.copy(first.home / "connection.json", settings.home)
     with Catalog.open(first) as catalog:
-        tenant = catalog.registration.begin(Place("k:k", "commcare", "https://x.org", "k"), new_prefix())
+        tenant = catalog.registration.begin(
+            Place("k:k", "commcare", "https://x.org", "k", "k", "project space"), new_prefix()
+        )
         catalog.schemas.start(tenant, new_prefix(), Passwords(rw="rw", ro="ro"))
     with pytest.raises(KeyringMissing, match=r"no .*secret\.keys"):
         set_up(settings)

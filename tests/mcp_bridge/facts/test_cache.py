@@ -126,6 +126,26 @@ def test_what_cannot_be_made_anew_is_asked_for_again_and_renewing_is_not_asking(
     run(work)
 
 
+def test_a_closed_cache_makes_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+
+    class Clock:
+        monotonic = staticmethod(lambda: clock[0])
+
+    async def work() -> tuple[int, bool]:
+        store, make = Cache[int](10), Maker()
+        await store.get("t", "a", make)
+        clock[0] += 700
+        await store.get("t", "a", make)
+        (renewal,) = store._renewals.values()
+        store.close()
+        await asyncio.wait({renewal})
+        return make.made, renewal.cancelled()
+
+    monkeypatch.setattr(cache, "time", Clock)
+    assert run(work) == (1, True)
+
+
 def test_those_used_last_are_kept() -> None:
     async def work() -> int:
         store, make = Cache[int](2), Maker()

@@ -56,15 +56,18 @@ class Rules:
 
 
 class States:
-    """What runs say, as a test sets it; `wait_s`: how long they take to say it."""
+    """What runs say, as a test sets it; `wait_s`: how long they take to say it; `failure`: what is raised in place of it."""
 
     def __init__(self) -> None:
         self.state, self.wait_s, self.asked = PartitionState(settled=True), 0.0, 0
+        self.failure: Exception | None = None
 
     async def of(self, tenant: Tenant, schema: TenantSchema) -> PartitionState:
         self.asked += 1
-        said = self.state
+        said, failure = self.state, self.failure
         await asyncio.sleep(self.wait_s)
+        if failure is not None:
+            raise failure
         return said
 
     async def prepare(self) -> None:
@@ -137,6 +140,23 @@ def test_an_answer_of_dagster_that_nobody_waited_for_is_given_for_a_while_and_no
         clock[0] += 60
         await asyncio.sleep(2.1)
         assert changes(await facts.tables(tenant, 0.05)) == ["dob: date to after"]
+        facts.close()
+
+    asyncio.run(work())
+
+
+def test_a_question_that_failed_for_whatever_reason_is_asked_again(stage: Stage, monkeypatch: Any) -> None:
+    """Nobody waited for it: its failure is the next caller's only when that one's own question fails too."""
+    tenant, states = stage.tenants["demo:second"], States()
+    monkeypatch.setattr(tenant_facts, "QUERY_S", 0.05)
+
+    async def work() -> None:
+        facts = facts_of(stage, states)
+        states.state, states.wait_s, states.failure = changed(finished=True, change="after"), 0.2, KeyError("metadata")
+        assert (await facts.tables(tenant, 0.05)).late
+        await asyncio.sleep(0.3)
+        states.wait_s, states.failure = 0.0, None
+        assert changes(await facts.tables(tenant)) == ["dob: date to after"]
         facts.close()
 
     asyncio.run(work())

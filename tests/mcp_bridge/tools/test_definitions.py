@@ -16,6 +16,8 @@ from mcp_bridge.tools import ALL_TOOLS
 
 # A cautious estimate; English and JSON come to about four characters a token.
 CHARS_PER_TOKEN = 3.5
+# What all definitions cost each conversation; whoever adds a tool raises it by what that is worth.
+MAX_LISTING_TOKENS = 4000
 NAMES = {
     "list_tenants",
     "list_tables",
@@ -36,10 +38,10 @@ NAMES = {
 }
 
 
-def test_exactly_these_tools_at_most_4000_tokens() -> None:
+def test_exactly_these_tools_and_no_longer_than_agreed() -> None:
     assert {tool.name for tool in ALL_TOOLS} == NAMES
     assert len([tool for tool in ALL_TOOLS if tool.scope is None or tool.scope in DEFAULT_SCOPES]) <= 15
-    assert len(docs.listing()) / CHARS_PER_TOKEN <= 4000
+    assert len(docs.listing()) / CHARS_PER_TOKEN <= MAX_LISTING_TOKENS
 
 
 @pytest.mark.parametrize("tool", ALL_TOOLS, ids=lambda tool: tool.name)
