@@ -1,7 +1,7 @@
 """Which columns identify a row of each static mart? Read from the models' own properties.
 
 The key is what dbt tests: `primary_key` among the model's data tests. Where parts of the key may be NULL, which that test
-refuses, it is in the model's `config.meta.primary_key`. Generated tables are keyed by kind (`contract.table_kinds`).
+refuses, it is in the model's `config.meta.primary_key`. Generated tables are keyed by kind (`TablePlanner.key_by_kind`).
 """
 
 from collections.abc import Iterator

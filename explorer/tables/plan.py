@@ -1,12 +1,13 @@
 """What does a provider say about its generated tables: which ones a tenant has, and how changes are applied to them?"""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, LiteralString, Protocol
 
 import psycopg
 
 from explorer.contract.bookkeeping.lineage import ColumnLineage
+from explorer.contract.joins import Join, Joinable
 from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
 from explorer.tables.values import TableSpec
@@ -77,6 +78,20 @@ class TablePlanner(Protocol):
     def mark_reported(self, connection: Connection, schemas: TenantSchemas) -> None:
         """Record that the type changes so far were reported."""
 
+    @property
+    def key_by_kind(self) -> Mapping[str, str]:
+        """Kind of a table to the column that names its rows; where several are in a table, the last one does."""
+
+    @property
+    def join_patterns(self) -> Sequence[tuple[str, str, str]]:
+        """How all tables of a kind join, for agents: the kind, `table.column` of the other side, and the join in short."""
+
+    def joins_of(
+        self, table: str, tables: Mapping[str, Joinable], common: Mapping[str, Sequence[str]]
+    ) -> Iterable[Join]:
+        """How a table joins others, those that it is made of first; also along columns that are not there. `common`: frequent
+        values of its columns."""
+
     def origin_of(self, kind: str, source: str | None, document: Mapping[str, Any] | None) -> dict[str, Any] | str:
         """What a table of this kind and source stands for in the discovered document; `unknown` when it does not say."""
 
@@ -96,6 +111,8 @@ class NoTables:
 
     families: tuple[TableFamily, ...] = ()
     change_keys: Mapping[str, ChangeKey] = {}
+    key_by_kind: Mapping[str, str] = {}
+    join_patterns: Sequence[tuple[str, str, str]] = ()
 
     def plan_tables(
         self, document: Mapping[str, Any], connection: Connection, schemas: TenantSchemas, *, taken: Collection[str]
@@ -123,3 +140,9 @@ class NoTables:
     ) -> dict[str, Any]:
         """Nothing."""
         return {}
+
+    def joins_of(
+        self, table: str, tables: Mapping[str, Joinable], common: Mapping[str, Sequence[str]]
+    ) -> Iterable[Join]:
+        """None."""
+        return ()

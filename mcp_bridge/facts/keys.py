@@ -1,33 +1,33 @@
 """Which columns together name a row of a table?"""
 
+from collections.abc import Mapping
 from typing import Any
 
-from explorer.contract.table_kinds import KEY_BY_KIND
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.facts.relations import Column
 from mcp_bridge.facts.table_facts import TableFacts
 from mcp_bridge.facts.tables import TenantTables
 
 
-def key_of(files: PipelineFiles, known: TenantTables, facts: TableFacts, columns: list[Column]) -> dict[str, Any]:
+def key_of(
+    files: PipelineFiles, known: TenantTables, facts: TableFacts, columns: list[Column], key_by_kind: Mapping[str, str]
+) -> dict[str, Any]:
     """The columns that together name a row: of static tables as dbt tests it, of generated ones by their kind, of others
     PostgreSQL's primary key. Nothing where no key is known."""
     declared = next((keys[facts.name] for p in known.pipelines if facts.name in (keys := files.keys[p.name])), ())
     raw = next((s.primary_key for p in known.pipelines for s in p.sources if s.table == facts.name), None)
-    names = list(declared) or ([raw] if raw else []) or _key_of_generated(facts, columns)
+    names = list(declared) or ([raw] if raw else []) or _key_of_generated(facts, columns, key_by_kind)
     present = {column.name for column in columns}
     if not names or not present.issuperset(names):
         names = [column.name for column in columns if column.in_primary_key]
     return {"primary_key": names} if names else {}
 
 
-def _key_of_generated(facts: TableFacts, columns: list[Column]) -> list[str]:
+def _key_of_generated(facts: TableFacts, columns: list[Column], key_by_kind: Mapping[str, str]) -> list[str]:
     """By its kind; where that is not known, as without Dagster or when its source is gone, by columns that only such have."""
-    if facts.kind in KEY_BY_KIND:
-        return [KEY_BY_KIND[facts.kind]]
+    if facts.kind in key_by_kind:
+        return [key_by_kind[facts.kind]]
     names = {column.name for column in columns}
     if facts.kind not in ("table", "retired") or not any(column.facts for column in columns):
         return []
-    if KEY_BY_KIND["repeat"] in names:
-        return [KEY_BY_KIND["repeat"]]
-    return [KEY_BY_KIND["form"]] if KEY_BY_KIND["form"] in names else [KEY_BY_KIND["case_type"]]
+    return [key for key in reversed(tuple(key_by_kind.values())) if key in names][:1]

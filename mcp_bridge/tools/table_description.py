@@ -4,12 +4,14 @@ from typing import Any
 
 from pydantic import Field
 
+from explorer.contract.joins import Joinable
+from explorer.providers.base import Provider
 from mcp_bridge.answers.envelope import fit, room_left, shrunk, weight, without_nulls
 from mcp_bridge.answers.paging import PAGING_TOKENS, next_place
 from mcp_bridge.clients.loader_connections import Connection
 from mcp_bridge.facts.columns.samples import sample_of
 from mcp_bridge.facts.columns.statistics import SAMPLE_ROWS, ColumnStatistics, statistics_of
-from mcp_bridge.facts.joins import Joinable, joins_of
+from mcp_bridge.facts.joins import joins_of
 from mcp_bridge.facts.keys import key_of
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.facts.relations import Column, columns_of
@@ -40,21 +42,26 @@ def describe(
     known: TenantTables,
     layer: SemanticLayer,
     name: str,
+    provider: Provider,
     args: DescribeTable,
     warnings: list[str],
 ) -> dict[str, Any]:
     """What `describe_table` answers, within the room that `warnings` leave. Blocks."""
+    planner = provider.tables
     facts, relation = known.tables[name], known.live.relations[name]
     detailed = args.response_format == "detailed"
     columns = columns_of(connection, known.live, [name])[name]
     statistics = statistics_of(connection, relation, {column.name: column.type for column in columns})
     pii = {column.name: why for column in columns if (why := layer.pii(column))}
-    data: dict[str, Any] = shrunk(facts.row(detailed=True), _HEAD_TOKENS) | key_of(files, known, facts, columns)
+    key = key_of(files, known, facts, columns, planner.key_by_kind)
+    data: dict[str, Any] = shrunk(facts.row(detailed=True), _HEAD_TOKENS) | key
     data |= {"freshness_rule": known.rule.because, "column_count": len(columns)}
     if statistics and (relation.estimate or 0) > SAMPLE_ROWS:
         data["statistics"] = "approximate: from a sample of the rows"
     if args.cursor is None:
-        joins = joins_of(name, _joinable(known, name, columns), known.relationships, _case_types(statistics))
+        tables, marts = _joinable(known, name, columns), {k: f.mart for f in planner.families for k in f.kinds}
+        of_provider = planner.joins_of(name, tables, _common(statistics))
+        joins = joins_of(name, tables, known.relationships, of_provider, marts)
         data |= _meaning_of_table(layer, name, detailed=detailed)
         data["joins"] = fit(joins[:_MAX_JOINS], _JOINS_TOKENS)
     page, more = _column_page(columns, args.cursor, args.limit)
@@ -75,19 +82,17 @@ def _unfit(facts: TableFacts, column: Column) -> dict[str, int]:
 
 def _joinable(known: TenantTables, wanted: str, columns: list[Column]) -> dict[str, Joinable]:
     """The table itself, of these columns, and what it may join: neither copies of the source nor what is no longer filled."""
-    cases = {column.name: "/".join(block) for column in columns if (block := column.facts.get("case_block"))}
+    blocks = {column.name: "/".join(block) for column in columns if (block := column.facts.get("case_block"))}
     return {
-        name: Joinable(facts.kind, facts.source, known.live.relations[name].columns, cases if name == wanted else {})
+        name: Joinable(facts.kind, facts.source, known.live.relations[name].columns, blocks if name == wanted else {})
         for name, facts in known.tables.items()
         if name == wanted or facts.kind not in ("raw", "retired")
     }
 
 
-def _case_types(statistics: dict[str, ColumnStatistics]) -> dict[str, list[str]]:
-    """Case types found in columns that name one beside the identifier of another case."""
-    return {
-        name: [value for value, _ in known.common] for name, known in statistics.items() if name.endswith("_case_type")
-    }
+def _common(statistics: dict[str, ColumnStatistics]) -> dict[str, list[str]]:
+    """Frequent values by column."""
+    return {name: [value for value, _ in known.common] for name, known in statistics.items()}
 
 
 def _meaning_of_table(layer: SemanticLayer, name: str, *, detailed: bool) -> dict[str, Any]:

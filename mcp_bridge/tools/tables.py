@@ -135,11 +135,11 @@ class TableTools:
         known = await self.facts.tables_and_schedules(tenant)
         facts = known.table_named(args.table)
         layer = await self.layers.of(tenant, known.live)
-        warnings = known.warnings + table_warnings([facts])
+        provider, warnings = self.provider_named(tenant.provider), known.warnings + table_warnings([facts])
 
         def read() -> dict[str, Any]:
             with self.databases.connection(tenant, known.live.schema) as connection:
-                return describe(connection, self.files, known, layer, facts.name, args, warnings)
+                return describe(connection, self.files, known, layer, facts.name, provider, args, warnings)
 
         data = await in_thread(read)
         return Answer(data, warnings, known.live.schema.marts)

@@ -1,6 +1,6 @@
 """How is a whole tenant described beside its tables: what it is made of, how its tables join, what they mean to its people?"""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from explorer.catalog import DiscoveredStructure
@@ -23,7 +23,7 @@ def tenant_parts(
     """`{structure, relationships, entities?, measures?, examples?}`."""
     return {
         "structure": shrunk(_structure_row(provider, found), _STRUCTURE_TOKENS),
-        "relationships": fit(_joins_of_tenant(known), _RELATIONSHIPS_TOKENS),
+        "relationships": fit(_joins_of_tenant(known, provider.tables.join_patterns), _RELATIONSHIPS_TOKENS),
     } | _meaning_of_tenant(layer)
 
 
@@ -54,28 +54,12 @@ def _meaning_of_tenant(layer: SemanticLayer) -> dict[str, Any]:
     return {name: rows for name, part in parts.items() if (rows := fit(part, _MEANING_TOKENS))}
 
 
-def _joins_of_tenant(known: TenantTables) -> list[str]:
+def _joins_of_tenant(known: TenantTables, patterns: Sequence[tuple[str, str, str]]) -> list[str]:
     """`cases.owner_id = users.user_id (why)`, for joins of which both sides exist; how generated tables join, once per kind."""
     present = {f"{name}.{column}" for name, relation in known.live.relations.items() for column in relation.columns}
     joins = [f"{a} = {b} ({why})" for a, b, why in known.relationships if a in present and b in present]
     kinds = {facts.kind for facts in known.tables.values()}
-    of_kinds = [
-        ("case_type", "cases.case_id", "case_<type>.case_id = cases.case_id"),
-        (
-            "case_type",
-            "cases.case_id",
-            "case_<type>.parent_case_id = cases.case_id (the parent; other relations alike)",
-        ),
-        ("form", "forms.form_id", "form_<name>.form_id = forms.form_id"),
-        ("form", "cases.case_id", "form_<name>.case_id = cases.case_id"),
-        (
-            "repeat",
-            "cases.case_id",
-            "form_<name>__<repeat>.case_id = cases.case_id (where entries have cases of their own)",
-        ),
-        ("repeat", "forms.form_id", "form_<name>__<repeat>.form_id = form_<name>.form_id"),
-    ]
-    return joins + [join for kind, other, join in of_kinds if kind in kinds and other in present]
+    return joins + [join for kind, other, join in patterns if kind in kinds and other in present]
 
 
 def _structure_row(provider: Provider, found: DiscoveredStructure | None) -> dict[str, Any] | None:

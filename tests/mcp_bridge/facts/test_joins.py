@@ -1,6 +1,10 @@
 """How tables join: along keys that are there, from each table to what it is made of and to its kin."""
 
-from mcp_bridge.facts.joins import Joinable, joins_of
+from collections.abc import Mapping, Sequence
+
+from explorer.contract.joins import Join, Joinable
+from explorer.providers import provider_named
+from mcp_bridge.facts.joins import joins_of
 
 CUT = ("form_id", "user_id", "repeat_id", "parent_repeat_id")
 TABLES = {
@@ -21,8 +25,18 @@ RELATIONSHIPS = [
 ]
 
 
+PLANNER = provider_named("commcare").tables
+MARTS = {kind: family.mart for family in PLANNER.families for kind in family.kinds}
+
+
+def joins(
+    table: str, tables: Mapping[str, Joinable], declared: Sequence[Join], **common: list[str]
+) -> list[dict[str, str]]:
+    return joins_of(table, tables, declared, PLANNER.joins_of(table, tables, common), MARTS)
+
+
 def on(table: str, **indexed: list[str]) -> list[str]:
-    return [join["on"] for join in joins_of(table, TABLES, RELATIONSHIPS, indexed)]
+    return [join["on"] for join in joins(table, TABLES, RELATIONSHIPS, **indexed)]
 
 
 def test_a_case_type_joins_its_parents_and_by_what_its_mart_joins_by() -> None:
@@ -62,7 +76,7 @@ def test_forms_and_entries_lead_to_the_cases_of_their_blocks() -> None:
         ),
         "form_birth__child": Joinable("repeat", "http://x/b child", ("form_id", "repeat_id", "case_id")),
     }
-    found = {join["on"]: join["description"] for name in tables for join in joins_of(name, tables, (), {})}
+    found = {join["on"]: join["description"] for name in tables for join in joins(name, tables, ())}
     assert found["form_birth.case_id = cases.case_id"] == "The case that the submission as a whole is about."
     assert found["form_birth.subcase_0_case_id = cases.case_id"] == "The case of the block at subcase_0/case."
     assert found["form_birth__child.case_id = cases.case_id"] == "The case that the entry is about."

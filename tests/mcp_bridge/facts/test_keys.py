@@ -2,6 +2,7 @@
 
 import pytest
 
+from explorer.providers import provider_named
 from explorer.registry import load_pipelines
 from mcp_bridge.facts.keys import key_of
 from mcp_bridge.facts.pipelines import PipelineFiles
@@ -10,6 +11,7 @@ from mcp_bridge.facts.table_facts import TableFacts
 from mcp_bridge.facts.tables import TenantTables
 from tests.explorer.registry.test_semantics import PIPELINES
 
+KEY_BY_KIND = provider_named("commcare").tables.key_by_kind
 PIPELINE = load_pipelines(PIPELINES)["commcare_sync"]
 FILES = PipelineFiles({PIPELINE.name: PIPELINE}, {}, {PIPELINE.name: {"form_cases": ("form_id", "case_id")}})
 
@@ -20,7 +22,7 @@ def key(
     columns = [Column(name, c, "text", True, None, c == primary, {"path": path} if path else {}) for c in names]
     facts = TableFacts(name, "s", kind, "", None, None, False, None)
     known = TenantTables(None, None, {}, {}, [PIPELINE])  # type: ignore[arg-type]
-    return list(key_of(FILES, known, facts, columns).get("primary_key", ()))
+    return list(key_of(FILES, known, facts, columns, KEY_BY_KIND).get("primary_key", ()))
 
 
 @pytest.mark.parametrize(

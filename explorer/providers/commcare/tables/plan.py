@@ -1,14 +1,16 @@
 """Which tables does a project space get? This provider's table planner."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from explorer.contract.bookkeeping import repeats as kept_repeats
 from explorer.contract.bookkeeping.lineage import ColumnLineage
 from explorer.contract.bookkeeping.repeats import RepeatGroup
+from explorer.contract.joins import Join, Joinable
 from explorer.contract.schemas import TenantSchemas
 from explorer.core.jsonb import storable
+from explorer.providers.commcare import joins
 from explorer.providers.commcare.origins import origin_of, question_of
 from explorer.providers.commcare.structure import CaseType, Form, Question, Structure
 from explorer.providers.commcare.tables.case_tables import case_tables
@@ -70,6 +72,8 @@ class CommCareTables:
 
     families: ClassVar[tuple[TableFamily, ...]] = _FAMILIES
     change_keys: ClassVar[Mapping[str, ChangeKey]] = _CHANGE_KEYS
+    key_by_kind: ClassVar[Mapping[str, str]] = joins.KEYS
+    join_patterns: ClassVar[Sequence[tuple[str, str, str]]] = joins.PATTERNS
 
     def plan_tables(
         self, document: Mapping[str, Any], connection: Connection, schemas: TenantSchemas, *, taken: Collection[str]
@@ -94,6 +98,12 @@ class CommCareTables:
     def mark_reported(self, connection: Connection, schemas: TenantSchemas) -> None:
         """Record that the type changes so far were reported."""
         Profile.mark_reported(connection, schemas)
+
+    def joins_of(
+        self, table: str, tables: Mapping[str, Joinable], common: Mapping[str, Sequence[str]]
+    ) -> Iterable[Join]:
+        """Along the keys that tables are cut with, and along relations between cases."""
+        return joins.joins_of(table, tables, common)
 
     def origin_of(self, kind: str, source: str | None, document: Mapping[str, Any] | None) -> dict[str, Any] | str:
         """Applications, module, form, repeat group or case type."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from explorer.contract.table_kinds import KEY_BY_KIND
+from explorer.providers.commcare.joins import KEYS
 from explorer.providers.commcare.tables.descriptions import Applications, one_line
 from explorer.tables.dbt_model import properties_file
 from explorer.tables.values import ColumnSpec, Parent, TableSpec
@@ -26,7 +26,7 @@ def table_spec(
     is_cases = kind == "case_type"
     # A repeat group's source is the form's xmlns, which may be any text, and the group's path, which has no space.
     group = source.rpartition(" ")[0] if kind == "repeat" else source
-    key, rows_of = KEY_BY_KIND[kind], "case_id" if is_cases else "form_id"
+    key, rows_of = KEYS[kind], "case_id" if is_cases else "form_id"
     properties = properties_file(
         name,
         one_line(about),
