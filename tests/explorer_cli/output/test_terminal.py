@@ -130,7 +130,7 @@ def test_the_demo_prints_question_and_addresses_whole_on_any_width(
     settings = Settings(_env_file=None, home=home)
     save(settings, token="dex_shown")
     answer = {"data": {"columns": [{"name": "village"}], "rows": [["Rampur"]]}, "timing_ms": 5}
-    shown = demo.Shown([{"tenant": "demo:m:x", "tables": {"cases": 3}, "run_url": run_url}], answer, 60.0)
+    shown = demo.DemoResult([{"tenant": "demo:m:x", "tables": {"cases": 3}, "run_url": run_url}], answer, 60.0)
     demo._show(settings, output.make_console(stderr=True), shown, as_json=False)
     printed = capsys.readouterr()
     assert demo.SQL in printed.err
