@@ -43,8 +43,8 @@ class AddressUnusable(ExplorerError):
     code = "address_unusable"
 
 
-# Caches of tenants are most of the process, and never garbage: with Python's own thresholds some calls wait 0.7 s while all
-# of it is looked through.
+# Most of the process's memory is caches of tenants, which are never garbage. With Python's default thresholds some calls
+# wait 0.7 s while the collector scans all of it.
 _GC_THRESHOLDS = (50_000, 50, 1000)
 
 
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
             level=settings.log_level.upper(),
             format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         )
-        # One line per request of the protocol and of GraphQL helps nobody.
+        # These libraries log one line per MCP or GraphQL request, which helps nobody.
         for noisy in ("httpx", "httpx2", "mcp", "uvicorn.access"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         if PARSER != "libpg_query":
@@ -92,7 +92,7 @@ class _Schemas:
 
 
 def _parts(settings: Settings) -> Parts:
-    """What the bridge itself does not import."""
+    """The parts that the bridge itself does not import."""
     return Parts(_Schemas(settings), provider_named, faults_of)
 
 
@@ -135,11 +135,11 @@ def _serve_http(settings: Settings, host: str, port: int | None, port_file: Path
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket, so that the port is known, and known to be free, before anything else starts.
+    """A listening socket, opened first so that a port in use is noticed before anything else starts.
 
     Raises:
         AddressInUse: another process listens there.
-        AddressUnusable: no such address here, or a port that needs privileges.
+        AddressUnusable: this machine has no such address, or the port needs privileges.
     """
     try:
         return listen(host, port)

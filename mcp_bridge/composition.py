@@ -1,6 +1,6 @@
-"""Who is made of whom in the bridge? Every service once per process, each given what it needs.
+"""Builds the bridge's services, each once per process, and gives each the parts that it needs.
 
-Nothing is reached here: the bridge comes up while Dagster or the database is still down, and each call says so.
+Nothing connects here. The bridge can start while Dagster or the database is down, and then each call reports that.
 """
 
 from collections.abc import Callable, Iterable
@@ -50,9 +50,9 @@ _CURSOR_KEY = "bridge.key"
 
 @dataclass(frozen=True)
 class Parts:
-    """What the bridge does not import: whoever starts the process hands it in.
+    """The parts that the bridge does not import. The code that starts the process provides them.
 
-    `schemas`: how a tenant's are made and dropped. `faults_of`: what a pipeline says that its provider does not understand.
+    `schemas`: makes and drops a tenant's schemas. `faults_of`: the parts of a pipeline that its provider does not understand.
     """
 
     schemas: SchemaChanges
@@ -62,8 +62,8 @@ class Parts:
 
 @dataclass(frozen=True)
 class Services:
-    """What the server needs of one bridge. `closes`: end what goes on behind the scenes, in this order; `stopping`: set while
-    calls are cancelled because the bridge shuts down."""
+    """The services that the server needs. `closes`: end the background work, in this order; `stopping`: set while calls are
+    cancelled because the bridge shuts down."""
 
     platform: PlatformDatabase
     databases: TenantDatabases
@@ -83,7 +83,7 @@ class Services:
         databases, stopping = TenantDatabases(platform, settings.query_timeout_s), Event()
         dagster = DagsterClient.from_settings(settings)
         results, schedules, launches = RunResults(dagster), Schedules(dagster), Launches(platform, dagster)
-        # A run that was followed to its end is not asked for again.
+        # The result of a run that was followed to its end is not queried again.
         dagster.on_finished = results.remember
         states = DagsterStates(dagster, results, files)
         facts = TenantFacts(platform, databases, files, states, schedules, with_raw=settings.expose_raw)
@@ -124,22 +124,22 @@ class Services:
         return cls(platform, databases, dagster, schedules, facts, families, list_cursors, wording, closes, stopping)
 
     def gate(self, caller: Callable[[], Caller]) -> Gate:
-        """Lets calls in; `caller` tells who makes the one being served."""
+        """The gate that checks and serves calls; `caller` returns the caller of the current call."""
         return Gate(self.families, self.platform, caller, self.list_cursors, self.wording)
 
     def readiness(self) -> Readiness:
-        """Says whether calls can be served now."""
+        """The report of whether calls can be served now."""
         return Readiness(self.platform, self.dagster)
 
     async def aclose(self) -> None:
-        """Stop asking, and close all connections."""
+        """Stop the background work and close all connections."""
         for close in self.closes:
             close()
         await self.dagster.aclose()
 
 
 def _query_path(platform: PlatformDatabase, settings: Settings) -> QueryPath:
-    """Of somebody else's server no session is ended but the tenant's own."""
+    """The SQL path. On a server that is not ours, only the tenant's own sessions are ended."""
     last_resort_s = settings.query_last_resort_s if settings.database_url is None else 0.0
     return QueryPath(
         platform, lambda pid: EmbeddedPostgres(settings.home).end_session(pid), last_resort_s=last_resort_s
@@ -147,7 +147,7 @@ def _query_path(platform: PlatformDatabase, settings: Settings) -> QueryPath:
 
 
 def _query_limits(settings: Settings) -> QueryLimits:
-    """What one page of a result may hold and take at most."""
+    """The limits of one page of a result."""
     return QueryLimits(
         max_rows=settings.query_max_rows,
         max_bytes=settings.query_max_bytes,

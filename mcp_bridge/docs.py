@@ -1,4 +1,4 @@
-"""The manual of the tools, made from the tools themselves: `python -m mcp_bridge.docs` writes docs/tools.md."""
+"""Generates the manual of the tools from their definitions: `python -m mcp_bridge.docs` writes docs/tools.md."""
 
 import hashlib
 import json
@@ -19,12 +19,12 @@ TARGET = ROOT / "docs" / "tools.md"
 
 @cache
 def wording() -> Wording:
-    """Words of the checkout's own pipelines."""
+    """The wording for the checkout's own pipelines."""
     return Wording.of(load_pipelines(ROOT / "pipelines").values(), provider_named)
 
 
 def listing() -> str:
-    """`tools/list` as it goes over the wire when every scope is granted."""
+    """The `tools/list` response, as sent when every scope is granted."""
     return compact_json([_wire(tool) for tool in ALL_TOOLS])
 
 

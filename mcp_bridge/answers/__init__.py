@@ -1,1 +1,1 @@
-"""What every answer looks like: the envelope, the token budget that it keeps to, and how instants and names are written."""
+"""The form of every answer: the envelope, its token budget, and how times and names are written."""

@@ -1,8 +1,8 @@
-"""How many tokens does a text cost the model that reads it? An estimate that errs upwards, made without any model's vocabulary.
+"""How many tokens does a text cost the model that reads it? An estimate, rather too high, without any model's vocabulary.
 
-Vocabularies are megabytes that the maintained tokenizers fetch from the network, and hosts use different ones. So texts are cut
-where byte-pair tokenizers cut them (words, digits by three, signs) and each piece is charged by its kind. The charges were set
-against o200k_base and cl100k_base (docs/decisions/0023).
+Vocabularies are megabytes that tokenizers fetch from the network, and hosts use different ones. So texts are split where
+byte-pair tokenizers split them (words, three digits, signs) and each piece has a charge by its kind. The charges were fitted
+to o200k_base and cl100k_base (docs/decisions/0023).
 """
 
 import re
@@ -14,12 +14,12 @@ _PIECES = re.compile(r" ?[A-Za-z0-9]+|[^\x00-\x7f]+| +|[^A-Za-z0-9 \x80-\U0010ff
 _JSON_SIGNS = frozenset('"{}[]:,')
 _WITHIN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _VOWEL = re.compile(r"[aeiouy]", re.IGNORECASE)
-# Letters that no word of the languages at hand has next to each other: an identifier, a key, a password.
+# Letter pairs that occur in no word of the common languages. They mark an identifier, a key or a password.
 _UNSPEAKABLE = re.compile(
     r"[bcdfghjklmnpqrstvwxz]{5}|[jqvxz][bcdfghjklmnpqrstvwxz]|[bcdfghjklmnpqrtvwxz][jqvxz]|q[^u]", re.IGNORECASE
 )
 
-# From each code point on: tokens per character. What no line names costs its bytes, which is what it can cost at most.
+# Tokens per character from each code point on. Characters of no line cost their number of bytes, the most they can cost.
 _SCRIPTS: tuple[tuple[int, float], ...] = (
     (0x80, 1.0),  # Latin with accents
     (0x250, 2.0),  # phonetic letters, combining marks
@@ -56,7 +56,7 @@ _STARTS = [start for start, _ in _SCRIPTS]
 
 
 class _Charges(dict[str, float]):
-    """Tokens of a character beyond ASCII; looked up once for each."""
+    """Tokens of a character beyond ASCII, computed once per character."""
 
     def __missing__(self, char: str) -> float:
         charge = self[char] = _SCRIPTS[bisect_right(_STARTS, ord(char)) - 1][1]
@@ -67,11 +67,11 @@ _CHARGES = _Charges()
 
 
 def tokens(text: str) -> int:
-    """An upper estimate of what `text` costs; for prose in English it is about a third too high."""
+    """An upper estimate of the tokens of `text`; about a third too high for English prose."""
     return ceil(sum(_of_piece(piece) if len(piece) <= _CACHED_CHARS else _of(piece) for piece in _PIECES.findall(text)))
 
 
-# Longer pieces are seldom seen twice.
+# Longer pieces seldom occur twice.
 _CACHED_CHARS = 24
 
 
@@ -82,7 +82,7 @@ def _of(piece: str) -> float:
     if piece.isspace() and first == " ":
         return 1 + len(piece) / 16
     if first == " ":
-        # A blank is part of the word behind it, but not of a number.
+        # A blank belongs to the word that follows it, but not to a number.
         return _of(piece[1:]) + piece[1].isdigit()
     if not first.isalnum():
         return _of_signs(piece)
@@ -103,7 +103,7 @@ _of_piece = lru_cache(maxsize=20_000)(_of)
 
 
 def _of_part(part: str, *, alone: bool) -> float:
-    """Of digits, or of letters of one case; `alone`: nothing else stands at either side, so that it is likely a word."""
+    """Tokens of digits, or of letters of one case. `alone`: no neighbours on either side, so it is probably a word."""
     length = len(part)
     if part[0].isdigit():
         return ceil(length / 3)

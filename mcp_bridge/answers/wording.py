@@ -1,4 +1,4 @@
-"""What do the texts of tools call the systems that data comes from? The titles of the providers that the pipelines are of."""
+"""What do the texts of tools call the source systems? By the titles of the pipelines' providers."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from explorer.registry import Pipeline
 
 @dataclass(frozen=True)
 class Wording:
-    """`source`: the titles; `tenants`: what the systems' tenants are called, in the plural; `pipeline`: the only one, None where
-    there are several."""
+    """`source`: the providers' titles; `tenants`: their word for tenants, in the plural; `pipeline`: the name of the only
+    pipeline, None when there are several."""
 
     source: str
     tenants: str

@@ -1,1 +1,1 @@
-"""How the bridge reaches others: Dagster over GraphQL, a tenant's database as its loader, and how long each may take."""
+"""Clients of the systems that the bridge needs (Dagster over GraphQL, tenant databases as the loader), and their timeouts."""

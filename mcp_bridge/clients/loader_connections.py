@@ -1,7 +1,7 @@
-"""How is a tenant's database asked without paying for a login each time? Connections of loader logins, lent and taken back.
+"""A pool of connections of the tenants' loader logins, so that a query does not need a new login.
 
-A new backend costs PostgreSQL several times what the bridge's small questions do. One that nobody has used for a minute is ended
-by the server itself, one that was ended (a restart, a teardown) is noticed before it is lent again.
+A new backend costs PostgreSQL several times as much as one of the bridge's small queries. The server itself ends a connection
+that was idle for a minute. The pool notices an ended connection (a restart, a teardown) before it lends it again.
 """
 
 import logging
@@ -19,7 +19,7 @@ from explorer.core.errors import ExplorerError
 from explorer.postgres.connections import Login, is_alive
 
 Connection = psycopg.Connection[tuple[Any, ...]]
-# Over all tenants; of the loader's own connections (`provisioning.RW_CONNECTIONS`) one tenant's share is two.
+# Over all tenants. Each tenant gets two of the loader's own connections (`provisioning.RW_CONNECTIONS`).
 _IDLE = 16
 _IDLE_PER_LOGIN = 2
 _OPENING_S = 2.0
@@ -39,7 +39,7 @@ _SESSION = {
 
 
 class LoaderConnections:
-    """Read-only connections in autocommit mode, by name of the login. For use from many threads."""
+    """Read-only connections in autocommit mode, by login name. Thread-safe."""
 
     def __init__(self, statement_timeout_s: float) -> None:
         self._options = " ".join(
@@ -52,7 +52,7 @@ class LoaderConnections:
         self._closed = False
 
     def prepare(self, role: str, login: Callable[[], Login]) -> None:
-        """Have a connection of `role` idle for who asks next; opened in a thread of its own; a failure is only logged."""
+        """Open a connection of `role` in a thread of its own and keep it idle for the next caller. A failure is only logged."""
         with self._lock:
             if self._closed or role in self._opening or role in self._idle.values():
                 return
@@ -61,10 +61,10 @@ class LoaderConnections:
 
     @contextmanager
     def lent(self, role: str, login: Callable[[], Login]) -> Iterator[Connection]:
-        """A connection of `role`; `login` is asked only when none is idle. Blocks.
+        """A connection of `role`; `login` is called only when none is idle. Blocks.
 
         Raises:
-            DatabaseUnreachable, and what `login` raises.
+            DatabaseUnreachable, and the errors of `login`.
         """
         if opening := self._opening.get(role):
             opening.wait(_OPENING_S)
@@ -77,7 +77,7 @@ class LoaderConnections:
         self._give_back(connection)
 
     def close(self) -> None:
-        """Close those that are idle, and from now on those that come back."""
+        """Close the idle connections, and from now on each one that is returned."""
         with self._lock:
             self._closed = True
             idle, self._idle = list(self._idle), OrderedDict()
@@ -99,7 +99,7 @@ class LoaderConnections:
         )
 
     def _take(self, role: str) -> Connection | None:
-        """The one used last, whose caches are warm; those that the server has ended are put away."""
+        """The connection used last, because its caches are warm. Connections that the server ended are closed."""
         while True:
             with self._lock:
                 found = next((c for c, owner in reversed(self._idle.items()) if owner == role), None)
@@ -111,7 +111,7 @@ class LoaderConnections:
             found.close()
 
     def _give_back(self, connection: Connection) -> None:
-        # Its own name: schemas that were made anew meanwhile have another role than was asked for.
+        # The connection's own user name: when the schemas were made again meanwhile, it is not the role that was requested.
         role = connection.info.user
         surplus: list[Connection] = []
         with self._lock:

@@ -1,6 +1,6 @@
 """Where are the catalog and the tenants' schemas right now? Opened at first use, and again when the database has moved.
 
-Nothing is reached at the start: the bridge comes up while the database is still down, and each call says so.
+Nothing connects at the start. The bridge can start while the database is down, and then each call reports that.
 """
 
 import threading
@@ -12,7 +12,7 @@ from explorer.postgres.state import record_mark
 
 
 class PlatformDatabase:
-    """The catalog and the logins of one installation. For use from many threads."""
+    """The catalog and the logins of one installation. Thread-safe."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -22,7 +22,7 @@ class PlatformDatabase:
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog. Blocks; raises what `Catalog.open` raises."""
+        """The catalog. Blocks; raises the errors of `Catalog.open`."""
         with self._lock:
             login = self.connections.service
             if self._catalog is None or self._catalog[0] != login:
@@ -31,7 +31,7 @@ class PlatformDatabase:
 
     @property
     def connections(self) -> Connections:
-        """How to log in; read again when it changes, since a restarted database may have another port."""
+        """The connection settings, read again when they change: a restarted database may have another port."""
         mark = record_mark(self._settings.home)
         cached = self._connections
         if cached is None or mark is None or cached[0] != mark:

@@ -1,4 +1,4 @@
-"""How is a tenant's database read without paying for a login each time? As the loader, over connections that are lent.
+"""Reads tenant databases as the loader, over pooled connections, so that a read does not need a new login.
 
 The reader's login cannot see the system catalogs. The loader owns the tenant's schemas and no others; here it only reads.
 """
@@ -14,7 +14,7 @@ from mcp_bridge.clients.platform_database import PlatformDatabase
 
 
 class TenantDatabases:
-    """Read-only connections of tenants. For use from many threads."""
+    """Read-only connections of tenants. Thread-safe."""
 
     def __init__(self, platform: PlatformDatabase, statement_timeout_s: float) -> None:
         self._platform = platform
@@ -22,21 +22,21 @@ class TenantDatabases:
 
     @contextmanager
     def connection(self, tenant: Tenant, schema: TenantSchema) -> Iterator[Connection]:
-        """A connection in autocommit mode, perhaps used before. Blocks.
+        """A connection in autocommit mode, new or pooled. Blocks.
 
         Raises:
-            SchemaAbsent: the tenant has no schemas at present.
+            SchemaAbsent: the tenant has no schemas now.
             DatabaseUnreachable, CatalogUnavailable.
         """
         with self._pool.lent(schema.rw, partial(self._login, tenant)) as connection:
             yield connection
 
     def prepare(self, tenant: Tenant, schema: TenantSchema) -> None:
-        """Have a connection open when the next question about the tenant comes. Does not block."""
+        """Open a connection for the next query of the tenant's schemas. Does not block."""
         self._pool.prepare(schema.rw, partial(self._login, tenant))
 
     def close(self) -> None:
-        """Close the idle connections, and from now on those that come back."""
+        """Close the idle connections, and from now on each one that is returned."""
         self._pool.close()
 
     def _login(self, tenant: Tenant) -> Login:

@@ -1,7 +1,7 @@
-"""How long does the bridge wait for what it cannot hurry: a database or a Dagster that is frozen, and says nothing at all?
+"""How long does the bridge wait for a database or a Dagster that is frozen and does not answer?
 
-A frozen server neither answers nor closes its sockets, and no option of a connection ends the wait on the same machine: the one
-who waits gives up. What was asked goes on in its thread and frees it when the server goes on.
+A frozen server neither answers nor closes its sockets, and no connection option ends the wait on the same machine. So the
+waiting side gives up. The request stays in its thread, which becomes free when the server continues.
 """
 
 import asyncio
@@ -16,22 +16,22 @@ from explorer.core.errors import TransientError
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# Of the catalog's questions, which take milliseconds.
+# Limit of catalog queries, which take milliseconds.
 CATALOG_S = 5.0
-# Of questions about a tenant's tables; beyond the server's own limit on a statement there is nothing to wait for.
+# Limit of queries about a tenant's tables. The server itself stops statements before this time is over.
 METADATA_S = 15.0
-# Of making and dropping schemas, which may hold hundreds of tables.
+# Limit of making and dropping schemas, which may hold hundreds of tables.
 SCHEMAS_S = 120.0
-# Of Dagster in the answers to lists, and beyond its own time in those to queries.
+# Limits of Dagster: in answers that list, and in answers to queries, after the query's own time.
 LIST_S = 2.0
 QUERY_S = 0.5
 _MAX_THREADS = 100
-# Of each event loop.
+# Per event loop.
 _THREADS: RunVar[CapacityLimiter] = RunVar("threads of the bridge")
 
 
 class DatabaseTimeout(TransientError):
-    """The database was asked and said nothing in time."""
+    """The database did not answer in time."""
 
     code = "database_unavailable"
 
@@ -42,10 +42,10 @@ async def in_thread(
     within_s: float = METADATA_S,
     limiter: CapacityLimiter | None = None,
 ) -> T:
-    """What `work` gives, run in a thread.
+    """Run `work` in a thread and return its result.
 
     Raises:
-        DatabaseTimeout: it took longer than `within_s`; it goes on without anybody waiting.
+        DatabaseTimeout: it took longer than `within_s`. The thread continues, but nobody waits for it.
     """
     asked = to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=limiter or _limiter())
     try:
@@ -59,7 +59,7 @@ async def in_thread(
 
 
 async def or_none(asked: Awaitable[T], within_s: float) -> T | None:
-    """What comes within `within_s`, else None; what was asked is cancelled then."""
+    """The result if it comes within `within_s`; else the work is cancelled and the result is None."""
     try:
         async with asyncio.timeout(within_s):
             return await asked
@@ -68,7 +68,7 @@ async def or_none(asked: Awaitable[T], within_s: float) -> T | None:
 
 
 def _limiter() -> CapacityLimiter:
-    """Of this event loop; threads that wait for a frozen server must not be all there are."""
+    """This event loop's limiter, so that threads that wait for a frozen server do not use up all threads."""
     try:
         return _THREADS.get()
     except LookupError:

@@ -1,1 +1,1 @@
-"""Dagster over GraphQL, without importing it: `client` asks, `records` are what it answers, `documents/` the questions."""
+"""Dagster over GraphQL, without importing it: `client` has the calls, `records` the answers, `documents/` the queries."""

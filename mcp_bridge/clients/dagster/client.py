@@ -1,6 +1,6 @@
-"""What the bridge and the command line ask of Dagster: launch, follow, stop and list runs, assets, partitions, health.
+"""The GraphQL client of the bridge and the command line: launch, follow, stop and list runs, assets, partitions, health.
 
-Who may do it is decided by the callers; what the answers mean to an agent, in the tools.
+Callers check permissions; the tools put the answers into words for agents.
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -28,9 +28,9 @@ _NO_TAGS = RunTags()
 class DagsterClient:
     """GraphQL client of one Dagster webserver, for use inside one event loop.
 
-    `url` and `token` may be functions: they are asked again after each connection failure, since a restarted Dagster
-    may have moved to another port. `timeout_s`: of a launch or cancel, which wait for more than Dagster itself.
-    `on_finished` is called with each run that somebody has followed to its end, and its whole log.
+    `url` and `token` may be functions. They are called again after each connection failure, because a restarted Dagster
+    may use another port. `timeout_s`: for a launch or cancel, which wait for more than Dagster itself.
+    `on_finished` gets each run that somebody followed to its end, and its whole log.
 
     Raises:
         DagsterUnavailable: from every method, when nothing answers or the answer is not Dagster's.
@@ -75,11 +75,11 @@ class DagsterClient:
 
     @property
     def url(self) -> str | None:
-        """Base URL in use, without a trailing slash; None when Dagster was never started."""
+        """The base URL in use, without a trailing slash; None when Dagster was never started."""
         return self._transport.url
 
     def run_url(self, run_id: str) -> str | None:
-        """Where the Dagster UI shows the run."""
+        """The run's page in the Dagster UI."""
         return f"{self.url}/runs/{run_id}" if self.url else None
 
     async def launch(
@@ -90,10 +90,10 @@ class DagsterClient:
         tags: RunTags = _NO_TAGS,
         assets: Sequence[Sequence[str]] | None = None,
     ) -> Run:
-        """Start `job` for one partition. Dagster does not check the partition key: the caller has.
+        """Start `job` for one partition. The caller has checked the partition key; Dagster does not.
 
         Args:
-            assets: asset keys to restrict the run to; all of the job's when None.
+            assets: asset keys that the run is restricted to; None for all assets of the job.
 
         Raises:
             LaunchRefused: the job or an asset is unknown, or the configuration invalid.
@@ -141,7 +141,7 @@ class DagsterClient:
         limit: int = 20,
         cursor: str | None = None,
     ) -> list[Run]:
-        """Runs that match all filters, newest first. `cursor` is the id of the last run already seen."""
+        """Runs that match all filters, newest first. `cursor` is the id of the last run of the page before."""
         wanted = replace(tags, partition_key=partition).to_tags()
         flt: dict[str, Any] = {"tags": [{"key": key, "value": value} for key, value in wanted.items()]}
         if job is not None:
@@ -157,21 +157,21 @@ class DagsterClient:
         return [read_run(row) for row in answer["results"]]
 
     async def active_run(self, partition: str, job: str | None = None) -> Run | None:
-        """The oldest run of the partition that has not ended: the one that holds up any further one.
+        """The oldest unfinished run of the partition, which keeps later runs waiting.
 
-        One that is being cancelled is named only where there is no other: it will not do what it was launched for.
+        A run that is being cancelled is returned only when there is no other, because it will not finish its work.
         """
         active = await self.runs(partition=partition, job=job, statuses=ACTIVE, limit=50)
         at_work = [run for run in active if run.status != "CANCELING"]
         return next(reversed(at_work or active), None)
 
     async def stop(self, run_id: str, *, force: bool = False) -> Run:
-        """See to it that a run ends, whatever state it is in; the run as it then is: CANCELING or ended. `force`: it is marked
-        cancelled at once, also when it is being cancelled already.
+        """Stop a run in any state and return it as it is then: CANCELING or ended. `force`: mark it cancelled at once, even
+        when it is already being cancelled.
 
         Raises:
             UnknownRun: no such run.
-            CancelRefused: Dagster went on refusing.
+            CancelRefused: Dagster kept refusing.
         """
         return await stop_run(self.run, self._terminate, run_id, force=force)
 
@@ -202,7 +202,7 @@ class DagsterClient:
                 return events
 
     async def results(self, run_id: str) -> tuple[Run, list[RunEvent]]:
-        """The run, and of its log so far what it materialized, which checks it evaluated and what failed.
+        """The run, and from its log so far the materializations, check evaluations and failures.
 
         Raises:
             UnknownRun: no such run.
@@ -213,17 +213,18 @@ class DagsterClient:
         while more:
             run, page, cursor, more = await self._poll(run_id, cursor, "results")
             found += page
-            # Dagster may read the log before the run's state: the page before the one that ends the run may lack its last events.
+            # Dagster may read the log before the run's state, so the page that first shows the run as ended may lack its
+            # last events.
             more = more or (run.finished and not ended and not any(event.ends_the_run for event in page))
             ended = run.finished
         return run, found
 
     def watch(self, run_id: str) -> AbstractAsyncContextManager[RunWatch]:
-        """Follow a run from its first event on. Watchers of one run share one poller."""
+        """Follow a run from its first event. Watchers of one run share one poller."""
         return self._watches.watch(run_id)
 
     async def follow(self, run_id: str) -> AsyncIterator[RunEvent]:
-        """Every event of a run, from its first, as they happen; ends with the run.
+        """All events of a run as they happen, from the first; ends with the run.
 
         Raises:
             UnknownRun: no such run.
@@ -246,10 +247,10 @@ class DagsterClient:
     async def assets(
         self, job: str, partition: str | None = None, keys: Sequence[Sequence[str]] | None = None
     ) -> list[AssetState]:
-        """The job's assets, or those of `keys`; with `partition`, each with its latest materialization there.
+        """The job's assets, or the assets of `keys`. With `partition`, each has its latest materialization in it.
 
         Raises:
-            DagsterUnavailable: also when the job is not among what the code location defines.
+            DagsterUnavailable: also when the code location does not define the job.
         """
         selector = {"pipelineName": job, "repositoryName": REPOSITORY, "repositoryLocationName": CODE_LOCATION}
         partitions = [partition] if partition is not None else []
@@ -262,7 +263,7 @@ class DagsterClient:
         return [read_asset(node) for node in nodes]
 
     async def schedule(self, name: str) -> Schedule | None:
-        """The schedule of that name; None when the code location defines none."""
+        """The schedule of this name; None when the code location does not define it."""
         selector = {"repositoryName": REPOSITORY, "repositoryLocationName": CODE_LOCATION, "scheduleName": name}
         answer = (await self._transport.query("schedule", schedule=selector))["scheduleOrError"]
         if answer["__typename"] == "ScheduleNotFoundError":
@@ -277,7 +278,7 @@ class DagsterClient:
         )
 
     async def add_partition(self, key: str) -> bool:
-        """Register a tenant as a partition; False when it was there already."""
+        """Register a tenant as a partition; False when it was already there."""
         repository = {"repositoryName": REPOSITORY, "repositoryLocationName": CODE_LOCATION}
         answer = (
             await self._transport.mutate("add_partition", key=key, definition=TENANT_PARTITIONS, repository=repository)
@@ -288,7 +289,7 @@ class DagsterClient:
         return True
 
     async def delete_partition(self, key: str) -> None:
-        """Take a tenant's partition off the list; its run history stays."""
+        """Delete a tenant's partition; its run history stays."""
         repository = {"repositoryName": REPOSITORY, "repositoryLocationName": CODE_LOCATION}
         answer = (
             await self._transport.mutate(
@@ -298,7 +299,7 @@ class DagsterClient:
         require(answer, "DeleteDynamicPartitionsSuccess")
 
     async def health(self) -> Health:
-        """Whether Dagster answers and can run the project's jobs. Raises DagsterUnavailable when nothing answers."""
+        """Whether Dagster can run the project's jobs. Raises DagsterUnavailable when nothing answers."""
         data = await self._transport.query("health")
         entries = data["workspaceOrError"].get("locationEntries", [])
         entry = next((e for e in entries if e["name"] == CODE_LOCATION), None)

@@ -1,4 +1,4 @@
-"""The GraphQL documents of `documents/`; each with the fragments that it uses, as the server wants them."""
+"""Reads the GraphQL documents in `documents/` and appends to each the fragments that it uses."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _SUFFIX = ".graphql"
 
 @cache
 def documents() -> dict[str, str]:
-    """The documents by name; the files are read once."""
+    """The documents by name. The files are read once."""
     texts = {
         file.name.removesuffix(_SUFFIX): file.read_text(encoding="utf-8")
         for file in files(__package__).joinpath("documents").iterdir()

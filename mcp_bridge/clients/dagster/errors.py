@@ -1,4 +1,4 @@
-"""What can be wrong with a question to Dagster, in words for the caller."""
+"""The errors of calls to Dagster, in words for the caller."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -16,7 +16,7 @@ class DagsterUnavailable(TransientError):
 
 
 class DagsterUnauthorized(ExplorerError):
-    """The webserver refused a mutation: the token is not its own."""
+    """The webserver refused a mutation because the token is wrong."""
 
     code = "dagster_unauthorized"
 
@@ -40,7 +40,7 @@ class CancelRefused(ExplorerError):
 
 
 async def in_time(asked: Awaitable[T], within_s: float) -> T:
-    """What Dagster says within `within_s`. Raises: DagsterUnavailable."""
+    """Dagster's answer. Raises: DagsterUnavailable, also when it takes longer than `within_s`."""
     try:
         async with asyncio.timeout(within_s):
             return await asked

@@ -1,4 +1,4 @@
-"""From the JSON of GraphQL's answers to records."""
+"""Turns the JSON of GraphQL answers into records."""
 
 import json
 import logging
@@ -10,13 +10,13 @@ from explorer.contract.tags import RunTags
 from mcp_bridge.clients.dagster.errors import DagsterUnauthorized, unavailable
 from mcp_bridge.clients.dagster.records import AssetState, CheckResult, Run, RunEvent
 
-# What Dagster raises in a step when its run is cancelled, and what reaches code that answers the signal itself.
+# The errors that a cancel causes in a step: Dagster's own, and the one in code that handles the signal itself.
 _INTERRUPTS = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt"})
 _log = logging.getLogger(__name__)
 
 
 def plain_metadata(entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Dagster's typed metadata entries as `{label: plain value}`; kinds without a plain value are left out."""
+    """Dagster's typed metadata entries as `{label: plain value}`, without the kinds that have no plain value."""
     return {entry["label"]: value for entry in entries if (value := _metadata_value(entry)) is not None}
 
 
@@ -82,7 +82,7 @@ def _is_interrupt(error: dict[str, Any] | None) -> bool:
 
 
 def _innermost(error: dict[str, Any]) -> str:
-    """The cause that a person would name: the first error of the chain, without its stack."""
+    """The root cause: the innermost error of the chain, without its stack trace."""
     causes = error.get("causes") or []
     return str((causes[-1] if causes else error)["message"]).strip()
 
@@ -117,7 +117,7 @@ def require(answer: dict[str, Any], typename: str) -> None:
 
 
 def require_no_fault(answer: dict[str, Any]) -> None:
-    """A fault inside Dagster is for the operator: its words name addresses and classes."""
+    """Raise when Dagster reports an internal fault. Its message is only logged: it names addresses and classes."""
     if answer["__typename"] == "PythonError":
         require(answer, "")
 

@@ -1,4 +1,4 @@
-"""What Dagster answers, as records: runs, events, assets, schedules. Nothing here asks."""
+"""Dagster's answers as records: runs, events, assets, schedules."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ FINISHED: tuple[RunStatus, ...] = ("SUCCESS", "FAILURE", "CANCELED")
 
 @dataclass(frozen=True)
 class Run:
-    """One Dagster run. Times are UTC. `assets`: the keys that it is restricted to; None when it is of all of its job's."""
+    """One Dagster run. Times are UTC. `assets`: the keys that it is restricted to; None for all assets of its job."""
 
     run_id: str
     job: str
@@ -47,7 +47,7 @@ class Run:
 
     @property
     def duration_s(self) -> float | None:
-        """Seconds from start to end, or to now while the run goes on; None before it started."""
+        """Seconds from the start to the end, or until now while the run is active; None before it started."""
         if self.started_at is None:
             return None
         return ((self.ended_at or datetime.now(UTC)) - self.started_at).total_seconds()
@@ -69,7 +69,7 @@ class CheckResult:
 class RunEvent:
     """One entry of a run's log; `kind` is Dagster's type name (`ExecutionStepStartEvent`, `MaterializationEvent`).
 
-    `interrupted`: a step's failure that is nothing but the run's cancel.
+    `interrupted`: the step failed only because the run was cancelled.
     """
 
     kind: str
@@ -86,13 +86,13 @@ class RunEvent:
 
     @property
     def ends_the_run(self) -> bool:
-        """Whether it is the event with which a run ends."""
+        """Whether a run ends with this event."""
         return self.kind in _ENDS
 
 
 @dataclass(frozen=True)
 class AssetState:
-    """An asset's definition and, for one partition, its latest materialization (None: never materialized)."""
+    """An asset's definition and its latest materialization in one partition (None: never materialized)."""
 
     key: tuple[str, ...]
     description: str | None
@@ -107,7 +107,7 @@ class AssetState:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A schedule as it is now. `interval_s`: seconds between its next two ticks; None when it has none."""
+    """A schedule's current state. `interval_s`: seconds between its next two ticks; None when it has none."""
 
     running: bool
     cron: str
@@ -117,7 +117,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Health:
-    """What answers at the webserver: its version, whether the code is loaded, which needed daemons are not healthy."""
+    """The webserver's version, whether the code location is loaded, and which required daemons are unhealthy."""
 
     version: str
     code_loaded: bool

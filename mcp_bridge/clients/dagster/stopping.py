@@ -1,4 +1,4 @@
-"""How is a run stopped, whatever state it is in? Dagster itself refuses while a run is between two states."""
+"""How is a run stopped in any state? Dagster refuses while a run is between two states."""
 
 import asyncio
 import time
@@ -8,31 +8,31 @@ from typing import Protocol
 from mcp_bridge.clients.dagster.errors import CancelRefused
 from mcp_bridge.clients.dagster.records import Run, RunStatus
 
-# What Dagster does not try to stop: the run is on its way to the queue, or its worker is coming up.
+# Dagster does not try to stop runs in these states: the run is about to be queued, or its worker is starting.
 _COMING_UP: tuple[RunStatus, ...] = ("NOT_STARTED", "STARTING", "MANAGED", "SUSPENDED")
-# Dagster refuses to stop a run whose worker is coming up: it is asked again for so long, then the run is marked cancelled.
+# Dagster refuses to stop a run whose worker is starting. We retry for this long, then mark the run cancelled.
 _STOP_ASKED_S = 2.0
 _STOP_AGAIN_S = 0.1
-# A worker that had looked at its run just before that still starts it.
+# A worker that read the run's state just before that still starts the run.
 _STOP_WATCHED_S = 1.5
 
 
 class Terminate(Protocol):
-    """Asks Dagster once to stop a run; `force` marks it cancelled at once. Raises: CancelRefused, UnknownRun."""
+    """Tells Dagster once to stop a run; `force` marks it cancelled at once. Raises: CancelRefused, UnknownRun."""
 
     def __call__(self, run_id: str, *, force: bool) -> Awaitable[None]: ...
 
 
 async def stop_run(read: Callable[[str], Awaitable[Run]], terminate: Terminate, run_id: str, *, force: bool) -> Run:
-    """See to it that a run ends; the run as it then is: CANCELING or ended.
+    """Stop a run in any state and return it as it is then: CANCELING or ended.
 
-    Dagster refuses while the run's worker is coming up, and while the run is not queued yet: it is asked again until it can, and
-    after two seconds the run is marked cancelled, which the worker sees before its first step. `force`: marked at once, also
-    when it is being cancelled already.
+    Dagster refuses while the run is not queued yet and while its worker is starting, so the request is repeated. After two
+    seconds the run is marked cancelled, and the worker sees the mark before its first step. `force`: mark it at once, even
+    when it is already being cancelled.
 
     Raises:
         UnknownRun: no such run.
-        CancelRefused: Dagster went on refusing.
+        CancelRefused: Dagster kept refusing.
     """
     started = time.monotonic()
     ended_at: float | None = None
@@ -41,7 +41,7 @@ async def stop_run(read: Callable[[str], Awaitable[Run]], terminate: Terminate, 
         run = await read(run_id)
         now = time.monotonic()
         if run.finished:
-            # One that was marked in the moment when it left the queue, or when its worker began, comes back.
+            # A run that was marked just as it left the queue, or as its worker began, becomes active again.
             if run.status != "CANCELED" or ended_at is None or now - ended_at > _STOP_WATCHED_S:
                 return run
         elif run.status == "CANCELING" and not force:

@@ -1,4 +1,4 @@
-"""One webserver's GraphQL over HTTP: where it is, the token for changes, and what an answer that is none means."""
+"""One webserver's GraphQL over HTTP: its address, the token for mutations, and what a failed request means."""
 
 import logging
 from collections.abc import Callable
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 class Transport:
-    """Sends documents. `locate` and `token` are asked again after each connection failure; times are seconds.
+    """Sends documents. `locate` and `token` are called again after each connection failure; times are seconds.
 
     Raises:
         DagsterUnavailable: from every method, when nothing answers or the answer is not Dagster's.
@@ -29,7 +29,7 @@ class Transport:
         read_timeout_s: float,
     ) -> None:
         self._locate, self._token = locate, token
-        # The platform's own servers are meant: a proxy of the environment must not see the token.
+        # The webserver is one of ours: a proxy from the environment must not see the token.
         self._http = httpx.AsyncClient(timeout=timeout_s, trust_env=False, follow_redirects=False)
         self._read_timeout_s = read_timeout_s
         self._url: str | None = None
@@ -39,16 +39,16 @@ class Transport:
 
     @property
     def url(self) -> str | None:
-        """Base URL in use, without a trailing slash; None when Dagster was never started."""
+        """The base URL in use, without a trailing slash; None when Dagster was never started."""
         self._url = self._url or (self._locate() or "").rstrip("/") or None
         return self._url
 
     async def query(self, document: str, **variables: Any) -> dict[str, Any]:
-        """The data of a question, by the document's name."""
+        """Run the query document of this name and return its data."""
         return await in_time(self._post(documents()[document], variables, {}), self._read_timeout_s)
 
     async def mutate(self, document: str, **variables: Any) -> dict[str, Any]:
-        """The data of a change, for which the server wants its token."""
+        """Run the mutation document of this name, with the server's token, and return its data."""
         token = self._token()
         return await self._post(documents()[document], variables, {TOKEN_HEADER: token} if token else {})
 

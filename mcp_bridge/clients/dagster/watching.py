@@ -1,4 +1,4 @@
-"""How is a run followed? One poller per run reads its log while anybody watches."""
+"""How is a run followed? One poller per run reads its log while there are watchers."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from mcp_bridge.clients.dagster.records import Run, RunEvent
 _POLL_S = 0.25
 # (run id, cursor) -> the run, a page of its log, the next cursor, whether there is more.
 ReadLog = Callable[[str, str | None], Awaitable[tuple[Run, list[RunEvent], str | None, bool]]]
-# Called with each run that somebody has followed to its end, and its whole log.
+# Gets each run that somebody followed to its end, and its whole log.
 OnFinished = Callable[[Run, list[RunEvent]], object]
 
 
@@ -23,12 +23,12 @@ class RunWatch:
 
     @property
     def run(self) -> Run | None:
-        """The run as last seen; None before the first answer."""
+        """The run as last read; None before the first answer."""
         return self._poller.run
 
     @property
     def done(self) -> bool:
-        """The run has ended and this caller has been given all of its events."""
+        """Whether the run has ended and this caller has all of its events."""
         return self._poller.complete and self._returned == len(self._poller.log)
 
     async def events(self, timeout_s: float) -> list[RunEvent]:
@@ -47,7 +47,7 @@ class RunWatch:
 
 
 class RunPoller:
-    """The one poller of a run: reads its log every quarter of a second while anybody watches."""
+    """The only poller of a run. It reads the log every quarter of a second while there are watchers."""
 
     _MAX_FAILURES = 20
 
@@ -82,7 +82,7 @@ class RunPoller:
             try:
                 run, page, cursor, more = await read(run_id, cursor)
                 failures = 0
-                # Events may still arrive just after the status changed: only an empty page after the end is the end.
+                # Events may still arrive just after the status changed. Only an empty page after the end is the end.
                 self.complete = run.finished and not page and self.run is not None and self.run.finished
                 self.run = run
                 self.log += page
@@ -92,7 +92,7 @@ class RunPoller:
                 failures, more = failures + 1, False
                 self._failure = error if failures >= self._MAX_FAILURES else None
             except Exception as error:
-                # Whatever it is, those who watch have to know: nobody reads the log for them any more.
+                # Watchers must learn of any error, because nobody reads the log for them any more.
                 self._failure, more = error, False
             async with self._changed:
                 self._changed.notify_all()
@@ -101,20 +101,20 @@ class RunPoller:
 
 
 class RunWatches:
-    """The pollers of all runs that are watched now. For use inside one event loop."""
+    """The pollers of all runs that have watchers. For use inside one event loop."""
 
     def __init__(self, read: ReadLog, on_finished: OnFinished) -> None:
         self._read, self._on_finished = read, on_finished
         self._pollers: dict[str, RunPoller] = {}
 
     def close(self) -> None:
-        """Stop all of them."""
+        """Stop all pollers."""
         for poller in list(self._pollers.values()):
             poller.stop()
 
     @contextlib.asynccontextmanager
     async def watch(self, run_id: str) -> AsyncIterator[RunWatch]:
-        """Follow a run from its first event on. Watchers of one run share one poller."""
+        """Follow a run from its first event. Watchers of one run share one poller."""
         poller = self._pollers.get(run_id)
         if poller is None or poller.stopped:
             poller = self._pollers[run_id] = RunPoller(self._read, run_id, self._on_finished)
