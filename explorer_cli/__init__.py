@@ -1,5 +1,5 @@
-"""The `explorer` command: starts, watches and stops the platform's parts; the operator's way to tenants, tokens and runs.
+"""The `explorer` command: starts, watches and stops the platform's parts, and manages tenants, tokens and runs.
 
-Stands on top of everything else; nothing imports it. What a command does to data lives in `explorer_dagster` and
-`mcp_bridge`; here are processes, terminals and exit statuses.
+It is the top layer; nothing imports it. Work on data is done in `explorer_dagster` and `mcp_bridge`; this package handles
+processes, terminals and exit statuses.
 """

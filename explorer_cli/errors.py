@@ -1,4 +1,4 @@
-"""In which ways starting, stopping and asking the platform can go wrong at the command line."""
+"""The errors of the command line."""
 
 from explorer.core.errors import ExplorerError
 
@@ -10,7 +10,7 @@ class AlreadyRunning(ExplorerError):
 
 
 class PortInUse(ExplorerError):
-    """A port that was configured belongs to another program."""
+    """Another program uses a configured port."""
 
     code = "port_in_use"
 
@@ -22,7 +22,7 @@ class PartFailed(ExplorerError):
 
 
 class SecretMissing(ExplorerError):
-    """A variable that was to hold a secret is empty or not set."""
+    """The environment variable for a secret is empty or not set."""
 
     code = "secret_missing"
 
@@ -34,13 +34,13 @@ class UsageInvalid(ExplorerError):
 
 
 class ConfirmationNeeded(ExplorerError):
-    """Something that cannot be undone was asked for without a terminal to confirm on and without --yes."""
+    """A command that cannot be undone was run without --yes, and there is no terminal to confirm on."""
 
     code = "confirmation_needed"
 
 
 class DemoMoved(ExplorerError):
-    """The demo tenants hold another address than the demo server has now."""
+    """The demo tenants are stored with another address than the demo server has now."""
 
     code = "demo_moved"
 
@@ -54,6 +54,6 @@ class ToolFailed(ExplorerError):
 
 
 class InternalError(ExplorerError):
-    """Something nobody foresaw; the traceback is in HOME/logs/explorer.log."""
+    """An unexpected error; the traceback is in HOME/logs/explorer.log."""
 
     code = "internal_error"

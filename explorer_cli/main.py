@@ -1,6 +1,6 @@
-"""The program `explorer`: its commands put together, and how errors leave it.
+"""The program `explorer`: collects the commands and shows their errors.
 
-What a command does is imported by the command that needs it: `explorer --help` must not wait for Dagster or a database driver.
+Each command imports its operation when it runs: `explorer --help` must not wait for Dagster or a database driver.
 """
 
 import errno
@@ -39,7 +39,7 @@ _NOT_WRITABLE = frozenset({errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.ENOSPC
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; the exit status. Every error has been shown when this returns."""
+    """Run one command and return its exit status. Every error is shown before this returns."""
     as_json = "--json" in arguments
     try:
         code = app(args=list(arguments), prog_name="explorer", standalone_mode=False)
@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 130
     except BrokenPipeError:
-        # The reader of our output went away (`explorer ... | head`): nothing is left to be said.
+        # The reader of our output is gone (`explorer ... | head`).
         sys.stderr.close()
         return 1
     except OSError as error:
@@ -77,7 +77,7 @@ def _help_of(error: TyperException) -> str:
 
 
 def _of_the_system(error: OSError) -> ExplorerError:
-    """No room, no rights: what the system says is the cause; everything else is unforeseen."""
+    """An OSError such as a full disk or missing rights names its own cause; every other error is unexpected."""
     if error.errno not in _NOT_WRITABLE:
         return _unforeseen(error)
     where = f" ({error.filename})" if error.filename else ""

@@ -1,1 +1,1 @@
-"""Which commands there are, with which arguments; a module per group of commands, without heavy imports."""
+"""The commands and their arguments: a module per group of commands, without heavy imports."""

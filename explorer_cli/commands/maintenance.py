@@ -1,4 +1,4 @@
-"""`explorer db` and `explorer secrets`: the rare chores of an operator."""
+"""`explorer db` and `explorer secrets`: rare maintenance tasks."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""Commands that bring a tenant's tables up to date and ask them."""
+"""Commands that sync and query a tenant's tables."""
 
 from typing import Annotated
 

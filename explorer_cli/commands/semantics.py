@@ -1,4 +1,4 @@
-"""`explorer semantics`: what a tenant's tables mean."""
+"""`explorer semantics`: show and set a tenant's own semantics."""
 
 from pathlib import Path
 from typing import Annotated

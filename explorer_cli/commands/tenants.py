@@ -1,4 +1,4 @@
-"""`explorer tenants`: which units of data are kept here."""
+"""`explorer tenants`: add, list, remove and unblock tenants."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""`explorer tokens`: with what agents reach the bridge."""
+"""`explorer tokens`: the bearer tokens of agents."""
 
 from typing import Annotated
 

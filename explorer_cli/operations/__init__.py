@@ -1,1 +1,1 @@
-"""What commands do: the operator's way to tenants, tokens, runs, meaning and the platform itself."""
+"""What commands do: operations on tenants, tokens, runs, semantics and the platform itself."""

@@ -1,4 +1,4 @@
-"""How this program calls the bridge's tools: as agents do, by an MCP client; over HTTP with a token, or stdio as operator."""
+"""Calls the bridge's tools through an MCP client, as agents do: over HTTP with a token, or over stdio as operator."""
 
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +15,7 @@ from explorer.core.settings import Settings
 from explorer_cli.errors import ToolFailed
 from explorer_cli.platform.environment import child_env
 
-# The bridge answers a waiting call within 45 s; what takes longer than this is not coming.
+# The bridge answers a waiting call within 45 s; after this time no answer will come.
 CALL_TIMEOUT_S = 300.0
 WAIT_S = 45
 FINISHED = ("SUCCESS", "FAILURE", "CANCELED")
@@ -30,7 +30,7 @@ class Tools:
     async def call(
         self, tool: str, arguments: dict[str, Any], on_progress: ProgressFnT | None = None
     ) -> dict[str, Any]:
-        """The envelope of a successful call: `data`, `warnings`, `timing_ms`.
+        """Call a tool and return the envelope of a success: `data`, `warnings`, `timing_ms`.
 
         Raises:
             ToolFailed: with the bridge's own code, message and next step.
@@ -54,10 +54,9 @@ class Tools:
     async def sync(
         self, tenant: str, *, full: bool, wait: bool, on_progress: ProgressFnT | None = None
     ) -> dict[str, Any]:
-        """Launch a tenant's run, or join the one at work; with `wait` follow it to its end. The bridge's summary of it.
+        """Launch a tenant's run or join the one that is running; `wait` follows it to its end. Returns the bridge's summary.
 
-        A run that was joined and did not succeed is somebody else's failure, often of one that died with an earlier
-        platform: then one of our own follows.
+        A joined run that does not succeed is followed by a run of our own: often it died with an earlier platform.
         """
         run = await self._launch(tenant, full=full, wait=wait, on_progress=on_progress)
         if wait and not run["launched"] and run["status"] != "SUCCESS":
@@ -89,7 +88,7 @@ class Tools:
 async def over_http(url: str, token: str) -> AsyncIterator[Tools]:
     """The tools of a running bridge, as the principal of `token`."""
     headers = {"Authorization": f"Bearer {token}"}
-    # Our own loopback server: a proxy of the environment must not see the token.
+    # The server is on loopback: a proxy from the environment must not see the token.
     timeout = httpx2.Timeout(30, read=CALL_TIMEOUT_S)
     with _one_error():
         async with (
@@ -101,7 +100,7 @@ async def over_http(url: str, token: str) -> AsyncIterator[Tools]:
 
 @asynccontextmanager
 async def as_operator(settings: Settings) -> AsyncIterator[Tools]:
-    """The tools in a bridge of our own over stdio, without a token: whoever can read HOME may do everything."""
+    """The tools of a private bridge over stdio, without a token: an account that can read HOME may do everything."""
     env = child_env(settings, "database_url", "secret_keys", "dagster_token")
     command = StdioServerParameters(
         command=sys.executable, args=["-m", "mcp_bridge"], env=env, cwd=settings.home / "run"
@@ -113,7 +112,7 @@ async def as_operator(settings: Settings) -> AsyncIterator[Tools]:
 
 @contextmanager
 def _one_error() -> Iterator[None]:
-    """The task groups of the MCP client wrap what is raised inside them: let out the one error that a person is to see.
+    """Raise the one error that a person should see, without the exception groups that the MCP client wraps it in.
 
     Raises:
         ToolFailed: also when the connection itself failed.

@@ -1,7 +1,7 @@
-"""What `explorer demo` shows: two invented project spaces, from CommCare's API to an answer that came through the MCP bridge.
+"""`explorer demo`: two invented project spaces, from CommCare's API to an answer through the MCP bridge.
 
-Everything goes the way it goes for an operator and an agent: tenants are added with verified credentials, runs are
-launched and the question is asked by an MCP client over HTTP with a token of its own.
+It does what an operator and an agent do: it adds tenants with verified credentials, and an MCP client with a token of its
+own launches the runs and asks the question over HTTP.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ order by mothers desc, village"""
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo found: one run per tenant and the answer of `query`."""
+    """The result of the demo: one run per tenant and the answer of `query`."""
 
     runs: list[dict[str, Any]]
     answer: dict[str, Any]
@@ -65,7 +65,7 @@ class DemoResult:
 
 
 def run_demo(*, once: bool, as_json: bool) -> int:
-    """Start the platform (or use the one that runs), show all of it; stay until a signal unless `once`.
+    """Start the platform (or use the running one) and show the demo; wait for a signal unless `once`.
 
     Exit status 0 after an orderly end, 130 when interrupted before the answer.
     """
@@ -91,10 +91,10 @@ def run_demo(*, once: bool, as_json: bool) -> int:
 
 
 def prepare_tenants(settings: Settings) -> Mapping[str, Any]:
-    """Add the demo tenants that are not there yet and make a token for them, kept in HOME/demo.json.
+    """Add missing demo tenants and make a token for them, stored in HOME/demo.json.
 
     Raises:
-        DemoMoved: they are there with another address of the demo server.
+        DemoMoved: they are stored with another address of the demo server.
     """
     server = DemoServer.known(settings)
     with Catalog.open(settings) as catalog:
@@ -109,7 +109,7 @@ def prepare_tenants(settings: Settings) -> Mapping[str, Any]:
 
 
 def client_configuration(settings: Settings, bridge_url: str, token: str) -> dict[str, Any]:
-    """What an MCP host needs: the same bridge over HTTP, and a private one over stdio."""
+    """The configuration for an MCP host: the same bridge over HTTP, and a private one over stdio."""
     return {
         "mcpServers": {
             "data-explorer": {"type": "http", "url": bridge_url, "headers": {"Authorization": f"Bearer {token}"}},
@@ -145,7 +145,7 @@ def _tenant(store: Store, server: DemoServer, key: str, domain: str) -> Tenant:
 
 
 def _on_running_platform(settings: Settings, console: Console, began: float, *, as_json: bool) -> int:
-    """`explorer up` runs already: use it and leave it running."""
+    """Use the platform that `explorer up` started, and leave it running."""
     state = describe(settings)
     if not state["demo_url"] or not state["usable"]:
         raise AlreadyRunning(
@@ -166,7 +166,7 @@ def _on_running_platform(settings: Settings, console: Console, began: float, *, 
 
 
 async def _sync_and_ask(settings: Settings, console: Console, began: float) -> DemoResult:
-    """Both tenants at the same time, then one question."""
+    """Sync both tenants at the same time, then ask one question."""
     url, token = str(describe(settings)["bridge_url"]), str(saved(settings)["token"])
     tell(console, "\nSyncing both project spaces through the bridge's ", ("run_materialization", "bold"), " ...")
     with SyncProgress(list(TENANTS), console=console) as progress:

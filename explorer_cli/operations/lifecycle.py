@@ -1,4 +1,4 @@
-"""What `up`, `down` and `status` do: one supervisor per HOME, in the foreground or not, and how it is seen from outside."""
+"""`up`, `down` and `status`: one supervisor per HOME, in the foreground or detached, and its status for other processes."""
 
 import contextlib
 import json
@@ -29,18 +29,18 @@ from explorer_cli.supervision.lock import Lock, holder_of
 from explorer_cli.supervision.logs import tail
 from explorer_cli.supervision.processes import stop_recorded
 
-# `explorer down` ends within 15 s: so long the supervisor may take to stop everything itself, so long all of it may take.
+# `explorer down` ends within 15 s: the time for the supervisor to stop everything itself, and the time for the whole command.
 SUPERVISOR_STOPS_S = 10.0
 DOWN_S = 13.0
-# What ending the database against its will takes.
+# The time that a forced stop of the database takes.
 FORCED_STOP_S = 1.5
-# What the threads of a supervisor that was ended may take to be gone.
+# The threads of a killed supervisor may need this long to end.
 LOCK_TIMEOUT_S = 2.0
 POLL_S = 0.2
 
 
 def up(*, demo: bool, as_json: bool) -> int:
-    """Run in the foreground until a signal ends it; exit status 0 then, 130 when it came before all was ready."""
+    """Run in the foreground until a signal; exit status 0, or 130 when the signal came before everything was ready."""
     settings = open_settings()
     console = make_console(stderr=True)
     code = 130
@@ -56,7 +56,7 @@ def up(*, demo: bool, as_json: bool) -> int:
 
 
 def up_detached(*, demo: bool, as_json: bool) -> int:
-    """Start a supervisor of its own session, wait until all is healthy, show the status and leave it running."""
+    """Start a supervisor in its own session, wait until everything is healthy, show the status and leave it running."""
     settings = open_settings()
     answer = settings.home / "run" / "up.out"
     log = settings.home / "logs" / "up.log"
@@ -76,7 +76,7 @@ def up_detached(*, demo: bool, as_json: bool) -> int:
 
 
 def down(*, as_json: bool) -> int:
-    """Stop the supervisor and its parts, or what is left of them, and the embedded database; within 15 s, whatever they do."""
+    """Stop the supervisor and its parts (or leftovers of them) and the embedded database; always ends within 15 s."""
     settings = open_settings(writable=False)
     console = make_console(stderr=True)
     deadline = time.monotonic() + DOWN_S
@@ -108,7 +108,7 @@ def down(*, as_json: bool) -> int:
 
 
 def status(*, as_json: bool) -> int:
-    """Show what runs; 0 only when everything is healthy."""
+    """Show what runs; returns 0 only when everything is healthy."""
     settings = open_settings(writable=False)
     facts = describe(settings)
     if as_json:
@@ -128,14 +128,14 @@ def status(*, as_json: bool) -> int:
 
 
 def _remark(part: dict[str, Any]) -> str | None:
-    """What a person should know of a part beside its state."""
+    """A remark for people beside the part's state."""
     restarts = part["restarts"]
     again = f"restarted {restarts} time{'s' if restarts > 1 else ''}" if restarts and part["healthy"] else ""
     return part["note"] or again or None
 
 
 def _await_detached(settings: Settings, supervisor: "subprocess.Popen[bytes]", answer: Path, console: Console) -> None:
-    """Until the background supervisor is ready. Raises the error that it ended with."""
+    """Wait until the background supervisor is ready. Raises the error that it ended with."""
     began = time.monotonic()
     with _busy(console, "Starting in the background ...") as tell:
         while supervisor.poll() is None:
@@ -158,7 +158,7 @@ def _await_detached(settings: Settings, supervisor: "subprocess.Popen[bytes]", a
 
 
 def _error_of(answer: Path, log: Path) -> Exception:
-    """What a background supervisor printed before it ended, as the error it stands for."""
+    """The error that a background supervisor printed before it ended."""
     try:
         body = json.loads(answer.read_text())["error"]
         error = PartFailed(body["message"], next_step=body["next_step"], details=body.get("details"))

@@ -1,4 +1,4 @@
-"""What `explorer db upgrade` and `explorer secrets rotate` do: the rare chores of an operator."""
+"""`explorer db upgrade` and `explorer secrets rotate`: rare maintenance tasks."""
 
 from functools import partial
 
@@ -10,9 +10,9 @@ from explorer_cli.platform.store import open_store
 
 
 def upgrade_database(*, take_over: bool, as_json: bool) -> int:
-    """Bootstrap the server and migrate the catalog; does nothing when all is current.
+    """Bootstrap the server and migrate the catalog; does nothing when both are current.
 
-    `take_over`: also of an installation that another HOME set up, which is locked out by it.
+    `take_over`: also do this for an installation that another HOME set up; that HOME then loses access.
     """
     settings = open_settings()
     with open_store(settings, partial(set_up, take_over=take_over)):

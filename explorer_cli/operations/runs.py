@@ -1,4 +1,4 @@
-"""What `explorer sync` and `explorer query` do: the same calls of the bridge's tools that an agent makes, as the operator."""
+"""`explorer sync` and `explorer query`: the operator calls the same tools of the bridge as an agent."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from explorer_cli.platform.context import open_settings
 
 
 def run_sync(key: str, *, full: bool, wait: bool, as_json: bool) -> int:
-    """Launch, and with `wait` follow; 1 when the run ended otherwise than in success."""
+    """Launch a run; `wait` follows it. Returns 1 when the run ended without success."""
     settings = open_settings()
     run = asyncio.run(_sync(settings, key, full=full, wait=wait))
     if as_json:
@@ -27,7 +27,7 @@ def run_sync(key: str, *, full: bool, wait: bool, as_json: bool) -> int:
 
 
 def run_query(key: str, sql: str, *, limit: int | None, as_json: bool) -> int:
-    """One call of `query`; the envelope's data with --json, else a table."""
+    """Call `query` once; shows the envelope's data with --json, else a table."""
     settings = open_settings()
     envelope = asyncio.run(_query(settings, key, sql, limit))
     if as_json:
@@ -40,13 +40,13 @@ def run_query(key: str, sql: str, *, limit: int | None, as_json: bool) -> int:
 
 
 def show_answer(data: dict[str, Any]) -> None:
-    """Rows of `query` as a table on stdout."""
+    """Show the rows of `query` as a table on stdout."""
     names: Sequence[str] = [column["name"] for column in data["columns"]]
     show_table(names, data["rows"], empty="No rows.")
 
 
 def summarize(key: str, run: dict[str, Any], tables: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """A run as `sync --json` shows it. `tables`: as `list_tables` has them after it, none where it did not succeed."""
+    """A run as `sync --json` shows it. `tables`: from `list_tables` after the run; empty unless the run succeeded."""
     return {
         "tenant": key,
         "run_id": run["run_id"],
@@ -61,7 +61,7 @@ def summarize(key: str, run: dict[str, Any], tables: Sequence[dict[str, Any]]) -
 
 
 def show_run(run: dict[str, Any]) -> None:
-    """How a run ended, for people."""
+    """Show how a run ended."""
     colour = "green" if run["state"] == "SUCCESS" else "red"
     say((run["state"], colour), f" {run['tenant']} after {run['duration_s']} s  {run['run_url']}")
     for error in run["errors"]:

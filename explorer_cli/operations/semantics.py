@@ -1,4 +1,4 @@
-"""What `explorer semantics` does: what a tenant's tables mean, shown and set through the bridge's own tool, as the operator."""
+"""`explorer semantics`: shows and sets a tenant's semantics through the bridge's own tool, as the operator."""
 
 import asyncio
 from pathlib import Path
@@ -13,7 +13,7 @@ from explorer_cli.platform.context import open_settings
 
 
 def show(key: str, *, as_json: bool) -> int:
-    """The tenant's overlay as YAML, which `set` takes again."""
+    """Print the tenant's overlay as YAML that `set` accepts."""
     data = _call(open_settings(), {"tenant": key})
     if as_json:
         answer_json(data)
@@ -26,7 +26,7 @@ def show(key: str, *, as_json: bool) -> int:
 
 
 def set_from(key: str, file: Path, *, as_json: bool) -> int:
-    """Lay the content of a YAML file over the pipeline's semantics; an empty file takes the overlay away."""
+    """Set the content of a YAML file as overlay of the pipeline's semantics; an empty file removes the overlay."""
     settings = open_settings()
     data = _call(settings, {"tenant": key, "semantics": _read(file)})
     if as_json:
@@ -65,6 +65,6 @@ def _as_yaml(content: dict[str, Any]) -> str:
 
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     if visible(text) != text:
-        # YAML's own escapes, which `set` reads back: they stand for all letters beyond ASCII, or for none.
+        # YAML's own escapes, which `set` reads back. YAML can escape all non-ASCII characters or none.
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=False, width=120)
     return text.rstrip("\n")

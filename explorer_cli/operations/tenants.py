@@ -1,4 +1,4 @@
-"""What `explorer tenants` does: the operator's way to `explorer.tenants`, with Dagster's partitions kept in step."""
+"""`explorer tenants`: calls `explorer.tenants` and keeps Dagster's partitions equal to the tenants."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ from explorer_cli.platform.store import Store, open_store
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import DagsterUnavailable
 
-# Fields of credentials that have options of their own; all others are given by --credential FIELD=VAR.
+# Fields of credentials with options of their own; --credential FIELD=VAR gives all others.
 _OPTIONS = {
     "username": "--username",
     "api_key": "--api-key-env",
@@ -37,8 +37,8 @@ _OPTIONS = {
 
 @dataclass(frozen=True)
 class CredentialOptions:
-    """How the operator says which credential to use: values that may be seen, and names of variables that hold secrets, both by
-    the name of the credential's field."""
+    """The credential as options of the command line: visible values, and names of environment variables that hold secrets, both
+    by the name of the credential's field."""
 
     values: Mapping[str, str]
     variables: Mapping[str, str]
@@ -47,10 +47,10 @@ class CredentialOptions:
     def parse(
         cls, values: Mapping[str, str | None], variables: Mapping[str, str | None], more: Sequence[str]
     ) -> "CredentialOptions":
-        """Options as they were given; `more`: `FIELD=VARIABLE` each.
+        """Make it from the command's options; each of `more` is `FIELD=VARIABLE`.
 
         Raises:
-            UsageInvalid: one of `more` is something else.
+            UsageInvalid: one of `more` has another form.
         """
         named = {}
         for text in more:
@@ -65,10 +65,10 @@ class CredentialOptions:
         return cls(given, {name: value for name, value in variables.items() if value} | named)
 
     def read(self, provider: Provider, server: str) -> Credential:
-        """The credential, from the environment.
+        """Read the credential from the environment.
 
         Raises:
-            UsageInvalid: the fields of no kind of the provider's credentials, or of several.
+            UsageInvalid: the fields match no kind of the provider's credentials, or several.
             SecretMissing: a variable is empty or not set.
             ServerInvalid: the server's address cannot be used.
         """
@@ -84,7 +84,7 @@ class CredentialOptions:
 
 
 def _is_meant(kind: CredentialKind, names: set[str]) -> bool:
-    """Whether a field that tells the kind was given: one that may always be left out tells nothing."""
+    """Whether a field that identifies the kind was given; a field that is always optional identifies none."""
     return any(field.name in names for field in kind.fields if field.needed_unless != "")
 
 
@@ -100,7 +100,7 @@ def _option(field: str) -> str:
 
 
 def chosen_provider(settings: Settings, name: str | None) -> Provider:
-    """The provider of this name; without one, that of the pipelines when they agree.
+    """The provider of this name; without a name, the one provider that all pipelines share.
 
     Raises:
         UsageInvalid: several providers have pipelines.
@@ -120,7 +120,7 @@ def chosen_provider(settings: Settings, name: str | None) -> Provider:
 def add(
     key: str, *, provider_name: str | None, server: str, external_id: str, options: CredentialOptions, as_json: bool
 ) -> int:
-    """Verify access, make room, register the partition where Dagster runs."""
+    """Verify access, create the tenant and, when Dagster runs, register its partition."""
     settings = open_settings()
     provider = chosen_provider(settings, provider_name)
     credential = options.read(provider, server)
@@ -139,7 +139,7 @@ def add(
 def add_to(
     store: Store, provider: Provider, key: str, *, server: str, external_id: str, credential: Credential
 ) -> Tenant:
-    """`add_tenant` in this store. Raises what that raises."""
+    """Call `add_tenant` on this store. Raises its errors."""
     return add_tenant(
         store.settings, store.catalog, store.connections, provider, key=key, server=server, external_id=external_id,
         credential=credential,
@@ -147,7 +147,7 @@ def add_to(
 
 
 def show_list(*, as_json: bool) -> int:
-    """All tenants with the state of their schemas."""
+    """Show all tenants with the state of their schemas."""
     settings = open_settings()
     with open_store(settings) as store:
         tenants = store.catalog.tenants.list()
@@ -165,7 +165,7 @@ def show_list(*, as_json: bool) -> int:
 
 
 def remove(key: str, *, purge: bool, yes: bool, as_json: bool) -> int:
-    """Take a tenant away and its partition off Dagster's list."""
+    """Remove a tenant and its Dagster partition."""
     settings = open_settings()
     if purge and not yes:
         _confirm(key)
@@ -183,7 +183,7 @@ def remove(key: str, *, purge: bool, yes: bool, as_json: bool) -> int:
 
 
 def unblock(key: str, *, as_json: bool) -> int:
-    """End the pause that a server asked for; audited, because the server may cut off who does not listen."""
+    """End the pause that a server asked for. Audited, because the server may block a client that ignores it."""
     settings = open_settings()
     with open_store(settings) as store:
         tenant = store.catalog.tenants.get(key)
@@ -208,12 +208,12 @@ def unblock(key: str, *, as_json: bool) -> int:
 
 
 def register_partition(settings: Settings, key: str) -> bool:
-    """Put the tenant on Dagster's list now; False when Dagster does not run, whose sensor then does it later."""
+    """Register the tenant's partition now; False when Dagster does not run: its sensor then does it later."""
     return _with_dagster(settings, lambda client: client.add_partition(key))
 
 
 def describe(store: Store, tenant: Tenant, *, state: str | None) -> dict[str, object]:
-    """A tenant as `--json` shows it; no secret, no schema name."""
+    """A tenant as `--json` shows it, without secrets and schema names."""
     row: dict[str, object] = {
         "key": tenant.key,
         "provider": tenant.provider,

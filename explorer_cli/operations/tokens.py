@@ -1,4 +1,4 @@
-"""What `explorer tokens` does: principals and their bearer tokens. A token is shown once, on stdout, and kept only as a hash."""
+"""`explorer tokens`: principals and their bearer tokens. A token is shown once, on stdout; only its hash is stored."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from explorer_cli.platform.store import open_store
 def create(
     name: str, *, tenants: Sequence[str], scopes: Sequence[str] | None, expires_days: int | None, as_json: bool
 ) -> int:
-    """Make principal `name` and print its token alone."""
+    """Create principal `name` and print its token and nothing else."""
     settings = open_settings()
     wanted = frozenset(Scope.parse(scope) for scope in scopes) if scopes else DEFAULT_SCOPES
     expires_at = datetime.now(UTC) + timedelta(days=expires_days) if expires_days else None
@@ -30,7 +30,7 @@ def create(
 
 
 def show_list(*, as_json: bool) -> int:
-    """All principals that have not been revoked."""
+    """Show all principals that are not revoked."""
     settings = open_settings()
     with open_store(settings) as store:
         principals = store.catalog.principals.list()
@@ -65,7 +65,7 @@ def show_list(*, as_json: bool) -> int:
 
 
 def revoke(name: str, *, as_json: bool) -> int:
-    """End a principal's tokens."""
+    """Revoke a principal's tokens."""
     settings = open_settings()
     with open_store(settings) as store:
         store.catalog.principals.revoke(name)

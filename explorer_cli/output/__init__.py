@@ -1,1 +1,1 @@
-"""How commands speak: to terminals, in tables, as JSON, while something goes on."""
+"""The output of commands: text for terminals, tables, JSON, progress."""

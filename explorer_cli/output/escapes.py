@@ -1,5 +1,4 @@
-"""What a terminal should not be sent, in the form in which it may be: text that steers it, turns the direction of reading or
-cannot be seen."""
+"""Escapes characters that are unsafe in a terminal: those that control it, change the direction of reading or are invisible."""
 
 import json
 import unicodedata
@@ -8,26 +7,26 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-# Letters by their category, and blanks to the eye: fillers of Hangul, an empty Braille cell, a joiner that joins nothing.
+# Unicode calls these letters or symbols, but they look blank: Hangul fillers, the empty Braille cell, a joiner.
 _UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 
 
 def visible(text: str) -> str:
-    """The text with all that steers a terminal, turns the direction of reading or cannot be seen as `\\u202e`.
+    """The text with unsafe characters escaped in the form `\\u202e`.
 
-    Those are Unicode's control and format characters, separators of lines, lone surrogates and code points without a character;
-    new lines and tabs stay.
+    Unsafe are Unicode's control and format characters, line separators, lone surrogates and unassigned code points; new
+    lines and tabs stay.
     """
     return _escaped(text, _escape)
 
 
 def visible_json(data: Any, *, indent: int | None = None) -> str:
-    """`to_json` with JSON's own escapes for all that."""
+    """`to_json` with JSON's own escapes for unsafe characters."""
     return _escaped(to_json(data, indent=indent), _json_escape)
 
 
 def to_json(data: Any, *, indent: int | None = None) -> str:
-    """JSON of what our own data structures hold: times, sets and UUIDs are written as texts and lists."""
+    """JSON of our own data structures: times and UUIDs are written as texts, sets as lists."""
     return json.dumps(data, indent=indent, ensure_ascii=False, default=_plain)
 
 
@@ -48,7 +47,7 @@ def _escape(char: str) -> str:
 
 
 def _json_escape(char: str) -> str:
-    """JSON's escape, of two halves beyond the first plane."""
+    """JSON's escape: a surrogate pair for characters beyond the first plane."""
     return json.dumps(char)[1:-1]
 
 

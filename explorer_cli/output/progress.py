@@ -1,4 +1,4 @@
-"""How runs look while one waits for them: a bar per tenant in a terminal, a line per step elsewhere; on stderr."""
+"""Progress of runs on stderr: a bar per tenant in a terminal, a line per step elsewhere."""
 
 import time
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ LINE_INTERVAL_S = 2.0
 
 
 class SyncProgress:
-    """Bars fed by MCP progress notifications; leaves them standing when it ends."""
+    """Bars fed by MCP progress notifications; they stay visible at the end."""
 
     def __init__(self, tenants: Sequence[str], *, console: Console | None = None, shown: bool = True) -> None:
         self._console = console or make_console(stderr=True)
@@ -47,10 +47,10 @@ class SyncProgress:
         self._bars.stop()
 
     def listener(self, key: str) -> ProgressFnT:
-        """What to give to a tool call as its progress callback."""
+        """The progress callback for a tool call."""
 
         async def on_progress(progress: float, total: float | None, message: str | None) -> None:
-            # A run that is asked for again tells its story from the start.
+            # A repeated call reports the run's progress from the start.
             if progress < (self._bars.tasks[self._tasks[key]].completed or 0.0):
                 return
             self._bars.update(self._tasks[key], completed=progress, total=total, line=visible(message or ""))
@@ -59,7 +59,7 @@ class SyncProgress:
         return on_progress
 
     def finish(self, key: str, status: str) -> None:
-        """Fill the bar and say how the run ended."""
+        """Fill the bar and show how the run ended."""
         task = self._bars.tasks[self._tasks[key]]
         total = task.total or 1.0
         self._bars.update(
@@ -68,7 +68,7 @@ class SyncProgress:
         self._print(key, status.lower(), force=True)
 
     def _print(self, key: str, text: str, *, force: bool) -> None:
-        """Without a terminal: a line, but not for every step of a fast run."""
+        """Print a line where there is no terminal, but not for every step of a fast run."""
         now = time.monotonic()
         if self._shown and not self._console.is_terminal and (force or now - self._printed_at[key] >= LINE_INTERVAL_S):
             self._printed_at[key] = now

@@ -11,9 +11,9 @@ UNBOUNDED = 1_000_000
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str = "Nothing there.") -> None:
-    """A table on stdout; None is shown as an empty cell, numbers are aligned to the right.
+    """Show a table on stdout; None is an empty cell, numbers are aligned to the right.
 
-    A terminal's width folds the cells; elsewhere the table is as wide as its content.
+    Cells are folded to a terminal's width; elsewhere the table is as wide as its content.
     """
     from rich.table import Table
 

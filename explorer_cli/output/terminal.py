@@ -1,7 +1,7 @@
-"""How a command speaks: answers on stdout (text for people, or one JSON document), everything else on stderr.
+"""Writes a command's output: answers on stdout (text for people, or one JSON document), everything else on stderr.
 
-Nothing else here writes to a terminal: what steers it, turns the direction of reading or cannot be seen is escaped on the way.
-Errors are one block of three parts, never a traceback; with --json they are `{"error": {code, message, next_step}}` on stdout.
+No other module here writes to a terminal; unsafe characters are escaped (see `escapes`). An error is one block of three parts,
+never a traceback; with --json they are `{"error": {code, message, next_step}}` on stdout.
 """
 
 import sys
@@ -19,30 +19,30 @@ Piece = str | tuple[str, str]
 
 
 def answer_json(data: Any) -> None:
-    """One JSON document and nothing else on stdout; what a terminal should not be sent stands as JSON's own escapes."""
+    """Write one JSON document and nothing else on stdout; unsafe characters are written as JSON's own escapes."""
     write(visible_json(data, indent=2))
 
 
 def write(text: str) -> None:
-    """Text on stdout as it is, less what a terminal should not be sent, and a new line."""
+    """Write text and a new line on stdout, with unsafe characters escaped."""
     sys.stdout.write(visible(text) + "\n")
     sys.stdout.flush()
 
 
 def make_console(*, stderr: bool) -> "Console":
-    """A console that takes text for what it is: in keys and names `:m:` is no picture and `[red]` is no colour."""
+    """A console without markup: in keys and names `:m:` is no emoji and `[red]` is no colour."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def tell(console: "Console", *parts: Piece, style: str = "") -> None:
-    """One line made of plain and of styled text, never broken: paths, addresses and SQL stay whole to be copied."""
+    """Write one line of plain and styled text, never wrapped, so that paths, addresses and SQL can be copied."""
     console.print(styled(*parts, style=style), soft_wrap=True)
 
 
 def styled(*parts: Piece, style: str = "") -> "Text":
-    """Plain and styled text in one, as `visible` shows it."""
+    """Plain and styled text joined, with unsafe characters escaped."""
     from rich.text import Text
 
     pieces = ((part, "") if isinstance(part, str) else part for part in parts)
@@ -50,12 +50,12 @@ def styled(*parts: Piece, style: str = "") -> "Text":
 
 
 def say(*parts: Piece) -> None:
-    """A remark for people, on stderr."""
+    """Write a remark for people on stderr."""
     tell(make_console(stderr=True), *parts)
 
 
 def show_error(error: ExplorerError, *, as_json: bool) -> None:
-    """The error in the form that was asked for."""
+    """Show the error in the requested form."""
     if as_json:
         answer_json({"error": error.as_dict()})
         return

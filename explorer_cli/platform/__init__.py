@@ -1,1 +1,1 @@
-"""What the platform consists of: its parts and their addresses, probes and secrets, and how all of it is started and seen."""
+"""The parts of the platform: their addresses, probes and secrets, and the start, display and status of the whole."""

@@ -1,4 +1,4 @@
-"""On which ports the parts listen, chosen before anything starts, and how clients write them."""
+"""Chooses the ports of the parts before anything starts, and writes addresses for clients."""
 
 from explorer.core.ports import free_port, port_free, port_user
 from explorer_cli.errors import PortInUse
@@ -8,7 +8,7 @@ def choose_port(host: str, configured: int, *, setting: str, preferred: int = 0)
     """The configured port; for 0 the preferred one if it is free, else any free one.
 
     Raises:
-        PortInUse: the configured port belongs to another program, named where it can be found out.
+        PortInUse: the configured port belongs to another program, named when it can be found.
     """
     if configured:
         if not port_free(host, configured):
@@ -24,7 +24,7 @@ def choose_port(host: str, configured: int, *, setting: str, preferred: int = 0)
 
 
 def in_url(host: str) -> str:
-    """A listening address as clients on this machine write it."""
+    """The host of a listening address as a client on this machine writes it in a URL."""
     if host in ("0.0.0.0", "::"):  # noqa: S104
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host

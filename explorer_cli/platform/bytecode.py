@@ -1,6 +1,6 @@
-"""Whether the installed packages are compiled, and compiling them once if not.
+"""Compiles the installed packages once, if they are not compiled.
 
-Without bytecode every process of the platform pays some twelve seconds of imports instead of five. pip compiles while
+Without bytecode the imports of every process of the platform take about twelve seconds instead of five. pip compiles while
 it installs; other installers do not.
 """
 
@@ -21,9 +21,9 @@ TIMEOUT_S = 300
 
 
 def compile_packages() -> bool:
-    """Compile the heavy packages if they are not; True when something had to be done.
+    """Compile the heavy packages if they are not; True when it compiled something.
 
-    A folder that cannot be written is left as it is: the platform then starts slower, but it starts.
+    A read-only folder stays as it is: the platform then starts more slowly.
     """
     if all(_compiled(folder) for name in PROBED for folder in _folders(name)):
         return False
@@ -36,7 +36,7 @@ def compile_packages() -> bool:
 
 
 def _compiled(folder: Path) -> bool:
-    """Whether enough of a package has bytecode; modules that nobody imports may well have none."""
+    """Whether enough of a package has bytecode; modules that nobody imports may have none."""
     sources = list(folder.rglob("*.py"))
     done = sum(Path(importlib.util.cache_from_source(str(source))).exists() for source in sources)
     return done >= COMPILED_SHARE * len(sources)

@@ -1,4 +1,4 @@
-"""What every command begins with: the settings, HOME, and the log file."""
+"""The start of every command: the settings, HOME, and the log file."""
 
 import logging
 import logging.handlers
@@ -11,7 +11,7 @@ LOG_BYTES = 5 * 1024 * 1024
 
 
 def open_settings(*, writable: bool = True) -> Settings:
-    """The settings, with HOME made and the log file open. Commands that only look or stop do not need it `writable`.
+    """Read the settings, make HOME and open the log file. Commands that only show or stop something do not need `writable`.
 
     Raises SettingsInvalid, HomeNotUsable.
     """
@@ -31,7 +31,7 @@ def open_settings(*, writable: bool = True) -> Settings:
 
 
 def record_traceback(error: Exception) -> Path | None:
-    """Write what happened to the log; None when there is none to write to."""
+    """Write the traceback to the log and return the log's path; None when there is no log."""
     try:
         settings = open_settings()
         logging.getLogger("explorer_cli").error("Unforeseen", exc_info=error)

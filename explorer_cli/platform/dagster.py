@@ -16,7 +16,7 @@ LOCATION = "explorer"
 
 
 def dagster_parts(settings: Settings, port: int, url: str) -> list[Part]:
-    """Code location server, warm pool, daemon and webserver; the definitions are imported once, by the first of them."""
+    """Code location server, warm pool, daemon and webserver; the last two get the definitions from the first."""
     workspace = _write_instance(settings)
     warm_pool_socket(settings.home).unlink(missing_ok=True)
     warm = [_warm_pool(settings)] if settings.run_launcher == "warm" else []
@@ -37,7 +37,7 @@ def _code_server(settings: Settings) -> Part:
          "--socket", str(socket), "--location-name", LOCATION],
         child_env(settings, "database_url", "secret_keys"),
         ready=lambda: listens(socket),
-        # It loads the instance, whose storage sets nothing up.
+        # It loads Dagster's instance, and that does not set the storage up.
         needs=("packages", "database"),
     )  # fmt: skip
 
@@ -48,10 +48,10 @@ def _warm_pool(settings: Settings) -> Part:
         "Warm run launcher",
         python_module("explorer_dagster.launch.warm_pool"),
         child_env(settings, "database_url", "secret_keys"),
-        # Not by connecting: the pool takes a connection for a request, and one that it finds stale ends it.
+        # Do not connect: the pool takes a connection for a request, and a pool with old code ends when it gets one.
         ready=warm_pool_socket(settings.home).is_socket,
         needs=("packages",),
-        # Without it the launcher has Dagster start every run in a process of its own: slower, but it runs.
+        # Without the pool Dagster starts every run in a process of its own, which is slower.
         optional=True,
     )
 
@@ -81,7 +81,7 @@ def _daemon(settings: Settings, workspace: Path, port: int, url: str) -> Part:
 
 
 def _write_instance(settings: Settings) -> Path:
-    """Dagster's home with the project's own dagster.yaml, and a workspace whose code runs in the code location server."""
+    """Write Dagster's home with the project's dagster.yaml, and a workspace that points to the code location server."""
     home = settings.home / "dagster"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     shutil.copyfile(settings.project_dir / "dagster.yaml", home / "dagster.yaml")

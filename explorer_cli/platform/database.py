@@ -1,4 +1,4 @@
-"""The database as a part of the platform: set up and started, asked, stopped."""
+"""The database as a part of the platform: its start, checks and stop."""
 
 from collections.abc import Mapping
 from contextlib import closing
@@ -16,14 +16,14 @@ from explorer.postgres.state import read_record
 from explorer_cli.supervision.home import space_problem
 from explorer_cli.supervision.units import Hindered, Step
 
-# A segment of the write-ahead log is 16 MB: with less than two the server cannot be relied on to write.
+# A segment of the write-ahead log is 16 MB: with room for fewer than two the server may fail to write.
 ROOM_BYTES = 32 * 1024**2
-# Everything stands still without the database, and asking it costs some ten milliseconds.
+# Nothing works without the database, and a check costs about ten milliseconds.
 INTERVAL_S = 2.0
 
 
 def database_step(settings: Settings) -> Step:
-    """The database set up and started; undone, the embedded server is stopped."""
+    """The step that sets up and starts the database; its undo stops the embedded server."""
 
     def start() -> Mapping[str, Any]:
         from explorer.installation import set_up
@@ -32,7 +32,7 @@ def database_step(settings: Settings) -> Step:
             with closing(set_up(settings).admin.connect(autocommit=True)) as admin:
                 align_raw_exposure(admin, settings.expose_raw)
         except (ExplorerError, psycopg.Error) as error:
-            # What the server says when it has no room to start is a consequence.
+            # The server's own message is only a consequence of the full disk.
             raise database_room(settings) or error from error
         return {"database": database_facts(settings)}
 
@@ -67,12 +67,12 @@ def stop_database(settings: Settings, *, force: bool, timeout_s: float | None = 
 
 
 def database_recovers(settings: Settings) -> bool:
-    """Whether the embedded server, which is stopped, has its log to replay at the next start."""
+    """Whether the stopped embedded server must replay its log at the next start."""
     return settings.database_url is None and embedded_from(settings).needs_recovery()
 
 
 def database_answers(settings: Settings) -> bool:
-    """Whether the service login can ask the database something.
+    """Whether the service login can query the database.
 
     Raises:
         Hindered: it can, but the embedded server has no room to write.
@@ -87,7 +87,7 @@ def database_answers(settings: Settings) -> bool:
 
 
 def database_room(settings: Settings) -> Hindered | None:
-    """Says that the embedded server has no room to write; None when it has, and for a server elsewhere."""
+    """A message when the embedded server has no room to write; None when it has, and for an external server."""
     record = read_record(settings.home) if settings.database_url is None else None
     folder = record.cluster_dir if record and record.cluster_dir else settings.home
     why = space_problem(folder, ROOM_BYTES) if settings.database_url is None else None

@@ -1,5 +1,6 @@
-"""The demo CommCare server as a part of the platform: which port and key it has, kept in HOME/demo.json so that the demo tenants,
-which hold its address and key, stay valid from one start to the next."""
+"""The demo CommCare server as a part of the platform.
+
+HOME/demo.json keeps its port and API key, because the demo tenants store both and must stay valid after a restart."""
 
 import json
 import secrets
@@ -17,7 +18,7 @@ from explorer_cli.platform.addresses import choose_port
 from explorer_cli.supervision.units import Part
 
 HOST = "127.0.0.1"
-# Outside the range from which systems give ports to outgoing connections, so that it is free again at the next start.
+# Outside the range of ports for outgoing connections, so that it is still free at the next start.
 USUAL_PORT = 8190
 FILE = "demo.json"
 USERNAME = "demo@example.org"
@@ -38,7 +39,7 @@ class DemoServer:
 
     @classmethod
     def prepare(cls, settings: Settings) -> Self:
-        """The server of HOME, on the configured port, else on its earlier one. Raises PortInUse when that is taken."""
+        """Choose the server of HOME: on the configured port, else on its earlier one. Raises PortInUse when the port is taken."""
         known = saved(settings)
         earlier = int(known.get("port", 0))
         try:
@@ -56,12 +57,12 @@ class DemoServer:
 
     @classmethod
     def known(cls, settings: Settings) -> Self:
-        """The server that `prepare` chose last."""
+        """The server that the last `prepare` chose."""
         known = saved(settings)
         return cls(int(known["port"]), settings.demo_cases, str(known["api_key"]))
 
     def part(self, env: Mapping[str, str]) -> Part:
-        """The process; the key goes through the environment."""
+        """The server's process; it gets the key through the environment."""
         argv = [
             sys.executable,
             "-m",
@@ -85,7 +86,7 @@ class DemoServer:
         )
 
     def answers(self) -> bool:
-        """Whether the API lets our key in."""
+        """Whether the API accepts our key."""
         headers = {"Authorization": f"ApiKey {USERNAME}:{self.api_key}"}
         try:
             answer = httpx.get(
@@ -97,10 +98,10 @@ class DemoServer:
 
 
 def saved(settings: Settings) -> dict[str, Any]:
-    """What HOME/demo.json holds: `port`, `api_key`, and `token` once the demo has made one."""
+    """The content of HOME/demo.json: `port`, `api_key`, and `token` after the demo made one."""
     return read_json_object(settings.home / FILE)
 
 
 def save(settings: Settings, **values: Any) -> None:
-    """Keep further values in HOME/demo.json."""
+    """Add values to HOME/demo.json."""
     write_private(settings.home / FILE, json.dumps({**saved(settings), **values}))

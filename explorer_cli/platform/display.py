@@ -1,4 +1,4 @@
-"""How the start of the platform looks: a table that lives in a terminal, lines elsewhere."""
+"""Shows the start of the platform: a live table in a terminal, lines elsewhere."""
 
 import contextlib
 import time
@@ -27,7 +27,7 @@ REMIND_S = 10.0
 
 
 def watch_start(supervisor: Supervisor, console: Console) -> None:
-    """Show the parts until all are ready. Raises what `Supervisor.wait_ready` raises."""
+    """Show the parts until all are ready. Raises the errors of `Supervisor.wait_ready`."""
     if console.is_terminal:
         view = _LiveTable(supervisor.snapshot)
         with Live(get_renderable=view.render, console=console, refresh_per_second=5):
@@ -53,9 +53,9 @@ def watch_start(supervisor: Supervisor, console: Console) -> None:
 
 
 def watch_stop(supervisor: Supervisor, console: Console) -> None:
-    """Stop everything and say so, naming the part that is waited for."""
+    """Stop everything and show which part is still running."""
     began = time.monotonic()
-    # What cannot be told, because the disk is full or the terminal gone, is done all the same.
+    # Stop also when nothing can be shown because the disk is full or the terminal is gone.
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
             if console.is_terminal:
@@ -70,7 +70,7 @@ def watch_stop(supervisor: Supervisor, console: Console) -> None:
 
 
 def line(unit: UnitStatus) -> list[Piece]:
-    """One unit in one line, for logs and for what happens later."""
+    """One unit in one line, for logs and for changes after the start."""
     mark, style = LOOK[unit.state]
     parts: list[Piece] = [(f"{mark or '…'} ", style), f"{unit.title:<22} ", (unit.state, style)]
     if unit.state == "ready":

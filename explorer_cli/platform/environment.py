@@ -1,4 +1,4 @@
-"""What a part inherits: what programs need anyway, our settings resolved, and of the secrets only those that it needs."""
+"""The environment of a part: common variables, our resolved settings, and only the secrets that the part needs."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from explorer.core.settings import PREFIX, Settings
 
-# What a child may inherit. Everything else, other programs' secrets above all, stays behind.
+# A child inherits only these, so that it gets no secrets of other programs.
 INHERITED = frozenset({
     "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "PYTHONPATH", "SHELL", "TERM",
     "TMPDIR", "TZ", "USER", "VIRTUAL_ENV", "REQUESTS_CA_BUNDLE", "SSL_CERT_DIR", "SSL_CERT_FILE", "HTTP_PROXY", "HTTPS_PROXY",
@@ -23,9 +23,9 @@ QUIET = {
 
 
 def child_env(settings: Settings, *secrets: str) -> dict[str, str]:
-    """The environment of a part: what programs need anyway, our settings, and of the secrets only the named fields.
+    """The environment of a part: common variables, our settings, and of the secrets only the named fields.
 
-    Settings come resolved, so that parts agree with this process whatever `.env` file lies where they run.
+    Settings are resolved here, so that a `.env` file in the part's folder changes nothing.
     """
     env = {name: value for name, value in os.environ.items() if name in INHERITED}
     package_root = str(Path(__file__).resolve().parents[2])
@@ -41,5 +41,5 @@ def child_env(settings: Settings, *secrets: str) -> dict[str, str]:
 
 
 def python_module(name: str, *args: str) -> list[str]:
-    """The command that runs a module in this interpreter."""
+    """The command that runs a module with this interpreter."""
     return [sys.executable, "-m", name, *args]

@@ -1,7 +1,7 @@
-"""Of which parts the platform consists, in starting order.
+"""The table of the platform's parts in starting order.
 
-The supervisor runs the table that `platform_units` makes. Addresses are chosen here, before anything starts, so that a part that
-is restarted comes back where its clients look for it.
+The supervisor runs the table that `platform_units` makes. Addresses are chosen here, before anything starts, so that a
+restarted part keeps its address.
 """
 
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ from explorer_cli.supervision.units import Part, Step
 
 @dataclass(frozen=True)
 class Platform:
-    """The table of units in starting order and the addresses that they will have."""
+    """The table of units in starting order, and their addresses."""
 
     units: list[Part | Step]
     facts: dict[str, Any]
 
 
 def platform_units(settings: Settings, *, demo: bool) -> Platform:
-    """Choose addresses, write the files that the parts read at start, and make the table.
+    """Choose addresses, write the files that the parts read when they start, and make the table.
 
     Raises:
         PortInUse: a configured port belongs to another program.
@@ -68,6 +68,6 @@ def _bridge(settings: Settings, port: int, url: str) -> Part:
         ready=lambda: answers(f"{url.removesuffix('/mcp')}/healthz"),
         needs=("database",),
         address=url,
-        # A call that is broken off may have a run to cancel, which Dagster has to hear of.
+        # An interrupted call may have to cancel its run in Dagster.
         stops_first=True,
     )

@@ -1,4 +1,4 @@
-"""Whether something answers: over HTTP, at a port, on a Unix socket, and what Dagster says of its own health."""
+"""Probes whether something answers over HTTP, at a port or on a Unix socket, and whether Dagster is healthy."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ PROBE_TIMEOUT_S = 3.0
 
 
 def answers(url: str) -> bool:
-    """Whether a GET is answered with 200, without any proxy in between."""
+    """Whether a GET is answered with 200; uses no proxy."""
     try:
         return httpx.get(url, timeout=PROBE_TIMEOUT_S, trust_env=False).status_code == httpx.codes.OK
     except httpx.HTTPError:
@@ -25,7 +25,7 @@ def answers(url: str) -> bool:
 
 
 def accepts(host: str, port: int) -> bool:
-    """Whether somebody accepts connections on a port; far cheaper to ask than a GraphQL client is to make."""
+    """Whether a port accepts connections; far cheaper than making a GraphQL client."""
     try:
         with socket.create_connection((in_url(host).strip("[]"), port), timeout=PROBE_TIMEOUT_S):
             return True
@@ -34,7 +34,7 @@ def accepts(host: str, port: int) -> bool:
 
 
 def listens(path: Path) -> bool:
-    """Whether somebody accepts connections on a Unix socket."""
+    """Whether a Unix socket accepts connections."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(PROBE_TIMEOUT_S)
         try:
@@ -45,13 +45,13 @@ def listens(path: Path) -> bool:
 
 
 def dagster_problem(url: str) -> str | None:
-    """Why the Dagster at `url` cannot run the pipelines, None when it can. Raises DagsterUnavailable when nothing answers."""
+    """Why the Dagster at `url` cannot run the pipelines, None when it can. Raises DagsterUnavailable without an answer."""
     health = asyncio.run(_health(url))
     return None if health.code_loaded else health.error or "the code location is not loaded"
 
 
 def missing_daemons(url: str) -> tuple[str, ...]:
-    """The daemons that Dagster needs and does not hear from."""
+    """The required daemons that send Dagster no heartbeat."""
     return asyncio.run(_health(url)).unhealthy_daemons
 
 

@@ -1,4 +1,4 @@
-"""The platform started, kept running and stopped, with what happens told on a console."""
+"""Starts the platform, keeps it running and stops it, and shows the changes on a console."""
 
 import contextlib
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ from explorer_cli.supervision.units import Step, UnitStatus
 def running_platform(
     settings: Settings, console: Console, *, demo: bool, steps: tuple[Step, ...] = ()
 ) -> Iterator[Supervisor]:
-    """Everything started and ready inside the block, everything stopped after it, however the block is left.
+    """A context manager: inside the block everything is ready, after it everything is stopped, also after an error.
 
-    `steps` are added to the table; StopRequested ends the block from any signal.
+    `steps` are added to the table; any signal raises StopRequested in the block.
 
     Raises:
-        AlreadyRunning, PortInUse, HomeNotUsable, PartFailed, and what the database says when it cannot start.
+        AlreadyRunning, PortInUse, HomeNotUsable, PartFailed, and the database's error when it cannot start.
     """
     lock = Lock(settings.home)
     with Interrupts() as interrupts:
@@ -52,7 +52,7 @@ def running_platform(
 
 
 class _Changes:
-    """Tells what happens to parts after the start; once only of a part that fails again and again in the same way."""
+    """Shows changes of parts after the start; a failure that repeats is shown once."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

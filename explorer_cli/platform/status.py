@@ -1,4 +1,4 @@
-"""How the platform of a HOME is seen from outside: what runs, where, and whether all is well."""
+"""The status of a HOME's platform for other processes: what runs, where, and whether it is healthy."""
 
 from typing import Any
 
@@ -11,14 +11,14 @@ from explorer_cli.supervision.lock import holder_of, problem_of
 
 
 def describe(settings: Settings) -> dict[str, Any]:
-    """What `status --json` says: addresses, database, processes with pid and health, whether all is well (`healthy`) and
-    whether all that is needed is (`usable`), and a `problem` that the supervisor cannot tell of itself."""
+    """The answer of `status --json`: addresses, database, processes with pid and health; `healthy` (all parts are),
+    `usable` (all required parts are), and a `problem` that the supervisor cannot report itself."""
     state = read_state(settings.home)
     holder = holder_of(settings.home)
     processes = {name: _present(process) for name, process in (state.get("processes") or {}).items()} if holder else {}
     problem = problem_of(settings.home) if holder else None
     if problem and "database" in processes:
-        # The state is of when it could be written last.
+        # The state file may be old: it shows the last state that could be written.
         processes["database"] |= _database_now(settings)
     healthy = problem is None and bool(processes) and all(process["healthy"] for process in processes.values())
     usable = bool(processes) and all(process["healthy"] or process.get("optional") for process in processes.values())
@@ -39,7 +39,7 @@ def describe(settings: Settings) -> dict[str, Any]:
 
 
 def _database_now(settings: Settings) -> dict[str, Any]:
-    """State of the database, asked for here."""
+    """The present state of the database."""
     try:
         well, note = database_answers(settings), ""
     except ExplorerError as error:
@@ -52,7 +52,7 @@ def _database_now(settings: Settings) -> dict[str, Any]:
 
 
 def _present(process: dict[str, Any]) -> dict[str, Any]:
-    """One part as recorded, corrected by whether its process is still there."""
+    """One part as recorded, corrected when its process is gone."""
     pid, started = process.get("pid"), process.pop("started", None)
     if pid and started and not ProcessIdentity(int(pid), str(started)).alive():
         return {**process, "state": "died", "healthy": False}

@@ -1,4 +1,4 @@
-"""The catalog for commands: there even while the platform is stopped."""
+"""The catalog for commands; it works also while the platform is stopped."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ from explorer_cli.supervision.lock import Lock
 
 @dataclass(frozen=True)
 class Store:
-    """The catalog and the logins it is reached with."""
+    """The catalog and the logins that reach it."""
 
     settings: Settings
     catalog: Catalog
@@ -27,9 +27,10 @@ class Store:
 def open_store(
     settings: Settings, prepare: Callable[[Settings], Connections] = prepare_installation
 ) -> Iterator[Store]:
-    """The catalog; where the platform is stopped, the embedded database runs for the length of the block.
+    """Open the catalog; while the platform is stopped, the embedded database runs during the block.
 
-    `prepare` makes sure that the database is there; by default it makes nothing. Raises DatabaseNotReady and what it raises.
+    `prepare` makes sure that the database exists; the default creates nothing. Raises DatabaseNotReady and the errors of
+    `prepare`.
     """
     with _database_for_a_while(settings):
         connections = prepare(settings)
@@ -42,7 +43,7 @@ def open_store(
 
 @contextlib.contextmanager
 def _database_for_a_while(settings: Settings) -> Iterator[None]:
-    """Stop the embedded database afterwards if it did not run before; the lock keeps `explorer up` off it meanwhile."""
+    """Stop the embedded database afterwards if it did not run before; the lock keeps `explorer up` away meanwhile."""
     lock = Lock(settings.home)
     try:
         lock.acquire()

@@ -1,1 +1,1 @@
-"""The processes of one HOME started, watched, restarted and stopped, whatever they are."""
+"""Starts, watches, restarts and stops the processes of one HOME; knows no part by name."""

@@ -1,4 +1,4 @@
-"""Whether HOME is there and something can be written in it, found out by trying."""
+"""Checks by trying whether HOME exists and can be written."""
 
 import errno
 import os
@@ -11,7 +11,7 @@ _TRIED_BYTES = 64 * 1024
 
 
 def open_home(home: Path, *, writable: bool = True) -> None:
-    """HOME with its `run` and `logs` folders, made if needed; with `writable` they must be so.
+    """Make HOME and its `run` and `logs` folders if they are missing; `writable` requires that all can be written.
 
     Raises:
         HomeNotUsable: one of them cannot be made or written.
@@ -27,7 +27,7 @@ def open_home(home: Path, *, writable: bool = True) -> None:
 
 
 def write_problem(folder: Path) -> str | None:
-    """Why nothing can be written in `folder`, in the system's words, found out by trying; None when something can."""
+    """Try to write in `folder`: the system's reason why that fails, None when it works."""
     try:
         fd, name = tempfile.mkstemp(dir=folder, prefix=".room.")
         try:
@@ -41,7 +41,7 @@ def write_problem(folder: Path) -> str | None:
 
 
 def space_problem(folder: Path, needed_bytes: int = 1) -> str | None:
-    """Says that the file system has less than `needed_bytes`, or no file, left for ordinary accounts; None when it has enough."""
+    """A message when ordinary accounts have less than `needed_bytes` or no inode left on the disk; None when enough is free."""
     room = os.statvfs(folder)
     free = room.f_bavail * room.f_frsize
     full = os.strerror(errno.ENOSPC)

@@ -1,4 +1,4 @@
-"""How Ctrl-C, `kill` and a closed terminal turn into one orderly stop."""
+"""Turns Ctrl-C, `kill` and a closed terminal into one orderly stop."""
 
 import signal
 import threading
@@ -9,12 +9,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopRequested(BaseException):
-    """The user, or whoever runs us, wants an orderly end. Not an Exception: nothing on the way may swallow it."""
+    """A signal asked for an orderly end. It is no Exception, so that no handler on the way swallows it."""
 
 
 class Interrupts:
-    """While entered, the first of the signals raises StopRequested in the main thread; further ones change nothing, so
-    that a second Ctrl-C cannot interrupt the stopping. Outside the main thread it does nothing."""
+    """Inside the block the first signal raises StopRequested in the main thread. Further signals do nothing, so that a second
+    Ctrl-C cannot interrupt the stop. Outside the main thread the block changes nothing."""
 
     def __init__(self) -> None:
         self._seen = False
@@ -33,7 +33,7 @@ class Interrupts:
             signal.signal(sign, handler)
 
     def ignore(self) -> None:
-        """From now on let nothing interrupt."""
+        """Ignore all signals from now on."""
         self._seen = True
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""What a supervisor that was killed left running, found again and ended."""
+"""Finds and ends the processes that a killed supervisor left running."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ STRAY_GRACE_S = 0.5
 
 
 def stop_leftovers(home: Path, grace_s: float = LEFTOVERS_GRACE_S) -> list[str]:
-    """End what a supervisor that is gone left running under `home`; the names of the parts that were found."""
+    """End the processes that a dead supervisor left running under `home`; returns the names of the parts that it found."""
     state = read_state(home)
     known = {
         name: ProcessIdentity(int(process["pid"]), str(process["started"]))
@@ -22,7 +22,7 @@ def stop_leftovers(home: Path, grace_s: float = LEFTOVERS_GRACE_S) -> list[str]:
     }
     stopped = stop_recorded_all(list(known.values()), grace_s)
     found = [name for name, there in zip(known, stopped, strict=True) if there]
-    # The state may be lost or damaged: whatever was started under this HOME carries its mark. Older versions' marks did not tell.
+    # The state file may be lost or damaged, but processes of this HOME carry its mark (in older versions it did not name HOME).
     strays = [
         pid for mark in {mark_of(home), state.get("instance")} if mark for pid in stop_marked(mark, STRAY_GRACE_S)
     ]
@@ -33,5 +33,5 @@ def stop_leftovers(home: Path, grace_s: float = LEFTOVERS_GRACE_S) -> list[str]:
 
 
 def mark_of(home: Path) -> str:
-    """What the marks of all supervisors of this HOME begin with."""
+    """The common beginning of the marks of all supervisors of this HOME."""
     return f"{hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:16]}-"

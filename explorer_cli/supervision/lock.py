@@ -1,7 +1,7 @@
-"""One supervisor per HOME: the lock that it holds, and what others learn from it.
+"""The lock that makes one supervisor per HOME, and what other processes read from it.
 
-The supervisor touches `HOME/run/up.lock` as long as it looks after its parts: that needs no room on the disk, so that a
-supervisor that lives but does nothing is known even when nothing else can be written.
+The supervisor touches `HOME/run/up.lock` while it watches its parts. This needs no disk space, so a supervisor that is alive
+but stuck is detected even on a full disk.
 """
 
 import contextlib
@@ -21,12 +21,12 @@ from explorer_cli.supervision.processes import wait_until
 
 LOCK_FILE = Path("run") / "up.lock"
 BEAT_S = 1.0
-# The supervisor's loop waits some seconds at most for a part that hangs.
+# The supervisor's loop waits only a few seconds for a part that hangs.
 SILENT_AFTER_S = 20.0
 
 
 class Lock:
-    """`HOME/run/up.lock`: held by the supervisor for its life and released by the kernel when it dies."""
+    """`HOME/run/up.lock`: the supervisor holds it for its whole life, and the kernel releases it when the supervisor dies."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -34,12 +34,12 @@ class Lock:
         self._fd: int | None = None
 
     def acquire(self, within_s: float = 0.0) -> None:
-        """Become the owner of HOME. Where nothing can be written the lock is held, but nobody can read by whom.
+        """Become the owner of HOME. When nothing can be written the lock is held, but the file does not name the owner.
 
-        `within_s`: how long an owner that is ending may take: the kernel lets go of the lock with the last of its threads.
+        `within_s`: how long to wait for an owner that is ending; the kernel releases the lock with its last thread.
 
         Raises:
-            AlreadyRunning: with the pid of the one who is, and what is wrong with it.
+            AlreadyRunning: with the owner's pid and its problem, if it has one.
             HomeNotUsable: the lock file cannot be opened.
         """
         fd = self._open()
@@ -53,13 +53,13 @@ class Lock:
         self._fd = fd
 
     def beat(self) -> None:
-        """Show that the owner does its work."""
+        """Show that the owner is working."""
         if self._fd is not None:
             with contextlib.suppress(OSError):
                 os.utime(self._fd)
 
     def intact(self) -> bool:
-        """Whether the file that is held is still the one that everybody else would find."""
+        """Whether the locked file is still the one at the lock's path."""
         if self._fd is None:
             return False
         try:
@@ -110,7 +110,7 @@ def holder_of(home: Path) -> ProcessIdentity | None:
 
 
 def problem_of(home: Path) -> str | None:
-    """Why the supervisor that runs under `home` cannot do its work, in words without a full stop; None when it can."""
+    """The reason why the supervisor of `home` cannot work, without a full stop; None when it can."""
     hindered = write_problem(home / "run")
     if hindered:
         return f"{home} cannot be written: {hindered}"
@@ -126,7 +126,7 @@ def problem_of(home: Path) -> str | None:
 
 
 def _locker_of(lock: Path) -> ProcessIdentity | None:
-    """Who holds the lock according to the kernel (Linux, proc(5) `locks`): the file itself may be damaged."""
+    """The lock's holder according to the kernel (Linux, proc(5) `locks`), because the file may be damaged."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         status = lock.stat()
         wanted = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"

@@ -1,4 +1,4 @@
-"""The logs of parts: kept below a size, and read from their end."""
+"""Limits the size of parts' logs and reads their last lines."""
 
 import contextlib
 import os
@@ -8,9 +8,9 @@ LOG_ROTATE_BYTES = 10 * 1024 * 1024
 
 
 def rotate(log: Path) -> None:
-    """Keep a log that a running child appends to below the limit: its content moves to `<log>.1`, the file goes on empty.
+    """Move the content of a log above the limit to `<log>.1` and empty the file, which a running child still appends to.
 
-    Raises OSError; then the log is as it was.
+    Raises OSError; the log is then unchanged.
     """
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > LOG_ROTATE_BYTES:
@@ -21,7 +21,7 @@ def rotate(log: Path) -> None:
 
 
 def tail(log: Path, lines: int = 15) -> list[str]:
-    """The last lines of a log, none when there is no such file."""
+    """The last lines of a log; empty when the file does not exist."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 16_384))

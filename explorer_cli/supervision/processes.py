@@ -1,8 +1,8 @@
-"""How child processes are started, recognised later and stopped, without ever signalling a stranger.
+"""Starts child processes, recognises them later and stops them; never signals a process that is not ours.
 
-Every child leads its own session, so that a terminal's Ctrl-C reaches only the supervisor, and carries a mark in its
-environment, so that what it forked into sessions of their own (Dagster runs) is found again. What the children are is
-the business of `platform`.
+Every child leads its own session, so that a terminal's Ctrl-C reaches only the supervisor. It carries a mark in its
+environment, so that processes that it forked into other sessions (Dagster runs) can be found. `platform` says which
+children there are.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ from explorer.core.processes import ProcessIdentity
 
 MARK = "DATA_EXPLORER_INSTANCE"
 POLL_S = 0.05
-# How long the kernel may take for a process that got SIGKILL.
+# The kernel may need this long to end a process after SIGKILL.
 KILL_GRACE_S = 2.0
 
 
 def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> "subprocess.Popen[bytes]":
     """Start a child in its own session with stdout and stderr appended to `log` (mode 0600) and nothing on stdin.
 
-    A log that cannot be opened (no room, no rights) keeps no part from running: its output is then lost. What the child
-    writes is its owner's alone. Raises OSError when it cannot be started.
+    When the log cannot be opened (full disk, missing rights) the child still runs, and its output is lost. Files that the
+    child writes are readable by their owner alone. Raises OSError when the child cannot be started.
     """
     try:
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
@@ -48,14 +48,14 @@ def spawn(argv: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) 
 
 
 def stop_children(children: "Sequence[tuple[subprocess.Popen[bytes], int]]", grace_s: float) -> list[int]:
-    """End children of this process together: each leader gets its signal, what is left of the groups after `grace_s` SIGKILL.
+    """End children of this process together: each leader gets its signal; what is left of its group after `grace_s` gets SIGKILL.
 
-    The pids of the leaders that had to be killed.
+    Returns the pids of the leaders that had to be killed.
     """
     for process, sign in children:
         if process.poll() is None:
             process.send_signal(sign)
-            # Who was stopped by SIGSTOP hears no other signal before.
+            # A process stopped by SIGSTOP handles no other signal before SIGCONT.
             process.send_signal(signal.SIGCONT)
     wait_until(lambda: all(process.poll() is not None for process, _ in children), grace_s)
     late = [process.pid for process, _ in children if process.poll() is None]
@@ -73,9 +73,9 @@ def stop_child(process: "subprocess.Popen[bytes]", sign: int, grace_s: float) ->
 
 
 def stop_recorded_all(identities: Sequence[ProcessIdentity], grace_s: float, *, group: bool = True) -> list[bool]:
-    """End processes that somebody else started, each if it still is the one recorded; whether there was one to end.
+    """End processes that another process started, if they still are the recorded ones; returns whether there was one to end.
 
-    `group` says that each leads its own process group, which then gets SIGKILL when the leader is not gone after `grace_s`.
+    With `group` each leads its own process group, and the group gets SIGKILL when the leader still runs after `grace_s`.
     """
     alive = [identity.alive() for identity in identities]
     found = [identity for identity, there in zip(identities, alive, strict=True) if there]
@@ -93,14 +93,14 @@ def stop_recorded_all(identities: Sequence[ProcessIdentity], grace_s: float, *, 
 
 
 def stop_recorded(identity: ProcessIdentity, grace_s: float, *, group: bool = True) -> bool:
-    """End one process that somebody else started; see `stop_recorded_all`."""
+    """End one process that another process started; see `stop_recorded_all`."""
     return stop_recorded_all([identity], grace_s, group=group)[0]
 
 
 def stop_marked(instance: str, grace_s: float) -> list[int]:
-    """End every process whose mark begins with `instance`, wherever it went; the pids that were found.
+    """End every process whose mark begins with `instance`, in any session; returns the pids that it found.
 
-    Linux only: elsewhere the environment of other processes is not readable, and only process groups are ended.
+    Linux only: other systems do not let us read the environment of processes; there only process groups are ended.
     """
     found = marked(instance)
     for signs, timeout_s in (((signal.SIGTERM, signal.SIGCONT), grace_s), ((signal.SIGKILL,), KILL_GRACE_S)):
@@ -114,7 +114,7 @@ def stop_marked(instance: str, grace_s: float) -> list[int]:
 
 
 def marked(instance: str) -> list[int]:
-    """Pids of the processes whose mark begins with `instance`, this one excepted."""
+    """Pids of the processes whose mark begins with `instance`, except this process."""
     if sys.platform != "linux":
         return []
     wanted = f"{MARK}={instance}".encode()
@@ -128,7 +128,7 @@ def marked(instance: str) -> list[int]:
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    """Poll `condition` until it holds or the time is over; whether it held."""
+    """Poll `condition` until it holds or the time is over; returns whether it held."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         if time.monotonic() > deadline:

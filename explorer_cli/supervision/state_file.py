@@ -1,4 +1,4 @@
-"""The supervisor's state as everybody else reads it, kept as it should be also where the disk is full for a while."""
+"""The supervisor's state file for other processes; it is repaired after a full disk or damage."""
 
 import json
 import logging
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class StateFile:
-    """`HOME/run/state.json`, written by the one who holds the lock."""
+    """`HOME/run/state.json`, written by the holder of the lock."""
 
     def __init__(self, home: Path, lock: Lock) -> None:
         self._home = home
@@ -23,7 +23,7 @@ class StateFile:
         """Why the last attempt to write it failed, in words; None when it did not."""
 
     def write(self, state: dict[str, Any]) -> None:
-        """Replace what it says; a failure is kept in `problem`. Where the lock was taken away nothing is written."""
+        """Replace the content; `problem` keeps a failure. Nothing is written when the lock file was taken away."""
         if not self._lock.intact():
             return
         plain = json.loads(json.dumps(state))
@@ -37,5 +37,5 @@ class StateFile:
             self.problem, self._written = None, plain
 
     def is_stale(self) -> bool:
-        """Whether it does not say what was last to be written: that failed, or somebody changed or damaged it."""
+        """Whether the file differs from the last content: the write failed, or somebody changed or damaged the file."""
         return self.problem is not None or read_state(self._home) != self._written

@@ -1,8 +1,8 @@
-"""How the parts of the platform are started in order, watched, restarted and stopped; the one owner of a HOME.
+"""Starts the platform's parts in order, watches, restarts and stops them; the only owner of a HOME.
 
-Knows units, not the platform: what they are called, how they are started and when they count as ready is told by
-`explorer_cli.platform`. One supervisor per HOME holds `HOME/run/up.lock`; what it started stands in `HOME/run/state.json` with
-pid and start time, so that a supervisor that was killed leaves nothing behind that the next one could not find and end.
+It knows units only: `explorer_cli.platform` defines their names, how they start and when they are ready. One supervisor per
+HOME holds `HOME/run/up.lock`. It records its processes in `HOME/run/state.json` with pid and start time, so that after a kill
+the next supervisor can find and end them.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ from explorer_cli.supervision.units import Part, State, Step, Unit, UnitStatus
 
 TICK_S = 0.1
 ROTATE_INTERVAL_S = 60.0
-# To stop everything takes seconds, whatever hangs: the parts that answer clients first, the others together, then what is left.
+# A stop takes seconds even when parts hang: first the parts that answer clients, then the others together, then the rest.
 FIRST_GRACE_S = 1.0
 STOP_GRACE_S = 3.0
 THREAD_GRACE_S = 1.0
@@ -39,11 +39,11 @@ log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """Starts units as soon as what they need is ready, restarts parts that die, repeats steps whose work was undone, stops
-    in reverse order of the table.
+    """Starts units as soon as the units that they need are ready, restarts parts that die, repeats steps whose work was undone,
+    and stops in reverse order of the table.
 
-    A part that dies before it was ever ready fails the start (`wait_ready` raises), unless it is optional; afterwards it is
-    restarted for ever, with growing delays.
+    A part that dies before it was ready fails the start (`wait_ready` raises), unless it is optional. A part that was ready is
+    always restarted, with growing delays.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Supervisor:
         lock: Lock,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """`lock` is held already; `facts` go into the state file; `on_change` may be set to hear of every change of state."""
+        """`lock` must be held; `facts` go into the state file; `on_change` is called at every change of state."""
         self.on_change: Callable[[UnitStatus], None] = lambda status: None
         self._home = home
         self._units = {unit.name: Unit(unit) for unit in units}
@@ -87,10 +87,10 @@ class Supervisor:
         self._thread.start()
 
     def wait_ready(self, names: Sequence[str] | None = None, timeout_s: float | None = None) -> bool:
-        """Wait until these units (all, if not told) are ready, optional ones at least tried; False when the time is over first.
+        """Wait until these units (default: all) are ready and optional ones were tried; False when the time is over first.
 
         Raises:
-            PartFailed: a part did not come up; whatever error a step raised.
+            PartFailed: a part did not come up. Also the error of a failed step.
         """
         wanted = [self._units[name] for name in (names if names is not None else self._units)]
         with self._changed:
@@ -100,7 +100,7 @@ class Supervisor:
         return all(unit.settled for unit in wanted)
 
     def wait_failed(self) -> None:
-        """Wait for something that cannot be mended by a restart. Raises it; returns only through a signal's exception."""
+        """Wait for a failure that no restart can fix, and raise it; only a signal's exception ends it earlier."""
         with self._changed:
             self._changed.wait_for(lambda: self._failure is not None)
         if self._failure:
@@ -112,11 +112,11 @@ class Supervisor:
         return [unit.status(now) for unit in self._units.values()]
 
     def fact(self, name: str) -> Any:
-        """What a step reported under this name."""
+        """The fact that a step reported under this name."""
         return self._facts.get(name)
 
     def stop(self) -> None:
-        """Stop all parts and undo all steps, last ones first; returns when nothing runs any more. May be called twice."""
+        """Stop all parts and undo all steps, last first; returns when nothing runs. May be called twice."""
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(THREAD_GRACE_S)
@@ -132,7 +132,7 @@ class Supervisor:
         self._lock.release()
 
     def _watch(self) -> None:
-        """The supervisor's thread. That it ends by itself is a failure like that of a part: everything is stopped and said."""
+        """The supervisor's thread. When it ends unexpectedly everything is stopped and the error shown, as when a part fails."""
         try:
             self._loop()
         except BaseException as error:
@@ -149,7 +149,7 @@ class Supervisor:
         next_beat = next_rotation = 0.0
         while not self._stopping.wait(TICK_S):
             if not self._lock.intact():
-                # Not to be begun anew: that would be an empty HOME in the place of the one that was taken away.
+                # Do not start again: that would make an empty HOME in place of the one that was moved or deleted.
                 self._give_up(
                     HomeNotUsable(
                         f"{self._home / LOCK_FILE} was removed or replaced while the platform ran.",
@@ -173,7 +173,7 @@ class Supervisor:
                         rotate(log_of(self._home, unit))
 
     def _attend(self, unit: Unit) -> None:
-        """Nothing that goes wrong with one unit keeps the supervisor from the others, or from trying again."""
+        """An error of one unit does not stop work on the others or later attempts."""
         try:
             self._transitions.advance(unit)
         except Exception as error:
@@ -223,7 +223,7 @@ class Supervisor:
         try:
             self.on_change(unit.status(time.monotonic()))
         except Exception as error:
-            # Whoever listens may write to a full disk or to a terminal that is gone.
+            # The listener may write to a full disk or to a closed terminal.
             log.warning("A change of %s could not be told: %s", unit.spec.name, words(error))
 
     def _state(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How one unit goes from state to state: begun when what it needs is ready, probed, restarted with growing delays, failed."""
+"""Moves a unit from state to state: starts it when its needs are ready, probes it, restarts it with growing delays."""
 
 import logging
 import signal
@@ -20,17 +20,17 @@ START_INTERVAL_S = 0.5
 UNHEALTHY_INTERVAL_S = 2.0
 RESTART_DELAYS_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 STABLE_AFTER_S = 60.0
-# A probe that has said nothing for so long has failed.
+# A probe without an answer for this long has failed.
 PROBE_TIMEOUT_S = 15.0
-# The loop that watches all parts waits this long for one that hangs while it starts.
+# The loop that watches all parts waits this long for a part that hangs while it starts.
 HANGING_GRACE_S = 2.0
 
 log = logging.getLogger(__name__)
 
 
 class Transitions:
-    """Moves the units of one supervisor. A part that dies before it was ever ready fails the start, unless it is optional;
-    afterwards it is restarted for ever."""
+    """Moves the units of one supervisor. A part that dies before it was ready fails the start, unless it is optional. A part that
+    was ready is always restarted."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Transitions:
         change: Callable[[Unit, State], None],
         fail: Callable[[Unit, ExplorerError], None],
     ) -> None:
-        """`instance` marks the processes; what steps report goes into `facts`; `change` records a new state, `fail` the end."""
+        """`instance` marks the processes; steps report into `facts`; `change` records a new state, `fail` the final failure."""
         self._home = home
         self._instance = instance
         self._units = units
@@ -51,7 +51,7 @@ class Transitions:
         self._fail = fail
 
     def advance(self, unit: Unit) -> None:
-        """Look at the unit once and do what is due; returns within `HANGING_GRACE_S`."""
+        """Check the unit once and do what is due; returns within `HANGING_GRACE_S`."""
         now = time.monotonic()
         if unit.state == "waiting":
             if all(self._units[name].state == "ready" for name in unit.spec.needs):
@@ -119,7 +119,7 @@ class Transitions:
             )
 
     def _probed(self, unit: Unit, job: "Future[Any]", now: float) -> None:
-        """`job`: the probe, which has answered, or did not in time."""
+        """`job`: the probe, which has answered or timed out."""
         error = job.exception() if job.done() else None
         healthy = job.done() and error is None and bool(job.result())
         if healthy and unit.state != "ready":
@@ -161,7 +161,7 @@ class Transitions:
             self._restart(unit, how)
 
     def _lost(self, unit: Unit, how: str) -> None:
-        """A part that did not come up: what has never run fails the start, the rest is tried again."""
+        """Handle a part that did not come up: if it never ran, the start fails; else it is tried again."""
         if not unit.restarts and not unit.optional:
             self._fail(unit, self._part_failed(unit, how))
         else:
@@ -185,12 +185,12 @@ class Transitions:
 
 
 def log_of(home: Path, unit: Unit) -> Path:
-    """Where a part writes."""
+    """The path of a part's log."""
     return home / "logs" / f"{unit.spec.name}.log"
 
 
 def words(error: BaseException) -> str:
-    """An error in one line: what it says of itself where that is for people."""
+    """An error in one line: its own message if that is written for people."""
     if isinstance(error, ExplorerError):
         return error.message.rstrip(".")
     if isinstance(error, OSError) and error.strerror:
@@ -199,7 +199,7 @@ def words(error: BaseException) -> str:
 
 
 def _in_background(work: Callable[[], Any]) -> "Future[Any]":
-    """Run `work` in a thread of its own, which keeps no process from ending: what it asks may never answer."""
+    """Run `work` in a daemon thread, because it may hang for ever and must not keep the process alive."""
     future: Future[Any] = Future()
 
     def run() -> None:

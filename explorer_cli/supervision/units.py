@@ -1,4 +1,4 @@
-"""What a supervisor looks after: parts (processes to keep running) and steps (done once), and what has happened to each."""
+"""The units of a supervisor: parts (processes to keep running) and steps (done once), with the state of each."""
 
 import signal
 import subprocess
@@ -17,17 +17,17 @@ Probe = Callable[[], object]
 
 
 class Hindered(ExplorerError):
-    """A part is there, but something keeps it from its work that no restart mends; raised by its probe, with the reason."""
+    """A part runs but cannot work, and a restart would not help. Its probe raises this with the reason."""
 
     code = "part_hindered"
 
 
 @dataclass(frozen=True)
 class Part:
-    """A process to keep running. `ready` answers within a few seconds; it also tells health later. An ExplorerError that it
-    raises says why not.
+    """A process to keep running. `ready` answers within a few seconds and later also checks health. It may raise an ExplorerError
+    with the reason.
 
-    What is `optional` has a fallback: that it does not come up is shown and tried again, and keeps nobody waiting.
+    An `optional` part has a fallback: when it does not come up this is shown, it is tried again, and nothing waits for it.
     """
 
     name: str
@@ -41,13 +41,13 @@ class Part:
     stop_signal: int = signal.SIGTERM
     health_interval_s: float = HEALTH_INTERVAL_S
     optional: bool = False
-    # What others are to be asked for while it stops.
+    # Stopped before the others, because it still calls them while it stops.
     stops_first: bool = False
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something done once in this process before parts can start; `undo` runs when everything else has stopped.
+    """Work done once in this process before parts can start; `undo` runs after everything else stopped.
 
     `run` returns facts for the state file (addresses; no secrets).
     """
@@ -63,7 +63,7 @@ class Step:
 
 @dataclass(frozen=True)
 class UnitStatus:
-    """What is known of one part or step now. `elapsed_s` counts from its start until it was ready."""
+    """The present state of a part or step. `elapsed_s` counts from its start until it was ready."""
 
     name: str
     title: str
@@ -76,7 +76,7 @@ class UnitStatus:
 
 
 class Unit:
-    """One part or step and what has happened to it; touched by the supervisor's thread only."""
+    """One part or step with its state; only the supervisor's thread uses it."""
 
     def __init__(self, spec: Part | Step) -> None:
         self.spec = spec
@@ -96,7 +96,7 @@ class Unit:
 
     @property
     def settled(self) -> bool:
-        """Whether nobody has to wait for it any more."""
+        """Whether nobody needs to wait for it any more."""
         return self.state == "ready" or (self.optional and self.restarts > 0)
 
     def status(self, now: float) -> UnitStatus:
@@ -113,7 +113,7 @@ class Unit:
         )
 
     def describe(self, now: float) -> dict[str, Any]:
-        """The unit as the state file has it."""
+        """The unit as in the state file."""
         status = self.status(now)
         return {
             "title": status.title,
@@ -128,5 +128,5 @@ class Unit:
         }
 
     def forget_process(self) -> None:
-        """The process is gone, and whoever asks it too."""
+        """Forget the process and its running probe."""
         self.process, self.identity, self.job = None, None, None

@@ -1,1 +1,1 @@
-"""`explorer doctor`: what is wrong with this installation, and how is it mended? Looks only, changes nothing."""
+"""`explorer doctor`: finds what is wrong with this installation and says how to fix it. It changes nothing."""

@@ -1,4 +1,4 @@
-"""The answer to one check, and what checks look at."""
+"""The result of a check, and the installation that checks read."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,7 +12,7 @@ Outcome = Literal["ok", "warning", "wrong", "skipped"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What is so, and for what is not right, what to do."""
+    """The result of one check: its status, the facts and, for a problem, the next step."""
 
     check: str
     outcome: Outcome
@@ -22,7 +22,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Installation:
-    """One HOME: its settings, the state that its supervisor wrote, and whether there is one. `online`: servers may be asked."""
+    """One HOME: its settings, its supervisor's state file, and whether a supervisor runs. `online`: checks may ask servers."""
 
     settings: Settings
     state: dict[str, Any]
@@ -51,5 +51,5 @@ def wrong(check: str, detail: str, next_step: str) -> list[Finding]:
 
 
 def not_running(check: str) -> list[Finding]:
-    """A check that needs a platform that runs."""
+    """The finding of a check that needs a running platform."""
     return [Finding(check, "skipped", "not running", "Start the platform with `explorer up` and look again.")]

@@ -1,4 +1,4 @@
-"""Checks that need nothing to run: Python, packages, HOME, disk, ports."""
+"""Checks that need no running part: Python, packages, HOME, disk, ports."""
 
 import importlib.util
 import os

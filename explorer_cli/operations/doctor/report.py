@@ -1,4 +1,4 @@
-"""All checks, in the order in which a person would look, and how their findings are shown."""
+"""The list of all checks, in the order in which a person would check, and the report of their findings."""
 
 import importlib
 
@@ -7,7 +7,7 @@ from explorer_cli.operations.doctor.findings import Finding, Installation
 from explorer_cli.output.terminal import answer_json, make_console, tell
 from explorer_cli.platform.context import open_settings
 
-# Name of the check, module beside this one, function. Modules are imported by the check: what is not installed is a finding.
+# Name of the check, module beside this one, function. Each check imports its module: a missing package is a finding.
 CHECKS = (
     ("Python", "installation", "python"),
     ("packages", "installation", "packages"),
@@ -31,7 +31,7 @@ _LOOKS = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "wrong": ("✗", "
 
 
 def run_doctor(*, online: bool, as_json: bool) -> int:
-    """Show all findings; 1 when something is wrong."""
+    """Show all findings; returns 1 when something is wrong."""
     settings = open_settings(writable=False)
     findings = examine(Installation.look_at(settings, online=online))
     wrong = [finding for finding in findings if finding.outcome == "wrong"]

@@ -1,4 +1,4 @@
-"""Checks of what runs: supervisor, Dagster, the pool of workers, the bridge."""
+"""Checks of running parts: supervisor, Dagster, the pool of workers, the bridge."""
 
 from explorer.core.home import warm_pool_socket
 from explorer_cli.operations.doctor.findings import Finding, Installation, not_running, ok, warning, wrong

@@ -1,4 +1,4 @@
-"""Checks of what is stored and of the servers that it names: pipelines, database, catalog, keys, pauses, credentials."""
+"""Checks of stored data and of the servers that it names: pipelines, database, catalog, keys, pauses, credentials."""
 
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
