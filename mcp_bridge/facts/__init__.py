@@ -1,1 +1,1 @@
-"""What is known of a tenant: its tables and columns, their freshness, checks, lineage, samples, statistics and semantic layer."""
+"""Facts about a tenant: tables and columns, and their freshness, checks, lineage, samples, statistics and semantic layer."""

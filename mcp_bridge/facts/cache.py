@@ -1,4 +1,4 @@
-"""Which answers about a tenant still hold? Values by tenant, each good for as long as what it was made from has the same mark."""
+"""A cache of values by tenant. A value is valid while the mark (version) of its source stays the same."""
 
 import asyncio
 import logging
@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-# While a run is at work nothing stays as it is; between runs only what nobody tells the catalog of changes unnoticed: who asks
-# after a while gets the cached value at once, and the next caller a new one.
+# While a run is active, everything may change. Between runs the catalog reports nearly all changes. So an older value is still
+# returned at once, and refreshed for the next caller.
 _UNSETTLED_S = 2.0
 _SETTLED_S = 600.0
 _ANSWERED_S = 24 * 3600.0
@@ -28,9 +28,9 @@ class _Entry(Generic[T]):
 
 
 class Cache(Generic[T]):
-    """At most `capacity` values, those used last. For use inside one event loop.
+    """Keeps the `capacity` most recently used values. For use inside one event loop.
 
-    A settled value holds for `settled_s`; for `answered_s` more it is still given, and made anew behind the scenes.
+    A settled value is fresh for `settled_s`. For `answered_s` more it is still returned, and refreshed in the background.
     """
 
     def __init__(self, capacity: int, settled_s: float = _SETTLED_S, answered_s: float = _ANSWERED_S) -> None:
@@ -41,10 +41,10 @@ class Cache(Generic[T]):
         self._renewals: dict[Hashable, asyncio.Task[None]] = {}
 
     async def get(self, key: Hashable, mark: Hashable, make: Callable[[], Awaitable[tuple[T, bool]]]) -> T:
-        """The value for `key` under `mark`, made anew when there is none that holds.
+        """The value for `key` under `mark`, made when the cache has no valid one.
 
-        `make` gives the value and whether it is settled: one that is not holds for two seconds.
-        Of callers at the same time one makes it, the others wait.
+        `make` returns the value and whether it is settled; an unsettled value is valid for two seconds.
+        Among concurrent callers one makes the value and the others wait.
         """
         entry = self._holding(key, mark)
         if entry is not None:
@@ -63,12 +63,12 @@ class Cache(Generic[T]):
                 self._locks[key] = (lock, waiting - 1)
 
     def in_use(self, within_s: float) -> list[tuple[T, bool]]:
-        """The values that were asked for not longer ago, and whether they are settled."""
+        """The values that were requested within the last `within_s` seconds, and whether each is settled."""
         since_s = time.monotonic() - within_s
         return [(entry.value, entry.settled) for entry in self._entries.values() if entry.asked_at_s >= since_s]
 
     def close(self) -> None:
-        """Make nothing anew behind the scenes any more."""
+        """Stop refreshing in the background."""
         for renewal in list(self._renewals.values()):
             renewal.cancel()
 
@@ -84,7 +84,7 @@ class Cache(Generic[T]):
         return entry
 
     async def renew(self, key: Hashable, mark: Hashable, make: Callable[[], Awaitable[tuple[T, bool]]]) -> None:
-        """Make the value anew before somebody asks; it does not count as asking."""
+        """Refresh the value before somebody requests it. This does not count as a request."""
         before = self._entries.get(key)
         value, settled = await make()
         if self._entries.get(key) is before:
@@ -95,7 +95,7 @@ class Cache(Generic[T]):
             try:
                 await self.renew(key, mark, make)
             except Exception as error:
-                # The next caller gets the error, when it still fails.
+                # If it still fails, the next caller gets the error.
                 _log.warning("A cached value could not be made anew: %s", error)
                 self._entries.pop(key, None)
             finally:

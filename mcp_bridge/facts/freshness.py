@@ -1,4 +1,4 @@
-"""How old may a table be before it counts as stale? What the schedule that runs says, else a day."""
+"""How old may a table be before it counts as stale? The running schedule decides; without one, a day."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 from explorer.registry import Pipeline
 
 STALE_AFTER_S = 24 * 3600
-# What a run may take after the schedule has started it.
+# The time that a scheduled run may take.
 _GRACE_S = 3600
 
 Status = Literal["running", "stopped", "unknown"]
@@ -15,7 +15,7 @@ Status = Literal["running", "stopped", "unknown"]
 
 @dataclass(frozen=True)
 class FreshnessRule:
-    """Tables older than `stale_after_s` are stale; `because` says why, in words."""
+    """Tables older than `stale_after_s` are stale; `because` is the reason in words."""
 
     stale_after_s: int = STALE_AFTER_S
     because: str = f"No schedule runs: older than {STALE_AFTER_S // 3600} h is stale."
@@ -25,13 +25,13 @@ NO_SCHEDULE = FreshnessRule()
 
 
 def strictest(rules: Sequence[FreshnessRule]) -> FreshnessRule:
-    """The rule of a tenant whose tables several pipelines fill."""
+    """The rule for a tenant with several pipelines."""
     return min(rules, key=lambda rule: rule.stale_after_s, default=NO_SCHEDULE)
 
 
 @dataclass(frozen=True)
 class ScheduleState:
-    """A pipeline's schedule. `interval_s`: seconds between its next two ticks, where it runs and has two."""
+    """A pipeline's schedule. `interval_s`: seconds between its next two ticks, if it is running and has two."""
 
     cron: str
     timezone: str
@@ -44,7 +44,7 @@ class ScheduleState:
 
     @property
     def rule(self) -> FreshnessRule:
-        """How old a table may be under it."""
+        """The freshness rule that follows from the schedule."""
         hours = STALE_AFTER_S // 3600
         if self.status == "unknown":
             return FreshnessRule(
@@ -64,10 +64,10 @@ class ScheduleState:
 
 
 class FreshnessRules(Protocol):
-    """Who knows which schedules run."""
+    """Source of the freshness rules; it knows which schedules are running."""
 
     async def of(self, pipeline: Pipeline) -> FreshnessRule:
-        """The rule as it is now."""
+        """The current rule."""
 
     def latest(self, pipeline: Pipeline) -> FreshnessRule:
-        """The rule as last known, for answers that do not wait for Dagster; what is old is asked anew for the next."""
+        """The last known rule, for answers that do not wait for Dagster. An old rule is refreshed for the next call."""

@@ -1,6 +1,6 @@
-"""How does a table join to others? From the pipeline's relationships and from what the provider says of its generated tables.
+"""How does a table join to others? By the pipeline's relationships and the provider's joins of its generated tables.
 
-Only joins of which both columns exist are given, each with SQL that runs as it stands.
+A join is listed only if both columns exist, with SQL that runs as it is.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,13 +16,13 @@ def joins_of(
     of_provider: Iterable[Join],
     marts: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """`[{to, on, description, sql}]` for `table`, those to what it is made of first.
+    """`[{to, on, description, sql}]` for `table`; the tables that it is made from come first.
 
     Args:
         tables: all tables of the tenant, by name.
-        relationships: of the pipeline, `(from "t.c", to "t.c", description)`.
-        of_provider: what the table's provider says of its joins.
-        marts: kind of generated tables to the mart that they are cut from.
+        relationships: the pipeline's, `(from "t.c", to "t.c", description)`.
+        of_provider: the joins that the table's provider knows.
+        marts: kind of generated tables -> the mart that they are made from.
     """
     given: set[str] = set()
     joins = []
@@ -52,7 +52,7 @@ def _declared(table: str, relationships: Sequence[Join]) -> Iterator[Join]:
 
 
 def _as_its_mart(table: str, own_mart: str | None, relationships: Sequence[Join]) -> Iterator[Join]:
-    """What the mart joins by, by the same columns of the table that is cut from it."""
+    """The mart's joins, by the same columns of the table that is made from it."""
     for source, target, why in relationships:
         mart, _, column = source.partition(".")
         if mart == own_mart:
@@ -64,6 +64,6 @@ def _join(table: str, left: str, right: str, why: str) -> dict[str, Any]:
     joined, condition = (other, f"{left} = {right}")
     if other == table:
         joined, condition = f"{table} AS other", f"{left} = other.{other_column}"
-    # Text for the caller, who sends it through the validator like any statement; nothing here runs it.
+    # Text for the caller. It is not run here; if the caller sends it, it passes the validator like any statement.
     sql = f"SELECT * FROM {table} JOIN {joined} ON {condition} LIMIT 20"  # noqa: S608
     return {"to": other, "on": condition, "description": why, "sql": sql}

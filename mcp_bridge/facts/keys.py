@@ -1,4 +1,4 @@
-"""Which columns together name a row of a table?"""
+"""Which columns together identify a row of a table?"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,8 +12,8 @@ from mcp_bridge.facts.tables import TenantTables
 def key_of(
     files: PipelineFiles, known: TenantTables, facts: TableFacts, columns: list[Column], key_by_kind: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The columns that together name a row: of static tables as dbt tests it, of generated ones by their kind, of others
-    PostgreSQL's primary key. Nothing where no key is known."""
+    """The columns that together identify a row: for static tables the key that dbt tests, for generated tables by their kind,
+    for others PostgreSQL's primary key. Empty when no key is known."""
     declared = next((keys[facts.name] for p in known.pipelines if facts.name in (keys := files.keys[p.name])), ())
     raw = next((s.primary_key for p in known.pipelines for s in p.sources if s.table == facts.name), None)
     names = list(declared) or ([raw] if raw else []) or _key_of_generated(facts, columns, key_by_kind)
@@ -24,7 +24,8 @@ def key_of(
 
 
 def _key_of_generated(facts: TableFacts, columns: list[Column], key_by_kind: Mapping[str, str]) -> list[str]:
-    """By its kind; where that is not known, as without Dagster or when its source is gone, by columns that only such have."""
+    """The key by the table's kind. The kind is unknown without Dagster or when the source is gone; then the key is guessed from
+    columns that only one kind has."""
     if facts.kind in key_by_kind:
         return [key_by_kind[facts.kind]]
     names = {column.name for column in columns}

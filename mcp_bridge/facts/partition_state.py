@@ -1,6 +1,6 @@
-"""What do runs say of a tenant's partition? The one thing that answers about tables ask of Dagster, by a narrow protocol.
+"""The state of a tenant's partition, and the protocol of its source: all that answers about tables need from Dagster.
 
-Nothing here speaks to Dagster: who reads tables by SQL must not depend on whoever knows runs.
+Nothing here calls Dagster, because code that reads tables by SQL must not depend on code that knows runs.
 """
 
 from dataclasses import dataclass, field
@@ -12,15 +12,15 @@ from mcp_bridge.clients.dagster.records import AssetState
 
 @dataclass(frozen=True)
 class FailedCheck:
-    """A check that failed. `tables`: where its asset stands for many tables, those that fail, with how many rows or values (None
-    when they could not be counted); None where the check is of the asset as a whole."""
+    """A failed check. `tables`: if its asset stands for many tables, the failing ones, each with the number of failing rows or
+    values (None if they could not be counted); None if the check is about the asset as a whole."""
 
     name: str
     asset_key: tuple[str, ...]
     tables: dict[str, int | None] | None = None
 
     def name_for(self, table: str) -> str | None:
-        """How the check is named among those of a table; None when the table does not fail it."""
+        """The check's name in the answer about a table; None when the table does not fail it."""
         if self.tables is None:
             return self.name
         if table not in self.tables:
@@ -29,18 +29,18 @@ class FailedCheck:
         return self.name if count is None else f"{self.name} ({count} found)"
 
 
-# By run.
+# By run id.
 Failing = dict[str, tuple[FailedCheck, ...]]
 LATE = "Dagster does not answer in time."
 
 
 @dataclass(frozen=True)
 class PartitionState:
-    """What Dagster says of a tenant's partition, or why it does not: then everything else is empty.
+    """Dagster's state of a tenant's partition, or the reason why it is unknown; then all other fields are empty.
 
-    `settled`: the run that wrote the schemas last has ended, so that it will add nothing; `unfinished_run`: it has let go of the
-    schemas and not ended, so that it may say more; `failed_run`: it failed; `problem`: why nothing is known, a sentence; `late`:
-    the answer is still to come.
+    `settled`: the run that wrote the schemas last has ended, so nothing will be added. `unfinished_run`: that run has released
+    the schemas but has not ended, so it may report more. `failed_run`: that run failed. `problem`: why nothing is known, a
+    sentence. `late`: the answer is still to come.
     """
 
     assets: dict[tuple[str, ...], AssetState] = field(default_factory=dict)
@@ -53,10 +53,10 @@ class PartitionState:
 
 
 class PartitionStates(Protocol):
-    """Who knows what runs have done."""
+    """Source of partition states; it knows the runs."""
 
     async def of(self, tenant: Tenant, schema: TenantSchema) -> PartitionState:
-        """The state of the tenant's partition; never raises for Dagster's absence."""
+        """The state of the tenant's partition. Does not raise when Dagster is unavailable."""
 
     async def prepare(self) -> None:
-        """Read what is the same for all tenants, so that the first question need not."""
+        """Read what all tenants share, so that the first call does not have to."""

@@ -1,4 +1,4 @@
-"""What do the project's files say of a tenant: its pipelines, the keys of their static tables, their semantics?"""
+"""The project's files for a tenant: its pipelines, the keys of their static tables, their semantics."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from explorer.registry import Fault, Keys, Pipeline, Semantics, load_keys, load_
 
 @dataclass(frozen=True)
 class PipelineFiles:
-    """`pipelines`, `semantics` and `keys` by name of the pipeline."""
+    """`pipelines`, `semantics` and `keys`, each by pipeline name."""
 
     pipelines: dict[str, Pipeline]
     semantics: dict[str, Semantics]
@@ -19,7 +19,7 @@ class PipelineFiles:
 
     @classmethod
     def read(cls, project: Path, faults_of: Callable[[Pipeline], Iterable[Fault]]) -> Self:
-        """The files of a project folder. Raises: PipelineInvalid."""
+        """Read the files of a project folder. Raises: PipelineInvalid."""
         folder = project / "pipelines"
         pipelines = load_pipelines(folder, faults_of)
         semantics = {name: load_semantics(folder, pipeline) for name, pipeline in pipelines.items()}
@@ -31,7 +31,7 @@ class PipelineFiles:
         return [pipeline for pipeline in self.pipelines.values() if pipeline.provider == tenant.provider]
 
     def semantics_of(self, tenant: Tenant) -> Semantics:
-        """What the files say for the tenant's pipelines."""
+        """The semantics of the tenant's pipelines, from the files."""
         found = Semantics()
         for pipeline in self.of(tenant):
             found = found.under(self.semantics[pipeline.name])

@@ -1,8 +1,8 @@
-"""Which tables does a tenant have right now, and what do they look like? Read live from the database's catalogs.
+"""Which tables does a tenant have right now, and which columns? Read live from the database's catalogs.
 
-The reader's login cannot see the catalogs, so these fixed statements run as the tenant's loader login in a read-only transaction;
-nothing that a caller wrote is ever part of them, and each is held to the tenant's own schemas. What filled the tables and when is
-Dagster's knowledge (`tables`), what PostgreSQL knows of their values is `columns.statistics`.
+The reader's login cannot see the catalogs, so these fixed statements run as the tenant's loader login in a read-only
+transaction. They contain no text of a caller, and each is limited to the tenant's own schemas. `tables` adds what Dagster knows
+(which run filled a table, and when), and `columns.statistics` what PostgreSQL knows of the values.
 """
 
 import sys
@@ -22,7 +22,7 @@ from mcp_bridge.clients.tenant_databases import TenantDatabases
 
 @dataclass(frozen=True)
 class Relation:
-    """A table or view. `estimate`: PostgreSQL's own guess of its rows, None before it has looked; `columns`: their names."""
+    """A table or view. `estimate`: PostgreSQL's estimate of its rows, None before ANALYZE; `columns`: their names."""
 
     schema: str
     name: str
@@ -34,8 +34,8 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A live column. `facts`: what the applications say of it, `{path, question_type?, label?, translations?, options?}`;
-    empty for columns that stand for no question and no property."""
+    """A live column. `facts`: the applications' description of it, `{path, question_type?, label?, translations?, options?}`;
+    empty for columns that are neither a question nor a property."""
 
     table: str
     name: str
@@ -47,16 +47,16 @@ class Column:
 
     @property
     def labels(self) -> list[str]:
-        """The question's label and its translations."""
+        """The label of the question and its translations."""
         label = self.facts.get("label")
         return [*([label] if label else []), *self.facts.get("translations", {}).values()]
 
 
 @dataclass(frozen=True)
 class LiveTables:
-    """The relations that the tenant's agents may read, by name, and the schemas they lie in.
+    """The relations that the tenant's agents may read, by name, and their schemas.
 
-    `rejected`: by source of the pipeline, how many of its records could not be loaded, and the most frequent reason.
+    `rejected`: by source of the pipeline, the number of records that could not be loaded, and the most frequent reason.
     """
 
     schema: TenantSchema
@@ -65,7 +65,7 @@ class LiveTables:
     rejected: dict[str, Rejected] = field(default_factory=dict)
 
     def columns_by_schema(self) -> dict[str, dict[str, tuple[str, ...]]]:
-        """What the SQL validator accepts: names of relations and of their columns, by schema."""
+        """The names of relations and their columns by schema, as the SQL validator takes them."""
         return {
             schema: {
                 relation.name: relation.columns for relation in self.relations.values() if relation.schema == schema
@@ -74,7 +74,7 @@ class LiveTables:
         }
 
 
-# One spelling for a type wherever it is shown: the standard's word, except for the two that nobody writes out.
+# One spelling per type in all answers: the standard's name, except for two that everybody abbreviates.
 _SQL_TYPES = {
     "bool": "boolean",
     "bpchar": "character",
@@ -90,13 +90,13 @@ _SQL_TYPES = {
 
 
 def sql_type(name: str) -> str:
-    """The type's name as all answers write it; arrays and lengths keep their brackets."""
+    """The type's name as it is written in all answers. Arrays and lengths keep their brackets."""
     base, bracket, rest = name.partition("[") if name.endswith("[]") else name.partition("(")
     return _SQL_TYPES.get(base, base) + bracket + rest
 
 
-# From the schema to its relations by pg_depend: pg_class has no index by schema, and an instance may hold tables by the
-# hundred thousand.
+# pg_depend leads from the schema to its relations. pg_class has no index by schema, and an instance may hold hundreds of
+# thousands of tables.
 _RELATIONS = """
 SELECT n.nspname AS schema, c.relname AS name, c.relkind IN ('v', 'm') AS is_view, obj_description(c.oid, 'pg_class') AS comment,
        CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint END AS estimate,
@@ -120,20 +120,20 @@ SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), N
 
 
 def live_tables(databases: TenantDatabases, tenant: Tenant, schema: TenantSchema, *, with_raw: bool) -> LiveTables:
-    """The tenant's readable relations, of the raw schema only `with_raw`. Blocks; raises as `TenantDatabases.connection`."""
+    """The tenant's readable relations; the raw schema's only `with_raw`. Blocks; raises as `TenantDatabases.connection`."""
     schemas = (schema.marts, schema.raw) if with_raw else (schema.marts,)
     with databases.connection(tenant, schema) as connection:
         with connection.cursor(row_factory=class_row(Relation)) as cursor:
             rows = cursor.execute(_RELATIONS, [list(schemas), schema.ro]).fetchall()
         set_aside = rejected.read(connection, schema)
-    # The loader's own bookkeeping is nobody's table; in a clash of names the mart is what an unqualified name means.
+    # The loader's bookkeeping tables are left out. If two relations have the same name, an unqualified name means the mart.
     readable = [row for row in rows if row.schema == schema.marts or row.name.startswith("raw_")]
     by_name = {row.name: _interned(row) for row in sorted(readable, key=lambda row: row.schema == schema.marts)}
     return LiveTables(schema, schemas, dict(sorted(by_name.items())), set_aside)
 
 
 def columns_of(connection: Connection, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:
-    """Columns of the named relations, in their order, over a connection of `TenantDatabases`. Blocks."""
+    """The columns of the named relations, in table order, over a connection of `TenantDatabases`. Blocks."""
     found: dict[str, list[Column]] = {name: [] for name in names}
     known = column_records.read(connection, live.schema, names)
     places = [live.relations[name].schema for name in names]
@@ -144,5 +144,5 @@ def columns_of(connection: Connection, live: LiveTables, names: Sequence[str]) -
 
 
 def _interned(relation: Relation) -> Relation:
-    """Column names are the same in many tables and tenants, and are stored once for all of them."""
+    """The relation with interned column names: many tables and tenants share the same names."""
     return replace(relation, columns=tuple(sys.intern(name) for name in relation.columns))

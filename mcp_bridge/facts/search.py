@@ -1,7 +1,7 @@
-"""Which tables and columns speak of these words? In any language: names, labels, translations, options, synonyms, descriptions.
+"""Which tables and columns match these words? In any language: names, labels, translations, options, synonyms, descriptions.
 
-Items that hold more of the question's words come first, then those where they were found in a better place. Words are compared
-without case and accents (`explorer.core.words`).
+Items that match more of the question's words come first, then items that match in a better field. Words are compared without
+case and accents (`explorer.core.words`).
 """
 
 import re
@@ -15,16 +15,16 @@ from mcp_bridge.facts.semantic_layer import SemanticLayer
 from mcp_bridge.facts.table_facts import TableFacts
 
 Field = Literal["name", "label", "synonym", "translation", "option", "path", "description"]
-# What a match is worth by where it is, and by how much of the word it takes.
+# The score of a match by its field, and by the part of the word that it covers.
 _WORTH: dict[Field, int] = {
     "name": 60, "label": 60, "synonym": 60, "translation": 50, "option": 30, "path": 20, "description": 12,
 }  # fmt: skip
 _WHOLE, _BEGINNING, _INSIDE = 10, 6, 3
 _TABLE_BONUS = 1.2
-# Shorter Latin words are found in too many others.
+# Shorter Latin words occur inside too many others.
 _MIN_PART_CHARS = 3
 _SNIPPET_CHARS = 90
-# PostgreSQL's texts hold no such character.
+# A separator: texts in PostgreSQL cannot contain this character.
 _BETWEEN = "\0"
 
 
@@ -33,7 +33,7 @@ Place = tuple[int, int, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A table, or a column of it. `matched`: how many of the words; `found_in`: the field that matched best, `text`: its text."""
+    """A matching table or column. `matched`: number of words that match; `found_in`: the best field; `text`: its text."""
 
     matched: int
     score: int
@@ -44,13 +44,13 @@ class Hit:
 
     @property
     def order(self) -> Place:
-        """Best first; the same whenever the same is asked."""
+        """The sort key, best first; the same search always gives the same order."""
         return (-self.matched, -self.score, self.table, self.column or "")
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """`where`: the field, for translations with their language."""
+    """`where`: the field; for translations, with the language."""
 
     field: Field
     where: str
@@ -59,7 +59,7 @@ class _Text:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A table, or a column of it, with all that is said of it; `folded`: the same texts, ready to be compared."""
+    """A table or column with all its texts. `folded`: the same texts, ready to be compared."""
 
     table: str
     column: str | None
@@ -68,7 +68,7 @@ class Item:
 
 
 def index(tables: Iterable[TableFacts], columns: dict[str, list[Column]], layer: SemanticLayer) -> list[Item]:
-    """What `search` looks through; worth a cache, since folding takes most of the time."""
+    """The items that `search` looks through. Cache them, because folding takes most of the time."""
     items: list[Item] = []
     for facts in tables:
         items.append(_item(facts.name, None, _of_table(facts, layer)))
@@ -82,9 +82,9 @@ def _item(table: str, column: str | None, texts: Iterable[_Text]) -> Item:
 
 
 def search(question: str, items: Iterable[Item], after: Place | None, limit: int) -> tuple[list[Hit], int]:
-    """The best hits behind the place `after`, at most `limit` and one more, and how many there are in all.
+    """The best hits after the place `after`, at most `limit` + 1, and the number of all hits.
 
-    What holds fewer of the words comes later whatever else it says: it is weighed only when better hits do not fill a page.
+    Items that match fewer words always come later, so they are scored only when the better hits do not fill a page.
     """
     wanted = _wanted(question)
     groups: dict[int, list[Item]] = {}
@@ -102,7 +102,7 @@ def search(question: str, items: Iterable[Item], after: Place | None, limit: int
 
 @dataclass(frozen=True, slots=True)
 class _Word:
-    """A folded word of the question. `alone`: how it is found, when it is too short to be looked for inside others."""
+    """A folded word of the question. `alone`: the pattern for a word that is too short to be searched inside other words."""
 
     text: str
     alone: re.Pattern[str] | None
@@ -111,7 +111,7 @@ class _Word:
         return self.text in folded and (self.alone is None or self.alone.search(folded) is not None)
 
     def match(self, folded: str, parts: Sequence[str]) -> int:
-        """How much of a word of the text it takes; 0 when it is not in it."""
+        """The score: a whole word, the beginning of one, or inside one; 0 when the text does not contain it."""
         if not self.is_in(folded):
             return 0
         if self.alone is not None or self.text in parts:
@@ -176,7 +176,7 @@ def _of_column(column: Column, layer: SemanticLayer) -> Iterator[_Text]:
 
 
 def snippet(text: str, question: str) -> str:
-    """The part of a long text around the first word of the question."""
+    """The part of a long text around the first place with a word of the question."""
     wanted = words(question)
     line = " ".join(text.split())
     if len(line) <= _SNIPPET_CHARS:

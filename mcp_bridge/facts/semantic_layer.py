@@ -1,6 +1,7 @@
-"""What do a tenant's tables mean to its people? The pipeline's semantics under the tenant's own, as far as they fit its tables.
+"""A tenant's semantic layer: its own semantics over those of its pipelines, reduced to what fits its tables.
 
-Entities and measures of tables that the tenant has not, and SQL that its tables do not carry, are left out: they would mislead.
+Entities and measures of tables that the tenant does not have, and SQL that does not run on its tables, are left out because
+they would mislead.
 """
 
 from collections.abc import Iterator
@@ -22,14 +23,14 @@ _CACHED_TENANTS = 1000
 
 @dataclass(frozen=True, eq=False)
 class SemanticLayer:
-    """`semantics`: what is in force and fits the tenant's tables; `read_by`: the tables that each example reads, by question."""
+    """`semantics`: the semantics that fit the tenant's tables; `read_by`: the tables that each example reads, by question."""
 
     semantics: Semantics
     read_by: dict[str, frozenset[str]]
     _masked: dict[tuple[str, str, str], str | None] = field(default_factory=dict)
 
     def pii(self, column: Column) -> str | None:
-        """Why the column is masked in samples and statistics; None when it is not."""
+        """The reason why the column is masked in samples and statistics; None when it is not."""
         place = (column.table, column.name, column.type)
         if place not in self._masked:
             question_type = column.facts.get("question_type")
@@ -37,24 +38,24 @@ class SemanticLayer:
         return self._masked[place]
 
     def examples_of(self, table: str) -> list[Example]:
-        """Examples that read the table."""
+        """The examples that read the table."""
         return [example for example in self.semantics.examples if table in self.read_by[example.question]]
 
 
 class SemanticLayers:
-    """The semantic layer of each tenant, remembered until its tables or its overlay change. For use inside one event loop."""
+    """The semantic layer of each tenant, cached until its tables or its overlay change. For use inside one event loop."""
 
     def __init__(self, platform: PlatformDatabase, files: PipelineFiles) -> None:
         self._platform, self._files = platform, files
         self._cache: Cache[SemanticLayer] = Cache(_CACHED_TENANTS)
 
     def close(self) -> None:
-        """Make nothing anew."""
+        """Stop refreshing in the background."""
         self._cache.close()
 
     async def of(self, tenant: Tenant, live: LiveTables) -> SemanticLayer:
-        """What fits the tenant's live tables. Raises: SemanticsInvalid, when the overlay was written for another version of the
-        program."""
+        """The semantic layer for the tenant's live tables. Raises: SemanticsInvalid, when the overlay was written for another
+        version of the program."""
         overlay = await in_thread(lambda: self._platform.catalog.semantics.latest(tenant), within_s=CATALOG_S)
 
         async def make() -> tuple[SemanticLayer, bool]:
@@ -64,7 +65,7 @@ class SemanticLayers:
         return await self._cache.get(tenant.id, (live.schema, overlay.version if overlay else 0), make)
 
     def of_files(self, tenant: Tenant) -> Semantics:
-        """What the tenant's overlay lies over."""
+        """The semantics from the files, without the tenant's overlay."""
         return self._files.semantics_of(tenant)
 
     def _merged(self, tenant: Tenant, overlay: SemanticsVersion | None) -> Semantics:
@@ -73,7 +74,7 @@ class SemanticLayers:
 
 
 def measure_sql(table: str, sql: str) -> str:
-    """A measure as a statement of its own; for the validator, and for callers to build on."""
+    """A measure as a complete statement, for the validator and for callers to build on."""
     return f"SELECT {sql} FROM {table}"  # noqa: S608
 
 

@@ -1,4 +1,4 @@
-"""What is said of one table, and in which words: its rows, their age and run, and what is amiss with it."""
+"""The facts about one table and their wording: its rows, their age and run, and its problems."""
 
 import re
 from dataclasses import dataclass, field
@@ -10,17 +10,17 @@ from mcp_bridge.answers.envelope import age_s, iso, without_nulls
 from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule
 
 Freshness = Literal["fresh", "stale", "unknown"]
-# The form's identifier in the description of a table cut from it: long, and shown as its source.
+# The form's identifier in the description of a table that is made from it. It is long, and `source` shows it anyway.
 _XMLNS = re.compile(r", xmlns [^)]*\)")
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What Dagster knows of a table. `failing_checks`: of the table itself; those of what it is made from are shown there.
+    """Dagster's facts about a table. `failing_checks`: of the table itself; upstream checks are shown with the upstream tables.
 
-    `failing_together`: checks of the asset that stands for this table and others, which do not say for which they fail.
-    `left_behind`: the latest run was to rebuild this table and did not, `error` says why if that is known. `rejected`: of the
-    sources that the table is made from, the records that could not be loaded, and why.
+    `failing_together`: checks of an asset that stands for several tables, which do not say which table fails.
+    `left_behind`: the latest run should have rebuilt this table and did not; `error` is the reason, if known. `rejected`: by
+    source of the table, the number of records that could not be loaded, and why.
     """
 
     asset_key: tuple[str, ...]
@@ -35,7 +35,8 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Retirement:
-    """The source of a generated table is gone: nothing is added to it `since`, and it goes after `dropped_after` (ISO dates)."""
+    """The source of a generated table is gone. The table gets no rows `since` then; it is dropped after `dropped_after` (ISO
+    dates)."""
 
     since: str
     dropped_after: str
@@ -45,7 +46,7 @@ class Retirement:
 class TableFacts:
     """One table as agents see it. `row_count` is exact when a run reported it, else PostgreSQL's estimate or None.
 
-    `unfit`: values that did not fit their column, by column; `type_changes`: what the last run changed, as `age: bigint to text`.
+    `unfit`: number of values that did not fit, by column; `type_changes`: changes by the last run, as `age: bigint to text`.
     """
 
     name: str
@@ -70,7 +71,7 @@ class TableFacts:
         return "fresh" if age <= self.rule.stale_after_s else "stale"
 
     def row(self, *, detailed: bool) -> dict[str, Any]:
-        """The table in a list. Which run filled it stands in the detailed form; ids cost tokens."""
+        """The table in a list. Only the detailed form names the run that filled it, because ids cost tokens."""
         provenance = self.provenance
         row: dict[str, Any] = {
             "name": self.name,
@@ -102,7 +103,7 @@ class TableFacts:
         }
 
     def _amiss(self) -> dict[str, Any]:
-        """What is not as it should be; nothing for most tables."""
+        """The table's problems; empty for most tables."""
         provenance, retired = self.provenance, self.retirement
         return without_nulls(
             {
@@ -117,14 +118,15 @@ class TableFacts:
         )
 
     def _set_aside(self) -> int | None:
-        """Records of the source that the table is named after: what is made of it in turn does not lack them once more."""
+        """The number of rejected records, only for the table that has the source's name: tables made from it do not count them
+        again."""
         own = self.provenance.asset_key[-1] if self.provenance else ""
         count, _ = self.provenance.rejected.get(own, (0, "")) if self.provenance else (0, "")
         return count or None
 
 
 def table_warnings(facts: list[TableFacts]) -> list[str]:
-    """What an agent must know before it trusts these tables."""
+    """The warnings that an agent needs before it trusts these tables."""
     warnings = []
     stale = [f.name for f in facts if f.freshness == "stale"]
     failing = [f.name for f in facts if f.provenance and f.provenance.failing_checks]
@@ -161,7 +163,7 @@ def table_warnings(facts: list[TableFacts]) -> list[str]:
 
 
 def short(text: str) -> str:
-    """The first line of a description, cut to a list's width."""
+    """The first line of a description, cut to the width of a list."""
     line = _XMLNS.sub(")", text.strip().split("\n", 1)[0])
     return line if len(line) <= 120 else f"{line[:117]}..."
 

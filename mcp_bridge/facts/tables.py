@@ -1,6 +1,6 @@
-"""What does the platform know of each table: what it is, how many rows, which run filled it, how long ago, which checks fail?
+"""The facts about each table: its description, number of rows, the run that filled it, its age, its failing checks.
 
-Joins the live relations with Dagster's materializations. Without Dagster the tables are still known, their provenance is not.
+Joins the live relations with Dagster's materializations. Without Dagster the tables are known, but not their provenance.
 """
 
 from collections import defaultdict
@@ -31,9 +31,9 @@ class UnknownTable(ExplorerError):
 
 @dataclass(eq=False)
 class TenantTables:
-    """All tables of a tenant. `not_built`: generated tables whose last build failed and that do not exist; name to cause. `late`:
-    Dagster has not said yet what it knows of them. `unfinished`: the run that wrote them has not ended, and may say more.
-    `asked_at_s`: when Dagster was asked, by the monotonic clock."""
+    """All tables of a tenant. `not_built`: generated tables that do not exist because their build failed; name -> cause. `late`:
+    Dagster has not answered yet. `unfinished`: the run that wrote the tables has not ended and may report more.
+    `asked_at_s`: the time of the request to Dagster, by the monotonic clock."""
 
     tenant: Tenant
     live: LiveTables
@@ -49,30 +49,30 @@ class TenantTables:
 
     @property
     def is_rebuilt_now(self) -> bool:
-        """Whether a run was at work on the tenant's schemas when this was read."""
+        """Whether a run was writing the tenant's schemas when this was read."""
         return self.live.schema.state is State.MATERIALIZING
 
     @property
     def relationships(self) -> list[tuple[str, str, str]]:
-        """The joins that the pipelines declare: `(from "t.c", to "t.c", description)`."""
+        """The joins declared by the pipelines: `(from "t.c", to "t.c", description)`."""
         return [(r.from_, r.to, r.description) for pipeline in self.pipelines for r in pipeline.relationships]
 
     def table_named(self, written: str) -> TableFacts:
-        """The table that a caller means by `cases`, `"cases"` or `schema.cases`. Raises: UnknownTable."""
+        """The table that a caller writes as `cases`, `"cases"` or `schema.cases`. Raises: UnknownTable."""
         name = written.strip().rpartition(".")[2].strip('"')
         if name not in self.tables:
             raise unknown_name(UnknownTable, "table", name, list(self.tables), "list_tables")
         return self.tables[name]
 
     def judge_by(self, rule: FreshnessRule) -> None:
-        """Take `rule` for all tables: they are cached for longer than what is known of schedules."""
+        """Set `rule` for all tables, because they are cached longer than the schedules."""
         if rule != self.rule:
             self.rule = rule
             self.tables = {name: replace(facts, rule=rule) for name, facts in self.tables.items()}
 
 
 def join(tenant: Tenant, pipelines: list[Pipeline], live: LiveTables, known: PartitionState) -> TenantTables:
-    """Live relations and what Dagster knows, as one."""
+    """Join the live relations with Dagster's facts."""
     result = TenantTables(tenant, live, {}, known.assets, pipelines)
     result.late, result.unfinished = known.late, known.unfinished_run is not None
     listed, notes = _generated(known.assets), _notes(known.assets)
@@ -98,7 +98,7 @@ def join(tenant: Tenant, pipelines: list[Pipeline], live: LiveTables, known: Par
 
 
 def raw_layer(known: TenantTables) -> dict[str, dict[str, Any]]:
-    """The loader's tables by name, where they are not among those that may be read: what each holds, how much, how old it is."""
+    """The loader's tables that agents cannot read, by name: what each holds, its number of rows and its age."""
     found = {}
     for pipeline in known.pipelines:
         for source in pipeline.sources:
@@ -114,13 +114,13 @@ def raw_layer(known: TenantTables) -> dict[str, dict[str, Any]]:
 
 
 def _generated(assets: dict[tuple[str, ...], AssetState]) -> dict[str, tuple[AssetState, ListedTable]]:
-    """Tables that an asset lists in its metadata, by name: the assets that stand for many tables."""
+    """The tables that assets list in their metadata, by name. Such an asset stands for many tables."""
     return {entry.name: (asset, entry) for asset in assets.values() for entry in asset.metadata.tables or ()}
 
 
 @dataclass
 class _Notes:
-    """What an asset that stands for many tables says of one of them beside its entry in the list."""
+    """What an asset that stands for many tables reports of one table, apart from the table's entry in the list."""
 
     type_changes: list[str] = field(default_factory=list)
     retirement: Retirement | None = None
@@ -202,7 +202,7 @@ def _provenance(known: TenantTables, table: str, asset: AssetState, failing: Fai
 
 
 def upstream(assets: dict[tuple[str, ...], AssetState], asset: AssetState) -> list[AssetState]:
-    """Everything that the asset is made from, nearest first, without itself."""
+    """All upstream assets, nearest first, without the asset itself."""
     found: dict[tuple[str, ...], AssetState] = {}
     unread = list(asset.upstream)
     while unread:

@@ -1,6 +1,7 @@
-"""What is known of a tenant's tables now? Found once, and remembered until the catalog says that a run has written them since.
+"""The facts about a tenant's tables, cached until the catalog reports that a run has written them.
 
-Runs are all that changes a tenant's schemas. What Dagster says is joined when it comes in time; it goes on being asked meanwhile.
+Only runs change a tenant's schemas. Dagster's answer is included when it comes in time; otherwise the request continues for
+the next call.
 """
 
 import asyncio
@@ -23,27 +24,27 @@ from mcp_bridge.facts.tables import TenantTables, join
 
 # About 0.2 MB each for a tenant of 100 tables.
 _CACHED_TENANTS = 1000
-# About 5 MB each: every column with all that the applications say of it.
+# About 5 MB each: all columns with the applications' descriptions.
 _CACHED_COLUMNS = 20
 _KEEP_UP_EVERY_S = 5.0
 _IN_USE_S = 3600.0
-# Of a round of `keep_up` for Dagster.
+# How long a round of `keep_up` waits for Dagster.
 _KEEP_UP_WAITS_S = 8.0
-# Longer than anybody waits for an answer of Dagster.
+# Longer than any call waits for Dagster.
 _ANSWER_GOOD_S = 10.0
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Question:
-    """What was asked of Dagster about a tenant's schemas, and when, by the monotonic clock."""
+    """A request to Dagster about a tenant's schemas, and its time by the monotonic clock."""
 
     schema: TenantSchema
     task: "asyncio.Task[PartitionState]"
     asked_at_s: float
 
     def is_outdated(self) -> bool:
-        """Whether the answer is there, waited for by nobody, and may have changed since; one that failed always is."""
+        """Whether the request has ended and its answer may be out of date. A failed request is always outdated."""
         if not self.task.done():
             return False
         if self.task.cancelled() or self.task.exception() is not None:
@@ -52,7 +53,7 @@ class _Question:
 
 
 class TenantFacts:
-    """The tables of each tenant with what is known of them. For use inside one event loop."""
+    """The tables of each tenant with their facts. For use inside one event loop."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class TenantFacts:
         *,
         with_raw: bool,
     ) -> None:
-        """`with_raw`: whether agents may read the raw schema too."""
+        """`with_raw`: whether agents may also read the raw schema."""
         self._platform, self._databases, self._files = platform, databases, files
         self._states, self._freshness, self._with_raw = states, freshness, with_raw
         self._tables: Cache[TenantTables] = Cache(_CACHED_TENANTS)
@@ -73,17 +74,17 @@ class TenantFacts:
         self._questions: dict[UUID, _Question] = {}
 
     def close(self) -> None:
-        """Stop asking, and make nothing anew."""
+        """Stop the requests and the refreshing in the background."""
         for question in self._questions.values():
             question.task.cancel()
         self._tables.close()
         self._columns.close()
 
     async def tables(self, tenant: Tenant, within_s: float = LIST_S) -> TenantTables:
-        """All tables, with what Dagster says of them within `within_s`; what it says later is there for who asks next.
+        """All tables, with Dagster's facts if they come within `within_s`. A later answer is used by the next call.
 
         Raises:
-            SchemaAbsent, DatabaseUnreachable, DatabaseTimeout, CatalogUnavailable; never for Dagster's absence.
+            SchemaAbsent, DatabaseUnreachable, DatabaseTimeout, CatalogUnavailable. Nothing when Dagster is unavailable.
         """
         called_at_s = time.monotonic()
         schema = await in_thread(lambda: self._platform.catalog.schemas.get(tenant), within_s=CATALOG_S)
@@ -95,7 +96,7 @@ class TenantFacts:
             await asyncio.wait({question.task}, timeout=max(within_s - QUERY_S, 0.0))
             outdated = question.task.done()
         elif known.unfinished:
-            # It may have ended since, and said the rest.
+            # The run may have ended since, with more results.
             outdated = known.asked_at_s < called_at_s
         if outdated:
             await self._tables.renew(tenant.id, schema, read)
@@ -104,15 +105,14 @@ class TenantFacts:
         return known
 
     async def tables_and_schedules(self, tenant: Tenant) -> TenantTables:
-        """The same, with the schedules as they are now: for answers that tell them. Both are waited for at once, for two seconds
-        at most."""
+        """The same with the current schedules, for answers that show them. Waits for both at once, two seconds at most."""
         rules = (self._freshness.of(pipeline) for pipeline in self._files.of(tenant))
         known, found = await asyncio.gather(self.tables(tenant), asyncio.gather(*rules))
         known.judge_by(strictest(found))
         return known
 
     async def columns(self, tenant: Tenant, known: TenantTables) -> dict[str, list[Column]]:
-        """The columns of all tables, by table; raises as `TenantDatabases.connection`."""
+        """The columns of all tables, by table. Raises as `TenantDatabases.connection`."""
 
         def read() -> dict[str, list[Column]]:
             with self._databases.connection(tenant, known.live.schema) as connection:
@@ -124,8 +124,7 @@ class TenantFacts:
         return await self._columns.get(tenant.id, (known.live.schema, tuple(known.tables)), make)
 
     async def keep_up(self) -> None:
-        """Learn anew of the tenants asked about lately whose runs have ended, so that who asks next need not wait. Never
-        returns."""
+        """Refresh the recently used tenants whose runs have ended, so that the next call does not wait. Never returns."""
         try:
             await self._prepare()
         except Exception as error:
@@ -135,7 +134,7 @@ class TenantFacts:
             try:
                 await self.catch_up()
             except Exception as error:
-                # A call that comes meanwhile says what is wrong.
+                # The next call reports the error to its caller.
                 _log.info("What runs have written could not be read ahead: %s", error)
 
     async def catch_up(self) -> None:
@@ -152,21 +151,21 @@ class TenantFacts:
         for known, settled in used:
             tenant, schema = known.tenant, schemas.get(known.tenant.id)
             if schema and schema.state is State.ACTIVE and (schema != known.live.schema or not settled):
-                # Nobody waits here: what is cached is not replaced by what Dagster has not said yet.
+                # No caller waits here, so there is time for Dagster: facts in the cache must not be replaced by missing ones.
                 await asyncio.wait({self._ask(tenant, schema).task}, timeout=_KEEP_UP_WAITS_S)
                 await self._tables.renew(tenant.id, schema, partial(self._read, tenant, schema))
 
     async def _prepare(self) -> None:
-        """What is the same for all tenants, and the slower half of what the first question would have to wait for."""
+        """Read what all tenants share. It is the slower half of the first call."""
         await self._states.prepare()
         for pipeline in self._files.pipelines.values():
             await self._freshness.of(pipeline)
 
     async def _read(self, tenant: Tenant, schema: TenantSchema) -> tuple[TenantTables, bool]:
-        """All there is to know now, and whether it will hold until the catalog speaks of another run."""
+        """The facts now, and whether they stay valid until the catalog reports another run."""
         question = self._ask(tenant, schema)
         live = await in_thread(lambda: live_tables(self._databases, tenant, schema, with_raw=self._with_raw))
-        # Nobody's answer waits for Dagster longer than a query's may: of those that ask at once one reads for all.
+        # One caller reads for all concurrent ones, so it waits for Dagster no longer than an answer to a query may.
         await asyncio.wait({question.task}, timeout=QUERY_S)
         state = PartitionState(problem=LATE, late=True)
         if question.task.done():
@@ -180,7 +179,7 @@ class TenantFacts:
         return join(tenant, self._files.of(tenant), live, state)
 
     def _ask(self, tenant: Tenant, schema: TenantSchema) -> _Question:
-        """The question to Dagster about the tenant. It goes on when nobody waits any more: the answer is for the next call."""
+        """The current request to Dagster about the tenant. It continues when no caller waits, for the next call."""
         question = self._questions.get(tenant.id)
         if question is None or question.schema != schema or question.is_outdated():
             task = asyncio.create_task(self._states.of(tenant, schema))

@@ -1,1 +1,1 @@
-"""What Dagster says beside the tables: a partition as its runs left it, checks that failed, schedules that run."""
+"""Dagster's facts about tables: the state of a tenant's partition, failed checks, running schedules."""

@@ -1,6 +1,6 @@
-"""Which asset checks failed in a run, and of which table? Read from the run's log, cached for runs that have ended.
+"""Which asset checks failed in a run, and for which table? Read from the run's log, cached for runs that have ended.
 
-An answer names the checks of exactly the run that filled a table: Dagster's own "latest" of a check is per asset, not per tenant.
+An answer names the checks of exactly the run that filled a table, because Dagster's "latest" check is per asset, not per tenant.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class FailingChecks:
         self._cache: OrderedDict[str, tuple[FailedCheck, ...]] = OrderedDict()
 
     async def of(self, run_ids: set[str]) -> dict[str, tuple[FailedCheck, ...]]:
-        """Failed checks of each run; none for a run whose log was deleted."""
+        """The failed checks of each run; none for a run whose log was deleted."""
         found = await asyncio.gather(*(self._of_run(run_id) for run_id in sorted(run_ids)))
         return dict(zip(sorted(run_ids), found, strict=True))
 
@@ -41,13 +41,13 @@ class FailingChecks:
 
 
 def _failed(check: CheckResult) -> FailedCheck:
-    """The part of a check's evaluation that answers are made of."""
+    """The part of a check's evaluation that answers use."""
     rows = TableChecks.from_metadata(check.metadata).failing
     return FailedCheck(check.name, check.asset_key, None if rows is None else _tables(rows))
 
 
 def _tables(rows: Iterable[FailingTable]) -> dict[str, int | None]:
-    """What a check over generated tables found: one row per table and test, which are counted together."""
+    """The failing tables and their counts. The check gives a row per table and test; the counts of a table are added."""
     found: dict[str, int | None] = {}
     for row in rows:
         before = found.get(row.table, 0)

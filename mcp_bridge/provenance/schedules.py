@@ -1,7 +1,7 @@
-"""When does a pipeline run by itself? As Dagster has it now, else unknown.
+"""When does a pipeline run by itself? As Dagster reports it now, else unknown.
 
-What a pipeline's file says of its schedule is how it begins; whether it runs is switched in Dagster. Every answer that speaks of
-schedules asks here, so that none says otherwise than another.
+A pipeline's file only defines the schedule's initial state; people switch it in Dagster. All answers take schedules from here,
+so that they agree.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ _REFRESH_S = 10.0
 
 
 class Schedules:
-    """The schedules of each pipeline, asked of Dagster at most every ten seconds. For use inside one event loop.
+    """The schedules of each pipeline, queried from Dagster at most every ten seconds. For use inside one event loop.
 
-    Each question waits for Dagster two seconds at most; who has several asks them at once.
+    Each call waits for Dagster two seconds at most. A caller that needs several schedules makes the calls at once.
     """
 
     def __init__(self, dagster: DagsterClient) -> None:
@@ -30,12 +30,12 @@ class Schedules:
         self._tasks: dict[str, asyncio.Task[ScheduleState]] = {}
 
     async def of(self, pipeline: Pipeline) -> FreshnessRule:
-        """The rule as it is now."""
+        """The current rule."""
         state = await self.schedule(pipeline)
         return state.rule if state else NO_SCHEDULE
 
     def latest(self, pipeline: Pipeline) -> FreshnessRule:
-        """The rule as last known, for answers that do not wait for Dagster; what is old is asked anew for the next."""
+        """The last known rule, for answers that do not wait for Dagster. An old rule is refreshed for the next call."""
         if pipeline.schedule is None:
             return NO_SCHEDULE
         name = schedule_name(pipeline.name)
@@ -44,15 +44,15 @@ class Schedules:
         return (self._known[name][1] if name in self._known else _unknown(pipeline.schedule)).rule
 
     async def schedule(self, pipeline: Pipeline) -> ScheduleState | None:
-        """What brings the pipeline's tables up to date by itself; None when its file has no schedule."""
+        """The schedule that updates the pipeline's tables; None when its file has none."""
         return await self._state(schedule_name(pipeline.name), pipeline.schedule)
 
     async def full_refresh(self, pipeline: Pipeline) -> ScheduleState | None:
-        """What reads everything again by itself; None when its file has no such schedule."""
+        """The schedule of the full refresh; None when its file has none."""
         return await self._state(full_refresh_schedule_name(pipeline.name), pipeline.full_refresh)
 
     def close(self) -> None:
-        """Stop asking."""
+        """Stop the pending requests."""
         for task in list(self._tasks.values()):
             task.cancel()
 
@@ -61,7 +61,7 @@ class Schedules:
             return None
         if self._is_new(name):
             return self._known[name][1]
-        # Shielded: of callers at the same time one may be cancelled, and what comes late is there for the next.
+        # Shielded: one of several callers may be cancelled, and a late answer serves the next call.
         with suppress(TimeoutError):
             return await asyncio.wait_for(asyncio.shield(self._ask(name, described)), LIST_S)
         return _unknown(described)
@@ -82,7 +82,7 @@ class Schedules:
         except ExplorerError:
             state = _unknown(described)
         else:
-            # The code location that is loaded may have none of this name: then nothing starts by itself.
+            # The loaded code location may not define this schedule; then nothing starts by itself.
             status: Status = "running" if found and found.running else "stopped"
             state = (
                 ScheduleState(found.cron, found.timezone, status, found.interval_s)

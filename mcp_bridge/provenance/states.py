@@ -1,4 +1,4 @@
-"""What does Dagster say of a tenant's partition: assets as they were materialized last, and checks that failed?"""
+"""Reads the state of a tenant's partition from Dagster: latest materializations and failed checks."""
 
 import asyncio
 from dataclasses import replace
@@ -20,23 +20,23 @@ _DEFINITIONS_S = 60.0
 
 
 class DagsterStates:
-    """`PartitionStates` from the logs of runs and from Dagster's latest materializations. For use inside one event loop."""
+    """`PartitionStates` from run logs and Dagster's latest materializations. For use inside one event loop."""
 
     def __init__(self, dagster: DagsterClient, results: RunResults, files: PipelineFiles) -> None:
         self._dagster, self._results, self._files = dagster, results, files
         self._checks = FailingChecks(results)
-        # The assets of each pipeline without what was materialized.
+        # The assets of each pipeline without materializations.
         self._definitions: Cache[list[AssetState]] = Cache(_CACHED_PIPELINES, _DEFINITIONS_S, 0.0)
 
     def close(self) -> None:
-        """Make nothing anew."""
+        """Stop refreshing in the background."""
         self._definitions.close()
 
     async def of(self, tenant: Tenant, schema: TenantSchema) -> PartitionState:
-        """Assets and failed checks of the tenant's partition, or why they cannot be had."""
+        """The assets and failed checks of the tenant's partition, or why they are unknown."""
         try:
             async with asyncio.timeout(_DAGSTER_TIMEOUT_S):
-                # The log of the run that wrote the schemas last tells nearly all, in one question.
+                # The log of the run that wrote the schemas last has nearly everything, in one request.
                 last = await self._results.of(schema.run_id) if schema.run_id else RunResult(finished=True)
                 found = await asyncio.gather(*(self._assets(p, tenant, last) for p in self._files.of(tenant)))
                 assets = {asset.key: asset for states in found for asset in states}
@@ -55,12 +55,12 @@ class DagsterStates:
             return PartitionState(problem=error.message)
 
     async def prepare(self) -> None:
-        """Read what the pipelines define."""
+        """Read the assets that the pipelines define."""
         for pipeline in self._files.pipelines.values():
             await self._defined(pipeline)
 
     async def _defined(self, pipeline: Pipeline) -> list[AssetState]:
-        """The pipeline's assets without what was materialized."""
+        """The pipeline's assets without materializations."""
 
         async def make() -> tuple[list[AssetState], bool]:
             return await self._dagster.assets(pipeline.name), True
@@ -68,7 +68,7 @@ class DagsterStates:
         return await self._definitions.get(pipeline.name, None, make)
 
     async def _assets(self, pipeline: Pipeline, tenant: Tenant, last: RunResult) -> list[AssetState]:
-        """The pipeline's assets as they were materialized last: by the run of `last`, else by whichever Dagster knows of."""
+        """The pipeline's assets with their latest materialization: of the run of `last`, else the latest in Dagster."""
         defined = await self._defined(pipeline)
         other = [asset.key for asset in defined if asset.key not in last.materialized]
         earlier = {a.key: a for a in await self._dagster.assets(pipeline.name, tenant.key, other)} if other else {}

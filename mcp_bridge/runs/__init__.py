@@ -1,1 +1,1 @@
-"""Runs of a tenant: launching exactly one, what a run's log says, and what it left behind."""
+"""Runs of a tenant: launch exactly one, follow it, summarize its log, read its results."""

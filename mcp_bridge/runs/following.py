@@ -1,4 +1,4 @@
-"""How is a run waited for, and stopped when nobody waits any more?"""
+"""Waits for runs, and stops a run whose caller has cancelled."""
 
 import asyncio
 import logging
@@ -16,13 +16,13 @@ _log = logging.getLogger(__name__)
 
 
 class RunFollower:
-    """Follows runs for the calls that asked for them."""
+    """Follows runs for the calls that launched them or wait for them."""
 
     def __init__(self, dagster: DagsterClient) -> None:
         self._dagster = dagster
 
     async def wait(self, run_id: str, wait_s: int, send: Send) -> tuple[Run, list[RunEvent]]:
-        """Follow the run until it ends or the time is up, telling the caller at each step and at least every ten seconds."""
+        """Follow the run until it ends or the time is up. Sends progress at each step and at least every ten seconds."""
         if wait_s == 0:
             return await self._dagster.run(run_id), await self._dagster.events(run_id)
         deadline = time.monotonic() + wait_s
@@ -37,7 +37,7 @@ class RunFollower:
         return run or await self._dagster.run(run_id), events
 
     async def stop(self, run_id: str) -> bool:
-        """Whether the run could be stopped; tried for a while, since nobody is there any more who would try again."""
+        """Stop the run and return whether that worked. Retries for a while, because no caller is left to try again."""
         deadline = time.monotonic() + _STOP_TRIED_S
         while True:
             try:
@@ -52,7 +52,7 @@ class RunFollower:
                 await asyncio.sleep(_STOP_AGAIN_S)
 
     async def why_it_waits(self) -> list[str]:
-        """Why a queued run does not start, where that is known."""
+        """Why a queued run does not start, as far as is known."""
         try:
             health = await self._dagster.health()
         except DagsterUnavailable:

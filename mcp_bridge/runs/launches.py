@@ -1,7 +1,7 @@
-"""Which run answers a wish to materialize: a new one, the tenant's active one, or the one that the idempotency key stands for?
+"""Which run answers a request to materialize: a new one, the tenant's active one, or the one that has the idempotency key?
 
-Decided under the tenant's launch in the catalog, which one bridge holds at a time, whichever of several was asked. A bridge that
-dies while it holds the launch leaves its row: who takes it over looks in Dagster for a run of that launch before it starts one.
+The decision is made while holding the tenant's launch row in the catalog, which only one bridge can hold at a time. A bridge
+that dies leaves its row. The next holder looks in Dagster for a run of that launch before it starts one.
 """
 
 import asyncio
@@ -22,7 +22,8 @@ from mcp_bridge.clients.dagster.records import Run
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import in_thread
 
-# Longer than a launch takes; what a dead bridge held is free after that. Overrun it does no harm: see `_settled`.
+# Longer than a launch takes. After this time the row of a dead bridge is free. A launch that takes longer does no harm: see
+# `_settled`.
 _LAUNCH_HOLD_S = 10.0
 _TEARDOWN_HOLD_S = 120.0
 _TRIED_FOR_S = 40.0
@@ -30,20 +31,20 @@ _ASK_AGAIN_S = 0.1
 
 
 class LaunchBusy(TransientError):
-    """Somebody is launching a run of the tenant, or dropping its schemas, and does not come to an end."""
+    """Another caller is launching a run of the tenant or dropping its schemas, and does not finish."""
 
     code = "launch_busy"
 
 
 class KeyReused(ExplorerError):
-    """The idempotency key stands for a run that was asked for with other arguments."""
+    """The idempotency key belongs to a run that was requested with other arguments."""
 
     code = "idempotency_key_reused"
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be launched. `assets`: of which assets, all of the pipeline's when None."""
+    """A request to launch a run. `assets`: the assets to run; None for all of the pipeline's."""
 
     pipeline: str
     actor: str
@@ -52,7 +53,7 @@ class Wish:
     assets: frozenset[tuple[str, ...]] | None = None
 
     def differs_from(self, run: Run) -> list[str]:
-        """The arguments that the run was not launched with."""
+        """The arguments in which the run differs from this request."""
         found = []
         if self.full_refresh != run.tags.full_refresh:
             found.append("full_refresh")
@@ -63,7 +64,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Launched:
-    """The run that answers a wish. `new`: launched for it; `note`: what the caller should know, in words."""
+    """The run that answers a request. `new`: it was launched for this request; `note`: a remark for the caller."""
 
     run: Run
     new: bool
@@ -71,23 +72,23 @@ class Launched:
 
 
 class Launches:
-    """Launches runs of Dagster, one per tenant and key over all bridges. For use inside one event loop."""
+    """Launches Dagster runs, one per tenant and key across all bridges. For use inside one event loop."""
 
     def __init__(self, platform: PlatformDatabase, dagster: DagsterClient) -> None:
         self._platform, self._dagster = platform, dagster
-        # The end of the launch that is under way here, by tenant id.
+        # By tenant id: set when the launch that is under way in this bridge ends.
         self._launching: dict[UUID, asyncio.Event] = {}
 
     async def launch(self, tenant: Tenant, wish: Wish) -> Launched:
-        """Launch what is wished, unless a run of the tenant does it already.
+        """Launch the requested run, unless a run of the tenant already does it.
 
         Raises:
             SchemaAbsent, KeyReused, LaunchBusy, LaunchRefused, DagsterUnavailable, CatalogUnavailable.
         """
-        # At once: who drops the schemas holds the launch for long.
+        # Checked first, because dropping the schemas holds the launch for a long time.
         await in_thread(self._require_schemas, tenant)
-        # Of many calls of this bridge in the same moment one launches; the others look together at what came of it, since one
-        # after the other would wait too long.
+        # Of many concurrent calls of this bridge one launches. The others then look at the result together; one after the other
+        # they would wait too long.
         deadline = time.monotonic() + _TRIED_FOR_S
         while (under_way := self._launching.get(tenant.id)) is not None:
             try:
@@ -106,13 +107,13 @@ class Launches:
 
     async def _launch_alone(self, tenant: Tenant, wish: Wish) -> Launched:
         async with self._held(tenant, wish.actor, wish.pipeline, wish.key, _LAUNCH_HOLD_S) as claim:
-            # They may have been dropped while this waited.
+            # The schemas may have been dropped while this waited.
             await in_thread(self._require_schemas, tenant)
             found, note = await self._found(tenant, wish)
             return found or await self._launch_under(tenant, wish, claim, note)
 
     async def _found(self, tenant: Tenant, wish: Wish) -> tuple[Launched | None, str | None]:
-        """The run that answers the wish already; else what the caller should know of those that do not."""
+        """The existing run that answers the request; else a remark for the caller on runs that do not."""
         stood_for, note = await self._of_key(tenant, wish)
         if stood_for is not None:
             return Launched(stood_for, new=False), None
@@ -125,7 +126,7 @@ class Launches:
 
     @asynccontextmanager
     async def nothing_launched(self, tenant: Tenant, actor: str) -> AsyncIterator[None]:
-        """Inside, no bridge launches a run of the tenant. Raises: LaunchBusy, CatalogUnavailable."""
+        """While the context is open, no bridge launches a run of the tenant. Raises: LaunchBusy, CatalogUnavailable."""
         async with self._held(tenant, actor, None, None, _TEARDOWN_HOLD_S):
             yield
 
@@ -140,7 +141,7 @@ class Launches:
 
     @asynccontextmanager
     async def _left_when_it_fails(self, claim: Claim) -> AsyncIterator[None]:
-        """On any failure Dagster may have taken a launch that the catalog does not know: whoever comes next looks, at once."""
+        """After a failure Dagster may have a run that the catalog does not know. The next holder looks for it at once."""
         try:
             yield
         except BaseException:
@@ -148,7 +149,7 @@ class Launches:
             raise
 
     async def _claim(self, tenant: Tenant, actor: str, pipeline: str | None, key: str | None, hold_s: float) -> Claim:
-        """The tenant's launch, once what a dead bridge has left of it is cleared away."""
+        """Claim the tenant's launch row. What a dead bridge left there is cleared first."""
         launches = self._platform.catalog.launches
         deadline = time.monotonic() + _TRIED_FOR_S
         while time.monotonic() < deadline:
@@ -175,12 +176,12 @@ class Launches:
             )
 
     async def _run_of(self, tenant: Tenant, claim: Claim) -> Run | None:
-        """The run that was launched under the claim; the first where it came to several."""
+        """The run that was launched under the claim; if there are several, the first."""
         runs = await self._dagster.runs(partition=tenant.key, tags=RunTags(launch=str(claim.id)), limit=10)
         return runs[-1] if runs else None
 
     async def _of_key(self, tenant: Tenant, wish: Wish) -> tuple[Run | None, str | None]:
-        """The run that the key stands for, while that is at work or has succeeded; else why there is to be another."""
+        """The run of the idempotency key if it is active or has succeeded; else a remark why another run is needed."""
         if wish.key is None:
             return None, None
         key = wish.key
@@ -207,7 +208,7 @@ class Launches:
         tags = RunTags(
             requested_by=wish.actor, launch=str(claim.id), full_refresh=wish.full_refresh, idempotency_key=wish.key
         )
-        # Dagster launches runs of unknown partitions, which fail in their first step: a new tenant is registered here.
+        # Dagster would launch a run of an unknown partition, and its first step would fail. So a new tenant is registered here.
         await dagster.add_partition(tenant.key)
         held = await in_thread(launches.use, claim, wish.actor, wish.pipeline, wish.key, _LAUNCH_HOLD_S)
         if not held:
@@ -223,7 +224,7 @@ class Launches:
         return Launched(run, new=True, note=note)
 
     async def _settled(self, tenant: Tenant, claim: Claim, made: Run) -> Run:
-        """The launch's one run. Where a holder that was thought dead has launched too, it is the first one; ours is cancelled."""
+        """The only run of the launch. If a holder that seemed dead also launched, the first run stays and ours is cancelled."""
         first = await self._run_of(tenant, claim)
         if first is None or first.run_id == made.run_id:
             return made
@@ -232,7 +233,7 @@ class Launches:
 
 
 async def _shielded(work: Callable[[Claim], None], claim: Claim) -> None:
-    """Cancelled callers let go too. Where the catalog does not answer, the launch is free when its time is over."""
+    """Run `work` even when the caller is cancelled. If the catalog does not answer, the launch row expires by itself."""
     with CancelScope(shield=True), suppress(TransientError):
         await in_thread(work, claim)
 
@@ -245,7 +246,7 @@ def _busy(tenant: Tenant) -> LaunchBusy:
 
 
 def _ignored(wish: Wish, active: Run) -> str | None:
-    """What the caller asked for and the run that is at work already does not do."""
+    """A remark on the arguments that the active run does not fulfil; None when it fulfils all."""
     asked = {"full_refresh": wish.full_refresh, "assets": wish.assets is not None}
     ignored = [name for name in wish.differs_from(active) if asked.get(name)]
     if wish.assets is None and active.assets is not None:

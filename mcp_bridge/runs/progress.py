@@ -1,4 +1,4 @@
-"""What does somebody see who waits for a run? A growing number, its total, and a line for each step."""
+"""The progress of a run for a waiting caller: a growing number, its total, and a line for each step."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -9,14 +9,14 @@ from explorer.contract.names import within_pipeline
 from explorer.contract.observations import LoadProgress, TableProgress
 from mcp_bridge.clients.dagster.records import RunEvent
 
-# Something is sent at least so often.
+# The longest time without a notification.
 _HEARTBEAT_S = 10.0
 # (progress, total, line)
 Send = Callable[[float, float | None, str], Awaitable[None]]
 
 
 class ProgressLines:
-    """Turns events into progress: a number that only grows, its total, and a line such as `raw/cases: 450 of 600 rows`."""
+    """Turns events into progress: a number that never falls, its total, and a line such as `raw/cases: 450 of 600 rows`."""
 
     def __init__(self) -> None:
         self.progress = 0.0
@@ -26,7 +26,7 @@ class ProgressLines:
         self._part: dict[tuple[str, ...], float] = {}
 
     def line(self, event: RunEvent) -> str | None:
-        """The line for one event; None when it says nothing to a watcher."""
+        """The line for one event; None when it is of no interest to a watcher."""
         line = self._line(event)
         self.total = float(len(self._planned | self._done)) or None
         reached = len(self._done) + sum(part for key, part in self._part.items() if key not in self._done)
@@ -34,7 +34,7 @@ class ProgressLines:
         return line
 
     def last_line(self, events: list[RunEvent]) -> str | None:
-        """The last line that the events give."""
+        """The last line from these events; None when there is none."""
         lines = [line for event in events if (line := self.line(event))]
         return lines[-1] if lines else None
 
@@ -81,7 +81,7 @@ class ProgressLines:
 
 
 class ProgressSender:
-    """Sends progress notifications; the number grows with each, as the protocol demands, also when only time passes."""
+    """Sends progress notifications. The number grows with each, as MCP requires, even when only time has passed."""
 
     def __init__(self, send: Send) -> None:
         self._send_on = send

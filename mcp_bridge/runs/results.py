@@ -1,6 +1,6 @@
-"""What did a run leave with Dagster: what it materialized of its tenant, and which checks failed? Read once from the run's log.
+"""The result of a run: what it materialized for its tenant, and which checks failed. Read once from the run's log.
 
-Cached for runs that have ended. A run that the bridge has followed to its end costs no further question.
+Cached for runs that have ended. A run that the bridge followed to its end needs no further request.
 """
 
 from collections import OrderedDict
@@ -14,13 +14,13 @@ from mcp_bridge.clients.dagster.records import CheckResult, Run, RunEvent
 from mcp_bridge.runs.summary import first_cause
 
 AssetKey = tuple[str, ...]
-# Needed until the tenant's tables are known; those are cached for longer.
+# Results are needed only until the tenant's tables are read, and those are cached longer.
 _CACHED_RUNS = 100
 
 
 @dataclass(frozen=True)
 class Materialization:
-    """An asset materialized for one tenant; `metadata`: what answers are made of, the rest is for people and long."""
+    """An asset materialized for one tenant. `metadata`: only the entries that answers use; the others are long."""
 
     run_id: str
     at: datetime
@@ -29,8 +29,8 @@ class Materialization:
 
 @dataclass(frozen=True)
 class RunResult:
-    """`finished`: the run has ended, so that nothing will be added; `failed`: it ended before it had done everything, for the
-    `cause`, where the log tells one."""
+    """`finished`: the run has ended, so nothing will be added; `failed`: it ended before everything was done; `cause`: the
+    reason, if the log has one."""
 
     finished: bool
     failed: bool = False
@@ -40,14 +40,14 @@ class RunResult:
 
 
 class RunResults:
-    """Results by run id, those of ended runs remembered. For use inside one event loop."""
+    """Results by run id; results of ended runs are cached. For use inside one event loop."""
 
     def __init__(self, dagster: DagsterClient) -> None:
         self._dagster = dagster
         self._cache: OrderedDict[str, RunResult] = OrderedDict()
 
     async def of(self, run_id: str) -> RunResult:
-        """A run's result; of one that Dagster does not know any more an empty one. Raises: DagsterUnavailable."""
+        """A run's result; empty when Dagster no longer knows the run. Raises: DagsterUnavailable."""
         if run_id in self._cache:
             self._cache.move_to_end(run_id)
             return self._cache[run_id]
@@ -57,7 +57,7 @@ class RunResults:
             return RunResult(finished=True)
 
     def remember(self, run: Run, events: list[RunEvent]) -> RunResult:
-        """The result that a run's log tells."""
+        """Make the result from a run's log, and cache it."""
         failing: list[CheckResult] = []
         materialized: dict[AssetKey, Materialization] = {}
         for event in events:

@@ -1,6 +1,6 @@
-"""What does a run's log say to somebody who waits for it? A summary at any moment, and progress lines while it works.
+"""Summarizes a run and its log for a caller, at any moment of the run.
 
-Pure functions over runs and events; reading them is the Dagster client's business, waiting the tools'.
+Pure functions over runs and events. The Dagster client reads them; the tools wait.
 """
 
 import re
@@ -37,7 +37,7 @@ def run_row(dagster: DagsterClient, run: Run) -> dict[str, Any]:
 
 
 def run_summary(dagster: DagsterClient, run: Run, events: list[RunEvent]) -> dict[str, Any]:
-    """A run with what it has done so far: steps, rows per asset, failed checks, errors with their cause."""
+    """A run and its work so far: steps, rows per asset, failed checks, errors with their cause."""
     steps = _steps(run, events)
     summary = run_row(dagster, run) | {
         "finished": run.finished,
@@ -106,12 +106,12 @@ def _failing(events: list[RunEvent]) -> list[dict[str, Any]]:
 
 
 def first_cause(events: list[RunEvent]) -> str | None:
-    """Why a run failed, in the words of the first step that did; None when its log says nothing of it."""
+    """Why a run failed, in the words of the first failed step; None when its log does not say."""
     return next((error["cause"] for error in _errors(events)), None)
 
 
 def _without_frame(message: str) -> str:
-    """The words for people out of what Dagster puts around them: the error's class, the monitor's remark on a lost worker."""
+    """The message without what Dagster adds: the error's class, the monitor's remark on a lost worker."""
     found = _OF_THE_MONITOR.search(message)
     return f"{found.group(1)}." if found else _CLASS.sub("", message)
 

@@ -1,1 +1,1 @@
-"""What is known of a table's columns: statistics, sample rows, why a value is text, where a column comes from."""
+"""Facts about a table's columns: statistics, sample rows, why a column is text, lineage."""

@@ -1,6 +1,6 @@
 """From which columns is a column computed, and which are computed from it?
 
-Walks what the tenant's runs have left of its models' lineage. What is not known is said to be unknown, never guessed.
+Follows the lineage of the models that the tenant's runs stored. Unknown lineage is reported as unknown, never guessed.
 """
 
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ _MAX_PARENTS = 12
 _MAX_COLUMNS = 15
 
 Path = tuple[str, ...]
-# Raw table to what it is loaded from, {name, endpoint}.
+# Raw table name -> the resource that it is loaded from, {name, endpoint}.
 Resources = Mapping[str, dict[str, str]]
 
 
 def made_from(lineage: Lineage, resources: Resources, table: str, column: str) -> list[dict[str, Any]] | None:
-    """The nearest columns and, below each, what they come from in turn, down to the resource of the source system:
+    """The columns that this one is computed from, each with its own sources, down to the source system's resource:
     `[{table, column, path?, expression?, made_from?, resource?}]`.
 
-    `path`: where the value lies in a column that holds JSON. Empty for a constant or a count of rows; None when it is unknown.
+    `path`: the value's place in a column that holds JSON. Empty for a constant or a count of rows; None when unknown.
     """
     return _above(lineage, resources, table, column, (), _MAX_DEPTH)
 
@@ -51,9 +51,9 @@ def _above(
 
 
 def used_by(lineage: Lineage, table: str, column: str) -> list[dict[str, Any]]:
-    """Columns computed from this one, nearest tables first: `[{table, column_count, columns: [{column, path?}]}]`.
+    """The columns computed from this one, nearest tables first: `[{table, column_count, columns: [{column, path?}]}]`.
 
-    `path`: which part of this column, where it holds JSON.
+    `path`: the part of this column that is used, when it holds JSON.
     """
     below = _readers(lineage)
     found: dict[str, dict[str, str]] = {}
@@ -88,7 +88,7 @@ def _readers(lineage: Lineage) -> dict[tuple[str, str], list[tuple[str, str, Pat
 
 
 def resources_of(lineage: Lineage, resources: Resources, table: str) -> list[dict[str, str]]:
-    """What a table is loaded from in the end, over all of its columns."""
+    """The resources that a table's columns come from in the end."""
     found_before, unread = {table}, [table]
     for name in unread:
         parents = {origin.table for known in lineage.get(name, {}).values() for origin in known.origins}

@@ -1,4 +1,4 @@
-"""What do a few rows of a table look like? Cells are cut short and personal data masked by the server: they never leave it."""
+"""Sample rows of a table. The database cuts long cells and masks personal data, so neither leaves the server."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,9 +12,9 @@ from mcp_bridge.sql.values import JsonValue, document, reader
 
 MASK = "***"
 _MASKED = "Columns marked pii are masked here; query shows them."
-# How long a cell may be: what lets a row into the room is taken.
+# Limits of a cell's length. The first with which a row fits into the room is used.
 _CELL_CHARS = (120, 40, 12)
-# PostgreSQL's own names of the types that JSON has a form for.
+# PostgreSQL's internal names of the types that JSON can express.
 _INTERNAL = {
     "boolean": "bool",
     "smallint": "int2",
@@ -33,9 +33,9 @@ def sample_of(
     count: int,
     room: int,
 ) -> dict[str, Any] | None:
-    """`{columns, rows, note?}` with at most `count` rows of these columns within `room` tokens; None when no rows are wanted.
+    """`{columns, rows, note?}` with at most `count` rows of these columns within `room` tokens; None when `count` is 0.
 
-    Blocks; the names are live ones, quoted.
+    Blocks. Names come from the live database and are quoted.
     """
     if count == 0 or not columns:
         return None
@@ -54,7 +54,7 @@ def sample_of(
 def _within(
     columns: Sequence[Column], found: Sequence[tuple[str | None, ...]], pii: Mapping[str, str], room: int
 ) -> dict[str, Any]:
-    """Shorter cells before fewer rows, fewer rows before fewer columns."""
+    """Cut the sample to `room`: first the cells, then the rows, then the columns."""
     shown = list(columns)
     while True:
         head = _head(shown, len(columns), pii)
@@ -74,11 +74,11 @@ def _head(shown: Sequence[Column], columns: int, pii: Mapping[str, str]) -> dict
 
 
 def _cell(column: Column, masked: bool) -> sql.Composable:
-    """The cell as text, one character longer than it may be when it is too long."""
+    """The cell as text. A cell that is too long keeps one character more than allowed, to show that it is."""
     name = sql.Identifier("t", column.name)
     if masked:
         return sql.SQL("CASE WHEN {} IS NOT NULL THEN {} END").format(name, MASK)
-    # `concat` gives a value's own output form, where a cast to text would not.
+    # `concat` gives a value's own output form; a cast to text does not always.
     text = sql.SQL("to_json({})::text" if _is_nested(column) else "concat({})").format(name)
     return sql.SQL("CASE WHEN {} IS DISTINCT FROM NULL THEN left({}, {}) END").format(name, text, _CELL_CHARS[0] + 1)
 

@@ -1,6 +1,6 @@
-"""What does PostgreSQL know of the values of a table's columns, from the ANALYZE that ended its build? No row is read for it.
+"""What does PostgreSQL know of the values in a table's columns? From the ANALYZE at the end of its build; no row is read.
 
-Up to `SAMPLE_ROWS` rows the ANALYZE has seen them all; of larger tables it saw a sample, and what it says is approximate.
+Up to `SAMPLE_ROWS` rows ANALYZE reads all of them. Of larger tables it reads a sample, and the statistics are approximate.
 """
 
 import re
@@ -17,7 +17,7 @@ SAMPLE_ROWS = 30_000
 _MAX_VALUE_CHARS = 60
 _MAX_COMMON = 10
 
-# pg_stats is a security barrier: only comparisons with constants reach the tables under it, joins would read all of them.
+# pg_stats is a security barrier view. Only comparisons with constants reach its tables; a join would read all of them.
 _STATISTICS = """
 SELECT attname::text, null_frac::float8, n_distinct::float8,
        coalesce(most_common_elems, most_common_vals)::text::text[],
@@ -30,8 +30,8 @@ _DATES = re.compile(r"\d{4}-\d\d-\d\d")
 
 @dataclass(frozen=True)
 class ColumnStatistics:
-    """`null_share` and frequencies: 0..1. `common`: values (elements, for arrays) with their frequency, the most common first;
-    `least`, `greatest`: of numbers, dates and times only."""
+    """`null_share` and frequencies: 0..1. `common`: values (for arrays, elements) with their frequency, most common first;
+    `least`, `greatest`: only for numbers, dates and times."""
 
     null_share: float
     distinct: int | None
@@ -41,7 +41,7 @@ class ColumnStatistics:
 
 
 def statistics_of(connection: Connection, relation: Relation, types: dict[str, str]) -> dict[str, ColumnStatistics]:
-    """By column name; nothing for views and for tables that were never analyzed. `types`: the columns' SQL types. Blocks."""
+    """Statistics by column name; empty for views and for tables without ANALYZE. `types`: the columns' SQL types. Blocks."""
     found = {}
     for name, null_share, distinct, values, shares, bounds in connection.execute(
         _STATISTICS, [relation.schema, relation.name]
@@ -61,7 +61,7 @@ def statistics_of(connection: Connection, relation: Relation, types: dict[str, s
 
 
 def _count(distinct: float, rows: int | None) -> int | None:
-    """PostgreSQL writes a number of values, or minus their share of the rows; 0 when it cannot tell."""
+    """The number of distinct values. PostgreSQL gives this number, or minus its share of the rows, or 0 when unknown."""
     if distinct == 0 or (distinct < 0 and rows is None):
         return None
     return round(distinct) if distinct > 0 else round(-distinct * (rows or 0))
@@ -79,12 +79,12 @@ def _ends(values: Iterable[str], type_: str) -> tuple[str | None, str | None]:
 
 
 def _plain(value: str, type_: str) -> str:
-    """A numeric without the zeros that a division left behind it."""
+    """A numeric without the trailing zeros that a division leaves."""
     return value.rstrip("0").rstrip(".") if type_.startswith("numeric") and "." in value else value
 
 
 def _order(type_: str) -> Callable[[str], Any] | None:
-    """How values of a type are put in order as PostgreSQL writes them; None for types without an order worth telling."""
+    """The sort key for values as PostgreSQL writes them; None for types without a useful order."""
     base = type_.partition("(")[0]
     if base in ("smallint", "integer", "bigint", "real", "double precision", "numeric"):
         return Decimal
@@ -94,7 +94,7 @@ def _order(type_: str) -> Callable[[str], Any] | None:
 
 
 def _day(text: str) -> str:
-    # Years before Christ or of five digits are not in the order of their letters.
+    # Years before Christ and years of five digits do not sort as text.
     if not _DATES.match(text) or text.endswith("BC"):
         raise ValueError(text)
     return text

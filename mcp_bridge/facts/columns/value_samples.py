@@ -1,11 +1,11 @@
-"""Why is a column text, and do its options fit? A sentence from the values that the run saw which built the table."""
+"""Why is a column text, and do its options fit? A sentence about the values that the table's last build counted."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from mcp_bridge.facts.relations import Column
 
-# What most values of a text column are, and the cast that reads them.
+# The kind of most values of a text column, and the cast that reads them.
 _ARE: Mapping[str, tuple[str, str]] = {
     "integer": ("whole numbers", "safe_bigint"),
     "decimal": ("numbers", "safe_numeric"),
@@ -16,7 +16,7 @@ _ARE: Mapping[str, tuple[str, str]] = {
 
 
 def about_values(column: Column, *, examples: bool) -> str | None:
-    """None for most columns. `examples`: whether a value may be shown, which is nobody's personal data."""
+    """The sentence; None for most columns. `examples`: whether values may be shown, so only if they are not personal data."""
     sample: Mapping[str, Any] = column.facts.get("values", {})
     if "options_unfit" in sample:
         such = [repr(answer) for answer in sample["such_as"]] if examples else []
