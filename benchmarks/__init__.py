@@ -1,4 +1,4 @@
-"""How fast is the platform, and against what? Each benchmark measures ours and its baseline in one run on the same rows.
+"""How fast is the platform? Each benchmark measures it and a baseline in one run on the same rows.
 
 `python -m benchmarks` from the root of a clone; docs/benchmarks.md is the manual. Nothing imports this package.
 """

@@ -27,7 +27,7 @@ app = typer.Typer(add_completion=False)
 
 
 class Steps:
-    """Tells what is being done: a line per step, and rows as they come where there is a terminal."""
+    """Prints a line per step and, in a terminal, the number of rows so far."""
 
     def __init__(self, console: Console, progress: Progress) -> None:
         self._console, self._progress = console, progress
@@ -68,7 +68,7 @@ def main(
 
 
 def run(names: list[str], scale: str, json: Path, charts: Path, console: Console) -> dict[str, str]:
-    """Run `names` one after the other; what failed, with the reason. Results are written after each, so none is lost."""
+    """Run `names` one after the other; returns the failed ones with reasons. Results are written after each, so none is lost."""
     about, results, failures = machine(), list[Result](), dict[str, str]()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:

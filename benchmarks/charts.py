@@ -1,4 +1,4 @@
-"""Charts of the results, as SVG files that stay the same when their numbers do."""
+"""Charts of the results as SVG files; equal numbers give equal files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ mpl.rcParams.update(
 
 
 def draw(result: Result, folder: Path) -> Path:
-    """`folder/<benchmark>.svg`."""
+    """Write `folder/<benchmark>.svg`."""
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     CHARTS.get(result.benchmark, _bars)(result, figure.subplots())
     folder.mkdir(parents=True, exist_ok=True)

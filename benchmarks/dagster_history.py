@@ -1,5 +1,7 @@
-"""The history that Dagster has of many tenants: one finished run for each, with a materialization of every asset. In a process of
-its own, because it imports Dagster. The line on stdin is the order, the line on stdout says how many events were written.
+"""Writes a Dagster history of many tenants: one finished run for each, with a materialization of every asset.
+
+It is a process of its own, because it imports Dagster. It reads the job from a line on stdin and writes the number of events
+to a line on stdout.
 """
 
 import json
@@ -10,7 +12,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Write what stdin asks for."""
+    """Write the history that the line on stdin describes."""
     order: dict[str, Any] = json.loads(sys.stdin.readline())
     os.environ |= {"EXPLORER_HOME": order["home"], "DAGSTER_HOME": order["dagster_home"]}
     written = write(order["runs"], order["job"], order["tables"])
@@ -18,7 +20,7 @@ def main() -> None:
 
 
 def write(runs: dict[str, str], job: str, tables: list[dict[str, Any]]) -> int:
-    """A run per tenant (key to run id) as the pipeline leaves it; how many events there are now."""
+    """Write a finished run of the pipeline per tenant (`runs`: key to run id); returns the number of events."""
     import dagster as dg
     from dagster._core.events import DagsterEvent, DagsterEventType, StepMaterializationData
     from dagster._core.storage.dagster_run import DagsterRun, DagsterRunStatus

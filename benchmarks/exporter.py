@@ -1,7 +1,7 @@
-"""commcare-export, the exporter that Dimagi publishes, as a baseline: from the package index, in an environment of its own.
+"""The baseline commcare-export, Dimagi's published exporter, installed from the package index in its own environment.
 
-It reads the older case list and the form list page by page and writes through SQLAlchemy, one column per question, as an Excel
-query says. The query here asks for what the demo's programme collects.
+It reads the older case list and the form list page by page and writes through SQLAlchemy. An Excel query defines one column
+per question; the query here has the questions of the demo's programme.
 """
 
 import json
@@ -26,11 +26,11 @@ _RUN_TIMEOUT_S = 3600
 
 
 class ExporterFailed(Exception):
-    """It could not be installed or did not end well."""
+    """commcare-export could not be installed, or it failed."""
 
 
 def install() -> Path:
-    """Its Python. Raises ExporterFailed, without network for instance."""
+    """Install it and return the path of its Python. Raises ExporterFailed, for instance without network."""
     python = ENVIRONMENT / "bin" / "python"
     done = ENVIRONMENT / "installed"
     if done.exists():
@@ -43,10 +43,11 @@ def install() -> Path:
 
 
 def export(ground: Ground, server: Server, until: datetime) -> dict[str, Any]:
-    """Export cases and forms indexed until then into a fresh database: `{"wall_s", "cases", "forms"}`, counted there.
+    """Export cases and forms that were indexed until then into a new database. Returns `{"wall_s", "cases", "forms"}`, counted in
+    that database.
 
     Raises:
-        ExporterFailed: with its last words.
+        ExporterFailed: with the end of its output.
     """
     python = install()
     folder = ground.files / "commcare_export"
@@ -72,7 +73,7 @@ def export(ground: Ground, server: Server, until: datetime) -> dict[str, Any]:
 
 
 def _run(command: list[str], *, timeout_s: float, text: str = "", folder: Path | None = None) -> str:
-    """The last line of what it prints."""
+    """Run it and return the last line of its output."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     try:
         done = subprocess.run(

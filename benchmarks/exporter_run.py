@@ -1,4 +1,4 @@
-"""Runs commcare-export once, inside its own environment: job on stdin, seconds on the last line of stdout.
+"""Runs commcare-export once, inside its own environment: the job comes on stdin, the seconds go to the last line of stdout.
 
 Imports nothing of the project. The job's secrets come through stdin and stay in this process.
 """
@@ -32,7 +32,7 @@ FORM_FIELDS = (
 
 
 def write_query(path: Path) -> None:
-    """The Excel file that tells it which columns to make: sheets `cases` and `forms`."""
+    """Write the Excel file that defines its columns: sheets `cases` and `forms`."""
     book = Workbook()
     for title, source, fields in (("cases", "case", CASE_FIELDS), ("forms", "form", FORM_FIELDS)):
         sheet = book.create_sheet(title)
@@ -45,7 +45,7 @@ def write_query(path: Path) -> None:
 
 
 def main() -> None:
-    """Exit with its own status when that is not 0."""
+    """Run the export; exits with its status when that is not 0."""
     job: dict[str, Any] = json.load(sys.stdin)
     query = Path(job["folder"]) / "query.xlsx"
     write_query(query)

@@ -1,6 +1,6 @@
-"""The ground that benchmarks stand on: an embedded Postgres in a temporary home, tenants, the demo server, measured processes.
+"""The environment of the benchmarks: an embedded Postgres in a temporary home, tenants, the demo server, measured processes.
 
-Everything is made for the run and gone after it. What is measured runs in processes of its own (`worker`), the server too.
+Everything is made for the run and removed after it. Measured work and the server run in processes of their own.
 """
 
 import contextlib
@@ -33,22 +33,22 @@ SEED = 1
 _MEMORY_EVERY_S = 0.2
 _LOG_MB = 512
 _END_TIMEOUT_S = 20.0
-# Landing millions of rows is the longest silence; a run that nobody watches must end nevertheless.
+# Loading millions of rows is the longest time without a line; an unattended run must still end.
 _ANSWER_TIMEOUT_S = 1800.0
 
 OnProgress = Callable[[int], None]
 
 
 class ChildFailed(Exception):
-    """A process of the benchmark ended early; its last words are in the message."""
+    """A process of the benchmark ended early; the message has the end of its output."""
 
 
 class Child:
-    """A Python module in a process of its own, spoken to in JSON lines. Secrets go through the pipe, never the arguments."""
+    """A Python module in a process of its own that exchanges JSON lines. Secrets go through the pipe, never in arguments."""
 
     def __init__(self, module: str, first: dict[str, Any], log: Path) -> None:
         self._module, self._log = module, log
-        # The run measures the defaults, not what somebody has set.
+        # The run measures the defaults, not somebody's settings.
         env = {name: value for name, value in os.environ.items() if not name.startswith(("EXPLORER_", "DAGSTER_"))}
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
@@ -62,7 +62,7 @@ class Child:
         return self._process.pid
 
     def ask(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Send a line, and the line that comes back."""
+        """Send a line and return the answer."""
         self.send(message)
         return self.read()
 
@@ -73,7 +73,7 @@ class Child:
             print(json.dumps(message), file=self._process.stdin, flush=True)
 
     def read(self) -> dict[str, Any]:
-        """The next line. Raises ChildFailed with the end of its log when none comes."""
+        """The next line. Raises ChildFailed with the end of the log when there is none."""
         timer = threading.Timer(_ANSWER_TIMEOUT_S, self._process.kill)
         timer.daemon = True
         timer.start()
@@ -86,7 +86,7 @@ class Child:
         return answer
 
     def end(self) -> None:
-        """Close its stdin, and end it when that does not."""
+        """Close its stdin, and kill it if it does not end."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream:
                 with contextlib.suppress(BrokenPipeError):
@@ -100,7 +100,7 @@ class Child:
 
 @dataclass(frozen=True)
 class Tenant:
-    """A tenant's place in the database, with its rw login."""
+    """A tenant's schemas in the database, with its rw login."""
 
     names: TenantSchemas
     password: str = field(repr=False)
@@ -127,12 +127,12 @@ class Server:
         self.address = child.hello
 
     def order(self, name: str, **arguments: Any) -> Any:
-        """See `server.Orders`."""
+        """Send an order; see `server.Orders`."""
         return self._child.ask({"order": name, **arguments})["answer"]
 
 
 class Worker:
-    """A measured process that is ready to do its job, any number of times."""
+    """A measured process that can do its job any number of times."""
 
     def __init__(self, child: Child) -> None:
         self._child = child
@@ -142,11 +142,11 @@ class Worker:
         return self._child.pid
 
     def memory_mb(self) -> float:
-        """Its resident memory now."""
+        """Its present resident memory."""
         return resident_mb(self.pid)
 
     def go(self, run_id: str = "benchmark", on_progress: OnProgress | None = None) -> dict[str, Any]:
-        """Do the job once; its result."""
+        """Do the job once and return its result."""
         self._child.send({"run_id": run_id})
         while "result" not in (answer := self._child.read()):
             if on_progress:
@@ -155,7 +155,7 @@ class Worker:
         return result
 
     def go_watched(self, on_progress: OnProgress | None = None) -> tuple[dict[str, Any], list[tuple[float, float]]]:
-        """The same, with (seconds, resident MB) five times a second."""
+        """Like `go`, and also returns (seconds, resident MB) five times a second."""
         samples: list[tuple[float, float]] = []
         done, began = threading.Event(), time.perf_counter()
 
@@ -173,11 +173,11 @@ class Worker:
 
 
 class Ground:
-    """A context manager. `fsync=False`, for tests of the benchmarks themselves, spares the disk."""
+    """A context manager. `fsync=False` spares the disk in tests of the benchmarks themselves."""
 
     def __init__(self, *, fsync: bool = True) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="explorer-benchmarks-"))
-        # Started by root the database runs as another account, which has to pass through here.
+        # When root starts it, the database runs as another account, which must be able to enter this folder.
         self._folder.chmod(0o711)
         self._home = self._folder / "home"
         self._fsync = fsync
@@ -203,7 +203,7 @@ class Ground:
 
     @contextlib.contextmanager
     def server(self, cases: int) -> Iterator[Server]:
-        """The demo server with `cases` cases and about as many forms."""
+        """Start the demo server with `cases` cases and about as many forms."""
         first = {"cases": cases, "seed": SEED}
         child = Child("benchmarks.server", first, self._folder / "server.log")
         try:
@@ -213,7 +213,7 @@ class Ground:
 
     @contextlib.contextmanager
     def tenant(self) -> Iterator[Tenant]:
-        """A tenant without tables."""
+        """Make a tenant without tables."""
         tenant = Tenant(TenantSchemas(new_prefix()), secrets.token_urlsafe(16))
         prefix = tenant.names.prefix
         with self.connections.admin.connect(autocommit=True) as admin:
@@ -228,7 +228,7 @@ class Ground:
     def loader(
         self, tenant: Tenant, server: Server, resources: Sequence[str], changes: dict[str, dict[str, Any]] | None = None
     ) -> Iterator[Worker]:
-        """A process that loads `resources` into the tenant. `changes`: fields of sources of the pipeline."""
+        """Start a process that loads `resources` into the tenant. `changes`: per source of the pipeline the changed fields."""
         job = {
             "kind": "load", "server": server.address, "resources": list(resources), "changes": changes or {},
             "prefix": tenant.names.prefix, "work_dir": str(self.files / "work"),
@@ -238,14 +238,14 @@ class Ground:
 
     @contextlib.contextmanager
     def transformer(self, tenant: Tenant, structure: dict[str, Any]) -> Iterator[Worker]:
-        """A warm process that builds the tenant's tables, as applications of that structure call for."""
+        """Start a warm process that builds the tenant's tables for applications with this structure."""
         work_dir = self.files / f"dbt-{tenant.names.prefix}"
         job = {"kind": "transform", "structure": structure, "prefix": tenant.names.prefix, "work_dir": str(work_dir)}
         with self._worker(job, tenant) as worker:
             yield worker
 
     def copy_alone(self, tenant: Tenant, tables: dict[str, Prepared], like: Tenant) -> dict[str, Any]:
-        """COPY `tables` into tables of the same definition as those of `like`; `{"wall_s", "rows"}`."""
+        """COPY `tables` into new tables that are defined like those of `like`. Returns `{"wall_s", "rows"}`."""
         parts = []
         for name, prepared in tables.items():
             self._make_like(tenant, name, like)
@@ -255,7 +255,7 @@ class Ground:
             return worker.go()
 
     def _use_log(self) -> None:
-        """Write what the log keeps of its files, as on a server that has run for some days: none is made in a measured load."""
+        """Fill the write-ahead log, so that a measured load reuses its files as on a server that has run for days."""
         with self.connections.admin.connect(autocommit=True) as admin:
             admin.execute(
                 "SELECT count(pg_logical_emit_message(false, 'benchmark', repeat('.', 1000000))) FROM generate_series(1, %s)",
@@ -264,7 +264,7 @@ class Ground:
         self.settle()
 
     def _make_like(self, tenant: Tenant, name: str, like: Tenant) -> None:
-        """A table with the columns, types, keys, indexes and way of storing of the other tenant's."""
+        """Make a table with the columns, types, keys, indexes and storage options of the other tenant's table."""
         place, other = sql.Identifier(*tenant.table(name)), sql.Identifier(*like.table(name))
         with self.connections.admin.connect(autocommit=True) as admin:
             options = "SELECT unnest(reloptions) FROM pg_class WHERE oid = %s::regclass"
@@ -276,12 +276,12 @@ class Ground:
 
     @contextlib.contextmanager
     def requester(self, server: Server, requests: Sequence[str]) -> Iterator[Worker]:
-        """A process that sends `requests` and does nothing else."""
+        """Start a process that sends `requests` and does nothing else."""
         with self._worker({"kind": "requests", "server": server.address, "requests": list(requests)}) as worker:
             yield worker
 
     def prepare(self, tenant: Tenant, table: str, run_id: str | None = None) -> Prepared:
-        """The table's rows (or those of one run) as a file of COPY text."""
+        """Write the table's rows (or those of one run) to a file of COPY text."""
         with self.connections.admin.connect(autocommit=True) as admin:
             names = "SELECT column_name FROM information_schema.columns WHERE table_schema = %s AND table_name = %s"
             columns = tuple(
@@ -300,14 +300,14 @@ class Ground:
                 return Prepared(path, columns, cursor.rowcount)
 
     def count(self, tenant: Tenant, table: str) -> int:
-        """Rows of a raw table."""
+        """The number of rows of a raw table."""
         with self.connections.admin.connect(autocommit=True) as admin:
             query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*tenant.table(table)))
             row = admin.execute(query).fetchone()
         return int(row[0]) if row else 0
 
     def settle(self) -> None:
-        """Write out what the database still has to write, so that the next measurement does not pay for it."""
+        """Make the database write its pending data to disk, so that the next measurement does not include that."""
         with self.connections.admin.connect(autocommit=True) as admin:
             admin.execute("CHECKPOINT")
 
@@ -327,7 +327,7 @@ class Ground:
 
 
 def resident_mb(pid: int) -> float:
-    """Resident memory of a process; 0 when it is gone."""
+    """Resident memory of a process; 0 when the process is gone."""
     in_pages = Path(f"/proc/{pid}/statm")
     try:
         if in_pages.exists():

@@ -1,4 +1,4 @@
-"""Ours, as a worker does it: one load of some resources into a tenant. Apart from `worker`, whose other jobs import no loader."""
+"""The job of loading some resources into a tenant, as a worker of the platform does. `worker` imports it only for this job."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def pipeline_with(changes: dict[str, dict[str, Any]]) -> Pipeline:
 
 
 class LoadJob:
-    """See the module."""
+    """Loads once per call."""
 
     def __init__(self, job: Job, answers: TextIO) -> None:
         self._job, self._answers = job, answers

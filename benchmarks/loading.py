@@ -1,4 +1,4 @@
-"""The benchmarks of loading: speed against COPY, commcare-export and a serial walk; memory; what a sync at rest costs."""
+"""The benchmarks of loading: speed against COPY, commcare-export and serial requests; memory; a sync without changes."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ Step = Callable[[str], Callable[[int], None]]
 BULK = {"cases": "raw_cases", "forms": "raw_forms"}
 PAGE = 1000
 CHANGED_EVERY = 10
-# The demo's computed history: begun then, two years long, evenly spread.
+# The start of the demo's computed history: two years long, evenly spread.
 HISTORY_BEGINS, HISTORY_LASTS = datetime(2022, 1, 3, 4, tzinfo=UTC), timedelta(days=730)
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How many rows each benchmark takes. `rounds`: how often each side is measured; `windows`: points of the latency curve."""
+    """The number of rows of each benchmark. `rounds`: how often each side is measured; `windows`: points of the latency curve."""
 
     name: str
     rounds: int
@@ -36,7 +36,7 @@ class Scale:
 
 
 SCALES = {
-    # Tries the mechanism; its numbers say nothing.
+    # For tests of the mechanism; its numbers mean nothing.
     "tiny": Scale("tiny", 1, 2_100, 0, 2_100, 2_100, 2_100, 2_100, (1,), (0.3,), fsync=False),
     "small": Scale("small", 3, 20_000, 2_000, 20_000, 5_000, 100_000, 20_000, (1, 2, 4, 8)),
     "full": Scale("full", 3, 200_000, 10_000, 500_000, 50_000, 2_000_000, 200_000, (1, 2, 4, 8, 16)),
@@ -44,7 +44,7 @@ SCALES = {
 
 
 class WrongRows(Exception):
-    """Two sides did not move the same rows: their times must not be compared."""
+    """Two sides did not move the same rows, so their times must not be compared."""
 
 
 def full_load(ground: Ground, scale: Scale, step: Step) -> Result:
@@ -65,7 +65,7 @@ def full_load(ground: Ground, scale: Scale, step: Step) -> Result:
 
 @dataclass
 class _FullLoad:
-    """The three sides of `full_load`. `model`: a tenant with the tables that `prepared` was made from."""
+    """The three sides of `full_load`. `model`: a tenant with the tables from which `prepared` was made."""
 
     ground: Ground
     server: Server
@@ -76,7 +76,7 @@ class _FullLoad:
     result: Result
 
     def measure(self) -> None:
-        """All sides in turn; commcare-export is left out, with the reason among the facts, when it cannot be had."""
+        """Measure all sides in turn. When commcare-export is not available it is left out, and the facts give the reason."""
         self.ours, self.copy, self.theirs, self.cpu, self.server_cpu = _measures(
             self.result,
             "ours (rows/s)",
@@ -122,7 +122,7 @@ class _FullLoad:
         self.copy.samples.append(self._rows / done["wall_s"])
 
     def _exporter(self) -> None:
-        """On the older part of the same rows: it is slow, and its rate does not depend on how many there are."""
+        """Measure commcare-export on the older part of the rows: it is slow, and its rate does not depend on their number."""
         self.step(f"commcare-export, about {2 * self.scale.export_rows:,} rows")
         share = self.scale.export_rows / self.scale.full_rows
         done = exporter.export(self.ground, self.server, HISTORY_BEGINS + HISTORY_LASTS * share)
@@ -138,7 +138,7 @@ def merge(ground: Ground, scale: Scale, step: Step) -> Result:
     ours, copy = _measures(result, "ours (changed rows/s)", "COPY alone of the changed rows (rows/s)")
     for number in range(scale.rounds):
         with (
-            # New ones each round: what changed in the round before would be read once more, by the cursor's overlap.
+            # Other cases each round: the cursor's overlap reads the changes of the round before again.
             ground.server(scale.merge_rows) as server,
             ground.tenant() as tenant,
             ground.loader(tenant, server, ["cases"]) as loader,
@@ -290,7 +290,7 @@ def _measures(result: Result, *names: str) -> list[Measure]:
 
 
 def _in_turn(number: int, sides: list[Callable[[], None]]) -> None:
-    """All sides, another one first in each round: who comes later finds a warmer machine."""
+    """Measure all sides, each round another one first, because later ones find a warmer machine."""
     first = number % len(sides)
     for measure in sides[first:] + sides[:first]:
         measure()

@@ -1,11 +1,11 @@
-"""The benchmark of metadata: how long an agent waits to learn what tables there are, in an instance with many tenants.
+"""The benchmark of metadata: how long an agent waits for the descriptions of tables in an instance with many tenants.
 
 The real bridge over HTTP, the real Dagster with the project's definitions and a finished run per tenant, PostgreSQL with every
 table, its comments and its statistics. Times are those of the client, the protocol included.
 
-An agent works on one tenant with a token of its own: it lists the tables, describes some of them, searches.
-First every tenant is visited once, when the bridge knows nothing of it; then tenants come at random. The first visit is told by
-itself: a bridge has it once per tenant, since it reads ahead what runs write to tenants in use.
+An agent works on one tenant with a token of its own: it lists the tables, describes some of them, searches. First it visits
+every tenant once, while the bridge knows nothing about it; then it visits random tenants. The first visits are a measure of
+their own: each tenant has only one, because the bridge reads ahead what runs write to tenants in use.
 """
 
 import asyncio
@@ -106,14 +106,14 @@ async def _measure(world: "_World", url: str, size: Size, result: Result) -> Non
 
 
 async def _session(world: "_World", url: str, key: str, chosen: random.Random, measures: dict[str, Measure]) -> str:
-    """One visit to a tenant; the text of its get_metadata."""
+    """Visit a tenant once; returns the text of its get_metadata."""
     tables = chosen.sample([table.name for table in world.tables], _DESCRIBED)
     headers = {"Authorization": f"Bearer {world.tokens[key]}"}
     async with (
         httpx2.AsyncClient(headers=headers, timeout=60, trust_env=False) as transport,
         Client(streamable_http_client(f"{url}/mcp", http_client=transport)) as client,
     ):
-        # What every host asks when it connects; else the client would ask it within its first call.
+        # Every host asks this when it connects; otherwise the client would ask during its first call.
         await client.list_tools()
         await _timed(measures["list_tables"], client, "list_tables")
         for table in tables:
@@ -123,7 +123,7 @@ async def _session(world: "_World", url: str, key: str, chosen: random.Random, m
 
 
 async def _timed(measure: Measure, client: Client, tool: str, **arguments: Any) -> str:
-    """The answer's text, and its time as a sample."""
+    """Call a tool, add its time to the samples and return the answer's text."""
     began = time.perf_counter()
     answer = await client.call_tool(tool, arguments)
     measure.samples.append((time.perf_counter() - began) * 1000)
@@ -140,14 +140,14 @@ def _p95(measure: Measure) -> float:
 
 
 class _Unasked(CommCare):
-    """A provider that finds every tenant without asking a server."""
+    """A provider that accepts every tenant without asking a server."""
 
     def verify_access(self, *_: Any, **__: Any) -> Access:
         return Access("user@example.org", "Benchmark")
 
 
 class _World:
-    """Tenants with tables, and Dagster's history of them, on the benchmark's own database. `runs`: tenant key to run id."""
+    """Tenants with tables and a Dagster history in the benchmark's own database. `runs`: tenant key to run id."""
 
     def __init__(self, ground: Ground, size: Size) -> None:
         self._ground = ground
@@ -169,7 +169,7 @@ class _World:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """The ground takes everything away."""
+        """Does nothing: `Ground` removes everything."""
 
     def _tenant(self, catalog: Catalog, key: str, run_id: str) -> Tenant:
         tenant = add_tenant(
@@ -198,7 +198,7 @@ class _World:
 
     @contextmanager
     def served(self) -> Iterator[str]:
-        """The bridge's address, with Dagster behind it."""
+        """Start Dagster and the bridge; gives the bridge's address."""
         port, port_file = free_port(), self._ground.files / "port"
         dagster, bridge = (
             f"http://127.0.0.1:{port}",
@@ -233,7 +233,7 @@ class _World:
 
 
 def _tables(count: int) -> list[TableSpec]:
-    """Generated tables as a project space of that size has them: two fifths case types, the rest forms."""
+    """The generated tables of a project space of this size: two fifths case types, the rest forms."""
     case_types = tuple(
         CaseType(f"case type {number}", tuple(f"property_{i}" for i in range(_QUESTIONS)), ("a",))
         for number in range(count * 2 // 5)
@@ -256,7 +256,7 @@ def _form(number: int) -> Form:
 
 
 def _fill(login: Login, schemas: TenantSchemas, tables: list[TableSpec]) -> None:
-    """Make the tables with comments, twenty rows and statistics, and the words of their columns."""
+    """Make the tables with comments, twenty rows, statistics, and the stored labels of their columns."""
     with login.connect(autocommit=True) as connection:
         for table in tables:
             place = sql.Identifier(schemas.marts, table.name)

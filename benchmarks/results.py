@@ -1,4 +1,4 @@
-"""What a benchmark says: samples, ratios with their goals, series for the charts; and how that is kept and shown."""
+"""The results of a benchmark: samples, ratios with goals, series for charts; and their files and tables."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from rich.table import Table
 
 @dataclass
 class Measure:
-    """The samples of one thing, in the order in which they were taken. `name` ends with the unit in brackets."""
+    """The samples of one quantity in the order of measurement. `name` ends with the unit in brackets."""
 
     name: str
     samples: list[float] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Claim:
-    """A number with a goal. `value`: the median of the rounds' own ratios where there are rounds."""
+    """A number with a goal. `value`: with several rounds, the median of their ratios."""
 
     what: str
     value: float
@@ -43,7 +43,7 @@ class Claim:
 
 @dataclass
 class Result:
-    """One benchmark. `series`: name to points (x, y), for charts; `facts`: what else one must know, counts above all."""
+    """One benchmark. `series`: name to points (x, y), for charts; `facts`: further facts, mostly counts."""
 
     benchmark: str
     measures: list[Measure] = field(default_factory=list)
@@ -57,7 +57,7 @@ class Result:
         return {measure.name: measure for measure in self.measures}[name]
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON: all fields, with medians and whether claims are met."""
+        """All fields for JSON, with medians and whether claims are met."""
         return {
             **asdict(self),
             "measures": [{**asdict(measure), "median": measure.median} for measure in self.measures],
@@ -66,12 +66,12 @@ class Result:
 
 
 def ratio(upper: Measure, lower: Measure) -> float:
-    """Median of the quotients round by round: what slows a whole round slows both of its sides."""
+    """The median of the rounds' quotients, because a slow round slows both of its sides."""
     return statistics.median(u / v for u, v in zip(upper.samples, lower.samples, strict=True))
 
 
 def machine() -> dict[str, Any]:
-    """Where and with what this was measured; the load average tells whether others were at work."""
+    """The machine and the versions of the measurement; the load average shows whether other programs were busy."""
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "system": f"{platform.system()} {platform.machine()}",
@@ -98,7 +98,7 @@ def _processor() -> str:
 
 
 def write_json(path: Path, scale: str, about: dict[str, Any], results: list[Result], failures: dict[str, str]) -> None:
-    """All results so far, as one JSON object."""
+    """Write all results so far as one JSON object."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "scale": scale,
@@ -130,7 +130,7 @@ def measures_table(results: list[Result]) -> Table:
 
 
 def markdown(scale: str, about: dict[str, Any], results: list[Result]) -> str:
-    """Both tables and the charts for the manual, generated so that no number is copied by hand."""
+    """Both tables and the charts as Markdown for the manual, so that no number is copied by hand."""
     lines = [
         "# Measured",
         "",
@@ -159,7 +159,7 @@ def markdown(scale: str, about: dict[str, Any], results: list[Result]) -> str:
 
 
 def number(value: float, unit: str = "") -> str:
-    """Three significant digits, or whole."""
+    """The number with three significant digits, or as an integer."""
     text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{text} {unit}".strip()
 

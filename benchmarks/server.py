@@ -1,4 +1,4 @@
-"""The demo CommCare server in a process of its own: orders come as JSON lines on stdin, answers go to stdout.
+"""The demo CommCare server in a process of its own: reads orders as JSON lines from stdin, writes answers to stdout.
 
 It ends when stdin does, so it never outlives the run.
 """
@@ -15,12 +15,12 @@ import httpx
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
 from demo_commcare.clock import iso
 
-# More than the loader's overlap, so that a later change does not bring the earlier ones again.
+# Longer than the loader's overlap, so that the load of a later change does not read the earlier ones again.
 _BETWEEN_CHANGES_US = 2 * 3600 * 1_000_000
 
 
 class Orders:
-    """What the run may ask of the server; each method is an order, its result the answer."""
+    """The orders to the server: each method is an order, and its result is the answer."""
 
     def __init__(self, server: RunningServer) -> None:
         self._server = server
@@ -30,13 +30,13 @@ class Orders:
         return sorted(case["case_id"] for case in self._server.truth(MATERNAL).iter_cases())
 
     def latency(self, seconds: float) -> None:
-        """Wait so long before each answer."""
+        """Set the delay before each answer."""
         self._server.control.set_latency(seconds)
 
     def change(self, every: int, offset: int) -> int:
-        """Change one property of the cases at `offset`, `offset + every`, ... in the order of their ids; how many they are.
+        """Change one property of the cases at `offset`, `offset + every`, ... in the order of ids; returns their number.
 
-        They are asked for once: the index of a real server has them ready as JSON, this one writes them when it is first asked.
+        They are requested once here: a real server's index has them ready as JSON, this one renders them at the first request.
         """
         before_us = self._server.app.world.clock.reserve_us(_BETWEEN_CHANGES_US)
         chosen = self._case_ids[offset::every]
@@ -57,12 +57,12 @@ class Orders:
         return [f"{seen.path}?{seen.query}" for seen in self._server.control.requests]
 
     def cpu_s(self) -> float:
-        """Seconds of CPU that this process has taken."""
+        """The CPU seconds that this process has used."""
         return time.process_time()
 
 
 def main() -> None:
-    """The first line says what to serve: `{"cases", "seed"}`."""
+    """Serve until stdin ends; the first line is the configuration: `{"cases", "seed"}`."""
     answers, sys.stdout = os.fdopen(os.dup(1), "w", buffering=1), sys.stderr
     wanted: dict[str, Any] = json.loads(sys.stdin.readline())
     with serve_in_thread(cases=wanted["cases"], seed=wanted["seed"]) as server:

@@ -1,4 +1,5 @@
-"""Ours, as a worker does it: a transform by need or of everything. Apart from `worker`, whose other jobs need no dbt."""
+"""The job of building a tenant's tables, stale ones or all, as a worker of the platform does. `worker` imports it only for
+this job, because the others need no dbt."""
 
 import time
 from pathlib import Path
@@ -24,7 +25,7 @@ _PROVIDER, _PLANNER = "commcare", CommCareTables()
 
 
 class TransformJob:
-    """See the module. The process is warm, as workers are that are forked from a warm one."""
+    """Builds once per call. The process is warm, like workers that are forked from a warm process."""
 
     def __init__(self, job: Job) -> None:
         self._settings = benchmark_settings(Path(job["home"]))

@@ -1,6 +1,6 @@
-"""The benchmark of transforms: what a tenant's tables cost to build, to bring up to date, and to leave alone.
+"""The benchmark of transforms: the cost of a whole build, of an update, and of a run without changes.
 
-Rows go into the raw tables as loads write them, without a server. A change touches every hundredth row, and with it every table.
+Rows are written to the raw tables as a load does, without a server. A change touches every hundredth row, and so every table.
 """
 
 import random
@@ -98,7 +98,7 @@ def transforms(ground: Ground, scale: Scale, step: Step) -> Result:
 
 
 def _measure_tiny(ground: Ground, scale: Scale, step: Step, result: Result) -> None:
-    """What a run of dbt takes when there is next to nothing to build."""
+    """Measure dbt's own overhead, on a tenant with almost nothing to build."""
     overhead, changed = (Measure(f"a tiny tenant, {what}, CPU (s)") for what in ("whole build", "after 1 % changed"))
     result.measures += [overhead, changed]
     step("a tiny tenant")
@@ -117,7 +117,7 @@ def _measures(result: Result, *names: str) -> list[Measure]:
 
 
 def _built(done: dict[str, Any], size: Size) -> dict[str, Any]:
-    """`done`, if all tables came out and have the rows that there are."""
+    """`done`, after a check that all tables were built and have all rows."""
     rows = done["rows"]
     found = sum(rows.get(name, 0) for name in ("cases", "forms"))
     if done["failed"] or found != size.rows:
@@ -143,7 +143,7 @@ class _World:
         self._cases = size.rows * 2 // 5
 
     def fill(self) -> None:
-        """Make the raw tables, and land all cases and submissions."""
+        """Make the raw tables and write all cases and submissions."""
         with self._connect() as connection:
             for source in self._sources.values():
                 connection.execute(_create(self._tenant, RawTable.of_source(source)))
@@ -151,14 +151,14 @@ class _World:
         self._ground.settle()
 
     def change(self, number: int) -> int:
-        """Change every hundredth row of each table as a load does, other ones for each `number`; how many these are."""
+        """Change every hundredth row of each table as a load does, other rows for each `number`; returns how many."""
         changed = self._load(f"change {number}", number)
         self._ground.settle()
         return changed
 
     @contextmanager
     def worker(self) -> Iterator[Worker]:
-        """A warm process that transforms the tenant."""
+        """Start a warm process that transforms the tenant."""
         with self._ground.transformer(self._tenant, self._structure.to_dict()) as worker:
             yield worker
 
@@ -195,7 +195,7 @@ class _World:
 
 
 def _create(tenant: Tenant, table: RawTable) -> sql.Composed:
-    """The raw table as loads make it."""
+    """Make the raw table as loads do."""
     columns = [
         sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(_COLUMN_TYPES[kind]))
         for name, kind in table.columns.items()

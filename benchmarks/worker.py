@@ -1,7 +1,7 @@
-"""One measured piece of work in a process of its own, so that memory and interpreter are nobody else's.
+"""One measured job in a process of its own, so that memory and interpreter are not shared.
 
-The first line on stdin is the job; `{"ready": true}` comes when all is imported. Each further line does it once: lines
-`{"progress": rows}` while it runs, `{"result": {...}}` at its end, both on stdout. It ends when stdin does.
+The first line on stdin is the job; stdout says `{"ready": true}` after all imports. Each further line on stdin runs the job
+once, with lines `{"progress": rows}` meanwhile and `{"result": {...}}` at its end on stdout. The process ends with stdin.
 """
 
 import json
@@ -23,7 +23,7 @@ _BLOCK_BYTES = 1024 * 1024
 
 
 class CopyJob:
-    """The baseline of writing: COPY of prepared text into tables that are there, one after the other, each committed."""
+    """The baseline of writing: COPY of prepared text into existing tables, one after the other, each committed."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -45,7 +45,7 @@ class CopyJob:
 
 
 class RequestsJob:
-    """The baseline of asking: the same requests one after the other, each body read and left alone."""
+    """The baseline of requests: the same requests one after the other; each body is read and not parsed."""
 
     def __init__(self, job: Job) -> None:
         server = job["server"]
@@ -71,7 +71,7 @@ def _work(job: Job, answers: TextIO) -> Callable[[str], dict[str, Any]]:
 
             return TransformJob(job)
         case _:
-            # Takes seconds to import, for which the baselines have no use.
+            # The import takes seconds, and the baselines do not need it.
             from benchmarks.load_job import LoadJob
 
             return LoadJob(job, answers)

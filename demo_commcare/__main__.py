@@ -11,7 +11,7 @@ from demo_commcare.server import serve
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0 after an orderly stop, 1 when the port cannot be had."""
+    """Exit status 0 after an orderly stop, 1 when the port is not available."""
     parser = argparse.ArgumentParser(
         prog="python -m demo_commcare",
         description="A demo CommCare server with invented data. Secrets come from DEMO_COMMCARE_API_KEY and "

@@ -1,7 +1,7 @@
-"""Which address leads where?
+"""The ASGI application and its routes.
 
-Routes of both generations (`/a/{domain}/api/v0.5/{resource}/` and `/a/{domain}/api/{resource}/v1/`), and the steps
-that every request takes: refusal, throttle, answer under the world's lock.
+Each resource has two addresses (`/a/{domain}/api/v0.5/{resource}/` and `/a/{domain}/api/{resource}/v1/`). Every request
+passes three steps: access check, throttle, answer under the world's lock.
 """
 
 import secrets
@@ -32,7 +32,7 @@ _PAGE = "<!DOCTYPE html><html><head><title>404 Not Found</title></head><body><h1
 class DemoCommCare:
     """The ASGI application with its world and switches.
 
-    `api_key` is drawn at random when it is not given. `/_demo/` exists only with a `control_token`.
+    `api_key` is random by default. `/_demo/` exists only with a `control_token`.
     """
 
     username = DEMO_USERNAME

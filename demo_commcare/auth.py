@@ -1,4 +1,4 @@
-"""May this request see this domain and this resource, and if not, with which odd answer does HQ say so?
+"""Decides whether a request may see a domain and a resource, and refuses it with HQ's own answer.
 
 The order of the checks and the bodies (mostly empty) follow HQ's decorators; see the error catalogue in the README.
 """
@@ -27,7 +27,7 @@ FORBIDDEN_PAGE = (
 
 @dataclass
 class Access:
-    """Who may do what. `denied` holds (domain, resource) pairs, `cut_off` domains that used the API too much."""
+    """The permissions. `denied` holds (domain, resource) pairs, `cut_off` domains that used the API too much."""
 
     world: World
     tokens: TokenStore
@@ -36,7 +36,7 @@ class Access:
     cut_off: set[str] = field(default_factory=set)
 
     def refuse_global(self, request: Request) -> Response | None:
-        """For `user_domains` and `identity`."""
+        """The refusal for `user_domains` and `identity`, or None."""
         scheme, _, rest = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.tokens.check(rest.strip()):
             return None

@@ -1,11 +1,11 @@
-"""How are millions of cases and forms served without keeping one of them?
+"""Serves millions of cases and forms without storing them.
 
 `BulkHistory` is a sequence of families (household, woman, pregnancy, child), each case made by one registration form.
-Document `i` is computed from its number through a template rendered once from the ordinary builders, so its shape is
-that of the told story. Changed documents leave this history; whoever changes them (`world`) keeps the changed copy.
+Document `i` is computed from its number with a template. The ordinary builders render the template once, so the document has
+the same shape as those of the stories. A changed document leaves this history; `world` stores the changed copy.
 
-Documents are written by blocks of 64: whatever differs between two blocks of the same variant is a mark of one byte that no
-JSON text contains, and replacing the marks of a whole block costs about a microsecond per document.
+Documents are written in blocks of 64. Values that differ between two blocks of the same variant are marks of one byte that no
+JSON text contains; to replace the marks of a whole block takes about a microsecond per document.
 """
 
 import json
@@ -37,21 +37,21 @@ _SPAN_S = 2 * 365 * 86_400
 _DEVICE_US, _SERVER_US, _INDEXED_US = (parse_instant(f"200{n}-01-01T01:01:01.000001")[0] for n in (1, 2, 3))
 _SERVER_LAG_MS, _INDEX_LAG_MS = 480, 910
 _FILLING_S = 240
-# The activity of a block fills one of these spans (s); its instants differ behind so many characters.
+# The activity of a block fills one of these spans (s); its instants differ only after this many characters.
 _SPANS = ((86_400, 11), (3_600, 14), (600, 15), (60, 17))
-# What stands in a template for: upper digits of identifiers, first part of instants, date, index instant.
+# Marks in a template: upper digits of identifiers, first part of instants, date, index instant.
 _HIGH, _PREFIX, _DATE, _INDEXED = map(chr, range(1, 5))
 _ROOTS_KEPT = 4
 _MARK = re.compile(r"@@(\w+?)_*@@")
 
 
 def _mark(name: str) -> str:
-    """A placeholder exactly as long as an identifier, so that lengths computed from it are right."""
+    """A placeholder as long as an identifier, so that lengths computed from it are right."""
     return f"@@{name}".ljust(34, "_") + "@@"
 
 
 class BulkHistory:
-    """`count` cases and as many forms, ordered by number in every instant."""
+    """`count` cases and as many forms; every instant grows with the document's number."""
 
     def __init__(self, domain: str, count: int, seed: int, users: Sequence[Json], app: App) -> None:
         self.domain, self.count = domain, count
@@ -86,11 +86,11 @@ class BulkHistory:
         return self._number(form_id, self._form_suffix)
 
     def device_ms(self, number: int) -> int:
-        """When the device wrote document `number`; reception and indexing follow within the same second."""
+        """The instant when the device wrote document `number`; reception and indexing follow within the same second."""
         return (self._block_start_s(number >> BLOCK_BITS) + self._offset_s(number)) * 1000
 
     def event_ms(self, number: int) -> int:
-        """When the server received document `number`."""
+        """The instant when the server received document `number`."""
         return self.device_ms(number) + _SERVER_LAG_MS
 
     def indexed_ms(self, number: int) -> int:
@@ -99,7 +99,7 @@ class BulkHistory:
         return self.device_ms(number) + _INDEX_LAG_MS
 
     def reindex(self, start_us: int, span_us: int) -> None:
-        """Index everything again within `span_us` from `start_us` on; a block shares its millisecond."""
+        """Index everything again within `span_us` from `start_us` on; the documents of a block share a millisecond."""
         self._reindexed_ms, self._reindex_span_ms = start_us // 1000, span_us // 1000
         self._cases_of.clear()
         self._forms_of.clear()
@@ -158,7 +158,7 @@ class BulkHistory:
         return (number & _BLOCK - 1) * self._span_s >> BLOCK_BITS
 
     def _documents(self, known: dict[int, list[bytes]], texts: list[str], number: int, root: str = "") -> list[bytes]:
-        """The block of `number` with marks for what its variants do not share."""
+        """The block of `number` with marks for the values in which its variants differ."""
         variant = number >> BLOCK_BITS & (_VARIANT >> BLOCK_BITS) - 1
         documents = known.get(variant)
         if documents is None:
@@ -179,7 +179,7 @@ class BulkHistory:
         return text
 
     def _values(self, number: int) -> dict[str, Any]:
-        """What the templates of document `number` of the first variants ask for, with marks for what differs in later ones."""
+        """The template values of document `number` of the first variants, with marks where later variants differ."""
         family = number >> 2
         mixed = (family * 2654435761 + number) & 0xFFFFFFFF
         second = self._second(self._offset_s(number))
@@ -198,11 +198,11 @@ class BulkHistory:
         return values
 
     def _second(self, offset_s: int) -> str:
-        """An instant of the block, to the second."""
+        """An instant of the block, cut to the second."""
         return _PREFIX + iso(offset_s * 1_000_000)[self._cut : 19]
 
     def _templates(self, number: int, users: Sequence[Json]) -> tuple[str, str]:
-        """Form and case template of documents whose number is congruent to `number`."""
+        """Form and case templates for documents whose number is congruent to `number`."""
         kind, user = number % len(KINDS), users[number // len(KINDS) % WORKERS]
         form_spec = FORMS[kind]
         event = Event(_mark("case_id"), user["id"], _DEVICE_US, self.owners[number // len(KINDS) % WORKERS])

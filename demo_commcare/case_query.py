@@ -1,7 +1,7 @@
-"""What does a Case Query Language expression mean?
+"""Parses the Case Query Language.
 
-The everyday part of the language: comparisons of a property with a quoted string (`=`, `!=`), `and`, `or`,
-`not(...)`, parentheses. Anything else is refused as HQ refuses what it cannot parse.
+It knows the common part of the language: comparisons of a property with a quoted string (`=`, `!=`), `and`, `or`,
+`not(...)`, parentheses. Anything else is refused as HQ refuses an expression that it cannot parse.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""What does case API v2 answer (and the older case resource)?
+"""Case API v2 and the older case resource.
 
 Strict parameters with HQ's exact texts, base64 cursors with HQ's two page-end rules and its `indexed_on.gte` quirk,
-detail, external id, bulk. Storage and order are `index`'s business, writing is not offered.
+detail, external id, bulk. `index` stores and orders the cases. The API is read-only.
 """
 
 import base64
@@ -54,7 +54,7 @@ class Condition:
 
 @dataclass
 class CaseParams:
-    """Validated parameters of a list request: paging, and the conditions (each a disjunction)."""
+    """Validated parameters of a list request: paging and conditions (the values of a condition are joined by "or")."""
 
     limit: int
     conditions: list[Condition]
@@ -63,7 +63,7 @@ class CaseParams:
 
 
 def read_params(params: Params) -> CaseParams:
-    """Raises BadRequest with HQ's text for anything HQ would not accept."""
+    """Validate the parameters. Raises BadRequest with HQ's text for anything HQ would not accept."""
     limit = 20
     conditions: list[Condition] = []
     ranges: dict[str, Range] = {}
@@ -207,8 +207,8 @@ def case_list(request: Request, project: Project, switches: AnswerSwitches, root
 
 
 def _decode_cursor(cursor: str) -> tuple[Params, tuple[str, str]]:
-    """The parameters of the first request and where to go on. The first `indexed_on.gte` wins, even if it was the caller's own
-    filter: that is HQ's behaviour, by which page two repeats page one."""
+    """The parameters of the first request and the position of the next page. The first `indexed_on.gte` wins, even if it was the
+    caller's own filter: HQ does this too, and so page two repeats page one."""
     try:
         params = parse_qsl(base64.b64decode(cursor).decode(), keep_blank_values=True)
     except (binascii.Error, UnicodeDecodeError) as error:
@@ -255,7 +255,7 @@ def _render(project: Project, page: Sequence[CaseRecord | int], shape: Callable[
 
 
 def case_detail(request: Request, project: Project) -> Response:
-    """`GET case/v2/{id}` or `{id1},{id2}`: from the primary store, so without index lag."""
+    """`GET case/v2/{id}` or `{id1},{id2}`: read from the primary store, so without index lag."""
     wanted = request.path_params["case_ids"].strip("/")
     if "," in wanted:
         return json_response(json_bytes(_bulk_answer([("case_id", case_id) for case_id in wanted.split(",")], project)))
@@ -266,7 +266,7 @@ def case_detail(request: Request, project: Project) -> Response:
 
 
 def case_by_external_id(request: Request, project: Project) -> Response:
-    """`GET case/v2/ext/{external_id}/`; several of them are a 400."""
+    """`GET case/v2/ext/{external_id}/`; several cases with that id give a 400."""
     external_id = request.path_params["external_id"]
     found = _with_external_id(project, external_id)
     if not found:
@@ -278,7 +278,7 @@ def case_by_external_id(request: Request, project: Project) -> Response:
 
 
 def bulk_fetch(body: bytes, project: Project) -> Response:
-    """`POST case/v2/bulk-fetch/` with `case_ids` and/or `external_ids`, answered in the order asked."""
+    """`POST case/v2/bulk-fetch/` with `case_ids` and/or `external_ids`, answered in the order of the request."""
     try:
         payload = json.loads(body)
     except ValueError as error:
@@ -303,7 +303,7 @@ def _bulk_answer(wanted: Sequence[tuple[str, str]], project: Project) -> Json:
 
 
 def _with_external_id(project: Project, external_id: str) -> list[CaseRecord]:
-    """Cases of the computed history have no external id, so only the kept records are looked at."""
+    """Cases of the computed history have no external id, so only stored records are searched."""
     query: Query[CaseRecord] = Query(
         f"external id {external_id}", lambda case: case.external_id == external_id, residues=()
     )

@@ -1,7 +1,7 @@
-"""Which instant is it, and how does CommCare HQ write it?
+"""The clock, and instants as CommCare HQ writes them.
 
 Instants are integers of microseconds since 1970 (UTC), because documents are sorted, compared and written millions of
-times. Nothing here knows of documents, requests or time windows.
+times.
 """
 
 import re
@@ -43,7 +43,7 @@ def instant_of(moment: datetime) -> int:
 
 
 def parse_instant(text: str) -> tuple[int, bool]:
-    """Microseconds and whether the text was only a date. Raises ValueError for anything that is no ISO date or datetime."""
+    """Microseconds and whether the text was only a date. Raises ValueError for a text that is no ISO date or datetime."""
     match = _ISO.fullmatch(text.strip())
     if match is None:
         raise ValueError(text)
@@ -63,7 +63,7 @@ def midnight(day: date) -> int:
 
 
 class Clock:
-    """Wall clock that never stands still: each reading is at least one millisecond after the one before."""
+    """A wall clock that always advances: each reading is at least one millisecond after the one before."""
 
     def __init__(self) -> None:
         self._last_us = 0
@@ -73,7 +73,8 @@ class Clock:
         return self.reserve_us(0)
 
     def reserve_us(self, span_us: int) -> int:
-        """Start of `span_us` after every earlier reading and before every later one; the clock runs ahead by as much."""
+        """Reserve a span that starts after every earlier reading and ends before every later one, and return its start. The clock
+        runs ahead by `span_us`."""
         with self._lock:
             start_us = max(time.time_ns() // 1_000, self._last_us + 1_000)
             self._last_us = start_us + span_us

@@ -1,7 +1,7 @@
-"""Which switches does a test have?
+"""The switches of a test.
 
-`Control` changes the world and the server's behaviour from Python; `/_demo/` offers the same over HTTP to whoever has
-the control token. Every public method of `Control` named in `ACTIONS` is an action with the same arguments.
+`Control` changes the world and the server's behaviour from Python; `/_demo/` offers the same over HTTP with the control
+token. Every public method of `Control` named in `ACTIONS` is an action with the same arguments.
 """
 
 import hmac
@@ -40,7 +40,7 @@ class Control:
 
     @property
     def requests(self) -> list[SeenRequest]:
-        """What was asked so far (the newest 20 000), without headers."""
+        """The requests so far (the newest 20 000), without headers."""
         return list(self._faults.seen)
 
     def truth(self, domain: str) -> Truth:
@@ -65,11 +65,11 @@ class Control:
 
     def before(self, pattern: str, order: Mapping[str, Any], times: int = 1, skip: int = 0) -> None:
         """Carry out an order such as `{"action": "close_case", "domain": ..., "case_id": ...}` before the next `times` matching
-        requests are answered, after letting `skip` pass: the world changes between two pages of a walk."""
+        requests are answered, after letting `skip` pass: the world changes between two pages of a list."""
         self._faults.events.append(EventRule(pattern, self._bound(order), times, skip))
 
     def act(self, order: Mapping[str, Any]) -> Any:
-        """Do what `order` says. Raises ValueError or TypeError for one that cannot be understood, UnknownDocument."""
+        """Carry out `order`. Raises ValueError or TypeError for an invalid order, and UnknownDocument."""
         return self._bound(order)()
 
     def _bound(self, order: Mapping[str, Any]) -> Callable[[], Any]:
@@ -87,11 +87,11 @@ class Control:
         self._faults.events.clear()
 
     def set_latency(self, seconds: float, per_row_s: float = 0.0) -> None:
-        """Wait before every API answer, and so much longer for each row in it."""
+        """Set the delay before every API answer, and the extra delay for each of its rows."""
         self._faults.latency_s, self._faults.row_latency_s = seconds, per_row_s
 
     def throttle(self, limits: Mapping[str, float], retry_after: float | str | None = None) -> None:
-        """For instance `{"second": 5, "minute": 50}`; `retry_after`: None (true float), a number or text, or "absent"."""
+        """Set limits such as `{"second": 5, "minute": 50}`; `retry_after`: None (true float), a number or text, or "absent"."""
         self._throttle.configure(limits, retry_after)
 
     def throttle_like_hq(self, workers: int = 10) -> None:
@@ -107,11 +107,11 @@ class Control:
         self._access.tokens.revoke_refresh_tokens()
 
     def issue_refresh_token(self, domains: list[str] | None = None) -> str:
-        """A new refresh token, limited to `domains` if given."""
+        """Issue a refresh token, limited to `domains` if given."""
         return self._access.tokens.issue_refresh_token(*(domains or ()))
 
     def set_access_token_lifetime(self, seconds: float) -> None:
-        """For tokens issued from now on."""
+        """Set the lifetime of tokens issued from now on."""
         self._access.tokens.access_lifetime_s = seconds
 
     @property
@@ -120,14 +120,14 @@ class Control:
         return self._access.tokens.client_id, self._access.tokens.client_secret
 
     def deny(self, domain: str, resource: str) -> None:
-        """Take away the permission for one resource, named as in the URL (`case`, `form`, `user`, `location` ...)."""
+        """Remove the permission for one resource, named as in the URL (`case`, `form`, `user`, `location` ...)."""
         self._access.denied.add((domain, resource))
 
     def allow(self, domain: str, resource: str) -> None:
         self._access.denied.discard((domain, resource))
 
     def cut_off(self, domain: str) -> None:
-        """The rate limit that is disguised as 401."""
+        """Refuse the domain with a 401, as HQ's rate limit for API use does."""
         self._access.cut_off.add(domain)
 
     def restore(self, domain: str) -> None:
@@ -145,7 +145,7 @@ class Control:
             setattr(self.switches, name, value)
 
     def set_feature(self, domain: str, feature: str, on: bool) -> None:
-        """`user_configurable_reports` (data sources) or `export_data_source_data` (their rows)."""
+        """Switch `user_configurable_reports` (data sources) or `export_data_source_data` (their rows)."""
         if feature not in FEATURES:
             raise ValueError(f"unknown feature {feature}; known: {', '.join(FEATURES)}")
         features = self._world.projects[domain].features
@@ -154,17 +154,17 @@ class Control:
     def create_case(
         self, domain: str, case_type: str, name: str, properties: dict[str, str], parent_id: str | None = None
     ) -> str:
-        """Returns the new case's id."""
+        """Create a case; returns its id."""
         with self._world.lock:
             return self._world.projects[domain].create_case(case_type, name, properties, parent_id)
 
     def update_case(self, domain: str, case_id: str, properties: dict[str, str]) -> str:
-        """Returns the id of the system form that did it."""
+        """Change a case; returns the id of the system form that did it."""
         with self._world.lock:
             return self._world.projects[domain].update_case(case_id, properties)
 
     def update_every_nth_case(self, domain: str, nth: int, properties: dict[str, str]) -> int:
-        """A mass import: every nth case is changed, by submissions of 1,000 cases each. Returns how many cases were changed."""
+        """Change every nth case like a mass import, with submissions of 1,000 cases each; returns the number of changed cases."""
         with self._world.lock:
             return self._world.projects[domain].update_every_nth_case(nth, properties)
 
@@ -185,7 +185,7 @@ class Control:
             self._world.projects[domain].archive_form(form_id, archived=False)
 
     def edit_form(self, domain: str, form_id: str, changes: dict[str, str]) -> None:
-        """`changes` by path, such as `{"exam/weight_kg": "61.5"}`; the cases follow."""
+        """Set answers by path, such as `{"exam/weight_kg": "61.5"}`; the cases change with them."""
         with self._world.lock:
             self._world.projects[domain].edit_form(form_id, changes)
 
@@ -194,7 +194,7 @@ class Control:
             self._world.projects[domain].delete_form(form_id)
 
     def delete_record(self, domain: str, resource: str, record_id: str) -> None:
-        """Take one record of a small resource away: `users`, `groups`, `locations` or another list of `People`."""
+        """Delete one record of a small resource: `users`, `groups`, `locations` or another list of `People`."""
         with self._world.lock:
             self._world.projects[domain].delete_record(resource, record_id)
 
@@ -207,17 +207,17 @@ class Control:
             self._world.projects[domain].set_user_active(user_id, active=True)
 
     def add_question(self, domain: str, app_id: str, form_xmlns: str, name: str, question_type: str = "Text") -> int:
-        """Returns the application's new version."""
+        """Add a question to a form; returns the application's new version."""
         with self._world.lock:
             return self._world.projects[domain].add_question(app_id, form_xmlns, name, question_type)
 
     def set_applications(self, domain: str, applications: list[dict[str, Any]]) -> None:
-        """What the application list answers from now on, in the shape of the API; submissions stay as they are."""
+        """Replace the answer of the application list, in the shape of the API; submissions do not change."""
         with self._world.lock:
             self._world.projects[domain].set_applications(applications)
 
     def set_index_lag(self, domain: str, seconds: float) -> None:
-        """How long changes of cases and forms stay out of the lists."""
+        """Set how long changes of cases and forms stay out of the lists."""
         with self._world.lock:
             self._world.projects[domain].set_index_lag(seconds)
 

@@ -1,8 +1,8 @@
-"""How does the server misbehave on demand?
+"""Faults that the server produces on demand.
 
-`FaultyApp` stands in front of the real application and breaks answers by rule: error pages, truncated JSON, cut
-connections, slow bodies, compressed bombs, waiting. The faults that change the meaning of an answer (endless paging and the
-like) are `AnswerSwitches`. `EventRule` lets the world change between two pages of a walk.
+`FaultyApp` wraps the real application and breaks answers by rule: error pages, truncated JSON, cut connections, slow bodies,
+compressed bombs, delays. `AnswerSwitches` are faults that change the meaning of an answer, such as endless paging.
+`EventRule` changes the world between two pages of a list.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _ROWS = "demo_commcare.rows"
 
 @dataclass
 class AnswerSwitches:
-    """Differences between HQ versions, and errors of meaning."""
+    """Differences between HQ versions, and wrong answers in a right form."""
 
     old_page_end: bool = False
     next_host: str | None = None
@@ -43,12 +43,12 @@ class AnswerSwitches:
 
 @dataclass
 class FaultRule:
-    """Break the next `times` requests whose `path?query` contains a match of `pattern`, after letting `skip` pass. The first
-    rule that is due takes the request.
+    """Break the next `times` requests whose `path?query` contains a match of `pattern`, after letting `skip` pass. Only the first
+    rule that is due applies.
 
     status: answer `status` with `body` (an nginx-like page if None) and `headers`; truncated: the true answer's first half,
     complete as HTTP; cut: half of it, then the connection breaks; slow: the true answer in 20 pieces within `seconds`;
-    lacking: the true answer of a list without its last `rows` records, everything else as it was;
+    lacking: the true answer of a list without its last `rows` records, otherwise unchanged;
     bomb: a gzip body of about `megabytes` / 1000 that unpacks to `megabytes` of JSON.
     """
 
@@ -87,12 +87,12 @@ class ConnectionCut(Exception):
 
 
 def note_rows(request: Request, rows: int) -> None:
-    """Tell the latency how many rows the answer has."""
+    """Record the number of rows of the answer, for the latency."""
     request.scope[_ROWS] = rows
 
 
 class FaultyApp:
-    """ASGI wrapper with rules, a latency for every API answer and each of its rows, and the list of what was asked."""
+    """ASGI wrapper with rules, a latency for every API answer and each of its rows, and a list of the requests."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -149,7 +149,7 @@ class FaultyApp:
 
 
 def _is_due(rule: FaultRule | EventRule, target: str) -> bool:
-    """Whether the rule applies to this request; its counters go down when it matches."""
+    """Whether the rule applies to this request; a match counts its counters down."""
     if rule.times <= 0 or not re.search(rule.pattern, target):
         return False
     if rule.skip > 0:

@@ -1,7 +1,7 @@
-"""What does the form resource answer?
+"""The form resource.
 
-The filters, date formats and orders of HQ's form list, and attachments. The envelope is `tastypie`'s, the documents
-are `index`'s.
+The filters, date formats and orders of HQ's form list, and attachments. `tastypie` writes the envelope, `index` gives the
+documents.
 """
 
 import json
@@ -42,7 +42,7 @@ _NOT_FOUND_PAGE = "<!DOCTYPE html><html><head><title>404</title></head><body><h1
 
 
 def form_date_ms(text: str) -> int:
-    """Only four formats are known; a normal trailing Z or an offset is a 400."""
+    """The milliseconds of a date. Only four formats are known; a normal trailing Z or an offset is a 400."""
     for pattern in _DATE_FORMATS:
         try:
             return instant_of(datetime.strptime(text, pattern).replace(tzinfo=UTC)) // 1000
@@ -116,7 +116,7 @@ def _query(params: dict[str, str], project: Project) -> Query[FormRecord]:
 
 
 def _test(key: str, value: str, project: Project) -> Test:
-    """Unknown parameters are no error: nothing matches them."""
+    """A test for forms. Unknown parameters are no error: no form matches them."""
     if key == "xmlns":
         return lambda form: form.xmlns == value
     if key == "app_id":
@@ -128,7 +128,7 @@ def _test(key: str, value: str, project: Project) -> Test:
 
 
 def _search_range(text: str) -> dict[str, Range]:
-    """The one `_search` shape in use: a range of `inserted_at`."""
+    """The only supported shape of `_search`: a range of `inserted_at`."""
     try:
         bounds: dict[str, Any] = json.loads(text)["filter"]["range"]["inserted_at"]
     except (ValueError, KeyError, TypeError) as error:

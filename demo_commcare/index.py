@@ -1,8 +1,8 @@
-"""Which documents are listed, in which order, and since when?
+"""Stores documents and lists them in order, after the delay of a search index.
 
-CommCare HQ lists from a search index that follows the primary store with a delay. `DocumentIndex` keeps both: `get`
-answers from the primary store, `select` from what has been indexed. The order of equal milliseconds is by id, and
-instants compare in milliseconds. Which filters a resource knows is the resource's business.
+CommCare HQ lists from a search index that follows the primary store with a delay. `DocumentIndex` keeps both: `get` reads the
+primary store, `select` the index. Instants compare in milliseconds; equal ones are ordered by id. Each resource
+defines its own filters.
 """
 
 import json
@@ -48,9 +48,9 @@ class BulkView(Generic[Record]):
 
 @dataclass
 class Query(Generic[Record]):
-    """What to list. `name` tells the question (without its ranges) from any other; `matches` decides on a record (None: all);
+    """A list request. `name` identifies the query without its ranges; `matches` decides on a record (None: all);
     `ranges` are inclusive bounds in ms per instant field; `residues` the numbers modulo PERIOD of bulk documents that can match;
-    `slow` says that those must be looked at one by one."""
+    `slow` says that these must be checked one by one."""
 
     name: str
     matches: Callable[[Record], bool] | None
@@ -120,11 +120,11 @@ class Selection(Generic[Record]):
         return len(self._records) + len(self._numbers)
 
     def rank_after(self, key: Key) -> int:
-        """How many documents are at or before `key`."""
+        """The number of documents at or before `key`."""
         return bisect_right(self._records, key, key=self.key) + self._bulk_rank(key, after=True)
 
     def rank_from(self, key: Key) -> int:
-        """How many documents are strictly before `key`."""
+        """The number of documents strictly before `key`."""
         return bisect_left(self._records, key, key=self.key) + self._bulk_rank(key)
 
     def page(self, offset: int, limit: int, descending: bool = False) -> list[Record | int]:
@@ -156,7 +156,7 @@ class Selection(Generic[Record]):
         return record_key(document, self._order)
 
     def _place(self, number: int) -> int:
-        """Where the record `number` of the records stands among all documents."""
+        """The position of record `number` among all documents."""
         return number + self._bulk_rank(self.key(self._records[number]))
 
     def _bulk_rank(self, key: Key, after: bool = False) -> int:
@@ -189,7 +189,7 @@ class DocumentIndex(Generic[Record]):
         self._slow_answers: dict[str, list[int]] = {}
 
     def load(self, records: Iterable[Record]) -> None:
-        """Take documents as already indexed, with their own index instant."""
+        """Add documents that are already indexed, with their own index instant."""
         for record in records:
             self._primary[record.doc_id] = self._visible[record.doc_id] = record
         self._forget_orders()
@@ -210,7 +210,7 @@ class DocumentIndex(Generic[Record]):
         return self.view.record(document)
 
     def render(self, documents: Sequence[Record | int], root: str) -> list[bytes]:
-        """The JSON texts of selected documents, a comma before each; those of a bulk history a block at a time."""
+        """The JSON texts of selected documents, each after a comma; a bulk history is rendered block by block."""
         texts: list[bytes] = []
         for run in _runs(documents):
             if self.view is not None and isinstance(run[0], int):
@@ -229,7 +229,7 @@ class DocumentIndex(Generic[Record]):
         return text
 
     def put(self, record: Record) -> None:
-        """Store now, index after the lag."""
+        """Store a document now and index it after the lag."""
         self._primary[record.doc_id] = record
         self._schedule(record.doc_id)
 
@@ -238,7 +238,7 @@ class DocumentIndex(Generic[Record]):
         self._schedule(doc_id)
 
     def objects(self) -> Iterator[Json]:
-        """Every document of the primary store as the API gives it, with relative addresses; the caller owns the values."""
+        """Every document of the primary store in the API's shape, with relative addresses; the caller may change the values."""
         if self.view is not None:
             for number in range(self.view.bulk.count):
                 if self.view.doc_id(number) not in self._primary:
@@ -246,13 +246,13 @@ class DocumentIndex(Generic[Record]):
         yield from (json.loads(json_bytes(record.api())) for record in self._primary.values() if record)
 
     def count(self) -> int:
-        """Documents in the primary store."""
+        """The number of documents in the primary store."""
         bulk = self.view.bulk.count if self.view else 0
         replaced = sum(1 for doc_id in self._primary if self.view and self.view.number(doc_id) is not None)
         return bulk - replaced + sum(1 for record in self._primary.values() if record is not None)
 
     def settle(self, everything: bool = False) -> None:
-        """Index what is due (or all that waits)."""
+        """Index the changes that are due, or all waiting changes."""
         now = time.monotonic()
         due = [doc_id for at, doc_id in self._pending if everything or at <= now]
         if not due:
@@ -262,7 +262,7 @@ class DocumentIndex(Generic[Record]):
             self._index(doc_id)
 
     def reindex(self, instant_us: int | None = None) -> None:
-        """Every record gets a new index instant, in the present order, or all of them this one (bulk documents have their
+        """Give every record a new index instant, in the present order, or give all the same one (bulk documents have their
         history's)."""
         self.settle(everything=True)
         for record in list(self._ordered("indexed_us")):
@@ -346,11 +346,11 @@ class DocumentIndex(Generic[Record]):
 
 
 def _runs(documents: Sequence[Record | int]) -> Iterator[Sequence[Record | int]]:
-    """Neighbours that are rendered together: records, or bulk numbers of one block."""
+    """Neighbours that can be rendered together: records, or bulk numbers of one block."""
     start = 0
     if set(map(type, documents)) == {int}:
         numbers = cast("Sequence[int]", documents)
-        # Numbers that ascend without a gap fill their block up to its end: most of a long page.
+        # Most of a long page are consecutive numbers that fill their block to its end.
         while start < len(numbers):
             stop = start + _BLOCK - numbers[start] % _BLOCK
             if stop > len(numbers) or numbers[stop - 1] != numbers[start] + stop - start - 1:

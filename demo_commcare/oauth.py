@@ -1,7 +1,7 @@
-"""How does a client get and renew access tokens?
+"""OAuth access tokens and refresh tokens.
 
 The refresh-token grant of `/oauth/token/` with rotation (each refresh token works once) and the RFC 8414 metadata
-document. Tokens live in memory. Who may use a token for what is `auth`'s question.
+document. Tokens are kept in memory. `auth` decides what a token allows.
 """
 
 import base64
@@ -38,13 +38,13 @@ class TokenStore:
         self._refresh: dict[str, frozenset[str]] = {}
 
     def issue_refresh_token(self, *domains: str) -> str:
-        """A refresh token for `access_apis`, limited to `domains` if any are named."""
+        """Issue a refresh token for `access_apis`, limited to `domains` if any are given."""
         token = secrets.token_urlsafe(30)
         self._refresh[token] = frozenset({"access_apis", *(f"domain:{name}" for name in domains)})
         return token
 
     def refresh(self, token: str) -> tuple[str, str, frozenset[str]] | None:
-        """Use up a refresh token: (access token, next refresh token, scopes), or None if it is unknown or was used."""
+        """Use up a refresh token: (access token, next refresh token, scopes), or None if the token is unknown or used."""
         scopes = self._refresh.pop(token, None)
         if scopes is None:
             return None

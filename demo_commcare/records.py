@@ -1,8 +1,7 @@
-"""What is a case and a form here, and how does a case follow from its forms?
+"""Cases and forms, and how a case is computed from its forms.
 
 Records are immutable; a change replaces one. `fold_case` applies the case blocks of a form exactly as the case
-transaction format says, so that cases and forms can never contradict each other. Which documents are listed, and
-when, is `index`'s business.
+transaction format says, so that cases and forms never contradict each other. `index` lists the documents.
 """
 
 import json
@@ -21,7 +20,7 @@ _ATTRIBUTES = {"case_name": "case_name", "case_type": "case_type", "owner_id": "
 
 @dataclass(frozen=True, slots=True)
 class CaseRecord:
-    """One case; instants are microseconds since 1970. `form_ids` are the forms that touched it, oldest first."""
+    """One case; instants are microseconds since 1970. `form_ids` are the forms with a block for it, oldest first."""
 
     domain: str
     doc_id: str
@@ -137,7 +136,7 @@ class FormRecord:
 
 
 def json_bytes(value: Any) -> bytes:
-    """Compact JSON, non-Latin text as it is; a text that no UTF-8 can hold (half of a surrogate pair) in escapes."""
+    """Compact JSON, non-Latin text as it is; a lone surrogate, which UTF-8 cannot encode, is escaped."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:

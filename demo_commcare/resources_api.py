@@ -1,7 +1,6 @@
-"""What do the small resources answer: apps, users, web users, groups, locations, lookup tables, user domains,
-identity?
+"""The small resources: apps, users, web users, groups, locations, lookup tables, user domains, identity.
 
-Each function gives the objects of one resource in HQ's shape; paging is `tastypie`'s business.
+Each function returns the objects of one resource in HQ's shape; `tastypie` does the paging.
 """
 
 from collections.abc import Callable
@@ -261,7 +260,7 @@ def _object(found: Json | None) -> Response:
 
 
 def _object_or_400(found: Json | None, show: Callable[[Json], Json]) -> Response:
-    """Users that do not exist are HQ's famous 400."""
+    """The object, or HQ's unusual 400 for a user that does not exist."""
     if found is None:
         raise BadRequest("The object 'None' has an empty attribute 'get_id' and doesn't allow a default or null value.")
     return _object(show(found))

@@ -1,6 +1,6 @@
-"""How is the demo server run: in this process's main thread, or in a thread for a test?
+"""Runs the demo server in the main thread, or in another thread for a test.
 
-Sockets, uvicorn and the port file; nothing of CommCare.
+It handles sockets, uvicorn and the port file, and knows nothing about CommCare.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ def serve_in_thread(
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> Iterator[RunningServer]:
-    """Run a server in a thread of this process, on a free port unless one is named. Raises OSError when that cannot be had."""
+    """Run a server in a thread, on a free port unless one is given. Raises OSError when the port is not available."""
     app = DemoCommCare(api_key, control_token, seed, cases, access_token_lifetime_s)
     listener = _listen(host, port)
     server = _uvicorn(app)
@@ -74,7 +74,7 @@ def serve_in_thread(
 
 
 def serve(app: DemoCommCare, host: str, port: int, port_file: Path | None, control_token: str) -> None:
-    """Run until SIGINT or SIGTERM. Raises OSError when the port cannot be had."""
+    """Run until SIGINT or SIGTERM. Raises OSError when the port is not available."""
     listener = _listen(host, port)
     server = _uvicorn(app)
 
@@ -97,7 +97,7 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # asyncio does so only for sockets that name their protocol; without, the end of an answer waits 40 ms for the client.
+    # asyncio sets it only on sockets that name their protocol; without it the end of an answer waits 40 ms for the client.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         listener.bind((host, port))
@@ -114,12 +114,12 @@ def _url(listener: socket.socket) -> str:
 
 
 def _is_no_wanted_cut(record: logging.LogRecord) -> bool:
-    """Connections that a fault rule breaks are no news."""
+    """A log filter that drops messages about connections cut by a fault rule."""
     return not (isinstance(record.exc_info, tuple) and record.exc_info[0] is ConnectionCut)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn would raise SIGTERM again after its orderly stop, and the port file would stay behind."""
+    """A uvicorn server that does not raise SIGTERM again after its orderly stop; otherwise the port file would remain."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -141,7 +141,7 @@ def _uvicorn(app: DemoCommCare) -> uvicorn.Server:
 
 
 def _write_port_file(path: Path, app: DemoCommCare, url: str, control_token: str) -> None:
-    """Write the connection data atomically, readable by the owner alone."""
+    """Write the connection data atomically, readable only by the owner."""
     content = {
         "url": url,
         "username": app.username,

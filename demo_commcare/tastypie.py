@@ -1,7 +1,6 @@
-"""How does a tastypie resource page through a list?
+"""Paging and envelopes of tastypie resources.
 
-Limits and offsets are read, clamped and refused as tastypie does, and the envelope is written. Which objects there
-are, and in which order, is the resource's business.
+Limits and offsets are read, clamped and refused as tastypie does. Each resource defines its objects and their order.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ class BadRequest(Exception):
 
 
 class _JsonResponse(Response):
-    """A body in parts of some size: never joined, because copies of long pages would be most of the server's work."""
+    """A body in large parts. They are never joined, because copying long pages would be most of the server's work."""
 
     def __init__(self, parts: Sequence[bytes], status: int) -> None:
         self.parts = parts
@@ -52,19 +51,19 @@ def json_response(*parts: bytes, status: int = 200) -> Response:
 def paged(
     request: Request, switches: AnswerSwitches, objects: list[dict[str, Any]], default: int = DEFAULT_LIMIT
 ) -> Response:
-    """The page of `objects` that the request asks for."""
+    """The requested page of `objects`."""
     page = Page.of(request.query_params, default)
     shown = objects[page.offset : page.offset + page.limit]
     return list_answer(request, switches, page, len(objects), len(shown), comma_texts(shown))
 
 
 def comma_texts(objects: Iterable[Any]) -> list[bytes]:
-    """JSON texts with a comma before each."""
+    """JSON texts, each after a comma."""
     return [b"," + json_bytes(entry) for entry in objects]
 
 
 def without_first_comma(texts: list[bytes]) -> list[bytes]:
-    """Texts with a comma before each, as the content of an array."""
+    """The content of an array, from texts that each follow a comma."""
     return [texts[0][1:], *texts[1:]] if texts else []
 
 
@@ -75,7 +74,7 @@ class Page:
 
     @classmethod
     def of(cls, params: Mapping[str, str], default: int = DEFAULT_LIMIT, maximum: int = MAX_LIMIT) -> "Page":
-        """Read `limit` and `offset`. Raises BadRequest for what tastypie refuses."""
+        """Read `limit` and `offset`. Raises BadRequest where tastypie refuses them."""
         limit = _number(params.get("limit", str(default)), "limit", "Please provide a positive integer.")
         offset = _number(params.get("offset", "0"), "offset", "Please provide a positive integer >= 0.")
         return cls(min(limit, maximum) or maximum, offset)
@@ -100,7 +99,7 @@ def list_answer(
     objects: list[bytes],
     query_only_next: bool = False,
 ) -> Response:
-    """The envelope around `shown` rendered objects, a comma before each; `query_only_next` is the form resource's way."""
+    """The envelope around `shown` rendered objects, each after a comma; `query_only_next` is for the form resource."""
     note_rows(request, shown)
     prefix = "" if query_only_next else request.url.path
     following: str | None = None
@@ -117,7 +116,7 @@ def list_answer(
 
 
 def envelope(switches: AnswerSwitches, meta: Mapping[str, Any], objects: list[bytes]) -> Response:
-    """`{"meta", "objects"}`, without the collection when the switch says so."""
+    """`{"meta", "objects"}`, without the collection if that switch is set."""
     if switches.drop_collection:
         return json_response(json_bytes({"meta": meta}))
     return json_response(b'{"meta":', json_bytes(meta), b',"objects":[', *without_first_comma(objects), b"]}")

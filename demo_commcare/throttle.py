@@ -1,7 +1,6 @@
-"""Has this domain used up its requests?
+"""Limits the requests of a domain.
 
-Fixed windows per domain, shared by all clients of it, as HQ counts them. Off until limits are set. Only accepted
-requests count.
+Fixed windows per domain, shared by all its clients, as in HQ. Off until limits are set. Only accepted requests count.
 """
 
 import math
@@ -31,7 +30,7 @@ class Throttle:
     _used: dict[tuple[str, str, int], int] = field(default_factory=dict)
 
     def configure(self, limits: Mapping[str, float], retry_after: float | str | None = None) -> None:
-        """Set the limits and forget what was counted; no limits switches throttling off."""
+        """Set the limits and reset the counters; without limits throttling is off."""
         unknown = set(limits) - set(WINDOWS_S)
         if unknown:
             raise ValueError(f"unknown windows: {', '.join(sorted(unknown))}; known: {', '.join(WINDOWS_S)}")

@@ -1,8 +1,7 @@
-"""What do the UCR resources answer: the list of data sources, and the rows of one of them?
+"""The UCR resources: the list of data sources, and the rows of one of them.
 
-HQ's cursor names the last row's `(inserted_at, doc_id)` and the next page holds what is strictly behind it: when a page
-ends within a document that has several rows, the rest of that document's rows is never sent. `next` is given as long as a
-page is not empty.
+HQ's cursor names the last row's `(inserted_at, doc_id)`, and the next page starts strictly after it. When a page ends within
+the rows of a document, the rest of these rows is never sent. Every page that is not empty has a `next`.
 """
 
 import base64

@@ -1,7 +1,7 @@
-"""What is true in each project space, and how does it change?
+"""The content of each project space, and its changes.
 
 `World` holds the project spaces; `Project` is one of them with its content and every change that the control switches
-can make. Cases always follow from the forms that are not archived. HTTP, authentication and paging belong to others.
+can make. Cases are always computed from the forms that are not archived.
 """
 
 import copy
@@ -38,12 +38,12 @@ _INDEX_DELAY_US = 1_700_000
 
 
 class UnknownDocument(LookupError):
-    """A control switch named a document that is not there."""
+    """A control switch named a document that does not exist."""
 
 
 @dataclass
 class Truth:
-    """The complete present content of one project space, as the API would give it (addresses relative to the server)."""
+    """The complete present content of one project space in the API's shape (addresses relative to the server)."""
 
     project: "Project"
 
@@ -53,7 +53,7 @@ class Truth:
 
     @property
     def forms(self) -> list[Json]:
-        """Archived forms included (`archived` says which)."""
+        """All forms, also archived ones (`archived` is true)."""
         return list(self.iter_forms())
 
     def iter_cases(self) -> Iterator[Json]:
@@ -72,7 +72,7 @@ class Truth:
 
     @property
     def form_cases(self) -> list[Json]:
-        """One row per (form, case, action); forms that are archived are left out."""
+        """One row per (form, case, action), without archived forms."""
         rows = []
         for form in self.iter_forms():
             for block in () if form["archived"] else case_blocks(form["form"]):
@@ -120,7 +120,7 @@ class Truth:
 
     @property
     def ucr_rows(self) -> list[Json]:
-        """Of all data sources, with the extra key `data_source_id`."""
+        """Rows of all data sources, with the extra key `data_source_id`."""
         return [
             {"data_source_id": source.source_id, **row}
             for source in self.project.data_sources
@@ -139,7 +139,7 @@ TRUTH_RESOURCES = (
 
 @dataclass(frozen=True)
 class Story:
-    """The submissions of a programme in order of reception, and the cases that follow from them."""
+    """The submissions of a programme in order of reception, and the cases computed from them."""
 
     forms: tuple[FormRecord, ...]
     cases: tuple[CaseRecord, ...]
@@ -156,7 +156,7 @@ class Story:
 
 @lru_cache(maxsize=4)
 def _maternal_story(seed: int, households: int) -> Story:
-    """Records are immutable, so servers of one process share them."""
+    """The story of the maternal programme. Records are immutable, so all servers of one process share it."""
     return Story.of(maternal_story(MATERNAL, seed, maternal_people(MATERNAL, seed), households))
 
 
@@ -187,7 +187,7 @@ class Project:
     _next_change: int = 1
 
     def load_story(self, story: "Story") -> None:
-        """Take what has been told so far."""
+        """Load a story's forms and cases."""
         self.forms.load(story.forms)
         self.cases.load(story.cases)
         for form in story.forms:
@@ -223,14 +223,14 @@ class Project:
         return self.submit([case_block(case_id, "demo-control", self.clock.now_us(), update=properties)])
 
     def update_every_nth_case(self, nth: int, properties: dict[str, str]) -> int:
-        """Change every nth case as a mass import does, by submissions of up to 1,000 case blocks. Returns how many."""
+        """Change every nth case as a mass import does, by submissions of up to 1,000 case blocks; returns the number of cases."""
         everything = self.cases.select(Query("all", None), "indexed_us")
         ids = [everything.key(case)[1] for case in everything.page(0, len(everything))[::nth]]
         for start in range(0, len(ids), _CASES_PER_IMPORT):
             now = self.clock.now_us()
             chosen = ids[start : start + _CASES_PER_IMPORT]
             self.submit([case_block(case_id, "demo-control", now, update=properties) for case_id in chosen])
-        # Written once beforehand, so that a benchmark of the next incremental load does not measure this server.
+        # Rendered once now, so that a benchmark of the next incremental load does not measure this server.
         self.cases.render([case for case in map(self.cases.get, ids) if case is not None], "")
         return len(ids)
 
@@ -239,18 +239,18 @@ class Project:
         return self.submit([case_block(case_id, "demo-control", self.clock.now_us(), close=True)])
 
     def delete_case(self, case_id: str) -> None:
-        """Let the case vanish without a trace, as HQ does."""
+        """Delete the case without a trace, as HQ does."""
         self._case(case_id)
         self._deleted_cases.add(case_id)
         self.cases.remove(case_id)
 
     def archive_form(self, form_id: str, archived: bool = True) -> None:
-        """Archive (or restore) a form; its cases are rebuilt without (with) it."""
+        """Archive or restore a form and rebuild its cases."""
         form = replace(self._form(form_id), archived=archived, server_modified_us=self.clock.now_us())
         self._replace_form(form)
 
     def edit_form(self, form_id: str, changes: dict[str, str]) -> None:
-        """Set answers by path (`exam/weight_kg`); case updates of the same name and value follow."""
+        """Set answers by path (`exam/weight_kg`); case updates with the same name and value change too."""
         form = self._form(form_id)
         body = copy.deepcopy(form.body)
         for path, value in changes.items():
@@ -265,7 +265,7 @@ class Project:
             self._rebuild(case_id)
 
     def delete_record(self, resource: str, record_id: str) -> None:
-        """A record of one of the lists of `people`, by `id` or `location_id`."""
+        """Delete a record of one of the lists of `people`, by `id` or `location_id`."""
         records = getattr(self.people, resource)
         left = [one for one in records if record_id not in (str(one.get("id")), one.get("location_id"))]
         if len(left) == len(records):
@@ -296,14 +296,14 @@ class Project:
         return int(app["version"])
 
     def set_applications(self, applications: list[Json]) -> None:
-        """Have these applications in the place of those there were."""
+        """Replace the applications."""
         self.applications = copy.deepcopy(applications)
         self.application_extras = {app["id"]: self.application_extras.get(app["id"], {}) for app in applications}
 
     def reindex(self, one_instant: bool = False) -> None:
-        """All cases and forms get a new `indexed_on`, with `one_instant` all the same one; nothing else changes."""
+        """Give all cases and forms a new `indexed_on` (`one_instant`: the same one); nothing else changes."""
         span_us = 0 if one_instant else _REINDEX_SPAN_US
-        # The millisecond after the one that is running, so that a document never goes back.
+        # The next millisecond, so that no document's instant goes back.
         start_us = (self.clock.reserve_us(span_us) // 1000 + 1) * 1000
         if self.bulk is not None:
             self.bulk.reindex(start_us, span_us)
@@ -314,7 +314,7 @@ class Project:
         self.cases.lag_s = self.forms.lag_s = lag_s
 
     def settle_index(self) -> None:
-        """Index everything that waits."""
+        """Index all waiting changes."""
         self.cases.settle(everything=True)
         self.forms.settle(everything=True)
 
@@ -350,7 +350,7 @@ class Project:
             self._rebuild(case_id)
 
     def _rebuild(self, case_id: str) -> None:
-        """Derive the case again from its forms; without any it vanishes."""
+        """Compute the case again from its forms; without forms it is removed."""
         if case_id in self._deleted_cases:
             return
         found = (self.forms.get(form_id) for form_id in self.forms_of_case(case_id))
@@ -399,8 +399,8 @@ def _set_answer(form: Json, path: list[str], value: str) -> None:
 class World:
     """All project spaces of the demo server.
 
-    `cases` scales the maternal programme: None is the default size, up to 2000 more households are told, beyond that a computed
-    history is put before the story.
+    `cases` scales the maternal programme: None is the default size. Up to 2000 the story gets more households; beyond that a
+    computed history comes before the story.
     """
 
     def __init__(self, seed: int = 1, cases: int | None = None) -> None:

@@ -1,1 +1,1 @@
-"""Tools for those who develop the project; nothing that runs imports them, and no package ships them."""
+"""Tools for the project's developers; no other package imports them, and the wheel does not contain them."""

@@ -1,7 +1,7 @@
-"""Draws which room imports which, from the source text: `python -m devtools.import_graph` writes docs/import_graph.svg.
+"""Draws the imports between rooms: `python -m devtools.import_graph` reads the source text and writes docs/import_graph.svg.
 
-A room is a package below `explorer` or `mcp_bridge` (or a module that stands there alone), or another package as a whole. An
-arrow that follows from two others is left out, so that the picture shows what stands directly on what.
+A room is a package or a single module directly below `explorer` or `mcp_bridge`, or another package as a whole. An arrow that
+follows from two others is left out, so the picture shows direct dependencies.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,13 @@ _SWEEPS = 12
 
 
 def room_of(module: str) -> str:
-    """The room that a module belongs to."""
+    """The room of a module."""
     parts = module.split(".")
     return ".".join(parts[: 2 if parts[0] in _DIVIDED else 1])
 
 
 def room_edges() -> dict[str, set[str]]:
-    """For each room the rooms that its modules import. A package that only holds rooms is none itself."""
+    """For each room the rooms that its modules import. A package that only contains rooms is not a room."""
     edges: dict[str, set[str]] = {}
     for module, targets in internal_edges(read_modules()).items():
         room = room_of(module)
@@ -36,7 +36,7 @@ def room_edges() -> dict[str, set[str]]:
 
 
 def direct(edges: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """The edges without those that follow from others (transitive reduction of a graph without circles)."""
+    """The edges without those that follow from others (transitive reduction of an acyclic graph)."""
     below = {room: _reached(room, edges) for room in edges}
     return {
         room: {target for target in targets if not any(target in below[other] for other in targets - {target})}
@@ -45,7 +45,7 @@ def direct(edges: Mapping[str, set[str]]) -> dict[str, set[str]]:
 
 
 def draw(edges: Mapping[str, set[str]]) -> str:
-    """The picture as SVG text; equal for equal edges. Raises ValueError where rooms import each other in a circle."""
+    """The picture as SVG text; equal edges give equal text. Raises ValueError when rooms import each other in a circle."""
     if found := cycles(dict(edges)):
         raise ValueError(f"Rooms import each other in a circle: {found}")
     arrows = direct(edges)
@@ -77,7 +77,7 @@ def _reached(room: str, edges: Mapping[str, set[str]]) -> set[str]:
 
 
 def _rows(edges: Mapping[str, set[str]]) -> list[list[str]]:
-    """Rooms by the longest way down from them, those that stand on most first."""
+    """Rooms in rows by the length of the longest path down from them, longest first."""
     depth: dict[str, int] = {}
 
     def of(room: str) -> int:
@@ -92,7 +92,7 @@ def _rows(edges: Mapping[str, set[str]]) -> list[list[str]]:
 
 
 def _ordered(rows: list[list[str]], arrows: Mapping[str, set[str]]) -> list[list[str]]:
-    """The rows with each room near to what it stands on and what stands on it."""
+    """The rows, each sorted so that a room is near its neighbours in the graph."""
     near: dict[str, set[str]] = {room: set(targets) for room, targets in arrows.items()}
     for room, targets in arrows.items():
         for target in targets:
@@ -136,7 +136,7 @@ def _box(room: str, x: int, y: int, width: int) -> str:
 
 
 def main(path: Path = PICTURE) -> None:
-    """Draw the picture anew."""
+    """Write the picture again."""
     path.write_text(draw(room_edges()), encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Which module imports which? Read from the source text, so that an import in a function or under a condition counts too."""
+"""Reads imports from the source text, so that imports in functions or under conditions count too."""
 
 import ast
 from collections.abc import Iterable, Iterator
@@ -11,9 +11,9 @@ PACKAGES = ("benchmarks", "demo_commcare", "explorer", "explorer_cli", "explorer
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """One name that is imported: `module` says who imports, `target` the module that it comes from, `name` what is taken.
+    """One imported name: `module` imports `name` from the module `target`.
 
-    `name` is empty for `import target`. `function` is the function that the import stands in, empty at the top of a module.
+    `name` is empty for `import target`. `function` is the function that contains the import, empty at the top of a module.
     """
 
     module: str
@@ -25,13 +25,13 @@ class Import:
 
     @property
     def top(self) -> str:
-        """The distribution's package, or ours: the first part of the target."""
+        """The top package of the target, from a distribution or ours."""
         return self.target.partition(".")[0]
 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A source file of ours. `name` is dotted; a package's own name stands for its `__init__.py`."""
+    """One of our source files. `name` is dotted; a package's name means its `__init__.py`."""
 
     name: str
     path: Path
@@ -40,7 +40,7 @@ class Module:
 
     @property
     def package(self) -> str:
-        """The package that it lies in; a package lies in itself."""
+        """The package that contains it; for an `__init__.py` the package itself."""
         return self.name if self.is_package else self.name.rpartition(".")[0]
 
 
@@ -62,7 +62,7 @@ def imports_of(module: Module) -> list[Import]:
 
 
 def internal_edges(modules: dict[str, Module]) -> dict[str, set[str]]:
-    """For each module the modules of ours that it imports; `from package import module` is an import of the module."""
+    """For each module those of our modules that it imports; `from package import module` imports the module."""
     return {
         name: {
             target

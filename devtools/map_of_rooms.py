@@ -1,4 +1,4 @@
-"""Writes the map of rooms into docs/architecture.md, from the first lines of the packages: `python -m devtools.map_of_rooms`."""
+"""Writes the map of rooms in docs/architecture.md from the packages' docstrings: `python -m devtools.map_of_rooms`."""
 
 import ast
 import textwrap
@@ -13,7 +13,7 @@ _WIDTH = 120
 
 
 def rooms() -> dict[str, str]:
-    """The purpose of each package down to three names deep: the first line of its docstring."""
+    """The purpose of each package, up to three levels deep: the first line of its docstring."""
     modules = read_modules()
     return {
         name: (ast.get_docstring(module.tree) or "").partition("\n")[0]
@@ -35,7 +35,7 @@ def _item(name: str, purpose: str) -> str:
 
 
 def renewed(text: str) -> str:
-    """The document's text with the map as it is now. Raises ValueError where it has no place for one."""
+    """The document's text with the present map. Raises ValueError when the document has no place for it."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -44,7 +44,7 @@ def renewed(text: str) -> str:
 
 
 def main(path: Path = DOCUMENT) -> None:
-    """Renew the map in the document."""
+    """Write the present map into the document."""
     path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
 
 

@@ -1,7 +1,7 @@
-"""How is an application written down, and how does the application resource show it?
+"""The specification of an application, and its object in the application resource.
 
-Specs (`App`, `Module`, `Form`, `Question`) are plain values; `render_app` turns one into the API's object. Which
-questions the invented programme asks is the business of `maternal_apps` and `nutrition_apps`.
+Specs (`App`, `Module`, `Form`, `Question`) are plain values; `render_app` turns one into the API's object. The invented
+questions are in `maternal_apps` and `nutrition_apps`.
 """
 
 from collections.abc import Iterator

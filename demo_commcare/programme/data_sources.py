@@ -1,7 +1,7 @@
-"""Which UCR data sources does the maternal programme have, and which rows does a document give?
+"""The UCR data sources of the maternal programme, and the rows of a document.
 
-Over forms, over cases, and one that unfolds a repeat, so that several of its rows share a `doc_id`. They are computed over the
-told story and what changed since; the computed history of mass data is left out.
+One is over forms, one over cases, and one unfolds a repeat, so that several of its rows share a `doc_id`. They cover the story
+and later changes, but not the computed history of mass data.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Rows = Callable[[Any], list[Json]]
 
 @dataclass(frozen=True)
 class DataSource:
-    """`rows` gives the indicators of one document, an empty list for one that the filter leaves out."""
+    """`rows` returns the indicators of one document, an empty list when the filter excludes it."""
 
     source_id: str
     display_name: str
@@ -31,7 +31,7 @@ class DataSource:
         return {"id": self.source_id, "display_name": self.display_name}
 
     def api_detail(self) -> Json:
-        """With filter and indicators, as they were configured."""
+        """The entry with its configured filter and indicators."""
         of_form = self.doc_type == "XFormInstance"
         path = ["form", "@xmlns"] if of_form else ["type"]
         return {
@@ -114,7 +114,7 @@ def _mothers(case: CaseRecord) -> list[Json]:
 
 
 def _number(text: Any, kind: type[int] | type[float]) -> float | None:
-    """What does not fit the indicator's type is null, as in UCR."""
+    """A value that does not fit the indicator's type becomes null, as in UCR."""
     try:
         return kind(text)
     except (TypeError, ValueError):

@@ -1,7 +1,7 @@
-"""How does a phone's submission become a form document?
+"""Turns submissions of phones into form documents.
 
-`Journal` keeps the order, the identifiers and the wrapping (metadata, case blocks, attachments) of invented
-submissions; what happened to whom is told by the stories. All randomness comes from one seeded generator.
+`Journal` gives invented submissions their order, identifiers, metadata, case blocks and attachments; the stories say what
+happened. All randomness comes from one seeded generator.
 """
 
 import random
@@ -100,7 +100,7 @@ def form_body(
 
 
 def attachments_of(form_id: str, images: tuple[str, ...]) -> Json:
-    """`form.xml` and the pictures, with the lengths that the attachment resource really serves."""
+    """`form.xml` and the pictures, with the lengths that the attachment resource serves."""
     names = {"form.xml": "text/xml", **dict.fromkeys(images, "image/jpeg")}
     return {
         name: {"content_type": kind, "length": len(attachment_bytes(form_id, name))} for name, kind in names.items()

@@ -1,6 +1,6 @@
-"""Which forms does the maternal-health programme use, and what do they ask?
+"""The forms of the maternal-health programme and their questions.
 
-Only the structure; the answers are invented in `maternal_story`. Oddities that real project spaces have are kept on
+This is only the structure; `maternal_story` invents the answers. Oddities of real project spaces are included on
 purpose: a form named only in Hindi, a module named only in French, the same form in two modules, a module that HQ
 cannot render.
 """

@@ -1,4 +1,4 @@
-"""What happened in the maternal-health programme during 2025?
+"""The events of the maternal-health programme during 2025.
 
 Households are registered, women found, pregnancies followed, children born, referrals made: one submission after the
 other. Everything follows from the seed. The questions are in `maternal_apps`, the four registrations in
@@ -73,7 +73,7 @@ class _Story:
         self._survey(event.case_id, number)
 
     def _women_repeat(self, event: Event, number: int) -> tuple[list[tuple[str, str]], Any]:
-        """No woman, one (a dict) or several (a list), with a repeat of earlier births inside; each is a case of her own."""
+        """No woman, one (a dict) or several (a list), with a repeat of earlier births inside; each woman is a case."""
         women: list[tuple[str, str]] = []
         rows = []
         for place in range((1, 2, 0, 1, 3, 1)[number % 6]):
@@ -177,7 +177,7 @@ class _Story:
         self._submit(apps.ANC, data, at_us, user, archived=odd % 41 == 13 and data["refer"] == "no")
 
     def _referral(self, pregnancy_id: str, day: date, at_us: int, user: Json) -> Json:
-        """A case made by a save-to-case question, deep inside the form; followed up two weeks later."""
+        """A case made by a save-to-case question deep inside the form, with a follow-up two weeks later."""
         case_id = self.journal.new_id()
         update = {"facility": self.rng.choice(["phc", "dh"]), "reason": "danger signs", "referred_on": str(day)}
         create = {"case_type": "referral", "case_name": f"Referral {day}", "owner_id": self._owner(user)}
@@ -267,7 +267,7 @@ class _Story:
         self._submit(apps.GROWTH, data, at_us, user)
 
     def _survey(self, household_id: str, number: int) -> None:
-        """A model-iteration repeat; every second survey was re-indexed in one instant (ties)."""
+        """A model-iteration repeat; every second survey has the same index instant (ties)."""
         day = date(2025, 11, 3) + timedelta(days=number % 12)
         at_us = self._at(day)
         user = self.supervisors[number % 2]

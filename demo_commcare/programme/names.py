@@ -1,4 +1,4 @@
-"""Which people and places does the invented programme speak of? All names are made up from common given names."""
+"""The people and places of the invented programme. All names are made up from common given names."""
 
 WOMEN = (
     "Asha Devi", "Sunita Kumari", "Meena Yadav", "Rekha Paswan", "Lalita Munda", "Geeta Oraon", "Kavita Sahu", "Poonam Singh",

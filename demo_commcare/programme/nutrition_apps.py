@@ -1,4 +1,4 @@
-"""Which forms does the child-nutrition programme use? French is the default language and two forms carry the same name."""
+"""The forms of the child-nutrition programme. French is the default language, and two forms have the same name."""
 
 from demo_commcare.programme.app_model import App, Form, Module, Question
 

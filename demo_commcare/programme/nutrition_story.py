@@ -1,4 +1,4 @@
-"""What happened in the child-nutrition programme? About 250 cases: homes and their children, with follow-up visits."""
+"""The events of the child-nutrition programme: about 250 cases, homes and their children, with follow-up visits."""
 
 from datetime import date, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""Who works in a project space, where, and with which lookup tables?
+"""The workers, locations and lookup tables of a project space.
 
 Values in the shapes of the user, web-user, group, location and lookup-table resources, without addresses.
 """

@@ -1,7 +1,7 @@
-"""What do the four registration forms of the maternal programme contain?
+"""The content of the four registration forms of the maternal programme.
 
-Builders from plain strings to form JSON, used for the told story and for the templates of mass data alike, so that
-both always have the same shape.
+Builders that make form JSON from plain strings. The story and the templates of mass data both use them, so that both always
+have the same shape.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Event:
-    """Who submits when, about which case."""
+    """The user, the instant and the case of a submission."""
 
     case_id: str
     user_id: str
@@ -69,7 +69,7 @@ def pregnancy(
     height: str,
     blood: str,
 ) -> Json:
-    """The mother is touched (`case`), the pregnancy is made beside her (`subcase_0.case`) as her extension."""
+    """The form updates the mother (`case`) and creates the pregnancy (`subcase_0.case`) as her extension case."""
     history = {"gravida": gravida, "parity": parity, "complications": trouble}
     update = {"lmp": lmp, "edd": edd, **history, "height_cm": height, "blood_group": blood}
     index = {"host": index_to(mother_id, "mother", extension=True)}
