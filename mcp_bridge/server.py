@@ -21,7 +21,7 @@ from mcp_bridge.gate.http_authentication import PATH, HttpAuthentication
 from mcp_bridge.gate.http_connections import MAX_HEAD_BYTES, TimedProtocol
 from mcp_bridge.gate.shutdown import InputLines, let_the_next_end_it, on_signals
 
-# What a caller may use changes with its grants, what a tool is with the bridge's version: hosts that ask again after this see it.
+# The tool list changes with the caller's grants and the bridge's version. Hosts see changes after this time.
 _TOOLS_CACHED_MS = 300_000
 INSTRUCTIONS = """\
 Data Explorer: {tenants} (tenants) as PostgreSQL tables, kept up to date by Dagster runs.
@@ -47,7 +47,7 @@ teardown_schema deletes data: only on the user's explicit wish.
 
 
 def make_server(services: Services, caller: Callable[[], Caller]) -> "Server[None]":
-    """The MCP server over these services, which are closed with its life. `caller` tells who makes the call being served."""
+    """The MCP server over these services, which are closed when it ends. `caller` returns the caller of the current call."""
     gate = services.gate(caller)
 
     @asynccontextmanager
@@ -67,7 +67,7 @@ def make_server(services: Services, caller: Callable[[], Caller]) -> "Server[Non
         instructions=services.wording.fill(INSTRUCTIONS),
         version=_version(),
         lifespan=lifespan,
-        # Without them hosts ask again before every turn. Tools are the caller's own, by its grants; who we are is everybody's.
+        # Without hints hosts ask again before every turn. The tool list is private, because it depends on the caller's grants.
         cache_hints={
             "tools/list": CacheHint(ttl_ms=_TOOLS_CACHED_MS, scope="private"),
             "server/discover": CacheHint(ttl_ms=_TOOLS_CACHED_MS, scope="public"),
@@ -80,26 +80,26 @@ def make_server(services: Services, caller: Callable[[], Caller]) -> "Server[Non
 
 async def serve_stdio(services: Services, token: str | None) -> None:
     """Serve one client over stdin and stdout until it closes them, or until SIGINT or SIGTERM; a second signal ends at once. The
-    client is the bearer of `token`, without one the operator.
+    client is the principal of `token`, or the operator when there is no token.
 
-    However it ends, calls that are being served are given up and their statements cancelled; runs go on. Only a caller who
-    cancels a call means its run.
+    In each case calls that are being served are cancelled with their statements; runs continue. A run is only cancelled when
+    its caller cancels the call.
 
     Raises:
-        TokenInvalid: EXPLORER_TOKEN is not good.
+        TokenInvalid: EXPLORER_TOKEN is not valid.
     """
     server = make_server(services, stdio_caller(lambda: services.platform.catalog, token))
     lines = InputLines(services.stopping.set)
     with on_signals(lines.end):
-        # The SDK iterates over its input and does nothing else with it.
+        # The SDK only iterates over its input.
         async with stdio_server(cast("anyio.AsyncFile[str]", lines)) as (read, write):
             await server.run(read, write, server.create_initialization_options())
 
 
 def http_app(services: Services, *, host: str, port: int, public_url: str | None = None) -> HttpAuthentication:
-    """The ASGI app: `/mcp` for bearers of a valid token, `/healthz` and `/readyz` for everybody; foreign Host and Origin refused.
+    """The ASGI app: `/mcp` with a valid token, `/healthz` and `/readyz` without. A foreign Host or Origin is refused.
 
-    While tokens cannot be checked, a request that carries one is answered 503 with a JSON-RPC error.
+    While tokens cannot be checked, a request with a token gets status 503 with a JSON-RPC error.
     """
     base = (public_url or f"http://{_bracketed(host)}:{port}").rstrip("/")
     resource = AnyHttpUrl(f"{base}{PATH}")
@@ -113,7 +113,7 @@ def http_app(services: Services, *, host: str, port: int, public_url: str | None
 
 async def serve_http(services: Services, app: HttpAuthentication, sockets: list[Any], log_level: str) -> None:
     """Serve until SIGINT or SIGTERM, as `serve_stdio`."""
-    # h11 takes the white space off both ends of a header's value, as RFC 9110 wants it; httptools leaves it at the end.
+    # h11 strips white space at both ends of a header's value, as RFC 9110 demands; httptools leaves it at the end.
     config = uvicorn.Config(
         app,
         log_level=log_level,
@@ -128,7 +128,7 @@ async def serve_http(services: Services, app: HttpAuthentication, sockets: list[
 
     class StoppingServer(uvicorn.Server):
         def handle_exit(self, sig: int, frame: Any) -> None:
-            # Not uvicorn's own, which ends the process by the same signal once more, with its status.
+            # Replaces uvicorn's handler, which raises the signal again at the end, so that the exit status is the signal's.
             services.stopping.set()
             self.should_exit = True
             loop.call_soon_threadsafe(app.close)
@@ -138,11 +138,11 @@ async def serve_http(services: Services, app: HttpAuthentication, sockets: list[
 
 
 def _transport_security(host: str, port: int, public_url: str | None) -> TransportSecuritySettings:
-    """Which Host and Origin headers are this server's own: DNS rebinding reaches a loopback server by any other name."""
+    """The Host and Origin headers of this server. Others are refused: DNS rebinding reaches a loopback server by another name."""
     names = [f"127.0.0.1:{port}", f"localhost:{port}", f"[::1]:{port}", f"{_bracketed(host)}:{port}"]
     origins = [f"http://{name}" for name in names]
     if public_url is not None:
-        # As clients write it: in small letters, and without a port where that is the scheme's own.
+        # As clients write it: in lower case, and without the scheme's default port.
         parts = urlsplit(public_url)
         name = _bracketed(parts.hostname or "")
         names += [name, f"{name}:{parts.port}"] if parts.port else [name]

@@ -191,7 +191,7 @@ def _provenance(known: TenantTables, table: str, asset: AssetState, failing: Fai
         name for check in failed if not (stands_for_many and check.tables is None) if (name := check.name_for(table))
     ]
     together = [f"{asset.key[-1]}: {check.name}" for check in failed if stands_for_many and check.tables is None]
-    # All that were ever set aside: the metadata of a run counts its own only.
+    # All records that were ever rejected; the metadata of a run counts only its own.
     rejected = {
         origin.key[-1]: known.live.rejected[origin.key[-1]]
         for origin in [asset, *upstream(known.assets, asset)]

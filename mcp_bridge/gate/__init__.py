@@ -1,1 +1,1 @@
-"""Letting a call in: who calls, what a tool takes, the audit trail, HTTP authentication, the end of the process."""
+"""The gate that each call passes: caller, grants, arguments, audit trail, HTTP authentication; also the orderly shutdown."""

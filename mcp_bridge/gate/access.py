@@ -1,7 +1,7 @@
-"""Who is calling, and for which tenants may they do what? From the bearer token's principal, never from an argument.
+"""Who is calling, and what may they do for which tenants? The bearer token's principal decides, never an argument.
 
-Over HTTP every call carries a token that is looked up each time. Over stdio one token is verified at the start; without one the
-caller is the operator, who can read HOME's private files anyway. Audit and errors are the gate's business.
+Over HTTP every call carries a token, which is looked up each time. Over stdio one token is verified at the start; without a
+token the caller is the operator, who can read HOME's private files anyway. The gate handles audit and errors.
 """
 
 import logging
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class TenantRequired(ExplorerError):
-    """Several tenants are granted and the call names none."""
+    """The caller has several tenants and the call names none."""
 
     code = "tenant_required"
 
@@ -40,14 +40,14 @@ class TokenInvalid(ExplorerError):
 
 
 class TokenUncheckable(ExplorerError):
-    """Whether the bearer token is good cannot be found out at present."""
+    """The bearer token cannot be checked now."""
 
     code = "catalog_unavailable"
 
 
 @dataclass(frozen=True)
 class Caller:
-    """An actor with its grants by tenant key; `grants` None means the operator: every tenant, every scope."""
+    """An actor with its grants by tenant key. `grants` None means the operator: all tenants, all scopes."""
 
     actor: str
     identity: str
@@ -62,11 +62,11 @@ class Caller:
         return cls(principal.name, str(principal.id), dict(principal.grants))
 
     def may_anywhere(self, scope: Scope) -> bool:
-        """Whether some tenant is granted with this scope: then tools that need it are shown."""
+        """Whether the caller has this scope for any tenant. Tools that need the scope are listed only then."""
         return self.grants is None or any(scope in scopes for scopes in self.grants.values())
 
     def scopes(self, tenant_key: str) -> frozenset[Scope]:
-        """What the caller may do for one tenant; empty when the tenant is none of theirs."""
+        """The caller's scopes for one tenant; empty when the tenant is not one of theirs."""
         return frozenset(Scope) if self.grants is None else self.grants.get(tenant_key, frozenset())
 
     def tenants(self, catalog: Catalog) -> list[Tenant]:
@@ -76,15 +76,15 @@ class Caller:
         return sorted(tenants, key=lambda tenant: tenant.key)
 
     def tenant(self, catalog: Catalog, key: str | None) -> Tenant:
-        """The tenant that a call is about. Blocks on the database.
+        """The tenant of a call. Blocks on the database.
 
         Raises:
-            TenantRequired: none was named and the choice is not clear.
-            UnknownTenant: not one of the caller's, whether it exists or not.
+            TenantRequired: the call names no tenant and the caller has several.
+            UnknownTenant: the tenant is not one of the caller's, whether it exists or not; or the caller has none.
         """
         only = next(iter(self.grants)) if self.grants and len(self.grants) == 1 else None
         wanted = key if key is not None else only
-        # One row, however many tenants there are; all of them are read only to tell what was meant.
+        # Reads one row, however many tenants there are. All are read only when none is named or the named one is not found.
         if wanted is not None and (self.grants is None or wanted in self.grants):
             with suppress(UnknownTenant):
                 return catalog.tenants.get(wanted)
@@ -122,23 +122,23 @@ class Caller:
 
 
 class BridgeToken(AccessToken):
-    """A verified token together with the principal it stands for."""
+    """A verified token with its principal."""
 
     caller: Caller
 
 
 class CatalogVerifier:
-    """The SDK's TokenVerifier over the catalog's principals: asked anew on each HTTP request."""
+    """The SDK's TokenVerifier over the catalog's principals. It is called for each HTTP request."""
 
     def __init__(self, catalog: Callable[[], Catalog], resource: str) -> None:
         self._catalog = catalog
         self._resource = resource
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """The caller behind a token, or None (the request is then answered 401).
+        """The caller of a token; None when the token is not valid (the response is then 401).
 
         Raises:
-            TokenUncheckable: the catalog cannot be asked; why is for the log alone, the sender may be anybody.
+            TokenUncheckable: the catalog cannot be read. The cause is only logged, because the sender is unknown.
         """
         try:
             principal = await in_thread(lambda: self._catalog().principals.verify(token), within_s=CATALOG_S)
@@ -151,7 +151,7 @@ class CatalogVerifier:
         if principal is None:
             return None
         caller = Caller.of(principal)
-        # Tokens are made for this bridge alone, so its own address is their audience.
+        # Tokens are made only for this bridge, so its own address is their audience.
         return BridgeToken(token=token, client_id=caller.identity, scopes=[], resource=self._resource, caller=caller)
 
 
@@ -164,10 +164,10 @@ def http_caller() -> Caller:
 
 
 def stdio_caller(catalog: Callable[[], Catalog], token: str | None) -> Callable[[], Caller]:
-    """Who calls over stdio: the token's principal, looked up again on each call, or the operator without one.
+    """The caller over stdio: the token's principal, looked up again on each call, or the operator when there is no token.
 
     Raises:
-        TokenInvalid: at once, when the token is not good.
+        TokenInvalid: at once, when the token is not valid.
     """
     if token is None:
         return Caller.operator

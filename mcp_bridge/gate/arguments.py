@@ -1,4 +1,4 @@
-"""What did the caller send, and if it is wrong, which words mend it?"""
+"""Parses the arguments of a call. Errors say in words what to change."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from mcp_bridge.gate.tool import Arguments, Tool
 
 
 def parse(tool: Tool, raw: dict[str, Any]) -> Arguments:
-    """The arguments in their types.
+    """The arguments, parsed and typed.
 
     Raises:
-        InvalidArgument: what is wrong with the first few, in words; the values are not repeated.
+        InvalidArgument: says in words what is wrong with the first few arguments. It does not repeat their values.
     """
     try:
         return tool.arguments.model_validate(raw)
@@ -27,7 +27,7 @@ def parse(tool: Tool, raw: dict[str, Any]) -> Arguments:
 
 
 def _allowed(tool: Tool, error: ValidationError) -> dict[str, Any]:
-    """The values there are for the first argument that is none of them."""
+    """The allowed values of the first argument that has another value."""
     for fault in error.errors(include_url=False, include_input=False):
         if fault["type"] == "literal_error":
             name = str(fault["loc"][0])

@@ -1,4 +1,4 @@
-"""What is written down of each call, and which words of an error are for the operator alone?"""
+"""What does the audit trail record of each call, and which error texts are only for the operator?"""
 
 import logging
 import time
@@ -15,12 +15,12 @@ _log = logging.getLogger(__name__)
 
 
 class AuditUnavailable(ExplorerError):
-    """The audit trail cannot be written, so nothing may be done."""
+    """The audit trail cannot be written, so the call is refused."""
 
     code = "audit_unavailable"
 
 
-# Their words name addresses, logins, folders and settings of the installation.
+# The messages of these errors name addresses, logins, folders and settings of the installation.
 _OF_THE_INSTALLATION = (
     CatalogNotReady,
     DatabaseNotReady,
@@ -33,7 +33,7 @@ _OF_THE_INSTALLATION = (
 
 
 def for_caller(error: ExplorerError, caller: Caller | None) -> ExplorerError:
-    """The error as the caller may read it: what it says of the installation is for the operator, else for the log."""
+    """The error as the caller may read it. Only the operator sees details of the installation; for others they are logged."""
     if not isinstance(error, _OF_THE_INSTALLATION) or (caller is not None and caller.grants is None):
         return error
     _log.warning("%s [%s] %s", error.message, error.code, error.next_step)
@@ -50,7 +50,7 @@ class AuditTrail:
         self._platform = platform
 
     async def write(self, tool: Tool, call: Call, outcome: str, refusal: ExplorerError | None, started: float) -> None:
-        """`started`: when the call came, by the monotonic clock; `refusal`: why nothing was done. Raises: AuditUnavailable."""
+        """`started`: start of the call by the monotonic clock; `refusal`: why nothing was done. Raises: AuditUnavailable."""
         entry = AuditEntry(
             actor=call.caller.actor,
             action=tool.name,
@@ -65,7 +65,7 @@ class AuditTrail:
         except ExplorerError as cause:
             unreachable = for_caller(cause, call.caller)
             if refusal is not None and refusal.code == unreachable.code:
-                return  # refused for the same cause: nothing was done, and the caller gets that cause
+                return  # the call was refused for the same cause; nothing was done, and the caller gets that cause
             raise AuditUnavailable(
                 f"The call could not be written to the audit trail: {unreachable.message}",
                 next_step=unreachable.next_step,
@@ -78,7 +78,7 @@ class AuditTrail:
             ) from None
 
     async def write_quietly(self, tool: Tool, call: Call, outcome: str, started: float) -> None:
-        """The same for a call that nobody waits for any more: a failure is only logged."""
+        """The same for a call that was cancelled: a failure is only logged."""
         try:
             await self.write(tool, call, outcome, None, started)
         except ExplorerError as error:

@@ -1,6 +1,6 @@
-"""How is a call let in, carried out and written down? Caller, arguments, tenant, scope, tool, audit, envelope, in this order.
+"""Serves a call in these steps: caller, arguments, tenant, scope, tool, audit, envelope.
 
-Fails closed: a call that cannot be audited gets no answer, and a change is audited before it is attempted.
+Fails closed: a call that cannot be audited gets no result, and a change is audited before it is attempted.
 """
 
 import logging
@@ -28,13 +28,13 @@ _log = logging.getLogger(__name__)
 
 
 class InternalError(ExplorerError):
-    """A fault of the bridge itself; the cause is in its log."""
+    """An error in the bridge itself. Its log has the cause."""
 
     code = "internal_error"
 
 
 class Gate:
-    """The two handlers of the MCP server, over the tools of some families."""
+    """The two handlers of the MCP server, for the tools of the given families."""
 
     def __init__(
         self,
@@ -44,19 +44,19 @@ class Gate:
         list_cursors: Callable[[], ListCursors],
         wording: Wording,
     ) -> None:
-        """`caller` tells who makes the call being served; `list_cursors` is asked when needed, since its key lies in HOME."""
+        """`caller` returns the caller of the current call. `list_cursors` is called when needed, because its key is in HOME."""
         self._platform, self._caller, self._list_cursors = platform, caller, list_cursors
         self._audit = AuditTrail(platform)
         served = {tool.name: (tool, family) for family in families for tool in family.TOOLS}
         self._families = {name: family for name, (_, family) in served.items()}
         self._tools = {name: served[name][0] for name in sorted(served)}
-        # Made once: the SDK looks at a tool's parameters on every call.
+        # Made once, because the SDK reads a tool's parameters on every call.
         self._definitions = {name: tool.definition(wording) for name, tool in self._tools.items()}
 
     async def list_tools(
         self, ctx: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        """The tools that the caller's grants allow somewhere; without a known caller a protocol error says why."""
+        """The tools that the caller may use for at least one tenant. An unknown caller gets a protocol error with the reason."""
         try:
             caller = await in_thread(self._caller, within_s=CATALOG_S)
         except ExplorerError as error:
@@ -66,14 +66,14 @@ class Gate:
         return types.ListToolsResult(tools=[self._definitions[name] for name in shown])
 
     def input_schema(self, tool: str) -> dict[str, Any] | None:
-        """What the tool takes, as its definition says; None for a tool that is not there."""
+        """The input schema from the tool's definition; None when there is no such tool."""
         definition = self._definitions.get(tool)
         return definition.input_schema if definition else None
 
     async def call_tool(
         self, ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams
     ) -> types.CallToolResult:
-        """Serve one call. Only an unknown tool is a protocol error; everything else is an envelope."""
+        """Serve one call. Only an unknown tool is a protocol error; all other results are envelopes."""
         started = time.monotonic()
         tool = self._tools.get(params.name)
         if tool is None:
@@ -120,7 +120,7 @@ class Gate:
         return failure(error or InternalError("No answer.", next_step="Try again."), key, elapsed_ms(started))
 
     async def _page(self, tool: Tool, call: Call, arguments: Arguments) -> Answer:
-        """What the tool answers. Its cursors leave it sealed, and only those that it gave reach it."""
+        """The tool's answer. Cursors in it are sealed, and only cursors that the tool issued are passed to it."""
         cursor: str | None = getattr(arguments, "cursor", None)
         given = call.caller.identity, call.tenant.key if call.tenant else None, arguments.model_dump(mode="json")
         if cursor is not None and not tool.own_cursors:
@@ -133,7 +133,7 @@ class Gate:
         return answer
 
     def _admit(self, tool: Tool, call: Call, arguments: Arguments) -> None:
-        """Resolve the tenant and check the scope; blocks on the database."""
+        """Resolve the tenant and check the scope. Blocks on the database."""
         if isinstance(arguments, TenantArguments):
             call.tenant = call.caller.tenant(self._platform.catalog, arguments.tenant)
             if tool.scope is not None:

@@ -1,7 +1,7 @@
-"""Who reaches the bridge's HTTP addresses, and how are they answered: Host and Origin, token, size and pace, then the protocol.
+"""Checks each HTTP request before MCP sees it: Host and Origin, token, size and time of the body.
 
-One ASGI app around the SDK's. Every answer that it gives itself is JSON of the shape that OAuth clients read too: `error`,
-`error_description`, `next_step`. There is no sign-in here and none is advertised: the 401 says how to get a token.
+An ASGI app around the SDK's. Its own responses are JSON that OAuth clients can read too: `error`, `error_description`,
+`next_step`. There is no sign-in and none is advertised: the 401 says how to get a token.
 """
 
 import asyncio
@@ -26,9 +26,9 @@ from mcp_bridge.gate.access import TokenUncheckable
 PATH = "/mcp"
 _METHODS = ("GET", "POST", "DELETE")
 _READING = ("GET", "HEAD")
-# A whole body, whatever its pace.
+# Time limit for a whole request body.
 _BODY_S = 20.0
-# So long a stream outlives its token.
+# A stream can outlive its token by this time.
 _TOKEN_CHECKED_EVERY_S = 10.0
 _CLOSING_S = 1.0
 _RETRY_AFTER_S = 5
@@ -42,9 +42,9 @@ Report = Callable[[], Awaitable[dict[str, Any]]]
 
 
 class HttpAuthentication:
-    """Lets bearers of a valid token to `app` at `/mcp`; `/healthz` and `/readyz` are open to everybody who names this server.
+    """Passes requests with a valid token to `app` at `/mcp`. `/healthz` and `/readyz` need no token, only a correct Host.
 
-    `ready` gives the body of `/readyz`, whose `status` decides on the answer's.
+    `ready` gives the body of `/readyz`; the body's `status` decides the HTTP status.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class HttpAuthentication:
         self._closing = asyncio.Event()
 
     def close(self) -> None:
-        """End what is being served: calls that do not end within a second are given up, streams are ended."""
+        """End all calls and streams. Calls that do not end within a second are cancelled."""
         self._closing.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +73,7 @@ class HttpAuthentication:
             await send({"type": "websocket.close", "code": 1008})
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
-        """The answer, or None when `app` has given it."""
+        """The response; None when `app` has sent it."""
         request = Request(scope)
         if (foreign := await self._security.validate_request(request)) is not None:
             return _refusal(
@@ -82,7 +82,7 @@ class HttpAuthentication:
                 "Host or Origin is not this server's.",
                 "Use the server's own address; behind a proxy set EXPLORER_BRIDGE_PUBLIC_URL.",
             )
-        # The same address with a stroke at its end: a redirect would cost some clients their token.
+        # Also serve the path with a slash at its end: some clients drop their token on a redirect.
         path = scope["path"].rstrip("/")
         if path == PATH:
             return await self._protocol({**scope, "path": PATH, "raw_path": PATH.encode()}, receive, send)
@@ -109,7 +109,7 @@ class HttpAuthentication:
         if known is None:
             return _unauthorized(request)
         scope["auth"], scope["user"] = known
-        # Streams cannot be resumed: a client that was cut off gets a new one.
+        # Streams cannot be resumed. A client that lost its stream gets a new one.
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"last-event-id"]
         if request.method == "POST":
             body = await _body(request, receive)
@@ -119,7 +119,7 @@ class HttpAuthentication:
         return await self._served(scope, receive, send)
 
     async def _served(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
-        """Let `app` answer for as long as the token is good and the bridge does not end."""
+        """Let `app` respond while the token is valid and the bridge does not shut down."""
         stream = _Stream(send)
         work = asyncio.create_task(self._inner(scope, receive, stream.send))
         closing = asyncio.create_task(self._closing.wait())
@@ -140,7 +140,7 @@ class HttpAuthentication:
         return None
 
     async def _still_good(self, scope: Scope) -> bool:
-        """Whether the token that opened a stream is valid still, for the same caller. While it cannot be checked it is left: no
+        """Whether the token that opened a stream is still valid, for the same caller. True while it cannot be checked, because no
         call is served then."""
         try:
             known = await self._tokens.authenticate(Request(scope))
@@ -151,7 +151,7 @@ class HttpAuthentication:
 
 
 class _Stream:
-    """An answer on its way, which can be ended from outside."""
+    """A response in progress that can be ended from outside."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -163,21 +163,21 @@ class _Stream:
         await self._send(message)
 
     async def end(self) -> bool:
-        """End what was begun; False when nothing was."""
+        """End the response; False when it had not begun."""
         if self._started and not self._complete:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         return self._started
 
 
 async def _ended(work: "asyncio.Task[None]", stream: _Stream) -> bool:
-    """Give up the work, and end its answer if that has begun."""
+    """Cancel the work and end its response. False when the response had not begun."""
     work.cancel()
     await asyncio.wait({work})
     return await stream.end()
 
 
 async def _body(request: Request, receive: Receive) -> bytes | Response:
-    """The whole body, or why it is not waited for."""
+    """The whole body, or the response that refuses it."""
     chunks: list[bytes] = []
     size = 0
     try:
@@ -208,7 +208,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 def _refusal(status: int, error: str, description: str, next_step: str, **headers: str) -> Response:
     body = {"error": error, "error_description": f"{description} {next_step}", "next_step": next_step}
-    # What follows on the connection may be the rest of a body that nobody reads.
+    # The connection is closed, because the rest of an unread body may follow on it.
     return JSONResponse(body, status, headers={"Connection": "close", **headers})
 
 
@@ -229,7 +229,7 @@ def _closed() -> Response:
 
 
 def _uncheckable(error: TokenUncheckable) -> Response:
-    """Status 503, and the JSON-RPC error that MCP clients read."""
+    """Status 503 with the JSON-RPC error that MCP clients read."""
     error_body = {"code": types.INTERNAL_ERROR, "message": str(error), "data": error.as_dict()}
     body = {"jsonrpc": "2.0", "id": None, "error": error_body}
     return JSONResponse(body, 503, headers={"Retry-After": str(_RETRY_AFTER_S), "Connection": "close"})

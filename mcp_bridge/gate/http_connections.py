@@ -1,6 +1,6 @@
-"""How many connections may keep the bridge waiting for a request, and how long? Few, and not long: whoever is late is hung up on.
+"""Limits how many connections may wait with an incomplete request head, and for how long. Late connections are closed.
 
-uvicorn waits for ever for the rest of a request's head. Bodies are the business of `http_authentication`.
+uvicorn itself waits forever for the rest of a request's head. `http_authentication` limits bodies.
 """
 
 import asyncio
@@ -9,15 +9,15 @@ from typing import ClassVar
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-# Of a connection's first byte, and from then on of a whole head.
+# Time limit for a connection's first byte, and then for a whole head.
 HEAD_S = 10.0
 MAX_WAITING = 128
-# Of a head that is not complete yet; what is longer is answered 400.
+# Size limit of an incomplete head. A longer head gets status 400.
 MAX_HEAD_BYTES = 32 * 1024
 
 
 class TimedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 with time limits; of too many connections that wait, the oldest is closed."""
+    """uvicorn's HTTP/1.1 with time limits. When too many connections wait, the oldest is closed."""
 
     _waiting: ClassVar["OrderedDict[TimedProtocol, asyncio.TimerHandle]"] = OrderedDict()
 

@@ -1,7 +1,7 @@
-"""Where does a list go on? At a place that this tool has given this caller for these arguments; any other is refused.
+"""Signed cursors of lists. A cursor is valid only for the tool, caller, tenant and arguments that it was issued for.
 
-A tool gives and takes plain places, such as the last name of a page; the gate seals and opens them. Pages of SQL results have
-cursors of their own, which also know what the data was (`sql.page_cursors`).
+A tool uses plain places, such as the last name of a page; the gate seals and opens them. Pages of SQL results have their own
+cursors, which also contain the version of the data (`sql.page_cursors`).
 """
 
 import base64
@@ -14,36 +14,36 @@ from typing import Any
 
 from mcp_bridge.answers.envelope import InvalidCursor
 
-# Of a place of 200 characters of any language.
+# Enough for a place of 200 characters in any language.
 MAX_CHARS = 1200
 _MAC_BYTES = 16
-# How much of a page is asked for, and how it is written, may change from page to page.
+# The size and the format of pages may change from page to page. The tenant is bound separately.
 MAY_CHANGE = frozenset({"cursor", "limit", "response_format", "tenant"})
 
 
 class ListCursors:
-    """Seals and opens places with one key, the same in all replicas."""
+    """Seals and opens places with one key, which all replicas share."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     def seal(self, place: str, tool: str, caller: str, tenant: str | None, arguments: Mapping[str, Any]) -> str:
-        """The cursor that stands for `place`. `arguments`: as JSON takes them."""
+        """The cursor for `place`. `arguments`: JSON values."""
         said = place.encode("utf-8", "surrogatepass")
         return base64.urlsafe_b64encode(self._sign(said, tool, caller, tenant, arguments) + said).rstrip(b"=").decode()
 
     def place(self, cursor: str, tool: str, caller: str, tenant: str | None, arguments: Mapping[str, Any]) -> str:
-        """The place that `cursor` stands for.
+        """The place in `cursor`.
 
         Raises:
-            InvalidCursor: it was made by another tool, for another caller, tenant or other arguments, or by nobody.
+            InvalidCursor: it was issued by another tool, for another caller, tenant or other arguments, or is forged.
         """
         try:
             raw = base64.b64decode(cursor.encode() + b"=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raw = b""
         mac, said = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
-        # A cursor has one spelling: the last character of base64 may hold bits that stand for nothing.
+        # Accept only one spelling of a cursor: the last base64 character may have unused bits.
         spelt = base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
         if spelt != cursor or not hmac.compare_digest(mac, self._sign(said, tool, caller, tenant, arguments)):
             raise InvalidCursor(

@@ -1,6 +1,6 @@
-"""Can the bridge do its work now? `/readyz` asks the database and Dagster, and never waits long for either.
+"""Can the bridge serve calls now? `/readyz` checks the database and Dagster, and never waits long for either.
 
-`/healthz` says that the process is alive, whatever the others do: restarting the bridge mends none of them.
+`/healthz` only says that the process is alive, because a restart of the bridge does not repair the database or Dagster.
 """
 
 import time
@@ -16,13 +16,13 @@ from mcp_bridge.clients.timeouts import in_thread, or_none
 
 _DATABASE_S = 2.0
 _DAGSTER_S = 1.0
-# Anybody may ask: no more often than this is anything asked on their behalf.
+# Anybody may request `/readyz`, so the checks run at most once in this time.
 _CACHED_S = 1.0
 
 
 @dataclass
 class Readiness:
-    """`ready`: everything answers; `degraded`: tables can be read, runs are not known; `not_ready`: no call works."""
+    """`ready`: everything answers; `degraded`: tables can be read, but runs are unknown; `not_ready`: no call works."""
 
     platform: PlatformDatabase
     dagster: DagsterClient
@@ -30,7 +30,7 @@ class Readiness:
     _alone: CapacityLimiter | None = None
 
     async def report(self) -> dict[str, Any]:
-        """`{status, database, dagster}`; of the two each `ok`, `unavailable`, or for Dagster `code not loaded`."""
+        """`{status, database, dagster}`. `database` is `ok` or `unavailable`; `dagster` also `code not loaded` or `unknown`."""
         if self._report is None or self._report[0] + _CACHED_S < time.monotonic():
             report = await self._ask()
             self._report = (time.monotonic(), report)
@@ -43,7 +43,7 @@ class Readiness:
         return {"status": status, "database": database, "dagster": dagster}
 
     async def _database(self) -> str:
-        # One at a time: a thread that waits for a frozen server is not joined by one for each question.
+        # One thread at a time, so that requests do not pile up threads that wait for a frozen server.
         self._alone = self._alone or CapacityLimiter(1)
         try:
             await in_thread(lambda: self.platform.catalog.check(), within_s=_DATABASE_S, limiter=self._alone)

@@ -1,9 +1,9 @@
-"""How does the bridge end? In order, by SIGINT, SIGTERM and, over stdio, the end of input: one rule for all. A second signal ends
-it at once.
+"""How does the bridge end? SIGINT, SIGTERM and, over stdio, the end of input all start an orderly stop. A second signal ends it
+at once.
 
-Calls that are being served are given up, their statements cancelled; runs go on. A client that goes away has not cancelled what
-it asked for: MCP has a message for that, and only who sends it means the run. (In the newest revision over HTTP the message is
-that the client closes the answer's stream: there who goes away while the bridge serves on has cancelled.)
+The stop cancels calls that are being served, and their statements; runs continue. A client that disconnects does not cancel its
+run: MCP has a message for that, and only this message cancels the run. (In MCP's newest revision over HTTP, a client cancels by
+closing the response stream. So a disconnect while the bridge keeps serving is a cancel there.)
 """
 
 import asyncio
@@ -21,7 +21,7 @@ _BUFFERED_LINES = 16
 
 @contextmanager
 def on_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Inside, the first signal calls `stop` in the running event loop; the next ends the process as it would any other."""
+    """While the context is open, the first signal calls `stop` in the running event loop. The next one ends the process."""
     loop = asyncio.get_running_loop()
 
     def first() -> None:
@@ -38,13 +38,13 @@ def on_signals(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def let_the_next_end_it() -> None:
-    """From now on a signal has its ordinary effect."""
+    """Give signals their default effect again."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
 
 
 def leave_nobody_waiting() -> None:
-    """End the process now, with status 0, if a thread would keep it: one that waits for a frozen database."""
+    """End the process now, with status 0, if a thread (which waits for a frozen database) would keep it alive."""
     if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
         logging.shutdown()
         os._exit(0)
@@ -53,8 +53,8 @@ def leave_nobody_waiting() -> None:
 class InputLines:
     """The lines of standard input, to be iterated once. `on_end` is called before the iteration ends.
 
-    They are read in a thread that nobody waits for: a read that waits for its next line cannot be interrupted otherwise. From
-    its making on nobody else finds anything in standard input.
+    A daemon thread reads them, because a read that waits for its next line cannot be interrupted. Once this object exists,
+    nothing else can read from standard input.
     """
 
     def __init__(self, on_end: Callable[[], None]) -> None:
@@ -68,7 +68,7 @@ class InputLines:
         threading.Thread(target=self._read, name="stdin", daemon=True).start()
 
     def end(self) -> None:
-        """Let the iteration end here, whatever was still to come."""
+        """End the iteration now, even if more lines would come."""
         while not self._lines.empty():
             self._lines.get_nowait()
         self._lines.put_nowait(None)
@@ -84,7 +84,7 @@ class InputLines:
         return line
 
     def _read(self) -> None:
-        # The loop may be gone when the last lines arrive.
+        # The event loop may be closed when the last lines arrive.
         with suppress(RuntimeError, OSError):
             rest = b""
             while chunk := os.read(self._fd, _CHUNK_BYTES):

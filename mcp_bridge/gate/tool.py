@@ -1,4 +1,4 @@
-"""What a tool is to the bridge: name, words for the model, typed arguments, the scope it needs, and what it does to the world."""
+"""The definition of a tool: name, texts for the model, typed arguments, required scope, and whether it changes something."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -22,7 +22,7 @@ Progress = Callable[[float, float | None, str], Awaitable[None]]
 
 
 class Arguments(BaseModel):
-    """Base of all argument models: unknown names are refused, lists may come as JSON text (some hosts send them so)."""
+    """Base of all argument models. Unknown names are refused; lists may be JSON text, as some hosts send them."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -51,15 +51,15 @@ def _parsed(value: Any) -> Any:
 
 
 def _takes_list(annotation: Any) -> bool:
-    """Whether the type is a list or a union with one: only there is JSON text a list."""
+    """Whether the type is a list or a union with one. Only then JSON text is read as a list."""
     return get_origin(annotation) is list or any(_takes_list(part) for part in get_args(annotation))
 
 
 @dataclass
 class Call:
-    """One call being served. The gate has checked `tenant` and scope; tools that go by a run id find the tenant themselves.
+    """The call that is served. The gate has checked `tenant` and scope; tools with a run id find the tenant themselves.
 
-    `audit`: facts for the audit trail, never values that the caller wrote.
+    `audit`: facts for the audit trail, never values from the caller.
     """
 
     caller: Caller
@@ -77,9 +77,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Tool:
-    """One tool, served by the method `run` of its family. `description` may hold the places that `Wording.fill` fills. `scope`
-    None: any valid token may call it. `mutates`: an attempt is audited before it is made. `own_cursors`: the tool signs its
-    cursors itself; else the gate does."""
+    """One tool, served by the method `run` of its family. `description` may have placeholders for `Wording.fill`. `scope` None:
+    any valid token may call it. `mutates`: an attempt is audited before it is made. `own_cursors`: the tool signs its cursors
+    itself; otherwise the gate does."""
 
     name: str
     title: str
@@ -95,11 +95,11 @@ class Tool:
 
     @property
     def input_schema(self) -> dict[str, Any]:
-        """What the tool takes, as JSON schema."""
+        """The tool's arguments as JSON schema."""
         return _input_schema(self.arguments)
 
     def definition(self, wording: Wording) -> types.Tool:
-        """The tool as `tools/list` shows it; the same bytes in every process."""
+        """The tool as in `tools/list`; the same bytes in every process."""
         return types.Tool(
             name=self.name,
             title=self.title,
@@ -115,7 +115,7 @@ class Tool:
 
 
 def _with_default_pipeline(schema: dict[str, Any], pipeline: str | None) -> dict[str, Any]:
-    """The schema with the pipeline that is run when none is named, where there is only one."""
+    """The schema with the default pipeline, when there is only one."""
     prop = schema["properties"].get("pipeline", {})
     if prop.get("default") == "":
         if pipeline is None:
@@ -126,7 +126,7 @@ def _with_default_pipeline(schema: dict[str, Any], pipeline: str | None) -> dict
 
 
 class ToolFamily(Protocol):
-    """Tools that need the same parts of the bridge: its fields are these parts, its methods the tools."""
+    """Tools that need the same parts of the bridge. The fields are these parts, the methods are the tools."""
 
     TOOLS: ClassVar[tuple[Tool, ...]]
 
@@ -135,7 +135,7 @@ _OMITTED_KEYS = frozenset({"title", "anyOf", "minLength", "maxLength", "minItems
 
 
 def _input_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """JSON schema without what costs tokens and tells nothing: titles, lengths, null alternatives, null defaults."""
+    """JSON schema without entries that only cost tokens: titles, lengths, null alternatives, null defaults."""
     schema = model.model_json_schema()
     properties = {name: _slim(prop) for name, prop in schema.get("properties", {}).items()}
     slim: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}

@@ -1,4 +1,4 @@
-"""The tools that agents call, one module per family: arguments, the call, the answer."""
+"""The tools that agents call, one module per family: arguments, call, answer."""
 
 from mcp_bridge.gate.tool import Tool
 from mcp_bridge.tools.lineage import LineageTools

@@ -1,4 +1,4 @@
-"""How is one column written in an answer? Its words, what PostgreSQL knows of its values, and nobody's personal data."""
+"""How is one column written in an answer? Its texts and the statistics of its values, without personal data."""
 
 from typing import Any
 
@@ -12,14 +12,14 @@ COLUMN_TOKENS = {True: 1_200, False: 300}
 _MAX_LABEL_CHARS = 160
 _MAX_OPTIONS = {True: 100, False: 12}
 _MAX_COMMON = {True: 10, False: 3}
-# Below both, the common values of a column tell nothing: they are any of many.
+# Below both limits, a column's most common values are not informative: they are a few of many.
 _INFORMATIVE_SHARE, _INFORMATIVE_COUNT = 0.05, 20
 
 
 def column_row(
     column: Column, statistics: ColumnStatistics | None, pii: str | None, *, detailed: bool
 ) -> dict[str, Any]:
-    """A column in full; values only where they are nobody's personal data."""
+    """A column in full. Values are included only if they are not personal data."""
     row: dict[str, Any] = {"name": column.name, "type": column.type, "pii": pii}
     if detailed or not column.nullable:
         row["nullable"] = column.nullable

@@ -1,4 +1,4 @@
-"""The tool that tells where a table or a column comes from, and what is made from it."""
+"""The tool that shows where a table or a column comes from, and what is made from it."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ from mcp_bridge.facts.tables import TenantTables, upstream
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, TenantArguments, Tool
 
-# Tokens: the assets on one side, the chain above a column, the columns below it, the column's words, the table's origin.
+# Tokens: assets of one side, columns upstream of a column, columns downstream, the column's texts, the table's origin.
 _ASSETS_TOKENS, _ABOVE_TOKENS, _BELOW_TOKENS, _COLUMN_TOKENS, _ORIGIN_TOKENS = 1_200, 1_800, 1_500, 900, 700
 
 
@@ -56,7 +56,7 @@ def _assets(known: TenantTables, facts: TableFacts, direction: str) -> dict[str,
 
 
 def _listed(rows: Iterable[dict[str, Any]], count: int, room: int, more: str) -> list[dict[str, Any]]:
-    """As many of the rows as there is room for; the last tells how many there are beyond."""
+    """As many rows as fit; if some do not fit, the last entry gives their number."""
     shown = fit(rows, room) if count else []
     return shown + ([{more: count - len(shown)}] if len(shown) < count else [])
 
@@ -110,8 +110,8 @@ def _traced(lineage: Lineage, resources: Resources, column: Column, direction: s
 
 @dataclass(frozen=True)
 class LineageTools:
-    """`discovered`: what a tenant is made of, as last discovered, explained by `provider_named`; blocks. `databases`: for the
-    lineage that runs have left."""
+    """`discovered`: a tenant's structure as last discovered, which `provider_named`'s provider explains; blocks. `databases`: to
+    read the lineage that runs stored."""
 
     facts: TenantFacts
     databases: TenantDatabases
@@ -151,7 +151,7 @@ class LineageTools:
         return Answer(data, warnings, known.live.schema.marts)
 
     def _lineage(self, known: TenantTables, table: str) -> tuple[Lineage, list[Column]]:
-        """The lineage of all models' columns, and one table's live columns. Blocks; raises as `TenantDatabases.connection`."""
+        """The column lineage of all models, and one table's live columns. Blocks; raises as `TenantDatabases.connection`."""
         schema = known.live.schema
         with self.databases.connection(known.tenant, schema) as connection:
             return lineage_records.read(connection, schema), columns_of(connection, known.live, [table])[table]

@@ -1,4 +1,4 @@
-"""Tools that start a run, watch it and stop it. Dagster does the work."""
+"""The tools that start, watch and stop a run. Dagster does the work."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -43,7 +43,7 @@ class RunMaterialization(TenantArguments):
 
 
 class RunArguments(Arguments):
-    """Base of the tools that work on one run; the tenant follows from it and is only compared."""
+    """Base of the tools that work on one run. The run determines the tenant; the argument is only compared with it."""
 
     tenant: str | None = Field(None, description="Tenant key; follows from the run.")
 
@@ -61,7 +61,7 @@ class CancelMaterialization(RunArguments):
 
 
 def _cancel_message(before: Run, run: Run) -> tuple[bool, str]:
-    """Whether this call cancelled the run, and in words what happened."""
+    """Whether this call cancelled the run, and a sentence on what happened."""
     ended = {"SUCCESS": "had succeeded", "FAILURE": "had failed", "CANCELED": "had been cancelled"}
     if before.finished:
         return False, f"Nothing to cancel: the run {ended[before.status]} already."
@@ -76,7 +76,7 @@ def _cancel_message(before: Run, run: Run) -> tuple[bool, str]:
 
 @dataclass(frozen=True)
 class MaterializationTools:
-    """`tenants_of`: a caller's tenants, blocks; `stopping`: whether calls are cancelled because the bridge shuts down."""
+    """`tenants_of`: returns a caller's tenants, blocks; `stopping`: whether calls are cancelled because the bridge shuts down."""
 
     tenants_of: Callable[[Caller], list[Tenant]]
     files: PipelineFiles
@@ -91,7 +91,7 @@ class MaterializationTools:
         call.audit |= {"pipeline": pipeline.name, "full_refresh": args.full_refresh, "assets": len(args.assets or ())}
         assets = await self._asset_keys(pipeline, args.assets)
         wish = Wish(pipeline.name, call.caller.actor, args.idempotency_key, args.full_refresh, assets)
-        # Shielded: a run that Dagster has accepted must be known here, so that a cancelled call can cancel it.
+        # Shielded: the id of a run that Dagster accepted must get here, so that a cancelled call can cancel the run.
         with CancelScope(shield=True):
             found = await self.launches.launch(tenant, wish)
         call.audit |= {"run_id": found.run.run_id, "launched": found.new}
@@ -132,7 +132,7 @@ class MaterializationTools:
 
     @asynccontextmanager
     async def _cancelled_with_the_call(self, call: Call, run: Run, launched: bool) -> AsyncIterator[None]:
-        """A caller who cancels the call that started a run means the run; a bridge that shuts down does not."""
+        """Cancels the run when the caller cancels the call that launched it, but not when the bridge shuts down."""
         try:
             yield
         except asyncio.CancelledError:
@@ -158,7 +158,7 @@ class MaterializationTools:
         return Answer(data, warnings)
 
     async def _own_run(self, call: Call, args: RunArguments, run_id: str, scope: Scope) -> Run:
-        """The run, when it is one of a tenant of the caller's; another's run does not exist for them."""
+        """The run, if its tenant is one of the caller's. Other runs look as if they did not exist."""
         call.audit["run_id"] = run_id
         tenants = await in_thread(self.tenants_of, call.caller)
         own = {tenant.key: tenant for tenant in tenants if args.tenant in (None, tenant.key)}

@@ -1,6 +1,7 @@
-"""How is a whole tenant shown in one answer? Every table on a line; columns shared by all tables of a kind stand there once.
+"""How is a whole tenant shown in one answer? One line per table; columns that all tables of a kind share are listed once.
 
-When not all columns fit, each table gets an equal share of the room and what smaller ones leave; it says how many are missing.
+When not all columns fit, each table gets an equal share of the room, plus what smaller tables leave. A table with missing
+columns says how many are missing.
 """
 
 from collections.abc import Sequence
@@ -11,20 +12,20 @@ from mcp_bridge.answers.envelope import clipped, weight
 from mcp_bridge.facts.relations import Column
 from mcp_bridge.facts.table_facts import TableFacts
 
-# Kinds of which a tenant has many tables with the same key columns.
+# Kinds with many tables per tenant that have the same key columns.
 _FAMILIES = ("case_type", "form", "repeat")
 _MIN_FAMILY = 2
 _MAX_ABOUT_TOKENS = 30
 _MAX_SHARED_TOKENS = 500
-# A table whose columns get less room than this goes to another page.
+# A table whose columns would get less room than this is moved to another page.
 _MIN_COLUMNS_TOKENS = 30
 
 
 def overview(
     page: Sequence[TableFacts], tables: Sequence[TableFacts], columns: dict[str, list[Column]], room: int
 ) -> dict[str, Any]:
-    """`{tables: [{name, kind, rows, about?, columns}], columns_of_every?: {kind: columns}}` within `room` tokens; it may hold
-    fewer tables than the page. `tables`: all of the tenant's. A column is its name, with its type unless that is text."""
+    """`{tables: [{name, kind, rows, about?, columns}], columns_of_every?: {kind: columns}}` within `room` tokens, perhaps with
+    fewer tables than the page. `tables`: all of the tenant's. A column is its name, with its type unless the type is text."""
     shared = {kind: found for kind in _FAMILIES if (found := _shared(kind, tables, columns))}
     answer: dict[str, Any] = {}
     if shared:
@@ -45,7 +46,7 @@ def overview(
 def _head(facts: TableFacts) -> dict[str, Any]:
     head: dict[str, Any] = {"name": facts.name, "kind": facts.kind, "rows": facts.row_count}
     about = facts.description.strip().partition("\n")[0].partition(" (")[0].partition(". ")[0]
-    # The name of a generated table is made of the words that its description would repeat.
+    # A generated table's description is left out when its words are all in the table's name.
     known = {
         *words(facts.name),
         "one",
@@ -74,7 +75,7 @@ def _written(columns: Sequence[Column]) -> list[str]:
 
 
 def _shared(kind: str, tables: Sequence[TableFacts], columns: dict[str, list[Column]]) -> list[str]:
-    """What all tables of a kind have, in the order of the first."""
+    """The columns that all tables of a kind have, in the order of the first table."""
     family = [_written(columns[facts.name]) for facts in tables if facts.kind == kind and columns[facts.name]]
     if len(family) < _MIN_FAMILY:
         return []
@@ -83,7 +84,7 @@ def _shared(kind: str, tables: Sequence[TableFacts], columns: dict[str, list[Col
 
 
 def _shares(listed: Sequence[Sequence[str]], room: int) -> list[str]:
-    """The columns of each table as text, cut so that all together cost at most `room`; the shortest first, which need least."""
+    """The columns of each table as text, cut so that all together cost at most `room`. Short lists are served first."""
     texts = [", ".join(columns) for columns in listed]
     costs = [weight(text) for text in texts]
     open_ = sorted(range(len(texts)), key=costs.__getitem__)
@@ -95,7 +96,7 @@ def _shares(listed: Sequence[Sequence[str]], room: int) -> list[str]:
 
 
 def _within(columns: Sequence[str], room: int) -> str:
-    """As many of the columns as cost at most `room`, and how many more there are."""
+    """As many columns as fit into `room`, and the number of the others."""
     text = ", ".join(columns)
     if weight(text) <= room:
         return text

@@ -1,4 +1,4 @@
-"""The tool that tells which pipelines can be run, and when they run by themselves."""
+"""The tool that lists the pipelines and their schedules."""
 
 import asyncio
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class ListPipelines(Arguments):
 
 
 def pipeline_named(files: PipelineFiles, tenant: Tenant, name: str) -> Pipeline:
-    """The pipeline of this name, without one the tenant's first. Raises: UnknownPipeline."""
+    """The pipeline of this name; without a name, the tenant's first. Raises: UnknownPipeline."""
     usable = {pipeline.name: pipeline for pipeline in files.of(tenant)}
     wanted = name or next(iter(usable), name)
     if wanted not in usable:
@@ -66,7 +66,7 @@ def _pipeline_row(
 
 @dataclass(frozen=True)
 class PipelineTools:
-    """Pipelines are read from their files; whether their schedules run is Dagster's to say."""
+    """Pipelines come from their files; the state of their schedules comes from Dagster."""
 
     files: PipelineFiles
     schedules: Schedules

@@ -1,4 +1,4 @@
-"""The tool that answers SQL: checked, run as the tenant's own reader, cut to size, with the provenance of what it read."""
+"""The tool that runs SQL as the tenant's own reader: check, run, cut to size, add the provenance of the tables read."""
 
 import hashlib
 from collections.abc import Callable
@@ -19,16 +19,16 @@ from mcp_bridge.gate.tool import Call, ResponseFormat, TenantArguments, Tool
 from mcp_bridge.query_path import QueryPath, check
 from mcp_bridge.sql import PageBinding, PageCursors, QueryLimits, QueryResult
 
-# More rows than a concise answer has room for need not be read; how many it has is counted in tokens.
+# A concise answer has no room for more bytes than this, so they are not read. Its final size is counted in tokens.
 _CONCISE_BYTES = 18_000
-# The cursor and the words on it.
+# The cursor and the warning about it.
 _PAGING_TOKENS = 350
 _SOURCES_TOKENS = 2_000
 _CELL_CHARS = (1_000, 300, 100, 30, 10)
 
 
 class ResultTooWide(ExplorerError):
-    """A single row does not fit the answer that was asked for."""
+    """A single row does not fit into the requested answer."""
 
     code = "result_too_wide"
 
@@ -48,10 +48,10 @@ class Query(TenantArguments):
 
 
 def _page(result: QueryResult, without_rows: Answer) -> QueryResult:
-    """The result less the rows that an answer has no room for, beside what else is in it.
+    """The result without the rows that do not fit into the answer.
 
     Raises:
-        ResultTooWide: the names of the columns, or one row with its cells cut, have no room.
+        ResultTooWide: the column names, or one row with cut cells, do not fit.
     """
     room = room_left(without_rows.data, without_rows.warnings) - _PAGING_TOKENS
     rows, cut = result.rows, 0
@@ -71,7 +71,7 @@ def _page(result: QueryResult, without_rows: Answer) -> QueryResult:
 
 
 def _with_short_cells(rows: list[list[Any]], room: int) -> tuple[list[list[Any]], int]:
-    """The first row alone, its longest cells cut, and how many were."""
+    """The rows with the longest cells of the first row cut, and the number of cut cells."""
     first = rows[0]
     for chars in _CELL_CHARS:
         cells = [_cut(cell, chars) for cell in first]
@@ -86,13 +86,13 @@ def _cut(cell: Any, chars: int) -> Any:
 
 
 def _binding(call: Call, tenant: Tenant, live: LiveTables, sql: str) -> PageBinding:
-    # The run that last wrote the schemas: known from the catalog, so that paging works while Dagster is down.
+    # The version is the run that last wrote the schemas. The catalog knows it, so paging works while Dagster is down.
     version = f"{live.schema.prefix}:{live.schema.run_id or ''}"
     return PageBinding(call.caller.identity, tenant.key, sql, version)
 
 
 def _limits(most: QueryLimits, args: Query) -> QueryLimits:
-    """What the caller asks for, within what the server gives at most."""
+    """The caller's limits, within those of the server."""
     max_bytes = min(most.max_bytes, _CONCISE_BYTES) if args.response_format == "concise" else most.max_bytes
     return replace(
         most,
@@ -128,7 +128,7 @@ def _answer(known: TenantTables, tables: list[str], result: QueryResult, cursor:
 
 @dataclass(frozen=True)
 class QueryTools:
-    """`cursors`: signs result pages; asked when needed, since its key lies in HOME. `most`: what one page may hold and take."""
+    """`cursors`: signs result pages; called when needed, because its key is in HOME. `most`: the limits of one page."""
 
     facts: TenantFacts
     path: QueryPath
@@ -136,12 +136,12 @@ class QueryTools:
     most: QueryLimits
 
     async def query(self, call: Call, args: Query) -> Answer:
-        """Text to rows: the tenant's live tables, the check, the place of the page, the run, the cut to an answer's size.
+        """From SQL text to rows: read the live tables, check, find the page's offset, run, cut to the answer's size.
 
         Raises:
             QueryRejected: the statement may not run. QueryFailed: the database refused or stopped it.
-            CursorRefused: the cursor is of another statement, caller, tenant or version of the data.
-            ResultTooWide: one row has no room in the answer.
+            CursorRefused: the cursor belongs to another statement, caller, tenant or version of the data.
+            ResultTooWide: one row does not fit into the answer.
         """
         tenant = call.own_tenant
         call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""The tool that lists a tenant's runs, and says why those failed that did."""
+"""The tool that lists a tenant's runs, with the causes of failed ones."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ from mcp_bridge.runs.results import RunResults
 from mcp_bridge.runs.summary import run_row
 from mcp_bridge.tools.pipelines import pipeline_named
 
-# Of failed runs in a list: so many say why, in so many characters, if Dagster tells in time.
+# Limits of the causes of failed runs in a list, and the warning when Dagster does not return them in time.
 _MAX_CAUSES = 10
 _MAX_CAUSE_CHARS = 300
 _CAUSES_LATE = "Dagster did not tell in time why all of these runs failed; get_materialization_status tells it of one."
@@ -40,7 +40,7 @@ class ListRuns(TenantArguments):
 
 @dataclass(frozen=True)
 class RunTools:
-    """`results`: why runs failed, read once each."""
+    """`results`: the causes of failed runs, each read once."""
 
     files: PipelineFiles
     dagster: DagsterClient
@@ -59,7 +59,7 @@ class RunTools:
         return Answer({"runs": rows, "next_cursor": cursor}, warnings)
 
     async def _runs_behind(self, tenant: Tenant, args: ListRuns) -> list[Run]:
-        """The page's runs and one more."""
+        """The runs of the page and one more."""
         if args.cursor is not None:
             await self._require_run(args.cursor)
         return await self.dagster.runs(
@@ -72,7 +72,7 @@ class RunTools:
         )
 
     async def _causes(self, failed: list[Run], within_s: float) -> dict[str, dict[str, str]]:
-        """Run id to `{"error": cause}`, of those that Dagster tells in time; ended runs are read once and cached."""
+        """Run id -> `{"error": cause}`, for the runs that Dagster returns in time. Ended runs are read once and cached."""
         found: dict[str, dict[str, str]] = {}
         with suppress(TimeoutError, ExplorerError):
             async with asyncio.timeout(within_s):
@@ -82,7 +82,7 @@ class RunTools:
         return found
 
     async def _require_run(self, run_id: str) -> None:
-        """Behind a run that was deleted meanwhile Dagster finds nothing, and says nothing."""
+        """Raise when the cursor's run was deleted: Dagster would return an empty page without an error."""
         try:
             await self.dagster.run(run_id)
         except UnknownRun:

@@ -1,4 +1,4 @@
-"""The tool that finds tables and columns by words, in any language."""
+"""The tool that finds tables and columns by words of any language."""
 
 import difflib
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from mcp_bridge.gate.tool import Call, TenantArguments, Tool
 _CACHED_INDEXES = 20
 _SEPARATOR = "|"
 _NEXT_CALLS = 3
-# Tokens: one hit; words that look like the question's; the next page and the next calls.
+# Tokens: one hit; words similar to the question's; the next page and the next calls.
 _HIT_TOKENS, _NEAR_TOKENS, _PAGING_TOKENS = 500, 500, 600
 
 
@@ -61,7 +61,7 @@ def _written(place: Place) -> str:
 
 
 def _place(written: str | None) -> Place | None:
-    """The hit that the page before ended with."""
+    """The place of the last hit of the page before."""
     if written is None:
         return None
     matched, score, table, column = written.split(_SEPARATOR)
@@ -69,7 +69,7 @@ def _place(written: str | None) -> Place | None:
 
 
 def _near(question: str, columns: dict[str, list[Column]]) -> list[str]:
-    """Words of names and labels that look like those of the question."""
+    """Words of names and labels that are similar to those of the question."""
     known = {word for table in columns for word in words(table)}
     known |= {
         word for listed in columns.values() for c in listed for text in (c.name, *c.labels) for word in words(text)
@@ -80,7 +80,7 @@ def _near(question: str, columns: dict[str, list[Column]]) -> list[str]:
 
 @dataclass(frozen=True)
 class SearchTools:
-    """`indexes`: what was searched lately, until the tenant's tables or words change."""
+    """`indexes`: the indexes used lately, cached until the tenant's tables or texts change."""
 
     facts: TenantFacts
     layers: SemanticLayers

@@ -1,4 +1,4 @@
-"""The tool with which a tenant's admins say what its tables mean. Nothing is in force that would not work."""
+"""The tool with which a tenant's admins set its semantics. Semantics whose SQL does not run are refused."""
 
 import difflib
 import hashlib
@@ -23,7 +23,7 @@ from mcp_bridge.sql import QueryFailed, QueryLimits, QueryRejected
 _MAX_OVERLAY_TOKENS = 6_000
 _MAX_FAULTS = 5
 _KEYS_TOKENS = 50
-# One row tells whether a statement runs.
+# One row shows whether a statement runs.
 _TRIAL_BYTES = 100_000
 
 
@@ -35,7 +35,8 @@ class SetSemantics(TenantArguments):
 
 
 def _in_order(content: dict[str, Any]) -> dict[str, Any]:
-    """The overlay with its keys as people write them, which jsonb does not keep; one that is no longer valid as it is."""
+    """The overlay with its keys in their usual order, which jsonb does not keep. An overlay that is no longer valid is
+    returned as it is."""
     try:
         return parse_semantics(content).as_dict()
     except SemanticsInvalid:
@@ -43,7 +44,7 @@ def _in_order(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unknown(overlay: Semantics, live: LiveTables) -> Iterator[str]:
-    """Tables and columns that the tenant does not have."""
+    """The overlay's tables and columns that the tenant does not have."""
     places: list[tuple[str, str, str | None]] = [(f"entities.{e.name}", e.table, e.key) for e in overlay.entities]
     places += [(f"measures.{m.name}", m.table, None) for m in overlay.measures]
     places += [(f"synonyms.{index}", s.table, s.column) for index, s in enumerate(overlay.synonyms)]
@@ -67,7 +68,7 @@ class _Trial:
         self._limits = QueryLimits(max_rows=1, max_bytes=_TRIAL_BYTES, timeout_s=timeout_s)
 
     async def faults(self, overlay: Semantics) -> AsyncIterator[str]:
-        """What does not run, and why."""
+        """The statements that do not run, and why."""
         statements = [(f"measures.{m.name}", measure_sql(m.table, m.sql)) for m in overlay.measures]
         statements += [(f"examples.{index}", example.sql) for index, example in enumerate(overlay.examples)]
         for where, statement in statements:
@@ -91,7 +92,7 @@ def _raise_faults(faults: list[str]) -> None:
 
 @dataclass(frozen=True)
 class SemanticsTools:
-    """Each statement of an overlay is tried through `path` within `timeout_s`."""
+    """`path` tries each statement of an overlay within `timeout_s`."""
 
     facts: TenantFacts
     layers: SemanticLayers
@@ -132,11 +133,11 @@ class SemanticsTools:
             "overlay": _in_order(version.content) if version else {},
         }
         own = self.layers.of_files(call.own_tenant).as_dict()
-        # For the writer of an overlay: what it lies over, as far as there is room.
+        # The pipeline's own semantics help to write an overlay. They are added as far as they fit.
         for part in ("entities", "measures", "examples", "synonyms", "personal_data") if not changed else ():
             if part in own and weight(own[part]) < room_left(data, ()) - _KEYS_TOKENS:
                 data.setdefault("pipeline", {})[part] = own[part]
-        # An overlay is of use only whole: who changes it sends all of it again.
+        # An overlay is not cut: to change it, the caller must send all of it again.
         return Answer(data, bounded=False)
 
     TOOLS: ClassVar[tuple[Tool, ...]] = (

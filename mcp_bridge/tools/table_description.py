@@ -1,4 +1,4 @@
-"""How is one table described? By a page of its columns with a sample; the first page also says what is said of it as a whole."""
+"""How is one table described? A page of its columns with a sample; the first page also has the facts about the whole table."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ from mcp_bridge.gate.list_cursors import MAX_CHARS
 from mcp_bridge.gate.tool import Format, TenantArguments
 from mcp_bridge.tools.column_rows import COLUMN_TOKENS, column_row
 
-# Tokens: of the parts of an answer.
+# Tokens of the parts of an answer.
 _HEAD_TOKENS, _SAMPLE_TOKENS, _JOINS_TOKENS, _EXAMPLES_TOKENS, _MEASURES_TOKENS = 1_000, 1_500, 1_500, 700, 600
 _MAX_EXAMPLES = {True: 10, False: 2}
 _MAX_JOINS = 15
@@ -46,7 +46,7 @@ def describe(
     args: DescribeTable,
     warnings: list[str],
 ) -> dict[str, Any]:
-    """What `describe_table` answers, within the room that `warnings` leave. Blocks."""
+    """The data of `describe_table`, within the room that `warnings` leave. Blocks."""
     planner = provider.tables
     facts, relation = known.tables[name], known.live.relations[name]
     detailed = args.response_format == "detailed"
@@ -81,7 +81,7 @@ def _unfit(facts: TableFacts, column: Column) -> dict[str, int]:
 
 
 def _joinable(known: TenantTables, wanted: str, columns: list[Column]) -> dict[str, Joinable]:
-    """The table itself, of these columns, and what it may join: neither copies of the source nor what is no longer filled."""
+    """The table itself with these columns, and the tables that it may join. Raw and retired tables are left out."""
     blocks = {column.name: "/".join(block) for column in columns if (block := column.facts.get("case_block"))}
     return {
         name: Joinable(facts.kind, facts.source, known.live.relations[name].columns, blocks if name == wanted else {})
@@ -96,7 +96,7 @@ def _common(statistics: dict[str, ColumnStatistics]) -> dict[str, list[str]]:
 
 
 def _semantics_of_table(layer: SemanticLayer, name: str, *, detailed: bool) -> dict[str, Any]:
-    """What the semantic layer says of a table; nothing where it says nothing."""
+    """The table's part of the semantic layer; empty when there is none."""
     entity = next((entity for entity in layer.semantics.entities if entity.table == name), None)
     measures = [
         {"name": measure.name, "description": measure.description, "sql": measure_sql(name, measure.sql)}
@@ -114,7 +114,7 @@ def _semantics_of_table(layer: SemanticLayer, name: str, *, detailed: bool) -> d
 
 
 def _column_page(columns: list[Column], after: str | None, limit: int) -> tuple[list[Column], bool]:
-    """Columns keep the table's order; those of a table that lost the column to go on behind are given from the start."""
+    """The next columns in the table's order, and whether there are more. Starts again if the column `after` is gone."""
     names = [column.name for column in columns]
     start = names.index(after) + 1 if after in names else 0
     return columns[start : start + limit], start + limit < len(columns)

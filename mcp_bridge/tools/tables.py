@@ -1,4 +1,4 @@
-"""Tools about tables: which there are, what they hold, how they join; what an agent needs to write right SQL the first time."""
+"""The tools about tables, their columns and joins: all that an agent needs to write correct SQL at once."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from mcp_bridge.tools.overview import overview
 from mcp_bridge.tools.table_description import DescribeTable, describe
 from mcp_bridge.tools.tenant_description import tables_with_columns, tenant_parts
 
-# Tokens: of a table or a column in a list, and of the parts of an answer that stand beside the list.
+# Tokens of a table in a list, and of the parts of an answer beside the list.
 _TABLE_TOKENS = {True: 1_000, False: 300}
 _RAW_TOKENS, _NOT_BUILT_TOKENS = 900, 600
 _MAX_NOT_BUILT = 40
@@ -57,7 +57,7 @@ def _entity(name: str | None) -> dict[str, str]:
 
 
 def _raw_layer(known: TenantTables, *, described: bool) -> dict[str, Any]:
-    """The loader's tables, where queries cannot read them: by name, or `described`."""
+    """The loader's tables if queries cannot read them: only names, or `described`."""
     raw = raw_layer(known)
     if not raw:
         return {}
@@ -65,7 +65,7 @@ def _raw_layer(known: TenantTables, *, described: bool) -> dict[str, Any]:
 
 
 def _not_built(known: TenantTables) -> dict[str, Any]:
-    """Generated tables that could not be built, with the cause."""
+    """The generated tables that could not be built, with the cause."""
     if not known.not_built:
         return {}
     failed = sorted(known.not_built.items())[:_MAX_NOT_BUILT]
@@ -74,7 +74,7 @@ def _not_built(known: TenantTables) -> dict[str, Any]:
 
 
 def _makes_tables(known: TenantTables) -> bool:
-    """Whether a run makes more than raw tables."""
+    """Whether the tenant's runs make more than raw tables."""
     return any(pipeline.transforms for pipeline in known.pipelines)
 
 
@@ -93,7 +93,7 @@ def _warnings(known: TenantTables, facts: list[TableFacts]) -> list[str]:
 
 @dataclass(frozen=True)
 class TableTools:
-    """`databases`: for what is read of one table live; `discovered`: what a tenant is made of, as last discovered. Blocks."""
+    """`databases`: to read one table live; `discovered`: a tenant's structure as last discovered, blocks."""
 
     facts: TenantFacts
     layers: SemanticLayers
@@ -105,7 +105,7 @@ class TableTools:
     async def list_tables(self, call: Call, args: ListTables) -> Answer:
         tenant = call.own_tenant
         known = await self.facts.tables_and_schedules(tenant)
-        # Who looks at the list looks into a table next.
+        # A caller that lists tables usually describes one next.
         self.databases.prepare(tenant, known.live.schema)
         layer = await self.layers.of(tenant, known.live)
         wanted = fold(args.search or "")

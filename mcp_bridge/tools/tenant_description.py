@@ -1,4 +1,4 @@
-"""How is a whole tenant described beside its tables: what it is made of, how its tables join, what they mean to its people?"""
+"""Describes a tenant as a whole: its structure, the joins of its tables, its semantics."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from mcp_bridge.facts.table_facts import TableFacts
 from mcp_bridge.facts.tables import TenantTables
 from mcp_bridge.tools.column_rows import COLUMN_TOKENS, column_row
 
-# Tokens: of a table without and with its columns, and of the parts that stand beside the tables.
+# Tokens of a table without and with its columns, and of the parts beside the tables.
 _TABLE_TOKENS, _TABLE_WITH_COLUMNS_TOKENS = 300, 2_500
 _STRUCTURE_TOKENS, _RELATIONSHIPS_TOKENS, _SEMANTICS_TOKENS = 900, 1_200, 450
 
@@ -30,7 +30,7 @@ def tenant_parts(
 def tables_with_columns(
     page: Iterable[TableFacts], columns: dict[str, list[Column]], layer: SemanticLayer, room: int
 ) -> list[dict[str, Any]]:
-    """As many tables as there is room for, each with its columns in the detailed form."""
+    """As many tables as fit, each with its columns in the detailed form."""
     rows = (_metadata_row(facts, columns[facts.name], layer) for facts in page)
     return fit(rows, room, max(room // 2, _TABLE_WITH_COLUMNS_TOKENS))
 
@@ -44,7 +44,7 @@ def _metadata_row(facts: TableFacts, columns: list[Column], layer: SemanticLayer
 
 
 def _semantics_of_tenant(layer: SemanticLayer) -> dict[str, Any]:
-    """Entities, measures and examples, as many of each as a plan needs."""
+    """Entities, measures and examples, as many of each as a caller needs to plan."""
     semantics = layer.semantics
     parts: dict[str, Iterable[dict[str, Any]]] = {
         "entities": ({"name": e.name, "table": e.table, "synonyms": list(e.synonyms[:6])} for e in semantics.entities),
@@ -55,7 +55,7 @@ def _semantics_of_tenant(layer: SemanticLayer) -> dict[str, Any]:
 
 
 def _joins_of_tenant(known: TenantTables, patterns: Sequence[tuple[str, str, str]]) -> list[str]:
-    """`cases.owner_id = users.user_id (why)`, for joins of which both sides exist; how generated tables join, once per kind."""
+    """`cases.owner_id = users.user_id (why)` for joins with two existing sides; joins of generated tables once per kind."""
     present = {f"{name}.{column}" for name, relation in known.live.relations.items() for column in relation.columns}
     joins = [f"{a} = {b} ({why})" for a, b, why in known.relationships if a in present and b in present]
     kinds = {facts.kind for facts in known.tables.values()}
@@ -63,7 +63,7 @@ def _joins_of_tenant(known: TenantTables, patterns: Sequence[tuple[str, str, str
 
 
 def _structure_row(provider: Provider, found: DiscoveredStructure | None) -> dict[str, Any] | None:
-    """What the tenant is made of, in a few lines; details are in the columns' descriptions."""
+    """The tenant's structure in a few lines. The descriptions of columns have the details."""
     if found is None:
         return None
     return {

@@ -1,4 +1,4 @@
-"""Tools about tenants and their schemas: which there are, in which state, and making or dropping the schemas."""
+"""The tools about tenants and their schemas: list them, show their state, make and drop schemas."""
 
 import asyncio
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class RunActive(ExplorerError):
 
 
 class SchemaChanges(Protocol):
-    """How a tenant's schemas are made and dropped; both block, and raise what the installation's own commands raise."""
+    """Makes and drops a tenant's schemas. Both block and raise the same errors as the installation's commands."""
 
     def provision(self, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema: ...
 
@@ -83,7 +83,7 @@ def _tenant_row(call: Call, tenant: Tenant, schema: TenantSchema) -> dict[str, A
 
 
 def _structure(provider: Provider, versions: list[DiscoveredVersion]) -> dict[str, Any] | None:
-    """What the tenant is made of by now, and what each version brought; a first version brought everything."""
+    """The tenant's current structure, and the changes of each version. In the first version everything is new."""
     if not versions:
         return None
     latest = versions[0]
@@ -117,14 +117,15 @@ def _schema_row(schema: TenantSchema) -> dict[str, Any]:
 
 
 def _release_from_dead_run(catalog: Catalog, tenant: Tenant) -> None:
-    """A worker that was killed cannot take back its mark on the schemas; Dagster says that no run is at work."""
+    """Release the schemas from a run whose worker was killed before it could do so. Dagster has confirmed that no run is
+    active."""
     if catalog.schemas.get(tenant).state is State.MATERIALIZING:
         catalog.schemas.transition(tenant, {State.MATERIALIZING}, State.ACTIVE)
 
 
 @dataclass(frozen=True)
 class TenantTools:
-    """`schemas`: how a tenant's schemas are made and dropped."""
+    """`schemas`: makes and drops a tenant's schemas."""
 
     platform: PlatformDatabase
     schemas: SchemaChanges
@@ -147,7 +148,7 @@ class TenantTools:
             page, more = page_after(own, args.cursor, args.limit, lambda tenant: tenant.key)
             listed = [_tenant_row(call, t, catalog.schemas.get(t)) for t in page]
             rows = fit(listed, room_left({}, ()) - PAGING_TOKENS, _TENANT_TOKENS)
-            # Of the tenant, not of its row: a row may be cut.
+            # The cursor uses the tenant's key, not its row, because a row may be cut.
             return rows, len(own), next_place(page, len(rows), more, lambda tenant: tenant.key)
 
         rows, total, cursor = await in_thread(read)
@@ -210,21 +211,21 @@ class TenantTools:
         )
 
     async def _active(self, tenant: Tenant) -> tuple[Run | None, list[str]]:
-        """The tenant's active run, or in words why it is not known."""
+        """The tenant's active run, or a sentence on why it is unknown."""
         try:
             return await in_time(self.dagster.active_run(tenant.key), LIST_S), []
         except DagsterUnavailable as error:
             return None, [f"{error.message} Whether a run is active is unknown."]
 
     async def _schedules(self, tenant: Tenant) -> list[dict[str, Any]]:
-        """What brings the tenant's tables up to date by itself, as Dagster has it now."""
+        """The current schedules that update the tenant's tables, as Dagster reports them."""
         pipelines = self.files.of(tenant)
         states = await asyncio.gather(*map(self.schedules.schedule, pipelines))
         found = zip(pipelines, states, strict=True)
         return [{"pipeline": pipeline.name, **state.row()} for pipeline, state in found if state is not None]
 
     async def _refuse_while_running(self, tenant: Tenant) -> None:
-        """The state of the schemas does not show a queued run. Without Dagster nothing can be queued that starts by itself."""
+        """Raise while a run is active or queued; the schemas' state does not show queued runs. Without Dagster none can start."""
         try:
             active = await self.dagster.active_run(tenant.key)
         except DagsterUnavailable:
