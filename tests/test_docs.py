@@ -1,4 +1,4 @@
-"""The manual says what is so: error codes, links, paths, commands, columns of marts, docs that docstrings name."""
+"""The manual is true: error codes, links, paths, commands, columns of marts, and the docs that docstrings name."""
 
 import ast
 import importlib
@@ -28,7 +28,7 @@ MANUALS = sorted(
         ROOT / "demo_commcare" / "README.md",
     ]
 )
-# What decisions say is history, and names what was there then.
+# Decisions are history: they name things that existed then.
 PRESENT = [path for path in MANUALS if path.parent.name != "decisions"]
 CODED_CALLS = {"QueryFailed", "QueryRejected", "ToolFailed", "reject"}
 COMMANDS: Any = typer.main.get_command(app)
@@ -51,7 +51,7 @@ def text_of(node: ast.expr | None) -> str | None:
 
 
 def class_constants(tree: ast.Module, name: str) -> Iterator[str | None]:
-    """Texts that classes of the module give to a constant of this name."""
+    """The texts of the constant with this name in the module's classes."""
     for node in ast.walk(tree):
         for line in node.body if isinstance(node, ast.ClassDef) else ():
             if isinstance(line, ast.Assign | ast.AnnAssign):
@@ -61,7 +61,7 @@ def class_constants(tree: ast.Module, name: str) -> Iterator[str | None]:
 
 
 def api_codes() -> set[str]:
-    """Codes of the errors that providers' servers cause; a provider's own class stands for the general one that it refines."""
+    """Codes of the errors that providers' servers cause; a provider's own class replaces the general one that it refines."""
     codes = set()
     for path in (ROOT / "explorer" / "providers").glob("*/errors.py"):
         module = importlib.import_module(f"explorer.providers.{path.parent.name}.errors")
@@ -71,7 +71,7 @@ def api_codes() -> set[str]:
         general = {
             value for value in vars(http_errors).values() if isinstance(value, type) and issubclass(value, ApiError)
         }
-        # Never raised themselves, or not by a provider that has a class of its own.
+        # Never raised themselves, or not by a provider with a class of its own.
         abstract = {NotAllowed, *(base for error in own for base in error.__bases__)}
         codes |= {error.code_for(path.parent.name) for error in general | own if error not in abstract}
     return codes
@@ -91,13 +91,13 @@ def codes_in(tree: ast.Module) -> Iterator[str | None]:
 
 
 def anchors(text: str) -> set[str]:
-    """Anchors of a page's headings, as GitHub makes them."""
+    """The anchors that GitHub makes for a page's headings."""
     headings = re.findall(r"^#+ (.+)$", _FENCE.sub("", text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def spans(text: str) -> Iterator[str]:
-    """Code of a page: lines of shell blocks and inline spans."""
+    """The code on a page: lines of shell blocks and inline spans."""
     for block in _FENCE.findall(text):
         yield from block.splitlines()
     yield from _SPAN.findall(_FENCE.sub("", text))
@@ -148,9 +148,9 @@ def test_links_and_images_lead_somewhere(path: Path) -> None:
 
 
 def missing_paths(text: str) -> list[str]:
-    """Files and folders of this repository that a page names and that are not there, but for those that it calls new.
+    """Files and folders of this repository that a page names and that do not exist, except those that the page calls new.
 
-    Looked at are paths from the top, and names of source files, which may leave out the folder that the page speaks of.
+    It checks paths from the root, and names of source files, which may leave out the folder that the page is about.
     """
     wrong = []
     for name, new in _PATH.findall(_FENCE.sub("", text)):

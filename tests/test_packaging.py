@@ -1,4 +1,4 @@
-"""What a wheel has to hold beside modules: every other file of a package is named in pyproject.toml."""
+"""Files of a wheel beside modules: pyproject.toml names every other file of a package."""
 
 import fnmatch
 import subprocess

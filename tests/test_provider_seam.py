@@ -1,4 +1,4 @@
-"""A provider is a folder: outside its own files nothing names one."""
+"""A provider is a folder: only its own files name it."""
 
 import re
 from pathlib import Path
@@ -10,9 +10,9 @@ from explorer.providers import UnknownProvider, provider_named, provider_names
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("explorer", "explorer_dagster", "explorer_cli", "mcp_bridge", "dbt_project")
 SUFFIXES = (".py", ".sql", ".yml", ".json", ".gql", ".toml", ".md")
-# Where a provider is at home.
+# The places of a provider's own files.
 HOMES = ("explorer/providers/{}/", "dbt_project/models/{}/", "dbt_project/macros/{}/", "dbt_project/tests/{}/")
-# What may name a provider although it is not its home, and why. The list may only shrink.
+# Other files that may name a provider, and why. The list may only shrink.
 NAMED_IN = {
     "explorer_cli/commands/platform.py": "the demo: the switch that leaves its server out",
     "explorer_cli/operations/demo.py": "the demo: its tenants are of an invented server of this provider",
@@ -21,7 +21,7 @@ NAMED_IN = {
     "explorer_cli/main.py": "help is shown before any pipeline is read",
     "explorer_cli/commands/tenants.py": "help is shown before any pipeline is read",
 }
-# The names under which one finds things in every provider's folder.
+# The file names that every provider's folder has.
 FILES = {
     "README.md",
     "__init__.py",
@@ -33,19 +33,19 @@ FILES = {
     "settings.py",
 }
 
-# Names that are no word of English: whoever says one in whatever spelling means the provider.
+# Names that are no English word: in any spelling they mean the provider.
 UNMISTAKABLE = {"commcare"}
 
 
 def is_named(name: str, title: str, line: str) -> bool:
-    """Whether the line means the provider: by its name, as a module, a folder or a text, or by its title."""
+    """Whether the line names the provider: by its name as a module, a folder or a text, or by its title."""
     if name in UNMISTAKABLE:
         return name in line.lower()
     return bool(re.search(rf"providers[./]{name}\b|[\"'`/]{name}[\"'`/]|\b{re.escape(title)}\b", line))
 
 
 def places(name: str) -> dict[str, list[int]]:
-    """File to lines that say the name in any case, without the provider's own folders."""
+    """By file, the lines that contain the name in any case, without the provider's own folders."""
     found: dict[str, list[int]] = {}
     title = provider_named(name).title
     for room in ROOMS:

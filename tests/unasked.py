@@ -1,4 +1,4 @@
-"""A provider whose server is not asked: tenants of tests that never load anything."""
+"""A provider that never calls a server, for tenants in tests that load nothing."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from explorer.providers.commcare.provider import CommCare
 
 
 class Unasked(CommCare):
-    """CommCare, whose check of access always finds a tenant of this title."""
+    """CommCare with an access check that always finds a tenant with this title."""
 
     def __init__(self, title: str = "A project") -> None:
         self._title = title

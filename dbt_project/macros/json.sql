@@ -1,4 +1,4 @@
-{#- What the API's JSON holds. Casts of texts are functions of the database, postgres/casts.sql. -#}
+{#- Reads values from the API's JSON. Casts of texts are functions of the database, see postgres/casts.sql. -#}
 
 {% macro blank_to_null(text) -%}
   nullif({{ text }}, '')

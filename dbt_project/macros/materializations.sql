@@ -1,9 +1,9 @@
 {#-
-  Tables are built beside the old one, with indexes, comments and statistics, and put in its place in one transaction:
-  readers see the old rows or the new ones. Dependents of the old table are never dropped along with it: the model then fails and the
-  old table stays. Indexes get names of their own: the ones that PostgreSQL makes up are cut, and tables built at the same time could get
-  the same. Few statements and macro calls, since dbt's own overhead is most of a small tenant's build: each transaction begins by
-  itself and ends with its last statement.
+  Builds a new table beside the old one, with indexes, comments and statistics, and swaps them in one transaction: readers see
+  either the old rows or the new ones. Dependents of the old table are never dropped: the model fails and the old table stays.
+  Indexes get explicit names, because PostgreSQL cuts the names that it generates, and tables built at the same time could get
+  equal ones. There are few statements and macro calls, because dbt's own overhead is most of a small tenant's build; each
+  transaction begins without a statement and ends with its last one.
 -#}
 {% materialization table, adapter='postgres' %}
   {%- set existing = load_cached_relation(this) -%}
@@ -38,7 +38,7 @@
   {{ return({'relations': [target_relation]}) }}
 {% endmaterialization %}
 
-{#- Views are replaced whole, in one transaction; nothing but models of this project reads them. -#}
+{#- Replaces a view in one transaction; only models of this project read views. -#}
 {% materialization view, adapter='postgres' %}
   {%- set existing = load_cached_relation(this) -%}
   {%- set target_relation = this.incorporate(type='view') -%}
@@ -57,7 +57,7 @@
   {{ return({'relations': [target_relation]}) }}
 {% endmaterialization %}
 
-{#- Tests that keep nothing and are not limited, asked without the steps that would need; dbt's own way for the others. -#}
+{#- Runs tests that store no failures and have no limit with fewer steps than dbt does; other tests run in dbt's own way. -#}
 {% materialization test, adapter='postgres' %}
   {%- if should_store_failures() or config.get('limit') is not none or config.get('sql_header') -%}
     {{ return(materialization_test_default()) }}
@@ -74,7 +74,7 @@
   {{ return({'relations': []}) }}
 {% endmaterialization %}
 
-{#- The descriptions of the model and its columns as comments in the database. -#}
+{#- Writes the descriptions of the model and its columns as comments in the database. -#}
 {% macro comments(relation, type) -%}
   comment on {{ type }} {{ relation }} is '{{ model.description | replace("'", "''") }}';
   {% for column in model.columns.values() if column.description -%}
@@ -83,8 +83,8 @@
 {%- endmacro %}
 
 {#-
-  Waits for running readers without queueing new ones behind itself: each try gives up after 0.1 s. After a minute the model
-  fails, and the old table stays.
+  Waits for running readers without making new readers wait: each attempt gives up after 0.1 s. After a minute the model fails
+  and the old table stays.
 -#}
 {% macro lock_without_blocking_readers(relation) -%}
   do $lock$

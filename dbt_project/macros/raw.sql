@@ -1,6 +1,6 @@
 {#-
-  The loader's table of a resource. A resource that the tenant's key may not read has no table: its models are then built from
-  an empty relation of the same columns, so that everything downstream still exists.
+  The loader's table of a resource. A resource that the tenant's key may not read has no table. Its models are then built from an
+  empty relation with the same columns, so that all downstream tables exist.
 -#}
 {% macro raw(name, key_columns) -%}
   {%- set relation = source('raw', name) -%}

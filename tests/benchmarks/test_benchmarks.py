@@ -1,4 +1,4 @@
-"""The benchmarks at a size at which their numbers say nothing: they run, compare the same rows, keep what they found."""
+"""The benchmarks at a tiny size: they run, compare the same rows and write their results."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ ROWS = 2_100
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a run of two benchmarks wrote."""
+    """The files that a run of two benchmarks wrote."""
     folder = tmp_path_factory.mktemp("benchmarks")
     failures = run(["full_load", "merge"], "tiny", folder / "out.json", folder, Console(quiet=True))
     assert failures == {}

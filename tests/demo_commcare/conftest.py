@@ -7,12 +7,12 @@ import pytest
 
 from demo_commcare import MATERNAL, RunningServer, serve_in_thread
 
-# Without TLS contexts, whose making costs more than most requests here.
+# Without TLS contexts, because making one takes longer than most requests here.
 PLAIN = httpx.Client(verify=False, trust_env=False, timeout=60)
 
 
 class Client:
-    """An authenticated client; `get("case/v2/", limit=5)` asks the maternal project space."""
+    """An authenticated client; `get("case/v2/", limit=5)` reads from the maternal project space."""
 
     def __init__(self, server: RunningServer) -> None:
         self.server = server

@@ -197,7 +197,7 @@ def test_ucr_rows_of_an_unfolded_repeat_share_their_document(shared: Client) -> 
     rows = walk_ucr(shared, women, 10_000)
     keys = [(row["doc_id"], row["repeat_iteration"]) for row in rows]
     assert len(set(keys)) == len(keys) > len({doc_id for doc_id, _ in keys})
-    # The cursor knows documents only: of one that a page cuts in two, the rest never comes.
+    # The cursor knows documents only: when a page ends inside a document, its other rows are never sent.
     cut = walk_ucr(shared, women, 1)
     assert len(cut) == len({doc_id for doc_id, _ in keys})
 

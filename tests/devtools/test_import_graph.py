@@ -1,4 +1,4 @@
-"""The picture of the rooms is drawn from the imports that there are."""
+"""The graph of rooms shows the real imports."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The developers' tools that read imports: they see what stands in functions, and they find circles."""
+"""The reader of imports sees imports inside functions and finds circles."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The map of rooms in docs/architecture.md says what the packages say of themselves."""
+"""The map of rooms in docs/architecture.md equals the docstrings of the packages."""
 
 import re
 
@@ -28,7 +28,7 @@ def test_only_what_lies_between_the_marks_is_renewed() -> None:
 
 
 def test_files_that_the_document_names_exist() -> None:
-    """Paths from the root; names of files in the same sentence are written short and are found below a named folder."""
+    """Paths start at the root; a short file name in the same sentence is a file below a named folder."""
     prose = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)[0]
     written = set(re.findall(r"`([\w./]+/(?:[\w.]+)?)`", prose))
     assert len(written) > 25

@@ -16,7 +16,7 @@ from tests.e2e.stack import CHILDREN, MOTHERS, Stack
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     parent = Path(tempfile.mkdtemp(prefix="explorer-e2e-"))
-    # Started by root, the database server runs as another account, which has to pass through here.
+    # When root starts it, the database server runs as another account, which must be able to enter this folder.
     parent.chmod(0o711)
     home = parent / "home"
     with serve_in_thread(cases=240) as demo:

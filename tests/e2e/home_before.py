@@ -1,12 +1,12 @@
-"""The installation of the version before: its project space, and how its HOME is packed and brought up again.
+"""Installations of earlier versions: packs a HOME with its project space, and starts it again.
 
-`tests/e2e/fixtures/home-<commit>.tar.xz` holds a HOME with data as an older version left it. Make that of the present version,
-so that the next one can be tried on it, with
+`tests/e2e/fixtures/home-<commit>.tar.xz` holds a HOME with data from an older version. This command packs one of the
+present version, so that the next version can be tested with it:
 
     python -m tests.e2e.home_before
 
-Beside what the demo server invents, the project space has values that a type can be guessed wrong for: they come in two parts,
-and the older version loaded each part by a sync of its own.
+The project space has the demo's data and values for which a type can be guessed wrong. These come in two parts, and the older
+version loaded each part in a separate sync.
 """
 
 import json
@@ -36,13 +36,13 @@ from explorer.postgres.embedded.server_settings import SERVER_SETTINGS, SERVER_S
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
 KEY = "before:maternal"
-# The tenant holds the address of its server, so it has to come back under it. Outside the range of outgoing connections.
+# The tenant stores its server's address, so the port must stay the same. It is outside the range of outgoing connections.
 PORT = 28471
 API_KEY = "4f0c8b8d1a5e4a5f9b0c7d6e5f4a3b2c1d0e9f80"
 CASES = 60
 FACTS = "facts.json"
 
-# Case type `contact`, which no application knows: whoever looks at the values guesses the types.
+# Case type `contact` is in no application, so the types are guessed from the values.
 FIRST_PHONES = [f"98410000{n:02d}" for n in range(30)]
 SECOND_PHONES = ["0712345678"]
 LATER_PHONES = ["+9779841000099"]
@@ -60,14 +60,14 @@ def first_part() -> Story:
 
 
 def second_part() -> Story:
-    """What made the older version's guesses wrong."""
+    """The values that made the older version's guesses wrong."""
     values = [*({"phone": phone} for phone in SECOND_PHONES), *({"back_on": value} for value in LATER_RETURNS)]
     return _story("b", _SECOND_AT, values)
 
 
 @contextmanager
 def project_space(*, second: bool) -> Iterator[RunningServer]:
-    """The demo server with the first part, and with `second` what came later."""
+    """The demo server with the first part; `second` adds the second part."""
     with serve_in_thread(cases=CASES, api_key=API_KEY, port=PORT) as server:
         tell(server, first_part())
         if second:
@@ -76,14 +76,14 @@ def project_space(*, second: bool) -> Iterator[RunningServer]:
 
 
 def tell(server: RunningServer, story: Story) -> None:
-    """Put submissions and their cases into the project space, with their own instants."""
+    """Add submissions and their cases to the project space, with their own instants."""
     world = server.app.world
     with world.lock:
         world.projects[MATERNAL].load_story(story)
 
 
 def unpack(archive: Path, home: Path) -> dict[str, Any]:
-    """Lay the HOME out at `home`; what was noted about it when it was packed: `{version, token, tables}`."""
+    """Unpack the HOME to `home`. Returns the facts noted when it was packed: `{version, token, tables}`."""
     home.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700)
     if os.geteuid() == 0:
         home.chmod(0o711)
@@ -122,7 +122,7 @@ def _story(letter: str, at: str, contacts: Sequence[dict[str, str]]) -> Story:
 
 
 def _make(folder: Path) -> Path:
-    """An installation of the version that is checked out, synced twice, stopped and packed."""
+    """Make an installation of the checked out version, sync it twice, stop it and pack it."""
     version = _git("rev-parse", "--short", "HEAD")
     parent = Path(tempfile.mkdtemp(prefix="explorer-before-"))
     parent.chmod(0o711)
@@ -157,7 +157,7 @@ def _make(folder: Path) -> Path:
 
 
 def _trim(home: Path) -> None:
-    """Let the server give the log back that a load made it keep, and pack its tables: less to store here."""
+    """Shrink the server's write-ahead log and its tables, so that the archive is small."""
     postgres = home / "postgres"
     binaries = find_binaries(None, int((postgres / "data" / "PG_VERSION").read_text()))
     record = json.loads((home / "connection.json").read_text())
@@ -193,7 +193,7 @@ def _trim(home: Path) -> None:
 
 
 def _pack(home: Path, archive: Path) -> Path:
-    """Everything but logs, copied programs and what the next start makes anew."""
+    """Pack everything except logs, copied programs and files that the next start makes again."""
     left_out = {"logs", "run", "postgres/bin", "postgres/log", "dagster/logs"}
 
     def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

@@ -1,4 +1,4 @@
-"""What the end-to-end tests hold in their hands: a running platform and ways to talk to it."""
+"""A running platform for the end-to-end tests, and clients for it."""
 
 import asyncio
 import json
@@ -66,7 +66,7 @@ class Stack:
         return Client(StdioServerParameters(command=sys.executable, args=["-m", "mcp_bridge"], env=env))
 
     def call(self, tool: str, token: str | None = None, **arguments: Any) -> dict[str, Any]:
-        """One tool call over HTTP; its envelope."""
+        """Call a tool over HTTP and return its envelope."""
 
         async def once() -> dict[str, Any]:
             async with self.http(token) as client:
@@ -75,7 +75,7 @@ class Stack:
         return asyncio.run(once())
 
     def sync(self, tenant: str, **arguments: Any) -> dict[str, Any]:
-        """Materialize through the bridge and wait for the end; the last answer's data."""
+        """Materialize through the bridge and wait for the end; returns the data of the last answer."""
         answer = self.call("run_materialization", tenant=tenant, wait_s=45, **arguments)
         assert answer["success"], answer
         return self.finished(answer["data"]["run_id"], tenant)
@@ -102,7 +102,7 @@ class Stack:
                 return rows
 
     def admin(self, database: str = "explorer") -> "psycopg.Connection[Any]":
-        """A database as its superuser sees it."""
+        """A connection to a database as superuser."""
         record = json.loads((self.home / "connection.json").read_text())
         return psycopg.connect(
             host=record["host"],

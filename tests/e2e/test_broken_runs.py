@@ -1,4 +1,4 @@
-"""Runs that are cancelled or killed in the middle: what was there stays, nothing runs on, the next run heals."""
+"""Runs that are cancelled or killed in the middle: old data stay, no process remains, the next run repairs everything."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ def once_synced(stack: Stack) -> Stack:
 
 @pytest.fixture
 def synced(once_synced: Stack) -> Iterator[Stack]:
-    """The first tenant, in step with the server before the test and, by the next run, again after it."""
+    """The first tenant, equal to the server before the test and, after another run, again at its end."""
     stack = once_synced
     yield stack
     stack.demo.control.set_latency(0)
@@ -47,7 +47,7 @@ def until(condition: Callable[[], Any], what: str, deadline_s: float = 60) -> An
 
 
 def worker_pid(stack: Stack, run_id: str) -> int | None:
-    """The process that executes a run, found by what it was told to execute."""
+    """The process that executes a run, found by its arguments."""
     query = '{ runOrError(runId: "%s") { ... on Run { tags { key value } status } } }' % run_id  # noqa: UP031
     answer = httpx.post(f"{stack.dagster_url}/graphql", json={"query": query}).json()
     tags = {tag["key"]: tag["value"] for tag in answer["data"]["runOrError"]["tags"]}
@@ -56,7 +56,7 @@ def worker_pid(stack: Stack, run_id: str) -> int | None:
 
 
 def backends(stack: Stack) -> list[str]:
-    """What the tenants' writing logins are doing at this moment."""
+    """The running queries of the tenants' writing logins."""
     with stack.admin() as connection:
         found = connection.execute(
             "select query from pg_stat_activity where usename ~ '^t_.*_rw$' and state <> 'idle'"
@@ -78,8 +78,8 @@ def launch(stack: Stack, **arguments: Any) -> str:
 
 
 def mart_lock(stack: Stack, mode: str) -> "psycopg.Connection[Any]":
-    """Somebody who sits on the tenants' table `cases`: a reader (`access share`), for whom dbt has to wait before it swaps it,
-    or one for whom writers wait (`share`)."""
+    """Hold a lock on the tenants' table `cases`: as a reader (`access share`), for which dbt must wait before it swaps the table,
+    or with `share`, for which writers wait."""
     connection = stack.admin()
     connection.autocommit = False
     tables = "select schemaname from pg_tables where tablename = 'cases' and schemaname ~ '_marts$'"
@@ -210,7 +210,10 @@ def test_a_postgres_that_was_killed_comes_back_with_everything(synced: Stack) ->
     def answers() -> bool:
         try:
             return synced.rows(MOTHERS, COUNT) == before
-        except (AssertionError, BaseExceptionGroup):  # the bridge cannot read tokens meanwhile, and says so by HTTP
+        except (
+            AssertionError,
+            BaseExceptionGroup,
+        ):  # the bridge cannot read tokens meanwhile and answers with an HTTP error
             return False
 
     until(answers, "the database to be started again", 90)

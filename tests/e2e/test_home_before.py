@@ -1,4 +1,4 @@
-"""A HOME of a version before comes up, keeps what it has and syncs; what an older one guessed wrong is put right."""
+"""A HOME of an earlier version starts, keeps its data and syncs; wrongly guessed types are corrected."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from tests.e2e.home_before import (
 )
 from tests.e2e.stack import Stack
 
-# The first guessed types of `contact` that its second sync contradicted, and kept them; the second put them right itself.
+# The first version kept guessed types of `contact` that its second sync contradicted; the second version corrected them itself.
 GUESSED_WRONG, PUT_RIGHT = "c9b507b", "a3137b6"
 
 
@@ -49,7 +49,7 @@ class Before:
 
 @pytest.fixture(scope="module", params=[GUESSED_WRONG, PUT_RIGHT])
 def before(request: pytest.FixtureRequest) -> Iterator[Before]:
-    """Brought up, and synced once."""
+    """The installation started and synced once."""
     parent = Path(tempfile.mkdtemp(prefix="explorer-before-"))
     # Started by root, the database server runs as another account, which has to pass through here.
     parent.chmod(0o711)
@@ -78,12 +78,12 @@ def test_it_comes_up_with_its_data_tables_and_tokens(before: Before) -> None:
     stack, facts = before.stack, before.facts
     assert before.first_sync["state"] == "SUCCESS", before.first_sync
     tables = before.first_sync["tables"]
-    # One row per kind of doubt: a newer version looks for more of them.
+    # One row per kind of check: a newer version has more of them.
     assert tables.pop("data_quality") >= facts["tables"].pop("data_quality")
     assert {name: tables.get(name) for name in facts["tables"]} == facts["tables"]
     assert set(before.columns) <= set(_columns(stack))
 
-    # The token was made before; through it the old rows are those that the server has.
+    # The old version made the token; through it the old rows equal those of the server.
     truth = {case["case_id"]: case["case_name"] for case in stack.demo.truth(MATERNAL).cases}
     assert dict(stack.rows(KEY, "select case_id, case_name from cases")) == truth
     forms = {form["id"] for form in stack.demo.truth(MATERNAL).forms}
@@ -123,7 +123,7 @@ def test_it_takes_up_what_is_new(before: Before) -> None:
 
 
 def test_everything_can_be_read_again(before: Before) -> None:
-    """A full refresh brings the same tables; what was deleted at the server meanwhile goes."""
+    """A full refresh brings the same tables; records that the server deleted meanwhile are removed."""
     stack = before.stack
     counts = "select (select count(*) from cases), (select count(*) from forms), (select count(*) from form_cases)"
     known = stack.rows(KEY, counts)
@@ -140,7 +140,7 @@ def test_types_that_were_guessed_wrong_are_put_right_and_reported(before: Before
     guessed = (before.columns["case_contact"]["phone"], before.columns["case_contact"]["back_on"])
     assert guessed == (("bigint", "date") if wrong else ("text", "text"))
 
-    # By the first sync, with nothing new at the server: anew from what was loaded.
+    # The first sync found nothing new at the server and rebuilt them from loaded rows.
     assert _texts(stack, "phone") == sorted(FIRST_PHONES + SECOND_PHONES)
     assert _texts(stack, "back_on") == sorted(FIRST_RETURNS + LATER_RETURNS)
     columns = _columns(stack)["case_contact"]
@@ -155,7 +155,7 @@ def test_types_that_were_guessed_wrong_are_put_right_and_reported(before: Before
 
 
 def _reported(before: Before) -> list[str]:
-    """Changes of types of the contacts that `describe_table` tells; whoever waits for the sync is told the same."""
+    """Type changes of the contacts from `describe_table`; the answer to the sync must have the same."""
     changes = [re.sub("bigint", "integer", change) for change in before.described["data"].get("type_changes", [])]
     told = {change.removeprefix("case_contact.") for change in before.first_sync["type_changes"]}
     assert set(before.described["data"].get("type_changes", [])) <= told
@@ -163,7 +163,7 @@ def _reported(before: Before) -> list[str]:
 
 
 def _before_the_start(home: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """What is kept, as the old version left it: read from its database alone."""
+    """The stored state of the old version, read only from its database."""
     server = EmbeddedPostgres(home)
     server.start()
     try:
@@ -187,7 +187,7 @@ _SENSORS = "SELECT selector_id, status FROM instigators ORDER BY 1"
 
 
 def _kept(home: Path, connect: "Callable[..., psycopg.Connection[Any]]") -> dict[str, list[tuple[Any, ...]]]:
-    """What an operator made or a client holds, whatever the version; `runs`: ids of the runs that Dagster knows."""
+    """Everything that an operator made or a client uses in any version; `runs`: ids of Dagster's runs."""
     record = json.loads((home / "connection.json").read_text())
     files = [(name, (home / name).read_text()) for name in ("secret.keys", "webserver.token")]
     found: dict[str, list[tuple[Any, ...]]] = {"files": files, "logins": sorted(record["roles"].items())}
@@ -202,7 +202,7 @@ def _kept(home: Path, connect: "Callable[..., psycopg.Connection[Any]]") -> dict
 
 
 def _raw_rows(stack: Stack) -> dict[str, list[tuple[Any, ...]]]:
-    """Place and transaction of every loaded case and form: they differ once a row was written again."""
+    """Place and transaction of every loaded case and form; they change when a row is written again."""
     with stack.admin() as conn:
         (prefix,) = conn.execute("SELECT prefix FROM catalog.schemas").fetchone() or ("",)
         return {
@@ -212,7 +212,7 @@ def _raw_rows(stack: Stack) -> dict[str, list[tuple[Any, ...]]]:
 
 
 def _mart_tables(stack: Stack) -> list[tuple[Any, ...]]:
-    """Name and identity of every table that agents see; a table that is built again is another one."""
+    """Name and oid of every table that agents see; a rebuilt table has another oid."""
     with stack.admin() as conn:
         return conn.execute(
             "SELECT relname, oid, relfilenode FROM pg_class WHERE relkind = 'r' AND relname <> 'data_quality'"
@@ -226,7 +226,7 @@ def _texts(stack: Stack, column: str) -> list[str]:
 
 
 def _columns(stack: Stack) -> dict[str, dict[str, str]]:
-    """Types by column by table, as the database has them."""
+    """The database's types by table and column."""
     with stack.admin() as conn:
         return _columns_of(conn)
 

@@ -94,7 +94,7 @@ def test_what_fails_in_a_generated_table_is_told_of_it_and_of_no_other(stack: St
 
 
 def test_what_is_called_the_key_of_a_table_names_each_of_its_rows(stack: Stack) -> None:
-    """Of every table there is, for all tenants or generated; parts of a key may be NULL."""
+    """This covers every table, static or generated; parts of a key may be NULL."""
 
     async def work() -> None:
         async with stack.http() as client:
@@ -116,7 +116,7 @@ def test_what_is_called_the_key_of_a_table_names_each_of_its_rows(stack: Stack) 
             assert keys["user_locations"] == ["user_id", "location_id"]
             assert keys["web_users"] == ["web_user_id"]
             assert keys["lookup_table_items"] == ["item_id"]
-            # A part of a key does not name a row.
+            # A part of a key does not identify a row.
             sql = "select count(*) - count(distinct form_id) from form_cases"
             assert (await call(client, "query", tenant=MOTHERS, sql=sql))["data"]["rows"][0][0] > 0
 
@@ -143,7 +143,7 @@ def test_a_column_is_traced_from_the_table_to_the_source(stack: Stack) -> None:
 
 
 def _recorded_lineage(stack: Stack, path: tuple[str, str]) -> dict[str, list[tuple[list[str], str]]]:
-    """Column lineage as Dagster has it for an asset of the first tenant."""
+    """Dagster's column lineage of an asset of the first tenant."""
     query = """query($k: [AssetKeyInput!], $p: [String!]) { assetNodes(assetKeys: $k) {
       latestMaterializationByPartition(partitions: $p) { metadataEntries { label
         ... on TableColumnLineageMetadataEntry { lineage { columnName columnDeps { assetKey { path } columnName } } } } } } }"""

@@ -1,4 +1,4 @@
-"""An installation of its own: private whatever the umask, stopped within seconds whatever runs, and back with all data."""
+"""A separate installation: private with any umask, stopped within seconds whatever runs, and restarted with all data."""
 
 import json
 import os
@@ -28,12 +28,12 @@ from explorer.postgres.embedded import EmbeddedPostgres
 from explorer_cli.supervision.processes import marked, wait_until
 from tests.e2e.stack import CHILDREN, Stack
 
-# PostgreSQL looks for no interrupt inside strpos: neither a time limit nor a cancellation ends it for minutes.
+# PostgreSQL checks no interrupt inside strpos: for minutes neither a time limit nor a cancellation ends it.
 UNINTERRUPTIBLE = "select strpos(repeat('a', 20000000), 'b' || repeat('a', 60000))"
 
 
 class OpenStack(Stack):
-    """Commands are given by somebody whose umask closes nothing."""
+    """A stack whose commands run with umask 0."""
 
     def cli(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
         command = 'umask 000; exec "$0" -m explorer_cli "$@"'
@@ -63,7 +63,7 @@ def stack() -> Iterator[OpenStack]:
     with serve_in_thread(cases=60) as demo:
         env = {**inherited, "EXPLORER_HOME": str(home), "EXPLORER_DAGSTER_PORT": "0", "EXPLORER_BRIDGE_PORT": "0"}
         stack = OpenStack(home, demo, {**env, "DEMO_KEY": demo.api_key})
-        # What an older version left open.
+        # An older version left these open.
         for name in ("dbt", "dlt"):
             (home / name / "t_0" / "target").mkdir(parents=True)
             (home / name / "t_0" / "target" / "compiled.sql").write_text("select 1 as last_name")
@@ -106,7 +106,7 @@ def test_nothing_below_home_is_open_to_others(stack: OpenStack) -> None:
 
 
 def test_a_full_disk_is_told_through_every_door_and_all_is_well_after_it(stack: OpenStack) -> None:
-    """What the tenant's tables are written to has no room; the loader, dbt and the database find out by themselves."""
+    """The disk of the tenant's tables is full; loader, dbt and database each detect it."""
     before = stack.rows(CHILDREN, "select count(*) from cases")
     case_id = stack.demo.control.create_case(NUTRITION, "enfant", "Arrived on a full disk", {"sexe": "f"})
     with full_disk_for(stack, CHILDREN) as words:
@@ -130,7 +130,7 @@ def test_a_full_disk_is_told_through_every_door_and_all_is_well_after_it(stack: 
             runs = stack.call("list_runs", tenant=CHILDREN, status=["FAILURE"], limit=2)["data"]["runs"]
             return [row.get("error", "") for row in runs]
 
-        # Dagster is given two seconds to tell the causes; what it told is kept.
+        # Dagster has two seconds to report the causes; the report is stored.
         assert wait_until(lambda: all(words in error for error in listed()), 30), listed()
         # The page of the run in Dagster's UI shows the event's own words.
         assert words in events_of(stack, run["run_id"])
@@ -172,7 +172,7 @@ def test_down_ends_in_seconds_whatever_runs_and_all_comes_back(stack: OpenStack)
             ended.append("broken off")
 
     def follow() -> None:
-        # A bridge call in flight, whose run waits for a server that does not answer.
+        # A running bridge call; its run waits for a server that does not answer.
         try:
             stack.call("run_materialization", tenant=CHILDREN, wait_s=45)
         except BaseException as error:
@@ -192,7 +192,7 @@ def test_down_ends_in_seconds_whatever_runs_and_all_comes_back(stack: OpenStack)
     down = json.loads(stack.cli("down", "--json").stdout)
     took_s = time.monotonic() - began
     stack.demo.control.set_latency(0)
-    # 15 s are promised; the machine may be busy. What is asked of PostgreSQL would go on for minutes.
+    # 15 s are promised, but the machine may be busy. PostgreSQL's query would run for minutes.
     assert took_s < 60, took_s
     assert down["stopped"]
     assert down["database_recovers"] is True
@@ -225,8 +225,8 @@ def test_a_supervisor_that_is_stopped_is_ended_too(stack: OpenStack) -> None:
 
 @contextmanager
 def full_disk_for(stack: OpenStack, tenant: str) -> Iterator[str]:
-    """Inside, what the tenant's loading login writes anew lies on a file system without room (for an account that may not mount
-    one: may take no time). Yields words of the cause."""
+    """Inside the block, new data of the tenant's loading login goes to a full file system (an account that may not mount one gets
+    a statement timeout of 1 ms instead). Yields words of the cause."""
     with Catalog.open(stack.settings()) as catalog:
         role = catalog.schemas.rw_login(catalog.tenants.get(tenant)).user
     folder = stack.home.parent / "small"
@@ -268,7 +268,7 @@ def running(stack: OpenStack, run_id: str) -> bool:
 
 
 def events_of(stack: OpenStack, run_id: str) -> str:
-    """What the page of a run shows of what failed."""
+    """The failures that the page of a run shows."""
     failures = "... on ExecutionStepFailureEvent { message error { message } } ... on RunFailureEvent { message }"
     query = '{ logsForRun(runId: "%s", limit: 1000) { ... on EventConnection { events { %s } } } }' % (run_id, failures)  # noqa: UP031
     return json.dumps(graphql(stack, query), ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""A provider is a folder: a second kind of system is synced by a checkout to which only the provider's own files were added."""
+"""A provider is a folder: a checkout syncs a second kind of system after only the provider's own files were added."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def tiny() -> Iterator[TinyServer]:
 @pytest.fixture(scope="module")
 def platform(tiny: TinyServer) -> Iterator[Stack]:
     parent = Path(tempfile.mkdtemp(prefix="explorer-tiny-"))
-    # Started by root, the database server runs as another account, which has to pass through here.
+    # When root starts it, the database server runs as another account, which must be able to enter this folder.
     parent.chmod(0o711)
     checkout = parent / "checkout"
     for name in COPIED:
@@ -87,14 +87,14 @@ def tables(platform: Stack, tenant: str) -> set[str]:
 
 
 def expected(tiny: TinyServer) -> tuple[list[list[Any]], list[list[Any]]]:
-    """Plants and visits as the server holds them, in the order that the queries ask for."""
+    """The server's plants and visits, in the order of the queries."""
     plants = sorted([p["id"], p["name"], p["height_cm"]] for p in tiny.store.plants)
     visits = sorted([v["plant_id"], v["day"], v["note"]] for v in tiny.store.visits)
     return plants, visits
 
 
 def found(platform: Stack) -> tuple[list[list[Any]], list[list[Any]]]:
-    """The same as agents see it."""
+    """The same data as agents see them."""
     plants = platform.rows(ROSES, "select plant_id, name, height_cm from plants order by plant_id")
     visits = platform.rows(ROSES, "select plant_id, day::text, note from visits order by plant_id, day, note")
     return plants, visits
@@ -119,7 +119,7 @@ def test_the_next_sync_brings_what_changed(platform: Stack, tiny: TinyServer) ->
     store.plants = [p for p in store.plants if p["id"] != 7] + [{"id": 26, "name": "fig", "height_cm": 5}]
     store.plants[0]["height_cm"] = 999
     store.visits.append(dict(store.visits[0]))
-    # What is gone is believed when two whole reads in a row did not bring it.
+    # A record counts as gone after two complete reads in a row without it.
     for _ in range(2):
         run = json.loads(platform.cli("sync", ROSES, "--wait", "--json").stdout)
         assert run["state"] == "SUCCESS", run

@@ -1,4 +1,4 @@
-"""Typed values over the real path: what the server holds is what a query gives, load after load, whatever type was before."""
+"""Typed values over the real path: after each load a query returns the server's values, whatever the earlier type was."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ LATER = ["refused", "moved away", "2 weeks", "---", "0000", "soon", "never", "un
 
 
 class Loads:
-    """One tenant over three loads, the last by a new version; each method is what happens on the server before one of them."""
+    """One tenant over three loads, the last by a new version; each method changes the server before one of them."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack, self.control = stack, stack.demo.control
@@ -67,7 +67,7 @@ class Loads:
 
 @pytest.fixture(scope="module")
 def loads(stack: Stack) -> Loads:
-    """After the first load."""
+    """The tenant after the first load."""
     loads = Loads(stack)
     loads.first()
     loads.sync()
@@ -75,7 +75,7 @@ def loads(stack: Stack) -> Loads:
 
 
 def described(stack: Stack, table: str) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What is said of the table. Asked again only where the answer says that Dagster was late, as on a busy machine."""
+    """The description of the table. Requested again only when the answer says that Dagster was late, as on a busy machine."""
     answer = {}
 
     def is_whole() -> bool:
@@ -131,7 +131,7 @@ def test_options_that_do_not_fit_the_data_are_said_once(loads: Loads) -> None:
     assert set(stack.rows(CHILDREN, f"select distinct sexe from {form}")[0]) <= {"1", "2"}
     assert stack.rows(CHILDREN, f"select count(*) from {form} where 'sexe' = any(unfit_columns)") == [[0]]
     assert "accepted_values (1 found)" in data["failing_checks"]
-    # The property that is named after the question says so too; it is no finding of its own.
+    # The property with the question's name reports this too; it is no separate finding.
     cases, columns = described(stack, "case_enfant")
     assert columns["sexe"]["values"] == told
     assert not [check for check in cases["failing_checks"] if check.startswith("accepted_values")]
@@ -162,7 +162,7 @@ def test_inferred_types_become_text_with_the_first_value_that_does_not_come_back
     data, columns = described(stack, "case_carte")
     assert {"phone: integer to text", "visit: date to text"} <= set(data["type_changes"])
     assert (columns["phone"]["type"], columns["visit"]["type"]) == ("text", "text")
-    # A telephone number is told of, and not shown.
+    # A telephone number is mentioned but not shown.
     assert columns["phone"]["values"].startswith(
         "Text: all 31 values seen are whole numbers, not all of them written so. "
     )
@@ -182,7 +182,7 @@ def phones(stack: Stack) -> list[str]:
 
 
 def test_an_installation_of_before_is_put_right_by_its_next_sync(loads: Loads) -> None:
-    """Its profile and tables as older rules left them: numbers of phones, double precision, dates with gaps."""
+    """Its profile and tables follow older rules: phone numbers as numbers, double precision, dates with gaps."""
     stack, form = loads.stack, enrolment(loads.stack)
     with stack.admin() as connection:
         names = connection.execute(
@@ -219,7 +219,7 @@ def test_an_installation_of_before_is_put_right_by_its_next_sync(loads: Loads) -
     assert phones(stack) == sorted(["0712345678", *PHONES[1:], "+9779841000099"])
     changes = described(stack, form)[0]["type_changes"]
     assert {"card: integer to text", "amount: double precision to numeric"} <= set(changes)
-    # Columns and tables are called as before.
+    # Columns and tables keep their names.
     with stack.admin() as connection:
         [[text]] = connection.execute(f"select profile from {prefix}_staging.explorer_profile").fetchall()
     after = json.loads(text)["tables"].values()

@@ -1,4 +1,4 @@
-"""A HOME of its own for every test, and commands as a user gives them."""
+"""A HOME of its own for every test, and commands run as a user runs them."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ def home(tmp_path: Path) -> Path:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command printed and how it ended."""
+    """A command's output and exit status."""
 
     code: int
     out: str
@@ -69,6 +69,6 @@ def explorer(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 @pytest.fixture(scope="module")
 def commcare() -> Iterator[RunningServer]:
-    """A demo CommCare server of this module's own."""
+    """A demo CommCare server for one module."""
     with serve_in_thread() as server:
         yield server

@@ -1,4 +1,4 @@
-"""What the commands print and how they end, as a user sees them: no traceback, and only the answer on stdout."""
+"""Output and exit status of the commands: no traceback, and only the answer on stdout."""
 
 import json
 import os
@@ -25,7 +25,7 @@ from tests.explorer_cli.conftest import ROOT, Answer, Explorer
 
 
 def refused(answer: Answer, code: str) -> dict[str, str]:
-    """The error that a command ended with, which names all three parts and is all that stdout holds."""
+    """The error that a command ended with; it has all three parts, and stdout holds nothing else."""
     assert answer.code != 0
     assert "Traceback" not in answer.out + answer.err
     error = answer.json["error"]
@@ -104,7 +104,7 @@ def test_a_port_in_use_is_named_before_anything_is_started(explorer: Explorer, h
     assert str(taken_port) in error["message"]
     assert "EXPLORER_BRIDGE_PORT" in error["next_step"]
     assert not (home / "connection.json").exists()
-    # A start that was refused holds nothing: the next one is not told that somebody is there.
+    # A refused start holds no lock: the next one does not find a running supervisor.
     refused(explorer("up", "--json", EXPLORER_BRIDGE_PORT=str(taken_port)), "port_in_use")
 
 
@@ -154,7 +154,7 @@ def test_sentences_with_paths_stay_whole_however_narrow_the_output(explorer: Exp
 
 
 class TestTenantsAndTokens:
-    """With a database and a CommCare server; Dagster does not run, so partitions are left to its sensor."""
+    """With a database and a CommCare server. Dagster does not run, so its sensor must register partitions later."""
 
     @pytest.fixture
     def operator(self, explorer: Explorer, pg_server: PgServer, commcare: RunningServer) -> Explorer:
@@ -200,7 +200,7 @@ class TestTenantsAndTokens:
     def test_a_server_that_asks_for_no_requests_for_hours_is_told_and_can_be_overruled(
         self, operator: Explorer, commcare: RunningServer, pg_server: PgServer
     ) -> None:
-        """Through a real load of the tenant: 429 with hours, the words of the next one, `doctor`, and the command in them."""
+        """Over a real load of the tenant: a 429 with hours, the next load's message, `doctor`, and the command that both name."""
         key = "cli:throttled"
         self.add(operator, commcare, key, MATERNAL)
         commcare.control.fail("/group/v1/", status=429, body="", headers={"Retry-After": "7200"}, times=99)

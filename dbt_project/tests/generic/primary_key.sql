@@ -1,6 +1,6 @@
 {#-
-  Fails with the rows whose key is NULL in part or not unique: among those that changed, if only these can be. `rows_of`: key of the
-  case or submission that a row comes from, where that is not the first column.
+  Finds rows whose key is partly NULL or not unique. It checks only changed rows when no others can fail. `rows_of`: key of the
+  case or submission of a row, when that is not the first column.
 -#}
 {% test primary_key(model, columns, rows_of=none) %}
 select {{ columns | join(', ') }}, count(*) as occurrences

@@ -1,6 +1,6 @@
 {#-
-  Finds the rows whose `column_name` is the key of no row of another model: as dbt's own test of this name, but only among rows that
-  changed or point to what changed, if only these can be. `rows_of`: key of the case or submission that a row comes from.
+  Finds rows whose `column_name` is the key of no row of another model, like dbt's own test of this name. It checks only rows that
+  changed or refer to changed rows when no others can fail. `rows_of`: key of the case or submission of a row.
 -#}
 {% test relationships(model, column_name, to, field, rows_of=none) %}
 {%- set own = rows_of or column_name %}

@@ -1,7 +1,7 @@
 {#-
-  Warns with the number of values that do not fit: those that a row names in unfit_columns, and those of `columns` that are the
-  key of no row of `parent`: among rows that changed or point to what changed, if only these can be. `rows_of`: key of the case or
-  submission that a row comes from. A repetition and what it lies in come from the same one.
+  Warns with the number of values that do not fit: those named in a row's unfit_columns, and those of `columns` that are the key of
+  no row of `parent`. It checks only rows that changed or refer to changed rows when no others can fail. `rows_of`: key of the case
+  or submission of a row. A repetition and its parent come from the same submission.
 -#}
 {% test values_fit(model, misfits, rows_of, columns=[], parent=none, parent_key=none) %}
 {{ config(severity='warn', fail_calc='coalesce(sum(values), 0)') }}

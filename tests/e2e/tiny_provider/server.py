@@ -1,4 +1,4 @@
-"""The Tiny system: gardens with plants and visits, over HTTP. Its store is what tests compare tables with. Bare's sites too.
+"""The Tiny system: gardens with plants and visits, over HTTP. Tests compare tables with its store. It also serves Bare's sites.
 
 `GET /api/me`, `/api/gardens/<id>/schema`, `/api/gardens/<id>/plants?after=&limit=` (in the order of ids), and
 `/api/gardens/<id>/visits?page_token=&limit=` (records without any id, some of them equal).
@@ -23,7 +23,7 @@ SITE = 17
 
 @dataclass
 class Store:
-    """What the system holds. `requests`: the paths that were asked for, with a good token."""
+    """The system's records. `requests`: the requested paths, with a valid token."""
 
     plants: list[dict[str, Any]] = field(default_factory=list)
     visits: list[dict[str, Any]] = field(default_factory=list)
@@ -50,7 +50,7 @@ class TinyServer:
 
 @contextmanager
 def serve() -> Iterator[TinyServer]:
-    """The system on a free port of this machine."""
+    """Serve the system on a free port of this machine."""
     store = Store()
     store.fill()
 

@@ -1,4 +1,4 @@
-"""How a run is followed through the bridge's tools, and how its progress is told without a terminal."""
+"""Following a run through the bridge's tools, and its progress without a terminal."""
 
 import asyncio
 import io
@@ -15,7 +15,7 @@ from tests.explorer_cli.conftest import Explorer
 
 
 class Answers(Tools):
-    """Tools that answer with prepared runs instead of asking a bridge."""
+    """Tools that answer with prepared runs instead of calling a bridge."""
 
     def __init__(self, *runs: dict[str, Any]) -> None:
         self._runs = list(runs)

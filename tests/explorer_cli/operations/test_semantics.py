@@ -1,4 +1,4 @@
-"""A tenant's semantics from the command line: what is set is shown, and shown again it is what was set."""
+"""A tenant's semantics from the command line: `show` prints what `set` stored, and `set` accepts it again unchanged."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ examples:
 
 @pytest.fixture
 def tenant(pg_server: PgServer) -> str:
-    """A tenant with one table, on the test server."""
+    """A tenant with one table on the test server."""
     migrate(pg_server.connections)
     with Catalog.open(pg_server.settings) as catalog:
         tenant = add_tenant(

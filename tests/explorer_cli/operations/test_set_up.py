@@ -1,4 +1,4 @@
-"""Only `explorer up` and `explorer db upgrade` set a database up; a process that finds nothing in its HOME says what it lacks."""
+"""Only `explorer up` and `explorer db upgrade` set a database up; a process with an empty HOME says what is missing."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ from tests.explorer_cli.conftest import ROOT, Explorer
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    """The administrator's URL of a server that nobody set up."""
+    """The administrator's URL of a server that is not set up."""
     with throwaway_home() as home:
         address = EmbeddedPostgres(home, fsync=False).start()
         admin = Login(address.host, address.port, "postgres", "postgres", read_record(home).password)

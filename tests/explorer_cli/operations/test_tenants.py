@@ -1,4 +1,4 @@
-"""How the operator says which credential a tenant uses, and of which provider it is."""
+"""Options for a tenant's credential and provider."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Data are shown letter by letter: no markup, no pictures, nothing that steers the terminal, nothing cut off."""
+"""Data are shown literally: no markup, no emoji, no control characters, nothing cut off."""
 
 import ast
 import io
@@ -61,7 +61,7 @@ def test_what_cannot_be_seen_is_escaped_in_all_that_is_written(capsys: pytest.Ca
         output.write(text)
         shown = capsys.readouterr()
         assert char not in shown.out + shown.err
-        # In a cell of JSON, its own escapes stand for a few.
+        # In a JSON cell some of them are written as JSON's own escapes.
         assert (shown.out.count(written) >= 3, shown.err.count(written)) == (True, 4)
         output.answer_json({text: [text]})
         document = capsys.readouterr().out
@@ -87,7 +87,7 @@ def test_yaml_is_escaped_so_that_it_can_be_read_back() -> None:
 
 
 def test_nothing_writes_to_a_terminal_but_by_way_of_output() -> None:
-    """Text that `output` has not seen could hold anything."""
+    """Text that `output` has not checked could contain anything."""
     for path in (ROOT / "explorer_cli").rglob("*.py"):
         if path.parent.name == "output":
             continue

@@ -1,4 +1,4 @@
-"""What children inherit, which ports are chosen, and what the files are that parts read at start."""
+"""The environment of children, the choice of ports, and the files that parts read when they start."""
 
 import json
 import socket

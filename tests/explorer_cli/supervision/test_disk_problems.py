@@ -1,4 +1,4 @@
-"""A full disk, a HOME that cannot be written, damaged files: supervision goes on, says so, and all comes back by itself."""
+"""A full disk, a read-only HOME, damaged files: supervision continues, reports the problem and recovers without help."""
 
 import errno
 import json
@@ -34,7 +34,7 @@ CHATTY = "import time\nwhile True: print('x' * 1000, flush=True); time.sleep(0.0
 
 @dataclass
 class Disk:
-    """A HOME on a file system of its own that holds little (root), or whose files this process may not let grow."""
+    """A HOME on a small file system of its own (as root), or with a limit on the size of this process's files."""
 
     home: Path
     mounted: bool
@@ -101,7 +101,7 @@ def test_nothing_can_be_written_and_everything_comes_back(disk: Disk, reason: st
         def restarted(name: str) -> bool:
             return any(s.name == name and s.restarts and s.state == "ready" for s in supervisor.snapshot())
 
-        # Supervision goes on though its own state cannot be written.
+        # Supervision continues although its own state cannot be written.
         assert wait_until(lambda: restarted("worker"), 20)
         problem = str(problem_of(home))
         assert problem.startswith(f"{home} cannot be written: ")
@@ -208,7 +208,7 @@ def test_a_supervisor_whose_thread_ends_says_so_and_stops(home: Path) -> None:
 
 
 def test_a_supervisor_that_does_nothing_is_known_from_outside(home: Path) -> None:
-    """It lives and holds the lock, but is stopped: neither status nor up take it for a running platform."""
+    """It is alive and holds the lock, but is stopped: neither status nor up treats it as a running platform."""
     program = f"""
 import sys, pathlib
 sys.path.insert(0, {ROOT!r})
@@ -236,7 +236,7 @@ supervisor.wait_failed()
             Lock(home).acquire()
         process.send_signal(signal.SIGCONT)
         assert wait_until(lambda: status_of(home)["healthy"] is True, 20)
-        # What stands in the lock file may be damaged: the kernel knows who holds it.
+        # The content of the lock file may be damaged, but the kernel knows the holder.
         lock.write_bytes(b"{")
         assert holder_of(home) == ProcessIdentity.of(process.pid)
         process.kill()

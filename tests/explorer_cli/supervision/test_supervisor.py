@@ -1,4 +1,4 @@
-"""Parts are started in order, restarted, stopped and found again after their supervisor was killed."""
+"""Parts are started in order, restarted, stopped, and found after their supervisor was killed."""
 
 import json
 import os
@@ -191,7 +191,7 @@ def test_a_part_that_ignores_sigterm_is_killed_with_its_group(home: Path) -> Non
 
 
 def test_an_owner_that_is_ending_is_waited_for(home: Path) -> None:
-    """A process that was killed is gone before the last of its threads lets go of the lock."""
+    """A killed process is gone before its last thread releases the lock."""
     ending = Lock(home)
     ending.acquire()
     release = threading.Timer(0.3, ending.release)
@@ -235,7 +235,7 @@ def test_what_a_killed_supervisor_left_is_ended_by_the_next_one(home: Path, stat
         file.write_bytes(
             file.read_bytes()[:-40] if state == "truncated" else b'{"processes": {"forker": 7}, "pids": [1]}'
         )
-    # Without the names that it holds, what runs is known by its mark.
+    # Without the names in it, running processes are identified by their mark.
     assert stop_leftovers(home) == (["forker"] if state == "as it was" else ["runs"])
     assert not child.alive()
     assert not grandchild.alive()

@@ -1,4 +1,4 @@
-"""Every check of `explorer doctor` is there, and one that cannot even be imported is a finding."""
+"""Every check of `explorer doctor` exists, and a check that cannot be imported is a finding."""
 
 import importlib
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How Bare's API is addressed."""
+"""The addresses of Bare's API."""
 
 from dataclasses import dataclass
 from typing import Any

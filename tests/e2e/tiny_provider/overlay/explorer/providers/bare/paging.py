@@ -1,4 +1,4 @@
-"""How Bare's resources are paged."""
+"""The paging of Bare's resources."""
 
 from explorer.providers.paging import Envelope, Offset, Single, Styles
 

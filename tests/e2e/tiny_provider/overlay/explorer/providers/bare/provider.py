@@ -1,4 +1,4 @@
-"""What Bare answers to the questions of `explorer.providers.base`."""
+"""Bare's implementation of the protocol in `explorer.providers.base`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -32,7 +32,7 @@ def _key(server: str, values: Mapping[str, str]) -> Credential:
 
 
 class Bare:
-    """The provider `bare`. A tenant is a site, of which nothing is known but its number."""
+    """The provider `bare`. A tenant is a site, known only by its number."""
 
     name = SERVICE.name
     title = "Bare"

@@ -1,4 +1,4 @@
-"""How Tiny's API is addressed."""
+"""The addresses of Tiny's API."""
 
 from dataclasses import dataclass
 from typing import Any

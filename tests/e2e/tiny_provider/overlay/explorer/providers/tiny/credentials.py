@@ -1,4 +1,4 @@
-"""How does one log in to Tiny? With a token."""
+"""Tiny's only credential, a token."""
 
 from collections.abc import Mapping
 

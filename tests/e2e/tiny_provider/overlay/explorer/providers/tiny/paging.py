@@ -1,4 +1,4 @@
-"""How Tiny's resources are paged."""
+"""The paging of Tiny's resources."""
 
 from explorer.providers.paging import Envelope, Keyset, Styles, Token
 

@@ -1,4 +1,4 @@
-"""What Tiny answers to the questions of `explorer.providers.base`."""
+"""Tiny's implementation of the protocol in `explorer.providers.base`."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which servers Tiny has, and what counts as the name of a garden."""
+"""Tiny's servers, and the check of a garden's name."""
 
 import re
 
