@@ -1,7 +1,7 @@
-"""How do the tools reach the SQL path? A tenant's live names for the validator, its own login for the executor.
+"""Connects the tools to the SQL path: gives the validator a tenant's live names, and the executor its login.
 
-`check` needs no database; `QueryPath.execute` runs what was checked. Whether a statement may run and how it is run is
-decided in `mcp_bridge.sql`.
+`check` needs no database; `QueryPath.execute` runs a checked statement. `mcp_bridge.sql` decides whether a statement may run,
+and how.
 """
 
 import logging
@@ -25,15 +25,15 @@ def check(live: LiveTables, statement: str) -> ValidatedQuery:
 
 
 class QueryPath:
-    """Runs validated statements as the tenants' readers. For use inside one event loop."""
+    """Runs validated statements, each as its tenant's reader. For use inside one event loop."""
 
     def __init__(
         self, platform: PlatformDatabase, end_session: Callable[[int], None], *, last_resort_s: float = 0.0
     ) -> None:
-        """`end_session` ends the backend of a pid, and all other sessions of the server with it. It is called only for a backend
-        that goes on `last_resort_s` after it was told to stop (0: never)."""
+        """`end_session` ends the backend of a pid, and with it all other sessions of the server. It is called only for a backend
+        that still runs `last_resort_s` after it was told to stop (0: never)."""
         self._platform, self._end_session, self._last_resort_s = platform, end_session, last_resort_s
-        # Of one tenant each, by tenant key; replaced when the tenant's login changes.
+        # One executor per tenant, by tenant key; replaced when the tenant's login changes.
         self._executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = {}
         self._throttle = OverrunThrottle()
 
@@ -50,16 +50,16 @@ class QueryPath:
 
         Raises:
             QueryFailed: the database refused or stopped it.
-            SchemaAbsent: the tenant has no schemas at present.
+            SchemaAbsent: the tenant has no schemas now.
         """
         reader, service = await in_thread(self._logins, tenant, within_s=CATALOG_S)
         executor = self._executor(tenant, live.schemas, reader, service)
         return await executor.run(query, offset=offset, limits=limits, principal=principal)
 
     def _executor(self, tenant: Tenant, schemas: tuple[str, ...], reader: Login, service: Login) -> Executor:
-        """The tenant's executor, a new one when its login, its schemas or the database's address have changed.
+        """The tenant's executor; a new one when its login, its schemas or the database's address have changed.
 
-        Found and made without an await between: two of them would hold twice the tenant's slots.
+        There is no await between looking and making, because two executors would double the tenant's slots.
         """
         made_for = (reader, schemas)
         known = self._executors.get(tenant.key)
@@ -74,7 +74,7 @@ class QueryPath:
         return known[1]
 
     def _logins(self, tenant: Tenant) -> tuple[Login, Login]:
-        """The tenant's reader, and the service login, which may end the reader's sessions. Blocks."""
+        """The login of the tenant's reader, and the service login, which may end the reader's sessions. Blocks."""
         ro = self._platform.catalog.schemas.ro_login(tenant)
         return self._platform.connections.tenant(ro.user, ro.password), self._platform.connections.service
 

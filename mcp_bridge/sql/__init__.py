@@ -1,11 +1,11 @@
-"""An agent's SQL on its way to rows: checked, run as the tenant's own reader, read into JSON values.
+"""Checks an agent's SQL, runs it as the tenant's own reader, and reads the rows into JSON values.
 
-1. `validation`: text -> `ValidatedQuery`, or `QueryRejected`; nothing has reached the database yet.
-2. `execution`: `ValidatedQuery` -> `QueryResult` by an `Executor`, which holds the tenant's read-only login, or `QueryFailed`.
+1. `validation`: text -> `ValidatedQuery`, or `QueryRejected`. Nothing reaches the database in this step.
+2. `execution`: `ValidatedQuery` -> `QueryResult`, or `QueryFailed`, by an `Executor` with the tenant's read-only login.
 3. `values`: PostgreSQL's text of a value -> JSON.
 4. `page_cursors`: where the next page begins, signed.
 
-Tools, sessions and grants are the caller's business: see `mcp_bridge.query_path`.
+Callers handle tools, sessions and grants: see `mcp_bridge.query_path`.
 """
 
 from mcp_bridge.sql.errors import QueryFailed, QueryRejected

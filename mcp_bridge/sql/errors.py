@@ -1,6 +1,6 @@
-"""How does the SQL path say no: before the database (`QueryRejected`) and from it (`QueryFailed`).
+"""The errors of the SQL path: refused before the database (`QueryRejected`) or failed in it (`QueryFailed`).
 
-Both carry what an agent needs to correct itself (position, likely names) and nothing that it did not already know: no
+Both help an agent to correct the statement (position, likely names). They contain nothing that it did not already know: no
 server hint, detail or context, no connection parameter, no name of another tenant.
 """
 
@@ -18,19 +18,19 @@ class _CodedError(ExplorerError):
 
     @property
     def position(self) -> int | None:
-        """1-based character position in the caller's text, where one is known."""
+        """1-based character position in the caller's text, if known."""
         position: int | None = self.details.get("position")
         return position
 
     @property
     def did_you_mean(self) -> list[str]:
-        """Likely names, best first; only names that the caller may see."""
+        """Likely names, best first. Only names that the caller may see."""
         names: list[str] = self.details.get("did_you_mean", [])
         return names
 
 
 class QueryRejected(_CodedError):
-    """The statement is not one that may run. It never reached the database.
+    """The statement may not run. It never reached the database.
 
     Codes: `empty`, `syntax_error`, `too_long`, `too_complex`, `invalid_text`, `multiple_statements`, `not_a_select`,
     `locking`, `select_into`, `data_modifying_cte`, `parameter`, `unknown_relation`, `reserved_name`,
@@ -40,8 +40,8 @@ class QueryRejected(_CodedError):
 
 
 class QueryFailed(_CodedError):
-    """The database refused or stopped the statement. `details["sqlstate"]` is PostgreSQL's own code where it may be
-    told.
+    """The database refused or stopped the statement. `details["sqlstate"]` is PostgreSQL's own code, if the caller may
+    know it.
 
     Codes: `query_failed`, `syntax_error`, `unknown_column`, `unknown_relation`, `unknown_function`, `timeout`,
     `too_expensive`, `busy`, `slow_down`, `database_unavailable`.

@@ -1,10 +1,8 @@
-"""Where does the next page of a result begin, and may this caller ask for it there? Signed page cursors without
-server-side state.
+"""Signed cursors for the pages of a result, without state on the server.
 
-A cursor names an offset and an expiry; the signature binds it to principal, tenant, statement and version of the data.
-Nobody but the holder of the key can make one, and one caller's cursor is worth nothing to another. The rows are read
-anew for each page, so a statement that is to be paged needs an ORDER BY over a unique key; that is told to the caller
-by whoever hands the cursor out.
+A cursor contains an offset and an expiry. The signature binds it to principal, tenant, statement and version of the data.
+Only the holder of the key can make one, and a caller cannot use another caller's cursor. Each page runs the statement again,
+so a paged statement needs an ORDER BY over a unique key; the tool that issues the cursor tells the caller so.
 """
 
 import base64
@@ -32,15 +30,15 @@ class CursorRefused(ExplorerError):
 
 
 class CursorExpired(CursorRefused):
-    """The cursor was good, but its time is over or the data is another since."""
+    """The cursor was valid, but it has expired or the data has changed since."""
 
     code = "cursor_expired"
 
 
 @dataclass(frozen=True, slots=True)
 class PageBinding:
-    """What a cursor belongs to. `data_version` changes whenever the tenant's tables do (the id of the run that filled
-    them).
+    """The values that a cursor is bound to. `data_version` changes whenever the tenant's tables do (the id of the run that
+    filled them).
     """
 
     principal: str
@@ -50,7 +48,7 @@ class PageBinding:
 
 
 class PageCursors:
-    """Issues and reads page cursors with one key (at least 32 random bytes, the same in all replicas)."""
+    """Issues and reads page cursors with one key (at least 32 random bytes, shared by all replicas)."""
 
     def __init__(self, key: bytes, *, lifetime_s: int = 3600) -> None:
         if len(key) < MIN_KEY_BYTES:
@@ -68,7 +66,7 @@ class PageCursors:
         return base64.urlsafe_b64encode(head + self._sign(head, binding)).rstrip(b"=").decode()
 
     def offset(self, token: str, binding: PageBinding, *, now_s: float | None = None) -> int:
-        """The offset that `token` stands for. Raises `CursorRefused` (forged, damaged, another's) or `CursorExpired`."""
+        """The offset in `token`. Raises `CursorRefused` (forged, damaged, of another caller) or `CursorExpired`."""
         head, mac = _split(token)
         version, offset, expiry, data_version = _HEAD.unpack(head)
         if version != _VERSION or not hmac.compare_digest(mac, self._sign(head, binding)):
@@ -83,7 +81,7 @@ class PageCursors:
         return int(offset)
 
     def _sign(self, head: bytes, binding: PageBinding) -> bytes:
-        # JSON, so that ("ab", "c") and ("a", "bc") are not one message.
+        # JSON, so that ("ab", "c") and ("a", "bc") are different messages.
         bound = json.dumps([binding.principal, binding.tenant, binding.statement], ensure_ascii=True).encode()
         return hmac.new(self._key, b"explorer.sql.page\x00" + head + bound, hashlib.sha256).digest()
 

@@ -1,7 +1,7 @@
-"""How does a PostgreSQL value look in JSON? From the server's text form to a JSON-safe value, without loss.
+"""Converts PostgreSQL's text form of a value to a JSON value without loss.
 
 Numbers are JSON numbers when a double holds them exactly, else strings; NaN and infinities are strings. `timestamptz`
-is ISO-8601 in UTC. Arrays and rows are asked for as JSON by the executor, and arrive here like `jsonb`.
+is ISO-8601 in UTC. The executor selects arrays and rows as JSON, so they arrive here like `jsonb`.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-# The largest integer up to which JavaScript, and so many JSON readers, count without gaps.
+# JavaScript, and so many JSON readers, represent all integers up to this one.
 _EXACT_INTEGER = 2**53 - 1
 _TIMESTAMP = re.compile(r"(\d{4,}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)(\+00)?")
 _SURROGATE = re.compile(r"\\u[dD][89abcdefABCDEF]")
@@ -26,7 +26,7 @@ def integer(text: str) -> int | str:
 
 
 def number(text: str) -> int | float | str:
-    """A number that a double holds exactly (it prints the same value again), else the text."""
+    """The number if a double holds it exactly (it prints the same value again), else the text."""
     if not any(char in text for char in ".eE"):
         return integer(text) if text.lstrip("-").isdigit() else text  # NaN, Infinity
     if len(text) > 40:
@@ -49,8 +49,8 @@ def timestamp(text: str) -> str:
 
 
 def document(text: str) -> JsonValue:
-    """`json` and `jsonb`, nested. A document that JSON readers could not carry on (unpaired surrogates, extreme depth)
-    stays text.
+    """`json` and `jsonb` as nested values. A document that JSON readers could not process (unpaired surrogates, extreme
+    depth) stays text.
     """
     try:
         value = json.loads(text, parse_int=integer, parse_float=number, object_pairs_hook=_object)
@@ -62,7 +62,7 @@ def document(text: str) -> JsonValue:
 
 
 def _object(pairs: list[tuple[str, JsonValue]]) -> JsonValue:
-    """An object; where a name comes twice (`json` and rows allow it), the list of pairs, so that no value is lost."""
+    """An object. If a name occurs twice (`json` and rows allow it), the list of pairs, so that no value is lost."""
     value = dict(pairs)
     return value if len(value) == len(pairs) else [[name, item] for name, item in pairs]
 
@@ -84,5 +84,5 @@ _READERS: dict[str, Callable[[str], JsonValue]] = {
 
 
 def reader(type_name: str) -> Callable[[str], JsonValue]:
-    """The reader for a scalar type by PostgreSQL's internal name; types without one of their own are text."""
+    """The reader of a scalar type, by PostgreSQL's internal name. Types without their own reader are text."""
     return _READERS.get(type_name, str)

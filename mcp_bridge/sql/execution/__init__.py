@@ -1,8 +1,8 @@
-"""What does a validated statement give, within bounds of rows, bytes, time and memory? From a `ValidatedQuery` to a page of rows.
+"""Runs a `ValidatedQuery` within limits of rows, bytes, time and memory, and returns a page of rows.
 
-`executor` waits as long as the caller has earned (`throttle`), takes a slot of the tenant (`slots`), opens a session of the
-tenant's reader (`session`) and reads one page (`page`, `results`). `failures` turns what the database says into `QueryFailed`,
-and `hints` says what should be written.
+`executor` waits for the caller's delay (`throttle`), takes a slot of the tenant (`slots`), opens a session of the tenant's
+reader (`session`) and reads one page (`page`, `results`). `failures` turns the database's errors into `QueryFailed`, and
+`hints` says what to write instead.
 """
 
 from mcp_bridge.sql.execution.executor import Executor

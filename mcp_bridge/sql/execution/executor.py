@@ -1,10 +1,10 @@
-"""Who runs a validated statement, when, and as whom? The tenant's read-only login, in one of the tenant's slots.
+"""Runs a validated statement as the tenant's read-only login, in one of the tenant's slots.
 
-1. The principal waits as long as it has earned (`throttle`).
-2. The call waits for a slot of the tenant (`slots`), which it keeps until its backend is gone.
-3. A fresh session is opened (`session`), and one page is read (`page`).
+1. The call waits for the delay of its principal (`throttle`).
+2. It waits for a slot of the tenant (`slots`), which it keeps until its backend is gone.
+3. It opens a new session (`session`) and reads one page (`page`).
 
-Whether a statement may run at all is decided in `mcp_bridge.sql.validation`.
+`mcp_bridge.sql.validation` decides whether a statement may run at all.
 """
 
 import asyncio
@@ -43,8 +43,8 @@ class Executor:
         throttle: OverrunThrottle | None = None,
         termination: Termination | None = None,
     ) -> None:
-        """`login` is the tenant's read-only LOGIN role, a member of nothing; `search_path` its readable schemas. The platform's
-        casts are found behind them.
+        """`login` is the tenant's read-only LOGIN role, which is a member of no other role. `search_path` has its readable
+        schemas; the platform's casts are added after them.
         """
         self._login = login
         self._search_path = (*search_path, CASTS_SCHEMA)
@@ -57,8 +57,8 @@ class Executor:
     ) -> QueryResult:
         """The page of `query` that begins after `offset` rows, for `principal`. Raises `QueryFailed`.
 
-        Cancelling the awaiting task stops the statement on the server: by a cancel request, and where that does not
-        reach it, by closing the connection, which makes the server end the backend.
+        Cancelling the awaiting task stops the statement on the server: by a cancel request, and if that has no effect, by
+        closing the connection, which makes the server end the backend.
         """
         limits = limits or self._limits
         await self._throttle.wait(principal)
@@ -81,7 +81,7 @@ class Executor:
     async def _connect_before(
         self, query: ValidatedQuery, limits: QueryLimits, deadline: float
     ) -> AsyncConnection[Any]:
-        """A connection; while other processes hold all that the role may have, it is asked for again until `deadline`."""
+        """A connection. While other processes hold all connections of the role, it retries until `deadline`."""
         pause_s = 0.05
         while True:
             try:

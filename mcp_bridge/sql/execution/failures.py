@@ -1,8 +1,7 @@
-"""What does the database's error mean for the caller? From SQLSTATE and message to a `QueryFailed` that gives nothing
-away.
+"""Turns the database's SQLSTATE and message into a `QueryFailed` that gives nothing away.
 
-Only PostgreSQL's primary message is passed on, and only of classes that speak about the caller's own statement and
-values. Hint, detail and context are read here for likely names and never returned: they quote rows and names.
+Only PostgreSQL's primary message is passed on, and only for classes that are about the caller's own statement and values.
+Hint, detail and context are read here for likely names and never returned, because they quote rows and names.
 """
 
 import re
@@ -16,23 +15,23 @@ from mcp_bridge.sql.validation.validator import ValidatedQuery
 
 _MESSAGE_CHARS = 300
 _CODES = {"42601": "syntax_error", "42703": "unknown_column", "42883": "unknown_function"}
-# Missing, forbidden and foreign must look alike, of whatever kind the thing is: the difference would tell which schemas exist.
+# Missing, forbidden and foreign objects of any kind must look alike: a difference would show which schemas exist.
 _UNKNOWN = frozenset({"42P01", "42501", "42704", "3F000", "3D000", "42P02"})
-# Classes whose primary messages speak of the statement and its values: data exceptions, cardinality, syntax and
+# Classes whose primary messages are about the statement and its values: data exceptions, cardinality, syntax and
 # semantics, unsupported.
 _SHOWN_CLASSES = ("21", "22", "42", "0A")
 _TOO_EXPENSIVE = ("53100", "53200", "53400", "54")
 _BUSY = frozenset({"53300", "57P03", "55P03", "40001", "40P01"})
 _LIKELY_COLUMNS = re.compile(r'the column "((?:[^"]|"")+)"(?: or the column "((?:[^"]|"")+)")?')
 _MISSING_COLUMN = re.compile(r"column \"?([^\"]+?)\"? does not exist")
-# A function or operator of a schema that the caller wrote before it.
+# A function or operator with a schema that the caller wrote before it.
 _OF_A_SCHEMA = re.compile(r'(?:function|operator does not exist:) "?(?!(?:pg_catalog|casts)\.)\w+"?\.')
-# libpq gives no SQLSTATE for what the server says while a session begins.
+# libpq gives no SQLSTATE for errors while a session begins.
 _FULL = ("too many connections for role", "too many clients already", "remaining connection slots are reserved")
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether the server refused a session because there are as many as there may be."""
+    """Whether the server refused a session because its limit or the role's is reached."""
     return isinstance(error, psycopg.Error) and (
         error.sqlstate == "53300" or any(words in str(error) for words in _FULL)
     )
@@ -48,7 +47,7 @@ def out_of_time(timeout_s: float) -> QueryFailed:
 
 
 def failure(error: Exception, query: ValidatedQuery, shift: int) -> QueryFailed:
-    """`QueryFailed` for what psycopg raised while the server read `query` behind `shift` characters of our own."""
+    """`QueryFailed` for an error of psycopg. In the text that the server read, `shift` of our characters precede `query`."""
     if not isinstance(error, psycopg.Error):
         return _unavailable() if isinstance(error, TimeoutError) else _generic(None)
     state = error.sqlstate
@@ -107,10 +106,10 @@ def _with_message(error: psycopg.Error, state: str, query: ValidatedQuery, shift
 
 
 def _in_known_names(message: str, query: ValidatedQuery) -> str:
-    """The message with the names that the caller wrote or may see: as he wrote them, or columns and tables that he reads.
+    """The message with only the names that the caller wrote, and the columns and tables that the statement reads.
 
-    PostgreSQL puts the table before a column (`"cases.case_type"`), also where nobody wrote it: each part is looked at alone. A
-    quoted name without a known part becomes `"?"`.
+    PostgreSQL puts the table before a column (`"cases.case_type"`) even if the caller did not, so each part is checked alone.
+    A quoted name without a known part becomes `"?"`.
     """
 
     def known(word: str) -> str | None:
@@ -132,7 +131,7 @@ def _in_known_names(message: str, query: ValidatedQuery) -> str:
 
 
 def _likely_columns(error: psycopg.Error) -> list[str]:
-    """The server's own guess. It names only columns of relations that the statement already reads."""
+    """The server's own suggestions. They are only columns of relations that the statement already reads."""
     hint = error.diag.message_hint or ""
     if not hint.startswith("Perhaps you meant"):
         return []

@@ -1,6 +1,6 @@
-"""What should be written in the place of what the database refused? One next step per kind of mistake, by SQLSTATE.
+"""What should the caller write instead of the statement that the database refused? One next step per mistake, by SQLSTATE.
 
-`next_step` is the face. Names in it come from the statement or from the tables that it reads.
+`next_step` is the entry point. Names in it come from the statement or from the tables that it reads.
 """
 
 import re
@@ -30,7 +30,7 @@ _SAFE_CAST_KINDS = {
     "bigint": "bigint", "boolean": "boolean", "date": "date", "double": "numeric", "integer": "bigint", "numeric": "numeric",
     "smallint": "bigint", "timestamp": "timestamptz",
 }  # fmt: skip
-# For states whose messages say no more.
+# For states whose messages have no further detail.
 _NEXT_STEPS = {
     "42601": "Correct the statement at the position given and send it again.",
     "42703": "Describe the table to see its columns.",
@@ -48,9 +48,9 @@ _BAD_VALUES = ("22P02", "22003", "22007", "22008")
 
 
 def next_step(state: str, message: str, shown: str, query: ValidatedQuery, at: int | None) -> str:
-    """What corrects the statement that failed with this SQLSTATE and primary message.
+    """How to correct a statement that failed with this SQLSTATE and primary message.
 
-    `shown`: the message in names that the caller may see; `at`: 0-based character of the statement that PostgreSQL points to.
+    `shown`: the message with only the names that the caller may see; `at`: 0-based character that PostgreSQL points to.
     """
     if state == "42803" and (step := _not_grouped(shown)):
         return step
@@ -86,7 +86,7 @@ def _not_grouped(message: str) -> str | None:
 
 
 def unknown_column(name: str, text: str, columns: Collection[str], likely: Collection[str]) -> str | None:
-    """For a column that is not there; None when nothing better than the list of columns can be said."""
+    """For an unknown column; None when there is nothing better than the list of columns."""
     if not re.search(r"(?i)\bfrom\b", text):
         return "The statement has no FROM: name the table that has the column."
     if name and _is_given_name(name, text):
@@ -105,7 +105,7 @@ def unknown_column(name: str, text: str, columns: Collection[str], likely: Colle
 
 
 def _is_given_name(name: str, text: str) -> bool:
-    """Whether SELECT gives the name to an expression, with AS or without."""
+    """Whether SELECT gives an expression this name, with AS or without."""
     written = re.escape(name)
     without = re.search(rf"(?i)(\S+)\s+{written}\s*(?:,|\bfrom\b)", text)
     bare = (
@@ -123,7 +123,7 @@ def _is_text(type_: str) -> bool:
 
 
 def _no_function(message: str, call: str) -> str | None:
-    """For `function f(text) does not exist` and `operator does not exist: text - text`; `call`: the statement from there on."""
+    """For `function f(text) does not exist` and `operator does not exist: text - text`; `call`: the text from the call on."""
     if found := _FUNCTION.search(message):
         argument = _FIRST_ARGUMENT.match(call)
         return _wrong_arguments(found[1], _argument_types(found[2]), argument[1] if argument else "column")
@@ -193,7 +193,7 @@ def _wrong_operands(left: str, operator: str, right: str) -> str | None:
 
 
 def _mismatch(message: str) -> str | None:
-    """For types that do not go together in a CASE, a UNION or a condition."""
+    """For types that do not match in a CASE, a UNION or a condition."""
     if "must be type boolean" in message:
         return "A condition is needed there: compare the column with a value, such as x = 'yes' or x IS NOT NULL."
     if "cannot be matched" in message:
@@ -202,7 +202,7 @@ def _mismatch(message: str) -> str | None:
 
 
 def _bad_value(message: str, text: str) -> str:
-    """For a value that does not read as the type it was cast to, in the statement `text`."""
+    """For a value that cannot be read as the type of its cast, in the statement `text`."""
     if "malformed array literal" in message:
         return "The column is an array: write 'value' = ANY (column), or column && ARRAY['value', 'other']."
     if "type json" in message:
@@ -224,7 +224,7 @@ def _bad_value(message: str, text: str) -> str:
 
 
 def _bad_literal(message: str, value: str) -> str:
-    """For a value that the statement itself holds."""
+    """For a value that is written in the statement itself."""
     if re.fullmatch(r"[-+]?\d+ (second|minute|hour|day|week|month|year)s?", value.strip(), re.IGNORECASE):
         return f"Write interval '{value}'."
     if "out of range" in message:
@@ -236,5 +236,5 @@ def _bad_literal(message: str, value: str) -> str:
 
 
 def _ambiguous(name: str, tables: Iterable[str]) -> str:
-    """For a column that several tables have."""
+    """For a column name that several tables have."""
     return f"Write the table's name or alias before it, such as {next(iter(sorted(tables)), 'table')}.{name}."

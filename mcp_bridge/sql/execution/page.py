@@ -1,8 +1,8 @@
-"""How is one page of a validated statement read, whatever its rows are and however long they take?
+"""Reads one page of a validated statement, within the limits of size and time.
 
-The server sees the caller's text twice: first alone, as `DECLARE ... CURSOR FOR <text>` over the extended protocol, which takes
-exactly one statement and only a query, and which tells columns and types; then inside a SELECT that cuts each cell to size on the
-server, so that no value of unbounded size is ever sent.
+The server gets the caller's text twice. First alone, as `DECLARE ... CURSOR FOR <text>` over the extended protocol: this accepts
+exactly one statement, only a query, and returns columns and types. Then inside a SELECT that cuts each cell on the server, so
+that no value of unbounded size is sent.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from mcp_bridge.sql.execution.results import Column, QueryLimits, QueryResult, T
 from mcp_bridge.sql.validation import ValidatedQuery
 from mcp_bridge.sql.values import JsonValue, document, reader
 
-# One FETCH brings at most this much into the client's memory.
+# One FETCH puts at most this much into the client's memory.
 _FETCH_BYTES = 4 * 1024 * 1024
 _FETCH_ROWS = 200
 _CANCEL_S = 2.0
@@ -40,7 +40,7 @@ class _Shape(NamedTuple):
 
 
 class PageReader:
-    """One page being read: the statement on its connection, and what has come so far. `timed_out`: it had to be stopped."""
+    """Reads one page of a statement over a connection. `timed_out`: the statement had to be stopped."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class PageReader:
         self._shift = 0  # characters that precede the caller's text in what the server reads
 
     async def read(self) -> QueryResult:
-        """Read within the time limit. The work is a task of its own, so that a cancelled caller can still stop the
+        """Read within the time limit. The work is a separate task, so that a cancelled caller can still stop the
         server first.
         """
         work = asyncio.create_task(self._read())
@@ -97,7 +97,7 @@ class PageReader:
             work.cancel()
         await asyncio.wait({work}, timeout=_CANCEL_S)
         if work.done() and not work.cancelled():
-            work.exception()  # marked as seen: the caller is told of the cancel or the timeout, not of how it ended
+            work.exception()  # marks it as retrieved: the caller gets the cancel or the timeout, not this error
 
     async def _read(self) -> Truncation | None:
         cursor = self._connection.cursor()
@@ -130,8 +130,8 @@ class PageReader:
         return _Shape(columns, expressions, readers)
 
     async def _own_type_names(self, cursor: psycopg.AsyncCursor[Any], width: int) -> list[str]:
-        """The columns' types where some are not built in (the tenant's enums, row types); the statement is planned for
-        it, not run.
+        """The columns' types when some are not built in (the tenant's enums, row types). The statement is planned for
+        this, not run.
         """
         names = ",".join(f"pg_typeof(c{number})::text" for number in range(1, width + 1))
         aliases = ",".join(f"c{number}" for number in range(1, width + 1))
@@ -145,7 +145,7 @@ class PageReader:
         largest = min(max(_FETCH_BYTES // row_bytes, 1), _FETCH_ROWS)
         batch = 4
         while True:
-            # Small at first: rows that are slow to come are there when the time is over.
+            # The first batch is small, so that a slow statement has some rows when its time is over.
             batch = min(2 * batch, largest)
             wanted = min(batch, self._limits.max_rows + 1 - len(self._rows))
             await cursor.execute(f"FETCH FORWARD {wanted} FROM capped")
@@ -162,7 +162,7 @@ class PageReader:
                 return None
 
     def _cell(self, cell: str | None, read: Callable[[str], JsonValue]) -> JsonValue:
-        """A cell as `_capped` sends it: `=<value>`, or `<size in bytes>:<preview>` of one that is too large."""
+        """Read a cell as `_capped` sends it: `=<value>`, or `<size in bytes>:<preview>` if it is too large."""
         if cell is None:
             return None
         if cell[0] == "=":
@@ -190,16 +190,16 @@ class PageReader:
 
 
 def _cell_cap(columns: int, limits: QueryLimits) -> int:
-    """Bytes that one cell may have, so that a row of that many columns stays below `max_bytes`."""
+    """The byte limit of a cell, so that a row with this many columns stays below `max_bytes`."""
     return max(min(limits.max_cell_bytes, limits.max_bytes // max(columns, 1)), 64)
 
 
 def _capped(expressions: list[str], limits: QueryLimits) -> tuple[str, str]:
-    """What stands before and after the caller's text in the statement that cuts cells to size.
+    """The text before and after the caller's text in the statement that cuts cells.
 
     `concat` gives a value's own output form where a cast to text would not (`char(n)` keeps its blanks, `inet` its
-    missing mask); `IS DISTINCT FROM NULL` tells a row of nulls from null. OFFSET 0 keeps the planner from computing an
-    expression twice; the newline ends a comment.
+    missing mask). `IS DISTINCT FROM NULL` tells a row of nulls from null. OFFSET 0 stops the planner from computing an
+    expression twice. The newline ends a comment.
     """
     cap = _cell_cap(len(expressions), limits)
     preview = min(limits.preview_chars, cap // 4)

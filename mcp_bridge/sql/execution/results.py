@@ -1,4 +1,4 @@
-"""Within which bounds is a statement read, and what does one page of it hold?"""
+"""The limits of a query result, and one page of it."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -10,7 +10,7 @@ Truncation = Literal["rows", "bytes", "time"]
 
 @dataclass(frozen=True, slots=True)
 class QueryLimits:
-    """Bounds of one result. A cell above `max_cell_bytes` is cut to a preview; the other limits end the page.
+    """Limits of one result. A cell above `max_cell_bytes` is cut to a preview; the other limits end the page.
     A call waits for its turn at most `wait_s`, which is not part of `timeout_s`."""
 
     max_rows: int = 1000
@@ -48,5 +48,5 @@ class QueryResult:
 
     @property
     def next_offset(self) -> int | None:
-        """Where the next page begins, if this one was cut."""
+        """The offset of the next page, if this one was cut."""
         return self.offset + self.row_count if self.truncated and self.row_count else None

@@ -1,6 +1,6 @@
-"""A session of the tenant's reader for one statement: read-only, with its limits set before the first statement.
+"""Opens a session of the tenant's reader for one statement: read-only, with limits set before the first statement.
 
-One fresh connection per statement: no state outlives it, and connecting costs some 20 ms.
+Each statement has a new connection, so no state survives it. Connecting takes some 20 ms.
 """
 
 from typing import Any
@@ -20,14 +20,14 @@ async def connect(login: Login, search_path: tuple[str, ...], timeout_s: float) 
             "options": _options(search_path, timeout_s),
         }
     )
-    # Not REPEATABLE READ: a snapshot from before a table was swapped would show the new table, which it waited for, as empty.
+    # Not REPEATABLE READ: with a snapshot from before a table swap, the new table would look empty after waiting for its lock.
     await connection.set_isolation_level(IsolationLevel.READ_COMMITTED)
     await connection.set_read_only(True)
     return connection
 
 
 def _options(search_path: tuple[str, ...], timeout_s: float) -> str:
-    """Settings that hold before the first statement; constants are folded at plan time, so no limit may come later."""
+    """Settings from the start of the session. Constants are folded at plan time, so limits must be set before."""
     statement_ms = max(int(timeout_s * 1000), 1)
     settings = {
         "statement_timeout": statement_ms,

@@ -1,8 +1,8 @@
-"""How many statements of one tenant run at a time, which is next, and when is a slot free again?
+"""The slots for statements of one tenant: how many run at a time, which is next, and when a slot is free again.
 
-A slot is free when its backend is gone. The server says so by closing the socket, at the very end of its process, so that a
-client can wait for it (comment of `socket_close` in PostgreSQL's pqcomm.c). Until then the session counts against the role's
-connection limit, whatever the caller was told.
+A slot is free when its backend is gone. The backend closes its socket at the very end of its process, so a client can wait for
+that (comment of `socket_close` in PostgreSQL's pqcomm.c). Until then the session counts against the role's connection limit,
+even if the caller already has an answer.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ from mcp_bridge.sql.errors import QueryFailed
 log = logging.getLogger(__name__)
 
 MAX_WAITING = 200
-# After its socket was closed by us a backend notices within a second, if it looks at all.
+# A backend notices within a second that we closed the socket, unless its code does not check for it.
 _TERMINATE_AFTER_S = 3.0
 _AGAIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Termination:
-    """How a backend that outlives its statement is ended. Both functions take its pid, block, and may fail.
+    """Ends a backend that still runs after its statement was stopped. Both functions take its pid, block, and may fail.
 
-    `last_resort` restarts all sessions of the server, so it is called only after `last_resort_s` (0: never).
+    `last_resort` ends all sessions of the server, so it is called only after `last_resort_s` (0: never).
     """
 
     terminate: Callable[[int], None]
@@ -41,7 +41,7 @@ class Termination:
 
 @dataclass(frozen=True, slots=True)
 class HeldBackend:
-    """The backend that holds a slot, and a second handle of its socket, which stays open when libpq closes its own."""
+    """The backend of a slot, and a second handle of its socket, which stays open when libpq closes its own."""
 
     pid: int
     socket: socket.socket
@@ -54,17 +54,17 @@ class HeldBackend:
 
 
 class Slots:
-    """Slots of one tenant, given in the order of asking."""
+    """The slots of one tenant, given in the order of requests."""
 
     def __init__(self, count: int, *, max_waiting: int = MAX_WAITING, termination: Termination | None = None) -> None:
-        self._free = asyncio.Semaphore(count)  # wakes in the order of asking
+        self._free = asyncio.Semaphore(count)  # wakes waiters in the order of their requests
         self._waiting = 0
         self._max_waiting = max_waiting
         self._termination = termination
         self._reapers: set[asyncio.Task[None]] = set()
 
     async def acquire(self, wait_s: float) -> None:
-        """Wait for a slot. Raises `QueryFailed` (`busy`) when too many wait already or it takes longer than `wait_s`."""
+        """Wait for a slot. Raises `QueryFailed` (`busy`) when too many calls wait or it takes longer than `wait_s`."""
         if self._waiting >= self._max_waiting:
             raise busy(f"{self._waiting} calls for this tenant wait already.", 5)
         self._waiting += 1
@@ -78,11 +78,11 @@ class Slots:
             self._waiting -= 1
 
     def release(self) -> None:
-        """Give back a slot that no backend holds."""
+        """Release a slot without a backend."""
         self._free.release()
 
     def release_after(self, held: HeldBackend, connection: AsyncConnection[Any], outlived: Callable[[], None]) -> None:
-        """Close `connection` and give its slot back when its backend is gone; does not wait. `outlived` is called once if
+        """Close `connection` and release its slot when its backend is gone. Does not wait. `outlived` is called once if
         that takes long."""
         reaper = asyncio.create_task(self._reap(held, connection, outlived))
         self._reapers.add(reaper)
@@ -92,7 +92,7 @@ class Slots:
         try:
             with contextlib.suppress(psycopg.Error, OSError):
                 await connection.close()
-            # libpq's handle is closed, ours keeps the socket open: the server has to learn that nobody listens.
+            # libpq's handle is closed, but ours keeps the socket open. The shutdown shows the server that nobody listens.
             with contextlib.suppress(OSError):
                 held.socket.shutdown(socket.SHUT_WR)
             await self._until_gone(held.socket, held.pid, outlived)
@@ -135,7 +135,7 @@ async def _closed(watched: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     with contextlib.suppress(OSError):
         while await loop.sock_recv(watched, 65536):
-            pass  # the rest of an answer that nobody wants any more
+            pass  # the rest of a response that is not needed
 
 
 def _tried(end: Callable[[int], None], pid: int) -> None:

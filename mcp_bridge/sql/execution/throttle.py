@@ -1,6 +1,7 @@
-"""Whose statements overrun their time? Such a principal's calls are first delayed, then refused for a while.
+"""Delays the calls of principals whose statements run over their time limit, and refuses them if it goes on.
 
-State of one bridge process. Points expire after `MEMORY_S`, so that somebody who corrects a statement is soon served as before.
+The state belongs to one bridge process. Points expire after `MEMORY_S`, so a caller with a corrected statement is soon served
+as before.
 """
 
 import asyncio
@@ -10,9 +11,9 @@ from collections.abc import Callable
 
 from mcp_bridge.sql.errors import QueryFailed
 
-# Points for one statement that was stopped at its time limit.
+# Points for a statement that was stopped at its time limit.
 TIMED_OUT = 1
-# The server continued after it was told to stop.
+# Points for a statement that continued after it was told to stop.
 OUTLIVED = 4
 MEMORY_S = 300.0
 SLOWED_AT = 4
@@ -21,18 +22,18 @@ _LONGEST_DELAY_S = 5.0
 
 
 class OverrunThrottle:
-    """Points of principals, each with the time it was given."""
+    """The points of each principal, with the times when they were given."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._points: defaultdict[str, deque[tuple[float, int]]] = defaultdict(deque)
 
     def record(self, principal: str, points: int) -> None:
-        """One of the principal's statements had to be stopped (`TIMED_OUT`) or did not stop (`OUTLIVED`)."""
+        """Record that a statement of the principal had to be stopped (`TIMED_OUT`) or did not stop (`OUTLIVED`)."""
         self._points[principal].append((self._clock(), points))
 
     def delay_s(self, principal: str) -> float:
-        """How long the principal's next statement waits. Raises `QueryFailed` (`slow_down`) when it is refused."""
+        """The delay of the principal's next statement. Raises `QueryFailed` (`slow_down`) when it is refused."""
         now, given = self._clock(), self._points.get(principal)
         if given is None:
             return 0.0
