@@ -1,4 +1,4 @@
-"""Adding and removing tenants against a real server: what is there afterwards, whatever went wrong in between."""
+"""Adding and removing tenants against a real server: the state afterwards, also after failures in between."""
 
 import os
 import threading

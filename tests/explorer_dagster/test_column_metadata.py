@@ -1,4 +1,4 @@
-"""Columns as Dagster shows them: with their origin, and of many generated tables only as many as an event can bear."""
+"""Columns in Dagster's metadata: with their origin, and for many generated tables only as many as an event can hold."""
 
 import dagster as dg
 import pytest

@@ -1,4 +1,4 @@
-"""The code location: what Dagster is given, and that the UI can explain each asset."""
+"""The code location: its definitions, and a description of each asset for the UI."""
 
 import json
 import os

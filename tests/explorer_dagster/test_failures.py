@@ -1,4 +1,4 @@
-"""How typed errors reach the run: with code and next step, and retried only where that can help."""
+"""Typed errors in a run: with code and next step, and retried only when that can help."""
 
 import dagster as dg
 import psycopg

@@ -1,4 +1,4 @@
-"""The instance's storage and queue: made from settings, and still there when the database was restarted."""
+"""The instance's storage and queue: made from settings, and working after a restart of the database."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Records as Dagster's metadata: what is for people is Markdown, lists and objects are JSON, the rest plain."""
+"""Records as Dagster's metadata: text for people is Markdown, lists and objects are JSON, the rest is plain."""
 
 import dagster as dg
 

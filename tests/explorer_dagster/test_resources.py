@@ -1,4 +1,4 @@
-"""Which tenant a step works for."""
+"""The tenant of a step."""
 
 import dagster as dg
 import pytest

@@ -1,4 +1,4 @@
-"""A run that the server sends away for hours ends at once, keeps what had landed, and is started again when it may."""
+"""A run that the server refuses for hours ends at once, keeps the loaded rows, and is started again when that is allowed."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

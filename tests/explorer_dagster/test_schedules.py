@@ -1,4 +1,4 @@
-"""When the pipeline starts by itself, and for whom."""
+"""The times of scheduled runs, and their tenants."""
 
 from datetime import UTC, datetime
 

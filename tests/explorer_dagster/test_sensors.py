@@ -1,4 +1,4 @@
-"""The catalog's tenants become partitions, and stop being ones."""
+"""Sensors: partitions follow the catalog's active tenants, and throttled runs start again."""
 
 import dagster as dg
 

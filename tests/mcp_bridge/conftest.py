@@ -1,4 +1,4 @@
-"""What the bridge's tests share: one real Dagster, one stage of tenants, one bridge process over HTTP."""
+"""Shared fixtures of the bridge's tests: one real Dagster, one set of tenants, one bridge process over HTTP."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A proxy between a bridge and its Dagster that holds what a test wants held, as a network or a busy server would."""
+"""A proxy between a bridge and its Dagster that delays what a test chooses, like a network or a busy server."""
 
 import threading
 from collections.abc import Callable, Iterator

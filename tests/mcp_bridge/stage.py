@@ -1,4 +1,4 @@
-"""The bridge as its users meet it: a process of its own, a real MCP client, tenants with tables in the test database."""
+"""The bridge as its users see it: a process of its own, a real MCP client, tenants with tables in the test database."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Names that are visible from outside: of schemas and roles, of assets and schedules."""
+"""Names that are visible from outside: schemas, roles, assets and schedules."""
 
 from explorer.contract import names
 from explorer.contract.names import AssetKeys, is_raw, within_pipeline

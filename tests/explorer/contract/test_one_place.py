@@ -1,4 +1,4 @@
-"""No tag and no label of metadata is spelt outside `explorer/contract`: both sides go through its records."""
+"""Tags and metadata labels are spelt only in `explorer/contract`: both sides use its records."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Metadata is spelt as in every run so far, and runs of older versions are read: labels may be missing or of another kind."""
+"""Metadata keeps its spelling, and runs of older versions can be read: labels may be missing or of another kind."""
 
 import pytest
 

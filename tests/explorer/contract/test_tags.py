@@ -1,4 +1,4 @@
-"""The tags of a run are written as they always were, and old or foreign ones are read as far as they can be."""
+"""A run's tags keep their spelling, and old or foreign tags are read as far as possible."""
 
 from datetime import UTC, datetime
 

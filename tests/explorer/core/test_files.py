@@ -1,4 +1,4 @@
-"""Files that only their owner can read, written whole or not at all, and secrets that are made once."""
+"""Files that only their owner can read are written completely or not at all, and secrets are made once."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""HOME is its owner's alone, and says why where it cannot be used."""
+"""HOME is private to its owner; an unusable HOME is an error with a reason."""
 
 import errno
 import os

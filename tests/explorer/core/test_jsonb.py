@@ -1,4 +1,4 @@
-"""What jsonb cannot keep is replaced, the rest stays; one value has one spelling."""
+"""Characters that jsonb cannot store are replaced, the rest stays; equal values are written equally."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""A lock has one holder, and none once the holder is gone."""
+"""A lock has one holder, and none after the holder's end."""
 
 import os
 import subprocess

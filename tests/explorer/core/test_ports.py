@@ -1,4 +1,4 @@
-"""Ports that are free are so, and one that is taken names who has it."""
+"""A free port is really free, and for a taken port the owner is named."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""A process is known by number and start; its text survives other processes."""
+"""A process is identified by pid and start time, and its text form works in other processes."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The ways of paging of the API over a dictionary in memory, with what happens to data while they are read."""
+"""The API's styles of paging over a dictionary in memory, with changes of the data during an extract."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What is kept of ids."""
+"""The set of distinct ids."""
 
 import tracemalloc
 

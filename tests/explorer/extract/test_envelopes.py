@@ -1,4 +1,4 @@
-"""Where records, next, total and limit are in an answer, whatever its keys are called."""
+"""The place of records, next, total and limit in an answer, for any names of its keys."""
 
 import json
 from typing import Any

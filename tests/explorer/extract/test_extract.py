@@ -1,4 +1,4 @@
-"""Every record is met, whatever the page size, ties, changes and faults; a extract that does not get on is an error."""
+"""An extract reads every record with any page size, ties, changes and faults; one without progress is an error."""
 
 import json
 from collections.abc import Iterator

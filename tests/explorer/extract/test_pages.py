@@ -1,4 +1,4 @@
-"""How large the next page may be."""
+"""The size of the next page."""
 
 from explorer.extract.pages import PAGE_MAX_BYTES, PageSize
 

@@ -1,4 +1,4 @@
-"""Which addresses a server may have."""
+"""The allowed addresses of a server."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What one request does when the server refuses, fails, throttles, lies or attacks; and that secrets stay where they belong."""
+"""One request to a server that refuses, fails, throttles, lies or attacks; secrets never leak."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Servers that attack or are broken, over real connections: soon a typed error that names resource and page, no secret lost."""
+"""Hostile or broken servers over real connections: soon a typed error that names resource and page, and no secret leaks."""
 
 import contextlib
 import gzip

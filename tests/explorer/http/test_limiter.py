@@ -1,4 +1,4 @@
-"""How fast one process asks: its ceiling, what a 429 changes about it, and how many requests at a time that carries."""
+"""The request rate of one process: its ceiling, the effect of a 429, and the number of parallel requests."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What means the same with every provider: how long to wait, and what a status stands for on its own."""
+"""Refusals that mean the same for every provider: the time to wait, and the meaning of a bare status."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A record is marked as gone only when the server says so: what an extract missed for another reason stays."""
+"""A record is marked as gone only when the server confirms it: a record that an extract missed for another reason stays."""
 
 from typing import Any
 

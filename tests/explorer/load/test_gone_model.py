@@ -1,4 +1,4 @@
-"""Whatever happens while a resource is read: what is marked is gone, always; and once it is quiet, what is gone is marked.
+"""Whatever happens during an extract, a marked record is always gone; and without changes every gone record gets marked.
 
 Random pages, arrivals, deletions and changes between any two requests, faults and answers that lie: a model of
 the server behind the real client, extract, proof and table.

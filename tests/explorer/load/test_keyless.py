@@ -1,4 +1,4 @@
-"""Records without a key: equal ones stay as many rows as the server has, load after load."""
+"""Records without a key: equal records stay as many rows as at the server, load after load."""
 
 from collections import Counter
 from typing import Any

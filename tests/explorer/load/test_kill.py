@@ -1,4 +1,4 @@
-"""Killed at any point, by SIGKILL: what is there is whole, and the next load ends with exactly the server's content."""
+"""Loads killed by SIGKILL at any point: tables are consistent, and the next load gives exactly the server's content."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What lands is what the server has: first load, changes, full refresh and refused resources."""
+"""Loaded rows equal the server's records: first load, changes, full refresh and refused resources."""
 
 import signal
 import threading

@@ -1,4 +1,4 @@
-"""Servers that break off, lie or shut the door in the middle of a load: no table is half changed, the next load ends exactly."""
+"""Servers that break off, lie or refuse in the middle of a load: no table is half changed, and the next load is exact."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Readers in a loop while a load runs: never blocked, never shown half a table."""
+"""Readers in a loop during a load: they are never blocked and never see half a table."""
 
 import threading
 from collections.abc import Iterator

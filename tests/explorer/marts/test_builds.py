@@ -1,4 +1,4 @@
-"""Which models a run builds again: exactly those that would come out otherwise."""
+"""A run rebuilds exactly the models whose result would differ."""
 
 import json
 from collections.abc import Callable

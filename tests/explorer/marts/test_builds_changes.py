@@ -1,4 +1,4 @@
-"""Tables that take up what changed are as if they had been built as a whole: rows, counts, findings; and readers see no half."""
+"""Tables with applied changes equal fully rebuilt ones in rows, counts and findings; readers see no half state."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""A run says the first cause once, and of what follows from it how much and which."""
+"""A run reports the first cause once, and the number and names of failures that follow from it."""
 
 from explorer.marts.causes import cause_of, causes, summary
 from explorer.marts.dbt.results import NodeResult

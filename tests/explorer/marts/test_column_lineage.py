@@ -1,4 +1,4 @@
-"""Where columns come from: as the SQL of static models tells, and for generated tables the same as their SQL would tell."""
+"""The lineage of columns: read from the SQL of static models, and for generated tables equal to that of their SQL."""
 
 import re
 from collections.abc import Callable

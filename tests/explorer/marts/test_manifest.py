@@ -1,4 +1,4 @@
-"""The static models as Dagster sees them, without a database."""
+"""The static models in the form for Dagster, without a database."""
 
 import shutil
 from pathlib import Path

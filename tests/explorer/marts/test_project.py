@@ -1,4 +1,4 @@
-"""What a tenant's dbt project consists of: the models of its provider, what its planner gives, and what all share."""
+"""The content of a tenant's dbt project: its provider's models, its planner's tables, and the shared files."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What dbt's tests find in generated tables is told per kind of test: which tables, how many values, of which columns."""
+"""Findings of dbt's tests in generated tables per kind of test: tables, numbers of values, columns."""
 
 from typing import Any
 

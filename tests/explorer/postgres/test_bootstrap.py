@@ -1,4 +1,4 @@
-"""Setting up a server, embedded or external, is repeatable, and every process finds its login without seeing others' secrets."""
+"""Setting up a server, embedded or external, is repeatable, and every process gets its login without other logins' secrets."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

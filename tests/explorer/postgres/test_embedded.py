@@ -1,4 +1,4 @@
-"""One server per HOME: found by everybody, stopped by its owner, recovered after a crash, never at others' expense."""
+"""One server per HOME: all processes find it, its owner stops it, it recovers after a crash, and other servers are unharmed."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""What an agent's own login can reach of another tenant: nothing. Real logins, no validator in front."""
+"""An agent's login reaches nothing of another tenant. Real logins, without the validator."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""A tenant is made, changed and removed as a whole."""
+"""A tenant's schemas are created, changed and removed as a whole."""
 
 import secrets
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What the reader's login may call and read, found out from PostgreSQL itself: each function and each system relation."""
+"""The functions and system relations that the reader's login may use, checked one by one in PostgreSQL itself."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

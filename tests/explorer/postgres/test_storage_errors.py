@@ -1,4 +1,4 @@
-"""What the database or the file system says in the middle of a step is the failure that everybody reads."""
+"""An error of the database or the file system inside a step becomes the failure that users read."""
 
 import psycopg
 

@@ -1,4 +1,4 @@
-"""What all providers share: making credentials of fields, and pipelines that name a provider."""
+"""Code shared by all providers: making credentials from fields, and pipelines that name a provider."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a provider's pipeline files may name: styles that there are, in combinations that work."""
+"""A provider's pipeline files may name only existing styles of paging, in combinations that work."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Pipeline files: the shipped one is right, and every fault is named with file, line and key."""
+"""Pipeline files: the shipped one is valid, and every fault is reported with file, line and key."""
 
 import re
 from pathlib import Path

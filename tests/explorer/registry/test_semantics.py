@@ -1,4 +1,4 @@
-"""What tables mean: the shipped file is right, faults are named, overlays win, personal data are found by name and by label."""
+"""Semantics: the shipped file is valid, faults are reported, overlays win, personal data are found by name and by label."""
 
 from pathlib import Path
 

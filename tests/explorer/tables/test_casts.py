@@ -1,4 +1,4 @@
-"""Safe casts: exactly the value of the text where it fits, NULL where it does not, never an error, for whoever calls them."""
+"""Safe casts: exactly the text's value when it fits, else NULL, never an error, for every login."""
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time

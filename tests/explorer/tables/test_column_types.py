@@ -1,4 +1,4 @@
-"""Types of columns: what fits is what the casts take, and a type once settled only becomes wider."""
+"""Types of columns: a value fits when the casts accept it, and a settled type only becomes wider."""
 
 from collections import Counter
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Text of applications in generated files: it comes back as it was, and nothing of it is ever run."""
+"""Text of applications in generated files: it is read back unchanged and never executed."""
 
 from collections.abc import Iterator
 from typing import Any

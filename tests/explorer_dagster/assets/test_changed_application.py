@@ -1,4 +1,4 @@
-"""A project space whose application is deleted and taken over by another one, from the server to the tables that agents read."""
+"""A project space whose application is deleted and replaced by another one, from the server to agents' tables."""
 
 from pathlib import Path
 from typing import Any

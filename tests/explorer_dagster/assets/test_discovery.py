@@ -1,4 +1,4 @@
-"""What discovery says of a tenant's structure, the first time, when nothing changed, and when the server refuses."""
+"""Discovery's report of a tenant's structure: the first time, without changes, and when the server refuses."""
 
 from explorer.contract.names import AssetKeys
 from tests.explorer_dagster.conftest import Stage, failure_of, materialized

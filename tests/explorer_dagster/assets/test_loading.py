@@ -1,4 +1,4 @@
-"""What a load claims is checked against the table, the walk and the API; a difference says which of them do not agree."""
+"""A load's counts are checked against the table, the extract and the API; a difference names those that disagree."""
 
 from typing import Any
 

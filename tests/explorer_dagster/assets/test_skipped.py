@@ -1,4 +1,4 @@
-"""What plan or role do not allow is left out with the server's reason, and the rest lands."""
+"""Resources that plan or role do not allow are skipped with the server's reason, and the rest is loaded."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""One step builds static models and generated tables: what it says of both, of their checks, and of what it could not build."""
+"""One step builds static models and generated tables: its reports of both, of their checks, and of failed builds."""
 
 from typing import Any
 

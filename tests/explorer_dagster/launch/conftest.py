@@ -1,4 +1,4 @@
-"""A pool of warm workers without the imports, which take long."""
+"""A pool of warm workers without the slow imports."""
 
 import os
 import signal

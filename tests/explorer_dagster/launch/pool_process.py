@@ -2,8 +2,8 @@
 
     python pool_process.py SOCKET ERA
 
-Its code counts as changed as soon as the file ERA is gone. What a worker does is its request: `sleep`, `stubborn` (which does not
-hear SIGTERM), `raise`, else a run of Dagster.
+Its code counts as changed when the file ERA is gone. The request says what the worker does: `sleep`, `stubborn` (ignores
+SIGTERM), `raise`, else a run of Dagster.
 """
 
 import signal

@@ -1,4 +1,4 @@
-"""The server that forks workers: who it answers, what it survives, what becomes of its workers."""
+"""The server that forks workers: whom it answers, the failures that it survives, and the end of its workers."""
 
 import os
 import signal

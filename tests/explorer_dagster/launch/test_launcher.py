@@ -1,4 +1,4 @@
-"""Who gets a run: the pool, else Dagster's default launcher; how its worker is stopped and watched."""
+"""The launcher gives a run to the pool, else to Dagster's default launcher, and stops and watches its worker."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What the pool watches: every file that the definitions are made of."""
+"""The pool watches every file from which the definitions are made."""
 
 import os
 import subprocess

@@ -1,6 +1,6 @@
-"""The real webserver behind its guard: whatever the bytes, the door and the document, no change without the token.
+"""The real webserver behind its guard: no bytes, path or document changes anything without the token.
 
-The canary is a partition: a mutation that was executed has added one.
+The canary is a partition: an executed mutation would add one.
 """
 
 import codecs

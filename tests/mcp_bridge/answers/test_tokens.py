@@ -1,4 +1,4 @@
-"""What a text costs is never told too low: against counts of two vocabularies, taken once and kept in `token_counts.json`."""
+"""The estimated tokens of a text are never too low, compared with counts of two vocabularies stored in `token_counts.json`."""
 
 import json
 import uuid

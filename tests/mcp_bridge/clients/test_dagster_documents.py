@@ -1,4 +1,4 @@
-"""The GraphQL documents are what Dagster's own schema takes, and none of them asks for more than it says."""
+"""The GraphQL documents are valid in Dagster's own schema, and none requests more than it says."""
 
 import pytest
 from dagster_graphql.schema import create_schema

@@ -1,4 +1,4 @@
-"""A run is followed by one poller, and whatever stops it is told to those who watch."""
+"""One poller follows a run, and all its watchers get the error that stops it."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""Connections of loader logins: lent again while they are good, ended in time, opened ahead of the question."""
+"""Connections of loader logins: reused while they work, closed in time, opened before they are needed."""
 
 from dataclasses import dataclass
 

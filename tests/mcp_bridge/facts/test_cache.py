@@ -1,4 +1,4 @@
-"""What the bridge remembers: only what still holds, for so many tenants, made once for all who ask at the same time."""
+"""The bridge's cache: only valid entries, a limited number of tenants, and one computation for simultaneous callers."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

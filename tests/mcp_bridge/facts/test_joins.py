@@ -1,4 +1,4 @@
-"""How tables join: along keys that are there, from each table to what it is made of and to its kin."""
+"""Joins between tables: along existing keys, from each table to its origins and to related tables."""
 
 from collections.abc import Mapping, Sequence
 

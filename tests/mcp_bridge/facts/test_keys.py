@@ -1,4 +1,4 @@
-"""Which columns name a row: declared ones, those of the table's kind, else PostgreSQL's primary key."""
+"""The key columns of a table: declared ones, those of the table's kind, else PostgreSQL's primary key."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What is said of a table beside its rows, from what Dagster, the loader and the database know of it."""
+"""The facts about a table beside its rows, from Dagster, the loader and the database."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""What is remembered of a tenant's tables, and when it is found anew."""
+"""Cached facts about a tenant's tables, and when they are refreshed."""
 
 import asyncio
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Who gets in, over HTTP and over stdio, and what they are shown."""
+"""Access over HTTP and over stdio, and what each principal sees."""
 
 import asyncio
 import json

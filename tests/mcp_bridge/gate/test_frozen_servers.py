@@ -1,4 +1,4 @@
-"""A Dagster or a PostgreSQL that is frozen: it takes connections and never answers. Nobody waits for it longer than promised."""
+"""A frozen Dagster or PostgreSQL accepts connections and never answers. No caller waits longer than promised."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The bridge's HTTP addresses: what is answered to whom, how long anybody may take, and what ends a stream."""
+"""The bridge's HTTP addresses: the answer for each caller, time limits, and the end of a stream."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""A list goes on where its own cursor says, and nowhere else: whatever else is sent is called an invalid cursor."""
+"""A list continues only at its own cursor; any other text is an invalid cursor."""
 
 import asyncio
 from collections.abc import AsyncIterator

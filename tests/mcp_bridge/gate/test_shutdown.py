@@ -1,4 +1,4 @@
-"""The end of a bridge: by either signal or by the end of its input, in order, and the same for what it is doing."""
+"""The end of a bridge by either signal or by the end of its input: orderly, also for its running calls."""
 
 import asyncio
 import json

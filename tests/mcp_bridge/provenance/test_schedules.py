@@ -1,4 +1,4 @@
-"""Schedules as Dagster has them, and what they say about how old is stale."""
+"""Dagster's schedules, and the age that they define as stale."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""A tenant's partition as its runs left it: by the last run, else by an earlier one; and whether more is to come."""
+"""The state of a tenant's partition: from the last run, else from an earlier one; and whether a run is pending."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""One run per tenant and key, whichever bridge is asked, whenever one of them dies; and a cancelled call's run is cancelled."""
+"""One run per tenant and key with any bridge, also when a bridge dies; and a cancelled call's run is cancelled."""
 
 import asyncio
 from contextlib import suppress

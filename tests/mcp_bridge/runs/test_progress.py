@@ -1,4 +1,4 @@
-"""Progress that somebody sees who waits for a run: it only grows, and each line says what was done."""
+"""The progress of a run for a waiting caller: it only grows, and each line says what was done."""
 
 import asyncio
 from datetime import UTC, datetime

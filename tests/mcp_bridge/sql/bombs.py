@@ -1,5 +1,5 @@
-"""Makes statements that could keep a backend busy where it looks for no cancel: every allowed function and operator, as
-PostgreSQL's catalogs know them, over large arguments made in every way there is.
+"""Makes statements that could keep a backend busy where it checks for no cancel: every allowed function and operator of
+PostgreSQL's catalogs, over large arguments made in every possible way.
 """
 
 import random

@@ -1,4 +1,4 @@
-"""The asking tenant of the SQL tests: who it is, and the ways by which a statement can run."""
+"""The tenant that runs the SQL tests' statements, and the ways to run one."""
 
 import asyncio
 from dataclasses import dataclass

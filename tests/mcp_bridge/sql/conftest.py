@@ -1,4 +1,4 @@
-"""Two tenants on the real, hardened server: a clinic whose reader asks, and a rival whose data must never show."""
+"""Two tenants on the real, hardened server: a clinic whose reader queries, and a rival whose data must never appear."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

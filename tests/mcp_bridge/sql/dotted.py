@@ -1,6 +1,6 @@
-"""Makes statements with `.marked` behind rows of every origin, handed on in every way.
+"""Makes statements with `.marked` after rows of every origin, passed on in every way.
 
-Behind some of them PostgreSQL finds a column, behind the others it calls the function `marked`: only it knows which.
+For some of them PostgreSQL finds a column, for the others it calls the function `marked`; only PostgreSQL knows which.
 """
 
 import random

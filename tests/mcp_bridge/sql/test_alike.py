@@ -1,4 +1,4 @@
-"""A name that exists and may not be seen is answered like one that does not exist, wherever it stands."""
+"""A hidden name gets the same answer as a name that does not exist, anywhere in a statement."""
 
 import json
 

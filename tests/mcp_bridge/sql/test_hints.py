@@ -1,4 +1,4 @@
-"""What an analyst's agent writes out of habit is answered with what it should write here."""
+"""Errors for SQL that agents write out of habit say what to write here."""
 
 import pytest
 

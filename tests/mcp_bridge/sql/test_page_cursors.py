@@ -1,4 +1,4 @@
-"""A page cursor is good for one caller, one tenant, one statement, one version of the data, for a while."""
+"""A page cursor is valid for one caller, tenant, statement and version of the data, and for a limited time."""
 
 import dataclasses
 

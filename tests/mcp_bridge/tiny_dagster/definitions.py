@@ -1,4 +1,4 @@
-"""A code location of the same shape as the product's: same names, two seconds of work, and a fate by partition.
+"""A code location of the same shape as the product's: same names, two seconds of work, and an outcome by partition.
 
 Partitions `demo:slow*` wait until they are cancelled, `demo:broken` fails in its first step; all others succeed.
 """

@@ -1,4 +1,4 @@
-"""What the tools answer about tables: content, provenance, pages, limits."""
+"""The tools' answers about tables: content, provenance, pages, limits."""
 
 import json
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""A value that names nothing is refused with the values there are: an empty success would be taken for the truth."""
+"""An unknown value is refused with the list of existing values, because an empty success would be believed."""
 
 import asyncio
 import json

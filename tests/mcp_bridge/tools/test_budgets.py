@@ -1,4 +1,4 @@
-"""No answer costs more than is promised, whatever the tenant's tables look like; and pages lose nothing for it."""
+"""No answer costs more than promised for any tenant's tables, and pages lose nothing."""
 
 import random
 import uuid

@@ -1,4 +1,4 @@
-"""What the model sees before it calls anything: definitions, instructions, the manual."""
+"""The texts that the model sees before its first call: definitions, instructions, the manual."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Where a column comes from, down to the source and up to the question; and what would change with it."""
+"""The lineage of a column: down to the source, up to the question, and the columns that depend on it."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What an agent learns before it writes SQL: statistics, words of the applications, meaning; and nobody's name."""
+"""Metadata for an agent before it writes SQL: statistics, the applications' labels, semantics; and personal data are masked."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The `query` tool and what goes wrong: the message names what is wrong, the next step mends it, and nobody is turned away."""
+"""Errors of the `query` tool: the message names the fault, the next step fixes it, and fifty sessions are all served."""
 
 import asyncio
 from typing import Any

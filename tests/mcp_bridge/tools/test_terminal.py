@@ -1,4 +1,4 @@
-"""What `explorer query` writes for cells that would steer a terminal: by the command itself, over a bridge of its own."""
+"""The output of `explorer query` for cells that would control a terminal, from the real command over its own bridge."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""One launch of a tenant at a time, and one run for a key: said by the database to all processes alike."""
+"""One launch per tenant at a time, and one run per key: the database enforces both for all processes."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

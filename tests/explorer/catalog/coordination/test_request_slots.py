@@ -1,4 +1,4 @@
-"""One row says to all processes when the next request may go out; without the database each goes on by itself."""
+"""One row tells all processes when the next request may start; without the database each process continues alone."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Overlays of tenants' semantics: versions that are kept, one at a time in force."""
+"""Overlays of tenants' semantics: all versions are stored, and one is in force at a time."""
 
 from collections.abc import Callable
 

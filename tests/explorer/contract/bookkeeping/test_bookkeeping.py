@@ -1,4 +1,4 @@
-"""What is kept of a tenant, across versions of the platform: in an old installation's tables, in new ones, and for readers."""
+"""A tenant's bookkeeping across versions of the platform: tables of an old installation, new tables, and readers."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Extracts by id and by token: everything comes once, and servers that ignore the parameter or repeat themselves are errors."""
+"""Extracts by id and by token: every record comes once, and a server that ignores the parameter or repeats pages is an error."""
 
 import json
 from collections.abc import Callable

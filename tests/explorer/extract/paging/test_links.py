@@ -1,4 +1,4 @@
-"""Extracts by link and per record of another source."""
+"""Extracts by link, and extracts per record of another source."""
 
 import json
 from typing import Any

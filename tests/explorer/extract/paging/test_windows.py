@@ -1,4 +1,4 @@
-"""Windows walked side by side miss nothing: ties, changes, faults, skewed instants, on old and new servers; and they all end."""
+"""Windows read in parallel miss nothing (ties, changes, faults, skewed instants, old and new servers), and they all end."""
 
 import json
 import threading

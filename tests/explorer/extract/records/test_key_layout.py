@@ -1,4 +1,4 @@
-"""Where the key columns of a row come from: fields of the record, also renamed or read twice, and constants."""
+"""The origin of a row's key columns: fields of the record, also renamed or read twice, and constants."""
 
 from explorer.extract.records.key_layout import key_layout
 from explorer.registry import Source

@@ -1,4 +1,4 @@
-"""How records are read: typed keys, numbers that Postgres cannot hold, keys of records that have none."""
+"""Reading records: typed keys, numbers that Postgres cannot hold, keys for records without one."""
 
 from collections import Counter
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Running dbt inside this process: results per model, interrupts, what dbt may see, and what readers see meanwhile."""
+"""Running dbt inside this process: results per model, interrupts, dbt's environment, and the view of readers meanwhile."""
 
 import ctypes
 import gc

@@ -1,4 +1,4 @@
-"""The check before a tenant is added: who may, and which named error everybody else gets."""
+"""The access check before a tenant is added: who passes, and the error code for everybody else."""
 
 from collections.abc import Iterator
 

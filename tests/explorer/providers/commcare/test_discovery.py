@@ -1,4 +1,4 @@
-"""Structure of a project space: every form, question and case type that the server describes, whatever is odd about it."""
+"""The structure of a project space: every form, question and case type that the server describes, however odd."""
 
 import random
 from collections.abc import Iterator

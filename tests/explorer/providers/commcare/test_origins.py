@@ -1,4 +1,4 @@
-"""What of the applications stands behind generated tables and their columns."""
+"""The parts of applications from which generated tables and columns come."""
 
 from explorer.contract.bookkeeping.lineage import ColumnLineage, Origin
 from explorer.providers.commcare.origins import origin_of, question_of

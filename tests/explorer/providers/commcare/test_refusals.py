@@ -1,4 +1,4 @@
-"""What each refusal of a server is called, in words that are right, and whether it is asked again; over HTTP."""
+"""Each refusal of a server gets the right code and message, and is retried or not; over HTTP."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""What comes back, in which form, and that nothing goes on after the caller is gone."""
+"""The form of results, and that nothing runs on after the caller is gone."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""Calls wait for their turn, in order; a place is free when its backend is gone; whoever overruns is slowed and then refused."""
+"""Calls wait for their turn in order; a place is free when its backend is gone; overlong calls are slowed, then refused."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""No statement that is accepted keeps a backend after its answer, and others are served meanwhile."""
+"""No accepted statement keeps a backend busy after its answer, and other calls are served meanwhile."""
 
 import asyncio
 import contextlib

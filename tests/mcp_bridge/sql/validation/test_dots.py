@@ -1,4 +1,4 @@
-"""What PostgreSQL would call when it stands behind a dot is refused: every function and type that it has, in every shape."""
+"""A name after a dot that PostgreSQL would call as a function is refused: every function and type, in every shape."""
 
 import random
 from collections.abc import Callable, Iterator

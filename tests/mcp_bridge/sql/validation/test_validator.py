@@ -1,4 +1,4 @@
-"""What the validator says, and that it says it whatever the text."""
+"""The validator's answers, also for arbitrary text."""
 
 import time
 from collections.abc import Callable

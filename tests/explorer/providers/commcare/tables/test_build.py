@@ -1,4 +1,4 @@
-"""From raw records to the tables that agents query: values, shapes, names and documentation, through dbt and a real database."""
+"""From raw records to agents' tables: values, shapes, names and documentation, with dbt and a real database."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The words of the applications stay with the tables: read back as written, for every table that is there."""
+"""The applications' labels are stored with the tables and read back unchanged, for every table that exists."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Tables and columns of a structure: names that hold, parts that fit, text that stays data. Without a database."""
+"""Tables and columns of a structure: stable names, fitting parts, and text that is never run. Without a database."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""A form over two versions of its application: what the first gave is there after the second, with the values of both."""
+"""A form over two versions of its application: the first version's columns exist after the second, with the values of both."""
 
 from collections.abc import Callable
 from typing import Any

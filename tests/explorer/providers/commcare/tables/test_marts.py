@@ -1,4 +1,4 @@
-"""Activity, assignments and data quality from a few records each, and shapes of answers that come from the field."""
+"""Activity, assignments and data quality from a few records each, and shapes of answers from real project spaces."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta

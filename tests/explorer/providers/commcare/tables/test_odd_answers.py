@@ -1,4 +1,4 @@
-"""No answer is lost, whatever its shape: each is in a column of its submission's rows, or named as one that does not fit."""
+"""No answer of any shape is lost: it is in a column of its submission's rows, or named as a value that does not fit."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,7 +1,7 @@
-"""A typed column is a promise, whatever values come in whatever order: the rule itself, over invented columns that drift.
+"""The rule for typed columns holds for any values in any order, tested over invented columns that change over time.
 
-Inferred: the text that came is recoverable from the typed value, and nothing becomes NULL. Declared: the typed value is the
-mathematical value of the text, or NULL and named. What fits is told here by Python's own readers, not by the program's patterns.
+Inferred: the original text can be recovered from the typed value, and nothing becomes NULL. Declared: the typed value is the
+mathematical value of the text, or NULL and named. Here Python's own parsers decide what fits, not the program's patterns.
 """
 
 import json

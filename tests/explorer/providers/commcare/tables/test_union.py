@@ -1,4 +1,4 @@
-"""What was known stays: over any sequence of versions of an application no column goes and no name changes."""
+"""Over any sequence of an application's versions no column disappears and no name changes."""
 
 from typing import Any
 
