@@ -1,1 +1,1 @@
-"""The door for agents: an MCP server over the catalog, the tenants' tables and Dagster's GraphQL."""
+"""The MCP server for agents, over the catalog, the tenants' tables and Dagster's GraphQL."""

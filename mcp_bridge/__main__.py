@@ -1,6 +1,6 @@
-"""`explorer-mcp`, also `python -m mcp_bridge`: the bridge as a process of its own.
+"""`explorer-mcp`, also `python -m mcp_bridge`: runs the bridge as a separate process.
 
-Over stdio nothing but the protocol goes to stdout; everything for people goes to stderr.
+Over stdio only the protocol goes to stdout; texts for people go to stderr.
 """
 
 import argparse
@@ -32,7 +32,7 @@ _log = logging.getLogger("mcp_bridge")
 
 
 class AddressInUse(ExplorerError):
-    """The address that the bridge should listen on is taken."""
+    """Another process already uses the bridge's address."""
 
     code = "port_in_use"
 

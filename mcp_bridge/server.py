@@ -1,4 +1,4 @@
-"""The MCP server itself: tools behind the gate, served over stdio or streamable HTTP."""
+"""The MCP server: its tools pass the gate and are served over stdio or streamable HTTP."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

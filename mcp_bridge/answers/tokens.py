@@ -31,7 +31,7 @@ _SCRIPTS: tuple[tuple[int, float], ...] = (
     (0x700, 2.2),  # Syriac, Thaana, N'Ko
     (0x800, 3.0),
     (0x900, 1.2),  # Devanagari
-    (0x980, 2.0),  # the other scripts of India
+    (0x980, 2.0),  # other Indian scripts
     (0xD80, 2.6),  # Sinhala
     (0xE00, 1.1),  # Thai
     (0xE80, 2.6),  # Lao
@@ -42,9 +42,9 @@ _SCRIPTS: tuple[tuple[int, float], ...] = (
     (0x1800, 3.0),
     (0x1E00, 1.6),  # Latin of Vietnam
     (0x1F00, 3.0),
-    (0x2000, 2.0),  # dashes, quotes, marks of direction
+    (0x2000, 2.0),  # dashes, quotes, direction marks
     (0x2070, 3.0),
-    (0x3000, 1.3),  # signs and syllables of Japanese
+    (0x3000, 1.3),  # Japanese punctuation and kana
     (0x3100, 3.0),
     (0x4E00, 1.7),  # Chinese characters
     (0xA000, 3.0),

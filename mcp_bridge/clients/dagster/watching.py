@@ -35,7 +35,7 @@ class RunWatch:
         """Events since the last call; waits for one at most `timeout_s`, then returns an empty list.
 
         Raises:
-            UnknownRun, DagsterUnavailable, or whatever else stopped the poller.
+            UnknownRun, DagsterUnavailable, or any other error that stopped the poller.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):

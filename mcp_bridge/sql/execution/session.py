@@ -11,7 +11,7 @@ from explorer.postgres.connections import Login
 
 
 async def connect(login: Login, search_path: tuple[str, ...], timeout_s: float) -> AsyncConnection[Any]:
-    """A new session of `login` whose statements end after `timeout_s`. Raises what psycopg raises."""
+    """A new session of `login` whose statements end after `timeout_s`. Raises psycopg's errors."""
     connection = await AsyncConnection.connect(
         **login.conninfo()
         | {
