@@ -1,13 +1,12 @@
 """Which functions and types may an agent's statement name? Everything that is not listed here is refused.
 
-An allow-list, because a deny-list always misses one: PostgreSQL 18 has some 3,300 built-in functions, among them ones
-that run a string as SQL (`ts_stat`, `query_to_xml`), read files, change settings, take locks shared by all tenants, or
-print any object's name. A name is listed when all its overloads compute only from their arguments (or from the clock,
-or a random source), reach no catalog, setting, file, session or lock, and are of use to somebody who analyses data. The
-platform's own casts are the only ones that are not built in.
+This is an allow-list, because a deny-list always misses something. PostgreSQL 18 has some 3,300 built-in functions. Some
+run a string as SQL (`ts_stat`, `query_to_xml`), read files, change settings, take locks shared by all tenants, or print
+any object's name. A name is listed when all its overloads compute only from their arguments (or from the clock, or a
+random source), reach no catalog, setting, file, session or lock, and are useful for data analysis. The platform's own
+casts are the only listed functions that are not built in.
 
-Names only: how they are found in a statement is the validator's business, and what a role may execute is the
-database's.
+The list has only names. The validator finds them in a statement, and the database decides what a role may execute.
 """
 
 import re
@@ -98,13 +97,13 @@ OTHER = frozenset(
     uuid_extract_version
     """.split()  # noqa: SIM905
 )
-# Functions of schema `casts` (explorer/postgres/casts.sql): NULL for a text that is no such thing.
+# Functions of schema `casts` (explorer/postgres/casts.sql). They return NULL for a text that does not have the type.
 SAFE_CASTS = frozenset(
     """
     safe_bigint safe_numeric safe_boolean safe_date safe_time safe_timestamptz place_part
     """.split()  # noqa: SIM905
 )
-# A type's name in front of parentheses is a cast: `date('2024-01-01')`.
+# A type name before parentheses is a cast: `date('2024-01-01')`.
 CAST_CALLS = frozenset(
     """
     text varchar bpchar bool int2 int4 int8 float4 float8 numeric date time timetz timestamp timestamptz
@@ -128,8 +127,8 @@ FUNCTIONS = (
     | CAST_CALLS
 )
 
-# No reg* type: their output functions print the name of any object in the database by its number, and no privilege
-# stops them. No row types: a tenant needs no casts to them, and the catalogs' row types are rows of catalogs.
+# No reg* types: their output functions print the name of any object in the database by its number, and no privilege
+# prevents that. No row types: a tenant needs no casts to them, and the catalogs' row types are rows of catalogs.
 TYPES = frozenset(
     """
     int2 int4 int8 int integer bigint smallint float4 float8 real double numeric decimal bool boolean text
@@ -139,11 +138,11 @@ TYPES = frozenset(
     """.split()  # noqa: SIM905
 )
 
-# Its result prints a type's name, and it lends its type (regtype) to literals beside it: in `coalesce(pg_typeof(x),
-# '16400')` the literal becomes the name of object 16400. So it may stand only where nothing takes over its type.
+# Its result prints as a type's name, and its type (regtype) is passed to literals beside it: in `coalesce(pg_typeof(x),
+# '16400')` the literal becomes the name of object 16400. So it is allowed only where nothing takes over its type.
 TYPE_NAME_FUNCTION = "pg_typeof"
 
-# PostgreSQL's own words for the numbers, names and settings of objects.
+# PostgreSQL's names for functions and types of object numbers, object names and settings.
 RESERVED_NAMES = re.compile(
     r"pg_.*|binary_upgrade_.*|lo_.*|(to_)?reg(class|collation|config|dictionary|namespace|oper|operator|proc|procedure|role|type)"
     r"(in|out|send|recv|mod|modin|modout)?"
@@ -151,8 +150,8 @@ RESERVED_NAMES = re.compile(
 
 SYSTEM_COLUMNS = frozenset({"tableoid", "ctid", "xmin", "xmax", "cmin", "cmax"})
 
-# Those for numbers, text, dates, arrays, ranges, networks, JSON and text search; none for geometry, for object numbers, for
-# rows as bytes, and none that indexes alone use.
+# Operators for numbers, text, dates, arrays, ranges, networks, JSON and text search. None for geometry, object numbers or
+# rows as bytes, and none that only indexes use.
 OPERATORS = frozenset(
     """
     + - * / % ^ |/ ||/ @ & | # ~ << >> < > <= >= = <> != || !~ ~* !~* ~~ !~~ ~~* !~~* ^@ -> ->> #> #>> #- ? ?| ?& @? @@
@@ -160,15 +159,15 @@ OPERATORS = frozenset(
     """.split()  # noqa: SIM905
 )
 
-# A configuration's name is looked up when it is given, so another name would tell which schemas there are.
+# PostgreSQL looks up the configuration's name, so any other name would show which schemas exist.
 TEXT_SEARCH_CONFIGURATIONS = frozenset(
     """
     simple arabic armenian basque catalan danish dutch english finnish french german greek hindi hungarian indonesian irish
     italian lithuanian nepali norwegian portuguese romanian russian serbian spanish swedish tamil turkish yiddish estonian
     """.split()  # noqa: SIM905
 )
-# The functions that take a configuration first, and with how many arguments they surely do; `ts_headline` and the JSON
-# ones have forms with and without one.
+# The functions whose first argument may be a configuration, and the number of arguments with which it surely is one.
+# `ts_headline` and the JSON functions have forms with and without it.
 TEXT_SEARCH_CALLS = {
     "to_tsvector": 2, "to_tsquery": 2, "plainto_tsquery": 2, "phraseto_tsquery": 2, "websearch_to_tsquery": 2,
     "json_to_tsvector": 3, "jsonb_to_tsvector": 3, "ts_headline": 4,

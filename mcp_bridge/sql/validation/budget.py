@@ -1,4 +1,4 @@
-"""How much may the check of one statement do, and one row of the statement cost? Counters of one validation."""
+"""Limits the work of checking one statement, and the estimated cost of one row of it. Counters of one validation."""
 
 from mcp_bridge.sql.validation import costs
 from mcp_bridge.sql.validation.names import Value
@@ -8,7 +8,7 @@ _MAX_STEPS = 60_000
 
 
 class Budget:
-    """`spend` counts the work of one row of the statement, `step` and `columns` that of the check itself."""
+    """`spend` counts the work of one row of the statement; `step` and `columns` count the work of the check itself."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
@@ -16,19 +16,19 @@ class Budget:
         self._steps = 0
 
     def spend(self, work: float) -> None:
-        """Units of `costs`. Raises `QueryRejected` (`too_costly`)."""
+        """Add units of `costs`. Raises `QueryRejected` (`too_costly`)."""
         self._work += work
         if self._work > costs.MAX_WORK:
             self._rules.too_costly()
 
     def step(self, count: int = 1) -> None:
-        """Raises `QueryRejected` (`too_complex`)."""
+        """Count steps of the check. Raises `QueryRejected` (`too_complex`)."""
         self._steps += count
         if self._steps > _MAX_STEPS:
             self._rules.too_complex()
 
     def columns(self, columns: list[tuple[str, Value]], most: int) -> list[tuple[str, Value]]:
-        """The columns, unless there are more than `most`: stars over stars double them. Raises `QueryRejected`."""
+        """The columns. Raises `QueryRejected` if there are more than `most`: nested stars multiply columns."""
         self.step(len(columns) // 4)
         if len(columns) > most:
             self._rules.too_complex()

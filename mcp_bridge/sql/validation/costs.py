@@ -1,10 +1,10 @@
 """How large may a value become, and how long may one expression run where PostgreSQL cannot be interrupted?
 
-Most built-in functions loop over their arguments without looking whether the statement was cancelled; the executor looks
-only between rows. So the work of one row has to be bounded before the statement runs. What is known: the size of a
-literal, and the count in `repeat('x', 5)`. What is assumed: a cell of a table has `CELL` bytes, and what an aggregate or a
-recursion gathers `GATHERED`. The unit of work is about 6 ns on a machine of 2024 (measured: `translate` and `btrim` one
-unit per pair of characters, `strpos` an eighth, array and JSON containment a sixteenth).
+Most built-in functions loop over their arguments without checking for a cancel; PostgreSQL's executor checks only between
+rows. So the work of one row must be limited before the statement runs. Known are the size of a literal, and the count in
+`repeat('x', 5)`. Assumed are `CELL` bytes for a cell of a table, and `GATHERED` for the result of an aggregate or a
+recursion. The unit of work is about 6 ns on a machine of 2024 (measured: `translate` and `btrim` one unit per pair of
+characters, `strpos` an eighth, array and JSON containment a sixteenth).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,13 +18,13 @@ LARGEST = 1_000_000_000  # no PostgreSQL value is larger
 NUMERIC = 64_000
 MAX_WORK = 2_000_000_000  # some 12 s
 
-# Aggregates and constructs that gather the rows' values into one.
+# Aggregates and constructs that gather the values of many rows into one.
 GATHERING = frozenset(
     """
     string_agg array_agg json_agg jsonb_agg json_object_agg jsonb_object_agg range_agg json_arrayagg json_objectagg
     """.split()  # noqa: SIM905
 )
-# The result does not grow with the arguments.
+# Functions whose result does not grow with the arguments.
 _SMALL_RESULT = (
     frozenset(
         """
@@ -40,7 +40,7 @@ _SMALL_RESULT = (
     )
     | SAFE_CASTS
 )
-# Result in bytes per byte of the arguments, where it is more than one.
+# Bytes of the result per byte of the arguments, if more than one.
 _EXPANDING = dict.fromkeys(
     """
     encode decode quote_ident quote_literal quote_nullable to_json to_jsonb row_to_json array_to_json json_build_object
@@ -63,7 +63,7 @@ def cap(size: float) -> int:
 
 
 def of_type(type_name: str, is_array: bool, size: int) -> int:
-    """Size of a value of `size` bytes after a cast."""
+    """The size of a value of `size` bytes after a cast to the type."""
     if is_array:
         return cap(2 * size)
     if type_name in _SMALL_TYPES:
@@ -72,12 +72,12 @@ def of_type(type_name: str, is_array: bool, size: int) -> int:
 
 
 def work_of_cast(type_name: str, size: int) -> float:
-    """Units of reading a value of `size` bytes as the type."""
+    """Units of work to cast a value of `size` bytes to the type."""
     return size + (size**2 / 64 if type_name in ("tsquery", "tsvector") else 0)
 
 
 def of_call(name: str, sizes: Sequence[int], counts: Sequence[int | None], texts: Sequence[str | None]) -> int:
-    """Size of a function's result. `counts` and `texts` hold the arguments that are literal numbers and strings."""
+    """The size of a function's result. `counts` and `texts` have the arguments that are literal numbers and strings."""
     total = sum(sizes)
     if name in GATHERING:
         return GATHERED
@@ -105,7 +105,7 @@ def of_call(name: str, sizes: Sequence[int], counts: Sequence[int | None], texts
 
 
 def _formatted(pattern: str | None, total: int) -> int:
-    """`%10s` pads to a width; a width that is no number in the text may be any."""
+    """The size of `format`'s result. `%10s` pads to a width; a width that is not a number in the text may be any."""
     if pattern is None or "*" in pattern:
         return LARGEST
     digits = "".join(char if char.isdigit() else " " for char in pattern).split()
@@ -156,7 +156,7 @@ _SUPERLINEAR: dict[str, _Work] = {
     "jsonb_pretty": lambda sizes: sum(sizes) * min(sum(sizes), 5_000) / 4,
 }
 SUPERLINEAR = frozenset(_SUPERLINEAR)
-# They look at no more than the head of their argument.
+# Functions that read only the head of their argument.
 _CONSTANT = frozenset(
     {"array_length", "array_upper", "array_lower", "cardinality", "pg_typeof", "octet_length", "coalesce"}
 )
@@ -167,7 +167,7 @@ _COMPARISON = frozenset("< > <= >= = <> !=".split())  # noqa: SIM905
 
 
 def work_of_call(name: str, sizes: Sequence[int]) -> float:
-    """Units that one call may take without looking for a cancel."""
+    """Units of work that one call may take without checking for a cancel."""
     if name in _CONSTANT or name in GATHERING:
         return 0
     return sum(sizes) + (_SUPERLINEAR[name](sizes) if name in _SUPERLINEAR else 0)
@@ -184,7 +184,7 @@ def work_of_operator(name: str, left: int, right: int) -> float:
 
 
 def of_operator(name: str, left: int, right: int) -> int:
-    """Size of an operator's result."""
+    """The size of an operator's result."""
     if (
         name in _COMPARISON
         or name in _LIKE

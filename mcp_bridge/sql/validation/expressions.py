@@ -1,6 +1,6 @@
-"""What is the result of an expression, as far as names and sizes go, and how much work is it?
+"""What are the names and sizes in the result of an expression, and how much work is it?
 
-One method per kind of node, `_value_<Kind>`; a node without one is as large as its parts together.
+There is one method per kind of node, `_value_<Kind>`. A node without a method is as large as its parts together.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from mcp_bridge.sql.validation.tree import (
     strings,
 )
 
-# Functions that name the columns they give in FROM; others' column is called as their alias or as they are.
+# Functions that name their columns in FROM. The column of other functions has their alias or their own name.
 OUT_COLUMNS = {
     **dict.fromkeys(("json_each", "jsonb_each", "json_each_text", "jsonb_each_text"), ("key", "value")),
     **dict.fromkeys(
@@ -40,7 +40,7 @@ _LIST_FUNCTIONS = frozenset(
 
 
 class Expressions:
-    """Results of expressions in a scope. `select` finds the columns of a query that stands in one."""
+    """The results of expressions in a scope. `select` finds the columns of a query inside an expression."""
 
     def __init__(
         self, rules: Rules, positions: Positions, budget: Budget, select: Callable[[Json, Scope], Columns]
@@ -52,10 +52,10 @@ class Expressions:
         self._select = select
 
     def value(self, node: Json | None, scope: Scope) -> Value:
-        """The result of one expression; a small one where there is none. Raises `QueryRejected`."""
+        """The result of one expression; a small value when there is none. Raises `QueryRejected`."""
         if not node:
             return SMALL
-        # Recursive queries are gone through more than once, and so are those within them.
+        # Recursive queries, and the queries inside them, are checked more than once.
         self._budget.step()
         if len(node) == 1:
             ((kind, inner),) = node.items()
@@ -73,7 +73,7 @@ class Expressions:
             self.value(node, scope)
 
     def row(self, parts: Sequence[Json], scope: Scope) -> list[Value]:
-        """The parts of ROW(...) or of a line of VALUES, where PostgreSQL puts a star's columns in its place."""
+        """The parts of ROW(...) or of a line of VALUES, where PostgreSQL replaces a star by its columns."""
         values: list[Value] = []
         for part in parts:
             star = self.star(part, scope)
@@ -92,7 +92,7 @@ class Expressions:
         return self.value(node, scope).fields or ()
 
     def _parts(self, node: Json, scope: Scope) -> Value:
-        """An expression of no kind of its own: as large as its parts together."""
+        """An expression without a method of its own: as large as its parts together."""
         size = 0
         for name, part in node.items():
             for piece in part if isinstance(part, list) else (part,):
@@ -240,7 +240,7 @@ class Expressions:
 
 
 def _path_sizes(name: str, sizes: list[int], texts: list[str | None]) -> list[int]:
-    """A JSON path without a filter goes through its document once."""
+    """The sizes that count for a JSON path. A path without a filter reads its document only once."""
     if (
         name.startswith("jsonb_path_")
         and len(texts) > 1
@@ -253,7 +253,7 @@ def _path_sizes(name: str, sizes: list[int], texts: list[str | None]) -> list[in
 
 
 def _filled(values: list[Value], nodes: Sequence[Json]) -> int:
-    """`array_fill(value, array[3, 4])`: the counts are known only where they are written so."""
+    """The size of `array_fill(value, array[3, 4])`. The counts are known only if they are literals."""
     counts = nodes[1].get("A_ArrayExpr", {}).get("elements", ()) if len(nodes) > 1 else ()
     product = 1
     for count in counts:

@@ -1,10 +1,8 @@
-"""The same question as `libpg`, where PostgreSQL's own parser is not installed: sqlglot, and stricter rules to make up
-for it.
+"""The same check as `libpg` for machines without PostgreSQL's own parser: sqlglot, with stricter rules to compensate.
 
-sqlglot reads some texts otherwise than PostgreSQL does (escapes in strings and names, `U&`, dollar quotes, digits with
-underscores, nested comments, collations it leaves out of the tree). Such texts are refused before parsing, and from the
-tree only node classes pass that are listed here. It refuses more than it must, and accepts nothing that it cannot
-account for.
+sqlglot reads some texts differently from PostgreSQL (escapes in strings and names, `U&`, dollar quotes, digits with
+underscores, nested comments, collations, which it leaves out of the tree). Such texts are refused before parsing, and only
+the node classes listed here are accepted. It refuses more than necessary, and accepts nothing that it cannot explain.
 """
 
 import logging
@@ -29,8 +27,7 @@ from mcp_bridge.sql.validation.rules import Rules
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 _LITERALS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n\r]*|/\*(?:(?!/\*)[\s\S])*?\*/""")
-# What stays when literals, quoted names and comments are gone must be plain: both parsers then cut it into the same
-# tokens.
+# The text without literals, quoted names and comments must be plain. Then both parsers split it into the same tokens.
 _NOT_PLAIN = re.compile(
     r"""[^\x20-\x7e\t\n\r]|[\\$?{}`'"@#~^!]|/\*|\r|(?<!:):(?!:)|\b\d+_|\b0[xXoObB]|\boperator\b|\bcollate\b|\brows\s+from\b|\bcollation\b"""
     r"""|\buescape\b|\bwithin\b|\btablesample\b|\bxml\w*|\bjson_\w+\s+on\b""",
@@ -38,7 +35,7 @@ _NOT_PLAIN = re.compile(
 )
 _PREFIXED_LITERAL = re.compile(r"""(?i)(?:\b[ebnux]|u&)\s*['"]""")
 
-# Node classes whose meaning is theirs alone, beside functions and types, which are checked by name.
+# Node classes that are safe in themselves. Functions and types are checked by name.
 _NODES: frozenset[type[exp.Expr]] = frozenset(
     {
         exp.Select, exp.Subquery, exp.Union, exp.Except, exp.Intersect, exp.Values, exp.Tuple, exp.Paren,
@@ -67,15 +64,16 @@ _BEFORE_PARENTHESIS = (
     )
     | {"grouping sets", "group by", "order by", "partition by"}
 )
-# Functions that PostgreSQL calls without parentheses, and sqlglot may take for columns.
+# Functions that PostgreSQL calls without parentheses and that sqlglot may take for columns.
 _SESSION_WORDS = frozenset(
     """
     system_user current_user session_user user current_role current_catalog current_schema
     """.split()  # noqa: SIM905
 )
-# Refused wherever they stand, as `RESERVED_NAMES`, whatever tree comes of it.
+# Words that are refused at any place and with any tree, like `RESERVED_NAMES`.
 _RESERVED_WORDS = SYSTEM_COLUMNS | {"current_setting", "set_config", "aclitem", "aclexplode", "xml"}
-# Values that gather others or grow by a number: together with functions whose work is a product, too much for one row.
+# Functions that gather values, or whose result grows with a number. Together with functions whose work is a product of
+# sizes, they are too much for one row.
 _GROWING = GATHERING | {"repeat", "lpad", "rpad", "array_fill", "format", "jsonb_pretty"}
 _MAX_CALLS = 400
 _MAX_PRODUCTS = 3
@@ -95,7 +93,7 @@ _QUERIES = (exp.Select, exp.Union, exp.Except, exp.Intersect, exp.Values, exp.Su
 
 
 def check_statement(sql: str, rules: Rules) -> int:
-    """Walk sqlglot's tree of `sql`; returns where its one statement ends. Raises `QueryRejected`."""
+    """Check sqlglot's tree of `sql`; returns the end of its one statement. Raises `QueryRejected`."""
     _check_plain(sql, rules)
     end = _check_calls(sql, rules)
     try:
@@ -126,10 +124,10 @@ def _check_plain(sql: str, rules: Rules) -> None:
 
 
 def _check_calls(sql: str, rules: Rules) -> int:
-    """Check each word of the text, whatever tree comes of it; returns the statement's end.
+    """Check each word of the text, independently of the tree; returns the statement's end.
 
-    A word before a parenthesis is an allowed function, a keyword, a type with a size, or the name of a column list.
-    Names that PostgreSQL keeps to itself are refused wherever they stand.
+    A word before a parenthesis must be an allowed function, a keyword, a type with a size, or the name of a column list.
+    Names that PostgreSQL reserves are refused at any place.
     """
     try:
         tokens = sqlglot.tokenize(sql, read="postgres")
@@ -193,7 +191,7 @@ def _check_node(node: exp.Expr, rules: Rules) -> None:
 
 def _check_table(node: exp.Table, rules: Rules) -> None:
     if isinstance(node.this, exp.Func):
-        return  # its name was checked as a word, its arguments are nodes of their own
+        return  # its name was checked as a word; its arguments are separate nodes
     if node.args.get("catalog") or not isinstance(node.this, exp.Identifier):
         rules.unsupported("This item in FROM")
     schema = _name(node.args.get("db")) or None
@@ -201,8 +199,8 @@ def _check_table(node: exp.Table, rules: Rules) -> None:
 
 
 def _visible_ctes(node: exp.Expr) -> set[str]:
-    """Names of the WITH queries that PostgreSQL lets `node` see: of enclosing statements, and in a WITH only those that
-    stand before.
+    """The names of the WITH queries that `node` sees in PostgreSQL: those of enclosing statements; inside a WITH only the
+    earlier ones.
     """
     seen: set[str] = set()
     inside: exp.Expr = node
@@ -233,7 +231,7 @@ def _check_column(node: exp.Column, rules: Rules) -> None:
 
 
 def _columns_of_alias(alias: str, node: exp.Expr, rules: Rules) -> list[str]:
-    """The columns of what `alias` names in the innermost query around `node` that has it in FROM."""
+    """The columns of `alias` in the innermost query around `node` that has it in FROM."""
     inside, outer = node, node.parent
     while outer is not None:
         if isinstance(outer, exp.Select) and _sees_its_sources(outer, inside, node, rules):
@@ -247,8 +245,8 @@ def _columns_of_alias(alias: str, node: exp.Expr, rules: Rules) -> list[str]:
 
 
 def _sees_its_sources(select: exp.Select, inside: exp.Expr, node: exp.Expr, rules: Rules) -> bool:
-    """Whether `node`, which is in the part `inside` of `select`, sees what is in FROM there: a query in FROM without LATERAL
-    does not, a condition of a join sees that join's sides.
+    """Whether `node`, in the part `inside` of `select`, sees the entries of its FROM. A query in FROM without LATERAL does
+    not; a join condition sees the two sides of its join.
     """
     if not isinstance(inside, exp.From | exp.Join):
         return True
@@ -289,7 +287,7 @@ def _source_columns(source: exp.Expr, rules: Rules) -> list[str]:
             given = [_name(column) for column in query.args["alias"].args.get("columns") or ()]
             return _over(_over(_outputs(query.this, rules), given), named)
         return _over(list(rules.columns_of(schema, name)), named)
-    return named  # a function: only the names that the statement gives its columns
+    return named  # a function has only the column names that the statement gives it
 
 
 def _over(columns: list[str], named: list[str]) -> list[str]:
@@ -297,7 +295,7 @@ def _over(columns: list[str], named: list[str]) -> list[str]:
 
 
 def _cte(node: exp.Expr, name: str) -> exp.CTE | None:
-    """The WITH query that `name` means at `node`, if one does."""
+    """The WITH query that `name` means at `node`, if any."""
     outer = node.parent
     while outer is not None:
         clause = outer if isinstance(outer, exp.With) else outer.args.get("with_") or outer.args.get("with")
@@ -310,7 +308,7 @@ def _cte(node: exp.Expr, name: str) -> exp.CTE | None:
 
 
 def _outputs(query: exp.Expr, rules: Rules) -> list[str]:
-    """Names of a query's columns. A star and a column without a name of its own are refused here, for PostgreSQL names them."""
+    """The names of a query's columns. Stars and unnamed columns are refused, because PostgreSQL would name them."""
     rules.count_node()
     if isinstance(query, exp.Subquery):
         return _outputs(query.this, rules)
@@ -334,7 +332,8 @@ def _outputs(query: exp.Expr, rules: Rules) -> list[str]:
 
 
 def _check_costs(sql: str, tree: exp.Expr, rules: Rules) -> None:
-    """No sizes are reckoned here: what grows, and what takes the product of its arguments' sizes, cannot be together."""
+    """Refuse costly statements without computing sizes: functions whose result grows may not be combined with functions
+    whose work is the product of their arguments' sizes."""
     words = [
         token.text.lower()
         for token in sqlglot.tokenize(sql, read="postgres")
@@ -357,7 +356,7 @@ def _check_type(node: exp.DataType, rules: Rules) -> None:
         rules.type_([part.strip('"') for part in str(node.args.get("kind", "")).split(".")])
         return
     if node.this in (exp.DataType.Type.ARRAY, exp.DataType.Type.INTERVAL):
-        return  # the element type is a node of its own
+        return  # the element type is a separate node
     base = node.sql("postgres").split("(")[0].strip().lower()
     if base not in TYPES | _TYPE_SPELLINGS:
         rules.type_([base])

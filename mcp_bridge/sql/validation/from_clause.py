@@ -1,4 +1,4 @@
-"""What does each thing in FROM bring into scope: a table, a query, a function, a join, a JSON table?"""
+"""Which names does each entry of FROM add to the scope: a table, a query, a function, a join, a JSON table?"""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,8 +13,8 @@ MAX_COLUMNS = 10_000
 
 
 class _FunctionColumns(NamedTuple):
-    """What a function in FROM gives. `rows`: the columns, None where it gives plain values; `is_typed`: of a relation's rows;
-    `out_name`: what the function itself calls its values, empty where that is not known."""
+    """The result of a function in FROM. `rows`: the columns, None for plain values; `is_typed`: they are a relation's rows;
+    `out_name`: the function's own name for its values, empty if unknown."""
 
     function: str
     value: Value
@@ -24,7 +24,7 @@ class _FunctionColumns(NamedTuple):
 
 
 class FromClause:
-    """The entries of FROM. `select` finds the columns of a query that stands there."""
+    """The entries of FROM. `select` finds the columns of a query in FROM."""
 
     def __init__(
         self, rules: Rules, budget: Budget, expressions: Expressions, select: Callable[[Json, Scope], Columns]
@@ -35,7 +35,7 @@ class FromClause:
         self._select = select
 
     def add(self, node: Json, level: Level, scope: Scope) -> list[tuple[str, Value]]:
-        """Put one entry of FROM into `level`; returns the columns that it gives to `*`. Raises `QueryRejected`."""
+        """Add one entry of FROM to `level`; returns the columns that it adds to `*`. Raises `QueryRejected`."""
         ((kind, item),) = node.items()
         if kind == "JoinExpr":
             return self._join(item, level, scope)
@@ -60,7 +60,7 @@ class FromClause:
         return FromItem(alias.get("aliasname", name), renamed(known, names), None if alias else schema or "", own=own)
 
     def _subquery(self, item: Json, alias: Json, names: list[str], scope: Scope) -> FromItem:
-        # Without LATERAL a query in FROM does not see its neighbours, and the same name may stand for something further out.
+        # Without LATERAL a query in FROM does not see its neighbours; the same name may mean something in an outer query.
         seen = scope if item.get("lateral") else Scope(scope.levels[1:], scope.ctes)
         return FromItem(alias.get("aliasname", ""), renamed(self._select(item["subquery"]["SelectStmt"], seen), names))
 
@@ -91,7 +91,7 @@ class FromClause:
     def _function_columns(
         self, call: Sequence[Json], coldeflist: Sequence[Json], scope: Scope
     ) -> list[_FunctionColumns]:
-        """What one function in FROM gives; `unnest` of several arrays is as many functions."""
+        """The result of one function in FROM. `unnest` of several arrays counts as several functions."""
         value, function = self._expressions.value(call[0], scope), implied_name(call[0])
         definitions = column_definitions(call[1:]) or column_definitions([{"List": {"items": coldeflist}}])
         element = SMALL if function in ("generate_series", "generate_subscripts") else Value(value.size)
@@ -116,7 +116,7 @@ class FromClause:
         if node.get("isNatural"):
             there = {name for name, _ in right}
             merged = list(dict.fromkeys(name for name, _ in left if name in there))
-        # ON sees the two sides of its join, and not what else is in FROM.
+        # ON sees the two sides of its join, but no other entries of FROM.
         sides = Level(level.items[before:])
         self._expressions.value(node.get("quals"), Scope((sides, *scope.levels[1:]), scope.ctes))
         both = self._budget.columns(left + right, MAX_COLUMNS)

@@ -1,14 +1,14 @@
-"""What should be written in the place of what was refused? Advice for people and agents who know SQL, but not this database.
+"""What should the caller write instead of a refused statement? Advice for people and agents who know SQL, but not this database.
 
-Every piece of advice says what to write. Names in it come from the statement or from the tenant's own tables. Advice on what the
-database itself reports is in `mcp_bridge.sql.execution.hints`.
+All advice says what to write. Names in it come from the statement or from the tenant's own tables. Advice on the database's
+own errors is in `mcp_bridge.sql.execution.hints`.
 """
 
 import difflib
 import re
 from collections.abc import Collection
 
-# Functions of other databases, and what is written here.
+# Functions of other databases, and their replacement here.
 ELSEWHERE = {
     "approx_count_distinct": "count(DISTINCT x)",
     "array_contains": "value = ANY (array)",
@@ -70,7 +70,7 @@ ELSEWHERE = {
     "weekday": "extract(isodow FROM x)",
     "year": "extract(year FROM x)",
 }
-# Types of other databases, and what is written here.
+# Types of other databases, and their replacement here.
 _TYPES_ELSEWHERE = {
     "datetime": "timestamptz", "string": "text", "str": "text", "int64": "bigint", "number": "numeric",
     "float64": "double precision",
@@ -83,7 +83,7 @@ _LIKELY_MAX = 3
 
 
 def cast_to(*kinds: str, what: str = "column") -> str:
-    """How text becomes a `numeric`, `date` or `timestamptz` where it is one: by the platform's own functions."""
+    """How to read text as `numeric`, `date` or `timestamptz`: with the platform's own functions."""
     return f"{' or '.join(f'safe_{kind}({what})' for kind in kinds)}: NULL where it is none"
 
 
@@ -100,7 +100,7 @@ def closest(name: str, names: Collection[str]) -> list[str]:
 
 
 def relation(name: str, likely: Collection[str], names: Collection[str]) -> str:
-    """For a table that is not there, among `names`."""
+    """For a table that does not exist; `names` are the existing ones."""
     meant = f"Did you mean {', '.join(likely)}?" if likely else "List the tables of this tenant to see their names."
     layer = next((prefix for prefix in ("raw_", "stg_", "staging_") if name.lower().startswith(prefix)), None)
     if layer and not any(other.startswith(layer) for other in names):
@@ -109,7 +109,7 @@ def relation(name: str, likely: Collection[str], names: Collection[str]) -> str:
 
 
 def function(name: str, likely: Collection[str]) -> str:
-    """For a function that may not be used."""
+    """For a function that is not allowed."""
     known = name.lower()
     if known in _TOLERANT:
         return f"Write {cast_to(_TOLERANT[known])}."
@@ -121,12 +121,12 @@ def function(name: str, likely: Collection[str]) -> str:
 
 
 def type_(name: str) -> str | None:
-    """For a type that may not be used; None when it is nobody's."""
+    """For a type that is not allowed; None when no database is known to have it."""
     return f"In PostgreSQL write {_TYPES_ELSEWHERE[name.lower()]}." if name.lower() in _TYPES_ELSEWHERE else None
 
 
 def syntax(text: str, at: int | None) -> str | None:
-    """For a syntax error at the 0-based character `at`: other databases' spellings around that place."""
+    """For a syntax error at the 0-based character `at`: looks for syntax of other databases around that place."""
     near = text[max((at or 0) - 30, 0) : (at or 0) + 30]
     if "`" in text:
         return 'Names with capitals or blanks are quoted with ", not with `.'

@@ -1,8 +1,8 @@
-"""Does PostgreSQL's own parse tree of a statement hold only what is allowed? The walk over libpg_query's JSON.
+"""Does PostgreSQL's own parse tree of a statement contain only what is allowed? Checks libpg_query's JSON.
 
-The walk is generic: it visits every object of the tree and knows the type of each, by its wrapper (`{"FuncCall":
-{...}}`) or by the field that holds it. A type that is not listed, and an object whose type is not known, is refused: a
-construct of a newer grammar fails closed.
+The check is generic. It visits every object of the tree and knows each object's type, by its wrapper (`{"FuncCall":
+{...}}`) or by the field that holds it. A type that is not listed, or an object of unknown type, is refused. So constructs
+of a newer grammar fail closed.
 """
 
 from typing import NamedTuple
@@ -32,7 +32,7 @@ _NODES = frozenset(
     JsonObjectAgg JsonArrayAgg JsonParseExpr JsonScalarExpr JsonSerializeExpr
     """.split()  # noqa: SIM905
 )
-# Fields that hold an object without a wrapper, and its type.
+# Fields with an object without a wrapper, and the object's type.
 _FIELD_TYPES = {
     "alias": "Alias",
     "collClause": "CollateClause",
@@ -75,7 +75,7 @@ class _Visit(NamedTuple):
 
 
 def check_statement(sql: str, rules: Rules) -> int:
-    """Walk the tree of `sql`; returns where its one statement ends (0-based character offset). Raises `QueryRejected`."""
+    """Check the tree of `sql`; returns the end of its one statement (0-based character offset). Raises `QueryRejected`."""
     statements = _parse(sql, rules)
     if len(statements) != 1:
         code = "multiple_statements" if statements else "empty"
@@ -123,15 +123,13 @@ def _parse(sql: str, rules: Rules) -> list[Json]:
 
 
 class _NodeCheck:
-    """One pass with a stack of its own, so that depth costs memory and not the interpreter's stack."""
+    """One pass over the tree. It has its own stack, so that depth uses memory and not the interpreter's stack."""
 
     def __init__(self, rules: Rules, positions: Positions) -> None:
         self._positions = positions
         self._rules = rules
         self._stack: list[_Visit] = []
-        self._free_type_names: set[int] = (
-            set()
-        )  # id() of pg_typeof calls that stand where nothing takes over their type
+        self._free_type_names: set[int] = set()  # id() of pg_typeof calls at places where nothing takes over their type
 
     def run(self, root: Json) -> None:
         if "larg" not in root:
@@ -154,12 +152,12 @@ class _NodeCheck:
     def _push_fields(self, kind: str, node: Json, ctes: frozenset[str]) -> None:
         for field, value in node.items():
             if kind == "SelectStmt" and field == "withClause":
-                continue  # pushed by its own check: each query of a WITH sees other names
+                continue  # its own check pushes it, because each query of a WITH sees different names
             if isinstance(value, dict):
                 self._push(kind, field, value, ctes)
             elif isinstance(value, list):
                 for item in value:
-                    if item:  # an empty object is a null pointer of the tree
+                    if item:  # an empty object is a null pointer in the tree
                         self._push(kind, field, item, ctes)
 
     def _push(self, kind: str, field: str, value: Json, ctes: frozenset[str]) -> None:
@@ -190,7 +188,7 @@ class _NodeCheck:
             )
         self._rules.unsupported({"XmlExpr": "XML", "XmlSerialize": "XML"}.get(visit.kind, visit.kind), at)
 
-    # One check per node type that names something. A check may return the set of CTEs that its fields see.
+    # One check per node type that contains a name. A check may return the set of CTEs that its fields see.
 
     def _check_SelectStmt(self, visit: _Visit) -> frozenset[str]:
         with_clause = visit.node.get("withClause")
@@ -235,7 +233,7 @@ class _NodeCheck:
             self._check_text_search(parts[-1], visit.node.get("args", []), self._positions.of(visit.node))
 
     def _check_text_search(self, name: str, args: list[Json], at: int | None) -> None:
-        """Where the first argument is or may be read as a configuration, it is the name of one."""
+        """Check the first argument as a configuration's name, if PostgreSQL reads or may read it as one."""
         first = args[0].get("A_Const", {}).get("sval") if args else None
         written = first.get("sval", "") if first is not None else None
         if len(args) >= TEXT_SEARCH_CALLS[name]:
@@ -272,7 +270,7 @@ class _NodeCheck:
 
     def _check_A_Expr(self, visit: _Visit) -> None:
         if "BETWEEN" in visit.node.get("kind", ""):
-            return  # words of the grammar, which no caller can choose
+            return  # the grammar sets these words; the caller cannot choose them
         self._rules.operator(strings(visit.node.get("name")), self._positions.of(visit.node))
 
     def _check_SortBy(self, visit: _Visit) -> None:

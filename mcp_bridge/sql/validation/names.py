@@ -1,6 +1,6 @@
-"""What names stand for inside a statement: the results of expressions, the things in FROM, and what one query sees of them.
+"""The meaning of names inside a statement: results of expressions, entries of FROM, and the scope of one query.
 
-`queries` and `from_clause` make them from the tree, `expressions` looks names up in them.
+`queries` and `from_clause` make these records from the tree; `expressions` looks names up in them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,13 +13,13 @@ from mcp_bridge.sql.validation.rules import Rules
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """An expression's result: bytes it may have, the fields behind its dot where it is a row, those of its elements where it is
-    an array of rows.
+    """An expression's result. `size`: its maximum in bytes; `fields`: its fields if it is a row; `elements`: the fields of its
+    elements if it is an array of rows.
 
-    `own`: the fields that its type has, which is so for rows of relations only. A row of anything else is known by where it comes
-    from, and a row of a relation by the names that FROM gives its columns: both are forgotten as soon as an expression hands the
-    row on (source: ParseComplexProjection in PostgreSQL's parse_func.c, expandRecordVariable in parse_target.c).
-    `is_list`: surely an array, of which `unnest` gives values; of a tsvector it gives rows.
+    `own`: the fields of its type; only rows of relations have them. PostgreSQL knows the fields of other rows by their origin,
+    and the renamed fields of a relation's row by FROM. Both are lost as soon as an expression passes the row on (source:
+    ParseComplexProjection in PostgreSQL's parse_func.c, expandRecordVariable in parse_target.c).
+    `is_list`: surely an array, for which `unnest` gives values; for a tsvector it gives rows.
     """
 
     size: int = CELL
@@ -29,11 +29,11 @@ class Value:
     is_list: bool = False
 
     def handed_on(self) -> "Value":
-        """By CASE, coalesce, a function, a scalar subquery, or as a field of another row."""
+        """The value after CASE, coalesce, a function or a scalar subquery, or as a field of another row."""
         return replace(self, fields=self.own)
 
     def as_column(self) -> "Value":
-        """As a column of a query, through which PostgreSQL looks for the names of rows whose type has none."""
+        """The value as a column of a query. PostgreSQL looks through the query for field names of rows whose type has none."""
         return self if self.own is None else self.handed_on()
 
 
@@ -42,8 +42,8 @@ SMALL = Value(SCALAR)
 
 
 class FromItem:
-    """One name in FROM. `schema`: of a relation that is known by its own name; `own`: the columns that its rows' type has;
-    `is_scalar`: a function that gives plain values, so that its name stands for a value and not for a row."""
+    """One name in FROM. `schema`: the schema of a relation without an alias; `own`: the columns of the type of its rows;
+    `is_scalar`: a function with plain values, so its name means a value and not a row."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class FromItem:
 
 
 def by_name(columns: Iterable[tuple[str, Value]]) -> dict[str, Value]:
-    """By name; several columns of one name are taken together."""
+    """The columns by name. Columns of the same name are merged."""
     found: dict[str, Value] = {}
     for name, value in columns:
         found[name] = larger(found[name], value) if name in found else value
@@ -79,7 +79,7 @@ def by_name(columns: Iterable[tuple[str, Value]]) -> dict[str, Value]:
 
 @dataclass(slots=True)
 class Level:
-    """What the FROM of one SELECT brings into scope; `star`: the columns of its `*`, in order."""
+    """The names that the FROM of one SELECT adds to the scope; `star`: the columns of its `*`, in order."""
 
     items: list[FromItem] = field(default_factory=list)
     star: list[tuple[str, Value]] = field(default_factory=list)
@@ -87,7 +87,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What names can be seen at one place: levels from the innermost outwards, and the WITH queries that can be read."""
+    """The names that are visible at one place: levels from the innermost outwards, and the visible WITH queries."""
 
     levels: tuple[Level, ...] = ()
     ctes: Mapping[str, Columns] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Scope:
 
 
 def larger(one: Value, other: Value) -> Value:
-    """What either may be: the larger size, and what both have in common."""
+    """A value that may be either: the larger size, and the properties that both share."""
     return Value(
         max(one.size, other.size),
         one.fields if _same(one.fields, other.fields) else None,
@@ -109,7 +109,7 @@ def larger(one: Value, other: Value) -> Value:
 
 
 def same_row(values: list[Value]) -> Value:
-    """What any of the values may be."""
+    """A value that may be any of the values."""
     result = values[0] if values else SMALL
     for value in values[1:]:
         result = larger(result, value)
@@ -121,20 +121,20 @@ def _same(one: Columns | None, other: Columns | None) -> bool:
 
 
 def renamed(columns: Columns, names: list[str]) -> Columns:
-    """The columns under the names of a column list, which may be shorter or longer."""
+    """The columns with the names of a column list, which may be shorter or longer."""
     return tuple(
         (names[index] if index < len(names) else name, value) for index, (name, value) in enumerate(columns)
     ) + tuple((name, Value()) for name in names[len(columns) :])
 
 
 class NameLookup:
-    """Finds what a written name means in a scope, as PostgreSQL does. What is not found is refused by the rules."""
+    """Resolves a written name in a scope as PostgreSQL does. The rules refuse names that are not found."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
 
     def from_item(self, names: list[str], scope: Scope, at: int | None) -> FromItem:
-        """The thing in FROM that `x` or `schema.x` names: of the innermost query that has one of that name."""
+        """The entry of FROM for `x` or `schema.x`, in the innermost query that has one of this name."""
         for level in scope.levels:
             found = [
                 item for item in level.items if item.name == names[-1] and (len(names) == 1 or item.schema is not None)
@@ -175,4 +175,4 @@ def _bare(name: str, scope: Scope) -> Value:
         rows = [item.row() for item in level.items if item.name == name]
         if rows:
             return rows[0]
-    return Value()  # PostgreSQL says that there is none
+    return Value()  # PostgreSQL refuses this itself

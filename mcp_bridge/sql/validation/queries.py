@@ -1,10 +1,9 @@
-"""What does each name of a statement stand for, and how much work is one row of it?
+"""What does each name of a statement mean, and how much work is one row of it?
 
-PostgreSQL reads `x.f` and `(x).f` as the function `f(x)` or the cast `x::f` when x has no column f, and no parse tree
-tells one from the other. So every dotted name is resolved here as PostgreSQL resolves it: from the tables in FROM, whose
-columns are known, and from the names that the statement gives itself (aliases, column lists, WITH queries, fields `f1..fN`
-of rows). What is none of these is refused. On the same way through the tree each expression's size and work are added up
-(`costs`).
+PostgreSQL reads `x.f` and `(x).f` as the function `f(x)` or the cast `x::f` when x has no column f, and the parse tree
+does not show the difference. So every dotted name is resolved here as PostgreSQL resolves it: from the tables in FROM,
+whose columns are known, and from the names that the statement itself gives (aliases, column lists, WITH queries, fields
+`f1..fN` of rows). Other names are refused. The same pass adds up the size and work of each expression (`costs`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,11 +18,11 @@ from mcp_bridge.sql.validation.names import Columns, FromItem, Level, Scope, Val
 from mcp_bridge.sql.validation.rules import Rules
 from mcp_bridge.sql.validation.tree import Json, Positions, by_need, implied_name, relations_read, strings
 
-_MAX_COLUMNS = 1664  # PostgreSQL's own limit for what one SELECT gives
+_MAX_COLUMNS = 1664  # PostgreSQL's own limit of the columns of one SELECT
 
 
 class Queries:
-    """One pass over the tree of a statement whose nodes were all allowed before."""
+    """One pass over the tree of a statement whose nodes have all been allowed."""
 
     def __init__(self, rules: Rules, positions: Positions) -> None:
         self._rules = rules
@@ -33,7 +32,7 @@ class Queries:
         self._from = FromClause(rules, self._budget, self._expressions, self._select)
 
     def check(self, select: Json) -> None:
-        """Raises `QueryRejected`."""
+        """Check the statement. Raises `QueryRejected`."""
         try:
             self._select(select, Scope())
         except RecursionError:
@@ -53,7 +52,7 @@ class Queries:
         return columns
 
     def _set_operation(self, node: Json, scope: Scope) -> tuple[Columns, Scope]:
-        """UNION, INTERSECT, EXCEPT: names of the left side, sizes of the larger one."""
+        """UNION, INTERSECT, EXCEPT: the names of the left side, the sizes of the larger side."""
         left, right = self._select(node["larg"], scope), self._select(node["rarg"], scope)
         columns = tuple(
             (name, value if index >= len(right) else larger(value, right[index][1]))
@@ -80,7 +79,7 @@ class Queries:
         columns = tuple(self._budget.columns(list(self._targets(node.get("targetList", ()), inner)), _MAX_COLUMNS))
         for clause in ("whereClause", "havingClause"):
             self._expressions.value(node.get(clause), inner)
-        # Output names can stand here too, but only alone, and what stands alone is no call.
+        # Output names are allowed here too, but only undotted, and an undotted name cannot be a call.
         for clause in ("groupClause", "distinctClause", "windowClause", "sortClause"):
             self._expressions.all(node.get(clause), inner)
         return columns, inner
@@ -101,7 +100,7 @@ class Queries:
         return ctes
 
     def _recursive(self, query: Json, scope: Scope) -> Columns:
-        """A query that reads itself: what is larger after the second round may grow without end."""
+        """A query that reads itself. Values that are larger after the second round may grow without end."""
         select, name, names = query["ctequery"]["SelectStmt"], query["ctename"], strings(query.get("aliascolnames"))
         extra = _search_and_cycle_columns(query)
         if "larg" not in select or name not in relations_read(select["rarg"]):

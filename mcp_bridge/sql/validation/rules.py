@@ -1,7 +1,7 @@
-"""What may a statement of this tenant name? The rules that both parsers' walks ask, one question per kind of name.
+"""Which names may a statement of this tenant contain? The rules for the checks of both parsers, one method per kind of name.
 
-Knows names and positions, no parse tree. Every refusal reads the same whether a thing is foreign, forbidden or absent:
-the answer must not tell one from another.
+The rules know names and positions, but no parse tree. A refusal has the same text whether a thing is foreign, forbidden or
+absent, because the answer must not show which.
 """
 
 import re
@@ -24,13 +24,12 @@ from mcp_bridge.sql.validation.allowlist import (
 )
 from mcp_bridge.sql.validation.hints import closest
 
-# Before any parser: chains of 25,000 terms overflow parsers' stacks, and a megabyte of IN list takes them seconds.
+# Checked before any parser: chains of 25,000 terms overflow parsers' stacks, and a megabyte of IN list takes them seconds.
 MAX_STATEMENT_BYTES = 16 * 1024
 MAX_NODES = 20_000
 MAX_PARENTHESES = 200
 
-# Characters that make a reader see another statement than the parser does: direction overrides, isolates, byte-order
-# mark.
+# Characters that show a reader another statement than the parser reads: direction overrides, isolates, byte-order mark.
 _MISLEADING = re.compile("[\u202a-\u202e\u2066-\u2069\u200e\u200f\u061c\ufeff]")
 _CATALOG_SCHEMA = "pg_catalog"
 _OPERATOR_HINTS = {"==": "Equality is written with one sign: =.", "<=>": "Write IS NOT DISTINCT FROM."}
@@ -39,7 +38,7 @@ _SIMPLER = "Split it into smaller statements, or replace long chains by IN lists
 
 
 def check_text(sql: str) -> None:
-    """Refuse what no parser should see: empty, oversized or unencodable text, NUL, direction overrides."""
+    """Refuse texts that no parser should get: empty, oversized or unencodable text, NUL, direction overrides."""
     if not sql.strip():
         raise QueryRejected("empty", "The statement is empty.", next_step="Send one SELECT statement.")
     try:
@@ -70,13 +69,13 @@ def check_text(sql: str) -> None:
 
 
 def _depth(sql: str) -> int:
-    """How deep parentheses nest. Those in literals count too: nobody nests so many, and no parser is needed to tell."""
+    """The nesting depth of parentheses. Parentheses in literals count too, so that no parser is needed; real texts have few."""
     return max(accumulate((char in "([") - (char in ")]") for char in sql), default=0)
 
 
 @dataclass
 class Rules:
-    """The tenant's names, and the relations that the statement was seen to read. One instance per validation."""
+    """The tenant's names, and the relations found in the statement so far. One instance per validation."""
 
     text: str
     schemas: frozenset[str]
@@ -116,12 +115,12 @@ class Rules:
         return {name for names in self.relations.values() for name in names}
 
     def columns_of(self, schema: str | None, name: str) -> Sequence[str]:
-        """Columns of a relation that `relation` let pass, in their order."""
+        """The columns of a relation that `relation` has accepted, in their order."""
         places = [schema] if schema is not None else list(self.relations)
         return next((self.relations[place][name] for place in places if name in self.relations.get(place, ())), ())
 
     def column_names(self) -> frozenset[str]:
-        """Columns of the relations that the statement reads."""
+        """The columns of the relations that the statement reads."""
         return frozenset(
             column
             for names in self.relations.values()
@@ -130,13 +129,13 @@ class Rules:
         )
 
     def relation(self, schema: str | None, name: str, visible_ctes: Collection[str], at: int | None = None) -> None:
-        """A name in FROM: a visible CTE, or one of the tenant's relations; the latter is noted in `tables`."""
+        """Check a name in FROM: a visible CTE, or one of the tenant's relations, which is added to `tables`."""
         if schema is None and name in visible_ctes:
             return
         if schema is not None and schema not in self.schemas:
             self._unknown_relation(f"{schema}.{name}", name, at)
         known: Collection[str] = self.relations.get(schema, ()) if schema is not None else self.relation_names()
-        # An unqualified pg_* name is looked up in pg_catalog first, whatever the search path says.
+        # PostgreSQL looks up an unqualified pg_* name in pg_catalog first, with any search path.
         if name not in known or (schema is None and name.startswith("pg_")):
             self._unknown_relation(name if schema is None else f"{schema}.{name}", name, at)
         self.tables.add(name)
@@ -148,11 +147,12 @@ class Rules:
         self.reject("unknown_relation", what, next_step=hint, at=at, did_you_mean=likely)
 
     def _typed(self, name: str, with_name: str, without: str) -> str:
-        """A sentence with the name if the caller wrote it so: folded or unescaped names could say what he did not."""
+        """A sentence with the name, if the caller wrote it like this. A folded or unescaped name could be text that the caller
+        did not write."""
         return with_name.format(f'"{name}"') if name in self.text else without
 
     def cte(self, name: str, at: int | None = None) -> None:
-        """The name that a WITH query gives itself."""
+        """Check the name of a WITH query."""
         if name.startswith("pg_") or name in self.schemas:
             self.reject(
                 "reserved_name", "A WITH query cannot have this name.", next_step="Give it another name.", at=at
@@ -165,7 +165,7 @@ class Rules:
         if len(parts) == 2 and parts[0] == CASTS_SCHEMA and parts[1] in SAFE_CASTS:
             return
         shown = ".".join(parts)
-        # A name behind a schema is no misspelling of one of PostgreSQL's own.
+        # A name with a schema is not a misspelling of a built-in name.
         likely = closest(names[0], FUNCTIONS) if len(names) == 1 else []
         self.reject(
             "function_not_allowed",
@@ -210,7 +210,7 @@ class Rules:
             )
 
     def text_search(self, configuration: str | None, at: int | None = None) -> None:
-        """The configuration that a text search function names: only those of PostgreSQL itself, and only written out."""
+        """Check the configuration of a text search function: only PostgreSQL's own, and only as a literal."""
         if configuration is None or configuration.removeprefix(f"{_CATALOG_SCHEMA}.") not in TEXT_SEARCH_CONFIGURATIONS:
             self.reject(
                 "text_search_configuration",
@@ -229,7 +229,7 @@ class Rules:
             )
 
     def column(self, parts: list[str], at: int | None = None) -> None:
-        """A dotted reference as written, star left out: `column`, `table.column`, `schema.table.column`."""
+        """Check a dotted reference as written, without a star: `column`, `table.column`, `schema.table.column`."""
         for name in parts:
             if name in SYSTEM_COLUMNS:
                 self.reject(
@@ -240,18 +240,18 @@ class Rules:
                 )
 
     def behind_a_dot(self, name: str, at: int | None = None) -> None:
-        """A name that was found to be a column there: the statement itself may give no column a name that would be a call for
-        objects' names if it were found wrongly."""
+        """Check a name after a dot that was resolved to a column. If that were wrong, PostgreSQL could read a reserved name as a
+        call that prints objects' names, so reserved names pass only if a table has such a column."""
         if RESERVED_NAMES.fullmatch(name) and name not in self.column_names():
             self.unknown_attribute(name, (), at)
 
     def table_reference(self, schema: str, shown: str, at: int | None = None) -> None:
-        """The schema of a three-part column reference."""
+        """Check the schema of a three-part column reference."""
         if schema not in self.schemas:
             self._unknown_relation(shown, shown.rpartition(".")[2], at)
 
     def unknown_alias(self, name: str, in_sight: list[str], at: int | None = None) -> NoReturn:
-        """What stands before a dot and is no table or alias of the statement."""
+        """Refuse a name before a dot that is no table or alias of the statement."""
         likely = closest(name, in_sight)
         hint = f"Did you mean {', '.join(likely)}?" if likely else ""
         if name in self.column_names():
@@ -266,7 +266,7 @@ class Rules:
         )
 
     def unknown_attribute(self, name: str, columns: Collection[str], at: int | None = None) -> NoReturn:
-        """What stands behind a dot and is no column. PostgreSQL would read it as a function or a cast of what is before."""
+        """Refuse a name after a dot that is no column: PostgreSQL would read it as a function or a cast of the part before."""
         likely = closest(name, columns)
         shown = ", ".join(list(dict.fromkeys(columns))[:20])
         self.reject(

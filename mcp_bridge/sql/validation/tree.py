@@ -1,6 +1,6 @@
-"""Reading libpg_query's JSON: names, literals, and the names that PostgreSQL gives where the statement gives none.
+"""Reads libpg_query's JSON: names, literals, and the names that PostgreSQL gives to unnamed columns.
 
-Knows the tree's shapes and nothing of tenants or rules. A node is `{"Kind": {fields}}`; its fields may hold further nodes.
+Knows the shapes of the tree, but no tenants and no rules. A node is `{"Kind": {fields}}`; its fields may hold further nodes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,28 +21,28 @@ def strings(items: list[Json] | None) -> list[str]:
 
 
 class Positions:
-    """Where nodes stand in the statement: the tree counts bytes, callers count characters."""
+    """Positions of nodes in the statement. The tree counts bytes, callers count characters."""
 
     def __init__(self, sql: str) -> None:
         self._utf8 = sql.encode()
 
     def of(self, node: Json) -> int | None:
-        """0-based character offset of a node that has a place of its own."""
+        """The 0-based character offset of a node that has its own position."""
         location = node.get("location", -1)
         return self.at_byte(location) if location >= 0 else None
 
     def of_nearest(self, node: Json) -> int | None:
-        """That of the expression that a node without a place is written behind."""
+        """For a node without a position: the offset of the expression that it follows."""
         inner = next(iter(node["arg"].values()))
         return self.of(inner) if isinstance(inner, dict) else None
 
     def at_byte(self, offset: int) -> int:
-        """The character that begins at the byte `offset`."""
+        """The offset of the character that begins at the byte `offset`."""
         return len(self._utf8[:offset].decode(errors="replace"))
 
 
 def by_need(queries: list[Json]) -> list[Json] | None:
-    """Queries of one WITH RECURSIVE, those that others read first; None where some read each other."""
+    """The queries of one WITH RECURSIVE, each after the queries that it reads; None when some read each other."""
     read = [relations_read(query) for query in queries]
     done: list[int] = []
     left = dict.fromkeys(range(len(queries)))
@@ -58,7 +58,7 @@ def by_need(queries: list[Json]) -> list[Json] | None:
 
 
 def relations_read(node: Any) -> set[str]:
-    """Names without a schema in any FROM of this part of the tree."""
+    """The names without a schema in any FROM of this part of the tree."""
     found: set[str] = set()
     parts = [node]
     while parts:
@@ -82,7 +82,7 @@ def column_definitions(entries: Sequence[Json]) -> list[str]:
 
 
 def json_table_columns(table: Json) -> Iterable[str]:
-    """In the order that PostgreSQL gives them: those of nested paths behind the others."""
+    """The columns in PostgreSQL's order: columns of nested paths after the others."""
     columns = [column["JsonTableColumn"] for column in table.get("columns", ())]
     yield from (column["name"] for column in columns if "columns" not in column and "name" in column)
     for column in columns:
@@ -91,12 +91,12 @@ def json_table_columns(table: Json) -> Iterable[str]:
 
 
 def implied_name(node: Json) -> str:
-    """The name that PostgreSQL gives an output column without one (source: FigureColname in its parse_target.c)."""
+    """The name that PostgreSQL gives to an unnamed output column (source: FigureColname in its parse_target.c)."""
     return _implied_name_and_rank(node)[0]
 
 
 def _implied_name_and_rank(node: Json) -> tuple[str, int]:
-    """The name and how good it is: a type's name (1) gives way to any other (2)."""
+    """The name and its rank: any other name (2) is preferred to a type's name (1)."""
     ((kind, inner),) = node.items()
     if kind == "ColumnRef":
         return (strings(inner["fields"]) or ["?column?"])[-1], 2
@@ -136,7 +136,7 @@ def _subquery_name(node: Json) -> str:
             return "column1"
         target = select.get("targetList", [{}])[0].get("ResTarget")
         if target is None or ends_with_star(target["val"]):
-            return "?column?"  # a star's first column has the name; nobody writes it behind a dot
+            return "?column?"  # really the name of the star's first column, but nobody writes it after a dot
         return target.get("name") or implied_name(target["val"])
     return {"EXISTS_SUBLINK": "exists", "ARRAY_SUBLINK": "array"}.get(kind, "?column?")
 
@@ -155,7 +155,7 @@ def literal(node: Json) -> str | None:
 
 
 def literal_number(node: Json) -> int | None:
-    """The whole number that an argument is, or None; a negative one makes nothing."""
+    """The argument's value if it is a literal whole number, else None. As a count, a negative number gives nothing."""
     constant = node.get("A_Const")
     if constant is None:
         return None

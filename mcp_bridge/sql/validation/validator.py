@@ -1,8 +1,8 @@
-"""May this statement run as the tenant's reader? One SELECT over the tenant's own relations, allowed functions and
-types: yes; all else: no.
+"""May this statement run as the tenant's reader? Only one SELECT over the tenant's own relations, with allowed functions
+and types.
 
-The parser is PostgreSQL's own (libpg_query, through pgparse); where its wheel does not exist, sqlglot with stricter
-rules. The choice is made at import (`PARSER`). What is executed is the caller's text, never a text made from a tree.
+The parser is PostgreSQL's own (libpg_query, through pgparse). On platforms without its wheel it is sqlglot with stricter
+rules. The choice is made at import (`PARSER`). The caller's own text is executed, never a text made from a tree.
 """
 
 import importlib.util
@@ -25,9 +25,9 @@ else:
 class ValidatedQuery:
     """A statement that may run, and the tenant's relations that it reads.
 
-    `text` is the caller's text up to the end of its one statement (without a closing semicolon and what follows it), so
-    a character position in it is a position in what the caller sent. `tables` are bare names, CTEs left out; `columns` are
-    those of these tables: names that an error may repeat.
+    `text` is the caller's text up to the end of its one statement (without a closing semicolon and the text after it), so
+    a character position in it is a position in the caller's text. `tables` are names without schema and without CTEs;
+    `columns` are the columns of these tables. An error may repeat these names.
     """
 
     text: str
@@ -45,8 +45,8 @@ def validate(
     """Check `sql` against the tenant's names and the allow-lists.
 
     `relations` are the readable tables and views by schema, in the order in which unqualified names are looked up, each with
-    its columns in their order. `own_types` are the tenant's own types (enums), bare names. Raises `QueryRejected`, and
-    nothing else whatever the text.
+    its columns in their order. `own_types` are the tenant's own types (enums), names without schema. Raises only
+    `QueryRejected`, for any text.
     """
     check_text(sql)
     rules = Rules(sql, schemas, relations, own_types)
