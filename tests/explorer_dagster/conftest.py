@@ -79,7 +79,7 @@ def catalog(pg_server: PgServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
 
 
 def materialized(result: Any) -> dict[tuple[str, ...], dict[str, Any]]:
-    """What a run said of the assets that it materialized: key to label to plain value."""
+    """The metadata of the assets that a run materialized: key to label to plain value."""
     return {
         tuple(event.asset_key.path): {label: value.value for label, value in event.materialization.metadata.items()}
         for event in result.get_asset_materialization_events()
@@ -87,7 +87,7 @@ def materialized(result: Any) -> dict[tuple[str, ...], dict[str, Any]]:
 
 
 def failure_of(result: Any) -> Any:
-    """What the one step that failed says: description and metadata."""
+    """Description and metadata of the one failed step."""
     (event,) = [event for event in result.all_events if event.is_step_failure]
     return event.step_failure_data.user_failure_data
 

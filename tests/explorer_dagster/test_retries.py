@@ -19,7 +19,7 @@ def throttle(stage: Stage, pattern: str, retry_after: str = HOURS) -> None:
 
 
 def time_passes(stage: Stage, result: Any) -> None:
-    """The run's time has come and the server takes requests again, from everybody."""
+    """The run may start, and the server accepts requests of all clients again."""
     stage.demo.control.clear_faults()
     stage.demo.control.no_throttle()
     stage.instance.add_run_tags(result.run_id, RunTags(retry_at=datetime.now(UTC) - timedelta(seconds=1)).to_tags())

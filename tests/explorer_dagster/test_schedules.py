@@ -51,7 +51,7 @@ def test_a_pipeline_starts_for_the_tenants_of_its_provider_alone(stage: Stage, p
 def test_a_tenant_at_work_is_left_alone(
     stage: Stage, pipeline: Pipeline, running: dict[str, str] | None, syncs: int, refreshes: int
 ) -> None:
-    """A full refresh finds what is gone; a sync of changes that is under way does not stand for it."""
+    """A full refresh finds deleted records; a running sync of changes does not replace it."""
     if running is not None:
         job = stage.definitions.resolve_job_def("commcare_sync")
         tags = {"dagster/partition": stage.tenant.key, **running}

@@ -54,7 +54,7 @@ def proxy(target: str) -> Iterator[Proxy]:
                 self.end_headers()
                 self.wfile.write(answer.content)
             except OSError:
-                pass  # whoever asked was killed meanwhile
+                pass  # the client was killed meanwhile
 
         def log_message(self, *_: object) -> None:
             """Says nothing."""

@@ -76,7 +76,7 @@ class Loader:
             return connection.execute(query.replace("raw.", f"{self.tenant.prefix}_raw.")).fetchall()
 
     def records(self, table: str) -> dict[str, Any]:
-        """What the table holds that is not marked as deleted, by the record's id."""
+        """The table's records that are not marked as deleted, by id."""
         rows = self.rows(f"SELECT record FROM raw.{table} WHERE _deleted_at IS NULL")
         return {record_id(record): record for (record,) in rows}
 
@@ -109,7 +109,7 @@ TABLES = {
 }
 
 
-# What the demo's data holds that no jsonb can; the loader replaces it.
+# Characters in the demo's data that jsonb cannot store; the loader replaces them.
 UNSTORABLE = ("\\u0000",)
 
 

@@ -211,7 +211,7 @@ def test_one_extract_per_record_of_another_source(loader: Loader) -> None:
 
 
 def test_a_load_is_later_than_the_one_before_whatever_the_clock_says(loader: Loader) -> None:
-    """What changed since some load is told by `_loaded_at` and `_deleted_at`: a clock that was set back must not hide it."""
+    """`_loaded_at` and `_deleted_at` show what changed since a load; a clock that was set back must not hide changes."""
     loader("cases")
     with loader.tenant.rw.connect() as connection:
         connection.execute(f"UPDATE {loader.tenant.prefix}_raw._explorer_cursors SET changed_at = '2100-01-01'")

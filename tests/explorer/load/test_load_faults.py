@@ -244,7 +244,7 @@ class _Extract:
 
 
 def test_a_buffer_holds_its_extract_back(loader: Loader, tmp_path: Path) -> None:
-    """Whoever takes nothing gets no more than some MB; whoever gives up ends the extract."""
+    """A consumer that reads nothing buffers only a few MB; a consumer that gives up ends the extract."""
     source = loader.pipeline.source("cases").model_copy(update={"keys": KEYS})
     extract = _Extract(source, 1000)
     started = RowBuffer(

@@ -185,7 +185,7 @@ def test_a_raw_table_that_comes_is_read(workshop: Workshop, static: dict[str, An
 
 
 def test_what_a_test_found_stands_until_it_is_run_again(workshop: Workshop, static: dict[str, Any]) -> None:
-    """Nobody is told of the users who submitted the forms: a run that has no need to look again does not hide it."""
+    """Users who submitted forms are missing; a run that does not check this again keeps the finding."""
 
     def standing() -> list[Finding]:
         found = _plan(workshop, static, workshop.prepare(structure())).findings["forms"]

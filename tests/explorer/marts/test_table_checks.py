@@ -113,6 +113,6 @@ def test_options_that_are_not_those_of_the_data_are_one_finding() -> None:
     assert (options["table"], options["failing_rows"]) == ("form_visit", 1)
     told = "The options of pain do not fit the data: 3780 of 3820 answers seen are none of them."
     assert options["message"] == told
-    # Without any other finding it is told all the same.
+    # It is reported also without any other finding.
     [alone] = fact(evaluated(TestedTable(table, (), {}))["accepted_values"], "failing")
     assert alone["message"] == told

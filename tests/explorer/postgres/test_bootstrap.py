@@ -210,7 +210,7 @@ def test_a_set_up_that_broke_off_goes_on(bare: Login, tmp_path: Path) -> None:
 
 
 def test_administrator_without_superuser(bare: Login, tmp_path: Path) -> None:
-    """What a managed server offers: tenants work and are apart, and the report says what stays readable."""
+    """As on a managed server: tenants work and are isolated, and the report lists what stays readable."""
     forget(bare)
     with bare.connect(autocommit=True) as conn:
         conn.execute("GRANT CONNECT ON DATABASE postgres TO PUBLIC")

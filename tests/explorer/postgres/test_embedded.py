@@ -147,7 +147,7 @@ def test_only_the_owner_stops_it(stopped: Path) -> None:
     assert mine.is_running()
     child.communicate("")
     assert mine.is_running()
-    # The owner is gone and left it running: whoever starts next inherits it.
+    # The owner is gone and left it running: the next start takes it over.
     mine.start()
     assert mine.status().owner_pid == os.getpid()
     assert mine.stop()

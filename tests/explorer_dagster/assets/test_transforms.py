@@ -76,7 +76,7 @@ def test_a_sync_materializes_everything_and_the_next_says_what_was_not_needed(wh
     assert {again[key]["rebuilt"] for key in models} == {False}
     assert all(facts["rebuilt"] == 0 for facts in (again[CASE_TABLES], again[FORM_TABLES]))
     assert again[CASES]["dagster/row_count"] == found[CASES]["dagster/row_count"]
-    # Columns are told where they may have changed only; what the bridge reads is told each time.
+    # Columns are reported only when they may have changed; the bridge's metadata is reported each time.
     assert "dagster/column_schema" not in again[CASES]
     assert Tables.from_metadata(again[CASE_TABLES]).tables == Tables.from_metadata(found[CASE_TABLES]).tables
 

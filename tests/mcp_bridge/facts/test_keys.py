@@ -31,7 +31,7 @@ def key(
         ("case_type", ("case_id", "dob"), ["case_id"]),
         ("repeat", ("form_id", "repeat_id"), ["repeat_id"]),
         ("form", ("form_id",), ["form_id"]),
-        # A key is told only where its columns are there.
+        # A key is given only when its columns exist.
         ("form", ("id",), []),
         ("table", ("id",), []),
     ],

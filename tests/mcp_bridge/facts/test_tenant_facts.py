@@ -56,7 +56,7 @@ class Rules:
 
 
 class States:
-    """What runs say, as a test sets it; `wait_s`: how long they take to say it; `failure`: what is raised in place of it."""
+    """The states of runs, set by a test; `wait_s`: delay of the answer; `failure`: raised instead of an answer."""
 
     def __init__(self) -> None:
         self.state, self.wait_s, self.asked = PartitionState(settled=True), 0.0, 0

@@ -148,7 +148,7 @@ def test_white_space_around_a_header_is_no_part_of_it(bridge_url: str, token: st
 
 
 def test_while_tokens_cannot_be_checked_the_client_is_told_why(stage: Stage, tmp_path: Path) -> None:
-    """A HOME whose database does not run: nobody is let in, and nobody is told that their token is wrong."""
+    """The database of HOME does not run: every client is refused, but not because of its token."""
     home = tmp_path / "home"
     home.mkdir(mode=0o700)
     with http_bridge(stage, tmp_path, EXPLORER_HOME=str(home)) as url:

@@ -154,7 +154,7 @@ class Dotted:
         return f"{made} from {from_}"
 
     def _from(self, depth: int, outer: list[str]) -> tuple[str, list[str]]:
-        """What stands behind FROM, and the aliases that it brings into sight; `outer` are those of the queries around."""
+        """A FROM clause and the aliases that it makes visible; `outer` are those of the outer queries."""
         aliases: list[str] = []
 
         def source(_blank: re.Match[str]) -> str:

@@ -126,7 +126,7 @@ def test_a_generated_table_is_a_source_with_run_and_age(bridge_url: str, token: 
     assert child["run_id"] == cases["run_id"] == materialized
     assert 0 <= child["age_s"] < 3600
     assert child["materialized_at"].endswith("Z")
-    # What fails on cases is told there: it is no failure of each table that is made of them.
+    # A failure on cases is reported there: it is no failure of each table made from cases.
     assert child["failing_checks"] == ["accepted_values (2 found)"]
     assert cases["failing_checks"] == ["owner_known"]
 

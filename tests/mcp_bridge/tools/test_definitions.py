@@ -16,7 +16,7 @@ from mcp_bridge.tools import ALL_TOOLS
 
 # A cautious estimate; English and JSON come to about four characters a token.
 CHARS_PER_TOKEN = 3.5
-# What all definitions cost each conversation; whoever adds a tool raises it by what that is worth.
+# The tokens of all definitions in each conversation; a new tool may raise it by as much as it is worth.
 MAX_LISTING_TOKENS = 4000
 NAMES = {
     "list_tenants",

@@ -1,4 +1,4 @@
-{#- By table: its key, then name, condition and description of each check. The conditions are of the columns selected below. -#}
+{#- Per table its key, then name, condition and description of each check. Conditions use the columns selected below. -#}
 {%- set unreadable = ('unreadable_values', "has_unreadable_values", 'Rows with a value that is no such number, date or truth value, and NULL here.') -%}
 {%- set checks = {
     'cases': ('case_id', [

@@ -263,7 +263,7 @@ def test_facts_hold_what_postgres_cannot_and_leave_no_trace_of_it(
 def test_no_file_outside_names_a_bookkeeping_table() -> None:
     names = {*IN_RAW.columns, *IN_STAGING.columns, IN_RAW.version_table, IN_STAGING.version_table}
     spelt = re.compile(rf"(?<!\w)({'|'.join(sorted(names))})(?!\w)")
-    # What could not be stored is a raw table that dbt reads as one.
+    # dbt reads the table of rejected records as an ordinary raw table, so only code may not name it.
     of_code = re.compile(rf"{spelt.pattern}|{rejected.TABLE}\b")
     owner = ROOT / "explorer" / "contract" / "bookkeeping"
     found = [

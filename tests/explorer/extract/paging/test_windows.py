@@ -200,7 +200,7 @@ def test_a_throttled_extract_goes_on_with_fewer_requests_at_a_time(paging: str) 
             found |= {row.id for row in batch.rows}
             if number == 40:
                 limiter.width, server.most_at_a_time = 1, 0
-                # Those that are under way or fetched already.
+                # Pages that were requested or fetched before still come.
             if number == 90:
                 server.most_at_a_time = 0
     assert found == instants.keys()

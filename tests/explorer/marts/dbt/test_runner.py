@@ -244,7 +244,7 @@ def test_an_unchanged_structure_writes_no_file(
 def test_macros_of_dbt_are_there_for_who_calls_them(
     make_project: Callable[..., tuple[Workshop, TenantProject]],
 ) -> None:
-    """Also those that are called by a macro of the project, by dispatch, or in Python by a name made up while it runs."""
+    """Also macros called by the project's macros, by dispatch, or from Python with a name made at run time."""
     workshop, project = make_project(
         plain="""select ({{ dbt.dateadd('day', 1, "'2024-01-01'::date") }})::date as day, {{ dbt.hash("'a'") }} as hash""",
         typed="select {{ dbt.safe_cast(\"'7'\", api.Column.translate_type('integer')) }} as number",

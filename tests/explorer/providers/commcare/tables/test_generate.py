@@ -90,7 +90,7 @@ def generate(structure: Structure, profile: Profile) -> list[TableSpec]:
 
 
 def names(tables: list[TableSpec]) -> dict[Any, str]:
-    """Name by what it is the name of."""
+    """Names by the thing that they name."""
     of_tables = {(table.kind, table.source, table.part): table.name for table in tables}
     of_columns = {
         (table.kind, table.source, column.path, column.label, column.description.split(" ")[0]): column.name
@@ -146,7 +146,7 @@ def test_what_has_a_name_keeps_it_when_others_come(one: Structure, other: Struct
     named = {case_type.name for case_type in one.case_types}
     types = [*one.case_types, *(case_type for case_type in other.case_types if case_type.name not in named)]
     random.shuffle(types)
-    # As it is after a restart: what is remembered is only what is kept.
+    # As after a restart: only stored data are known.
     profile = msgspec.json.decode(msgspec.json.encode(profile), type=Profile)
     grown = Structure((), tuple(types), tuple(sorted(forms, key=lambda form: form.xmlns)))
     grown = msgspec.structs.replace(

@@ -122,7 +122,7 @@ class Place:
         self.connection.execute(f"truncate {self.prefix}_raw.raw_cases".encode())
 
     def load(self, moment: int, cases: Mapping[str, Values]) -> None:
-        """What a load writes: new cases, and others in place of what they were."""
+        """Write like a load: new cases, and changed cases in place of their old rows."""
         at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=moment)
         rows = [(key, Jsonb({"properties": values}), at) for key, values in cases.items()]
         with self.connection.cursor() as cursor:
@@ -229,7 +229,7 @@ def test_inferred_types_give_back_what_came(place: Place, loads: list[list[tuple
         if sql_type in ("bigint", "numeric", "date"):
             assert len({Decimal(v) if sql_type == "numeric" else v for v in typed.values()}) == len(set(texts.values()))
         assert all(row.get("unfit_columns") is None for row in rows.values())
-        # A type once there can only become text, and is told; so is that values came to have one.
+        # An existing type can only become text, and this is reported; a newly inferred type is reported too.
         assert before in ("none yet", "text", sql_type) or sql_type == "text"
         changes = [(change.before, change.after) for change in migrations]
         assert len(changes) == len(set(changes)) == told + (before not in ("none yet", sql_type))
@@ -336,7 +336,7 @@ def must_fit(sql_type: str, text: str) -> bool:
 
 
 def test_values_classed_by_older_rules_are_looked_at_anew_once(place: Place) -> None:
-    """What an installation kept that inferred more and had double precision: names stay, values do not, each change is told."""
+    """Older rules inferred more types and had double precision: names stay, values change, each change is reported."""
     place.clear()
     phones = [f"98410000{number:02d}" for number in range(30)] + ["0712345678"]
     place.load(

@@ -83,7 +83,7 @@ def see(profile: Profile, draw: Any) -> None:
 
 
 def names(tables: list[TableSpec]) -> dict[Any, str]:
-    """Name by what it is the name of; tables are all named by their source, columns by what their value is."""
+    """Names by the thing that they name: tables by their source, columns by their value."""
     found: dict[Any, str] = {(table.kind, table.source, table.part): table.name for table in tables}
     for table in tables:
         for column in table.columns:
