@@ -89,7 +89,9 @@ def mart_lock(stack: Stack, mode: str) -> "psycopg.Connection[Any]":
 
 
 def status(stack: Stack, run_id: str) -> str:
-    return str(stack.call("get_materialization_status", tenant=MOTHERS, run_id=run_id)["data"]["status"])
+    answer = stack.call("get_materialization_status", tenant=MOTHERS, run_id=run_id)
+    assert answer["success"], answer
+    return str(answer["data"]["status"])
 
 
 def test_a_cancelled_load_stops_and_leaves_the_old_data(synced: Stack) -> None:

@@ -147,7 +147,7 @@ def bridge_process(stage: Stage, folder: Path, **settings: str) -> Iterator[tupl
             assert process.poll() is None, log.read_text()
             time.sleep(0.05)
         yield url, process
-        assert "Traceback" not in log.read_text()
+        assert "Traceback" not in log.read_text(), log.read_text()
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(20)

@@ -21,7 +21,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-DEFINITIONS = Path(__file__).parents[1] / "mcp_bridge" / "tiny_dagster" / "definitions.py"
+DEFINITIONS = Path(__file__).parents[2] / "mcp_bridge" / "tiny_dagster" / "definitions.py"
 TOKEN = "the-token-of-this-test"
 JSON = "application/json"
 ADD = (
