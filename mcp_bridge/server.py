@@ -23,6 +23,7 @@ from mcp_bridge.gate.shutdown import InputLines, let_the_next_end_it, on_signals
 
 # The tool list changes with the caller's grants and the bridge's version. Hosts see changes after this time.
 _TOOLS_CACHED_MS = 300_000
+_CANCEL_AGAIN_S = 0.5
 INSTRUCTIONS = """\
 Data Explorer: {tenants} (tenants) as PostgreSQL tables, kept up to date by Dagster runs.
 
@@ -57,8 +58,10 @@ def make_server(services: Services, caller: Callable[[], Caller]) -> "Server[Non
             yield
         finally:
             with anyio.CancelScope(shield=True):
-                keeping_up.cancel()
-                await asyncio.wait({keeping_up})
+                # Libraries can lose a cancellation that meets the end of a wait.
+                while not keeping_up.done():
+                    keeping_up.cancel()
+                    await asyncio.wait({keeping_up}, timeout=_CANCEL_AGAIN_S)
                 await services.aclose()
 
     return Server(
