@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from mcp import Client
 from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
-from demo_commcare import RunningServer
+from demo_commcare import MATERNAL, NUTRITION, RunningServer, serve_in_thread
 
 MOTHERS = "e2e:maternal"
 CHILDREN = "e2e:nutrition"
@@ -120,3 +123,41 @@ async def call(
     result = await client.call_tool(tool, arguments, progress_callback=progress)
     assert result.structured_content is not None
     return dict(result.structured_content)
+
+
+@contextmanager
+def running_stack() -> Iterator[Stack]:
+    """A platform of its own, with the demo server and both of its project spaces."""
+    parent = Path(tempfile.mkdtemp(prefix="explorer-e2e-"))
+    # When root starts it, the database server runs as another account, which must be able to enter this folder.
+    parent.chmod(0o711)
+    home = parent / "home"
+    with serve_in_thread(cases=240) as demo:
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("EXPLORER_", "DAGSTER_"))
+        }
+        env = {
+            **inherited,
+            "EXPLORER_HOME": str(home),
+            "EXPLORER_DAGSTER_PORT": "0",
+            "EXPLORER_BRIDGE_PORT": "0",
+            "DEMO_KEY": demo.api_key,
+        }
+        stack = Stack(home, demo, env)
+        try:
+            stack.cli("up", "--detach", "--no-demo")
+            status = json.loads(stack.cli("status", "--json").stdout)
+            stack.bridge_url, stack.dagster_url = status["bridge_url"], status["dagster_url"]
+            for key, domain in ((MOTHERS, MATERNAL), (CHILDREN, NUTRITION)):
+                stack.cli("tenants", "add", key, "--server", demo.url, "--domain", domain, "--username", demo.username,
+                          "--api-key-env", "DEMO_KEY")  # fmt: skip
+            both = ("--tenant", MOTHERS, "--tenant", CHILDREN)
+            scopes = ("metadata:read", "query:run", "runs:launch", "runs:cancel", "schema:manage")
+            stack.token = stack.cli(
+                "tokens", "create", "--name", "both", *both, *(f"--scope={s}" for s in scopes)
+            ).stdout.strip()
+            stack.mothers_token = stack.cli("tokens", "create", "--name", "mothers", "--tenant", MOTHERS).stdout.strip()
+            yield stack
+        finally:
+            stack.cli("down", check=False)
+            shutil.rmtree(parent, ignore_errors=True)

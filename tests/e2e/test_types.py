@@ -1,6 +1,7 @@
 """Typed values over the real path: after each load a query returns the server's values, whatever the earlier type was."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from demo_commcare import NUTRITION
 from demo_commcare.programme.nutrition_apps import INSCRIPTION, NUTRITION_ID
 from explorer_cli.supervision.processes import wait_until
-from tests.e2e.stack import CHILDREN, Stack
+from tests.e2e.stack import CHILDREN, Stack, running_stack
 
 CARDS = 30
 PHONES = [f"98410000{number:02d}" for number in range(30)]
@@ -63,6 +64,13 @@ class Loads:
     def sync(self) -> None:
         self.control.settle_index(NUTRITION)
         assert self.stack.sync(CHILDREN)["status"] == "SUCCESS"
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """A platform of its own: what a load of another test has seen of the values would count here."""
+    with running_stack() as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")
