@@ -28,11 +28,11 @@ from explorer.load.raw.contents import RawSchema
 from explorer.load.raw.load_input import ParentRows
 from explorer.load.raw.rejects import RejectFile
 from explorer.load.raw.rows import RowFormat
-from explorer.load.raw.statements import Connection
 from explorer.load.raw.table import REJECTED, RawTable
 from explorer.load.report import LoadProgress, LoadReport, ResourceReport
 from explorer.load.row_buffer import BufferState, RowBuffer
 from explorer.load.target import LoadTarget, database_errors, exclusive
+from explorer.postgres.connections import Connection
 from explorer.providers.paging import Styles
 from explorer.registry import ForEach, Pipeline, Source
 

@@ -18,11 +18,11 @@ from explorer.http.errors import NotAllowed
 from explorer.load.errors import LoadFailed
 from explorer.load.raw.contents import Contents, Difference, RawSchema
 from explorer.load.raw.load_input import ExtractEnd, LoadInput, ParentRows, RowCounts
-from explorer.load.raw.statements import Connection
 from explorer.load.raw.table import REJECTED, RawTable
 from explorer.load.raw.writer import write_table
 from explorer.load.report import ResourceReport
 from explorer.load.row_buffer import BufferState, RowBuffer
+from explorer.postgres.connections import Connection
 
 
 @dataclass(frozen=True)

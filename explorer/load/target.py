@@ -9,8 +9,7 @@ import psycopg
 
 from explorer.contract.schemas import TenantSchemas
 from explorer.load.errors import LoadFailed, LoadInProgress
-from explorer.load.raw.statements import Connection
-from explorer.postgres.connections import Login
+from explorer.postgres.connections import Connection, Login
 
 
 @dataclass(frozen=True)

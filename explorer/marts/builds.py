@@ -1,9 +1,6 @@
 """What is recorded of builds: from what each table was built, and what its tests found."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any
-
-import psycopg
 
 from explorer.contract.bookkeeping import builds as build_records
 from explorer.contract.bookkeeping.builds import Build, Finding
@@ -12,8 +9,7 @@ from explorer.marts.changes.compiled import keep_compiled
 from explorer.marts.dbt.results import NodeResult
 from explorer.marts.planning import Plan
 from explorer.marts.project import TenantProject
-
-Connection = psycopg.Connection[tuple[Any, ...]]
+from explorer.postgres.connections import Connection
 
 
 def begin(connection: Connection, project: TenantProject, models: Collection[str]) -> None:

@@ -5,17 +5,13 @@ marts and tables over staging views to the raw tables, one step at a time; withi
 """
 
 from collections.abc import Iterable
-from typing import Any
-
-import psycopg
 
 from explorer.contract.bookkeeping import lineage
 from explorer.contract.bookkeeping.lineage import Lineage
 from explorer.contract.schemas import TenantSchemas
+from explorer.postgres.connections import Connection
 from explorer.tables.lineage import lineage_of_table
 from explorer.tables.values import TableSpec
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 # Version of the stored lineage. Change it when the same SQL yields more than before.
 FORMAT = 2

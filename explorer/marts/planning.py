@@ -10,9 +10,6 @@ of the table. `dbt` runs dbt; `refresh` orders the steps.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import psycopg
 
 from explorer.contract.bookkeeping import builds as build_records
 from explorer.contract.bookkeeping import statements
@@ -22,8 +19,7 @@ from explorer.marts import relations
 from explorer.marts.changes.gathered import Change, Changes, is_small
 from explorer.marts.models import Model
 from explorer.marts.project import TenantProject
-
-Connection = psycopg.Connection[tuple[Any, ...]]
+from explorer.postgres.connections import Connection
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ When a model's changes cannot be applied, dbt builds it in the same run.
 from collections.abc import Callable, Collection
 
 from explorer.contract.bookkeeping import unfit_values
-from explorer.marts.builds import Connection, begin, record
+from explorer.marts.builds import begin, record
 from explorer.marts.changes.applying import OnFailure, apply_changes
 from explorer.marts.changes.gathered import drop_gathered
 from explorer.marts.changes.pool import open_pool
@@ -15,7 +15,7 @@ from explorer.marts.dbt.results import NodeResult
 from explorer.marts.dbt.runner import run
 from explorer.marts.planning import Plan
 from explorer.marts.project import TenantProject
-from explorer.postgres.connections import Login
+from explorer.postgres.connections import Connection, Login
 
 
 def refresh(

@@ -1,15 +1,12 @@
 """Which tables and views does a tenant have now, and when did its raw tables last change?"""
 
 from collections.abc import Collection
-from typing import Any
 
-import psycopg
 from psycopg import sql
 
 from explorer.contract.bookkeeping import loads
 from explorer.contract.schemas import TenantSchemas
-
-Connection = psycopg.Connection[tuple[Any, ...]]
+from explorer.postgres.connections import Connection
 
 
 def raw_versions(connection: Connection, schemas: TenantSchemas, tables: Collection[str]) -> dict[str, str]:

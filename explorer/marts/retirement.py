@@ -8,15 +8,14 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any
 
 import psycopg
 from psycopg import sql
 
+from explorer.postgres.connections import Connection
+
 RETENTION_DAYS = 90
 _SINCE = re.compile(r"Retired since ([0-9]{4}-[0-9]{2}-[0-9]{2}): ")
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)

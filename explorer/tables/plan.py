@@ -4,15 +4,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, LiteralString, Protocol
 
-import psycopg
-
 from explorer.contract.bookkeeping.lineage import ColumnLineage
 from explorer.contract.joins import Join, Joinable
 from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
+from explorer.postgres.connections import Connection
 from explorer.tables.values import TableSpec
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)

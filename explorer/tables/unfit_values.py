@@ -5,19 +5,16 @@ counted.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
-import psycopg
 from psycopg import sql
 
 from explorer.contract.bookkeeping import unfit_values
 from explorer.contract.bookkeeping.unfit_values import UnfitValues
 from explorer.contract.schemas import TenantSchemas
+from explorer.postgres.connections import Connection
 from explorer.tables.values import UNFIT, TableSpec
 
 _AT_ONCE = 100
-
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 def count_unfit_values(

@@ -11,8 +11,9 @@ from explorer.contract.bookkeeping.loads import LoadState
 from explorer.contract.schemas import TenantSchemas
 from explorer.load.raw.cells import TextArray
 from explorer.load.raw.load_input import ExtractEnd
-from explorer.load.raw.statements import Connection, TableStatements
+from explorer.load.raw.statements import TableStatements
 from explorer.load.raw.table import DELETED_COLUMN, REJECTED, RawTable
+from explorer.postgres.connections import Connection
 
 # Tables of dlt's own history, which grow with every load.
 _MAX_LOADS = 100

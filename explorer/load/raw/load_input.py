@@ -7,7 +7,7 @@ from datetime import datetime
 from explorer.extract.proof import Proof
 from explorer.load.raw.rejects import RejectFile
 from explorer.load.raw.rows import PackedRow
-from explorer.load.raw.statements import Connection
+from explorer.postgres.connections import Connection
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from psycopg import sql
 from explorer.contract.schemas import TenantSchemas
 from explorer.load.raw.cells import COPY_HEADER, COPY_TRAILER
 from explorer.load.raw.table import DELETED_COLUMN, RawTable
-
-Connection = psycopg.Connection[tuple[Any, ...]]
+from explorer.postgres.connections import Connection
 
 # Records that fit into a page are stored uncompressed in the row. By default PostgreSQL compresses beyond 2 kB, which takes
 # nearly as long as the rest of COPY, and decompresses for each value that a query reads.

@@ -13,8 +13,9 @@ from explorer.load.raw.contents import RawSchema
 from explorer.load.raw.first_load import FirstLoad
 from explorer.load.raw.load_input import LoadInput, RowCounts
 from explorer.load.raw.merge import Merge
-from explorer.load.raw.statements import Connection, TableStatements
+from explorer.load.raw.statements import TableStatements
 from explorer.load.raw.table import RawTable
+from explorer.postgres.connections import Connection
 
 
 def write_table(

@@ -12,11 +12,12 @@ from psycopg import sql
 from explorer.contract.bookkeeping import statements
 from explorer.contract.bookkeeping.statements import Statement
 from explorer.marts.changes.conditions import in_table, rows_of_changes
-from explorer.marts.changes.gathered import Change, Connection
+from explorer.marts.changes.gathered import Change
 from explorer.marts.changes.pool import POLL_S, Pool
 from explorer.marts.changes.results import result_of
 from explorer.marts.dbt.results import NodeResult
 from explorer.marts.project import TenantProject
+from explorer.postgres.connections import Connection
 
 # Called with a model that could not be updated, and why.
 OnFailure = Callable[[str, str], None]

@@ -5,9 +5,9 @@ from collections.abc import Collection, Mapping, Sequence
 from explorer.contract.bookkeeping import statements
 from explorer.contract.bookkeeping.statements import CompiledModel, CompiledNode, Statement
 from explorer.marts.changes.conditions import is_marked
-from explorer.marts.changes.gathered import Connection
 from explorer.marts.dbt.results import NodeResult, name_of
 from explorer.marts.project import TenantProject
+from explorer.postgres.connections import Connection
 
 
 def keep_compiled(

@@ -6,8 +6,9 @@ from typing import LiteralString
 
 from psycopg import sql
 
-from explorer.marts.changes.gathered import Change, Connection, changed
+from explorer.marts.changes.gathered import Change, changed
 from explorer.marts.project import TenantProject
+from explorer.postgres.connections import Connection
 
 # The marks that the macro `is_wanted` writes: a key and, where it refers to another table, the column.
 _MARK = re.compile(r"""true /\*'(\w+)'(?: (\w+))?\*/""")

@@ -2,15 +2,13 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import psycopg
 from psycopg import sql
 
 from explorer.contract.schemas import TenantSchemas
+from explorer.postgres.connections import Connection
 from explorer.tables.plan import ChangeKey
 
-Connection = psycopg.Connection[tuple[Any, ...]]
 Relation = tuple[str, str]
 
 _CHANGED = "explorer_changed_"

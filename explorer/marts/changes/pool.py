@@ -8,9 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 from psycopg import sql
 
-from explorer.marts.changes.gathered import Connection
 from explorer.marts.dbt.environment import SESSION
-from explorer.postgres.connections import Login
+from explorer.postgres.connections import Connection, Login
 
 T = TypeVar("T")
 

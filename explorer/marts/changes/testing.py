@@ -12,11 +12,12 @@ import psycopg
 from explorer.contract.bookkeeping import statements
 from explorer.contract.bookkeeping.statements import Statement
 from explorer.marts.changes.conditions import cut_down_test
-from explorer.marts.changes.gathered import Change, Connection, is_small
+from explorer.marts.changes.gathered import Change, is_small
 from explorer.marts.changes.pool import POLL_S, Pool
 from explorer.marts.changes.results import result_of
 from explorer.marts.dbt.results import NodeResult
 from explorer.marts.project import TenantProject
+from explorer.postgres.connections import Connection
 
 # This many tests of small tables share one query.
 _AT_ONCE = 20

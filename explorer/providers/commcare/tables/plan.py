@@ -10,6 +10,7 @@ from explorer.contract.bookkeeping.repeats import RepeatGroup
 from explorer.contract.joins import Join, Joinable
 from explorer.contract.schemas import TenantSchemas
 from explorer.core.jsonb import storable
+from explorer.postgres.connections import Connection
 from explorer.providers.commcare import joins
 from explorer.providers.commcare.origins import origin_of, question_of
 from explorer.providers.commcare.structure import CaseType, Form, Question, Structure
@@ -18,7 +19,7 @@ from explorer.providers.commcare.tables.descriptions import Applications
 from explorer.providers.commcare.tables.form_tables import form_tables
 from explorer.providers.commcare.tables.known_forms import complete
 from explorer.providers.commcare.tables.paths import path_of
-from explorer.providers.commcare.tables.profile import Connection, Profile
+from explorer.providers.commcare.tables.profile import Profile
 from explorer.providers.commcare.tables.scan import scan
 from explorer.tables.plan import ChangeKey, TableFamily, TablePlan
 from explorer.tables.values import TableSpec

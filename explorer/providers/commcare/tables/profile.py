@@ -10,14 +10,14 @@ again.
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Self
 
 import msgspec
-import psycopg
 
 from explorer.contract.bookkeeping import profile as kept_profile
 from explorer.contract.materializations import TypeChange
 from explorer.contract.schemas import TenantSchemas
+from explorer.postgres.connections import Connection
 from explorer.providers.commcare.structure import Form, Question
 from explorer.providers.commcare.tables.paths import Path, key_of, path_of, repeat_source
 from explorer.tables.column_types import Counts, Kind, settle
@@ -30,7 +30,6 @@ _VERSION = 2
 
 _MAX_TYPE_CHANGES = 200
 _EXACT = "Numbers are kept exactly now, as they came."
-Connection = psycopg.Connection[tuple[Any, ...]]
 
 
 class CaseTypeProfile(msgspec.Struct):

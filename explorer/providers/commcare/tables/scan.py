@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 from psycopg import sql
 
+from explorer.postgres.connections import Connection
 from explorer.providers.commcare.structure import Form
 from explorer.providers.commcare.tables.form_scan import FormScan, text_of
-from explorer.providers.commcare.tables.profile import CaseTypeProfile, Connection, FormProfile, Profile
+from explorer.providers.commcare.tables.profile import CaseTypeProfile, FormProfile, Profile
 from explorer.tables.column_types import classify
 from explorer.tables.value_counts import ValueCounts
 
