@@ -17,50 +17,38 @@ class CheckOutcome:
     description: str | None = None
 
 
-# Checks of raw tables.
-COUNTS_MATCH = "rows_match_api"
-KEYS_UNIQUE = "primary_key_unique"
-NONE_REJECTED = "no_rows_rejected"
-MISSING_GONE = "missing_rows_are_gone"
-# Checks of the assets that stand for many generated tables. Static models have dbt's tests, under dbt's names.
+# The check of a raw table, and what it may find.
+LOAD_IS_SOUND = "load_is_sound"
+LoadFinding = Literal["rows_match_api", "primary_key_unique", "no_rows_rejected", "missing_rows_are_gone"]
+# The check of an asset of tables, and what it may find. Models have dbt's tests, under dbt's names.
+ROWS_ARE_SOUND = "rows_are_sound"
 TableCheck = Literal["primary_keys", "relationships", "accepted_values", "values_fit"]
 
 
-class Counts(Record, frozen=True, kw_only=True):
-    """Three counts: rows of the table, records read, and the server's count of the same records.
+class Load(Record, frozen=True, kw_only=True):
+    """What the check of a raw table found.
 
-    `compared`: whether the server gave a count; `difference`: records read beyond it; `differs`: which counts do not agree.
+    `failing`: names of `LoadFinding`, None for none. `rows`: of the table; `walked`: records read; `api_total`: the server's
+    count of the same records; `compared`: whether it gave one; `difference`: records read beyond it; `differs`: which counts do
+    not agree. `duplicate_rows`: rows that share their key with another; `rows_rejected`: records that could not be stored.
+    Of rows that a full extract did not return, `rows_marked` are proven to be gone, `rows_unproven` are not, for
+    `missing_reason`, and `rows_overlooked` are still on the server.
     """
 
+    failing: str | None
     rows: int
     walked: int
     compared: bool
     api_total: int | None = None
     difference: int | None = None
     differs: str | None = None
-
-
-class Duplicates(Record, frozen=True, kw_only=True):
-    """How many rows share their key with another row."""
-
-    duplicate_rows: int
-
-
-class Rejected(Record, frozen=True, kw_only=True):
-    """How many records could not be stored, by reason."""
-
-    rows_rejected: int
-    reasons: dict[str, int]
-
-
-class Missing(Record, frozen=True, kw_only=True):
-    """Rows that a full extract did not return: proven to be gone and marked, not proven for the `reason`, or still on the
-    server."""
-
-    rows_marked: int
-    rows_unproven: int
-    rows_overlooked: int
-    reason: str | None = None
+    duplicate_rows: int = 0
+    rows_rejected: int = 0
+    rejected_reasons: dict[str, int] | None = None
+    rows_marked: int = 0
+    rows_unproven: int = 0
+    rows_overlooked: int = 0
+    missing_reason: str | None = None
 
 
 class ModelTest(Record, frozen=True, kw_only=True):
@@ -86,10 +74,10 @@ class FailingTable(Record, frozen=True, kw_only=True):
 
 
 class TableChecks(Record, frozen=True, kw_only=True):
-    """A check over all tables of one asset. `failing` is None where a check is of one table; `overview`: the same facts for
+    """A check over all tables of one asset. `tables_tested`: number of tables by `TableCheck`; `overview`: the failing ones for
     people."""
 
-    tables_tested: int | None = None
+    tables_tested: dict[str, int] | None = None
     tables_failing: int | None = None
     failing: tuple[FailingTable, ...] | None = None
     overview: str | None = None

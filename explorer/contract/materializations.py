@@ -1,6 +1,7 @@
 """What does a run report of the assets that it materialized? One record per kind of asset."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, ClassVar
 
 import msgspec
@@ -64,18 +65,21 @@ class RawLoad(Record, frozen=True, kw_only=True):
     duration_s: float | None = None
 
 
-class StaticModel(Record, frozen=True, kw_only=True):
-    """A model of the dbt project. `rebuilt`: whether it was built; only then does the record list its columns.
+class Table(Record, frozen=True, kw_only=True):
+    """A table or view that one asset stands for: a table of one row per record, or a dbt model.
 
-    `column_schema`, `column_lineage`: Dagster's own objects.
+    `verb`: what the run did with it (`tables.engine`); `last_change`, `changed_by`: when its rows changed last, and in which run.
+    The columns are listed where the run may have changed them: Dagster's own objects.
     """
 
     table_name: str | None = msgspec.field(default=None, name=TABLE_NAME)
-    rebuilt: bool | None = None
+    row_count: int | None = msgspec.field(default=None, name=ROW_COUNT)
+    verb: str | None = None
+    last_change: datetime | None = None
+    changed_by: str | None = None
+    duration_s: float | None = None
     column_schema: Any = msgspec.field(default=None, name=COLUMN_SCHEMA)
     column_lineage: Any = msgspec.field(default=None, name=COLUMN_LINEAGE)
-    duration_s: float | None = None
-    row_count: int | None = msgspec.field(default=None, name=ROW_COUNT)
 
 
 class App(Record, frozen=True, kw_only=True):
@@ -133,24 +137,24 @@ class Tables(Record, frozen=True, kw_only=True):
 
 
 class GeneratedTables(Record, frozen=True, kw_only=True):
-    """An asset that stands for many generated tables. `overview`: the list for people; `rebuilt`, `failed`: numbers of tables;
-    `columns`: path of the question or property by table and column; `columns_told`, `columns_total`: how many columns the
-    metadata lists, and how many exist."""
+    """An asset that stands for many generated tables. `overview`: the list for people; `rebuilt`, `applied`, `failed`: numbers of
+    tables; `columns_told`, `columns_total`: how many columns the metadata lists, and how many exist. `tables`: the list for the
+    bridge."""
 
-    tables: tuple[ListedTable, ...]
     overview: str
     table_count: int
     rebuilt: int
+    applied: int
     failed: int
     unfit_values: int
-    migrations: tuple[TypeChange, ...]
-    retired: tuple[RetiredTable, ...]
     row_count: int = msgspec.field(name=ROW_COUNT)
     column_schema: Any = msgspec.field(name=COLUMN_SCHEMA)
     column_lineage: Any = msgspec.field(name=COLUMN_LINEAGE)
-    columns: dict[str, dict[str, str]]
     columns_told: int
     columns_total: int
+    migrations: tuple[TypeChange, ...]
+    retired: tuple[RetiredTable, ...]
+    tables: tuple[ListedTable, ...]
 
 
 class Summary(Record, frozen=True, kw_only=True):

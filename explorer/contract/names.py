@@ -9,13 +9,17 @@ REPOSITORY = "__repository__"
 # The dynamic partitions: one per active tenant, keyed by the tenant's key.
 TENANT_PARTITIONS = "tenants"
 
+# The job that has the administrator's login, and its only op.
+PROVISIONING = "provisioning"
+PROVISIONING_OP = "carry_out"
+# dagster.yaml limits runs with the first to one at a time; they go before those of pipelines.
+PROVISIONING_TAGS = {"explorer/provisioning": "true", "dagster/priority": "10"}
 TENANT_REGISTRATION = "tenant_registration"
 THROTTLED_RUNS = "throttled_runs"
 
 AssetKey = tuple[str, ...]
 Layer = Literal["raw", "staging", "marts"]
 RAW: Layer = "raw"
-STAGING: Layer = "staging"
 MARTS: Layer = "marts"
 
 

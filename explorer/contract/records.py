@@ -21,6 +21,10 @@ class Markdown(str):
     """A text that Dagster's UI renders as Markdown."""
 
 
+class RunId(str):
+    """The id of a run, which Dagster's UI renders as a link."""
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all records. A field's label is its name unless `msgspec.field(name=...)` says otherwise."""
 

@@ -24,15 +24,15 @@ def write_private(path: Path, content: str | bytes, *, durable: bool = False) ->
     """
     data = content.encode() if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary(path) as (fd, temporary):
+    with temporary(path) as (fd, unfinished):
         with os.fdopen(fd, "wb") as file:
             file.write(data)
             file.flush()
             if durable:
                 settle(file.fileno(), path.parent)
-        temporary.replace(path)
+        unfinished.replace(path)
     if durable:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def private_secret(path: Path, *, durable: bool = False) -> str:
@@ -54,6 +54,26 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+@contextlib.contextmanager
+def temporary(path: Path) -> Iterator[tuple[int, Path]]:
+    """An open temporary file (0600) beside `path`, as descriptor and path; removed unless renamed: on a full disk it would waste
+    space. Raises OSError."""
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        yield fd, Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush the names in `folder` to disk: what was renamed there survives a power cut. Raises OSError."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def settle(fd: int, folder: Path) -> None:
     """Give the open file to the owner of `folder` and flush it to disk."""
     own_like(fd, folder)
@@ -69,31 +89,13 @@ def own_like(fd: int, folder: Path) -> None:
 
 def _make_secret(path: Path, *, durable: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _temporary(path) as (fd, temporary):
+    with temporary(path) as (fd, unfinished):
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(secrets.token_urlsafe(32))
             file.flush()
             if durable:
                 settle(file.fileno(), path.parent)
         with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
+            os.link(unfinished, path)
     if durable:
-        _sync_folder(path.parent)
-
-
-@contextlib.contextmanager
-def _temporary(path: Path) -> Iterator[tuple[int, Path]]:
-    """An open temporary file beside `path`, removed unless renamed: on a full disk it would waste space."""
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        yield fd, Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        sync_folder(path.parent)

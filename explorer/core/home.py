@@ -15,7 +15,7 @@ from pathlib import Path
 from explorer.core.errors import ExplorerError
 
 # Folders that our programs write below HOME.
-FOLDERS = ("dagster", "dbt", "dlt", "logs", "run")
+FOLDERS = ("audit", "dagster", "dbt", "dlt", "logs", "run")
 _MAX_SOCKET_PATH = 100  # sun_path holds 108 bytes on Linux, 104 on macOS
 
 

@@ -1,14 +1,17 @@
 """Which settings exist, what do they mean, and where do they come from? `EXPLORER_*` variables and a `.env` file.
 
 The only place of configuration. An unknown variable that starts with EXPLORER_ stops the start: a misspelt setting must never
-fall back to its default. `.env.example` lists every setting; a test keeps the two equal.
+fall back to its default. `.env.example` lists every setting; a test keeps the two equal. A secret may lie in a file: then
+`EXPLORER_X_FILE` names it, in the place of `EXPLORER_X`; so may the bridge's public URL.
 """
 
 import difflib
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import platformdirs
 from dotenv import dotenv_values
@@ -16,6 +19,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from explorer.core.errors import SettingsInvalid
+from explorer.core.loopback import is_loopback
 
 PREFIX = "EXPLORER_"
 
@@ -43,10 +47,36 @@ class Settings(BaseSettings):
         description="Admin URL of an external PostgreSQL (15 or newer), postgresql://user:password@host:port/postgres. "
         "Empty: the embedded server.",
     )
+    catalog_url: SecretStr | None = Field(
+        None,
+        description="Login of a process without HOME's connection.json to the catalog, "
+        "postgresql://explorer_service:password@host:port/explorer. Empty: from HOME.",
+    )
     secret_keys: SecretStr | None = Field(
         None,
         description="Comma-separated Fernet keys that encrypt credentials; the first encrypts, all decrypt. "
         "Empty: HOME/secret.keys, made at first start with mode 0600.",
+    )
+    installation_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Key of cursors and of questions to users, the same for all bridges: at least 32 random characters. Empty: "
+        "HOME/bridge.key, made at first use.",
+    )
+    audit_key: SecretStr | None = Field(
+        None,
+        description="Key that signs heads of the audit trail: 32 random bytes in URL-safe base64. Empty: HOME/audit.key, made at "
+        "first use.",
+    )
+    audit_head_interval_s: float = Field(
+        300.0, ge=1, le=86_400, description="How often the bridge logs a signed head of the audit trail, in seconds."
+    )
+    audit_retention_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Days after which entries of the audit trail move to files in HOME/audit (`explorer audit seal`, and "
+        "`explorer up` every hour); 0: never.",
     )
     postgres_port: int = Field(
         0, ge=0, le=65535, description="Port of the embedded Postgres; 0 picks a free one and keeps it."
@@ -62,18 +92,38 @@ class Settings(BaseSettings):
         ge=0,
         description="Memory limit of each embedded Postgres process in MB beside shared buffers (Linux); 0 sets none.",
     )
+    postgres_fsync: bool = Field(
+        True,
+        description="Whether the embedded Postgres flushes to disk what is committed. Without, a power cut destroys its data: "
+        "for tests.",
+    )
     dagster_host: str = Field("127.0.0.1", description="Address on which `explorer up` serves the Dagster UI.")
     dagster_port: int = Field(3000, ge=0, le=65535, description="Port of the Dagster UI; 0 picks a free one.")
     dagster_url: str | None = Field(
         None, description="Base URL of a Dagster webserver run elsewhere. Empty: the one that `explorer up` runs."
     )
     dagster_token: SecretStr | None = Field(
-        None, description="Token that the guarded webserver asks for on mutations. Empty: HOME/webserver.token."
+        None, description="Token by which programs enter the guarded webserver. Empty: HOME/webserver.token."
+    )
+    ui_url: str | None = Field(
+        None,
+        description="Address by which browsers reach the Dagster UI behind a proxy, https and without a path; its host is then "
+        "accepted too. Empty: the one on which the webserver listens.",
+    )
+    ui_session_hours: float = Field(
+        12, gt=0, le=24 * 30, description="Hours after which a browser's session at the Dagster UI ends."
     )
     bridge_host: str = Field("127.0.0.1", description="Address on which the MCP bridge listens (streamable HTTP).")
     bridge_port: int = Field(8100, ge=0, le=65535, description="Port of the MCP bridge; 0 picks a free one.")
     bridge_public_url: str | None = Field(
-        None, description="URL by which clients reach the bridge behind a proxy; its host is then accepted too."
+        None,
+        description="URL by which clients reach the bridge behind a proxy; its host is then accepted too. May lie in a file, as "
+        "a secret may.",
+    )
+    sign_in_file: Path | None = Field(
+        None,
+        description="YAML file that says how people sign in to the bridge (docs/sign_in.md). Empty: only with tokens that the "
+        "operator makes.",
     )
     token: SecretStr | None = Field(
         None, description="Bearer token that `explorer-mcp` acts with over stdio. Empty: the local operator."
@@ -81,6 +131,12 @@ class Settings(BaseSettings):
     demo_port: int = Field(0, ge=0, le=65535, description="Port of the demo server; 0 picks one at first and keeps it.")
     demo_cases: int = Field(600, ge=1, le=10_000_000, description="Number of cases in the demo's larger project space.")
     max_concurrent_runs: int = Field(3, ge=1, le=500, description="Dagster runs at a time, over all tenants.")
+    tenant_wait_s: float = Field(
+        600.0,
+        ge=0,
+        le=86_400,
+        description="How long a run, or `explorer dbt`, waits while another of these changes the tenant's tables, in seconds.",
+    )
     run_launcher: Literal["warm", "default"] = Field(
         "warm", description="`warm` forks runs from a process that has everything imported; `default` is Dagster's own."
     )
@@ -128,14 +184,62 @@ class Settings(BaseSettings):
     query_max_cell_bytes: int = Field(
         4_000, ge=100, le=1_000_000, description="Bytes of one cell at most; longer ones are cut and marked."
     )
+    budget_window_s: int = Field(
+        3600, ge=1, le=604_800, description="Length of the window for which the budgets below hold, in seconds."
+    )
+    budget_calls: int = Field(
+        100_000,
+        ge=0,
+        description="Calls that a principal may make for one tenant in a window; 0: any number. `explorer limits` sets others.",
+    )
+    budget_rows: int = Field(
+        50_000_000,
+        ge=0,
+        description="Rows in the answers of a principal's queries of one tenant in a window; 0: any number.",
+    )
+    budget_bytes: int = Field(
+        10_000_000_000,
+        ge=0,
+        description="Bytes of answers that a principal may get of one tenant in a window; 0: any number.",
+    )
+    budget_seconds: int = Field(
+        14_400,
+        ge=0,
+        description="Seconds that the statements of a principal's queries of one tenant may run in a window; 0: any number.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged."
     )
 
-    @field_validator("home", "project_dir", "postgres_bin")
+    @field_validator("home", "project_dir", "postgres_bin", "sign_in_file")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().resolve() if value else None
+
+    @field_validator("ui_url")
+    @classmethod
+    def _origin(cls, value: str | None) -> str | None:
+        """As browsers write it in Host and Origin."""
+        if not value:
+            return None
+        try:
+            parts = urlsplit(value)
+            given_port = parts.port
+        except ValueError:
+            # Its own words repeat what was given.
+            raise ValueError("it is no address") from None
+        host, own = parts.hostname or "", {"https": 443, "http": 80}.get(parts.scheme)
+        if not host or own is None or (parts.scheme == "http" and not is_loopback(host)):
+            raise ValueError("it must be an https address, or an http address of this machine")
+        if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+            raise ValueError("it must be scheme, host and port alone")
+        port = "" if given_port in (None, own) else f":{given_port}"
+        return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"
+
+
+def given_variables() -> dict[str, str | None]:
+    """The variables of `./.env` and, before them, those of the environment."""
+    return {**dotenv_values(".env"), **os.environ}
 
 
 def check_names(names: list[str]) -> None:
@@ -144,7 +248,7 @@ def check_names(names: list[str]) -> None:
     Raises:
         SettingsInvalid: with the unknown name and the nearest known one.
     """
-    known = {PREFIX + field.upper() for field in Settings.model_fields}
+    known = {PREFIX + field.upper() for field in Settings.model_fields} | {_file_of(name) for name in _IN_FILES}
     for name in names:
         if name.upper().startswith(PREFIX) and name.upper() not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1)
@@ -160,14 +264,55 @@ def load_settings() -> Settings:
     Raises:
         SettingsInvalid: an unknown name or an unusable value. The message does not repeat the value, which may be a secret.
     """
-    check_names([*os.environ, *dotenv_values(".env")])
+    given = given_variables()
+    check_names(list(given))
     try:
-        return Settings()
+        return Settings(**_read_files(given))
     except ValidationError as error:
         problems = "; ".join(f"{PREFIX}{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
         raise SettingsInvalid(
             f"Settings cannot be used: {problems}.", next_step="Correct them; see .env.example."
         ) from None
+
+
+# The settings that may lie in files: secrets, and what bridges on other machines are given beside them.
+_IN_FILES = (
+    *(name for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation)),
+    "bridge_public_url",
+)
+
+
+def _file_of(name: str) -> str:
+    """The variable that names a setting's file."""
+    return f"{PREFIX}{name.upper()}_FILE"
+
+
+def _read_files(given: Mapping[str, str | None]) -> dict[str, Any]:
+    """The settings that lie in files.
+
+    Raises:
+        SettingsInvalid: a file cannot be read, or the setting is given too.
+    """
+    found: dict[str, Any] = {}
+    # As pydantic reads the settings themselves: in any case of letters.
+    given = {name.upper(): value for name, value in given.items()}
+    for name in _IN_FILES:
+        path = given.get(_file_of(name))
+        if not path:
+            continue
+        if given.get(f"{PREFIX}{name.upper()}"):
+            raise SettingsInvalid(
+                f"Both {PREFIX}{name.upper()} and {_file_of(name)} are set.", next_step="Remove one of them."
+            )
+        try:
+            found[name] = Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise SettingsInvalid(
+                f"{_file_of(name)} names a file that cannot be read: {reason}.",
+                next_step="Correct the path or its rights.",
+            ) from None
+    return found
 
 
 @lru_cache(maxsize=1)

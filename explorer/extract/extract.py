@@ -18,11 +18,12 @@ from explorer.extract.pages import Page, Params
 from explorer.extract.paging.keyset import by_id
 from explorer.extract.paging.links import by_link, by_token
 from explorer.extract.paging.offsets import by_offset
+from explorer.extract.paging.resources import by_resource
 from explorer.extract.paging.window_workers import by_windows
 from explorer.extract.records.content_keys import Occurrences
 from explorer.extract.records.reader import Losses, RecordReader, Reject, Row
 from explorer.http.client import ApiClient
-from explorer.providers.paging import Keyset, NextLink, Offset, Paging, Single, Styles, TimeWindows, Token
+from explorer.providers.paging import Keyset, NextLink, Offset, Paging, Resource, Single, Styles, TimeWindows, Token
 from explorer.registry import Pass, Source
 
 # A page may repeat known rows (overlap, moved rows, an inclusive cursor). More such pages in a row mean that paging goes in
@@ -137,6 +138,8 @@ class Extract:
                 return lambda pages: by_id(pages, fetcher, paging, base)
             case Offset():
                 return lambda pages: by_offset(pages, fetcher, paging, base)
+            case Resource():
+                return lambda pages: by_resource(pages, fetcher, paging, self.since)
             case Single():
                 return lambda pages: _single(pages, fetcher, base)
 

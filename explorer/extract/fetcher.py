@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from explorer.extract.envelopes import EnvelopeReader
 from explorer.extract.pages import SMALLEST_PAGE, Page, PageSize, Params
 from explorer.extract.records.long_numbers import may_hold_long_number
@@ -62,6 +64,20 @@ class Fetcher:
             self._answered += 1
             self._smaller = 0
         return page
+
+    def page_of(self, records: list[bytes]) -> Page:
+        """A page of records that did not come in one answer."""
+        repaired = [repair_text(record) for record in records]
+        return Page(
+            [msgspec.Raw(text) for text, _ in repaired],
+            next=None,
+            total=None,
+            number=self._next_number(),
+            asked=len(records),
+            size=sum(len(text) for text, _ in repaired),
+            repaired=sum(count for _, count in repaired),
+            long_numbers=any(may_hold_long_number(text) for text, _ in repaired),
+        )
 
     def fetch_sized(self, params_of: Callable[[int], Params]) -> Page:
         """A page of `params_of(size)`, with a smaller size when the server fails.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
+from explorer.core.loopback import is_loopback
 from explorer.http.errors import WrongServer
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -58,7 +59,7 @@ class Server:
     @property
     def is_loopback(self) -> bool:
         """Whether the server runs on this machine, without a proxy in between."""
-        return self.host == "localhost" or (_ip(self.host) is not None and ipaddress.ip_address(self.host).is_loopback)
+        return is_loopback(self.host)
 
     def owns(self, url: str) -> bool:
         """Whether an absolute URL points to this installation. A server behind a proxy may report the wrong scheme."""

@@ -6,6 +6,7 @@ The `refresh` callable (of the catalog) stores credentials and makes sure that o
 import dataclasses
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -63,7 +64,7 @@ class Authorization:
 
     def __init__(self, server: Server, api: Api, credential: Credential, refresh: Refresh | None, wire: Wire) -> None:
         self._api = api
-        self._tokens = _TokenEndpoint(server, api.service, wire)
+        self._tokens = TokenEndpoint(server, api.service, wire)
         self._credential = credential
         self._refresh = refresh
         self._lock = threading.Lock()
@@ -115,8 +116,18 @@ class Authorization:
         return headers
 
 
-class _TokenEndpoint:
-    """Requests new tokens from the server (RFC 6749, 6)."""
+@dataclass(frozen=True)
+class TokenGrant:
+    """The tokens of an answer. `expires_at`: None when the server does not say; `scope`: as the server writes it."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    expires_at: datetime | None
+    scope: str
+
+
+class TokenEndpoint:
+    """Requests tokens from the server: for an authorization code (RFC 6749, 4.1.3), or new ones (6)."""
 
     def __init__(self, server: Server, service: Service, wire: Wire) -> None:
         self._server, self._service, self._wire = server, service, wire
@@ -136,27 +147,54 @@ class _TokenEndpoint:
         }
         if credential.client_secret:
             form["client_secret"] = credential.client_secret
-        grant = self._ask(credential.token_url, form)
+        grant = self._granted(self._ask(credential.token_url, form))
+        return dataclasses.replace(
+            credential,
+            access_token=grant.access_token,
+            refresh_token=grant.refresh_token or credential.refresh_token,
+            expires_at=grant.expires_at,
+        )
+
+    def exchanged(
+        self, *, client_id: str, client_secret: str, code: str, verifier: str, redirect_uri: str
+    ) -> TokenGrant:
+        """The tokens of an authorization code, which works once: nothing is tried again.
+
+        Raises:
+            CredentialsInvalid: the server refused the code or the client.
+            Unreachable, ServerError, WrongServer.
+        """
+        form = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "code_verifier": verifier,
+            "redirect_uri": redirect_uri,
+            "client_id": client_id,
+        }
+        if client_secret:
+            form["client_secret"] = client_secret
+        return self._granted(self._ask(f"{self._server.base}{self._service.token_path}", form, attempts=1))
+
+    def _granted(self, answer: Any) -> TokenGrant:
         try:
-            token = grant["access_token"]
-            lifetime_s = min(float(grant.get("expires_in") or 0), constants.TOKEN_MAX_LIFETIME_S)
-            renewed = grant.get("refresh_token") or credential.refresh_token
+            token, renewed = answer["access_token"], answer.get("refresh_token")
+            lifetime_s = min(float(answer.get("expires_in") or 0), constants.TOKEN_MAX_LIFETIME_S)
+            scope = answer.get("scope") or ""
         except (KeyError, TypeError, ValueError, AttributeError):
-            token = renewed = None
-            lifetime_s = 0.0
-        if not isinstance(token, str) or not token or not isinstance(renewed, str):
+            token, renewed, lifetime_s, scope = None, None, 0.0, ""
+        if not isinstance(token, str) or not token or not isinstance(renewed, str | None) or not isinstance(scope, str):
             raise WrongServer(
                 "The token endpoint's answer holds no access token.",
                 provider=self._service.name,
                 next_step="Check the tenant's server and token address.",
             )
         expires_at = datetime.now(UTC) + timedelta(seconds=lifetime_s) if lifetime_s > 0 else None
-        return dataclasses.replace(credential, access_token=token, refresh_token=renewed, expires_at=expires_at)
+        return TokenGrant(token, renewed or None, expires_at, scope)
 
-    def _ask(self, url: str, form: dict[str, str]) -> Any:
+    def _ask(self, url: str, form: dict[str, str], attempts: int = constants.TOKEN_ATTEMPTS) -> Any:
         """The endpoint's answer as plain values, None when it is no JSON. Retries transient failures."""
         failure: ApiError | None = None
-        for _ in range(constants.TOKEN_ATTEMPTS):
+        for _ in range(attempts):
             try:
                 answer = self._wire.send("POST", url, form=form)
             except NoAnswer as none:
@@ -177,17 +215,17 @@ class _TokenEndpoint:
             failure = self._refused(answer)
             if isinstance(failure, CredentialsInvalid):
                 raise failure
-        assert failure is not None  # noqa: S101 - TOKEN_ATTEMPTS is at least one
+        assert failure is not None  # noqa: S101 - there is at least one attempt
         raise failure
 
     def _refused(self, answer: Answer) -> ApiError:
         if answer.status < 500 and answer.status != 429:
             return CredentialsInvalid(
-                f"The server refused to renew the access token (HTTP {answer.status}).",
+                f"The server refused to give an access token (HTTP {answer.status}).",
                 provider=self._service.name,
                 next_step="Authorise the tenant again (explorer tenants add): a refresh token lives"
                 f" {self._service.refresh_lifetime}.",
-                details={"status": answer.status},
+                details={"status": answer.status, **_reason(answer)},
             )
         return ServerError(
             f"The token endpoint failed (HTTP {answer.status}).",
@@ -195,6 +233,13 @@ class _TokenEndpoint:
             next_step="Try again later; the tenant's credentials are unchanged.",
             details={"status": answer.status},
         )
+
+
+def _reason(answer: Answer) -> dict[str, str]:
+    """The error's name (RFC 6749, 5.2), if the answer is of that form: `invalid_grant` alone says that the grant has ended."""
+    body = _decoded(answer)
+    reason = body.get("error") if isinstance(body, dict) else None
+    return {"oauth_error": reason[:40]} if isinstance(reason, str) else {}
 
 
 def _decoded(answer: Answer) -> Any:

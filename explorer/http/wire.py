@@ -5,18 +5,17 @@
 
 import contextlib
 import socket
-import ssl
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from typing import Any, Self
 
 import httpx
 
 from explorer.core.settings import Settings
+from explorer.core.tls import tls_context
 from explorer.http import constants
 from explorer.http.address import Server
 from explorer.http.body import BodyReader
@@ -31,13 +30,6 @@ class Answer:
     headers: Mapping[str, str]
     body: bytes
     received: int
-
-
-@cache
-def tls_context() -> ssl.SSLContext:
-    """The certificates that all connections of this process trust, read once: reading takes 50 ms or more. `SSL_CERT_FILE` or
-    `SSL_CERT_DIR` of the environment name another bundle."""
-    return httpx.create_ssl_context()
 
 
 class Wire:

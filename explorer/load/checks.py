@@ -1,88 +1,90 @@
 """Is what a load reports true? Counts of load, table and server; keys; rejected and missing records."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from psycopg import sql
 
 from explorer.contract import checks
 from explorer.contract.bookkeeping import rejected
-from explorer.contract.checks import CheckOutcome
+from explorer.contract.checks import CheckOutcome, LoadFinding
 from explorer.load.raw.table import DELETED_COLUMN
 from explorer.load.report import ResourceReport
 from explorer.postgres.connections import Login
 from explorer.registry import Source
 
 
-def described(source: Source) -> Mapping[str, str]:
-    """Every check of a raw table, with its description."""
-    return {
-        checks.COUNTS_MATCH: "The table holds what was walked: an error otherwise. The walk met as many records as the API"
-        " counts: a warning otherwise, because that count may lag behind the data.",
-        checks.KEYS_UNIQUE: f"No two rows share one {source.primary_key}.",
-        checks.NONE_REJECTED: f"Every record that came could be stored; others are in `{rejected.TABLE}`.",
-        checks.MISSING_GONE: "Rows that a whole read did not bring are proven to be gone and marked. Others stay as they"
-        " are, and the next load looks again.",
-    }
+def described(source: Source) -> str:
+    """What the check of the raw table compares."""
+    return (
+        "- `rows_match_api`: the table holds what was walked (an error otherwise), and the walk met as many records as the API"
+        " counts (a warning otherwise, because that count may lag behind the data)\n"
+        f"- `primary_key_unique`: no two rows share one {source.primary_key} (an error otherwise)\n"
+        f"- `no_rows_rejected`: every record that came could be stored; others are in `{rejected.TABLE}`\n"
+        "- `missing_rows_are_gone`: rows that a whole read did not bring are proven to be gone and marked; others stay as they"
+        " are, and the next load looks again"
+    )
 
 
-def check_load(login: Login, schema: str, source: Source, report: ResourceReport) -> Iterator[CheckOutcome]:
-    """All checks. They read the table only when something was written; otherwise the last load's checks still hold."""
-    written = report.rows_new + report.rows_changed + report.rows_deleted
-    rows, duplicates = count_rows(login, schema, source) if written else (report.rows_total, 0)
-    yield check_counts(report, rows)
-    yield CheckOutcome(checks.KEYS_UNIQUE, duplicates == 0, True, checks.Duplicates(duplicate_rows=duplicates))
-    facts = checks.Rejected(rows_rejected=report.rejected, reasons=report.rejected_reasons)
-    yield CheckOutcome(checks.NONE_REJECTED, report.rejected == 0, False, facts)
-    yield check_missing(report, source.name)
+def check_load(login: Login, schema: str, source: Source, report: ResourceReport) -> CheckOutcome:
+    """The check of the source's raw table. It reads the table only when something was written: otherwise it is as the last load
+    left it."""
+    rows, duplicates = count_rows(login, schema, source) if report.rows_written else (report.rows_total, 0)
+    return check_report(source.name, report, rows=rows, duplicate_rows=duplicates)
 
 
-def check_counts(report: ResourceReport, rows: int) -> CheckOutcome:
-    """Compares three counts: the table's, the load's and the API's. `differs` says which do not agree.
+def check_report(name: str, report: ResourceReport, *, rows: int, duplicate_rows: int = 0) -> CheckOutcome:
+    """Compare the report of the source `name` with the number of `rows` in its table.
 
     The load's count of the table: after a full extract the records that were read, plus missing ones that are not proven to be
-    gone; otherwise the count before, plus the changes. `compared` is False where the API gave no count. Records that arrive
-    while changes are read are not in the count from the start: more records than counted are no difference then.
+    gone; otherwise the count before, plus the changes. Records that arrive while changes are read are not in the API's count from
+    the start: more records than counted are no difference then.
     """
     was_complete = report.status == "loaded" and report.api_total is not None and report.complete
     walked = report.rows_landed + report.rows_missing if was_complete else report.rows_total
+    counted = report.window_total if report.status == "loaded" else None
+    difference = None if counted is None else report.rows_landed + report.rejected - counted
     differs = ["table vs walked"] if rows != walked else []
-    compared, difference = report.status == "loaded" and report.window_total is not None, None
-    if report.status == "loaded" and report.window_total is not None:
-        difference = report.rows_landed + report.rejected - report.window_total
-        if difference < 0 or (difference and report.api_total is not None):
-            differs.append("walked vs api")
-    facts = checks.Counts(
+    if difference is not None and (difference < 0 or (difference and report.api_total is not None)):
+        differs.append("walked vs api")
+    overlooked = report.rows_missing - report.rows_unproven
+    found: dict[LoadFinding, str] = {
+        "rows_match_api": f"The counts of {name} do not agree: {', '.join(differs)}." if differs else "",
+        "primary_key_unique": f"{duplicate_rows:,} rows of {name} share their key with another."
+        if duplicate_rows
+        else "",
+        "no_rows_rejected": f"{report.rejected:,} records of {name} could not be stored." if report.rejected else "",
+        "missing_rows_are_gone": " ".join(_said_of_missing(name, report, overlooked)),
+    }
+    failing = {each: said for each, said in found.items() if said}
+    facts = checks.Load(
+        failing=", ".join(failing) or None,
         rows=rows,
         walked=walked,
-        compared=compared,
-        api_total=report.window_total if compared else None,
+        compared=counted is not None,
+        api_total=counted,
         difference=difference,
         differs=", ".join(differs) or None,
+        duplicate_rows=duplicate_rows,
+        rows_rejected=report.rejected,
+        rejected_reasons=report.rejected_reasons or None,
+        rows_marked=report.rows_deleted,
+        rows_unproven=report.rows_unproven,
+        rows_overlooked=overlooked,
+        missing_reason=report.missing_reason or None,
     )
-    return CheckOutcome(checks.COUNTS_MATCH, not differs, rows != walked, facts)
+    is_error = rows != walked or duplicate_rows > 0
+    return CheckOutcome(checks.LOAD_IS_SOUND, not failing, is_error, facts, " ".join(failing.values()) or None)
 
 
-def check_missing(report: ResourceReport, name: str) -> CheckOutcome:
-    """Whether all rows that a full extract did not return are proven to be gone."""
-    said = []
+def _said_of_missing(name: str, report: ResourceReport, overlooked: int) -> Iterator[str]:
     if report.rows_unproven:
-        said.append(
+        yield (
             f"{report.rows_unproven:,} records of {name} did not come, and it is not proven that they are gone"
             f" ({report.missing_reason}): they were not marked. The next load that reads everything looks again; when more were"
             " deleted than it may ask for, raise EXPLORER_PROOF_MAX_REQUESTS."
         )
-    overlooked = report.rows_missing - report.rows_unproven
     if overlooked:
-        said.append(
-            f"{overlooked:,} records of {name} did not come, but the server has them when they are asked for alone."
-        )
-    facts = checks.Missing(
-        rows_marked=report.rows_deleted,
-        rows_unproven=report.rows_unproven,
-        rows_overlooked=overlooked,
-        reason=report.missing_reason or None,
-    )
-    return CheckOutcome(checks.MISSING_GONE, not said, False, facts, " ".join(said) or None)
+        yield f"{overlooked:,} records of {name} did not come, but the server has them when they are asked for alone."
 
 
 def count_rows(login: Login, schema: str, source: Source) -> tuple[int, int]:

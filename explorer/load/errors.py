@@ -7,12 +7,6 @@ from explorer.core.errors import ExplorerError, TransientError
 _DISK_FULL = "53100"
 
 
-class LoadInProgress(TransientError):
-    """Another process is loading the same tenant."""
-
-    code = "load_in_progress"
-
-
 class LoadFailed(TransientError):
     """The extracted rows could not be written; the tables are unchanged."""
 

@@ -4,34 +4,36 @@ A resource that fails or is not allowed does not stop the others; its own table 
 """
 
 import shutil
-import sys
-import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import psycopg
 
 from explorer.extract.extract import Batch, Extract
 from explorer.extract.proof import Proof
 from explorer.http.client import ApiClient
-from explorer.load.dlt_load import DltLoad
-from explorer.load.errors import ResourceUnknownToPipeline
+from explorer.load import dlt_run
+from explorer.load.copy.job import CopyJob
+from explorer.load.dlt_job import DltJob
+from explorer.load.dlt_rows import WaitingRows
+from explorer.load.errors import LoadFailed, ResourceUnknownToPipeline
 from explorer.load.load_job import Destination, LoadJob
-from explorer.load.memory import return_large_blocks
 from explorer.load.outcome import raise_if_all_failed
 from explorer.load.raw.contents import RawSchema
 from explorer.load.raw.load_input import ParentRows
 from explorer.load.raw.rejects import RejectFile
-from explorer.load.raw.rows import RowFormat
+from explorer.load.raw.rows import AnyRow, Pack, RowFormat
 from explorer.load.raw.table import REJECTED, RawTable
 from explorer.load.report import LoadProgress, LoadReport, ResourceReport
-from explorer.load.row_buffer import BufferState, RowBuffer
-from explorer.load.target import LoadTarget, database_errors, exclusive
+from explorer.load.row_buffer import RowBuffer
+from explorer.load.target import LoadTarget, database_errors
 from explorer.postgres.connections import Connection
 from explorer.providers.paging import Styles
 from explorer.registry import ForEach, Pipeline, Source
@@ -41,8 +43,6 @@ APPLICATION_NAME = "explorer-load"
 _WRITERS = 3
 PROOF_MAX_REQUESTS = 200
 _END_OF_EXTRACT_S = 5.0
-# How long a thread waits for the interpreter after its statement; with Python's default of 5 ms the database waits for parsing.
-_SWITCH_S = 0.001
 
 OnProgress = Callable[[LoadProgress], None]
 
@@ -64,6 +64,7 @@ class _Order:
 
 def load(
     target: LoadTarget,
+    connection: Connection,
     client: ApiClient,
     pipeline: Pipeline,
     resources: Sequence[str],
@@ -77,21 +78,19 @@ def load(
 ) -> LoadReport:
     """Bring the raw tables of `resources` up to date with the server.
 
-    `styles`: the provider's paging styles. `full`: read everything again and mark deleted rows, instead of reading only what
-    changed since the stored cursor (resources without cursor are always read in full). `work_dir`: the tenant's folder for
-    temporary files; it is emptied. `on_progress`: called after each page, from several threads. `proof_max_requests`: how many
-    requests may be spent per resource to look for missing records.
+    `connection`: holds the tenant's run lock (`postgres.run_lock`). `styles`: the provider's paging styles. `full`: read
+    everything again and mark deleted rows, instead of reading only what changed since the stored cursor (resources without
+    cursor are always read in full). `work_dir`: the tenant's folder for temporary files; it is emptied. `on_progress`: called
+    after each page, from several threads. `proof_max_requests`: how many requests may be spent per resource to look for missing
+    records.
 
     Raises:
         ApiError: every resource was refused or failed (the message names them all; the class is that of one of them), or the
             server cut the tenant off.
-        LoadInProgress: another process loads this tenant.
         LoadFailed: the database accepted no data; no table is half changed.
     """
     sources = [_source(pipeline, name) for name in resources]
-    return_large_blocks()
-    sys.setswitchinterval(_SWITCH_S)
-    with exclusive(target) as connection:
+    with database_errors():
         folder = _fresh_folder(work_dir)
         try:
             order = _Order(target, client, pipeline, styles, run_id, full, folder, on_progress, proof_max_requests)
@@ -106,9 +105,12 @@ class _Load:
         self._connection = connection
         self._started = datetime.now(UTC)
         self._schema = RawSchema(order.target.schemas)
+        tables = [*map(RawTable.of_source, order.pipeline.sources), REJECTED]
         with database_errors():
-            self._contents = self._schema.contents(connection)
-        self._jobs: dict[str, LoadJob] = {}
+            self._contents = self._schema.open(connection, tables, order.run_id)
+        self._connect = partial(order.target.connect, application_name=APPLICATION_NAME)
+        self._writers = ThreadPoolExecutor(_WRITERS, "writer")
+        self._jobs: dict[str, LoadJob[Any]] = {}
 
     def run(self, sources: Sequence[Source]) -> LoadReport:
         for source in sources:
@@ -120,21 +122,19 @@ class _Load:
             self._stop()
             raise
         finally:
+            self._writers.shutdown()
             for job in self._jobs.values():
                 job.buffer.join(_END_OF_EXTRACT_S)
-                job.buffer.rejects.close()
+                job.close()
         raise_if_all_failed({name: job.error for name, job in self._jobs.items()})
         return LoadReport({name: job.report for name, job in self._jobs.items()})
 
-    def _job(self, source: Source) -> LoadJob:
-        order = self._order
+    def _job(self, source: Source) -> LoadJob[Any]:
+        order, moment = self._order, self._contents.moment
         table = RawTable.of_source(source)
         destination = Destination(self._schema, self._contents, table, order.run_id)
         cursor = destination.before.cursor if destination.before and not order.full else None
         report = ResourceReport(table=table.name, cursor_from=cursor.isoformat() if cursor else None)
-        if destination.exists and not destination.before:
-            with database_errors():
-                report.rows_total = self._schema.count(self._connection, table).live_rows
         extract = Extract(
             order.client, source, order.styles, since=_with_overlap(source, cursor), until=self._until(source)
         )
@@ -144,26 +144,31 @@ class _Load:
             usage = order.client.usage(source.name)
             report.requests, report.bytes = usage.requests, usage.bytes
 
-        return LoadJob(
-            destination,
-            self._buffer(extract, parent, note_cost),
+        rows = RowFormat(source.keys, source.primary_key, order.run_id, moment)
+        more = (
             report,
             parent,
             Proof(extract, order.proof_max_requests),
             partial(self._parents, source, extract),
             note_cost,
         )
+        if source.load == "copy":
+            return CopyJob(destination, self._buffer(extract, rows.pack, parent, note_cost), *more)
+        waiting = WaitingRows(table, rows, order.folder, order.run_id, moment)
+        return DltJob(waiting, destination, self._buffer(extract, waiting.pack, parent, note_cost), *more)
 
-    def _buffer(self, extract: Extract, parent: LoadJob | None, on_end: Callable[[], None]) -> RowBuffer:
-        order, source, moment = self._order, extract.source, self._contents.moment
+    def _buffer(
+        self, extract: Extract, pack: Pack[AnyRow], parent: LoadJob[Any] | None, on_end: Callable[[], None]
+    ) -> RowBuffer[AnyRow]:
+        order, source = self._order, extract.source
 
         def on_batch(batch: Batch) -> None:
             order.on_progress(LoadProgress(source.name, extract.record_count, extract.pages, batch.total))
 
         return RowBuffer(
             extract,
-            RowFormat(source.keys, source.primary_key, order.run_id, moment),
-            RejectFile(order.folder, order.run_id, moment),
+            pack,
+            RejectFile(order.folder, order.run_id, self._contents.moment),
             on_batch=on_batch,
             on_end=on_end,
             values=partial(self._values, source.for_each, parent) if source.for_each else None,
@@ -182,37 +187,42 @@ class _Load:
         return ParentRows(parent.table, each.key, each.column, extract.values)
 
     def _run_jobs(self) -> None:
-        """Write as soon as it is clear that something must be written. Only then dlt runs, and only once."""
-        decided: SimpleQueue[LoadJob] = SimpleQueue()
+        """Copy as soon as it is clear that something must be written; dlt runs beside, once for all of its sources."""
+        decided: SimpleQueue[LoadJob[Any]] = SimpleQueue()
         for job in self._jobs.values():
             job.buffer.start(partial(decided.put, job))
-        undecided = list(self._jobs.values())
-        to_write: list[LoadJob] = []
-        while undecided:
+        writing: list[Future[None]] = []
+        for_dlt: list[DltJob] = []
+        for _ in self._jobs:
             job = decided.get()
-            undecided.remove(job)
-            if job.needs_write(self._connection):
-                to_write.append(job)
-                if job.buffer.wait() is BufferState.STREAMING:
-                    # This job waits for the database from now on. The others wait for their buffers.
-                    break
-        tables = [*map(RawTable.of_source, self._order.pipeline.sources), REJECTED]
-        is_incomplete = self._contents.lacks(tables)
-        if to_write or is_incomplete:
-            self._run_dlt(tables, to_write + undecided, is_incomplete)
-            self._schema.prune(self._connection)
+            if not job.needs_write(self._connection):
+                continue
+            if isinstance(job, DltJob):
+                for_dlt.append(job)
+            else:
+                writing.append(self._writers.submit(job.write, self._connect))
+        if for_dlt:
+            writing += self._run_dlt(for_dlt)
+        for future in writing:
+            future.result()
+        # It holds the tenant's lock: if it is lost, another load may have written.
+        self._connection.execute("SELECT")
 
-    def _run_dlt(self, tables: Sequence[RawTable], jobs: Sequence[LoadJob], is_incomplete: bool) -> None:
+    def _run_dlt(self, jobs: Sequence[DltJob]) -> list[Future[None]]:
         target = self._order.target
         login = {**target.conninfo(), "application_name": APPLICATION_NAME}
-        slots = threading.Semaphore(_WRITERS)
-        connect = partial(target.connect, application_name=APPLICATION_NAME)
-        folder = self._order.folder / "dlt"
-        folder.mkdir()
-        load = DltLoad(self._order.pipeline.name, target.schemas.raw, login, folder, tables)
-        load.run({job.table: partial(job.run, slots, connect) for job in jobs}, is_incomplete=is_incomplete)
+        files = [file for job in jobs if (file := job.file(self._order.folder))]
+        try:
+            if files:
+                dlt_run.run_dlt(self._order.pipeline.name, target.schemas.raw, login, self._order.folder / "dlt", files)
+                self._schema.prune(self._connection)
+        except LoadFailed as error:
+            for job in jobs:
+                job.fail(error)
+            return []
+        return [self._writers.submit(job.write, self._connect) for job in jobs]
 
-    def _values(self, each: ForEach, parent: LoadJob | None) -> list[str]:
+    def _values(self, each: ForEach, parent: LoadJob[Any] | None) -> list[str]:
         """The values of a `for_each` source: from the parent's records of this load, plus those of the table unless all were
         read."""
         values: set[str] = set()
@@ -220,9 +230,8 @@ class _Load:
             values |= parent.buffer.collected(each.key)
         if parent is None or parent.buffer.extract.since is not None:
             table = RawTable.of_source(self._order.pipeline.source(each.source))
-            if table.name in self._contents.columns:
-                with self._order.target.connect() as connection:
-                    values |= self._schema.values(connection, table, each.key)
+            with self._order.target.connect() as connection:
+                values |= self._schema.values(connection, table, each.key)
         return sorted(values)
 
     def _stop(self) -> None:

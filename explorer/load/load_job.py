@@ -3,11 +3,12 @@
 A job that fails leaves its table unchanged and does not affect other jobs.
 """
 
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, Generic
 
 import psycopg
 
@@ -18,8 +19,8 @@ from explorer.http.errors import NotAllowed
 from explorer.load.errors import LoadFailed
 from explorer.load.raw.contents import Contents, Difference, RawSchema
 from explorer.load.raw.load_input import ExtractEnd, LoadInput, ParentRows, RowCounts
-from explorer.load.raw.table import REJECTED, RawTable
-from explorer.load.raw.writer import write_table
+from explorer.load.raw.rows import AnyRow, PackedRow
+from explorer.load.raw.table import RawTable
 from explorer.load.report import ResourceReport
 from explorer.load.row_buffer import BufferState, RowBuffer
 from explorer.postgres.connections import Connection
@@ -37,24 +38,19 @@ class Destination:
     @property
     def before(self) -> LoadState | None:
         """The state that the last load left."""
-        return self.contents.states.get(self.table.source) if self.exists else None
-
-    @property
-    def exists(self) -> bool:
-        """Whether the table existed."""
-        return self.table.name in self.contents.columns
+        return self.contents.states.get(self.table.source)
 
 
-class LoadJob:
+class LoadJob(ABC, Generic[AnyRow]):
     """`error`: why nothing was written. `parent`: the job whose records supply this one's values. `proof`: finds out which
     records are gone; `note_cost`: called when the proof has ended."""
 
     def __init__(
         self,
         destination: Destination,
-        buffer: RowBuffer,
+        buffer: RowBuffer[AnyRow],
         report: ResourceReport,
-        parent: "LoadJob | None",
+        parent: "LoadJob[Any] | None",
         proof: Proof,
         parents: Callable[[], ParentRows | None],
         note_cost: Callable[[], None],
@@ -62,88 +58,67 @@ class LoadJob:
         self.buffer, self.report = buffer, report
         self._proof, self._parents, self._note_cost = proof, parents, note_cost
         self.error: BaseException | None = None
-        self._destination = destination
+        self.destination = destination
         self._parent = parent
         self._began = time.monotonic()
-        self._difference: Difference | None = None
-
-    @property
-    def table(self) -> str:
-        """The table's name."""
-        return self._destination.table.name
+        self.difference: Difference | None = None
 
     def needs_write(self, connection: Connection) -> bool:
         """Whether something must be written. Call it once the buffer is decided. If not, the job is done."""
         match self.buffer.wait():
             case BufferState.FAILED:
-                self._fail(self.buffer.error)
+                self.fail(self.buffer.error)
                 return False
             case BufferState.STREAMING:
                 return True
-        before, end = self._destination.before, self._end()
-        difference = self._compare(connection, end)
+        difference = self._compare(connection, self._end())
         if difference.ids or difference.gone or self._has_new_rejects(connection):
-            self._difference = difference
+            self.difference = difference
             return True
-        if difference.state != before:
-            self._destination.schema.save(
-                connection, self._destination.table, difference.state, self._destination.run_id
-            )
+        if difference.state != self.destination.before:
+            self.destination.schema.save(connection, self.destination.table, difference.state, self.destination.run_id)
         self._done(RowCounts(live=difference.state.live_rows))
         return False
 
-    def run(self, slots: threading.Semaphore, connect: Callable[[], Connection]) -> None:
-        """Write what must be written. Call it once the buffer is decided. `slots` bounds the number of writers. Does not
-        raise."""
+    def write(self, connect: Callable[[], Connection]) -> None:
+        """Write what must be written, once. Does not raise."""
         try:
-            state = self.buffer.wait()
-            if state is BufferState.FAILED:
-                self._fail(self.buffer.error)
-                return
-            with slots, connect() as connection:
-                if state is BufferState.STREAMING or self._difference or self.needs_write(connection):
-                    self._write(connection, connect)
+            with connect() as connection:
+                self._done(self._write(connection, connect))
         except BaseException as error:
-            self._fail(LoadFailed.because_of(error) if isinstance(error, psycopg.Error) else error)
+            self.fail(LoadFailed.because_of(error) if isinstance(error, psycopg.Error) else error)
         finally:
             self.buffer.abandon()
 
-    def _write(self, connection: Connection, connect: Callable[[], Connection]) -> None:
-        load_input = LoadInput(
-            self.buffer.stream(),
-            self._end,
-            self._reads_all,
-            self.buffer.rejects,
-            self._destination.run_id,
-            self._destination.contents.moment,
-            connect,
-            self._proof,
-            self._parents,
-        )
-        before = self._destination.before
-        difference = self._difference
-        if difference:
-            # All rows are needed only where missing ones are to be marked.
-            is_all = difference.gone > 0
-            rows = self.buffer.rows_of(self.buffer.hashes() if is_all else difference.ids)
-            before = difference.state
-            end = replace(self._end(), whole=is_all, repeated=())
-            load_input = replace(load_input, chunks=[rows], end=lambda: end, may_be_whole=is_all, connect=None)
-        self._done(write_table(self._destination.schema, connection, self._destination.table, load_input, before))
+    @abstractmethod
+    def _write(self, connection: Connection, connect: Callable[[], Connection]) -> RowCounts:
+        """Write, in one transaction with the state for the next load."""
+
+    def close(self) -> None:
+        """Delete what waits on disk."""
+        self.buffer.rejects.close()
+
+    def _input(
+        self,
+        chunks: Iterable[Sequence[PackedRow]],
+        end: Callable[[], ExtractEnd],
+        may_be_whole: bool,
+        connect: Callable[[], Connection] | None = None,
+    ) -> LoadInput:
+        run_id, moment = self.destination.run_id, self.destination.contents.moment
+        rejects = self.buffer.rejects
+        return LoadInput(chunks, end, may_be_whole, rejects, run_id, moment, connect, self._proof, self._parents)
 
     def _compare(self, connection: Connection, end: ExtractEnd) -> Difference:
-        hashes = self.buffer.hashes()
-        if not self._destination.exists:
-            return Difference(list(hashes), 0, LoadState(end.cursor, 0, 0, None))
-        return self._destination.schema.compare(
-            connection, self._destination.table, hashes, self._destination.before, end
+        return self.destination.schema.compare(
+            connection, self.destination.table, self.buffer.newest(), self.destination.before, end
         )
 
     def _has_new_rejects(self, connection: Connection) -> bool:
         rejects = self.buffer.rejects
-        if not rejects.rows or rejects.ids is None or REJECTED.name not in self._destination.contents.columns:
+        if not rejects.rows or rejects.ids is None:
             return rejects.rows > 0
-        return not self._destination.schema.knows_rejects(connection, rejects.ids)
+        return not self.destination.schema.knows_rejects(connection, rejects.ids)
 
     def _end(self) -> ExtractEnd:
         """What the finished extract says about the whole resource."""
@@ -165,7 +140,7 @@ class LoadJob:
         """The highest cursor value so far; only this load's when it read from the beginning."""
         if self.buffer.extract.source.cursor is None:
             return None
-        known = [self._destination.before.cursor] if self._destination.before and self.buffer.extract.since else []
+        known = [self.destination.before.cursor] if self.destination.before and self.buffer.extract.since else []
         return max((moment for moment in (*known, self.buffer.latest) if moment), default=None)
 
     def _done(self, counts: RowCounts) -> None:
@@ -182,7 +157,8 @@ class LoadJob:
         report.cursor_to = cursor.isoformat() if cursor else None
         report.duration_s = time.monotonic() - self._began
 
-    def _fail(self, error: BaseException | None) -> None:
+    def fail(self, error: BaseException | None) -> None:
+        """End without having written anything."""
         self.error = error
         report = self.report
         report.complete = False
@@ -191,5 +167,5 @@ class LoadJob:
             report.status, report.skipped_reason = "skipped", error.details.get("reason") or error.message
         elif isinstance(error, ExplorerError):
             report.status, report.error = "failed", error.as_dict()
-        if self._destination.before:
-            report.rows_total = self._destination.before.live_rows
+        if self.destination.before:
+            report.rows_total = self.destination.before.live_rows

@@ -61,12 +61,22 @@ class ResourceReport:
     error: dict[str, Any] | None = None
     duration_s: float = 0.0
 
+    @property
+    def rows_written(self) -> int:
+        """Number of rows that the load added, changed or marked."""
+        return self.rows_new + self.rows_changed + self.rows_deleted
+
 
 @dataclass(frozen=True)
 class LoadReport:
     """All resources of one load by name, in the requested order."""
 
     resources: dict[str, ResourceReport]
+
+    @property
+    def has_news(self) -> bool:
+        """Whether the load changed a table, or failed to read one."""
+        return any(each.rows_written or each.status == "failed" for each in self.resources.values())
 
 
 def name_failures(errors: Mapping[str, Mapping[str, Any]]) -> str:

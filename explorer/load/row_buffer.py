@@ -1,8 +1,8 @@
-"""How do rows get from an extract to COPY without filling memory? Each extract's thread fills a small buffer.
+"""How do rows get from an extract to the database without filling memory? Each extract's thread fills a small buffer.
 
 An extract that ends early leaves its rows in memory, one per id, so that they can be compared with the table before anything is
-written. A longer one streams: extract and database wait for each other. An extract waits for nothing else, so buffers cannot
-block each other.
+written; so does one whose rows wait on disk (`WaitingRows`). A longer one streams: extract and database wait for each other. An
+extract waits for nothing else, so buffers cannot block each other.
 """
 
 import threading
@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 from enum import Enum
+from typing import Generic
 
 from explorer.extract.extract import Batch, Extract
 from explorer.load.errors import LoadFailed
 from explorer.load.raw.rejects import RejectFile
-from explorer.load.raw.rows import CHUNK_BYTES, PackedRow, RowFormat, keep_newest
+from explorer.load.raw.rows import CHUNK_BYTES, AnyRow, Pack, keep_newest
 
 MEMORY_BYTES = 4 * CHUNK_BYTES
 _MAX_QUEUED_CHUNKS = 4
@@ -31,8 +32,9 @@ class BufferState(Enum):
     FAILED = "failed"
 
 
-class RowBuffer:
-    """The rows of one extract for COPY. `rows`: number so far, with repeats; `latest`: the highest cursor among them.
+class RowBuffer(Generic[AnyRow]):
+    """The rows of one extract, packed by `pack` page by page. `rows`: number so far, with repeats; `latest`: the highest cursor
+    among them.
 
     These are called in the extract's thread: `on_batch` after each page, `on_end` at the end, and `values` at the beginning, for
     a source whose values must be found first. `collect`: columns whose values are collected for other sources.
@@ -41,7 +43,7 @@ class RowBuffer:
     def __init__(
         self,
         extract: Extract,
-        row_format: RowFormat,
+        pack: Pack[AnyRow],
         rejects: RejectFile,
         *,
         on_batch: Callable[[Batch], None],
@@ -54,18 +56,18 @@ class RowBuffer:
         self.rows = 0
         self.latest: datetime | None = None
         self.error: BaseException | None = None
-        self._pack = row_format.pack
+        self._pack = pack
         self._on_batch, self._on_end, self._values = on_batch, on_end, values
         columns = list(extract.source.keys)
         self._collected: dict[str, set[str]] = {column: set() for column in collect}
         self._collect = [(columns.index(column), values) for column, values in self._collected.items()]
         self._state = BufferState.EXTRACTING
         self._changed = threading.Condition()
-        self._memory: dict[str, PackedRow] | None = {}
+        self._memory: dict[str, AnyRow] | None = {}
         self._memory_bytes = 0
-        self._part: list[PackedRow] = []
+        self._part: list[AnyRow] = []
         self._part_bytes = 0
-        self._queue: deque[list[PackedRow]] = deque()
+        self._queue: deque[list[AnyRow]] = deque()
         self._ended = False
         self._abandoned = False
         self._thread = threading.Thread(target=self._run, name=f"extract-{extract.source.name}", daemon=True)
@@ -81,16 +83,11 @@ class RowBuffer:
             self._changed.wait_for(lambda: self._state is not BufferState.EXTRACTING)
             return self._state
 
-    def hashes(self) -> dict[str, str]:
-        """Id to content hash of the newest version of each row. Only for a buffer that is `COMPLETE`."""
-        return {identity: row.content_hash for identity, row in (self._memory or {}).items()}
+    def newest(self) -> dict[str, AnyRow]:
+        """The newest version of each row by id. Only for a buffer that is `COMPLETE`."""
+        return self._memory or {}
 
-    def rows_of(self, ids: Iterable[str]) -> list[PackedRow]:
-        """The rows with these ids. Only for a buffer that is `COMPLETE`."""
-        rows = self._memory or {}
-        return [rows[identity] for identity in ids]
-
-    def stream(self) -> Iterator[list[PackedRow]]:
+    def stream(self) -> Iterator[list[AnyRow]]:
         """All rows of a buffer that is `STREAMING`, about a megabyte at a time, while the extract goes on. Iterate once.
 
         Raises:
@@ -170,18 +167,18 @@ class RowBuffer:
         if self._abandoned:
             raise _stopped()
 
-    def _hold(self, memory: dict[str, PackedRow], rows: Sequence[PackedRow]) -> None:
+    def _hold(self, memory: dict[str, AnyRow], rows: Sequence[AnyRow]) -> None:
         keep_newest(memory, rows)
-        self._memory_bytes += sum(len(row.data) for row in rows)
+        self._memory_bytes += sum(row.size for row in rows)
         if self._memory_bytes > MEMORY_BYTES:
             self._memory = None
             self._decide(BufferState.STREAMING)
             self._add(memory.values())
 
-    def _add(self, rows: Iterable[PackedRow]) -> None:
+    def _add(self, rows: Iterable[AnyRow]) -> None:
         for row in rows:
             self._part.append(row)
-            self._part_bytes += len(row.data)
+            self._part_bytes += row.size
             if self._part_bytes >= CHUNK_BYTES:
                 self._push()
 

@@ -1,4 +1,4 @@
-"""Where does a load write, and is another process loading there?"""
+"""Where does a load write?"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from explorer.contract.schemas import TenantSchemas
-from explorer.load.errors import LoadFailed, LoadInProgress
+from explorer.load.errors import LoadFailed
 from explorer.postgres.connections import Connection, Login
 
 
@@ -16,7 +16,6 @@ from explorer.postgres.connections import Connection, Login
 class LoadTarget:
     """The destination of a tenant's data. `login`: of its rw role, in the platform's database."""
 
-    tenant_key: str
     schemas: TenantSchemas
     login: Login
 
@@ -27,25 +26,6 @@ class LoadTarget:
     def connect(self, **more: Any) -> Connection:
         """A connection in autocommit mode, with additional libpq parameters. Raises psycopg.Error."""
         return psycopg.connect(**self.conninfo(), **more, autocommit=True)
-
-
-@contextmanager
-def exclusive(target: LoadTarget) -> Iterator[Connection]:
-    """A connection that holds the tenant's load lock. The lock ends with the connection, even when the process is killed.
-
-    Raises:
-        LoadInProgress: another process holds it.
-        LoadFailed: the database cannot be reached.
-    """
-    with database_errors(), target.connect() as connection:
-        lock = "SELECT pg_try_advisory_lock(hashtext(%s), hashtext('load'))"
-        row = connection.execute(lock, [target.schemas.prefix]).fetchone()
-        if row != (True,):
-            raise LoadInProgress(
-                f"Tenant {target.tenant_key} is being loaded by another process.",
-                next_step="Wait for that run to end, then try again.",
-            )
-        yield connection
 
 
 @contextmanager

@@ -1,6 +1,31 @@
-"""How do raw tables become the tables that agents query? The dbt project of a tenant, and running it.
+"""How do people's own tables come about? dbt builds the models of `dbt_project/` over the tables of a tenant.
 
-`project` writes a tenant's dbt project (the provider's static models and those of its table planner), `dbt` runs dbt in this
-process, `changes` applies changed rows without dbt, `refresh` updates tables by both, `manifest` describes the static models
-without a database.
+`build` brings a tenant's models up to date, `is_current` tells whether they are, `run_command` runs dbt's own command line,
+`manifest` describes models and tests without a database, `warm_up`, `stand_by` and `get_ready` save a run the seconds in which
+dbt starts. dbt is used by its public interface alone, in a process of its own.
 """
+
+from explorer.marts.build import Built, TestResult, build
+from explorer.marts.command import TenantDbt, get_ready
+from explorer.marts.currency import is_current
+from explorer.marts.errors import DbtProjectMissing, TransformFailed
+from explorer.marts.manifest import Models, manifest, warm_up
+from explorer.marts.own_command import run_command
+from explorer.marts.process import close_all, stand_by
+
+__all__ = [
+    "Built",
+    "DbtProjectMissing",
+    "Models",
+    "TenantDbt",
+    "TestResult",
+    "TransformFailed",
+    "build",
+    "close_all",
+    "get_ready",
+    "is_current",
+    "manifest",
+    "run_command",
+    "stand_by",
+    "warm_up",
+]

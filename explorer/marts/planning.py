@@ -1,128 +1,198 @@
-"""Which models must be built again? Those whose definition or raw rows changed since the last build.
+"""Which models must dbt build, and which tests run? Those whose definition changed, or that have not seen the newest rows."""
 
-The tenant's staging schema records what each table was built from, beside the table itself, so that a restored database or a
-dropped table is noticed. A model generated for one group of records, such as all of one kind, is stale only when records of
-that group changed; a view only when its tables were made or dropped. In doubt a model is stale.
-
-A stale table with an unchanged definition need not be built again: `changes` can apply the changed rows, unless these are most
-of the table. `dbt` runs dbt; `refresh` orders the steps.
-"""
-
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import inf, isinf
+from typing import NamedTuple
 
-from explorer.contract.bookkeeping import builds as build_records
-from explorer.contract.bookkeeping import statements
-from explorer.contract.bookkeeping.builds import Build, Finding
-from explorer.contract.bookkeeping.statements import CompiledModel
-from explorer.marts import relations
-from explorer.marts.changes.gathered import Change, Changes, is_small
-from explorer.marts.models import Model
-from explorer.marts.project import TenantProject
+from explorer.contract.bookkeeping import builds, dbt_tests, loads
+from explorer.contract.bookkeeping.builds import Build
+from explorer.contract.bookkeeping.dbt_tests import TestRecord
+from explorer.contract.bookkeeping.loads import Loaded
+from explorer.contract.retirement import retirement_of
+from explorer.contract.schemas import TenantSchemas
+from explorer.marts.definitions import definition_of_test
+from explorer.marts.manifest import WITHOUT_ROWS, Models, Node, layer_of
 from explorer.postgres.connections import Connection
+from explorer.postgres.relations import Relation, relations
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+class Age(NamedTuple):
+    """How new rows are: `version` of tables and models, infinite where it is unknown; `changed_at`, of raw tables."""
+
+    version: float
+    changed_at: datetime
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run must build. `stale`: names of models; `rows`: row counts of the others, None for views; `versions`: time of
-    each raw table's latest change when the plan was made; `findings`: of earlier runs, by model; `changes`: what to do with
-    stale models that need no dbt; `raw_tables`: existing ones, with their oids."""
+class State:
+    """What a tenant has: how its tables and models came to their rows, the last loads of its raw tables, what tests found, and
+    the relations of staging and marts."""
 
-    models: Mapping[str, Model]
-    stale: frozenset[str]
-    rows: Mapping[str, int | None]
-    versions: Mapping[str, str]
-    findings: Mapping[str, tuple[Finding, ...]]
-    changes: Mapping[str, Change]
-    raw_tables: frozenset[str]
-
-
-def plan(connection: Connection, project: TenantProject, models: Mapping[str, Model]) -> Plan:
-    """Compare the models with their last builds."""
-    schemas = project.schemas
-    versions = relations.raw_versions(connection, schemas, {table for model in models.values() for table in model.raw})
-    oids = relations.oids(connection, schemas)
-    raw_tables = relations.raw_relations(connection, schemas)
-    recorded = build_records.read(connection, schemas)
-    builds = {
-        name: recorded[name]
-        for name, model in models.items()
-        if name in recorded
-        and recorded[name].definition == model.definition
-        and recorded[name].relation == oids.get(model.relation)
-    }
-    compiled = {
-        name: each
-        for name, each in statements.models(connection, schemas).items()
-        if name in builds and each.definition == builds[name].definition and each.raw_tables == raw_tables
-    }
-    changes = Changes(
-        connection, schemas, project.change_keys, {name for schema, name in oids if schema == schemas.marts}
-    )
-    last = _LastBuilds(project, models, builds, compiled, versions, changes)
-    last.gather_changes()
-    stale = frozenset(name for name in models if not last.is_fresh(name))
-    rows = {name: recorded[name].rows for name in models if name not in stale}
-    findings = {name: build.findings for name, build in recorded.items() if name in models}
-    return Plan(models, stale, rows, versions, findings, last.changes_without_dbt(stale), raw_tables)
-
-
-@dataclass(frozen=True)
-class _LastBuilds:
-    """The last builds of models with the same definition and table as now, and what changed since. `compiled`: the SQL of those
-    that dbt compiled for the same raw tables; `versions`: time of each raw table's latest change."""
-
-    project: TenantProject
-    models: Mapping[str, Model]
     builds: Mapping[str, Build]
-    compiled: Mapping[str, CompiledModel]
-    versions: Mapping[str, str]
-    changes: Changes
+    loads: Mapping[str, Loaded]
+    tests: Mapping[str, TestRecord]
+    relations: Sequence[Relation]
 
-    def gather_changes(self) -> None:
-        """Gather the changed records of each key since the earliest of the builds."""
-        keys = {
-            name: self.compiled[name].key if name in self.compiled else self.models[name].change_key
-            for name in self.builds
-        }
-        for key in sorted({key for key in keys.values() if key}):
-            raw = self.project.change_keys[key].raw_table
-            built_up_to = {self.builds[name].versions.get(raw) for name in self.builds if keys[name] == key}
-            if raw in self.versions and (since := built_up_to - {None, self.versions[raw]}):
-                self.changes.gather(key, sorted(moment for moment in since if moment))
 
-    def is_fresh(self, name: str) -> bool:
-        """Whether a build now would give the same rows."""
-        if name not in self.builds:
-            return False
-        model, built = self.models[name], self.builds[name]
-        if model.kind == "view":
-            return set(built.versions) == model.raw & set(self.versions)
-        changed = self._changed_raw_tables(name)
-        if not changed or model.group is None or model.change_key is None:
-            return not changed
-        return built.versions.keys() >= changed and not self.changes.touches(model.change_key, model.group)
+@dataclass(frozen=True)
+class Work:
+    """`models`, `tests`: names of those for dbt; `excluded`: models that the tenant cannot have, with the reason; `retiring`:
+    their relations that are not retired yet; `gone`: recorded models that the project no longer has; `state`: of the tenant
+    before. It is false where there is nothing to do."""
 
-    def changes_without_dbt(self, stale: Collection[str]) -> dict[str, Change]:
-        """The stale models that need no dbt. A model that reads one built by dbt needs dbt too, since it comes later."""
-        found = {name: change for name in self.compiled if name in stale and (change := self._change(name))}
-        while after_dbt := {name for name in found if self.compiled[name].parents & set(stale) - set(found)}:
-            found = {name: change for name, change in found.items() if name not in after_dbt}
-        return found
+    models: Set[str]
+    tests: Set[str]
+    excluded: Mapping[str, str]
+    retiring: Sequence[Relation]
+    gone: Set[str]
+    state: State
 
-    def _change(self, name: str) -> Change | None:
-        """How the table of a compiled model is brought up to date without dbt; None where dbt must build it."""
-        model, key, rows = self.models[name], self.compiled[name].key, self.builds[name].rows
-        changed = self._changed_raw_tables(name)
-        if rows is None or not self.builds[name].versions.keys() >= changed:
-            return None
-        if key is None:
-            return Change(model.relation, None, None, rows) if is_small(rows) else None
-        is_cheaper = changed == {self.project.change_keys[key].raw_table} and self.changes.are_few(
-            key, model.group, rows
-        )
-        return Change(model.relation, key, model.group, rows) if is_cheaper else None
+    def __bool__(self) -> bool:
+        return bool(self.models or self.tests or self.retiring or self.gone)
 
-    def _changed_raw_tables(self, name: str) -> set[str]:
-        before = self.builds[name].versions
-        return {table for table in self.models[name].raw if before.get(table) != self.versions.get(table)}
+
+def find_work(
+    connection: Connection,
+    schemas: TenantSchemas,
+    models: Models,
+    definitions: Mapping[str, str],
+    *,
+    wanted: Set[str] | None = None,
+    by_need: bool = True,
+) -> Work:
+    """What dbt must do for the models `wanted` (None: all), `by_need` only where something changed. `definitions`: of the models
+    as they are now.
+
+    Raises:
+        psycopg.Error: the connection broke.
+    """
+    state = state_of(connection, schemas)
+    excluded = _excluded(schemas, models, state)
+    selected = (models.built if wanted is None else wanted & models.built) - excluded.keys()
+    built = selected & _stale(schemas, models, state, definitions) if by_need else selected
+    there = selected & (state.builds.keys() | built)
+    tests = {
+        name
+        for name in _stale_tests(models, state.tests if by_need else {}, ages(models, state))
+        if there >= {read for read in models.read_by(models.test_named[name]) if read in models.built}
+    }
+    return Work(built, tests, excluded, _retiring(schemas, models, excluded, state), gone(models, state), state)
+
+
+def gone(models: Models, state: State) -> set[str]:
+    """The recorded models that the project no longer has."""
+    return {name for name, build in state.builds.items() if build.kind == "model"} - models.by_name.keys()
+
+
+def left_out(schemas: TenantSchemas, models: Models, state: State) -> dict[str, str]:
+    """The models and tests that a run leaves out for the tenant, which has not what they need, each with the reason."""
+    there = {each.name for each in state.relations} | state.builds.keys() | state.loads.keys()
+    found = _excluded(schemas, models, state)
+    for name, test in models.test_named.items():
+        if missing := sorted(models.sources_of(test) - there):
+            found[name] = f"This tenant has no table {', '.join(missing)}, which the test reads."
+    return found
+
+
+def state_of(connection: Connection, schemas: TenantSchemas) -> State:
+    """The tenant's state now."""
+    return State(
+        builds.read(connection, schemas),
+        loads.loaded(connection, schemas.raw),
+        dbt_tests.read(connection, schemas),
+        relations(connection, [schemas.staging, schemas.marts]),
+    )
+
+
+def _stale(schemas: TenantSchemas, models: Models, state: State, definitions: Mapping[str, str]) -> set[str]:
+    oids = {(each.schema, each.name): each.oid for each in state.relations}
+    stale: set[str] = set()
+    changing: set[str] = set()
+    newest = ages(models, state)
+    for name, node in models.by_name.items():
+        build, inputs = state.builds.get(name), models.inputs(name)
+        reads_changes = not changing.isdisjoint(inputs)
+        has_rows = node["config"]["materialized"] not in WITHOUT_ROWS
+        # A view is made anew, under its name, when a table that it reads is.
+        relation = oids.get((schemas.schema(layer_of(node)), node["alias"]))
+        is_there = build is not None and relation is not None and (not has_rows or build.relation == relation)
+        is_built = is_there and build is not None and build.definition == definitions[name]
+        is_late = reads_changes or build is None or _is_late(build, _newest(newest, inputs))
+        if name in models.built and (not is_built or (has_rows and is_late)):
+            stale.add(name)
+        if name in stale or reads_changes:
+            changing.add(name)
+    return stale
+
+
+def ages(models: Models, state: State) -> dict[str, Age]:
+    """How new the rows are that each table and model has, or a view shows."""
+    found = {name: Age(0, _moment(load.changed_at)) for name, load in state.loads.items()}
+    found |= {name: Age(build.version, _NEVER) for name, build in state.builds.items() if build.kind == "table"}
+    for name, node in models.by_name.items():
+        build = state.builds.get(name)
+        has_rows = build is not None and node["config"]["materialized"] not in WITHOUT_ROWS
+        found[name] = Age(build.version, _NEVER) if build and has_rows else _newest(found, models.inputs(name))
+    return found
+
+
+def seen_by(models: Models, test: Node, newest: Mapping[str, Age]) -> dict[str, str] | None:
+    """What a test sees that runs now: the version of the test, and of the rows of all that it reads; None where these are
+    unknown, or not there."""
+    read = {name: newest.get(name, Age(inf, _NEVER)) for name in models.read_by(test)}
+    if any(isinf(age.version) for age in read.values()):
+        return None
+    versions = {name: f"{age.version:.0f} {age.changed_at:%Y-%m-%d %H:%M:%S.%f}" for name, age in read.items()}
+    return {**versions, "": definition_of_test(models, test)}
+
+
+def _stale_tests(models: Models, records: Mapping[str, TestRecord], newest: Mapping[str, Age]) -> Iterator[str]:
+    """The tests that never ran as they are now over the rows that are there now."""
+    for name, test in models.test_named.items():
+        saw = seen_by(models, test, newest)
+        if saw is not None and (name not in records or records[name].saw != saw):
+            yield name
+
+
+def _newest(found: Mapping[str, Age], inputs: Iterable[str]) -> Age:
+    read = [found.get(each, Age(inf, _NEVER)) for each in inputs]
+    return Age(max((age.version for age in read), default=0), max((age.changed_at for age in read), default=_NEVER))
+
+
+def _is_late(build: Build, read: Age) -> bool:
+    return read.version > build.version or read.changed_at > build.changed_at
+
+
+def _moment(text: str | None) -> datetime:
+    return datetime.fromisoformat(text) if text else _NEVER
+
+
+def names_of(schemas: TenantSchemas, models: Models) -> dict[tuple[str, str], str]:
+    """The models' names, by schema and name of what they build."""
+    return {(schemas.schema(layer_of(node)), node["alias"]): name for name, node in models.by_name.items()}
+
+
+def _retiring(schemas: TenantSchemas, models: Models, excluded: Mapping[str, str], state: State) -> list[Relation]:
+    names = names_of(schemas, models)
+    return [
+        each
+        for each in state.relations
+        if names.get((each.schema, each.name)) in excluded and not retirement_of(each.comment)
+    ]
+
+
+def _excluded(schemas: TenantSchemas, models: Models, state: State) -> dict[str, str]:
+    tables = {each.name for each in state.relations if each.schema == schemas.marts and not retirement_of(each.comment)}
+    found: dict[str, str] = {}
+    for name, node in models.by_name.items():
+        missing = [table for table in node["config"]["meta"].get("requires", ()) if table not in tables]
+        parent = next((each for each in models.inputs(name) if each in found), None)
+        if missing:
+            found[name] = f"This tenant has no table {', '.join(missing)}, which the model requires."
+        elif parent:
+            found[name] = f"It reads {parent}, which this tenant cannot have: {found[parent]}"
+    return found

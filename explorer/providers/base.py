@@ -5,10 +5,10 @@ for all providers; this protocol is the only place where they differ.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
 
-from explorer.catalog import Credential, CredentialInvalid
+from explorer.catalog import Credential, CredentialInvalid, ProviderTokens
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
 from explorer.http.authorization import Refresh
@@ -186,6 +186,111 @@ class Provider(Protocol):
     @property
     def tables(self) -> TablePlanner:
         """The planner of generated tables; `NoTables` if there are none."""
+
+
+class SignInEnded(ExplorerError):
+    """The person was deactivated at the provider's server, or took the consent back."""
+
+    code = "sign_in_ended"
+
+
+@dataclass(frozen=True)
+class SignInApp:
+    """The application that is registered at a server, so that people can sign in there. `server`: its canonical address;
+    `client_secret`: empty for a public application."""
+
+    server: str
+    client_id: str
+    client_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class SignedInPerson:
+    """The owner of a person's tokens. `subject` never changes and is never given to somebody else; `tenants`: all that are theirs
+    and that they allowed, external id to title."""
+
+    subject: str
+    username: str
+    tenants: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a member of a tenant may do there. `sees_all`: all of the tenant's data, not only that of some places."""
+
+    name: str
+    is_admin: bool
+    sees_all: bool
+    may_read: bool
+    may_edit: bool
+
+
+@dataclass(frozen=True)
+class LoadedRoles:
+    """Where a sync leaves the roles of a tenant's members: a raw table with one record per member, whose `subject_column` is the
+    person's subject."""
+
+    table: str
+    subject_column: str
+
+
+class PeopleSignIn(Protocol):
+    """How people sign in at the provider's servers. All methods block."""
+
+    @property
+    def loaded_roles(self) -> LoadedRoles:
+        """The raw table with the members' roles."""
+
+    def authorize_url(self, app: SignInApp, *, redirect_uri: str, state: str, challenge: str) -> str:
+        """The address to send the browser to. `challenge`: PKCE, S256."""
+
+    def exchange(
+        self, app: SignInApp, *, code: str, verifier: str, redirect_uri: str, settings: Settings
+    ) -> ProviderTokens:
+        """The tokens of a code. Raises: ApiError, which is also a TransientError when nothing is wrong with the code."""
+
+    def look_up(
+        self,
+        app: SignInApp,
+        tokens: ProviderTokens,
+        *,
+        settings: Settings,
+        keep: Callable[[ProviderTokens], object] = lambda tokens: None,
+    ) -> SignedInPerson:
+        """Who the person is, and the complete list of what is theirs. `keep`: called at once with renewed tokens, because the
+        server may have ended the old ones.
+
+        Raises:
+            SignInEnded
+            ApiError: nothing is known.
+        """
+
+    def own_role(
+        self,
+        app: SignInApp,
+        tokens: ProviderTokens,
+        external_id: str,
+        *,
+        settings: Settings,
+        keep: Callable[[ProviderTokens], object] = lambda tokens: None,
+    ) -> Role | None:
+        """The person's role in a tenant that may not be registered here, by their own tokens; None when the server does not tell
+        them, which it does its administrators. `keep` and errors as in `look_up`."""
+
+    def role_of(self, record: Mapping[str, Any]) -> Role | None:
+        """The role in a record of `loaded_roles`; None when it does not say."""
+
+    def ask_role(self, client: ApiClient, subject: str, username: str) -> Role | None:
+        """The role of a member of the client's tenant, from the server; None when it does not tell. Raises: ApiError."""
+
+
+@runtime_checkable
+class SignsPeopleIn(Protocol):
+    """A provider at whose servers people can sign in."""
+
+    @property
+    def people(self) -> PeopleSignIn:
+        """How they do."""
 
 
 def make_credential(provider: Provider, server: str, values: Mapping[str, str]) -> Credential:

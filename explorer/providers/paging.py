@@ -1,12 +1,15 @@
 """Which ways of paging, and of proving that a record is gone, exist? A closed list; a provider chooses and names them.
 
 `explorer.extract` implements each once, with its own end condition and loop guard. A provider's `Styles` say which names its
-pipeline files may use in `paging`, `proof` and `collection`.
+pipeline files may use in `paging`, `proof` and `collection`. What pages in no such way is a dlt resource, written by hand.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
 
+from explorer.http.client import ApiClient
 from explorer.registry import Fault, Pipeline, Source
 
 # Keys to follow within an answer.
@@ -103,7 +106,17 @@ class Single:
     """One answer holds everything."""
 
 
-Paging = TimeWindows | Offset | NextLink | Token | Keyset | Single
+@dataclass(frozen=True)
+class Resource:
+    """A dlt resource, or any function that yields records: of all that changed since the given time, or everything for None.
+
+    It makes its requests by the given client, which keeps to the server's limits and tries again. Ends with the function.
+    """
+
+    read: Callable[[ApiClient, datetime | None], Iterable[Any]]
+
+
+Paging = TimeWindows | Offset | NextLink | Token | Keyset | Single | Resource
 
 
 @dataclass(frozen=True)
@@ -139,16 +152,17 @@ Proof = ReadTwice | LookUpEach | LookUpInBulk
 
 @dataclass(frozen=True)
 class Styles:
-    """What a provider's pipeline files may name: ways of paging and proofs by name, envelopes by collection."""
+    """What a provider's pipeline files may name: ways of paging, resources and proofs by name, envelopes by collection."""
 
     paging: Mapping[str, Paging]
+    resources: Mapping[str, Resource] = field(default_factory=dict)
     proofs: Mapping[str, Proof] = field(default_factory=lambda: {"walks": ReadTwice()})
     envelope: Envelope = Envelope()
     envelopes: Mapping[str, Envelope] = field(default_factory=dict)
 
     def paging_of(self, source: Source) -> Paging:
         """How the source is paged."""
-        return self.paging[source.paging]
+        return self.resources[source.resource] if source.resource else self.paging[source.paging or ""]
 
     def proof_of(self, source: Source) -> Proof:
         """What proves that a record of the source is gone."""
@@ -161,10 +175,15 @@ class Styles:
     def faults(self, pipeline: Pipeline) -> Iterator[Fault]:
         """Unknown names in a pipeline: place in its file, and message."""
         for number, source in enumerate(pipeline.sources):
-            for key, name, known in (("paging", source.paging, self.paging), ("proof", source.proof, self.proofs)):
-                if name not in known:
-                    yield ("sources", number, key), f"Input should be {_alternatives(known)}"
-            if source.paging in self.paging and source.proof in self.proofs:
+            named: tuple[tuple[str, str | None, Mapping[str, object]], ...] = (
+                ("paging", source.paging, self.paging),
+                ("resource", source.resource, self.resources),
+                ("proof", source.proof, self.proofs),
+            )
+            unknown = [(key, known) for key, name, known in named if name and name not in known]
+            for key, known in unknown:
+                yield ("sources", number, key), f"Input should be {_alternatives(known)}"
+            if not unknown:
                 yield from ((("sources", number), f"Value error, {why}") for why in self._conflicts(source))
 
     def _conflicts(self, source: Source) -> Iterator[str]:
@@ -177,9 +196,13 @@ class Styles:
 
 def delivers_once(paging: Paging) -> bool:
     """Whether pages never repeat a record by design. Ranges overlap, lists are read again, and cut documents too."""
-    return isinstance(paging, Token | Keyset | Single) or (isinstance(paging, NextLink) and paging.documents is None)
+    return isinstance(paging, Token | Keyset | Single | Resource) or (
+        isinstance(paging, NextLink) and paging.documents is None
+    )
 
 
 def _alternatives(names: Mapping[str, object]) -> str:
+    if not names:
+        return "left out: the provider has none"
     *first, last = (repr(name) for name in names)
     return f"{', '.join(first)} or {last}" if first else last

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from explorer.catalog import ServerInvalid
+from explorer.core.loopback import is_loopback
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _HOST_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
@@ -75,16 +76,6 @@ class Servers:
         example = next(iter(self.aliases.values()), "https://api.example.org")
         known = f", or one of: {', '.join(self.aliases)}" if self.aliases else ""
         return f"Give an https URL such as {example}{known}."
-
-
-def is_loopback(host: str) -> bool:
-    """Whether `host` (name or address, no brackets) always means this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def shown(text: str) -> str:

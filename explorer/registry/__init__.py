@@ -3,8 +3,9 @@
 Assets, jobs, schedules, the loader's requests and the bridge's `list_pipelines` all come from here; nothing else reads the files.
 """
 
+from explorer.core.typed_yaml import Fault
 from explorer.registry.keys import Keys, load_keys
-from explorer.registry.loader import Fault, PipelineInvalid, load_pipeline, load_pipelines
+from explorer.registry.loader import PipelineInvalid, load_pipeline, load_pipelines
 from explorer.registry.models import (
     Cursor,
     Discovery,

@@ -1,7 +1,8 @@
-"""Which columns identify a row of each static mart? Read from the models' own properties.
+"""Which columns identify a row of each dbt mart? Read from the models' own properties.
 
-The key is what dbt tests: `primary_key` among the model's data tests. Where parts of the key may be NULL, which that test
-refuses, it is in the model's `config.meta.primary_key`. Generated tables are keyed by kind (`TablePlanner.key_by_kind`).
+The key is what dbt tests: `unique` of a column, or `primary_key` of several. Where parts of the key may be NULL, which that test
+refuses, it is in the model's `config.meta.primary_key`. A model that says none has none; tables of records have theirs from the
+plan.
 """
 
 from collections.abc import Iterator
@@ -16,21 +17,16 @@ Keys = dict[str, tuple[str, ...]]
 
 
 def load_keys(dbt_project: Path, provider: str) -> Keys:
-    """The key of each of a provider's marts, by its name.
+    """The key of each of a provider's marts that says one, by its name.
 
     Raises:
-        PipelineInvalid: a properties file cannot be read, or a mart has no key.
+        PipelineInvalid: a properties file cannot be read.
     """
     keys: Keys = {}
     for path in sorted((dbt_project / "models" / provider / "marts").rglob("*.yml")):
         for model in _models(path):
-            key = _tested(model) or _declared(model)
-            if not key:
-                raise PipelineInvalid(
-                    f"{path.name}: model {model.get('name')!r} has no key.",
-                    next_step="Give it the data test primary_key, or config.meta.primary_key where parts of the key may be NULL.",
-                )
-            keys[model["name"]] = tuple(key)
+            if key := _tested(model) or _unique(model) or _declared(model):
+                keys[model["name"]] = tuple(key)
     return keys
 
 
@@ -50,6 +46,12 @@ def _primary_keys(model: dict[str, Any]) -> Iterator[list[str]]:
     for test in model.get("data_tests") or ():
         if isinstance(test, dict) and "primary_key" in test:
             yield list(test["primary_key"]["arguments"]["columns"])
+
+
+def _unique(model: dict[str, Any]) -> list[str]:
+    return next(
+        ([column["name"]] for column in model.get("columns") or () if "unique" in (column.get("data_tests") or ())), []
+    )
 
 
 def _declared(model: dict[str, Any]) -> list[str]:

@@ -2,12 +2,9 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
-from pydantic import BaseModel, ValidationError
 
 from explorer.core.errors import ExplorerError
+from explorer.core.typed_yaml import Fault, M, TypedYaml, YamlInvalid
 from explorer.registry.models import Pipeline
 
 
@@ -17,12 +14,8 @@ class PipelineInvalid(ExplorerError):
     code = "pipeline_invalid"
 
 
-M = TypeVar("M", bound=BaseModel)
-_MOST_FAULTS = 5
 # Files of the semantic layer have this ending (`semantics`).
 _SEMANTICS = ".semantics.yml"
-# A fault: its place in the file (keys and positions), and the message.
-Fault = tuple[tuple[int | str, ...], str]
 # Finds further faults, such as an unknown provider.
 FaultsOf = Callable[[Pipeline], Iterable[Fault]]
 
@@ -55,10 +48,14 @@ def load_pipeline(path: Path, faults_of: FaultsOf | None = None) -> Pipeline:
     Raises:
         PipelineInvalid: names the file, the line and the key of the first faults.
     """
-    pipeline, node = _read(path, Pipeline)
-    faults = list(faults_of(pipeline)) if faults_of else []
-    if faults:
-        raise _invalid(path, node, faults)
+    try:
+        file = TypedYaml(path)
+        pipeline = file.value_of(Pipeline)
+        faults = list(faults_of(pipeline)) if faults_of else []
+        if faults:
+            raise file.invalid(faults)
+    except YamlInvalid as error:
+        raise _invalid(error) from None
     return pipeline
 
 
@@ -68,57 +65,11 @@ def read_file(path: Path, model: type[M]) -> M:
     Raises:
         PipelineInvalid: names the file, the line and the key of the first faults.
     """
-    return _read(path, model)[0]
-
-
-def _read(path: Path, model: type[M]) -> tuple[M, yaml.Node | None]:
     try:
-        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        data: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PipelineInvalid(
-            f"{path} cannot be read: {error.strerror}.", next_step="Check the path and its permissions."
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark else ""
-        raise PipelineInvalid(
-            f"{path}{where}: not valid YAML: {_first_line(error)}", next_step="Correct the line."
-        ) from None
-    if not isinstance(data, dict):
-        raise PipelineInvalid(f"{path}:1: a pipeline file is a mapping of keys.", next_step="See docs/pipelines.md.")
-    try:
-        return model.model_validate(data), node
-    except ValidationError as error:
-        raise _invalid(path, node, [(fault["loc"], fault["msg"]) for fault in error.errors()]) from None
+        return TypedYaml(path).value_of(model)
+    except YamlInvalid as error:
+        raise _invalid(error) from None
 
 
-def _invalid(path: Path, node: yaml.Node | None, faults: list[Fault]) -> PipelineInvalid:
-    described = [_describe(path, node, where, message) for where, message in faults[:_MOST_FAULTS]]
-    return PipelineInvalid("; ".join(described), next_step="Correct the named keys; docs/pipelines.md lists them.")
-
-
-def _describe(path: Path, node: yaml.Node | None, loc: tuple[int | str, ...], message: str) -> str:
-    key = ".".join(str(part) for part in loc) or "(file)"
-    return f"{path}:{_line_of(node, loc)}: {key}: {message}"
-
-
-def _line_of(node: yaml.Node | None, loc: tuple[int | str, ...]) -> int:
-    """The line of the deepest existing part of `loc`: a missing key is reported at its parent."""
-    line = 1
-    for part in loc:
-        if isinstance(node, yaml.MappingNode):
-            pair = next(((k, v) for k, v in node.value if getattr(k, "value", None) == str(part)), None)
-            if pair is None:
-                break
-            line, node = pair[0].start_mark.line + 1, pair[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
-
-
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "problem", None) or error).splitlines()[0]
+def _invalid(error: YamlInvalid) -> PipelineInvalid:
+    return PipelineInvalid(str(error), next_step=error.hint or "Correct the named keys; docs/pipelines.md lists them.")

@@ -77,20 +77,22 @@ class Source(_Part):
 
     `endpoint`: relative to the tenant's API; `collection`: where an answer holds its records. `paging` and `proof` are styles of
     the provider, which checks them (`explorer.providers.paging`): how pages follow one another, and how a missing record is
-    proven to be gone; the proof `walks`, which all providers have, is a second full extract. `page_size`: records of the first
+    proven to be gone; the proof `walks`, which all providers have, is a second full extract. `resource`: a dlt resource of the
+    provider's `sources.py` that yields the records, in place of `paging` and `collection`. `page_size`: records of the first
     request, growing up to `max_page_size` (default: `page_size`) while pages are small and quick. `max_windows`: number of time
     windows read in parallel. `rename`: record field to column. `keys`: the typed columns beside the record's full JSON.
     `key_from`: whether the primary key is a field of the record, or a hash of the whole record because no field is unique
     (`content`: equal records are one row; `occurrence`: they stay separate rows). Without `cursor` each load replaces the
-    table's content.
+    table's content. `load`: what writes the rows that differ: dlt, or our own COPY for sources of many records.
     """
 
     name: Name
     table: Name
     description: str
     endpoint: str
-    paging: Name
-    collection: str
+    paging: Name | None = None
+    collection: str = ""
+    resource: Name | None = None
     primary_key: Name
     key_from: Literal["field", "content", "occurrence"] = "field"
     keys: dict[Name, KeyType]
@@ -103,6 +105,7 @@ class Source(_Part):
     for_each: ForEach | None = None
     cursor: Cursor | None = None
     proof: Name = "walks"
+    load: Literal["dlt", "copy"] = "dlt"
 
     def field_of(self, column: str) -> str:
         """The record field of a column."""
@@ -115,6 +118,10 @@ class Source(_Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if bool(self.resource) == bool(self.paging) or bool(self.paging) != bool(self.collection):
+            raise ValueError("a source has paging and collection, or a resource")
+        if self.resource and (self.for_each or self.params or self.passes != (Pass(),) or self.proof != "walks"):
+            raise ValueError("a resource makes its own requests: no params, passes or for_each, and the proof walks")
         if self.primary_key not in self.keys:
             raise ValueError(f"primary_key {self.primary_key!r} is not among keys")
         if self.key_from != "field" and self.keys[self.primary_key] != "text":

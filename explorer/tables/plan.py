@@ -1,7 +1,7 @@
-"""What does a provider say about its generated tables: which ones a tenant has, and how changes are applied to them?"""
+"""What does a provider say about its tables: which ones a tenant has, and which rows a change concerns?"""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, LiteralString, Protocol
 
 from explorer.contract.bookkeeping.lineage import ColumnLineage
@@ -14,63 +14,59 @@ from explorer.tables.values import TableSpec
 
 @dataclass(frozen=True)
 class TableFamily:
-    """Tables that differ between tenants and form one asset. `kinds`: of its tables; `prefix`: of their names; `mart`: the table
-    that they select from; `description`: a sentence for people."""
+    """Tables that differ between tenants and form one asset. `kinds`: of its tables; `prefix`: of their names; `reads`: the table
+    that they are made from; `description`: a sentence for people."""
 
     name: str
     kinds: frozenset[str]
     prefix: str
-    mart: str
+    reads: str
     description: str
 
 
 @dataclass(frozen=True)
-class ChangeKey:
-    """A column by which tables are updated for single records. `raw_table`: the records' raw table; `mart`: the table with their
-    state before.
+class ChangedRecords:
+    """Which rows of tables does a change in a raw table concern? SQL that is run once per update, for all tables.
 
-    `gather`: SQL that returns the changed records as (the column, `kind`, `previous_kind`): their group now and before. {raw}
-    and {mart} stand for the tables as r and m; `no_mart`: in place of a mart that does not exist yet. `in_table`: the column's
-    expression in a table, if it is not its name; `is_indexed`: whether tables have an index on it.
+    `key`: the column that names the rows (`Rows.key` of the tables); `raw_table`: where the change is. `sql` returns `key`, and
+    the groups (`TableSpec.group`) that the row is in now and was in before, as `kind` and `previous_kind`; it reads the changed
+    rows of the raw table as `changed`, and tables by their names, with the state before the update.
     """
 
+    key: str
     raw_table: str
-    mart: str
-    gather: LiteralString
-    no_mart: LiteralString
-    in_table: LiteralString | None = None
-    is_indexed: bool = True
+    sql: LiteralString
 
 
 @dataclass(frozen=True)
 class TablePlan:
-    """The generated tables of one tenant. `type_changes`: columns whose type changed and that no run has reported yet, oldest
-    first; `digests`: by model name, of inputs other than raw tables (`config.meta.made_from`)."""
+    """All tables of one tenant, in any order. `type_changes`: columns whose type changed and that no run has reported yet, oldest
+    first."""
 
     tables: tuple[TableSpec, ...] = ()
     type_changes: tuple[TypeChange, ...] = ()
-    digests: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class TablePlanner(Protocol):
     """Plans the tables of a provider's tenants."""
 
     @property
-    def families(self) -> tuple[TableFamily, ...]:
-        """The families in display order."""
+    def fixed(self) -> tuple[TableSpec, ...]:
+        """The tables that every tenant has, parents first. Made without a database."""
 
     @property
-    def change_keys(self) -> Mapping[str, ChangeKey]:
-        """Change keys by column."""
+    def families(self) -> tuple[TableFamily, ...]:
+        """The families of the other tables, in display order."""
+
+    @property
+    def changed_records(self) -> tuple[ChangedRecords, ...]:
+        """How changes are found. A table whose inputs changed in another way is built as a whole."""
 
     def plan_tables(
         self, document: Mapping[str, Any], connection: Connection, schemas: TenantSchemas, *, taken: Collection[str]
     ) -> TablePlan:
-        """The tables for the discovered `document` and the raw rows; the tenant's bookkeeping stores what is learnt. `document`:
-        `{}` where nothing was discovered; `taken`: names that are not free."""
-
-    def example(self, taken: Collection[str]) -> TablePlan:
-        """A sample plan of no tenant, made without a database."""
+        """The tables for the discovered `document` and the raw rows, fixed ones included; the tenant's bookkeeping stores what is
+        learnt. `document`: `{}` where nothing was discovered; `taken`: names that are not free, such as those of dbt models."""
 
     def mark_reported(self, connection: Connection, schemas: TenantSchemas) -> None:
         """Record that the type changes so far were reported."""
@@ -106,18 +102,15 @@ class TablePlanner(Protocol):
 class NoTables:
     """The planner of a provider without generated tables."""
 
+    fixed: tuple[TableSpec, ...] = ()
     families: tuple[TableFamily, ...] = ()
-    change_keys: Mapping[str, ChangeKey] = {}
+    changed_records: tuple[ChangedRecords, ...] = ()
     key_by_kind: Mapping[str, str] = {}
     join_patterns: Sequence[tuple[str, str, str]] = ()
 
     def plan_tables(
         self, document: Mapping[str, Any], connection: Connection, schemas: TenantSchemas, *, taken: Collection[str]
     ) -> TablePlan:
-        """No tables."""
-        return TablePlan()
-
-    def example(self, taken: Collection[str]) -> TablePlan:
         """No tables."""
         return TablePlan()
 

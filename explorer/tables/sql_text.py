@@ -1,19 +1,14 @@
-"""How is upstream text written into generated SQL and YAML without being interpreted?
+"""How is upstream text written into generated SQL without being interpreted?
 
-dbt renders both kinds of file as Jinja, and Postgres then parses the SQL: literals made here contain no character that is
-special to either. Nothing else may put an application's text into a generated file.
+Literals made here contain no character that is special to PostgreSQL. Nothing else may put an application's text into SQL.
 """
 
-import json
 import re
 from collections.abc import Iterable
-from typing import Any
 
 _PLAIN = re.compile(r"[A-Za-z0-9_ ./:@,-]*\Z")
-_SAFE_CHAR = re.compile(r"[A-Za-z0-9_ ./:@,]")
+_UNSAFE_CHAR = re.compile(r"[^A-Za-z0-9_ ./:@,]")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")
-# Characters that JSON allows unescaped and YAML does not, or changes.
-_NOT_OF_YAML = re.compile(r"[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # Those, and characters that change the text direction.
 _NOT_SHOWN = re.compile(rf"{_CONTROL.pattern}|[\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -30,7 +25,7 @@ def literal(text: str) -> str:
     """`text` as a SQL string literal of letters, digits and \\u escapes. Unstorable characters become U+FFFD."""
     if _PLAIN.match(text) and "--" not in text:
         return f"'{text}'"
-    return "E'" + "".join(_escaped(char) for char in text) + "'"
+    return "E'" + _UNSAFE_CHAR.sub(_escaped, text) + "'"
 
 
 def text_array(parts: Iterable[str]) -> str:
@@ -39,10 +34,9 @@ def text_array(parts: Iterable[str]) -> str:
     return f"array[{', '.join(items)}]::text[]" if items else "'{}'::text[]"
 
 
-def description(text: str) -> str:
-    """`text` for a description in a properties file: dbt's Jinja renders it to the text itself, on one line without control
-    characters."""
-    return _CONTROL.sub(" ", text).replace("{", "{{ '{' }}")
+def one_line(text: str) -> str:
+    """`text` without line breaks and other control characters, for a comment in the database."""
+    return _CONTROL.sub(" ", text)
 
 
 def shown(name: str) -> str:
@@ -50,15 +44,8 @@ def shown(name: str) -> str:
     return _NOT_SHOWN.sub(lambda found: f"\\u{ord(found[0]):04x}", name.replace("\\", "\\\\"))
 
 
-def yaml_document(value: Any) -> str:
-    """`value` (JSON types) as YAML: written as JSON, which YAML can read, in a tenth of the time of YAML's own writer."""
-    return _NOT_OF_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
-
-
-def _escaped(char: str) -> str:
-    if _SAFE_CHAR.match(char):
-        return char
-    point = ord(char)
+def _escaped(found: re.Match[str]) -> str:
+    point = ord(found[0])
     if point == 0 or 0xD800 <= point <= 0xDFFF:
         point = 0xFFFD
     return f"\\u{point:04x}" if point <= 0xFFFF else f"\\U{point:08x}"

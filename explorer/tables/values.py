@@ -1,7 +1,7 @@
-"""What is a generated table before it is built? Its name, its columns and their SQL, as plain values.
+"""What is a table before it is built? Its name, its columns and their SQL, as plain values.
 
-A provider plans them from the discovered structure and the profile of raw rows; `naming`, `parts`, `column_types` and
-`dbt_model` name, cast and write them.
+A provider plans them, from the discovered structure and the profile of raw rows where tables differ between tenants; `naming`,
+`parts` and `column_types` name and type their columns, `select` writes their SQL, and `engine` builds them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ class ColumnSpec(msgspec.Struct, frozen=True):
     """Path below the form's root for a column without a question, such as the id of a case."""
     reads_attachments: bool = False
     text: str = ""
-    """The text value, from the row's JSON. Without it, and without `value`, the column is selected unchanged."""
+    """SQL of the value as it came, from the row's JSON. Without it, and without `value`, the column is selected unchanged."""
     cast: str = ""
     """The typed value; `{text}` stands for the text value."""
     value: str = ""
@@ -72,14 +72,36 @@ class Parent:
 
 
 @dataclass(frozen=True)
-class TableSpec:
-    """One table and its model.
+class Rows:
+    """Where the rows of a table come from.
 
-    `kind`: the provider's word for this kind of table; `source`: the part of the source that it is made from; `key`: the column
-    that identifies a row; `mart`, `document`: the table that it selects from and the JSON column there; `rows_of`: the column
-    with the source record of a row; `group`: the value that selects its rows in the mart; `part`: 2 and higher for tables that
-    continue one with too many columns, joined by `key`; `origin`: where it comes from, in fields of
-    `contract.materializations.ListedTable`.
+    `relation`: the raw table, or the table of this tenant, whose rows are read, under the name `source`, as far as they meet the
+    condition `where`; a change is applied by reading only the changed ones among them. `key`: the column of `source` that names
+    the record, which the built table has too. `queries`: name and SQL of queries that follow on `source`, in order; the last one
+    (`source` where there is none) has the rows that columns are computed from. `is_recursive`: one of them reads itself.
+
+    Other tables are named plainly: the engine's sessions find the tenant's tables and raw tables by their names alone. A table
+    that no single relation's records make up has no `relation` and no `key`: then the first query reads what it needs, and the
+    table is always built as a whole.
+    """
+
+    relation: str | None
+    key: str = ""
+    where: str = ""
+    queries: tuple[tuple[str, str], ...] = ()
+    is_recursive: bool = False
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One table of one row per record of the source, or of a part of one.
+
+    `kind`: the provider's word for this kind of table, `mart` where every tenant has it; `source`: the part of the source that it
+    is made from; `key`: the columns that identify a row; `inputs`: the raw tables that it is made from, also through other
+    tables; `reads`: the tables that are built before it; `document`: the JSON column of its rows that paths start from; `group`:
+    the value that selects its rows among the records, None where it has all of them; `indexes`: columns with an index, beside the
+    key's first one; `parents`: what its columns refer to; `part`: 2 and higher for tables that continue one with too many
+    columns, joined by `key`; `origin`: where it comes from, in fields of `contract.materializations.ListedTable`.
     """
 
     name: str
@@ -87,17 +109,16 @@ class TableSpec:
     source: str
     description: str
     columns: tuple[ColumnSpec, ...]
-    sql: str = field(repr=False)
-    properties: str = field(repr=False)
-    """The model's dbt properties file, YAML."""
-    key: str
-    mart: str
-    document: str
-    rows_of: str
-    group: str
+    rows: Rows = field(repr=False)
+    key: tuple[str, ...]
+    inputs: frozenset[str]
+    reads: tuple[str, ...] = ()
+    document: str = "record"
+    group: str | None = None
+    indexes: tuple[str, ...] = ()
+    parents: tuple[Parent, ...] = ()
     origin: Mapping[str, Any] = field(default_factory=dict)
     part: int = 1
-    parent: Parent | None = None
 
     @property
     def counts_unfit_values(self) -> bool:

@@ -1,70 +1,153 @@
-"""What was each model built from, when, and what did its tests find?"""
+"""What was each table and each dbt model built from, by which run, and what did its checks find?
 
-from collections.abc import Collection, Mapping
+One row each, written in the transaction that changes the rows: whoever reads both in one snapshot sees what belongs together.
+Models write theirs by a hook of the dbt project.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
 
 import msgspec
 from psycopg import sql
 
-from explorer.contract.bookkeeping.definitions import BUILDS, IN_STAGING, Connection, Schemas
-from explorer.contract.bookkeeping.versions import upgrade
+from explorer.contract.bookkeeping.definitions import BUILDS, IN_STAGING, VERSIONS, Connection, Schemas
+from explorer.contract.bookkeeping.versions import is_there, upgrade
+
+Kind = Literal["table", "model"]
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A test that did not pass in its last run. `status`, `message`: from dbt; `rows`: number of failing rows."""
+    """A check or dbt test that did not pass when it last ran. `status`: warn, fail or error; `rows`: number of failing rows or
+    values, None where they could not be counted; `columns`: the same by column."""
 
-    test: str
+    check: str
     status: str
     rows: int | None
     message: str | None
+    columns: Mapping[str, int] | None = None
 
 
-class Build(msgspec.Struct, frozen=True):
-    """The last build of a model. `definition`: hash of the model's definition; `versions`: time of each raw table's latest
-    change at that moment; `relation`: oid of the relation; `rows`: None for views."""
+@dataclass(frozen=True)
+class Build:
+    """How a table came to its rows.
 
+    `definition`: hash of all that it is made by; empty when the next run must build it as a whole. `relation`: its oid.
+    `built_from`: raw table to the time of the latest change that is in the rows; of a model, also table to its version.
+    `version`: grows with each change of the rows, among all tables of the tenant. `run_id`, `changed_at`: of that change.
+    `rows`: None for views. `findings`: of the last checks; `checked`: table to the version that these checks saw, of itself and
+    of those that it refers to.
+    """
+
+    kind: Kind
     definition: str
-    versions: Mapping[str, str]
     relation: int
+    built_from: Mapping[str, str]
+    version: int
+    run_id: str
+    changed_at: datetime
     rows: int | None
-    findings: tuple[Finding, ...]
+    findings: tuple[Finding, ...] = ()
+    checked: Mapping[str, int] | None = None
 
 
 def read(connection: Connection, schemas: Schemas) -> dict[str, Build]:
-    """The last build of each model, by its name."""
+    """The build of each table and model, by its name."""
     upgrade(connection, schemas.staging, IN_STAGING)
-    query = sql.SQL("select model, definition, versions, relation::bigint, row_count, findings from {}")
+    return _read(connection, schemas)
+
+
+def read_provenance(connection: Connection, schemas: Schemas) -> dict[str, Build]:
+    """The same for readers: empty where nothing was built yet, or only by an earlier version of the platform. The connection
+    needs no right to write, and may be in a transaction: what it read before and reads afterwards in a REPEATABLE READ one
+    belongs to these builds."""
+    return _read(connection, schemas) if is_there(connection, _place(schemas)) else {}
+
+
+def _read(connection: Connection, schemas: Schemas) -> dict[str, Build]:
+    query = sql.SQL(
+        "select name, kind, definition, relation::bigint, built_from, version, run_id, changed_at, rows, findings, checked"
+        " from {}"
+    )
     return {
-        name: Build(definition, versions, relation, rows, msgspec.convert(findings, tuple[Finding, ...]))
-        for name, definition, versions, relation, rows, findings in connection.execute(query.format(_place(schemas)))
+        name: Build(kind, definition, oid, built_from, version, run_id, at, rows, _findings(found), checked)
+        for name, kind, definition, oid, built_from, version, run_id, at, rows, found, checked in connection.execute(
+            query.format(_place(schemas))
+        )
     }
 
 
-def forget(connection: Connection, schemas: Schemas, models: Collection[str]) -> None:
-    """Delete the builds of these models."""
-    query = sql.SQL("delete from {} where model = any(%s)").format(_place(schemas))
-    connection.execute(query, [list(models)])
+def record(
+    connection: Connection,
+    schemas: Schemas,
+    table: str,
+    *,
+    definition: str,
+    built_from: Mapping[str, str],
+    run_id: str,
+    rows: int,
+) -> None:
+    """Record that the rows of a table of the marts schema changed, in the caller's transaction."""
+    connection.execute(
+        sql.SQL(
+            "insert into {} (name, kind, definition, relation, built_from, version, run_id, changed_at, rows)"
+            " values (%s, 'table', %s, {}::regclass, %s, nextval({}), %s, clock_timestamp(), %s)"
+            " on conflict (name) do update set kind = excluded.kind, definition = excluded.definition,"
+            " relation = excluded.relation, built_from = excluded.built_from, version = excluded.version,"
+            " run_id = excluded.run_id, changed_at = excluded.changed_at, rows = excluded.rows"
+        ).format(
+            _place(schemas),
+            sql.Literal(sql.Identifier(schemas.marts, table).as_string(connection)),
+            sql.Literal(sql.Identifier(schemas.staging, VERSIONS).as_string(connection)),
+        ),
+        [table, definition, _json(built_from), run_id, rows],
+    )
 
 
-def write(connection: Connection, schemas: Schemas, builds: Mapping[str, Build], current: Collection[str]) -> None:
-    """Store these builds and delete those of models that are not `current`. A build of the same relation keeps its time."""
-    place = _place(schemas)
-    with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute(sql.SQL("delete from {} where model <> all(%s)").format(place), [list(current)])
+def unchanged_since(
+    connection: Connection, schemas: Schemas, current: Mapping[str, tuple[str, Mapping[str, str]]]
+) -> None:
+    """Record for these tables that what they are made from changed, and their rows did not: table to definition, and raw table to
+    time of its latest change."""
+    query = sql.SQL("update {} set definition = %s, built_from = %s where name = %s").format(_place(schemas))
+    with connection.cursor() as cursor:
         cursor.executemany(
-            sql.SQL(
-                "insert into {} as b (model, definition, versions, relation, row_count, findings)"
-                " values (%s, %s, %s, %s, %s, %s) on conflict (model) do update set definition = excluded.definition,"
-                " versions = excluded.versions, relation = excluded.relation, row_count = excluded.row_count,"
-                " findings = excluded.findings,"
-                " built_at = case when b.relation = excluded.relation then b.built_at else now() end"
-            ).format(place),
-            [(name, *_row(build)) for name, build in builds.items()],
+            query, [(definition, _json(versions), name) for name, (definition, versions) in current.items()]
         )
 
 
-def _row(build: Build) -> tuple[object, ...]:
-    versions, findings = (msgspec.json.encode(value).decode() for value in (build.versions, build.findings))
-    return build.definition, versions, build.relation, build.rows, findings
+def build_as_a_whole(connection: Connection, schemas: Schemas, tables: Collection[str]) -> None:
+    """Mark tables for which the next run must not apply changes alone; the next `record` takes the mark away."""
+    query = sql.SQL("update {} set definition = '' where name = any(%s)").format(_place(schemas))
+    connection.execute(query, [list(tables)])
+
+
+def write_findings(
+    connection: Connection,
+    schemas: Schemas,
+    findings: Mapping[str, Sequence[Finding]],
+    checked: Mapping[str, Mapping[str, int]] | None = None,
+) -> None:
+    """Replace what the checks of these tables or models found; `checked`: the versions that they saw, by table."""
+    query = sql.SQL("update {} set findings = %s, checked = %s where name = %s").format(_place(schemas))
+    saw = checked or {}
+    with connection.cursor() as cursor:
+        cursor.executemany(query, [(_json(found), _json(saw.get(name, {})), name) for name, found in findings.items()])
+
+
+def forget(connection: Connection, schemas: Schemas, names: Collection[str]) -> None:
+    """Delete the builds of these tables or models."""
+    query = sql.SQL("delete from {} where name = any(%s)").format(_place(schemas))
+    connection.execute(query, [list(names)])
+
+
+def _findings(found: object) -> tuple[Finding, ...]:
+    return msgspec.convert(found, tuple[Finding, ...])
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _place(schemas: Schemas) -> sql.Identifier:

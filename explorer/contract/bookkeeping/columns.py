@@ -69,6 +69,17 @@ def write(connection: Connection, schemas: Schemas, facts: Mapping[str, FactsOfT
         )
 
 
+def are_written(connection: Connection, schemas: Schemas, facts: Mapping[str, FactsOfTable]) -> bool:
+    """Whether exactly these facts of these tables are stored."""
+    upgrade(connection, schemas.staging, IN_STAGING)
+    query = sql.SQL(
+        "select count(*) from {} as known join unnest(%s::text[], %s::text[]) as given(relation, columns)"
+        " on given.relation = known.relation and given.columns::jsonb = known.columns"
+    ).format(_place(schemas))
+    values = [list(facts), [_as_json(columns) for columns in facts.values()]]
+    return connection.execute(query, values).fetchone() == (len(facts),)
+
+
 def read(connection: Connection, schemas: Schemas, tables: Sequence[str]) -> dict[str, FactsOfTable]:
     """Facts of the named tables that have any. The connection is in autocommit mode and needs no right to write."""
     query = sql.SQL("select relation, columns::text from {} where relation = any(%s)").format(_place(schemas))

@@ -4,6 +4,7 @@ The loader's tables lie in the tenant's raw schema, those of tables and marts in
 version in a table of one row; a schema without that table has version 0.
 """
 
+import contextlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, LiteralString, Protocol
@@ -14,13 +15,14 @@ from psycopg import sql
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 LOADS = "_explorer_cursors"
-BUILDS = "explorer_builds"
+BUILDS = "explorer_tables"
+VERSIONS = "explorer_table_versions"
+"""The sequence of the versions in it."""
+TESTS = "explorer_tests"
 COLUMNS = "explorer_columns"
+KINDS = "explorer_kinds"
 LINEAGE = "explorer_lineage"
 PROFILE = "explorer_profile"
-REPEATS = "explorer_repeats"
-STATEMENTS = "explorer_statements"
-UNFIT_VALUES = "explorer_unfit_values"
 REJECTED = "raw_rejected"
 """Made by the loader, with the shape of a raw table."""
 
@@ -55,14 +57,27 @@ class TableSet:
 
 
 def _nothing(_connection: Connection, _schema: str, _there: Collection[str]) -> None:
-    """Versions 0 and 1 have the same tables."""
+    """The first versions have the same tables."""
 
 
-def _rename_misfits(connection: Connection, schema: str, there: Collection[str]) -> None:
-    if "explorer_misfits" in there:
-        table = sql.Identifier(schema, "explorer_misfits")
-        connection.execute(sql.SQL("alter table {} rename column misfits to counts").format(table))
-        connection.execute(sql.SQL("alter table {} rename to {}").format(table, sql.Identifier(UNFIT_VALUES)))
+# Of earlier versions: what dbt built, and the views between raw tables and marts.
+_OF_DBT = ("builds", "statements", "repeats", "unfit_values", "misfits")
+_VIEWS = (
+    "cases", "forms", "groups", "location_types", "locations", "lookup_table_items", "lookup_tables",
+    "ucr_data_sources", "ucr_rows", "users", "web_users",
+)  # fmt: skip
+
+
+def _one_record_per_table(connection: Connection, schema: str, _there: Collection[str]) -> None:
+    """What was known of builds by dbt is dropped, so that each table is built once more, while readers read."""
+    connection.execute(sql.SQL("create sequence if not exists {}").format(sql.Identifier(schema, VERSIONS)))
+    for table in _OF_DBT:
+        connection.execute(sql.SQL("drop table if exists {}").format(sql.Identifier(schema, f"explorer_{table}")))
+    for name in _VIEWS:
+        view = sql.Identifier(schema, f"stg_{name}")
+        # A view that somebody's own view reads stays.
+        with contextlib.suppress(psycopg.errors.DependentObjectsStillExist), connection.transaction():
+            connection.execute(sql.SQL("drop view if exists {}").format(view))
 
 
 IN_RAW = TableSet(
@@ -77,15 +92,14 @@ IN_RAW = TableSet(
 IN_STAGING = TableSet(
     "explorer_bookkeeping",
     {
-        BUILDS: "model text primary key, definition text not null, versions jsonb not null, relation oid not null,"
-        " row_count bigint, findings jsonb not null, built_at timestamptz not null default now()",
+        BUILDS: "name text primary key, kind text not null, definition text not null, relation oid not null,"
+        " built_from jsonb not null default '{{}}', version bigint not null, run_id text not null,"
+        " changed_at timestamptz not null, rows bigint, findings jsonb not null default '[]', checked jsonb",
+        TESTS: "name text primary key, status text not null, rows bigint, message text, saw jsonb not null",
         COLUMNS: "relation text primary key, columns jsonb not null",
+        KINDS: "relation text primary key, kind text not null, source text",
         LINEAGE: "relation text primary key, columns jsonb not null",
         PROFILE: "profile text not null",
-        REPEATS: "xmlns text not null, path text[] not null",
-        STATEMENTS: "node text primary key, model text not null, definition text not null, raw_tables text[] not null,"
-        " parents text[] not null, key text, statement text not null",
-        UNFIT_VALUES: "model text primary key, relation oid not null, counts jsonb not null",
     },
-    (_rename_misfits,),
+    (_nothing, _one_record_per_table),
 )

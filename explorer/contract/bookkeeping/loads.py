@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 from explorer.contract.bookkeeping.definitions import IN_RAW, LOADS, Connection
-from explorer.contract.bookkeeping.versions import upgrade
+from explorer.contract.bookkeeping.versions import is_there, upgrade
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,17 @@ class LoadState:
     live_rows: int
     deleted_rows: int
     changed_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The last load of a raw table. `live_rows`: as in `LoadState`; `changed_at`: as in `changes`; `loaded_at`: when the source
+    was last read."""
+
+    live_rows: int
+    changed_at: str | None
+    loaded_at: datetime
+    run_id: str
 
 
 def read(connection: Connection, raw_schema: str) -> dict[str, LoadState]:
@@ -47,8 +58,16 @@ def changes(connection: Connection, raw_schema: str) -> dict[str, str]:
     yet. The connection needs no right to write."""
     query = sql.SQL("select table_name, changed_at::text from {} where changed_at is not null")
     place = _place(raw_schema)
-    there = connection.execute("select to_regclass(%s) is not null", [place.as_string(connection)]).fetchone()
-    return dict(connection.execute(query.format(place)).fetchall()) if there == (True,) else {}
+    return dict(connection.execute(query.format(place)).fetchall()) if is_there(connection, place) else {}
+
+
+def loaded(connection: Connection, raw_schema: str) -> dict[str, Loaded]:
+    """Raw table to its last load. Empty when nothing was loaded yet. The connection needs no right to write."""
+    query = sql.SQL("select table_name, live_rows, changed_at::text, updated_at, run_id from {}")
+    place = _place(raw_schema)
+    if not is_there(connection, place):
+        return {}
+    return {table: Loaded(*of) for table, *of in connection.execute(query.format(place))}
 
 
 def write(connection: Connection, raw_schema: str, source: str, table: str, state: LoadState, run_id: str) -> None:

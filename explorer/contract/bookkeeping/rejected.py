@@ -1,4 +1,4 @@
-"""Which records could not be stored, and why? A raw table of its own, made with the first such record."""
+"""Which records could not be stored, and why? A raw table of its own, made with the first load."""
 
 from typing import NamedTuple
 

@@ -1,6 +1,6 @@
 """How do a tenant's bookkeeping tables get this version? The next writer makes them or upgrades them in place.
 
-An upgrade deletes nothing. Readers change nothing and read older tables as they are.
+An upgrade deletes nothing but what the next run makes again. Readers change nothing and read older tables as they are.
 """
 
 from psycopg import sql
@@ -42,6 +42,12 @@ def upgrade(connection: Connection, schema: str, tables: TableSet) -> None:
             make = sql.SQL("create table if not exists {} (" + columns + ")")
             connection.execute(make.format(sql.Identifier(schema, table)))
         _set_version(connection, schema, tables)
+
+
+def is_there(connection: Connection, place: sql.Identifier) -> bool:
+    """Whether such a table exists, which readers cannot make."""
+    found = connection.execute("select to_regclass(%s) is not null", [place.as_string(connection)]).fetchone()
+    return found == (True,)
 
 
 def _set_version(connection: Connection, schema: str, tables: TableSet) -> None:

@@ -1,1 +1,1 @@
-"""Raw tables: their shape, how rows are packed for COPY, and how differences are written in one transaction."""
+"""Raw tables, whatever writes them: their shape, how rows are packed and compared, and what is written with them."""

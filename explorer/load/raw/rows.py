@@ -3,9 +3,10 @@
 Encoding the JSON again would cost more than the load.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache, partial
+from typing import TypeVar
 
 import msgspec
 from xxhash import xxh3_128_hexdigest
@@ -20,23 +21,41 @@ _TEXTS_CACHED = 4096
 _BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
 
 
-class PackedRow(msgspec.Struct, frozen=True, gc=False):
-    """A row as COPY takes it (`data`) and what identifies its version. `content_hash` covers keys too, since constants of a pass
-    are part of the content."""
+class RowVersion(msgspec.Struct, frozen=True, gc=False):
+    """What identifies a version of a row. `content_hash` covers keys too, since constants of a pass are part of the content."""
 
     id: str
     cursor: datetime | None
     page: int
     content_hash: str
-    data: bytes
 
     @property
     def version(self) -> tuple[datetime, int]:
         """Of two rows with one id the higher version stays: the later cursor, then the one read last."""
         return (self.cursor or _BEFORE_ALL, self.page)
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory for the row's content; none while that waits on disk."""
+        return 0
 
-def keep_newest(newest: dict[str, PackedRow], rows: Iterable[PackedRow]) -> None:
+
+class PackedRow(RowVersion, frozen=True, gc=False):
+    """A row as COPY takes it."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        return len(self.data)
+
+
+AnyRow = TypeVar("AnyRow", bound=RowVersion)
+# Packs the rows of a page, whose number it gets.
+Pack = Callable[[Sequence[Row], int], list[AnyRow]]
+
+
+def keep_newest(newest: dict[str, AnyRow], rows: Iterable[AnyRow]) -> None:
     """Add `rows` to `newest`, by id. The highest version stays; of equal versions the last."""
     for row in rows:
         before = newest.get(row.id)
@@ -45,7 +64,7 @@ def keep_newest(newest: dict[str, PackedRow], rows: Iterable[PackedRow]) -> None
 
 
 class RowFormat:
-    """The format of one source's rows: the typed `keys`, the record, and its origin."""
+    """The binary format of one source's rows: the typed `keys`, the record, and its origin."""
 
     def __init__(self, keys: Mapping[str, str], primary_key: str, run_id: str, loaded_at: datetime) -> None:
         # Texts other than keys (types, owners) repeat: their cells are cached.

@@ -14,29 +14,38 @@ from explorer.postgres.connections import Connection
 # Records that fit into a page are stored uncompressed in the row. By default PostgreSQL compresses beyond 2 kB, which takes
 # nearly as long as the rest of COPY, and decompresses for each value that a query reads.
 _STORED = "toast_tuple_target = 8160"
-_KEY_TYPES = {"text": "text", "boolean": "boolean", "timestamp": "timestamptz", "bigint": "bigint"}
+_TYPES = {"text": "text", "boolean": "boolean", "timestamp": "timestamptz", "bigint": "bigint", "json": "jsonb"}
 
 
 class TableStatements:
-    """Statements about `table` over one connection. Every text may contain `{schema}`, `{table}`, `{staged}` (the table of the
-    same name in the loader's own schema), `{key}`, `{type}` (the key's), `{deleted}`, `{stored}` (storage options) and the names
-    given with the call."""
+    """Statements about `table` over one connection. Every text may contain `{schema}`, `{table}`, `{staged}` (its copy in the
+    loader's own schema, where dlt has a table of the same name), `{key}`, `{type}` (the key's), `{deleted}`, `{stored}` (storage
+    options) and the names given with the call."""
 
     def __init__(self, connection: Connection, schemas: TenantSchemas, table: RawTable) -> None:
         self.connection = connection
         self.schemas = schemas
         self.table = table
         self.place = sql.Identifier(schemas.raw, table.name)
-        self.staged = sql.Identifier(schemas.raw_staging, table.name)
+        staged = f"{table.name}_staged"
+        self.staged = sql.Identifier(schemas.raw_staging, staged)
+        # `moved`: the staged table, once it is in the raw schema; then it takes the table's name.
         self._names: dict[str, sql.Composable] = {
             "schema": sql.Identifier(schemas.raw),
             "table": self.place,
             "staged": self.staged,
+            "moved": sql.Identifier(schemas.raw, staged),
+            "own_name": sql.Identifier(table.name),
             "key": sql.Identifier(table.key),
-            "type": sql.SQL(_KEY_TYPES[table.columns[table.key]]),
+            "type": sql.SQL(_TYPES[table.columns[table.key]]),
             "deleted": sql.Identifier(DELETED_COLUMN),
             "stored": sql.SQL(_STORED),
         }
+
+    @property
+    def cursor(self) -> sql.Composable:
+        """The cursor of the table's row `t`; NULL for a source without cursor."""
+        return sql.Identifier("t", self.table.cursor) if self.table.cursor else sql.SQL("NULL::timestamptz")
 
     def over(self, connection: Connection) -> "TableStatements":
         """The same statements over another connection."""
@@ -58,6 +67,18 @@ class TableStatements:
         if found is None:
             raise psycopg.DataError("the query gave no row")
         return found
+
+    def make(self, missing: Iterable[str]) -> None:
+        """Make the table, or its `missing` columns."""
+        self.execute(
+            "CREATE TABLE IF NOT EXISTS {table} ({columns}, PRIMARY KEY ({key})) WITH ({stored})",
+            columns=sql.SQL(", ").join(map(self._definition, self.table.kinds)),
+        )
+        for column in missing:
+            self.execute("ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}", column=self._definition(column))
+
+    def _definition(self, column: str) -> sql.Composed:
+        return sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(_TYPES[self.table.kinds[column]]))
 
     def index(self, place: sql.Composable, column: str, condition: str = "") -> None:
         """Make an index of the table or its staged copy, unless it exists."""

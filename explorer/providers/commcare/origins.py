@@ -35,9 +35,10 @@ def question_of(
     question saves to it.
     """
     path = facts.get("path")
-    if not path:
+    tables = {origin.table for origin in known.origins} if known else {"forms"}
+    if not path or not tables & {"cases", "forms"}:
         return {}
-    if known is None or not any(origin.table == "cases" for origin in known.origins):
+    if "cases" not in tables:
         return {"question": _filled({"path": "/".join(path), **_words(facts)})}
     if len(path) > 1:
         return {"index": {"identifier": path[0], "part": path[1]}}

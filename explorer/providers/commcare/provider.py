@@ -8,10 +8,12 @@ from explorer.http.authorization import Refresh
 from explorer.http.client import ApiClient
 from explorer.http.limiter import RateLimiter
 from explorer.providers.base import Access, CredentialKind, Diff, Document, Outline, Person
-from explorer.providers.commcare import access, discovery, servers, structure_diff
+from explorer.providers.commcare import discovery, servers, structure_diff
 from explorer.providers.commcare.client import CommCareClient
 from explorer.providers.commcare.credentials import KINDS
 from explorer.providers.commcare.paging import STYLES
+from explorer.providers.commcare.people import access
+from explorer.providers.commcare.people.sign_in import CommCarePeople
 from explorer.providers.commcare.settings import SERVICE
 from explorer.providers.commcare.structure import Structure
 from explorer.providers.commcare.tables.plan import CommCareTables
@@ -30,6 +32,7 @@ class CommCare:
     credential_kinds: tuple[CredentialKind, ...] = KINDS
     styles = STYLES
     tables = CommCareTables()
+    people = CommCarePeople()
 
     def normalize_server(self, text: str) -> str:
         return servers.SERVERS.normalize(text)

@@ -1,12 +1,31 @@
 with
 
+cases as (
+
+    select
+        case_id,
+        case_type,
+        closed,
+        (date_opened at time zone '{{ var("timezone") }}')::date as opened_day,
+        (coalesce(date_closed, last_modified) at time zone '{{ var("timezone") }}')::date as closed_day
+    from {{ source('commcare', 'cases') }}
+
+),
+
+visits as (
+
+    select * from {{ ref('visits') }}
+    where not archived
+
+),
+
 opened as (
 
     select
         case_type,
-        (date_opened at time zone 'UTC')::date as day,
+        opened_day as day,
         count(*) as opened
-    from {{ ref('cases') }}
+    from cases
     group by 1, 2
 
 ),
@@ -15,9 +34,9 @@ closed as (
 
     select
         case_type,
-        (coalesce(date_closed, last_modified) at time zone 'UTC')::date as day,
+        closed_day as day,
         count(*) as closed
-    from {{ ref('cases') }}
+    from cases
     where closed
     group by 1, 2
 
@@ -27,13 +46,11 @@ acted as materialized (
 
     select
         cases.case_type,
-        (forms.received_on at time zone 'UTC')::date as day,
-        form_cases.case_id,
-        forms.user_id
-    from {{ ref('form_cases') }} as form_cases
-    inner join {{ ref('forms') }} as forms on form_cases.form_id = forms.form_id
-    inner join {{ ref('cases') }} as cases on form_cases.case_id = cases.case_id
-    where not forms.archived
+        visits.received_day as day,
+        visits.case_id,
+        visits.user_id
+    from visits
+    inner join cases on visits.case_id = cases.case_id
 
 ),
 
@@ -60,6 +77,18 @@ users as (
 
 ),
 
+counted as (
+
+    select case_type, day, opened, 0 as closed, 0 as touched, 0 as users from opened
+    union all
+    select case_type, day, 0, closed, 0, 0 from closed
+    union all
+    select case_type, day, 0, 0, touched, 0 from touched
+    union all
+    select case_type, day, 0, 0, 0, users from users
+
+),
+
 days as (
 
     select
@@ -69,26 +98,19 @@ days as (
         sum(closed)::bigint as closed,
         sum(touched)::bigint as touched,
         sum(users)::bigint as users
-    from (
-        select case_type, day, opened, 0 as closed, 0 as touched, 0 as users from opened
-        union all
-        select case_type, day, 0, closed, 0, 0 from closed
-        union all
-        select case_type, day, 0, 0, touched, 0 from touched
-        union all
-        select case_type, day, 0, 0, 0, users from users
-    ) as counted
+    from counted
     group by 1, 2
+
+),
+
+final as (
+
+    select
+        *,
+        -- Cases of unknown days count as there from the start.
+        (sum(opened - closed) over (partition by case_type order by day nulls first))::bigint as open_at_end
+    from days
 
 )
 
-select
-    case_type,
-    day,
-    opened,
-    closed,
-    touched,
-    users,
-    -- Cases of unknown days count as there from the start.
-    (sum(opened - closed) over (partition by case_type order by day nulls first))::bigint as open_at_end
-from days
+select * from final

@@ -14,7 +14,7 @@ from explorer.providers.commcare.tables.profile import Profile
 from explorer.providers.commcare.tables.questions import KINDS, kind_of_property, questions_of_properties, recall
 from explorer.providers.commcare.tables.scan import PROPERTIES_OF_HEAD
 from explorer.providers.commcare.tables.specs import table_spec
-from explorer.providers.commcare.tables.sql import case_sql
+from explorer.providers.commcare.tables.sql import case_rows
 from explorer.tables.casts import typed
 from explorer.tables.column_types import Kind
 from explorer.tables.identifiers import identifier
@@ -81,11 +81,11 @@ def case_tables(
                 name,
                 about if part == 1 else continues(table, "case_id"),
                 columns,
-                case_sql(name, columns),
+                case_rows(name),
                 app_ids=apps.get(name, ()),
                 applications=now,
                 part=part,
-                parent=Parent(pointing, "cases", "case_id") if pointing else None,
+                parent=Parent(tuple(pointing), "cases", "case_id") if pointing else None,
             )
 
 

@@ -15,7 +15,7 @@ from explorer.providers.commcare.tables.paths import Path, key_of, repeat_source
 from explorer.providers.commcare.tables.profile import Profile
 from explorer.providers.commcare.tables.questions import repeats_of
 from explorer.providers.commcare.tables.specs import table_spec
-from explorer.providers.commcare.tables.sql import form_sql, repeat_sql
+from explorer.providers.commcare.tables.sql import form_rows, repeat_rows
 from explorer.tables.identifiers import identifier, short_hash, unique_identifiers
 from explorer.tables.memory import TableMemory
 from explorer.tables.naming import TABLE_MAX_BYTES, existing_names, table_names
@@ -118,7 +118,7 @@ def _form_table(form: Form, name: str, profile: Profile, used: set[str], now: Ap
             form.xmlns,
             about if part == 1 else continues(name, "form_id"),
             columns,
-            form_sql(form.xmlns, [key for key in _FORM_KEYS if part == 1 or key == "form_id"], columns),
+            form_rows(form.xmlns, [key for key in _FORM_KEYS if part == 1 or key == "form_id"]),
             app_ids=form.app_ids,
             applications=now,
             part=part,
@@ -141,13 +141,13 @@ def _repeat_table(
         **_FORM_KEYS,
     }
     keys["repeat_index"] = ("bigint", "Position of the repetition, from 1.")
-    around, parent = "", Parent(["form_id"], form_table, "form_id")
+    around, parent = "", Parent(("form_id",), form_table, "form_id")
     if len(chain) > 1:
         outer = names[key_of(chain[-2])]
         keys["parent_index"] = ("bigint", "Position of the repetition around this one.")
         keys["parent_repeat_id"] = ("text", f"repeat_id of the repetition around this one, in {outer}.")
         around = f" It lies in the repeat group {shown('/'.join(chain[-2]))} ({outer}, by parent_repeat_id)."
-        parent = Parent(["parent_repeat_id"], outer, "repeat_id")
+        parent = Parent(("parent_repeat_id",), outer, "repeat_id")
     memory = profile.memory("repeat", source)
     key_columns = [ColumnSpec(key, kind, about, origins=_origins(key, path)) for key, (kind, about) in keys.items()]
     key_columns += case_columns(form, path, profile, memory, set(keys))
@@ -163,7 +163,7 @@ def _repeat_table(
             source,
             about if part == 1 else continues(name, "repeat_id"),
             columns,
-            repeat_sql(form.xmlns, [*_FORM_KEYS], chain, columns),
+            repeat_rows(form.xmlns, [*_FORM_KEYS], chain),
             app_ids=form.app_ids,
             applications=now,
             part=part,

@@ -1,18 +1,18 @@
-"""How is the SQL of a case type's, a form's and a repeat group's table written?
-
-Each reads its JSON once per row (`forms` or `cases`); `tables.select` writes the rest.
-"""
+"""Which SQL reads the rows and answers of a case type, a form and a repeat group? `tables.select` writes the rest."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-from explorer.tables.select import lines, select_sql
+from explorer.tables.select import lines
 from explorer.tables.sql_text import literal, text_array
-from explorer.tables.values import ColumnSpec, Path
+from explorer.tables.values import Path, Rows
 
 _NOT_OBJECTS = (
     """'strict $[*] ? (@.type() == "string" && @ != "" || @.type() == "number" || @.type() == "boolean" || """
     """@.type() == "array" && @.size() > 0)'"""
 )
+# The JSON is unpacked once per row, not once per column.
+_UNPACKED_CASES = "select *, properties || '{}'::jsonb as unpacked\nfrom source\noffset 0"
 _ANSWERS = """'strict $.** ? (@.type() == "string" && @ != "" || @.type() == "number" || @.type() == "boolean")'"""
 
 
@@ -45,89 +45,63 @@ def case_id_text(document: str, path: Path) -> str:
     return f"case jsonb_typeof({block}) when 'array' then ({listed}) else {one} end"
 
 
-def case_sql(case_type: str, columns: Sequence[ColumnSpec]) -> str:
-    """The model of a case type."""
-    head = f"""-- The JSON is unpacked once per row, not once per column.
-cases as (
-
-    select
-        *,
-        properties || '{{}}'::jsonb as unpacked
-    from {{{{ ref('cases') }}}}
-    where case_type = {literal(case_type)} and {{{{ is_wanted('case_id') }}}}
-    offset 0
-
-),
-
-"""  # noqa: S608 - only literals and names made by sql_text
-    return select_sql(head, "cases", columns)
+def case_rows(case_type: str) -> Rows:
+    """The cases of a case type."""
+    return Rows("cases", "case_id", f"case_type = {literal(case_type)}", (("unpacked_cases", _UNPACKED_CASES),))
 
 
-def form_sql(xmlns: str, taken: Iterable[str], columns: Sequence[ColumnSpec]) -> str:
-    """The model of a form; `taken`: columns of `forms` that it selects unchanged."""
-    return select_sql(_forms(xmlns, taken), "forms", columns)
+def form_rows(xmlns: str, taken: Iterable[str]) -> Rows:
+    """The submissions of a form; `taken`: columns of `forms` that its table has unchanged."""
+    return Rows("forms", "form_id", f"xmlns = {literal(xmlns)}", (("submissions", _submissions(taken)),))
 
 
-def repeat_sql(xmlns: str, taken: Sequence[str], chain: Sequence[Path], columns: Sequence[ColumnSpec]) -> str:
-    """The model of a repeat group; `chain`: the repeat groups around it from the outermost on, itself last."""
-    return select_sql(_forms(xmlns, taken) + _repetitions(taken, chain), "repetitions", columns)
+def repeat_rows(xmlns: str, taken: Sequence[str], chain: Sequence[Path]) -> Rows:
+    """The repetitions of a repeat group; `chain`: the repeat groups around it from the outermost on, itself last."""
+    rows = form_rows(xmlns, taken)
+    return replace(rows, queries=(*rows.queries, ("repetitions", _repetitions(taken, chain))))
 
 
-def _forms(xmlns: str, taken: Iterable[str]) -> str:
-    return f"""-- The JSON is unpacked once per row, not once per column.
-forms as (
-
-    select
-{lines(taken, indent=8)},
-        metadata,
-        attachments as _attachments,
-        form || '{{}}'::jsonb as form
-    from {{{{ ref('forms') }}}}
-    where xmlns = {literal(xmlns)} and {{{{ is_wanted('form_id') }}}}
-    offset 0
-
-),
-
-"""  # noqa: S608 - only literals and names made by sql_text
+def _submissions(taken: Iterable[str]) -> str:
+    return f"""select
+{lines(taken)},
+    metadata,
+    attachments as _attachments,
+    form || '{{}}'::jsonb as form
+from source
+offset 0"""  # noqa: S608 - only names made by sql_text
 
 
 def _repetitions(taken: Sequence[str], chain: Sequence[Path]) -> str:
     """A single repetition is an object, several are an array, none is missing or an object of blanks. Other entries of an array,
     or the text of the object, are an answer of the surrounding row."""
-    joins, document, start = [], "forms.form", 0
+    joins, document, start = [], "submissions.form", 0
     for depth, path in enumerate(chain, start=1):
         value = f"{document} #> {text_array(path[start:])}"
-        joins.append(f"""    cross join lateral jsonb_array_elements(
-        case jsonb_typeof({value})
-            when 'array' then {value}
-            when 'object' then
-                case
-                    when jsonb_path_exists(({value}) - '#text', {_ANSWERS})
-                        then jsonb_build_array({value})
-                    else '[]'::jsonb
-                end
-            else '[]'::jsonb
-        end
-    ) with ordinality as r{depth} (value, position)""")
+        joins.append(f"""cross join lateral jsonb_array_elements(
+    case jsonb_typeof({value})
+        when 'array' then {value}
+        when 'object' then
+            case
+                when jsonb_path_exists(({value}) - '#text', {_ANSWERS})
+                    then jsonb_build_array({value})
+                else '[]'::jsonb
+            end
+        else '[]'::jsonb
+    end
+) with ordinality as r{depth} (value, position)""")
         document, start = f"r{depth}.value", len(path)
     last = len(chain)
     indices = [f"r{depth}.position" for depth in range(1, last + 1)]
-    columns = [f"forms.{key}" for key in (*taken, "_attachments")] + [
-        f"concat_ws('-', forms.form_id, {', '.join(indices)}) as repeat_id",
+    columns = [f"submissions.{key}" for key in (*taken, "_attachments")] + [
+        f"concat_ws('-', submissions.form_id, {', '.join(indices)}) as repeat_id",
         f"r{last}.position as repeat_index",
     ]
     if last > 1:
         columns.append(f"r{last - 1}.position as parent_index")
-        columns.append(f"concat_ws('-', forms.form_id, {', '.join(indices[:-1])}) as parent_repeat_id")
+        columns.append(f"concat_ws('-', submissions.form_id, {', '.join(indices[:-1])}) as parent_repeat_id")
     columns.append(f"r{last}.value as repetition")
-    return f"""repetitions as (
-
-    select
-{lines(columns, indent=8)}
-    from forms
+    return f"""select
+{lines(columns)}
+from submissions
 {chr(10).join(joins)}
-    where {" and ".join(f"jsonb_typeof(r{depth}.value) = 'object'" for depth in range(1, last + 1))}
-
-),
-
-"""  # noqa: S608 - only literals and names made by sql_text
+where {" and ".join(f"jsonb_typeof(r{depth}.value) = 'object'" for depth in range(1, last + 1))}"""  # noqa: S608 - only literals and names made by sql_text

@@ -1,1 +1,0 @@
-"""dbt in this process: runs one tenant's project, reports each result, and stops when interrupted."""

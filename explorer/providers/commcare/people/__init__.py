@@ -1,0 +1,1 @@
+"""Whose account is it: a credential's owner, and people who sign in."""
