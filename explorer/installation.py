@@ -8,7 +8,7 @@ from explorer.catalog import Catalog, CatalogUnavailable, Keyring, migrate
 from explorer.core.home import keep_private, make_home
 from explorer.core.settings import Settings
 from explorer.postgres.bootstrap import ensure_database
-from explorer.postgres.connections import Connections, load_connections
+from explorer.postgres.connections import Connections, is_external, load_connections
 from explorer.postgres.embedded import EmbeddedPostgres, embedded_from
 
 
@@ -46,7 +46,8 @@ def prepare(settings: Settings) -> Connections:
         with Catalog.open(settings):
             return connections
     except CatalogUnavailable:
-        if settings.database_url is not None or embedded_from(settings).is_running():
+        # An embedded server beside an external one that is away for a moment would be an empty installation.
+        if is_external(settings) or embedded_from(settings).is_running():
             raise
     embedded_from(settings).start()
     with Catalog.open(settings):

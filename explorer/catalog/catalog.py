@@ -4,15 +4,24 @@ from typing import Self
 
 from sqlalchemy import func, select, update
 
-from explorer.catalog.access.audit import AuditLog
+from explorer.catalog.access.identities import IdentityStore, upstream_purpose
+from explorer.catalog.access.limits import LimitStore
+from explorer.catalog.access.oauth_clients import OAuthClientStore
+from explorer.catalog.access.oauth_grants import OAuthGrantStore
+from explorer.catalog.access.oauth_requests import OAuthRequestStore, request_purpose
 from explorer.catalog.access.principals import PrincipalStore
+from explorer.catalog.access.rates import RateStore
+from explorer.catalog.audit.log import AuditLog, change, record
+from explorer.catalog.coordination.budgets import UsageStore
 from explorer.catalog.coordination.launches import LaunchStore
+from explorer.catalog.lifecycle.provisioning import ProvisioningStore, provisioning_purpose
 from explorer.catalog.lifecycle.registration import Registration
 from explorer.catalog.lifecycle.schemas import SchemaStore, password_purpose
+from explorer.catalog.lifecycle.tenant_requests import TenantRequestStore
 from explorer.catalog.secrets.credentials import CredentialStore, credential_purpose
 from explorer.catalog.secrets.keyring import Keyring
 from explorer.catalog.storage.database import Database
-from explorer.catalog.storage.tables import credentials, schemas
+from explorer.catalog.storage.tables import credentials, identities, oauth_requests, provisioning, schemas
 from explorer.catalog.tenants.discovered import DiscoveredStore
 from explorer.catalog.tenants.semantics import SemanticsStore
 from explorer.catalog.tenants.tenant import TenantStore
@@ -32,8 +41,17 @@ class Catalog:
         self.discovered = DiscoveredStore(self._database)
         self.semantics = SemanticsStore(self._database)
         self.principals = PrincipalStore(self._database)
+        self.identities = IdentityStore(self._database, lambda: self.keyring)
+        self.oauth_clients = OAuthClientStore(self._database)
+        self.oauth_requests = OAuthRequestStore(self._database, lambda: self.keyring)
+        self.oauth_grants = OAuthGrantStore(self._database)
+        self.rates = RateStore(self._database)
         self.launches = LaunchStore(self._database)
         self.audit = AuditLog(self._database)
+        self.limits = LimitStore(self._database)
+        self.usage = UsageStore(self._database)
+        self.provisioning = ProvisioningStore(self._database, lambda: self.keyring)
+        self.tenant_requests = TenantRequestStore(self._database)
         self.registration = Registration(self._database, self.credentials, self.schemas)
 
     @classmethod
@@ -62,7 +80,8 @@ class Catalog:
         self._database.check_version()
 
     def rotate_keys(self) -> int:
-        """Encrypt every credential and tenant password with a new key, in one transaction. Returns the number of values.
+        """Encrypt every stored secret (credentials, passwords of tenants, tokens of people) with a new key, in one transaction.
+        Returns the number of values.
 
         The new key comes first in a key file; the old ones stay for processes that are about to write, and may be deleted
         afterwards. With EXPLORER_SECRET_KEYS, put the new key first there (new,old), restart every process, then call this.
@@ -75,22 +94,24 @@ class Catalog:
             connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("explorer.catalog.rotate", 0))))
             # Inside the lock: an earlier keyring would lack the key of a rotation that has just ended.
             keyring = self.keyring.renewed()
-            for table, column, purpose in (
-                (credentials, credentials.c.ciphertext, credential_purpose),
-                (schemas, schemas.c.passwords, password_purpose),
+            for id_, column, purpose in (
+                (credentials.c.tenant_id, credentials.c.ciphertext, credential_purpose),
+                (schemas.c.tenant_id, schemas.c.passwords, password_purpose),
+                (identities.c.principal_id, identities.c.tokens, upstream_purpose),
+                (oauth_requests.c.id, oauth_requests.c.secret, request_purpose),
+                (provisioning.c.id, provisioning.c.secret, provisioning_purpose),
             ):
                 rows = connection.execute(
-                    select(table.c.tenant_id, column.label("ciphertext")).where(column.is_not(None)).with_for_update()
+                    select(id_.label("id"), column.label("ciphertext")).where(column.is_not(None)).with_for_update()
                 ).all()
                 for row in rows:
-                    bound = purpose(row.tenant_id)
+                    bound = purpose(row.id)
                     sealed = keyring.encrypt(bound, self.keyring.decrypt(bound, row.ciphertext))
-                    connection.execute(
-                        update(table).where(table.c.tenant_id == row.tenant_id).values({column.name: sealed})
-                    )
+                    connection.execute(update(column.table).where(id_ == row.id).values({column.name: sealed}))
                 count += len(rows)
             # Before the commit: an unused new key does no harm, a used one that was not stored would lose everything.
             keyring.store()
+            record(connection, change("rotate_keys", values=count))
         self.keyring = keyring
         return count
 

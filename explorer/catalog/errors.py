@@ -75,6 +75,12 @@ class CredentialMissing(ExplorerError):
     code = "credential_missing"
 
 
+class UnknownTenantRequest(ExplorerError):
+    """Nobody has asked for a tenant under this id."""
+
+    code = "unknown_tenant_request"
+
+
 class SchemaStateConflict(ExplorerError):
     """The tenant's schemas are in another state than the caller expects; nothing was changed."""
 
@@ -115,3 +121,39 @@ class ScopeUnknown(ExplorerError):
     """No such scope."""
 
     code = "scope_unknown"
+
+
+class LimitInvalid(ExplorerError):
+    """The value cannot be a limit."""
+
+    code = "limit_invalid"
+
+
+class AuditKeyInvalid(ExplorerError):
+    """The key that signs heads of the audit trail cannot be used."""
+
+    code = "audit_key_invalid"
+
+
+class AuditBroken(ExplorerError):
+    """The audit trail is not as it was written."""
+
+    code = "audit_broken"
+
+
+class IdentityBlocked(ExplorerError):
+    """The operator does not let this person in."""
+
+    code = "identity_blocked"
+
+
+class UnknownPerson(ExplorerError):
+    """Nobody of this name ever signed in."""
+
+    code = "unknown_person"
+
+
+class UnknownClient(ExplorerError):
+    """No OAuth client has this id."""
+
+    code = "unknown_client"

@@ -7,6 +7,7 @@
 | login `explorer_catalog` | owns schema `catalog`, runs its migrations |
 | login `explorer_service` | bridge and workers; may use what the migrations grant it, sees no tenant's tables |
 | login `dagster` | owns database `dagster` |
+| role `explorer_audit` | owns schema `audit`; nobody logs in as it |
 | group `dp_catalog` | reads the system catalogs; services, loaders and dbt are in it, agents' logins are not |
 
 The migrations make tables, `provisioning` makes tenants.
@@ -16,6 +17,7 @@ import hashlib
 import logging
 import secrets
 from contextlib import closing
+from functools import partial
 from importlib.resources import files
 
 import psycopg
@@ -23,6 +25,7 @@ from psycopg import sql
 
 from explorer.core.home import make_home
 from explorer.core.settings import Settings
+from explorer.postgres.audit_schema import AUDIT_SQL, make_audit_schema
 from explorer.postgres.connections import (
     CATALOG_ROLE,
     DAGSTER_DB,
@@ -47,7 +50,7 @@ CATALOG_SCHEMA = "catalog"
 _CASTS = "casts.sql"
 OLDEST_SERVER = 150000
 # Raise this when the module makes something new, so that existing servers are set up again.
-VERSION = 2
+VERSION = 3
 
 log = logging.getLogger(__name__)
 
@@ -82,12 +85,14 @@ def ensure_database(
         log.warning(report.summary())
     if settings.database_url is not None:
         # Not sooner: a refused HOME keeps its server.
-        record = update_record(settings.home, _note_external)
+        record = update_record(settings.home, partial(_note_external, admin))
     return connections_from(admin, record)
 
 
-def _note_external(record: ConnectionRecord) -> None:
+def _note_external(admin: Login, record: ConnectionRecord) -> None:
+    """For processes without the administrator's login."""
     record.mode = "external"
+    record.host, record.port, record.options = admin.host, admin.port, dict(admin.options)
 
 
 def bootstrap(admin: Login, passwords: dict[str, str], *, take_over: bool = False) -> HardeningReport | None:
@@ -129,11 +134,11 @@ def bootstrap(admin: Login, passwords: dict[str, str], *, take_over: bool = Fals
 
 
 def _stamp(passwords: dict[str, str]) -> str:
-    """A hash of everything that a set-up server must have: this module, the hardening, the casts, the passwords.
+    """A hash of everything that a set-up server must have: this module, the hardening, the casts, the audit trail, the passwords.
 
     The passwords have 192 random bits each, so that their hash reveals nothing.
     """
-    made_of = b"".join(files(__package__).joinpath(name).read_bytes() for name in ("exposed.sql", _CASTS))
+    made_of = b"".join(files(__package__).joinpath(name).read_bytes() for name in ("exposed.sql", _CASTS, AUDIT_SQL))
     content = made_of + repr(sorted(passwords.items())).encode()
     return f"explorer setup {VERSION} {hashlib.sha256(content).hexdigest()[:32]}"
 
@@ -211,5 +216,6 @@ def _set_up_explorer(conn: Connection) -> HardeningReport:
         for role in (owner, service):
             conn.execute(sql.SQL("ALTER ROLE {} IN DATABASE {} SET search_path = {}").format(
                 role, sql.Identifier(EXPLORER_DB), schema))  # fmt: skip
+        make_audit_schema(conn)
     # Again: the report's first look came before the rights on the other databases were taken away.
     return report if report.complete else check_hardening(conn)

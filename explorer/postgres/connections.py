@@ -14,7 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from explorer.core.errors import SettingsInvalid
 from explorer.core.settings import Settings
-from explorer.postgres.errors import DatabaseNotReady, DatabaseUnreachable
+from explorer.postgres.errors import DatabaseNotReady, DatabaseUnreachable, LoginMissing
 from explorer.postgres.state import SUPERUSER, ConnectionRecord, read_record
 
 EXPLORER_DB = "explorer"
@@ -30,7 +30,7 @@ CONNECT_TIMEOUT_S = 10
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 
-def is_alive(connection: psycopg.Connection[Any]) -> bool:
+def is_alive(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> bool:
     """Whether the server has not closed this idle session: a closing server sends a message, so the socket has data. Sends
     nothing."""
     if connection.closed:
@@ -97,32 +97,69 @@ class Login:
 
 @dataclass(frozen=True)
 class Connections:
-    """The platform's logins.
-
-    `admin` makes databases, roles and schemas and never runs SQL of agents or authors; `catalog` owns schema catalog
-    (migrations); `service` reads and writes the catalog as the migrations allow; `dagster` owns Dagster's database.
+    """The platform's logins. `service` reads and writes the catalog as the migrations allow; every process has it. `more`: those
+    of the others that this process has, by name.
     """
 
-    admin: Login
-    catalog: Login
     service: Login
-    dagster: Login
+    more: Mapping[str, Login] = field(default_factory=dict)
+
+    @property
+    def admin(self) -> Login:
+        """Makes databases, roles and schemas, and never runs SQL of agents or authors. Raises: LoginMissing."""
+        return self._given("admin", "EXPLORER_DATABASE_URL")
+
+    @property
+    def catalog(self) -> Login:
+        """Owns schema catalog, and migrates it. Raises: LoginMissing."""
+        return self._given("catalog", "connection.json in HOME")
+
+    @property
+    def dagster(self) -> Login:
+        """Owns Dagster's database. Raises: LoginMissing."""
+        return self._given("dagster", "connection.json in HOME")
+
+    def _given(self, name: str, source: str) -> Login:
+        login = self.more.get(name)
+        if login is None:
+            raise LoginMissing(
+                f"This process was not given the {name} login, which only few processes need.",
+                next_step=f"Do it where the installation's HOME and settings are, or give this process {source}.",
+            )
+        return login
 
     def tenant(self, role: str, password: str) -> Login:
         """The login of a tenant's role in the explorer database."""
         return self.service.to(user=role, password=password)
 
 
+def is_external(settings: Settings) -> bool:
+    """Whether the database's server is another one than the embedded one of HOME: as the settings say, or as HOME was set up."""
+    if settings.database_url is not None or settings.catalog_url is not None:
+        return True
+    record = read_record(settings.home)
+    return record is not None and record.mode == "external"
+
+
 def load_connections(settings: Settings) -> Connections:
-    """The logins recorded under HOME. Reads only.
+    """The logins of EXPLORER_CATALOG_URL, with that of EXPLORER_DATABASE_URL if both are set; else those recorded under HOME.
+    Reads only.
 
     Raises:
         DatabaseNotReady: nothing was set up yet, or with other settings.
-        SettingsInvalid: EXPLORER_DATABASE_URL cannot be read.
+        SettingsInvalid: EXPLORER_DATABASE_URL or EXPLORER_CATALOG_URL cannot be read.
     """
+    if settings.catalog_url is not None:
+        service = _parse_url("EXPLORER_CATALOG_URL", settings.catalog_url.get_secret_value(), EXPLORER_DB)
+        if settings.database_url is None:
+            return Connections(service)
+        admin = parse_admin_url(settings.database_url.get_secret_value())
+        return Connections(service, {"admin": replace(admin, dbname=EXPLORER_DB)})
     record = read_record(settings.home)
     if record is None or not all(record.roles.get(role) for role in SERVICE_LOGINS):
         raise _not_set_up(settings)
+    if settings.database_url is None and record.mode == "external" and record.port:
+        return connections_from(Login(record.host, record.port, EXPLORER_DB, "", "", record.options), record)
     return connections_from(admin_login(settings, record), record)
 
 
@@ -141,13 +178,14 @@ def _not_set_up(settings: Settings) -> DatabaseNotReady:
 
 
 def connections_from(admin: Login, record: ConnectionRecord) -> Connections:
-    """The four logins on the server of `admin`, with the passwords of `record`."""
-    return Connections(
-        admin=replace(admin, dbname=EXPLORER_DB),
-        catalog=admin.to(user=CATALOG_ROLE, password=record.roles[CATALOG_ROLE], dbname=EXPLORER_DB),
-        service=admin.to(user=SERVICE_ROLE, password=record.roles[SERVICE_ROLE], dbname=EXPLORER_DB),
-        dagster=admin.to(user=DAGSTER_ROLE, password=record.roles[DAGSTER_ROLE], dbname=DAGSTER_DB),
-    )
+    """The logins on the server of `admin`, with the passwords of `record`. An `admin` without a user is only the server."""
+    more = {
+        "catalog": admin.to(user=CATALOG_ROLE, password=record.roles[CATALOG_ROLE], dbname=EXPLORER_DB),
+        "dagster": admin.to(user=DAGSTER_ROLE, password=record.roles[DAGSTER_ROLE], dbname=DAGSTER_DB),
+    }
+    if admin.user:
+        more["admin"] = replace(admin, dbname=EXPLORER_DB)
+    return Connections(admin.to(user=SERVICE_ROLE, password=record.roles[SERVICE_ROLE], dbname=EXPLORER_DB), more)
 
 
 def admin_login(settings: Settings, record: ConnectionRecord) -> Login:
@@ -168,6 +206,10 @@ def parse_admin_url(url: str) -> Login:
     Raises:
         SettingsInvalid: the URL cannot be read or lacks host or user. The message does not repeat the URL.
     """
+    return _parse_url("EXPLORER_DATABASE_URL", url, "postgres")
+
+
+def _parse_url(setting: str, url: str, dbname: str) -> Login:
     scheme, separator, rest = url.partition("://")
     try:
         parts = {
@@ -176,13 +218,13 @@ def parse_admin_url(url: str) -> Login:
         return Login(
             host=parts.pop("host"),
             port=int(parts.pop("port", "5432")),
-            dbname=parts.pop("dbname", "postgres"),
+            dbname=parts.pop("dbname", dbname),
             user=parts.pop("user"),
             password=parts.pop("password", ""),
             options=parts,
         )
     except (psycopg.ProgrammingError, KeyError, ValueError):
         raise SettingsInvalid(
-            "EXPLORER_DATABASE_URL is not a PostgreSQL URL with host and user.",
-            next_step="Write it as postgresql://user:password@host:5432/postgres.",
+            f"{setting} is not a PostgreSQL URL with host and user.",
+            next_step=f"Write it as postgresql://user:password@host:5432/{dbname}.",
         ) from None

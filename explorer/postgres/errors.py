@@ -33,6 +33,12 @@ class DatabaseNotReady(ExplorerError):
     code = "database_not_ready"
 
 
+class LoginMissing(DatabaseNotReady):
+    """This process was not given the login, because only others need it."""
+
+    code = "login_missing"
+
+
 class DatabaseUnreachable(ExplorerError):
     """The server does not answer or refuses the login."""
 

@@ -64,6 +64,15 @@ def check_hardening(conn: Connection) -> HardeningReport:
     return HardeningReport(_count(_exposed(conn)), {}, _open_databases(conn))
 
 
+def lets_readers_leave_traces(conn: Connection) -> bool:
+    """Whether a tenant's reader may call a function whose effect outlives `DISCARD ALL`."""
+    row = conn.execute(
+        "SELECT bool_or(has_function_privilege('public', name, 'EXECUTE')) FROM unnest(%s::text[]) AS lasting (name)",
+        [["pg_catalog.set_config(text, text, boolean)", "pg_catalog.setseed(double precision)"]],
+    ).fetchone()
+    return row == (True,)
+
+
 def _exposed(conn: Connection) -> list[tuple[str, str, str]]:
     query = files(__package__).joinpath("exposed.sql").read_bytes()
     return [(kind, name, statement) for kind, name, statement in conn.execute(query).fetchall()]

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import sql
 
-from explorer.contract.schemas import SCHEMA_KINDS, SchemaKind, TenantSchemas
+from explorer.contract.schemas import TenantSchemas
 from explorer.postgres.connections import EXPLORER_DB, Connection
 from explorer.postgres.errors import ProvisioningRefused
 from explorer.postgres.hardening import CATALOG_GROUP
@@ -109,24 +109,6 @@ def align_raw_exposure(conn: Connection, expose: bool) -> list[str]:
     return prefixes
 
 
-def empty_schemas(conn: Connection, prefix: str, kinds: tuple[SchemaKind, ...] = SCHEMA_KINDS) -> None:
-    """Drop everything inside the given schemas; logins, rights and other schemas stay.
-
-    Raises:
-        ProvisioningRefused: an object outside these schemas depends on something inside; nothing was dropped.
-    """
-    names = _names(prefix)
-    schemas = [names.schema(kind) for kind in kinds]
-    with _change(conn):
-        exposed = _raw_exposed(conn, names)
-        _refuse_dependents(conn, schemas)
-        conn.execute("SET LOCAL client_min_messages = warning")
-        for schema in schemas:
-            _execute(conn, "DROP SCHEMA IF EXISTS {} CASCADE", schema)
-        _make_schemas(conn, names)
-        _set_raw_exposure(conn, names, exposed)
-
-
 def deprovision(conn: Connection, prefix: str) -> None:
     """Remove the tenant's logins, schemas and everything that they own, and end their sessions. No error when nothing is there.
 
@@ -212,15 +194,6 @@ def _set_default_rights(conn: Connection, names: TenantSchemas) -> None:
 def _set_raw_exposure(conn: Connection, names: TenantSchemas, expose: bool) -> None:
     statement = "GRANT USAGE ON SCHEMA {} TO {}" if expose else "REVOKE USAGE ON SCHEMA {} FROM {}"
     _execute(conn, statement, names.schema("raw"), names.ro)
-
-
-def _raw_exposed(conn: Connection, names: TenantSchemas) -> bool:
-    row = conn.execute(
-        "SELECT has_schema_privilege(r.oid, n.oid, 'USAGE') FROM pg_roles r, pg_namespace n"
-        " WHERE r.rolname = %s AND n.nspname = %s",
-        [names.ro, names.schema("raw")],
-    ).fetchone()
-    return row == (True,)
 
 
 def _refuse_dependents(conn: Connection, schemas: list[str]) -> None:

@@ -21,13 +21,15 @@ LOCK_TIMEOUT_S = 180.0
 
 
 class ConnectionRecord(BaseModel):
-    """Content of `connection.json`. `roles` maps service logins to their passwords; `password` is the embedded superuser's."""
+    """Content of `connection.json`. `roles` maps service logins to their passwords; `password` is the embedded superuser's. Of an
+    external server, host, port and `options` (of libpq) are here too, but not its administrator."""
 
     model_config = ConfigDict(extra="forbid")
 
     mode: str = "embedded"
     host: str = "127.0.0.1"
     port: int = 0
+    options: dict[str, str] = Field(default_factory=dict, repr=False)
     password: str = Field(default="", repr=False)
     cluster_dir: Path | None = None
     initialized: bool = False

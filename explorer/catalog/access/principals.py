@@ -11,13 +11,16 @@ from uuid import UUID, uuid4
 from sqlalchemy import func, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
+from explorer.catalog.audit.log import ANONYMOUS, OPERATOR, AuditEntry, change, record
 from explorer.catalog.errors import PrincipalExists, PrincipalInvalid, ScopeUnknown, UnknownPrincipal
 from explorer.catalog.storage.database import Database, constraint_name
-from explorer.catalog.storage.tables import grants, principals, tenants, tokens
+from explorer.catalog.storage.tables import grants, limits, principals, tenants, tokens
 from explorer.catalog.tenants.tenant import Tenant, TenantStatus
 from explorer.core.jsonb import storable
 
 TOKEN_PREFIX = "dex_"  # noqa: S105
+# Of people who signed in: such names are never given to tokens.
+PERSON_PREFIX = "person:"
 _TOKEN_BYTES = 32
 _MAX_NAME_LENGTH = 128
 _LAST_USED_RESOLUTION = timedelta(minutes=1)
@@ -47,6 +50,15 @@ class Scope(StrEnum):
                 f"There is no scope {text[:40]!r}.", next_step=f"Use one of: {', '.join(cls)}."
             ) from None
 
+
+class UiRole(StrEnum):
+    """What a person may do in the Dagster UI, which shows all tenants. Stored where a grant's scopes are."""
+
+    VIEW = "ui:view"
+    OPERATE = "ui:operate"
+
+
+_UI_ROLES = frozenset(UiRole)
 
 # Granted only by name: dropping a tenant's schemas destroys data, and its semantics decide what is masked.
 DEFAULT_SCOPES = frozenset(Scope) - {Scope.SCHEMA_MANAGE, Scope.SEMANTICS_WRITE}
@@ -93,7 +105,8 @@ class PrincipalStore:
             PrincipalExists: a principal of that name has not been revoked.
             PrincipalInvalid: no tenant, no scope, an unusable name, or an expiry that has passed.
         """
-        tenant_ids = {tenant.id for tenant in tenants}
+        given = list(tenants)
+        tenant_ids = {tenant.id for tenant in given}
         wanted = sorted({Scope.parse(scope) for scope in scopes})
         _check_request(name, tenant_ids, wanted, expires_at)
         token = TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
@@ -103,11 +116,12 @@ class PrincipalStore:
                 connection.execute(insert(principals).values(id=principal_id, name=name))
                 connection.execute(
                     insert(tokens).values(
-                        id=uuid4(), principal_id=principal_id, token_hash=_hash(token), expires_at=expires_at
+                        id=uuid4(), principal_id=principal_id, token_hash=token_hash(token), expires_at=expires_at
                     )
                 )
                 rows = [{"principal_id": principal_id, "tenant_id": id_, "scopes": wanted} for id_ in tenant_ids]
                 connection.execute(insert(grants), rows)
+                record(connection, _made(name, given, wanted, expires_at))
         except IntegrityError as error:
             if constraint_name(error) != "principals_name":
                 raise
@@ -133,7 +147,7 @@ class PrincipalStore:
             .join(principals, principals.c.id == tokens.c.principal_id)
             .outerjoin(granted_tenants, grants.c.principal_id == principals.c.id)
             .where(
-                tokens.c.token_hash == _hash(token),
+                tokens.c.token_hash == token_hash(token),
                 tokens.c.revoked_at.is_(None),
                 principals.c.revoked_at.is_(None),
                 or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > func.now()),
@@ -146,7 +160,7 @@ class PrincipalStore:
             row = rows[0]
             if row.unused:
                 connection.execute(update(tokens).where(tokens.c.id == row.id, unused).values(last_used_at=func.now()))
-        granted = {each.key: _scopes(each.scopes) for each in rows if each.key is not None}
+        granted = {each.key: scopes_of(each.scopes) for each in rows if each.key is not None}
         return Principal(row.principal_id, row.name, granted)
 
     def revoke(self, name: str) -> None:
@@ -158,7 +172,12 @@ class PrincipalStore:
         with self._database.begin() as connection:
             principal_id = connection.scalar(
                 update(principals)
-                .where(principals.c.name == storable(name), principals.c.revoked_at.is_(None))
+                .where(
+                    principals.c.name == storable(name),
+                    principals.c.revoked_at.is_(None),
+                    # People have no token.
+                    principals.c.id.in_(select(tokens.c.principal_id)),
+                )
                 .values(revoked_at=func.now())
                 .returning(principals.c.id)
             )
@@ -167,13 +186,29 @@ class PrincipalStore:
                 .where(tokens.c.principal_id == principal_id, tokens.c.revoked_at.is_(None))
                 .values(revoked_at=func.now())
             )
-        if principal_id is None:
-            raise UnknownPrincipal(
-                f"There is no principal {name[:80]!r}.", next_step="List the principals with `explorer tokens list`."
+            if principal_id is None:
+                raise unknown_principal(name)
+            record(connection, change("revoke_token", principal=name))
+
+    def of(self, tenant: Tenant) -> dict[str, UUID]:
+        """The ids of all who may use a tenant or have limits there, people too, by name and in its order."""
+        query = (
+            select(principals.c.name, principals.c.id)
+            .where(
+                principals.c.revoked_at.is_(None),
+                principals.c.id.in_(
+                    select(grants.c.principal_id)
+                    .where(grants.c.tenant_id == tenant.id)
+                    .union(select(limits.c.principal_id).where(limits.c.tenant_id == tenant.id))
+                ),
             )
+            .order_by(principals.c.name)
+        )
+        with self._database.single() as connection:
+            return {row.name: row.id for row in connection.execute(query)}
 
     def list(self, *, include_revoked: bool = False) -> list[PrincipalSummary]:
-        """All principals by name, with their token's dates; never a token."""
+        """All principals that have a token, by name, with its dates; never a token."""
         with self._database.begin() as connection:
             rows = connection.execute(
                 select(principals, tokens.c.expires_at, tokens.c.last_used_at)
@@ -188,7 +223,7 @@ class PrincipalStore:
             ).all()
         by_principal: dict[UUID, dict[str, frozenset[Scope]]] = {}
         for grant in granted:
-            by_principal.setdefault(grant.principal_id, {})[grant.key] = _scopes(grant.scopes)
+            by_principal.setdefault(grant.principal_id, {})[grant.key] = scopes_of(grant.scopes)
         return [
             PrincipalSummary(
                 row.id,
@@ -209,6 +244,14 @@ def _check_request(name: str, tenant_ids: set[UUID], scopes: list[Scope], expire
             "That name cannot be a principal's.",
             next_step=f"Use up to {_MAX_NAME_LENGTH} printable characters without blanks around.",
         )
+    if name in (OPERATOR, ANONYMOUS):
+        raise PrincipalInvalid(
+            f"The audit trail calls somebody else {name}.", next_step="Choose another name for the principal."
+        )
+    if name.startswith(PERSON_PREFIX):
+        raise PrincipalInvalid(
+            f"Names that begin with {PERSON_PREFIX} are those of people who sign in.", next_step="Choose another name."
+        )
     if not tenant_ids or not scopes:
         raise PrincipalInvalid(
             "A token without tenants or scopes could do nothing.", next_step="Name at least one of each."
@@ -219,10 +262,26 @@ def _check_request(name: str, tenant_ids: set[UUID], scopes: list[Scope], expire
         )
 
 
-def _scopes(names: Iterable[str]) -> frozenset[Scope]:
-    return frozenset(Scope(name) for name in names)
+def _made(name: str, tenants: Iterable[Tenant], scopes: Iterable[Scope], expires_at: datetime | None) -> AuditEntry:
+    keys = sorted(tenant.key for tenant in tenants)
+    ends = expires_at.isoformat() if expires_at else None
+    only = keys[0] if len(keys) == 1 else None
+    return change("create_token", only, principal=name, tenants=keys, scopes=list(scopes), expires_at=ends)
 
 
-def _hash(token: str) -> bytes:
-    """SHA-256 is enough: the token is 256 random bits, there is nothing to guess."""
+def unknown_principal(name: str) -> UnknownPrincipal:
+    """The error for a name that no principal has."""
+    return UnknownPrincipal(
+        f"There is no principal {name[:80]!r}.",
+        next_step="List them with `explorer tokens list` and `explorer people list`.",
+    )
+
+
+def scopes_of(names: Iterable[str]) -> frozenset[Scope]:
+    """The scopes as stored; a role in the UI is none."""
+    return frozenset(Scope(name) for name in names if name not in _UI_ROLES)
+
+
+def token_hash(token: str) -> bytes:
+    """What is stored of a token. SHA-256 is enough: the token is 256 random bits, there is nothing to guess."""
     return hashlib.sha256(token.encode()).digest()

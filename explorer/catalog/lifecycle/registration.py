@@ -12,6 +12,7 @@ from uuid import uuid4
 from sqlalchemy import delete, func, insert, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 
+from explorer.catalog.audit.log import change, record
 from explorer.catalog.errors import ExternalIdTaken, TenantExists, TenantKeyRetired
 from explorer.catalog.lifecycle.schemas import Passwords, SchemaStore, State
 from explorer.catalog.secrets.credentials import Credential, CredentialStore
@@ -147,6 +148,8 @@ class Registration:
                     .where(schemas.c.tenant_id == tenant.id, schemas.c.state == State.PROVISIONING)
                     .values(state=State.ACTIVE, state_changed_at=func.clock_timestamp())
                 )
+                facts = {"provider": place.provider, "server": place.server, "external_id": place.external_id}
+                record(connection, change("add_tenant", tenant.key, credential=credential.kind, **facts))
         except IntegrityError as error:
             if constraint_name(error) != "tenants_external_id":
                 raise
@@ -169,17 +172,20 @@ class Registration:
     def mark_removed(self, tenant: Tenant) -> None:
         """Hide the tenant; all its data and records stay."""
         with self._database.begin() as connection:
-            connection.execute(
+            changed = connection.execute(
                 update(tenants)
                 .where(tenants.c.id == tenant.id, tenants.c.status == TenantStatus.ACTIVE)
                 .values(status=TenantStatus.REMOVED, removed_at=func.now())
             )
+            if changed.rowcount:
+                record(connection, change("remove_tenant", tenant.key))
 
     def forget(self, tenant: Tenant) -> None:
         """Delete the tenant's credential and all grants on it."""
         with self._database.begin() as connection:
             connection.execute(delete(credentials).where(credentials.c.tenant_id == tenant.id))
             connection.execute(delete(grants).where(grants.c.tenant_id == tenant.id))
+            record(connection, change("purge_tenant", tenant.key))
 
 
 def _exists(key: str) -> TenantExists:

@@ -144,18 +144,17 @@ class SchemaStore:
 
     def ro_login(self, tenant: Tenant) -> TenantLogin:
         """The login for agents' SQL. Raises SchemaAbsent, KeyringMismatch."""
-        prefix, passwords = self._prefix_and_passwords(tenant)
-        return TenantLogin(TenantSchemas(prefix).ro, passwords.ro)
+        prefix, sealed = self._prefix_and_sealed(tenant)
+        return reader_login(self._keyring(), tenant, prefix, sealed)
 
     def _prefix_and_passwords(self, tenant: Tenant) -> tuple[str, Passwords]:
+        prefix, sealed = self._prefix_and_sealed(tenant)
+        return prefix, _opened(self._keyring(), tenant, sealed)
+
+    def _prefix_and_sealed(self, tenant: Tenant) -> tuple[str, bytes | None]:
         with self._database.begin() as connection:
             row = _row(connection, tenant)
-        if row.passwords is None:
-            raise SchemaAbsent(
-                f"Tenant {tenant.key} has no schemas at present.",
-                next_step="Provision them with the tool `provision_schema`, then sync the tenant.",
-            )
-        return row.prefix, Passwords(**json.loads(self._keyring().decrypt(password_purpose(tenant.id), row.passwords)))
+        return row.prefix, row.passwords
 
     def _swap(
         self,
@@ -220,6 +219,20 @@ def _row(connection: Connection, tenant: Tenant, *, lock: bool = False) -> Row[A
 
 def _schema(row: Row[Any]) -> TenantSchema:
     return TenantSchema(row.prefix, State(row.state), row.state_changed_at, row.last_error, row.run_id)
+
+
+def reader_login(keyring: Keyring, tenant: Tenant, prefix: str, sealed: bytes | None) -> TenantLogin:
+    """The login for agents' SQL, from the tenant's encrypted passwords. Raises SchemaAbsent, KeyringMismatch."""
+    return TenantLogin(TenantSchemas(prefix).ro, _opened(keyring, tenant, sealed).ro)
+
+
+def _opened(keyring: Keyring, tenant: Tenant, sealed: bytes | None) -> Passwords:
+    if sealed is None:
+        raise SchemaAbsent(
+            f"Tenant {tenant.key} has no schemas at present.",
+            next_step="Provision them with the tool `provision_schema`, then sync the tenant.",
+        )
+    return Passwords(**json.loads(keyring.decrypt(password_purpose(tenant.id), sealed)))
 
 
 def password_purpose(tenant_id: UUID) -> str:

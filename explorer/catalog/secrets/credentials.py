@@ -11,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects.postgresql import insert
 
+from explorer.catalog.audit.log import change, record
 from explorer.catalog.errors import CatalogUnavailable, CredentialInvalid, CredentialMissing
 from explorer.catalog.secrets.keyring import Keyring
 from explorer.catalog.storage.database import Database
@@ -86,6 +87,7 @@ class CredentialStore:
         check_credential(tenant.server, credential)
         with self._database.begin() as connection:
             self.put(connection, tenant.id, credential)
+            record(connection, change("save_credential", tenant.key, kind=credential.kind))
 
     def refresh(
         self, tenant: Tenant, stale_access_token: str, do_refresh: Callable[[OAuthCredential], OAuthCredential]
@@ -124,7 +126,7 @@ class CredentialStore:
 
     def put(self, connection: Connection, tenant_id: UUID, credential: Credential) -> None:
         """`save` in the caller's transaction."""
-        ciphertext = self._keyring().encrypt(credential_purpose(tenant_id), _dump(credential))
+        ciphertext = self._keyring().encrypt(credential_purpose(tenant_id), dump_credential(credential))
         values = {"kind": credential.kind, "ciphertext": ciphertext, "updated_at": func.now()}
         connection.execute(
             insert(credentials)
@@ -138,12 +140,13 @@ class CredentialStore:
                 f"Tenant {tenant.key} has no credential.",
                 next_step="Add the tenant again with its API key or OAuth tokens.",
             )
-        return _parse(self._keyring().decrypt(credential_purpose(tenant.id), ciphertext))
+        return parse_credential(self._keyring().decrypt(credential_purpose(tenant.id), ciphertext))
 
     def _save_again(self, tenant: Tenant, credential: OAuthCredential) -> None:
         for attempt in range(1, _SAVE_ATTEMPTS + 1):
             try:
-                self.save(tenant, credential)
+                with self._database.begin() as connection:
+                    self.put(connection, tenant.id, credential)
                 return
             except CatalogUnavailable:
                 if attempt == _SAVE_ATTEMPTS:
@@ -180,7 +183,8 @@ def _values(credential: Credential) -> dict[str, Any]:
     return dict(credential.fields) if isinstance(credential, FieldsCredential) else asdict(credential)
 
 
-def _dump(credential: Credential) -> bytes:
+def dump_credential(credential: Credential) -> bytes:
+    """The credential as bytes, to be encrypted."""
     values = _values(credential)
     if isinstance(credential, FieldsCredential):
         values = {"kind": credential.kind, "fields": values}
@@ -189,7 +193,8 @@ def _dump(credential: Credential) -> bytes:
     return json.dumps(values).encode()
 
 
-def _parse(plaintext: bytes) -> Credential:
+def parse_credential(plaintext: bytes) -> Credential:
+    """The credential in decrypted bytes."""
     values = json.loads(plaintext)
     if "fields" in values:
         return FieldsCredential(**values)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, DateTime, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, DateTime, Double, Integer, LargeBinary, MetaData, Table, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 metadata = MetaData(schema="catalog")
@@ -86,19 +86,90 @@ grants = Table(
     Column("principal_id", UUID(as_uuid=True), primary_key=True),
     _tenant_id(),
     Column("scopes", ARRAY(Text)),
+    Column("source", Text),
 )
-audit = Table(
-    "audit",
+identities = Table(
+    "identities",
     metadata,
-    Column("id", BigInteger, primary_key=True),
-    _at("at"),
-    Column("actor", Text),
-    Column("action", Text),
-    Column("tenant_key", Text),
-    Column("outcome", Text),
-    Column("code", Text),
-    Column("detail", JSONB),
-    Column("duration_ms", Integer),
+    Column("principal_id", UUID(as_uuid=True), primary_key=True),
+    Column("provider", Text),
+    Column("subject", Text),
+    Column("username", Text),
+    Column("tokens", LargeBinary),
+    _at("signed_in_at"),
+    _at("checked_at"),
+    _at("checking_until"),
+    _at("blocked_at"),
+)
+oauth_clients = Table(
+    "oauth_clients",
+    metadata,
+    Column("client_id", Text, primary_key=True),
+    Column("kind", Text),
+    Column("name", Text),
+    Column("redirect_uris", ARRAY(Text)),
+    _at("created_at"),
+    _at("fresh_until"),
+    _at("last_used_at"),
+    _at("blocked_at"),
+)
+rates = Table(
+    "rates",
+    metadata,
+    Column("key", Text, primary_key=True),
+    _at("window_ends"),
+    Column("used", Integer),
+)
+oauth_requests = Table(
+    "oauth_requests",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("client_id", Text),
+    Column("redirect_uri", Text),
+    Column("state", Text),
+    Column("scopes", ARRAY(Text)),
+    Column("challenge", Text),
+    Column("browser_hash", LargeBinary),
+    Column("provider", Text),
+    Column("state_hash", LargeBinary),
+    Column("secret", LargeBinary),
+    Column("offered", JSONB),
+    _at("expires_at"),
+    _at("used_at"),
+)
+oauth_grants = Table(
+    "oauth_grants",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("principal_id", UUID(as_uuid=True)),
+    Column("client_id", Text),
+    Column("scopes", ARRAY(Text)),
+    _at("created_at"),
+    _at("expires_at"),
+    _at("last_used_at"),
+    _at("revoked_at"),
+)
+oauth_codes = Table(
+    "oauth_codes",
+    metadata,
+    Column("code_hash", LargeBinary, primary_key=True),
+    Column("grant_id", UUID(as_uuid=True)),
+    Column("redirect_uri", Text),
+    Column("challenge", Text),
+    Column("lifetime_s", Integer),
+    _at("expires_at"),
+    _at("used_at"),
+)
+oauth_tokens = Table(
+    "oauth_tokens",
+    metadata,
+    Column("token_hash", LargeBinary, primary_key=True),
+    Column("grant_id", UUID(as_uuid=True)),
+    Column("kind", Text),
+    Column("scopes", ARRAY(Text)),
+    _at("expires_at"),
+    _at("rotated_at"),
+    Column("reissues", Integer),
 )
 semantics = Table(
     "semantics",
@@ -117,6 +188,35 @@ request_slots = Table(
     _at("next_at"),
     _at("not_before"),
 )
+provisioning = Table(
+    "provisioning",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("kind", Text),
+    Column("tenant_key", Text),
+    Column("place", JSONB(none_as_null=True)),
+    Column("secret", LargeBinary),
+    Column("actor", Text),
+    Column("state", Text),
+    Column("run_id", Text),
+    Column("failure", JSONB(none_as_null=True)),
+    _at("asked_at"),
+    _at("ended_at"),
+)
+tenant_requests = Table(
+    "tenant_requests",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("provider", Text),
+    Column("server", Text),
+    Column("external_id", Text),
+    Column("title", Text),
+    Column("actor", Text),
+    _at("asked_at"),
+    Column("decision", Text),
+    Column("words", Text),
+    _at("decided_at"),
+)
 launches = Table(
     "launches",
     metadata,
@@ -130,4 +230,69 @@ launches = Table(
     _at("held_until"),
     Column("run_id", Text),
     _at("created_at"),
+)
+limits = Table(
+    "limits",
+    metadata,
+    Column("tenant_id", UUID(as_uuid=True)),
+    Column("principal_id", UUID(as_uuid=True)),
+    Column("calls", BigInteger),
+    Column("rows", BigInteger),
+    Column("bytes", BigInteger),
+    Column("seconds", BigInteger),
+    Column("max_rows_per_query", Integer),
+    Column("max_query_timeout_seconds", Double),
+    Column("allowed_tables", ARRAY(Text)),
+    Column("excluded_tables", ARRAY(Text)),
+    _at("updated_at"),
+)
+usage = Table(
+    "usage",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("window_s", Integer, primary_key=True),
+    _at("ends_at"),
+    Column("calls", BigInteger),
+    Column("rows", BigInteger),
+    Column("bytes", BigInteger),
+    Column("ms", BigInteger),
+)
+
+# Schema `audit` belongs to another role: `postgres/audit.sql` makes it, no migration changes it.
+audit_schema = MetaData(schema="audit")
+audit_entries = Table(
+    "entries",
+    audit_schema,
+    Column("id", BigInteger, primary_key=True),
+    _at("at"),
+    Column("actor", Text),
+    Column("action", Text),
+    Column("tenant_key", Text),
+    Column("outcome", Text),
+    Column("code", Text),
+    Column("detail", JSONB),
+    Column("duration_ms", Integer),
+    Column("previous", LargeBinary),
+    Column("hash", LargeBinary),
+)
+audit_head = Table(
+    "head",
+    audit_schema,
+    Column("is_one", Boolean, primary_key=True),
+    Column("id", BigInteger),
+    Column("hash", LargeBinary),
+)
+audit_segments = Table(
+    "segments",
+    audit_schema,
+    Column("kind", Text, primary_key=True),
+    Column("first_id", BigInteger),
+    Column("last_id", BigInteger, primary_key=True),
+    _at("first_at"),
+    _at("last_at"),
+    Column("entries", BigInteger),
+    Column("previous", LargeBinary),
+    Column("hash", LargeBinary),
+    Column("file_sha256", LargeBinary),
+    _at("sealed_at"),
 )

@@ -1,0 +1,201 @@
+"""What serving a call reads and writes in the catalog: who calls, for which tenant, in which state; and the audit entry.
+
+Each is one round trip, without threads, and calls of the same moment share it. Everything else about tenants is in the stores of
+`Catalog`.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+from uuid import UUID
+
+import msgspec
+import psycopg
+
+from explorer.catalog.access.limits import Limits
+from explorer.catalog.access.principals import TOKEN_PREFIX, Principal, Scope, token_hash
+from explorer.catalog.audit.log import AuditEntry, as_json
+from explorer.catalog.coordination.budgets import Spent, Used
+from explorer.catalog.errors import CatalogUnavailable
+from explorer.catalog.lifecycle.schemas import TenantLogin, TenantSchema, reader_login
+from explorer.catalog.secrets.keyring import Keyring
+from explorer.catalog.tenants.tenant import Tenant
+from explorer.core.jsonb import storable
+from explorer.postgres.connections import Login
+from explorer.postgres.shared_connection import SharedConnection
+
+T = TypeVar("T")
+# A caller with more tenants is told the tenant of a call by another round trip.
+_DETAILED_TENANTS = 8
+_SCHEMA_FIELDS = """'prefix', s.prefix, 'state', s.state, 'state_changed_at', s.state_changed_at, 'last_error', s.last_error,
+  'run_id', s.run_id"""
+# Base64 without line breaks, as it is read into bytes.
+_TENANT_JSON = f"""json_build_object(
+  'tenant', json_build_object('id', n.id, 'key', n.key, 'provider', n.provider, 'server', n.server,
+    'external_id', n.external_id, 'display_name', n.display_name, 'status', n.status, 'created_at', n.created_at),
+  'schema', json_build_object({_SCHEMA_FIELDS}), 'sealed', translate(encode(s.passwords, 'base64'), chr(10), ''))"""
+_ADMISSION = f"""
+SELECT json_build_object('token_id', t.id, 'id', p.id, 'name', p.name,
+  'use_is_news', t.last_used_at IS NULL OR t.last_used_at < now() - interval '1 minute',
+  'granted', coalesce((
+    SELECT json_agg(json_build_object('key', n.key, 'scopes', n.scopes, 'tenant',
+        CASE WHEN n.tenants <= {_DETAILED_TENANTS}
+        THEN (SELECT {_TENANT_JSON} FROM catalog.schemas s WHERE s.tenant_id = n.id) END))
+      FROM (SELECT n.*, g.scopes, count(*) OVER () AS tenants
+              FROM catalog.grants g JOIN catalog.tenants n ON n.id = g.tenant_id AND n.status = 'active'
+             WHERE g.principal_id = p.id) AS n), '[]'))
+  FROM catalog.tokens t JOIN catalog.principals p ON p.id = t.principal_id
+ WHERE t.token_hash = $1::bytea AND t.revoked_at IS NULL AND p.revoked_at IS NULL
+   AND (t.expires_at IS NULL OR t.expires_at > now())
+""".encode()  # noqa: S608 (a number of ours)
+_TENANT = f"""
+SELECT {_TENANT_JSON} FROM catalog.tenants n JOIN catalog.schemas s ON s.tenant_id = n.id
+ WHERE n.key = $1::text AND n.status = 'active'
+""".encode()  # noqa: S608 (as above)
+_USED = b"""
+UPDATE catalog.tokens SET last_used_at = now()
+ WHERE id = $1::uuid AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+"""
+# The chain's lock first, as everybody takes it.
+_APPEND = b"SELECT jsonb_build_object('last_id', audit.append($1::jsonb), 'used', catalog.spend($2::jsonb))"
+_BUDGET = b"SELECT catalog.budget($1::uuid, $2::uuid, $3::text, $4::integer)"
+
+# A channel of the database: bridges that wait for a connection tell it to those that keep idle ones.
+_WANTED = "explorer_readers_wanted"
+_NOTIFY = f"SELECT pg_notify('{_WANTED}', $1::text)::text".encode()
+
+
+@dataclass(frozen=True)
+class AdmittedTenant:
+    """A tenant that the caller may use, as it was when the call came. `sealed`: the encrypted passwords of its logins."""
+
+    tenant: Tenant
+    schema: TenantSchema
+    sealed: bytes | None = field(repr=False)
+
+
+class _Granted(msgspec.Struct):
+    key: str
+    scopes: frozenset[Scope]
+    tenant: AdmittedTenant | None
+
+
+class _Admission(msgspec.Struct):
+    token_id: UUID
+    id: UUID
+    name: str
+    use_is_news: bool
+    granted: list[_Granted]
+
+
+@dataclass(frozen=True)
+class Admission:
+    """The principal of a valid token. `tenants`: by key, all that are granted, or none when there are many."""
+
+    principal: Principal
+    tenants: Mapping[str, AdmittedTenant]
+
+
+class AsyncCatalog:
+    """The catalog for the tasks of one event loop."""
+
+    def __init__(
+        self,
+        service: Login,
+        keyring: Callable[[], Keyring],
+        *,
+        within_s: float,
+        on_wanted: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """`within_s`: the most that one request waits. `on_wanted` is called with what any bridge has passed to `want`."""
+        self._keyring = keyring
+        # Two, so that nobody's admission waits until an audit entry is on disk.
+        self._reads = SharedConnection(
+            service, application_name="explorer-calls", within_s=within_s, channel=_WANTED, on_notice=on_wanted
+        )
+        self._writes = SharedConnection(service, application_name="explorer-audit", within_s=within_s)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._reads.close()
+        self._writes.close()
+
+    async def admission(self, token: str) -> Admission | None:
+        """The principal of a token that is known, not revoked and not expired; None for every other text.
+
+        Raises:
+            CatalogUnavailable
+        """
+        if not token.startswith(TOKEN_PREFIX) or not token.isascii():
+            return None
+        found = await _read(self._reads, _Admission, _ADMISSION, f"\\x{token_hash(token).hex()}")
+        if found is None:
+            return None
+        if found.use_is_news:
+            await _asked(self._writes, _USED, str(found.token_id))
+        principal = Principal(found.id, found.name, {granted.key: granted.scopes for granted in found.granted})
+        tenants = {granted.key: granted.tenant for granted in found.granted if granted.tenant is not None}
+        return Admission(principal, tenants)
+
+    async def tenant(self, key: str) -> AdmittedTenant | None:
+        """The active tenant of this key.
+
+        Raises:
+            CatalogUnavailable
+        """
+        return await _read(self._reads, AdmittedTenant, _TENANT, storable(key))
+
+    async def append(self, entries: Sequence[AuditEntry], spent: Sequence[Spent] = ()) -> dict[str, Used]:
+        """Add audit entries and what their calls have used, all or none. Returns what is used now, by key.
+
+        Raises:
+            CatalogUnavailable
+        """
+        given = json.dumps([each.as_object() for each in spent])
+        found = json.loads(await _asked(self._writes, _APPEND, as_json(entries), given) or b"{}")
+        return {each["key"]: Used.from_object(each) for each in found.get("used", ())}
+
+    async def budget(self, tenant_id: UUID, principal_id: UUID | None, key: str, window_s: int) -> tuple[Limits, Used]:
+        """What is set for the tenant, and for the principal there, and what is used of the window of `key`.
+
+        Raises:
+            CatalogUnavailable
+        """
+        principal = str(principal_id) if principal_id is not None else None
+        text = await _asked(self._reads, _BUDGET, str(tenant_id), principal, key, str(window_s))
+        found, limits = json.loads(text or b"{}"), Limits()
+        for each in found.get("limits") or ():
+            limits = Limits.parse(each).over(limits)
+        return limits, Used.from_object(found["used"]) if found.get("used") else Used()
+
+    async def want(self, what: str) -> None:
+        """Tell all bridges of this catalog, this one too, that a connection is wanted.
+
+        Raises:
+            CatalogUnavailable
+        """
+        await _asked(self._reads, _NOTIFY, what)
+
+    def reader(self, admitted: AdmittedTenant) -> TenantLogin:
+        """The login for agents' SQL.
+
+        Raises:
+            SchemaAbsent, KeyringMismatch.
+        """
+        return reader_login(self._keyring(), admitted.tenant, admitted.schema.prefix, admitted.sealed)
+
+
+async def _read(connection: SharedConnection, type_: type[T], statement: bytes, *values: str) -> T | None:
+    text = await _asked(connection, statement, *values)
+    return msgspec.json.decode(text, type=type_) if text is not None else None
+
+
+async def _asked(connection: SharedConnection, statement: bytes, *values: str | None) -> bytes | None:
+    try:
+        return await connection.ask(statement, *(value.encode() if value is not None else None for value in values))
+    except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
+        raise CatalogUnavailable(
+            "The catalog's database does not answer.",
+            next_step="Start it with `explorer up`, then try again; `explorer doctor` says more.",
+        ) from error

@@ -1,0 +1,103 @@
+"""Carries out what was asked of the provisioning job. Needs the administrator's login.
+
+Safe to repeat: a request that has ended is left alone, and one that a dead worker took up is done again from the start.
+"""
+
+import logging
+from collections.abc import Mapping
+from uuid import UUID
+
+from explorer.catalog.audit.log import AuditEntry
+from explorer.catalog.catalog import Catalog
+from explorer.catalog.errors import CredentialInvalid
+from explorer.catalog.lifecycle.provisioning import TENANT_REGISTERED, ProvisioningKind, ProvisioningRequest
+from explorer.core.errors import ExplorerError
+from explorer.core.settings import Settings
+from explorer.http.errors import ApiError
+from explorer.postgres.connections import Connections
+from explorer.providers import provider_named
+from explorer.tenants import add_tenant, provision_schema, teardown_schema
+
+_DOES = {ProvisioningKind.PROVISION: provision_schema, ProvisioningKind.TEARDOWN: teardown_schema}
+
+log = logging.getLogger(__name__)
+
+
+def carry_out(settings: Settings, catalog: Catalog, connections: Connections, id_: UUID, *, run_id: str) -> str:
+    """Do what request `id_` asks for, in run `run_id`; returns a sentence on what was done. How it ended is in the request, and
+    in the audit trail under the name of who asked.
+
+    Raises:
+        ExplorerError: it could not be done; or whatever else failed. The request has failed too.
+    """
+    request = catalog.provisioning.begin(id_, run_id)
+    if request is None:
+        return f"Request {id_} was done already."
+    try:
+        sentence = _done(settings, catalog, connections, request)
+    except Exception as error:
+        failure = _told(error, for_people=request.kind is ProvisioningKind.REGISTER)
+        try:
+            _record(catalog, request, run_id, failure["code"])
+        finally:
+            catalog.provisioning.end(id_, failure)
+        raise
+    _record(catalog, request, run_id, None)
+    catalog.provisioning.end(id_, None)
+    return sentence
+
+
+def _done(settings: Settings, catalog: Catalog, connections: Connections, request: ProvisioningRequest) -> str:
+    if request.place is not None:
+        return _registered(settings, catalog, connections, request, request.place)
+    tenant = catalog.tenants.get(request.tenant_key)
+    schema = _DOES[request.kind](settings, catalog, connections, tenant)
+    return f"{request.kind.value} of {tenant.key} for {request.actor}: its schemas are {schema.state.value} now."
+
+
+def _registered(
+    settings: Settings,
+    catalog: Catalog,
+    connections: Connections,
+    request: ProvisioningRequest,
+    place: Mapping[str, str],
+) -> str:
+    """Make the tenant, unless a worker that died had done it."""
+    for tenant in catalog.tenants.list():
+        if (tenant.key, tenant.provider, tenant.server, tenant.external_id) == (request.tenant_key, *_in_order(place)):
+            return f"{tenant.key} was registered already."
+    provider, server, external_id = _in_order(place)
+    tenant = add_tenant(
+        settings, catalog, connections, provider_named(provider), key=request.tenant_key, server=server,
+        external_id=external_id, credential=catalog.provisioning.credential(request),
+    )  # fmt: skip
+    return f"{tenant.key} was registered for {request.actor}."
+
+
+def _in_order(place: Mapping[str, str]) -> tuple[str, str, str]:
+    return place["provider"], place["server"], place["external_id"]
+
+
+def _record(catalog: Catalog, request: ProvisioningRequest, run_id: str, code: str | None) -> None:
+    detail = {"kind": request.kind.value, "run_id": run_id, "request": str(request.id)}
+    outcome = "ok" if code is None else "error"
+    action = TENANT_REGISTERED if request.kind is ProvisioningKind.REGISTER else "provisioning"
+    catalog.audit.append(AuditEntry(request.actor, action, request.tenant_key, outcome, code, detail))
+
+
+def _told(error: Exception, *, for_people: bool) -> dict[str, str]:
+    """The error for who asked. People on a page read of what they gave and of their server, and nothing of other tenants."""
+    if isinstance(error, ApiError | CredentialInvalid) or (isinstance(error, ExplorerError) and not for_people):
+        return {"code": error.code, "message": error.message, "next_step": error.next_step}
+    log.exception("What was asked of the provisioning job failed")
+    if isinstance(error, ExplorerError):
+        return {
+            "code": "registration_refused",
+            "message": "It could not be registered under its own name.",
+            "next_step": "Ask the operator of this installation.",
+        }
+    return {
+        "code": "internal_error",
+        "message": f"The provisioning job failed: {type(error).__name__}.",
+        "next_step": "Try once more; if it happens again, the run's log has the cause.",
+    }
