@@ -1,17 +1,21 @@
 """Asset checks: their specs and results in Dagster's types. The comparisons know no Dagster: `explorer.load.checks` for raw
-tables, `explorer.marts.table_checks` for generated ones, dbt's tests for static models."""
+tables, `explorer.tables.engine` for tables of one row per record, dbt's tests for models."""
 
-from collections.abc import Mapping
+import warnings
 
 import dagster as dg
 
 from explorer.contract.checks import CheckOutcome
 from explorer_dagster.metadata import as_metadata
+from explorer_dagster.partitions import tenants
 
 
-def check_specs(asset: dg.AssetKey, described: Mapping[str, str]) -> list[dg.AssetCheckSpec]:
-    """The checks of an asset: name to description."""
-    return [dg.AssetCheckSpec(name, asset=asset, description=about) for name, about in described.items()]
+def check_spec(asset: dg.AssetKey, name: str, about: str | None) -> dg.AssetCheckSpec:
+    """A check with a state of its own for each tenant."""
+    with warnings.catch_warnings():
+        # Dagster 1.13 calls the partitions of checks a preview.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return dg.AssetCheckSpec(name, asset=asset, description=about, partitions_def=tenants)
 
 
 def check_result(asset: dg.AssetKey, outcome: CheckOutcome) -> dg.AssetCheckResult:

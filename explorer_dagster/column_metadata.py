@@ -4,12 +4,11 @@ Dagster's UI shows the schema with its tags, but the lineage only as JSON. So ea
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import dagster as dg
 
-from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage, Origin
-from explorer.contract.records import COLUMN_SCHEMA
+from explorer.contract.bookkeeping.lineage import ColumnLineage, Origin
 from explorer.tables.lineage import lineage_of_table
 from explorer.tables.sql_text import shown
 from explorer.tables.values import TableSpec
@@ -24,43 +23,43 @@ Keys = Mapping[str, dg.AssetKey]
 Types = Sequence[tuple[str, str]]
 
 
-def with_origins(spec: dg.AssetSpec, lineage: Lineage) -> dg.AssetSpec:
-    """The spec of a static model, with the origins of its documented columns: the UI shows these before the first run."""
-    schema = spec.metadata.get(COLUMN_SCHEMA)
-    if not isinstance(schema, dg.TableSchema):
-        return spec
-    told = lineage.get(spec.key.path[-1], {})
-    columns = [_column(each.name, each.type, each.description, told.get(each.name)) for each in schema.columns]
-    return spec.merge_attributes(metadata={COLUMN_SCHEMA: dg.TableSchema(columns=columns)})
-
-
 @dataclass(frozen=True)
 class Columns:
-    """Columns and their origins, as Dagster's own objects. `paths`: for generated tables, the question's or property's path by
-    table and column."""
+    """Columns and their origins, as Dagster's own objects."""
 
     schema: dg.TableSchema
     lineage: dg.TableColumnLineage
-    paths: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def of_model(
+def planned(table: TableSpec) -> dg.TableSchema:
+    """The columns of a table that every tenant has, for its definition."""
+    lineage = lineage_of_table(table)
+    return dg.TableSchema(
+        columns=[_column(each.name, each.type, each.description, lineage[each.name]) for each in table.columns]
+    )
+
+
+def of_table(table: TableSpec, types: Types, keys: Keys) -> Columns:
+    """Columns of a built table. `types`: as the database has them; `keys`: relation to asset, of all that it may be made from."""
+    return of_relation(types, {each.name: each.description for each in table.columns}, lineage_of_table(table), keys)
+
+
+def of_relation(
     types: Types, descriptions: Mapping[str, str], lineage: Mapping[str, ColumnLineage], keys: Keys
 ) -> Columns:
-    """Columns of a static model. `types`: its columns; `keys`: relation to asset, for all inputs of models."""
+    """Columns of a table or view, such as a dbt model."""
     columns = [_column(name, type_, descriptions.get(name), lineage.get(name)) for name, type_ in types]
     deps = {name: _deps(lineage[name], keys) for name, _ in types if name in lineage}
     return Columns(dg.TableSchema(columns=columns), dg.TableColumnLineage(deps))
 
 
-def of_generated(tables: Sequence[TableSpec], types: Mapping[str, Types], keys: Keys) -> Columns:
+def of_family(tables: Sequence[TableSpec], types: Mapping[str, Types], keys: Keys) -> Columns:
     """Columns of the tables that one asset stands for, named `<table>.<column>`. `types`: by table.
 
     Only the first `MAX_GENERATED_COLUMNS` are listed; the tool `get_lineage` knows all of them.
     """
     schema: list[dg.TableColumn] = []
     deps: dict[str, list[dg.TableColumnDep]] = {}
-    paths: dict[str, dict[str, str]] = {}
     for table in tables:
         if len(schema) + len(table.columns) > MAX_GENERATED_COLUMNS:
             continue
@@ -69,8 +68,7 @@ def of_generated(tables: Sequence[TableSpec], types: Mapping[str, Types], keys: 
             name, type_ = f"{table.name}.{column.name}", sql_types.get(column.name, column.type)
             schema.append(_column(name, type_, column.description[:_MAX_DESCRIPTION], lineage[column.name]))
             deps[name] = _deps(lineage[column.name], keys)
-        paths[table.name] = {c.name: "/".join(c.path) for c in table.columns if c.path is not None}
-    return Columns(dg.TableSchema(columns=schema), dg.TableColumnLineage(deps), paths)
+    return Columns(dg.TableSchema(columns=schema), dg.TableColumnLineage(deps))
 
 
 def _column(name: str, type_: str, description: str | None, lineage: ColumnLineage | None) -> dg.TableColumn:

@@ -1,6 +1,6 @@
 """How do errors in a step reach the user? As a failure whose description begins with the cause."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from explorer.contract.failures import Failure
 from explorer.core.errors import ExplorerError, TransientError
-from explorer.postgres.storage_errors import storage_failed
+from explorer.postgres.storage_errors import next_step_after, storage_failed
+from explorer.tables.engine import TableResult, summary
 from explorer_dagster.metadata import as_metadata
 from explorer_dagster.retries import Retry
 
@@ -52,6 +53,17 @@ def failure_of_sources(said: str, errors: Mapping[str, Mapping[str, Any]], retry
         metadata={**metadata, **as_metadata(Failure(**_when(retry)))},
         allow_retries=retry is None,
     )
+
+
+def raise_failures(results: Iterable[TableResult]) -> None:
+    """Fail the step for tables or models that failed, after everything that was built has been recorded.
+
+    Raises: dagster.Failure.
+    """
+    results = list(results)
+    if said := summary(results):
+        why = {result.table: result.message or "" for result in results if not result.is_current}
+        raise dg.Failure(description=f"{said} {next_step_after(said)}", metadata=why, allow_retries=False)
 
 
 def _when(retry: Retry | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How does a running step show its progress? By asset observations, at most one a second.
+"""How does a running step show its progress? By asset observations, at most one a second, and none in its first second.
 
 An observation is stored at once and takes about 10 ms, during which the rest of the process waits.
 """
@@ -21,15 +21,16 @@ class Progress:
         self._context = context
         self._per_asset = per_asset
         self._lock = threading.Lock()
+        self._began = time.monotonic()
         self._last: dict[dg.AssetKey | None, float] = {}
 
     def report(self, key: dg.AssetKey, state: Record) -> None:
-        """Store a record of `contract.observations` as an observation of `key`, unless one was stored within the last second."""
+        """Store a record of `contract.observations` as an observation of `key`, unless the step began, or one was stored, within
+        the last second."""
         slot = key if self._per_asset else None
         now = time.monotonic()
         with self._lock:
-            last = self._last.get(slot)
-            if last is not None and now - last < INTERVAL_S:
+            if now - self._last.get(slot, self._began) < INTERVAL_S:
                 return
             self._last[slot] = now
             self._context.log_event(

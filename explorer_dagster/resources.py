@@ -8,14 +8,16 @@ from pathlib import Path
 
 import dagster as dg
 
-from explorer.catalog import Catalog, State, Tenant, TenantLogin, TenantSchema
+from explorer.catalog import Catalog, State, Tenant, TenantSchema
 from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.contract.tags import RunTags
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings, get_settings
 from explorer.http.client import ApiClient, Usage
 from explorer.http.limiter import RateLimiter
-from explorer.postgres.connections import Connections, Login, load_connections
+from explorer.marts import TenantDbt
+from explorer.postgres.connections import Connection, Connections, Login, load_connections
+from explorer.postgres.run_lock import Waiting, run_lock
 from explorer.providers.base import Provider
 from explorer.registry import Pipeline
 
@@ -45,15 +47,16 @@ class TenantSession:
     def full_refresh(self) -> bool:
         return RunTags.from_tags(self.context.run.tags).full_refresh
 
-    @property
-    def rw_login(self) -> TenantLogin:
+    @cached_property
+    def rw_database(self) -> Login:
         """The tenant's rw login: the only one that loads and transforms its data."""
-        return self.catalog.schemas.rw_login(self.tenant)
+        login = self.catalog.schemas.rw_login(self.tenant)
+        return self.connections.tenant(login.user, login.password)
 
     @property
-    def rw_database(self) -> Login:
-        """The same login, as a `Login`."""
-        return self.connections.tenant(self.rw_login.user, self.rw_login.password)
+    def dbt(self) -> TenantDbt:
+        """dbt as this tenant."""
+        return TenantDbt(self.settings, self.tenant.provider, self.schema, self.rw_database)
 
     def work_dir(self, tool: str) -> Path:
         """`HOME/<tool>/<prefix>`: the tool's files of this tenant, kept between runs."""
@@ -98,11 +101,21 @@ class TenantSession:
         )
 
     @contextmanager
-    def materializing(self) -> Iterator[None]:
-        """Mark the schemas as being written while the block runs.
+    def changing_tables(self) -> Iterator[Connection]:
+        """Change the tenant's tables alone, with the schemas marked as being written. Yields the connection that has the lock.
 
-        A killed worker leaves the mark. Dagster runs one run per tenant at a time, so the next run takes it over.
+        A killed worker leaves the mark; whoever has the lock next takes it over. Raises: TenantBusy.
         """
+        database, holder = self.rw_database, f"run {self.run_id}"
+        waiting = Waiting(self.settings.tenant_wait_s, self.context.log.info)
+        with (
+            run_lock(database, self.tenant.key, self.schema.prefix, holder=holder, waiting=waiting) as connection,
+            self._marked(),
+        ):
+            yield connection
+
+    @contextmanager
+    def _marked(self) -> Iterator[None]:
         schemas = self.catalog.schemas
         schemas.transition(
             self.tenant, {State.ACTIVE, State.MATERIALIZING, State.EXPIRED}, State.MATERIALIZING, run_id=self.run_id

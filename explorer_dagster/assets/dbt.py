@@ -1,149 +1,164 @@
-"""Assets of kind dbt: the static models of the dbt project, staging and marts, with dbt's tests as their checks."""
+"""The step that builds dbt's models: an asset for each model of the dbt project, with dbt's tests as their checks."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from graphlib import TopologicalSorter
-from itertools import chain
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, build_dbt_asset_specs
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
 
-from explorer.contract.bookkeeping.builds import Finding
-from explorer.contract.bookkeeping.lineage import Lineage
+from explorer.contract.bookkeeping import lineage as lineage_records
 from explorer.contract.checks import CheckOutcome, ModelTest
-from explorer.contract.materializations import StaticModel
 from explorer.contract.names import AssetKeys
-from explorer.contract.schemas import SchemaKind
-from explorer.marts.tenant_build import Built, Manifest
+from explorer.contract.observations import TableProgress
+from explorer.contract.records import TABLE_NAME
+from explorer.marts import Built, Models, TestResult, build
+from explorer.marts.manifest import layer_of
 from explorer.registry import Pipeline
+from explorer.tables.engine import TableResult
 from explorer_dagster import column_metadata
-from explorer_dagster.checks import check_result
+from explorer_dagster.assets.tables import TableAssets, table_facts
+from explorer_dagster.checks import check_result, check_spec
+from explorer_dagster.documentation import documentation
+from explorer_dagster.failures import failures_explained, raise_failures
 from explorer_dagster.metadata import Event, as_metadata
 from explorer_dagster.partitions import tenants
+from explorer_dagster.progress import Progress
+from explorer_dagster.resources import Platform, TenantSession
 
 Node = Mapping[str, Any]
-_PASSED = "pass"
+Keys = Mapping[str, dg.AssetKey]
+_SKIPPED = "skipped"
+
+
+def dbt_models(pipeline: Pipeline, models: Models, tables: TableAssets) -> list[dg.AssetsDefinition]:
+    """All models of the provider as one step that can be subset; nothing where it has none. `tables`: dbt's sources."""
+    if not models.built:
+        return []
+    translator = Translator(pipeline, models, tables)
+    keys = {name: translator.get_asset_key(models.by_name[name]) for name in models.built}
+
+    @dbt_assets(  # type: ignore[untyped-decorator]
+        manifest=models.document,
+        dagster_dbt_translator=translator,
+        name=f"{pipeline.asset_prefix}_dbt",
+        partitions_def=tenants,
+    )
+    def dbt(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Event]:
+        session = platform.session(context, pipeline)
+        selected = {name for name, key in keys.items() if key in context.selected_asset_keys}
+        with failures_explained(), session.changing_tables():
+            built = _build(context, session, models, keys, selected)
+        yield from _materializations(session, models, built, keys, tables.keys)
+        yield from _checks(models, translator, built, context.selected_asset_check_keys)
+        raise_failures(built.results.values())
+
+    return [dbt]
 
 
 class Translator(DagsterDbtTranslator):  # type: ignore[misc]
-    """dbt's nodes as the pipeline's assets: `<prefix>/<layer>/<model>`, sources as `<prefix>/raw/<source>`."""
+    """dbt's nodes as the pipeline's assets: models as `<prefix>/<layer>/<model>`, sources as the assets of the tenant's tables.
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        super().__init__()
-        self._pipeline = pipeline
-        self._keys = AssetKeys(pipeline.asset_prefix)
-        self._source_of_table = {source.table: source.name for source in pipeline.sources}
+    A test belongs to the model or table that dbt attaches it to, or else to the last one that it reads.
+    """
+
+    def __init__(self, pipeline: Pipeline, models: Models, tables: TableAssets) -> None:
+        # Several tables of a tenant may be one asset.
+        super().__init__(
+            DagsterDbtTranslatorSettings(
+                enable_source_tests_as_checks=True,
+                enable_duplicate_source_asset_keys=True,
+                enable_source_metadata=False,
+            )
+        )
+        self._pipeline, self._models, self._tables = pipeline, models, tables
 
     def get_asset_key(self, dbt_resource_props: Node) -> dg.AssetKey:
         name = dbt_resource_props["name"]
         if dbt_resource_props["resource_type"] == "source":
-            return dg.AssetKey(self._keys.raw(self._source_of_table[name]))
-        return dg.AssetKey(self._keys.of(_layer(dbt_resource_props), name))
+            return self._tables.key_of(name)
+        return dg.AssetKey(AssetKeys(self._pipeline.asset_prefix).of(layer_of(dbt_resource_props), name))
+
+    def get_metadata(self, dbt_resource_props: Node) -> Mapping[str, Any]:
+        """A link too; no name of a relation: each tenant has its own, which materializations tell."""
+        found = {
+            label: value for label, value in super().get_metadata(dbt_resource_props).items() if label != TABLE_NAME
+        }
+        return {**found, **documentation("tables.md", dbt_resource_props["name"])}
 
     def get_group_name(self, dbt_resource_props: Node) -> str:
-        return _layer(dbt_resource_props)
+        return layer_of(dbt_resource_props)
 
     def get_tags(self, dbt_resource_props: Node) -> Mapping[str, str]:
-        return {**super().get_tags(dbt_resource_props), "layer": _layer(dbt_resource_props)}
+        return {**super().get_tags(dbt_resource_props), "layer": layer_of(dbt_resource_props)}
 
     def get_owners(self, dbt_resource_props: Node) -> list[str]:
         return list(self._pipeline.owners)
 
+    def get_partitions_def(self, dbt_resource_props: Node) -> dg.PartitionsDefinition:
+        return tenants
 
-def _layer(props: Node) -> SchemaKind:
-    """`staging` or `marts`: the folder below models/."""
-    layer: SchemaKind = props["config"].get("schema", "staging")
-    return layer
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Node, unique_id: str, project: Any
+    ) -> dg.AssetCheckSpec | None:
+        """A check with a state for each tenant. It blocks nothing: dbt itself decides what a failed test stops."""
+        test = self._models.tests[unique_id]
+        is_own = self.tested(test) == asset_spec.key
+        return check_spec(asset_spec.key, test["name"], test["description"] or None) if is_own else None
+
+    def tested(self, test: Node) -> dg.AssetKey:
+        """The asset that a test belongs to."""
+        name = self._models.tested(test)
+        model = self._models.by_name.get(name)
+        return self.get_asset_key(model) if model else self._tables.key_of(name)
 
 
-class StaticModels:
-    """The project's own models as assets, from dbt's `manifest` and the `lineage` of their columns.
+def _build(
+    context: dg.AssetExecutionContext, session: TenantSession, models: Models, keys: Keys, selected: Set[str]
+) -> Built:
+    progress = Progress(context, per_asset=False)
 
-    `keys`: of the models, by name; `sources`: of the raw tables that they read.
-    """
+    def report(result: TableResult) -> None:
+        progress.report(keys[result.table], TableProgress(table=result.table, state=result.verb, rows=result.rows))
 
-    def __init__(self, pipeline: Pipeline, manifest: Manifest, lineage: Lineage) -> None:
-        self.manifest = manifest
-        self.lineage = lineage
-        self._translator = Translator(pipeline)
-        asset_key = self._translator.get_asset_key
-        models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
-        self.keys: Mapping[str, dg.AssetKey] = {node["name"]: asset_key(node) for node in models}
-        self.sources: Mapping[str, dg.AssetKey] = {
-            source["name"]: asset_key(source) for source in manifest["sources"].values()
-        }
-        self._tests = dict(self._read_tests())
+    return build(
+        session.dbt,
+        models,
+        wanted=selected,
+        by_need=len(selected) == len(keys) and not session.full_refresh,
+        run_id=session.run_id,
+        on_plan=context.log.info,
+        on_result=report,
+    )
 
-    @property
-    def specs(self) -> list[dg.AssetSpec]:
-        """The asset specs of the models."""
-        found = build_dbt_asset_specs(manifest=self.manifest, dagster_dbt_translator=self._translator)
-        return [
-            column_metadata.with_origins(spec.replace_attributes(partitions_def=tenants), self.lineage)
-            for spec in found
-        ]
 
-    @property
-    def check_specs(self) -> list[dg.AssetCheckSpec]:
-        """Checks for dbt's tests."""
-        return [spec for spec, _ in self._tests.values()]
-
-    def _read_tests(self) -> Iterator[tuple[str, tuple[dg.AssetCheckSpec, bool]]]:
-        """Test name to its check, and whether a failure is an error."""
-        for node in self.manifest["nodes"].values():
-            attached = self.manifest["nodes"].get(node.get("attached_node") or "")
-            if node["resource_type"] == "test" and attached:
-                about = node.get("description") or None
-                spec = dg.AssetCheckSpec(node["name"], asset=self.keys[attached["name"]], description=about)
-                yield node["name"], (spec, node["config"]["severity"].lower() != "warn")
-
-    def materializations(self, built: Built, selected: Iterable[str]) -> Iterator[Event]:
-        """Materializations of the models that are up to date with their source, whether they were built in this run or not."""
-        wanted = set(selected) & built.present
-        # Within a step Dagster accepts assets only in the order of their dependencies.
-        nodes = self.manifest["nodes"]
-        parents = {uid: node["depends_on"]["nodes"] for uid, node in nodes.items()}
-        for node in (nodes[uid] for uid in TopologicalSorter(parents).static_order() if uid in parents):
-            if node["name"] in wanted:
-                metadata = as_metadata(self._facts(built, node))
-                yield dg.MaterializeResult(asset_key=self.keys[node["name"]], metadata=metadata)
-
-    def _facts(self, built: Built, node: Node) -> StaticModel:
-        name, result = node["name"], built.models.get(node["name"])
-        relation = f"{built.project.schemas.schema(_layer(node))}.{node['alias']}"
-        # The definition lists the columns too. Writing them for unchanged models would take a fifth of a sync without changes.
-        if result is None:
-            return StaticModel(table_name=relation, rebuilt=False, row_count=built.unchanged[name])
+def _materializations(
+    session: TenantSession, models: Models, built: Built, keys: Keys, tables: Keys
+) -> Iterator[Event]:
+    """Of the models that are up to date, parents first, as Dagster wants them within a step. All tell their columns' types, which
+    the project's files do not know."""
+    current = {name: result for name, result in built.results.items() if result.is_current}
+    with session.rw_database.connect() as connection:
+        changed = any(result.verb != "unchanged" for result in current.values())
+        lineage = lineage_records.read(connection, session.schema) if changed else {}
+    for name in (name for name in models.by_name if name in current):
+        node = models.by_name[name]
+        schema, relation = session.schema.schema(layer_of(node)), node["alias"]
         about = {column: facts["description"] for column, facts in node["columns"].items()}
-        columns = column_metadata.of_model(
-            built.types.get(relation, ()),
-            about,
-            built.lineage.get(node["alias"], {}),
-            {**self.sources, **self.keys},
-        )
-        return StaticModel(
-            table_name=relation,
-            rebuilt=True,
-            column_schema=columns.schema,
-            column_lineage=columns.lineage,
-            duration_s=round(result.duration_s, 3),
-            row_count=result.rows,
-        )
-
-    def checks(self, built: Built, selected: Iterable[dg.AssetCheckKey]) -> Iterator[Event]:
-        """Results of the tests that ran, and earlier failures of the others, so that a run without changes hides none."""
-        wanted = set(selected)
-        passed = [
-            Finding(result.name, result.status, result.rows, result.message)
-            for result in built.results
-            if result.resource_type == "test" and result.status == _PASSED
-        ]
-        for finding in (*passed, *chain.from_iterable(built.findings.values())):
-            spec, is_error = self._tests.get(finding.test, (None, True))
-            if spec and spec.key in wanted:
-                yield check_result(spec.asset_key, _outcome(finding, spec.name, is_error=is_error))
+        types = built.columns[schema][relation]
+        columns = column_metadata.of_relation(types, about, lineage.get(relation, {}), {**tables, **keys})
+        facts = table_facts(f"{schema}.{relation}", current[name], built.builds[name], columns)
+        yield dg.MaterializeResult(asset_key=keys[name], metadata=as_metadata(facts))
 
 
-def _outcome(finding: Finding, name: str, *, is_error: bool) -> CheckOutcome:
-    facts = ModelTest(status=finding.status, failing_rows=finding.rows or 0, message=finding.message or "")
-    return CheckOutcome(name, finding.status == _PASSED, is_error, facts)
+def _checks(models: Models, translator: Translator, built: Built, selected: Set[dg.AssetCheckKey]) -> Iterator[Event]:
+    """Of the selected tests: what they found in this run, or in the last one that had to run them. One that could not run, since
+    the tenant has not what it reads, passes with words."""
+    for test in models.tests.values():
+        key, result = translator.tested(test), built.tests[test["name"]]
+        if dg.AssetCheckKey(key, result.name) in selected:
+            yield check_result(key, _outcome(result, is_error=test["config"]["severity"].lower() == "error"))
+
+
+def _outcome(result: TestResult, *, is_error: bool) -> CheckOutcome:
+    facts = ModelTest(status=result.status, failing_rows=result.rows or 0, message=result.message or "")
+    return CheckOutcome(result.name, result.status in ("pass", _SKIPPED), is_error, facts, result.message)

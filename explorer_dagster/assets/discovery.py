@@ -10,10 +10,11 @@ from explorer.contract.materializations import Discovery
 from explorer.contract.names import AssetKeys
 from explorer.contract.records import Markdown
 from explorer.core.errors import ExplorerError
+from explorer.marts import get_ready
 from explorer.providers.base import Outline, Provider
 from explorer.registry import Pipeline
 from explorer_dagster.failures import failure, failures_explained
-from explorer_dagster.metadata import as_metadata
+from explorer_dagster.metadata import as_metadata, inert, markdown_table
 from explorer_dagster.partitions import tenants
 from explorer_dagster.resources import Platform, TenantSession
 from explorer_dagster.retries import postpone
@@ -40,7 +41,10 @@ def _asset(pipeline: Pipeline, provider: Provider, part: registry.Discovery) -> 
     )
     def discovery(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with failures_explained():
-            facts = _discover(context, platform.session(context, pipeline), pipeline, provider)
+            session = platform.session(context, pipeline)
+            if pipeline.transforms:
+                get_ready(session.dbt)
+            facts = _discover(context, session, pipeline, provider)
         return dg.MaterializeResult(metadata=as_metadata(facts))
 
     return discovery
@@ -88,14 +92,11 @@ def _changes(provider: Provider, version: DiscoveredVersion) -> str:
         return f"Nothing. {since}, still holds."
     lines = provider.sentences(version.diff)
     more = [f"- and {len(lines) - _MAX_CHANGES} more"] if len(lines) > _MAX_CHANGES else []
-    return "\n".join([f"{since}:", "", *(f"- `{_inert(line)}`" for line in lines[:_MAX_CHANGES]), *more])
+    return "\n".join([f"{since}:", "", *(f"- {inert(line)}" for line in lines[:_MAX_CHANGES]), *more])
 
 
 def _summary(outline: Outline) -> str:
-    """A table for the UI. Names typed by app builders are shown as code, where Markdown has no effect."""
-    lines = [f"| {kind} | `{_inert(name)}` | {size} |" for kind, name, size in outline.parts]
-    return "\n".join([f"| kind | name | {outline.size_title} |", "|---|---|---|", *lines])
-
-
-def _inert(name: str) -> str:
-    return name.replace("`", "'").replace("|", "/").replace("\n", " ")
+    return markdown_table(
+        ("kind", "name", outline.size_title),
+        ((kind, inert(name), str(size)) for kind, name, size in outline.parts),
+    )

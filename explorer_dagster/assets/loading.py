@@ -1,10 +1,11 @@
 """The raw assets: one per source of the pipeline, loaded together in one step, and the checks on what was loaded."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import dagster as dg
 
 from explorer.contract import observations
+from explorer.contract.checks import LOAD_IS_SOUND
 from explorer.contract.materializations import RawLoad, SourceDefinition
 from explorer.contract.names import RAW, AssetKeys
 from explorer.core.errors import ExplorerError
@@ -12,7 +13,8 @@ from explorer.load import LoadProgress, LoadReport, LoadTarget, ResourceReport, 
 from explorer.load.checks import check_load, described
 from explorer.providers.base import Provider
 from explorer.registry import Pipeline, Source
-from explorer_dagster.checks import check_result, check_specs
+from explorer_dagster.checks import check_result, check_spec
+from explorer_dagster.documentation import documentation
 from explorer_dagster.failures import failure, failure_of_sources, failures_explained
 from explorer_dagster.metadata import Event, as_metadata
 from explorer_dagster.partitions import tenants
@@ -23,8 +25,14 @@ from explorer_dagster.retries import postpone
 Keys = Mapping[str, dg.AssetKey]
 
 
-def raw_assets(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinition:
-    """`<prefix>/raw/<source>` for every source, in one step that can be subset, so that dlt's fixed cost is paid once."""
+def raw_assets(
+    pipeline: Pipeline, provider: Provider, is_up_to_date: Callable[[TenantSession], bool]
+) -> dg.AssetsDefinition:
+    """`<prefix>/raw/<source>` for every source, in one step that can be subset, so that dlt's fixed cost is paid once.
+
+    `is_up_to_date`: whether all that is made from the raw tables is as they are. Where it is and nothing new came, a run of the
+    whole job materializes no raw table, so that Dagster skips the steps after this one.
+    """
     named = AssetKeys(pipeline.asset_prefix)
     keys = {source.name: dg.AssetKey(named.raw(source.name)) for source in pipeline.sources}
     discovered = [dg.AssetKey(named.discovery(part.name)) for part in pipeline.discovery]
@@ -32,7 +40,7 @@ def raw_assets(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=f"{pipeline.asset_prefix}_raw",
         specs=[_spec(pipeline, source, keys[source.name], discovered) for source in pipeline.sources],
-        check_specs=[c for source in pipeline.sources for c in check_specs(keys[source.name], described(source))],
+        check_specs=[check_spec(keys[each.name], LOAD_IS_SOUND, described(each)) for each in pipeline.sources],
         partitions_def=tenants,
         can_subset=True,
     )
@@ -41,7 +49,10 @@ def raw_assets(pipeline: Pipeline, provider: Provider) -> dg.AssetsDefinition:
             session = platform.session(context, pipeline)
             selected = [name for name, key in keys.items() if key in context.selected_asset_keys]
             report = _load(context, session, pipeline, provider, selected, keys)
-            yield from _events(context, session, pipeline, report, keys)
+            is_idle = _is_by_need(session) and not report.has_news and is_up_to_date(session)
+            if is_idle:
+                context.log.info("Nothing new came, and all tables are up to date: the next steps have nothing to do.")
+            yield from _events(context, session, pipeline, report, keys, is_idle=is_idle)
             _raise_failures(context, report)
 
     return raw
@@ -60,7 +71,7 @@ def _spec(pipeline: Pipeline, source: Source, key: dg.AssetKey, discovered: list
         tags={"layer": RAW},
         description=f"{source.description} One row per {source.primary_key}, with the full JSON of the record.",
         code_version="1",
-        metadata=as_metadata(definition),
+        metadata={**as_metadata(definition), **documentation("loading.md", "What lands where")},
     )
 
 
@@ -80,9 +91,10 @@ def _load(
         progress.report(keys[state.resource], facts)
 
     try:
-        with session.materializing(), session.client(provider) as client:
+        with session.changing_tables() as connection, session.client(provider) as client:
             return load(
-                LoadTarget(session.tenant.key, session.schema, session.rw_database),
+                LoadTarget(session.schema, session.rw_database),
+                connection,
                 client,
                 pipeline,
                 selected,
@@ -97,19 +109,31 @@ def _load(
         raise failure(error, postpone(context, [error.as_dict()])) from error
 
 
+def _is_by_need(session: TenantSession) -> bool:
+    """Whether the run is of the whole job and does what is needed. What somebody chose is materialized in any case."""
+    return not session.context.run.asset_selection and not session.full_refresh
+
+
 def _events(
-    context: dg.AssetExecutionContext, session: TenantSession, pipeline: Pipeline, report: LoadReport, keys: Keys
+    context: dg.AssetExecutionContext,
+    session: TenantSession,
+    pipeline: Pipeline,
+    report: LoadReport,
+    keys: Keys,
+    *,
+    is_idle: bool,
 ) -> Iterator[Event]:
-    """Materializations and checks of the sources that did not fail."""
+    """Checks of the sources that did not fail, and materializations unless the run has nothing to do."""
     for name, resource in report.resources.items():
         if resource.status == "failed":
             continue
         if resource.status == "skipped":
             context.log.warning(f"{name} skipped: {resource.skipped_reason}")
-        table = f"{session.schema.raw}.{resource.table}"
-        yield dg.MaterializeResult(asset_key=keys[name], metadata=as_metadata(_facts(table, resource)))
-        for outcome in check_load(session.rw_database, session.schema.raw, pipeline.source(name), resource):
-            yield check_result(keys[name], outcome)
+        if not is_idle:
+            table = f"{session.schema.raw}.{resource.table}"
+            yield dg.MaterializeResult(asset_key=keys[name], metadata=as_metadata(_facts(table, resource)))
+        outcome = check_load(session.rw_database, session.schema.raw, pipeline.source(name), resource)
+        yield check_result(keys[name], outcome)
 
 
 def _raise_failures(context: dg.AssetExecutionContext, report: LoadReport) -> None:

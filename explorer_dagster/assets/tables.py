@@ -1,124 +1,259 @@
-"""Assets of kind tables: tables generated per tenant from its own structure.
+"""The step that builds the tables of one row per record: an asset for each table that every tenant has, and one for each family.
 
-They differ between tenants. So two static assets stand for them and list every table, with its result, in their metadata.
+The tables of a family differ between tenants. So its asset stands for all of them, and lists each with its rows, checks and last
+change.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from datetime import UTC
+from typing import Any
 
 import dagster as dg
 
-from explorer.contract.materializations import GeneratedTables
-from explorer.contract.names import MARTS, AssetKeys
-from explorer.contract.records import Markdown
-from explorer.marts.causes import FAILED
-from explorer.marts.project import TenantProject
-from explorer.marts.table_checks import DESCRIBED, TestedTable, check_tables
-from explorer.marts.table_list import list_tables, overview, retired_tables, type_changes
-from explorer.marts.tenant_build import Built
+from explorer.contract.bookkeeping.builds import Build
+from explorer.contract.checks import ROWS_ARE_SOUND
+from explorer.contract.materializations import GeneratedTables, ListedTable, Table
+from explorer.contract.names import AssetKeys
+from explorer.contract.observations import TableProgress
+from explorer.contract.records import COLUMN_SCHEMA, Markdown, Record, RunId
+from explorer.contract.schemas import TenantSchemas
+from explorer.providers.base import Provider
 from explorer.registry import Pipeline
-from explorer.tables.plan import TableFamily
+from explorer.tables.engine import (
+    DESCRIBED,
+    TableResult,
+    Updated,
+    check_tables,
+    checks_of,
+    described,
+    is_current,
+    update,
+)
+from explorer.tables.plan import TableFamily, TablePlan
 from explorer.tables.values import TableSpec
 from explorer_dagster import column_metadata
-from explorer_dagster.checks import check_result, check_specs
-from explorer_dagster.metadata import Event, as_metadata
+from explorer_dagster.checks import check_result, check_spec
+from explorer_dagster.documentation import documentation
+from explorer_dagster.failures import failures_explained, raise_failures
+from explorer_dagster.metadata import Event, as_metadata, inert, markdown_table
 from explorer_dagster.partitions import tenants
+from explorer_dagster.progress import Progress
+from explorer_dagster.resources import Platform, TenantSession
 
+GROUP = "tables"
 Keys = Mapping[str, dg.AssetKey]
 
 
-class TenantTables:
-    """The assets of generated tables. `keys`: by the family's name."""
+def table_step(pipeline: Pipeline, assets: "TableAssets", taken: Collection[str]) -> list[dg.AssetsDefinition]:
+    """All tables of the pipeline as one step that can be subset; nothing where the provider has none. `taken`: names that are not
+    free, of dbt's models."""
+    if not assets.keys:
+        return []
 
-    def __init__(self, pipeline: Pipeline, families: Sequence[TableFamily]) -> None:
-        self._pipeline, self._families = pipeline, families
+    @dg.multi_asset(
+        name=f"{pipeline.asset_prefix}_tables",
+        specs=assets.specs,
+        check_specs=assets.check_specs,
+        partitions_def=tenants,
+        can_subset=True,
+    )
+    def tables(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Event]:
+        session = platform.session(context, pipeline)
+        selected = {name for name, key in assets.keys.items() if key in context.selected_asset_keys}
+        with failures_explained(), session.changing_tables():
+            updated = _update(context, session, assets, selected, taken)
+        yield from assets.events(session.schema, updated, selected, context.selected_asset_check_keys)
+        raise_failures(updated.results.values())
+
+    return [tables]
+
+
+class TableAssets:
+    """The assets of a pipeline's tables. `keys`: by the name of the table or family; `raw`: of the raw tables, by their name."""
+
+    def __init__(self, pipeline: Pipeline, provider: Provider) -> None:
+        self.planner = provider.tables
+        self._pipeline = pipeline
         self._named = AssetKeys(pipeline.asset_prefix)
-        self.keys: Keys = {family.name: dg.AssetKey(self._named.marts(family.name)) for family in self._families}
+        self.raw = {source.table: dg.AssetKey(self._named.raw(source.name)) for source in pipeline.sources}
+        self._fixed = {table.name: table for table in self.planner.fixed}
+        names = [*self._fixed, *(family.name for family in self.planner.families)]
+        self.keys = {name: dg.AssetKey(self._named.marts(name)) for name in names}
 
     @property
     def specs(self) -> list[dg.AssetSpec]:
-        """The asset specs."""
-        return [self._spec(family) for family in self._families]
+        """Parents first, as Dagster wants the results."""
+        return [*map(self._table_spec, self._fixed.values()), *map(self._family_spec, self.planner.families)]
 
-    def _spec(self, family: TableFamily) -> dg.AssetSpec:
-        discovered = [self._named.discovery(part.name) for part in self._pipeline.discovery]
+    def _table_spec(self, table: TableSpec) -> dg.AssetSpec:
+        read = [self._fixed[name] for name in table.reads]
+        read_before = {raw for each in read for raw in each.inputs}
+        direct = [raw for raw in self.raw if raw == table.rows.relation or raw in table.inputs - read_before]
+        deps = [*(self.raw[raw] for raw in direct), *(self.keys[each.name] for each in read)]
+        metadata = {COLUMN_SCHEMA: column_metadata.planned(table), **documentation("tables.md", table.name)}
+        return self._spec(table.name, deps, table.description, metadata)
+
+    def _family_spec(self, family: TableFamily) -> dg.AssetSpec:
+        discovered = [dg.AssetKey(self._named.discovery(part.name)) for part in self._pipeline.discovery]
+        about = f"{family.description} Made from the tenant's own applications: each materialization lists the tables."
+        metadata = documentation("tables.md", "Generated for each tenant")
+        return self._spec(family.name, [*discovered, self.keys[family.reads]], about, metadata)
+
+    def _spec(
+        self, name: str, deps: Sequence[dg.AssetKey], description: str, metadata: Mapping[str, Any]
+    ) -> dg.AssetSpec:
         return dg.AssetSpec(
-            self.keys[family.name],
-            deps=[dg.AssetKey(key) for key in (*discovered, self._named.marts(family.mart))],
-            group_name=MARTS,
-            kinds={"dbt", "postgres"},
+            self.keys[name],
+            deps=deps,
+            group_name=GROUP,
+            kinds={"sql", "postgres"},
             owners=list(self._pipeline.owners),
-            tags={"layer": MARTS},
-            description=f"{family.description} Generated from the tenant's own applications; the tables are listed in each "
-            "materialization.",
+            tags={"layer": GROUP},
+            description=description,
+            metadata=metadata,
             partitions_def=tenants,
         )
 
     @property
     def check_specs(self) -> list[dg.AssetCheckSpec]:
-        """One check per kind of test on each asset."""
-        return [spec for key in self.keys.values() for spec in check_specs(key, DESCRIBED)]
+        """One check per asset, over the kinds of checks that the table has, and all of them for a family."""
+        kinds = {name: checks_of(table) for name, table in self._fixed.items()}
+        kinds |= {family.name: set(DESCRIBED) for family in self.planner.families}
+        return [check_spec(self.keys[name], ROWS_ARE_SOUND, described(own)) for name, own in kinds.items()]
 
-    def models(self, project: TenantProject, selected: Collection[str]) -> set[str]:
-        """The models of the selected families."""
-        return {
-            table.name for family in self._families if family.name in selected for table in tables_of(family, project)
-        }
+    def asset_of(self, table: TableSpec) -> str:
+        """The table's name, or that of its family."""
+        return next((family.name for family in self.planner.families if table.kind in family.kinds), table.name)
 
-    def key_of(self, table: str, project: TenantProject) -> dg.AssetKey:
-        """The asset that stands for a generated table."""
-        kind = next(each.kind for each in project.tables if each.name == table)
-        return next(self.keys[family.name] for family in self._families if kind in family.kinds)
+    def key_of(self, name: str) -> dg.AssetKey:
+        """The asset that stands for a table or raw table of this name, which a tenant may have or not."""
+        family = next((family.name for family in self.planner.families if name.startswith(family.prefix)), name)
+        known = self.keys.get(name) or self.keys.get(family) or self.raw.get(name)
+        return known or dg.AssetKey(self._named.marts(name))
 
-    def materializations(self, built: Built, selected: Collection[str], made_from: Keys) -> Iterator[Event]:
-        """Materializations of the selected families. `made_from`: the assets that columns come from, by relation."""
-        for family in self._families:
-            if family.name in selected:
-                metadata = as_metadata(_facts(family, built, made_from))
-                yield dg.MaterializeResult(asset_key=self.keys[family.name], metadata=metadata)
+    def events(
+        self, schemas: TenantSchemas, updated: Updated, selected: Set[str], checks: Set[dg.AssetCheckKey]
+    ) -> Iterator[Event]:
+        """Materializations of the selected assets that are up to date, and results of the selected checks."""
+        families = {family.name: family for family in self.planner.families}
+        for name, key in self.keys.items():
+            tables = [table for table in updated.tables.values() if self.asset_of(table) == name]
+            if name in selected and name in families:
+                facts: Record = _family(families[name], tables, updated, {**self.raw, **self.keys})
+                yield dg.MaterializeResult(asset_key=key, metadata=as_metadata(facts))
+            elif name in selected and updated.results[name].is_current:
+                yield dg.MaterializeResult(
+                    asset_key=key, metadata=as_metadata(self._facts(tables[0], schemas, updated))
+                )
+            if dg.AssetCheckKey(key, ROWS_ARE_SOUND) in checks:
+                yield check_result(key, check_tables(updated, [table.name for table in tables]))
 
-    def checks(
-        self, built: Built, selected: Collection[str], checks: Collection[dg.AssetCheckKey]
-    ) -> Iterator[dg.AssetCheckResult]:
-        """Results of the selected `checks` over existing tables of the selected families."""
-        for family in self._families:
-            if family.name in selected:
-                key = self.keys[family.name]
-                for outcome in check_tables(_tested(family, built)):
-                    if dg.AssetCheckKey(key, outcome.name) in checks:
-                        yield check_result(key, outcome)
+    def _facts(self, table: TableSpec, schemas: TenantSchemas, updated: Updated) -> Table:
+        """Columns only if they may have changed: the definition lists them too, and each takes 0.3 ms of a sync without news."""
+        result, types = updated.results[table.name], updated.column_types.get(table.name, ())
+        is_changed = result.verb != "unchanged"
+        columns = column_metadata.of_table(table, types, {**self.raw, **self.keys}) if is_changed else None
+        return table_facts(f"{schemas.marts}.{table.name}", result, updated.builds[table.name], columns)
 
 
-def tables_of(family: TableFamily, project: TenantProject) -> list[TableSpec]:
-    """The tenant's tables of a family."""
-    return [table for table in project.tables if table.kind in family.kinds]
+def tables_are_current(session: TenantSession, assets: "TableAssets", taken: Collection[str]) -> bool:
+    """Whether the step would find nothing to do. `taken`: as in `table_step`."""
+    return is_current(session.rw_database, session.schema, _plan(session, assets, taken))
 
 
-def _facts(family: TableFamily, built: Built, made_from: Keys) -> GeneratedTables:
-    tables = tables_of(family, built.project)
-    listed = list_tables(built, tables)
-    types = {table.name: built.types.get(f"{built.project.schemas.marts}.{table.name}", ()) for table in tables}
-    columns = column_metadata.of_generated(tables, types, made_from)
-    return GeneratedTables(
-        tables=listed,
-        overview=Markdown(overview(listed)),
-        table_count=len(listed),
-        rebuilt=sum(table.name in built.models for table in tables),
-        failed=sum(entry.status in FAILED for entry in listed),
-        unfit_values=sum(sum((entry.unfit_values or {}).values()) for entry in listed),
-        migrations=type_changes(built, tables),
-        retired=retired_tables(built.project.retired, family.prefix),
-        row_count=sum(entry.row_count or 0 for entry in listed),
-        column_schema=columns.schema,
-        column_lineage=columns.lineage,
-        columns=columns.paths,
-        columns_told=len(columns.schema.columns),
-        columns_total=sum(len(table.columns) for table in tables),
+def _plan(session: TenantSession, assets: "TableAssets", taken: Collection[str]) -> TablePlan:
+    latest = session.catalog.discovered.latest(session.tenant)
+    with session.rw_database.connect() as connection:
+        return assets.planner.plan_tables(latest.structure if latest else {}, connection, session.schema, taken=taken)
+
+
+def _update(
+    context: dg.AssetExecutionContext,
+    session: TenantSession,
+    assets: TableAssets,
+    selected: Set[str],
+    taken: Collection[str],
+) -> Updated:
+    """Bring the tables of the selected assets up to date."""
+    planned = _plan(session, assets, taken)
+    progress = Progress(context, per_asset=False)
+    keys = {table.name: assets.keys[assets.asset_of(table)] for table in planned.tables}
+
+    def report(result: TableResult) -> None:
+        if result.verb == "built" and result.message:
+            context.log.warning(f"{result.table} is built as a whole: {result.message}")
+        progress.report(keys[result.table], TableProgress(table=result.table, state=result.verb, rows=result.rows))
+
+    updated = update(
+        session.rw_database,
+        session.schema,
+        planned,
+        assets.planner.changed_records,
+        wanted={table.name for table in planned.tables if assets.asset_of(table) in selected},
+        by_need=len(selected) == len(assets.keys) and not session.full_refresh,
+        run_id=session.run_id,
+        on_plan=context.log.info,
+        on_result=report,
+    )
+    if planned.type_changes:
+        with session.rw_database.connect() as connection:
+            assets.planner.mark_reported(connection, session.schema)
+    return updated
+
+
+def table_facts(relation: str, result: TableResult, build: Build, columns: column_metadata.Columns | None) -> Table:
+    """What a materialization tells of one table. `relation`: schema and name."""
+    return Table(
+        table_name=relation,
+        row_count=build.rows,
+        verb=result.verb,
+        last_change=build.changed_at,
+        changed_by=RunId(build.run_id),
+        duration_s=None if result.verb == "unchanged" else round(result.duration_s, 3),
+        column_schema=columns.schema if columns else None,
+        column_lineage=columns.lineage if columns else None,
     )
 
 
-def _tested(family: TableFamily, built: Built) -> list[TestedTable]:
-    return [
-        TestedTable(table, built.findings.get(table.name, ()), built.unfit_values.get(table.name, {}))
-        for table in tables_of(family, built.project)
-        if table.name in built.present
-    ]
+def _family(family: TableFamily, tables: Sequence[TableSpec], updated: Updated, made_from: Keys) -> GeneratedTables:
+    results = [updated.results[table.name] for table in tables if table.name in updated.results]
+    listed = updated.listed(family.kinds)
+    columns = column_metadata.of_family(tables, updated.column_types, made_from)
+    return GeneratedTables(
+        overview=Markdown(_overview(listed, updated)),
+        table_count=len(listed),
+        rebuilt=sum(result.verb == "built" for result in results),
+        applied=sum(result.verb == "applied" for result in results),
+        failed=sum(not result.is_current for result in results),
+        unfit_values=sum(sum((entry.unfit_values or {}).values()) for entry in listed),
+        row_count=sum(entry.row_count or 0 for entry in listed),
+        column_schema=columns.schema,
+        column_lineage=columns.lineage,
+        columns_told=len(columns.schema.columns),
+        columns_total=sum(len(table.columns) for table in tables),
+        migrations=tuple(change for change in updated.type_changes if change.table in {table.name for table in tables}),
+        retired=tuple(each for each in updated.retired if each.name.startswith(family.prefix)),
+        tables=listed,
+    )
+
+
+def _overview(listed: Sequence[ListedTable], updated: Updated) -> str:
+    """The family's tables for people, with links to the runs that changed them last."""
+    return markdown_table(
+        ("table", "made from", "rows", "checks", "last change", "state"), (_line(entry, updated) for entry in listed)
+    )
+
+
+def _line(entry: ListedTable, updated: Updated) -> tuple[str, ...]:
+    build = updated.builds.get(entry.name)
+    failing = ", ".join(sorted({finding.check for finding in updated.findings(entry.name)}))
+    return (
+        inert(entry.name),
+        inert(entry.form or entry.source or ""),
+        "" if entry.row_count is None else str(entry.row_count),
+        "" if build is None else f"failing: {failing}" if failing else "passed",
+        f"{build.changed_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, [run {build.run_id[:8]}](/runs/{build.run_id})"
+        if build
+        else "",
+        inert(entry.error) if entry.error else "up to date" if build else "not built",
+    )

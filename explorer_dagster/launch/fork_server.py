@@ -75,16 +75,21 @@ def serve(path: Path, work: Work, *, is_current: Callable[[], bool], lock: int) 
 def _answer_stale(server: socket.socket) -> None:
     connection, _ = server.accept()
     with connection, contextlib.suppress(OSError):
+        _read(connection)
         connection.sendall(STALE)
+
+
+def _read(connection: socket.socket) -> bytes:
+    connection.settimeout(_REQUEST_TIMEOUT_S)
+    return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def _fork_worker(server: socket.socket, workers: set[int], work: Work, *, inherited: tuple[int, ...]) -> None:
     """Read one request, fork its worker and answer with the pid. A request that is no text gets neither."""
     connection, _ = server.accept()
     with connection, contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError, UnicodeDecodeError):
-        connection.settimeout(_REQUEST_TIMEOUT_S)
         # Decoded before the fork: an error in the child outside `work` would let it go on as a second server.
-        request = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+        request = _read(connection).decode()
         if not request:
             return
         pid = os.fork()

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from dagster import DagsterRun, DefaultRunLauncher, deserialize_value, serialize_value
-from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, WorkerStatus
-from dagster._core.storage.tags import GRPC_INFO_TAG
-from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult, ExecuteRunArgs
-from dagster._serdes import ConfigurableClassData
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from dagster._grpc.types import CanCancelExecutionRequest, ExecuteRunArgs
 
 from explorer.contract.tags import RunTags
 from explorer.core.home import warm_pool_socket
@@ -30,13 +28,13 @@ class WarmRunLauncher(DefaultRunLauncher):
     """Forks runs from the warm pool of this HOME. Without a pool, or with `EXPLORER_RUN_LAUNCHER=default`, it is Dagster's
     own."""
 
-    def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
+    def __init__(self, inst_data: Any = None) -> None:
         super().__init__(inst_data)
         settings = get_settings()
         self._socket: Path | None = warm_pool_socket(settings.home) if settings.run_launcher == "warm" else None
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> Self:
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Self:
         return cls(inst_data=inst_data)
 
     def launch_run(self, context: LaunchRunContext) -> None:
@@ -82,15 +80,12 @@ class WarmRunLauncher(DefaultRunLauncher):
 
     def _default_worker_status(self, run: DagsterRun) -> WorkerStatus:
         """Only the code server that spawned a worker of the default launcher knows it."""
-        if GRPC_INFO_TAG not in run.tags:
-            return WorkerStatus.RUNNING
         client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if client is None:
-            return WorkerStatus.NOT_FOUND
-        answer = deserialize_value(
-            client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id), timeout=10),
-            CanCancelExecutionResult,
-        )
+            # No code server has taken the run yet.
+            return WorkerStatus.RUNNING
+        request = CanCancelExecutionRequest(run_id=run.run_id)
+        answer: Any = deserialize_value(client.can_cancel_execution(request, timeout=10))
         return WorkerStatus.RUNNING if answer.can_cancel else WorkerStatus.NOT_FOUND
 
     def _fork(self, run: DagsterRun) -> int | None:

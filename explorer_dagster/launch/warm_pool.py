@@ -12,25 +12,20 @@ import importlib
 import threading
 from pathlib import Path
 
+from dagster._cli.api import execute_run_command
+
 from explorer.core.files import write_privately
 from explorer.core.home import warm_pool_socket
 from explorer.core.settings import Settings, get_settings
-from explorer.http.wire import tls_context
-from explorer.marts.manifest import warm_up
-from explorer.providers import provider_named, provider_names
+from explorer.core.tls import tls_context
+from explorer.marts import stand_by, warm_up
 from explorer_dagster.launch import fork_server
 
 MODULES = (
-    "dagster._cli.api",
-    "dagster._core.executor.in_process",
-    "sqlalchemy.dialects.postgresql.psycopg2",
-    "dagster_postgres",
     "explorer_dagster.instance",
     "explorer_dagster.launch.launcher",
     "explorer_dagster.definitions",
-    "dlt.destinations.impl.postgres.postgres",
     "dbt.cli.main",
-    "dbt.adapters.postgres",
 )
 _GC_THRESHOLDS = (10_000, 20, 20)
 
@@ -54,7 +49,10 @@ def fingerprint(settings: Settings) -> str:
 
 
 def settle() -> None:
-    """Exclude existing objects from garbage collection, and collect rarely: a run's process ends with the run."""
+    """Exclude existing objects from garbage collection, and collect rarely: a run's process ends with the run.
+
+    The pool is a program of its own, so these settings are nobody else's.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_GC_THRESHOLDS)
@@ -68,8 +66,7 @@ def main(settings: Settings) -> None:
         imported = fingerprint(settings)
         for module in MODULES:
             importlib.import_module(module)
-        for name in provider_names():
-            warm_up(settings, name, provider_named(name).tables)
+        warm_up(settings)
         tls_context()
         if (threads := _threads()) > 1:
             raise SystemExit(f"{threads} threads after the imports: a process with threads must not fork workers.")
@@ -78,9 +75,11 @@ def main(settings: Settings) -> None:
 
 
 def execute_run(request: str) -> int:
-    """The worker's work: Dagster's own `execute_run` command, as its container launchers call it. Returns 0 when it could run."""
-    from dagster._cli.api import execute_run_command
+    """The worker's work: Dagster's own `execute_run` command, as its container launchers call it. Returns 0 when it could run.
 
+    dbt's process is forked first, as long as the worker has no threads.
+    """
+    stand_by()
     execute_run_command.main(args=[request], standalone_mode=False)
     return 0
 

@@ -2,12 +2,25 @@
 
 import json
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
+from graphql import (
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+    parse,
+)
 from starlette.datastructures import Headers, QueryParams
+
+# The audit trail shows each of them.
+MOST_CHANGES = 20
 
 
 class Refused(Exception):
@@ -20,12 +33,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class GraphQLRequest:
-    """A parsed GraphQL request. `changes`: one of its operations is no plain query."""
+    """A parsed GraphQL request. `changes`: one of its operations is no plain query; `mutations`: the names of what its mutations
+    do, in whichever operation."""
 
     query: str
     variables: dict[str, Any] | None
     operation_name: str | None
     changes: bool
+    mutations: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
@@ -35,7 +50,7 @@ class GraphQLRequest:
             variables = _json(variables, "`variables`")
         if not isinstance(query, str) or not isinstance(variables, dict | None) or not isinstance(name, str | None):
             raise Refused("`query` is not a text, `variables` not an object, or `operationName` not a text", 400)
-        return cls(query, variables, name, changes_something(query))
+        return cls(query, variables, name, *changes_of(query))
 
     def as_address(self) -> bytes:
         """The parsed request as a query string, and nothing else."""
@@ -50,21 +65,43 @@ class GraphQLRequest:
         return json.dumps(content).encode()
 
 
-def changes_something(query: str) -> bool:
-    """Whether any operation of a GraphQL document could change something.
+def changes_of(query: str) -> tuple[bool, tuple[str, ...]]:
+    """Whether any operation of a GraphQL document could change something, and the different names of all fields of its
+    mutations.
 
     Raises:
-        Refused: it cannot be parsed.
+        Refused: it cannot be parsed, or has more mutations than an audit entry shows.
     """
     try:
-        document = parse(query)
+        definitions = parse(query).definitions
+        operations = [node for node in definitions if isinstance(node, OperationDefinitionNode)]
+        fragments = {node.name.value: node for node in definitions if isinstance(node, FragmentDefinitionNode)}
+        found: dict[str, None] = {}
+        for node in operations:
+            if node.operation is OperationType.MUTATION:
+                found |= dict.fromkeys(_fields(node.selection_set, fragments, set()))
     except (GraphQLError, RecursionError) as error:
         why = error.message if isinstance(error, GraphQLError) else "it is nested too deeply"
         raise Refused(f"`query` cannot be parsed: {why}", 400) from None
-    return any(
-        isinstance(node, OperationDefinitionNode) and node.operation is not OperationType.QUERY
-        for node in document.definitions
-    )
+    if len(found) > MOST_CHANGES:
+        raise Refused(f"more than {MOST_CHANGES} different changes in one request", 400)
+    return any(node.operation is not OperationType.QUERY for node in operations), tuple(found)
+
+
+def _fields(
+    selected: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode], entered: set[str]
+) -> Iterator[str]:
+    """The names of the fields, through fragments; each fragment is entered once. One that is not there is named itself: it makes
+    the document invalid, which Dagster tells."""
+    for node in selected.selections:
+        if isinstance(node, FieldNode):
+            yield node.name.value
+        elif isinstance(node, InlineFragmentNode):
+            yield from _fields(node.selection_set, fragments, entered)
+        elif isinstance(node, FragmentSpreadNode) and node.name.value not in entered:
+            entered.add(node.name.value)
+            fragment = fragments.get(node.name.value)
+            yield from _fields(fragment.selection_set, fragments, entered) if fragment else [node.name.value]
 
 
 def read_address(query_string: bytes) -> GraphQLRequest | None:
@@ -81,7 +118,7 @@ def read_address(query_string: bytes) -> GraphQLRequest | None:
     # The page writes this when it has no variables.
     request = GraphQLRequest.of({name: value or None for name, value in given.items()} | {"query": given["query"]})
     if request.changes:
-        raise Refused("mutations are sent by POST, with the token")
+        raise Refused("mutations are sent by POST")
     return request
 
 

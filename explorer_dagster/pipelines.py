@@ -1,0 +1,45 @@
+"""What does Dagster run for one pipeline? Four steps of assets (discovery, raw, tables, dbt), their job, its schedules."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from explorer.core.settings import get_settings
+from explorer.marts import Models, is_current, manifest
+from explorer.providers import provider_named
+from explorer.registry import Pipeline
+from explorer_dagster.assets.dbt import dbt_models
+from explorer_dagster.assets.discovery import discovery_assets
+from explorer_dagster.assets.loading import raw_assets
+from explorer_dagster.assets.tables import TableAssets, table_step, tables_are_current
+from explorer_dagster.resources import TenantSession
+from explorer_dagster.schedules import schedules
+
+
+def definitions_of(pipeline: Pipeline) -> dg.Definitions:
+    """Everything but resources and sensors, which all pipelines share."""
+    provider, models = provider_named(pipeline.provider), Models(manifest(get_settings(), pipeline.provider))
+    tables = TableAssets(pipeline, provider)
+    taken = models.by_name.keys()
+
+    def is_up_to_date(session: TenantSession) -> bool:
+        return tables_are_current(session, tables, taken) and (not models.built or is_current(session.dbt, models))
+
+    assets = [
+        *discovery_assets(pipeline, provider),
+        raw_assets(pipeline, provider, is_up_to_date),
+        *table_step(pipeline, tables, taken=taken),
+        *dbt_models(pipeline, models, tables),
+    ]
+    return dg.Definitions(assets=assets, jobs=[_sync_job(pipeline, assets)], schedules=schedules(pipeline))
+
+
+def _sync_job(pipeline: Pipeline, assets: Sequence[dg.AssetsDefinition]) -> Any:
+    """The job with the pipeline's name: a result of `define_asset_job`, whose type has no public name."""
+    return dg.define_asset_job(
+        pipeline.name,
+        selection=dg.AssetSelection.assets(*assets),
+        description=pipeline.description,
+        executor_def=dg.in_process_executor,
+    )
