@@ -7,25 +7,25 @@ import argparse
 import asyncio
 import errno
 import gc
-import ipaddress
 import logging
 import socket
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from explorer import tenants
-from explorer.catalog import Catalog, Tenant, TenantSchema
+import anyio
+import uvicorn
+
 from explorer.core.errors import ExplorerError
 from explorer.core.files import write_private, write_privately
+from explorer.core.loopback import is_loopback
 from explorer.core.ports import listen
 from explorer.core.settings import Settings, get_settings
-from explorer.postgres.connections import Connections
 from explorer.providers import faults_of, provider_named
 from mcp_bridge.composition import Parts, Services
 from mcp_bridge.gate.http_authentication import PATH
 from mcp_bridge.gate.shutdown import leave_nobody_waiting
 from mcp_bridge.server import http_app, serve_http, serve_stdio
+from mcp_bridge.sign_in.providers.composition import sign_in_parts
 from mcp_bridge.sql.validation import PARSER
 
 _log = logging.getLogger("mcp_bridge")
@@ -48,6 +48,11 @@ class AddressUnusable(ExplorerError):
 _GC_THRESHOLDS = (50_000, 50, 1000)
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """False for a message to a session that ended in the same moment, which the SDK logs as an error with its traceback."""
+    return not (record.exc_info and isinstance(record.exc_info[1], anyio.ClosedResourceError))
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the bridge; the exit status is 0 only after an orderly stop."""
     args = _arguments(argv)
@@ -62,6 +67,9 @@ def main(argv: list[str] | None = None) -> int:
         # These libraries log one line per MCP or GraphQL request, which helps nobody.
         for noisy in ("httpx", "httpx2", "mcp", "uvicorn.access"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
+        logging.getLogger("mcp.server.streamable_http").addFilter(_is_news)
+        # It warns about what it cannot read, which the caller is told.
+        logging.getLogger("sqlglot").setLevel(logging.ERROR)
         if PARSER != "libpg_query":
             _log.warning(
                 "SQL is validated by %s with stricter rules: pgparse is not installed on this platform", PARSER
@@ -78,27 +86,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-@dataclass(frozen=True)
-class _Schemas:
-    """Makes and drops a tenant's schemas as the installation's own commands do."""
-
-    settings: Settings
-
-    def provision(self, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
-        return tenants.provision_schema(self.settings, catalog, connections, tenant)
-
-    def teardown(self, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
-        return tenants.teardown_schema(self.settings, catalog, connections, tenant)
-
-
-def _parts(settings: Settings) -> Parts:
-    """The parts that the bridge itself does not import."""
-    return Parts(_Schemas(settings), provider_named, faults_of)
+# The parts that the bridge itself does not import.
+_PARTS = Parts(provider_named, faults_of)
 
 
 def _serve_stdio(settings: Settings) -> None:
     token = settings.token.get_secret_value() if settings.token else None
-    asyncio.run(serve_stdio(Services.compose(settings, _parts(settings)), token))
+    asyncio.run(serve_stdio(Services.compose(settings, _PARTS), token))
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -120,18 +114,25 @@ def _serve_http(settings: Settings, host: str, port: int | None, port_file: Path
     bound = bind(host, settings.bridge_port if port is None else port)
     with bound:
         actual = bound.getsockname()[1]
-        if not _is_loopback(host) and settings.bridge_public_url is None:
+        if not is_loopback(host) and settings.bridge_public_url is None:
             _log.warning(
                 "Listening on %s without TLS: tokens travel in the clear. Put a TLS proxy in front and set "
                 "EXPLORER_BRIDGE_PUBLIC_URL to its address.",
                 host,
             )
-        services = Services.compose(settings, _parts(settings))
-        app = http_app(services, host=host, port=actual, public_url=settings.bridge_public_url)
+        services = Services.compose(settings, _PARTS)
+        people = None
+        if settings.sign_in_file is not None:
+            people = sign_in_parts(
+                settings.sign_in_file, settings, services.platform, services.databases, provider_named
+            )
+        app = http_app(services, host=host, port=actual, public_url=settings.bridge_public_url, people=people)
         if port_file is not None:
             write_private(port_file, f"{actual}\n")
         _log.info("The bridge answers at http://%s:%s%s", host, actual, PATH)
-        asyncio.run(serve_http(services, app, [bound], settings.log_level))
+        # uvloop where it is installed: half of a small call's time is the loop's.
+        with asyncio.Runner(loop_factory=uvicorn.Config(app, log_config=None).get_loop_factory()) as runner:
+            runner.run(serve_http(services, app, [bound], settings.log_level))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -153,15 +154,6 @@ def bind(host: str, port: int) -> socket.socket:
             f"The bridge cannot listen on {host}:{port}: {error.strerror or error}.",
             next_step="Choose another address or port with --host, --port or EXPLORER_BRIDGE_HOST, EXPLORER_BRIDGE_PORT.",
         ) from None
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 if __name__ == "__main__":

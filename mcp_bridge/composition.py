@@ -3,15 +3,16 @@
 Nothing connects here. The bridge can start while Dagster or the database is down, and then each call reports that.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from threading import Event
 from typing import Self
 
-from explorer.catalog import DiscoveredStructure, Tenant
+from explorer.catalog import DiscoveredStructure, HeadKey, Tenant
 from explorer.core.files import private_secret
 from explorer.core.settings import Settings
+from explorer.postgres.connections import is_external
 from explorer.postgres.embedded import EmbeddedPostgres
 from explorer.providers.base import Provider
 from explorer.registry import Fault, Pipeline
@@ -23,17 +24,24 @@ from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.facts.semantic_layer import SemanticLayers
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.access import Caller
+from mcp_bridge.gate.audit_heads import AuditHeads
+from mcp_bridge.gate.budgets import Budgets, TableRules
+from mcp_bridge.gate.confirmation import SealedQuestions
 from mcp_bridge.gate.handlers import Gate
 from mcp_bridge.gate.list_cursors import ListCursors
 from mcp_bridge.gate.readiness import Readiness
+from mcp_bridge.gate.refused_tokens import RefusedTokens
 from mcp_bridge.gate.tool import ToolFamily
 from mcp_bridge.provenance.schedules import Schedules
 from mcp_bridge.provenance.states import DagsterStates
 from mcp_bridge.query_path import QueryPath
+from mcp_bridge.runs.first_sync import FirstSyncs
 from mcp_bridge.runs.following import RunFollower
 from mcp_bridge.runs.launches import Launches
+from mcp_bridge.runs.provisioning import ProvisioningJob
 from mcp_bridge.runs.results import RunResults
 from mcp_bridge.sql import PageCursors, QueryLimits
+from mcp_bridge.tools.activity import ActivityTools
 from mcp_bridge.tools.lineage import LineageTools
 from mcp_bridge.tools.materialization import MaterializationTools
 from mcp_bridge.tools.pipelines import PipelineTools
@@ -42,20 +50,19 @@ from mcp_bridge.tools.runs import RunTools
 from mcp_bridge.tools.search import SearchTools
 from mcp_bridge.tools.semantics import SemanticsTools
 from mcp_bridge.tools.tables import TableTools
-from mcp_bridge.tools.tenants import SchemaChanges, TenantTools
+from mcp_bridge.tools.tenants import TenantTools
 
-# In HOME, so that replicas and restarts accept each other's cursors.
-_CURSOR_KEY = "bridge.key"
+# In HOME unless it is a setting, so that replicas and restarts accept each other's cursors.
+_INSTALLATION_KEY = "bridge.key"
 
 
 @dataclass(frozen=True)
 class Parts:
     """The parts that the bridge does not import. The code that starts the process provides them.
 
-    `schemas`: makes and drops a tenant's schemas. `faults_of`: the parts of a pipeline that its provider does not understand.
+    `faults_of`: the parts of a pipeline that its provider does not understand.
     """
 
-    schemas: SchemaChanges
     provider_named: Callable[[str], Provider]
     faults_of: Callable[[Pipeline], Iterable[Fault]]
 
@@ -72,9 +79,14 @@ class Services:
     facts: TenantFacts
     families: tuple[ToolFamily, ...]
     list_cursors: Callable[[], ListCursors]
+    questions: SealedQuestions
+    budgets: Budgets
+    audit_heads: AuditHeads
+    refused_tokens: RefusedTokens
     wording: Wording
     closes: tuple[Callable[[], None], ...]
     stopping: Event
+    first_syncs: FirstSyncs
 
     @classmethod
     def compose(cls, settings: Settings, parts: Parts) -> Self:
@@ -83,15 +95,19 @@ class Services:
         databases, stopping = TenantDatabases(platform, settings.query_timeout_s), Event()
         dagster = DagsterClient.from_settings(settings)
         results, schedules, launches = RunResults(dagster), Schedules(dagster), Launches(platform, dagster)
+        job = ProvisioningJob(platform, dagster)
         # The result of a run that was followed to its end is not queried again.
         dagster.on_finished = results.remember
-        states = DagsterStates(dagster, results, files)
-        facts = TenantFacts(platform, databases, files, states, schedules, with_raw=settings.expose_raw)
+        states = DagsterStates(dagster, results, files, with_raw=settings.expose_raw)
+        rules = TableRules()
+        budgets = Budgets(platform, settings, rules)
+        facts = TenantFacts(platform, databases, files, states, schedules, rules.of, with_raw=settings.expose_raw)
         layers, path = SemanticLayers(platform, files), _query_path(platform, settings)
 
         @cache
         def key() -> bytes:
-            return private_secret(settings.home / _CURSOR_KEY).encode()
+            given = settings.installation_key
+            return (given.get_secret_value() if given else private_secret(settings.home / _INSTALLATION_KEY)).encode()
 
         def discovered(tenant: Tenant) -> DiscoveredStructure | None:
             return platform.catalog.discovered.latest(tenant)
@@ -101,7 +117,7 @@ class Services:
 
         search = SearchTools(facts, layers)
         families = (
-            TenantTools(platform, parts.schemas, files, schedules, dagster, launches, parts.provider_named),
+            TenantTools(platform, job, files, schedules, dagster, launches, parts.provider_named),
             TableTools(facts, layers, files, databases, discovered, parts.provider_named),
             search,
             SemanticsTools(facts, layers, path, platform, settings.query_timeout_s),
@@ -109,23 +125,35 @@ class Services:
             PipelineTools(files, schedules),
             MaterializationTools(tenants_of, files, dagster, launches, RunFollower(dagster), stopping.is_set),
             RunTools(files, dagster, results),
+            ActivityTools(platform),
             LineageTools(facts, databases, discovered, parts.provider_named),
         )
         wording = Wording.of(files.pipelines.values(), parts.provider_named)
         list_cursors = cache(lambda: ListCursors(key()))
+        # A bridge on another machine makes no key of its own, which nobody would know.
+        signs = settings.catalog_url is None or settings.audit_key is not None
+        head_key = cache(lambda: HeadKey.load(settings)) if signs else None
+        syncs = FirstSyncs(platform, dagster, job, launches, lambda tenant: [each.name for each in files.of(tenant)])
+        heads = AuditHeads(platform, head_key, settings.audit_head_interval_s)
         closes = (
+            syncs.close,
             schedules.close,
             facts.close,
             layers.close,
             states.close,
             search.indexes.close,
+            path.close,
             databases.close,
+            platform.close_calls,
         )
-        return cls(platform, databases, dagster, schedules, facts, families, list_cursors, wording, closes, stopping)
+        return cls(
+            platform, databases, dagster, schedules, facts, families, list_cursors, SealedQuestions(key), budgets, heads,
+            RefusedTokens(platform), wording, closes, stopping, syncs,
+        )  # fmt: skip
 
-    def gate(self, caller: Callable[[], Caller]) -> Gate:
+    def gate(self, caller: Callable[[], Awaitable[Caller]]) -> Gate:
         """The gate that checks and serves calls; `caller` returns the caller of the current call."""
-        return Gate(self.families, self.platform, caller, self.list_cursors, self.wording)
+        return Gate(self.families, self.platform, caller, self.budgets, self.list_cursors, self.wording)
 
     def readiness(self) -> Readiness:
         """The report of whether calls can be served now."""
@@ -140,7 +168,7 @@ class Services:
 
 def _query_path(platform: PlatformDatabase, settings: Settings) -> QueryPath:
     """The SQL path. On a server that is not ours, only the tenant's own sessions are ended."""
-    last_resort_s = settings.query_last_resort_s if settings.database_url is None else 0.0
+    last_resort_s = 0.0 if is_external(settings) else settings.query_last_resort_s
     return QueryPath(
         platform, lambda pid: EmbeddedPostgres(settings.home).end_session(pid), last_resort_s=last_resort_s
     )

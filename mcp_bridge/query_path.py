@@ -5,23 +5,36 @@ and how.
 """
 
 import logging
+import secrets
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 
-from explorer.catalog import Tenant
+from explorer.catalog import AdmittedTenant
+from explorer.core.errors import ExplorerError
 from explorer.postgres.connections import Login
+from explorer.postgres.hardening import lets_readers_leave_traces
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.facts.relations import LiveTables
-from mcp_bridge.sql import Executor, OverrunThrottle, QueryLimits, QueryResult, Termination, ValidatedQuery, validate
+from mcp_bridge.sql import (
+    Executor,
+    KeptSessions,
+    OverrunThrottle,
+    QueryLimits,
+    QueryResult,
+    Tenants,
+    Termination,
+    ValidatedQuery,
+    validate,
+)
 
 _log = logging.getLogger(__name__)
 
 
 def check(live: LiveTables, statement: str) -> ValidatedQuery:
     """Raises: QueryRejected."""
-    return validate(statement, schemas=frozenset(live.schemas), relations=live.columns_by_schema())
+    return validate(statement, schemas=frozenset(live.schemas), relations=live.columns_by_schema)
 
 
 class QueryPath:
@@ -34,49 +47,87 @@ class QueryPath:
         that still runs `last_resort_s` after it was told to stop (0: never)."""
         self._platform, self._end_session, self._last_resort_s = platform, end_session, last_resort_s
         # One executor per tenant, by tenant key; replaced when the tenant's login changes.
-        self._executors: dict[str, tuple[tuple[Login, tuple[str, ...]], Executor]] = {}
-        self._throttle = OverrunThrottle()
+        self._executors: dict[str, tuple[_MadeFor, Executor]] = {}
+        self._throttle, self._kept, self._tenants = OverrunThrottle(), KeptSessions(), Tenants()
+        self._hardened: tuple[Login, bool] | None = None
+        self._name = secrets.token_hex(8)
+        platform.on_wanted = self._give_up
 
     async def execute(
         self,
-        tenant: Tenant,
+        admitted: AdmittedTenant,
         live: LiveTables,
         query: ValidatedQuery,
         limits: QueryLimits,
         principal: str,
         offset: int = 0,
+        ran: Callable[[int], None] = lambda _: None,
     ) -> QueryResult:
-        """Run a validated statement as the tenant's reader, for `principal`.
+        """Run a validated statement as the tenant's reader, for `principal`. `ran`: as for `Executor.run`.
 
         Raises:
             QueryFailed: the database refused or stopped it.
-            SchemaAbsent: the tenant has no schemas now.
+            SchemaAbsent: the tenant had no schemas when the call came.
         """
-        reader, service = await in_thread(self._logins, tenant, within_s=CATALOG_S)
-        executor = self._executor(tenant, live.schemas, reader, service)
-        return await executor.run(query, offset=offset, limits=limits, principal=principal)
+        service = self._platform.connections.service
+        if self._hardened is None or self._hardened[0] != service:
+            self._hardened = service, await in_thread(_is_hardened, service, within_s=CATALOG_S)
+        executor = await self._executor(admitted, live.schemas, service)
+        return await executor.run(query, offset=offset, limits=limits, principal=principal, ran=ran)
 
-    def _executor(self, tenant: Tenant, schemas: tuple[str, ...], reader: Login, service: Login) -> Executor:
-        """The tenant's executor; a new one when its login, its schemas or the database's address have changed.
+    def close(self) -> None:
+        """End the idle sessions."""
+        for _, executor in self._executors.values():
+            executor.close()
 
-        There is no await between looking and making, because two executors would double the tenant's slots.
-        """
-        made_for = (reader, schemas)
-        known = self._executors.get(tenant.key)
+    async def _want(self, key: str) -> None:
+        """Ask the other bridges for a connection of the tenant's reader."""
+        with suppress(ExplorerError):
+            await (await self._platform.calls()).want(f"{self._name} {key}")
+
+    def _give_up(self, wanted: str) -> None:
+        """Give up a connection that another bridge waits for."""
+        name, _, key = wanted.partition(" ")
+        if name != self._name and key in self._executors:
+            self._executors[key][1].give_up()
+
+    async def _executor(self, admitted: AdmittedTenant, schemas: tuple[str, ...], service: Login) -> Executor:
+        """The tenant's executor; a new one when its passwords, its schemas or the database's address have changed."""
+        key, made_for = admitted.tenant.key, (admitted.sealed, schemas, service)
+        known = self._executors.get(key)
+        if known is not None and known[0] == made_for:
+            return known[1]
+        reader = (await self._platform.calls()).reader(admitted)
+        # No await from here on, because two executors would double the tenant's slots.
+        known = self._executors.get(key)
         if known is None or known[0] != made_for:
+            if known is not None:
+                known[1].close()
             termination = Termination(
                 partial(_terminate, service, reader.user),
                 partial(_restart_sessions, self._end_session),
                 self._last_resort_s,
             )
-            executor = Executor(reader, schemas, throttle=self._throttle, termination=termination)
-            known = self._executors[tenant.key] = (made_for, executor)
+            executor = Executor(
+                service.to(user=reader.user, password=reader.password),
+                schemas,
+                throttle=self._throttle,
+                termination=termination,
+                kept=self._kept,
+                tenants=self._tenants,
+                keeps_sessions=self._hardened == (service, True),
+                want=partial(self._want, key),
+            )
+            known = self._executors[key] = made_for, executor
         return known[1]
 
-    def _logins(self, tenant: Tenant) -> tuple[Login, Login]:
-        """The login of the tenant's reader, and the service login, which may end the reader's sessions. Blocks."""
-        ro = self._platform.catalog.schemas.ro_login(tenant)
-        return self._platform.connections.tenant(ro.user, ro.password), self._platform.connections.service
+
+_MadeFor = tuple[bytes | None, tuple[str, ...], Login]
+
+
+def _is_hardened(service: Login) -> bool:
+    with closing(service.connect(autocommit=True)) as connection:
+        return not lets_readers_leave_traces(connection)
 
 
 def _terminate(service: Login, reader: str, pid: int) -> None:

@@ -1,8 +1,8 @@
 """The envelope of every answer, sent as structured content and, with the same facts, as compact text.
 
-Success is `success, note, data, tenant, schema, warnings, timing_ms`; failure has `error{code, message, next_step}` instead of
-the data. The envelope adds the note, so tools do not have to. The module also holds what all answers share: times and their
-age, pages within the token budget and their cursors, likely names.
+Success is `success, note, data, tenant, schema, warnings, timing_ms`, for who has one also `budget`; failure has
+`error{code, message, next_step}` instead of the data. The envelope adds the note, so tools do not have to. The module also
+holds what all answers share: times and their age, pages within the token budget and their cursors, likely names.
 """
 
 import difflib
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import mcp_types as types
 
 from explorer.core.errors import ExplorerError
-from mcp_bridge.answers.tokens import tokens
+from mcp_bridge.answers.tokens import MOST_PER_BYTE, tokens
 
 # The most that an answer may cost, in tokens as `weight` counts them. Only a detailed `query` and an overlay may cost more.
 MAX_ANSWER_TOKENS = 8_000
@@ -62,11 +62,14 @@ class Answer:
     bounded: bool = True
 
 
-def success(answer: Answer, tenant: str | None, timing_ms: int) -> types.CallToolResult:
-    """The result of a successful call. Repeated warnings are merged; an answer that is too long is cut."""
+def success(
+    answer: Answer, tenant: str | None, timing_ms: int, budget: dict[str, int] | None = None
+) -> types.CallToolResult:
+    """The result of a successful call. Repeated warnings are merged; an answer that is too long is cut. `budget`: what the caller
+    has left."""
     data, warnings = answer.data, shown_warnings(answer.warnings)
     room = room_left({}, warnings)
-    if answer.bounded and weight(data) > room:
+    if answer.bounded and not fits(data, room):
         warnings = shown_warnings(
             [*warnings, "Long texts and lists are cut here: ask for less at a time to see them whole."]
         )
@@ -80,6 +83,8 @@ def success(answer: Answer, tenant: str | None, timing_ms: int) -> types.CallToo
         "warnings": warnings,
         "timing_ms": timing_ms,
     }
+    if budget:
+        envelope["budget"] = budget
     return _result(envelope, is_error=False)
 
 
@@ -134,6 +139,12 @@ def weight(value: Any) -> int:
     return tokens(compact_json(value))
 
 
+def fits(value: Any, room: int) -> bool:
+    """Whether the value costs at most `room` tokens. Most values are so small that their bytes say it."""
+    text = compact_json(value)
+    return len(text.encode(errors="surrogatepass")) * MOST_PER_BYTE <= room or tokens(text) <= room
+
+
 def clipped(text: str, max_tokens: int) -> str:
     """The text, cut to about `max_tokens` tokens."""
     cost = weight(text)
@@ -147,13 +158,13 @@ def clipped(text: str, max_tokens: int) -> str:
 
 def shrunk(value: Any, room: int) -> Any:
     """The value with its long texts, lists and mappings cut until it fits. A mapping that was cut has a key `shortened`."""
-    if weight(value) <= room:
+    if fits(value, room):
         return value
     for chars, items in _CUTS:
         cut = _cut(value, chars, items)
         if isinstance(cut, dict):
             cut["shortened"] = True
-        if weight(cut) <= room:
+        if fits(cut, room):
             break
     return cut
 

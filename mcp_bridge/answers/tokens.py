@@ -10,6 +10,8 @@ from bisect import bisect_right
 from functools import lru_cache
 from math import ceil
 
+# A byte of a text costs at most this many tokens.
+MOST_PER_BYTE = 1.1
 _PIECES = re.compile(r" ?[A-Za-z0-9]+|[^\x00-\x7f]+| +|[^A-Za-z0-9 \x80-\U0010ffff]+")
 _JSON_SIGNS = frozenset('"{}[]:,')
 _WITHIN = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")

@@ -6,7 +6,7 @@ that was idle for a minute. The pool notices an ended connection (a restart, a t
 
 import logging
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +22,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 # Over all tenants. Each tenant gets two of the loader's own connections (`provisioning.RW_CONNECTIONS`).
 _IDLE = 16
 _IDLE_PER_LOGIN = 2
+# At a time; further callers wait. A run needs the others of its login's connections.
+_LENT_PER_LOGIN = 4
 _OPENING_S = 2.0
 _log = logging.getLogger(__name__)
 _SESSION = {
@@ -48,6 +50,7 @@ class LoaderConnections:
         )
         self._idle: OrderedDict[Connection, str] = OrderedDict()
         self._opening: dict[str, threading.Event] = {}
+        self._turns: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(_LENT_PER_LOGIN))
         self._lock = threading.Lock()
         self._closed = False
 
@@ -66,15 +69,18 @@ class LoaderConnections:
         Raises:
             DatabaseUnreachable, and the errors of `login`.
         """
-        if opening := self._opening.get(role):
-            opening.wait(_OPENING_S)
-        connection = self._take(role) or self._connect(login())
-        try:
-            yield connection
-        except BaseException:
-            connection.close()
-            raise
-        self._give_back(connection)
+        with self._lock:
+            turn = self._turns[role]
+        with turn:
+            if opening := self._opening.get(role):
+                opening.wait(_OPENING_S)
+            connection = self._take(role) or self._connect(login())
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+            self._give_back(connection)
 
     def close(self) -> None:
         """Close the idle connections, and from now on each one that is returned."""

@@ -20,14 +20,30 @@ Ts = TypeVarTuple("Ts")
 CATALOG_S = 5.0
 # Limit of queries about a tenant's tables. The server itself stops statements before this time is over.
 METADATA_S = 15.0
-# Limit of making and dropping schemas, which may hold hundreds of tables.
-SCHEMAS_S = 120.0
 # Limits of Dagster: in answers that list, and in answers to queries, after the query's own time.
 LIST_S = 2.0
 QUERY_S = 0.5
-_MAX_THREADS = 100
-# Per event loop.
-_THREADS: RunVar[CapacityLimiter] = RunVar("threads of the bridge")
+
+
+class Threads:
+    """At most so many threads of one kind for each event loop, so that those that wait for a frozen server use up no others."""
+
+    def __init__(self, name: str, most: int) -> None:
+        self._limiters: RunVar[CapacityLimiter] = RunVar(name)
+        self._most = most
+
+    @property
+    def limiter(self) -> CapacityLimiter:
+        """The running event loop's limiter."""
+        try:
+            return self._limiters.get()
+        except LookupError:
+            limiter = CapacityLimiter(self._most)
+            self._limiters.set(limiter)
+            return limiter
+
+
+_DATABASES = Threads("threads that ask databases", 100)
 
 
 class DatabaseTimeout(TransientError):
@@ -47,7 +63,7 @@ async def in_thread(
     Raises:
         DatabaseTimeout: it took longer than `within_s`. The thread continues, but nobody waits for it.
     """
-    asked = to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=limiter or _limiter())
+    asked = to_thread.run_sync(work, *args, abandon_on_cancel=True, limiter=limiter or _DATABASES.limiter)
     try:
         async with asyncio.timeout(within_s):
             return await asked
@@ -65,13 +81,3 @@ async def or_none(asked: Awaitable[T], within_s: float) -> T | None:
             return await asked
     except TimeoutError:
         return None
-
-
-def _limiter() -> CapacityLimiter:
-    """This event loop's limiter, so that threads that wait for a frozen server do not use up all threads."""
-    try:
-        return _THREADS.get()
-    except LookupError:
-        limiter = CapacityLimiter(_MAX_THREADS)
-        _THREADS.set(limiter)
-        return limiter

@@ -9,28 +9,8 @@ from typing import Protocol
 from explorer.catalog import Tenant, TenantSchema
 from mcp_bridge.clients.dagster.records import AssetState
 
-
-@dataclass(frozen=True)
-class FailedCheck:
-    """A failed check. `tables`: if its asset stands for many tables, the failing ones, each with the number of failing rows or
-    values (None if they could not be counted); None if the check is about the asset as a whole."""
-
-    name: str
-    asset_key: tuple[str, ...]
-    tables: dict[str, int | None] | None = None
-
-    def name_for(self, table: str) -> str | None:
-        """The check's name in the answer about a table; None when the table does not fail it."""
-        if self.tables is None:
-            return self.name
-        if table not in self.tables:
-            return None
-        count = self.tables[table]
-        return self.name if count is None else f"{self.name} ({count} found)"
-
-
-# By run id.
-Failing = dict[str, tuple[FailedCheck, ...]]
+# Asset key of a raw table to the names of its checks that failed in the run that loaded it.
+Failing = dict[tuple[str, ...], tuple[str, ...]]
 LATE = "Dagster does not answer in time."
 
 
@@ -39,15 +19,14 @@ class PartitionState:
     """Dagster's state of a tenant's partition, or the reason why it is unknown; then all other fields are empty.
 
     `settled`: the run that wrote the schemas last has ended, so nothing will be added. `unfinished_run`: that run has released
-    the schemas but has not ended, so it may report more. `failed_run`: that run failed. `problem`: why nothing is known, a
-    sentence. `late`: the answer is still to come.
+    the schemas but has not ended, so it may report more. `problem`: why nothing is known, a sentence. `late`: the answer is still
+    to come.
     """
 
     assets: dict[tuple[str, ...], AssetState] = field(default_factory=dict)
     failing: Failing = field(default_factory=dict)
     settled: bool = False
     unfinished_run: str | None = None
-    failed_run: str | None = None
     problem: str | None = None
     late: bool = False
 

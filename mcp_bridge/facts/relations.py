@@ -1,35 +1,39 @@
 """Which tables does a tenant have right now, and which columns? Read live from the database's catalogs.
 
 The reader's login cannot see the catalogs, so these fixed statements run as the tenant's loader login in a read-only
-transaction. They contain no text of a caller, and each is limited to the tenant's own schemas. `tables` adds what Dagster knows
-(which run filled a table, and when), and `columns.statistics` what PostgreSQL knows of the values.
+transaction. They contain no text of a caller, and each is limited to the tenant's own schemas. `builds` tells which run made the
+rows, `tables` adds what Dagster knows, and `columns.statistics` what PostgreSQL knows of the values.
 """
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from psycopg.rows import class_row
 
 from explorer.catalog import Tenant, TenantSchema
 from explorer.contract.bookkeeping import columns as column_records
-from explorer.contract.bookkeeping import rejected
+from explorer.contract.bookkeeping import kinds, rejected
+from explorer.contract.bookkeeping.kinds import TableKind
 from explorer.contract.bookkeeping.rejected import Rejected
 from mcp_bridge.clients.loader_connections import Connection
 from mcp_bridge.clients.tenant_databases import TenantDatabases
+from mcp_bridge.facts.builds import TableBuild, builds_of
 
 
 @dataclass(frozen=True)
 class Relation:
-    """A table or view. `estimate`: PostgreSQL's estimate of its rows, None before ANALYZE; `columns`: their names."""
+    """A table or view. `estimate`: PostgreSQL's estimate of its rows, None before ANALYZE; `columns`: their names; `view_of`: the
+    tables that a view reads, also through other views."""
 
     schema: str
     name: str
-    is_view: bool
     comment: str | None
     estimate: int | None
     columns: tuple[str, ...] = ()
+    view_of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +60,18 @@ class Column:
 class LiveTables:
     """The relations that the tenant's agents may read, by name, and their schemas.
 
-    `rejected`: by source of the pipeline, the number of records that could not be loaded, and the most frequent reason.
+    `rejected`: by source of the pipeline, the number of records that could not be loaded, and the most frequent reason. `builds`:
+    how the tables came to their rows; `kinds`: of the tables that runs make, as far as they are recorded.
     """
 
     schema: TenantSchema
     schemas: tuple[str, ...]
     relations: dict[str, Relation]
     rejected: dict[str, Rejected] = field(default_factory=dict)
+    builds: dict[str, TableBuild] = field(default_factory=dict)
+    kinds: dict[str, TableKind] = field(default_factory=dict)
 
+    @cached_property
     def columns_by_schema(self) -> dict[str, dict[str, tuple[str, ...]]]:
         """The names of relations and their columns by schema, as the SQL validator takes them."""
         return {
@@ -74,7 +82,8 @@ class LiveTables:
         }
 
 
-# One spelling per type in all answers: the standard's name, except for two that everybody abbreviates.
+# One spelling per type in all answers: the standard's name, except for those that everybody abbreviates; text is text, however it
+# was made, unless its length is limited.
 _SQL_TYPES = {
     "bool": "boolean",
     "bpchar": "character",
@@ -85,23 +94,33 @@ _SQL_TYPES = {
     "int8": "bigint",
     "timestamp with time zone": "timestamptz",
     "timestamp without time zone": "timestamp",
-    "varchar": "character varying",
 }
+_VARYING = ("varchar", "character varying")
 
 
 def sql_type(name: str) -> str:
     """The type's name as it is written in all answers. Arrays and lengths keep their brackets."""
     base, bracket, rest = name.partition("[") if name.endswith("[]") else name.partition("(")
+    if base in _VARYING:
+        base = "character varying" if bracket == "(" else "text"
     return _SQL_TYPES.get(base, base) + bracket + rest
 
 
 # pg_depend leads from the schema to its relations. pg_class has no index by schema, and an instance may hold hundreds of
 # thousands of tables.
 _RELATIONS = """
-SELECT n.nspname AS schema, c.relname AS name, c.relkind IN ('v', 'm') AS is_view, obj_description(c.oid, 'pg_class') AS comment,
+SELECT n.nspname AS schema, c.relname AS name, obj_description(c.oid, 'pg_class') AS comment,
        CASE WHEN c.reltuples >= 0 THEN c.reltuples::bigint END AS estimate,
        ARRAY(SELECT a.attname::text FROM pg_attribute a
-              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum) AS columns,
+       CASE WHEN c.relkind <> 'v' THEN '{}' ELSE ARRAY(
+         WITH RECURSIVE below (oid) AS (
+           SELECT c.oid
+            UNION
+           SELECT read.refobjid FROM below JOIN pg_rewrite w ON w.ev_class = below.oid
+             JOIN pg_depend read ON read.classid = 'pg_rewrite'::regclass AND read.objid = w.oid
+              AND read.refclassid = 'pg_class'::regclass)
+         SELECT t.relname::text FROM below JOIN pg_class t ON t.oid = below.oid WHERE t.relkind <> 'v' ORDER BY 1) END AS view_of
   FROM pg_namespace n
   JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.classid = 'pg_class'::regclass
   JOIN pg_class c ON c.oid = d.objid AND c.relnamespace = n.oid
@@ -125,11 +144,12 @@ def live_tables(databases: TenantDatabases, tenant: Tenant, schema: TenantSchema
     with databases.connection(tenant, schema) as connection:
         with connection.cursor(row_factory=class_row(Relation)) as cursor:
             rows = cursor.execute(_RELATIONS, [list(schemas), schema.ro]).fetchall()
-        set_aside = rejected.read(connection, schema)
+        set_aside, builds = rejected.read(connection, schema), builds_of(connection, schema)
+        known_kinds = kinds.read(connection, schema)
     # The loader's bookkeeping tables are left out. If two relations have the same name, an unqualified name means the mart.
     readable = [row for row in rows if row.schema == schema.marts or row.name.startswith("raw_")]
     by_name = {row.name: _interned(row) for row in sorted(readable, key=lambda row: row.schema == schema.marts)}
-    return LiveTables(schema, schemas, dict(sorted(by_name.items())), set_aside)
+    return LiveTables(schema, schemas, dict(sorted(by_name.items())), set_aside, builds, known_kinds)
 
 
 def columns_of(connection: Connection, live: LiveTables, names: Sequence[str]) -> dict[str, list[Column]]:

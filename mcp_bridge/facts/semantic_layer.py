@@ -62,7 +62,9 @@ class SemanticLayers:
             made = await to_thread.run_sync(lambda: _fitting(self._merged(tenant, overlay), live))
             return made, live.schema.state is not State.MATERIALIZING
 
-        return await self._cache.get(tenant.id, (live.schema, overlay.version if overlay else 0), make)
+        # Which tables may be read can change between runs.
+        made_of = live.schema, tuple(live.relations), overlay.version if overlay else 0
+        return await self._cache.get(tenant.id, made_of, make)
 
     def of_files(self, tenant: Tenant) -> Semantics:
         """The semantics from the files, without the tenant's overlay."""
@@ -102,6 +104,6 @@ def _examples(semantics: Semantics, live: LiveTables) -> Iterator[tuple[Example,
 
 def _valid(live: LiveTables, statement: str) -> ValidatedQuery | None:
     try:
-        return validate(statement, schemas=frozenset(live.schemas), relations=live.columns_by_schema())
+        return validate(statement, schemas=frozenset(live.schemas), relations=live.columns_by_schema)
     except QueryRejected:
         return None

@@ -1,12 +1,14 @@
 """The facts about one table and their wording: its rows, their age and run, and its problems."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Literal
 
 from explorer.contract.bookkeeping.rejected import Rejected
+from explorer.contract.retirement import Retirement
 from mcp_bridge.answers.envelope import age_s, iso, without_nulls
+from mcp_bridge.facts.builds import TableBuild
 from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule
 
 Freshness = Literal["fresh", "stale", "unknown"]
@@ -16,37 +18,42 @@ _XMLNS = re.compile(r", xmlns [^)]*\)")
 
 @dataclass(frozen=True)
 class Provenance:
-    """Dagster's facts about a table. `failing_checks`: of the table itself; upstream checks are shown with the upstream tables.
+    """Where a table's rows come from. `build`: the table's own record, None where it has none; `asset_key`: None while Dagster's
+    assets are not known.
 
-    `failing_together`: checks of an asset that stands for several tables, which do not say which table fails.
-    `left_behind`: the latest run should have rebuilt this table and did not; `error` is the reason, if known. `rejected`: by
-    source of the table, the number of records that could not be loaded, and why.
+    `load_checks`: failing checks of the load, for a raw table; upstream checks are shown with the upstream tables. `rejected`: by
+    source of the table, the number of records that could not be loaded, and why. `failed`: the latest run could not rebuild the
+    table; `error` is the reason. `left_behind`: the table has not all that its source has, though no run is at work.
     """
 
-    asset_key: tuple[str, ...]
-    run_id: str | None
-    materialized_at: datetime | None
-    failing_checks: tuple[str, ...] = ()
-    failing_together: tuple[str, ...] = ()
+    build: TableBuild | None
+    asset_key: tuple[str, ...] | None = None
+    load_checks: tuple[str, ...] = ()
     rejected: dict[str, Rejected] = field(default_factory=dict)
-    left_behind: bool = False
+    failed: bool = False
     error: str | None = None
+    left_behind: bool = False
 
+    @property
+    def failing_checks(self) -> list[str]:
+        """The checks that failed when they last ran."""
+        return [*(self.build.failing_checks if self.build else ()), *self.load_checks]
 
-@dataclass(frozen=True)
-class Retirement:
-    """The source of a generated table is gone. The table gets no rows `since` then; it is dropped after `dropped_after` (ISO
-    dates)."""
-
-    since: str
-    dropped_after: str
+    def row(self) -> dict[str, Any]:
+        """The moments of the table, for an answer."""
+        build = self.build
+        return {
+            "changed_at": iso(build.changed_at) if build else None,
+            "as_of": iso(build.as_of) if build else None,
+            "age_s": age_s(build.as_of) if build else None,
+        }
 
 
 @dataclass(frozen=True)
 class TableFacts:
-    """One table as agents see it. `row_count` is exact when a run reported it, else PostgreSQL's estimate or None.
+    """One table as agents see it. `estimate`: PostgreSQL's, of its rows.
 
-    `unfit`: number of values that did not fit, by column; `type_changes`: changes by the last run, as `age: bigint to text`.
+    `type_changes`: changes by the last run, as `age: bigint to text`; `view_of`: the tables that a view reads.
     """
 
     name: str
@@ -54,97 +61,108 @@ class TableFacts:
     kind: str
     description: str
     source: str | None
-    row_count: int | None
-    row_count_exact: bool
-    provenance: Provenance | None
+    estimate: int | None
+    provenance: Provenance
     rule: FreshnessRule = NO_SCHEDULE
-    unfit: dict[str, int] = field(default_factory=dict)
     type_changes: tuple[str, ...] = ()
     retirement: Retirement | None = None
+    view_of: tuple[str, ...] = ()
+
+    @property
+    def unfit(self) -> Mapping[str, int]:
+        """Number of values that did not fit, by column."""
+        return self.provenance.build.unfit if self.provenance.build else {}
+
+    @property
+    def row_count(self) -> int | None:
+        """Exact when the table's record has it, else PostgreSQL's estimate or None."""
+        return self.estimate if self._recorded_rows is None else self._recorded_rows
+
+    @property
+    def _recorded_rows(self) -> int | None:
+        return self.provenance.build.rows if self.provenance.build else None
 
     @property
     def freshness(self) -> Freshness:
-        at = self.provenance.materialized_at if self.provenance else None
-        age = age_s(at)
+        age = age_s(self.provenance.build.as_of) if self.provenance.build else None
         if age is None:
             return "unknown"
-        return "fresh" if age <= self.rule.stale_after_s else "stale"
+        return "stale" if self.provenance.left_behind or age > self.rule.stale_after_s else "fresh"
 
     def row(self, *, detailed: bool) -> dict[str, Any]:
         """The table in a list. Only the detailed form names the run that filled it, because ids cost tokens."""
-        provenance = self.provenance
         row: dict[str, Any] = {
             "name": self.name,
             "kind": self.kind,
             "description": self.description if detailed else short(self.description),
             "row_count": self.row_count,
-            "materialized_at": iso(provenance.materialized_at) if provenance else None,
-            "age_s": age_s(provenance.materialized_at) if provenance else None,
+            **self.provenance.row(),
             "freshness": self.freshness,
-            "failing_checks": list(provenance.failing_checks) if provenance else None,
+            "failing_checks": self.provenance.failing_checks,
         }
-        if not self.row_count_exact and self.row_count is not None:
+        if self._recorded_rows is None and self.estimate is not None:
             row["row_count_estimated"] = True
         row |= self._amiss()
         if detailed:
-            row |= {"source": self.source, "run_id": provenance.run_id if provenance else None}
+            row |= {"source": self.source, "run_id": self._run_id}
         return row
 
     def source_row(self) -> dict[str, Any]:
         """The table as a source of an answer."""
-        provenance = self.provenance
         return {
             "table": self.name,
-            "materialized_at": iso(provenance.materialized_at) if provenance else None,
-            "age_s": age_s(provenance.materialized_at) if provenance else None,
-            "run_id": provenance.run_id if provenance else None,
-            "failing_checks": list(provenance.failing_checks) if provenance else None,
+            **({"view_of": list(self.view_of)} if self.view_of else {}),
+            "run_id": self._run_id,
+            **self.provenance.row(),
+            "failing_checks": self.provenance.failing_checks,
             **self._amiss(),
         }
 
+    @property
+    def _run_id(self) -> str | None:
+        return self.provenance.build.run_id if self.provenance.build else None
+
     def _amiss(self) -> dict[str, Any]:
         """The table's problems; empty for most tables."""
-        provenance, retired = self.provenance, self.retirement
+        retired = self.retirement
         return without_nulls(
             {
                 "unfit_values": sum(self.unfit.values()) or None,
                 "records_set_aside": self._set_aside(),
-                "last_build_failed": (provenance.error or "not rebuilt")
-                if provenance and provenance.left_behind
-                else None,
+                "last_build_failed": (self.provenance.error or "not rebuilt") if self.provenance.left_behind else None,
                 "type_changes": list(self.type_changes),
-                "retired": {"since": retired.since, "dropped_after": retired.dropped_after} if retired else None,
+                "retired": {"since": str(retired.since), "dropped_after": str(retired.dropped_after)}
+                if retired
+                else None,
             }
         )
 
     def _set_aside(self) -> int | None:
         """The number of rejected records, only for the table that has the source's name: tables made from it do not count them
         again."""
-        own = self.provenance.asset_key[-1] if self.provenance else ""
-        count, _ = self.provenance.rejected.get(own, (0, "")) if self.provenance else (0, "")
-        return count or None
+        found = self.provenance.rejected.items()
+        return next((rejected.records for source, rejected in found if source == self.name or self.kind == "raw"), None)
 
 
 def table_warnings(facts: list[TableFacts]) -> list[str]:
     """The warnings that an agent needs before it trusts these tables."""
     warnings = []
-    stale = [f.name for f in facts if f.freshness == "stale"]
-    failing = [f.name for f in facts if f.provenance and f.provenance.failing_checks]
-    rejected = {source: found for f in facts if f.provenance for source, found in f.provenance.rejected.items()}
-    left_behind = [f.name for f in facts if f.provenance and f.provenance.left_behind]
-    causes = [f.provenance.error for f in facts if f.provenance and f.provenance.error]
+    stale = [f.name for f in facts if f.freshness == "stale" and not f.provenance.left_behind]
+    failing = [f.name for f in facts if f.provenance.failing_checks]
+    rejected = {source: found for f in facts for source, found in f.provenance.rejected.items()}
+    left_behind = [f.name for f in facts if f.provenance.left_behind]
+    causes = [f.provenance.error for f in facts if f.provenance.error]
     unfit = [f"{f.name} ({sum(f.unfit.values())} in {_names(list(f.unfit))})" for f in facts if f.unfit]
     changed = [f"{f.name}.{change}" for f in facts for change in f.type_changes]
     retired = [f"{f.name} ({f.retirement.since})" for f in facts if f.retirement]
     if stale:
-        hours = next(f for f in facts if f.freshness == "stale").rule.stale_after_s / 3600
+        hours = facts[0].rule.stale_after_s / 3600
         warnings.append(f"Older than {hours:g} h: {_names(stale)}. run_materialization refreshes them.")
     if left_behind:
         why = f" The cause: {causes[0]}" if causes else ""
-        warnings.append(f"Not rebuilt by the latest run, the rows are from an earlier one: {_names(left_behind)}.{why}")
-    together = sorted({check for f in facts if f.provenance for check in f.provenance.failing_together})
-    if together:
-        warnings.append(f"Checks fail that do not say on which of the generated tables: {_names(together)}.")
+        warnings.append(
+            f"Not brought up to date by the latest run, the rows are of an earlier one: {_names(left_behind)}.{why}"
+        )
     if failing:
         warnings.append(f"Checks fail on: {_names(failing)}; see failing_checks.")
     if rejected:

@@ -1,23 +1,28 @@
 """The facts about each table: its description, number of rows, the run that filled it, its age, its failing checks.
 
-Joins the live relations with Dagster's materializations. Without Dagster the tables are known, but not their provenance.
+Joins the live relations, with their own records, and Dagster's materializations. Without Dagster the failures and changes of
+types of the latest run are unknown.
 """
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from explorer.catalog import State, Tenant
+from explorer.catalog import Limits, State, Tenant
+from explorer.contract.bookkeeping.rejected import Rejected
 from explorer.contract.materializations import ListedTable
-from explorer.contract.names import AssetKeys, is_raw
+from explorer.contract.names import AssetKeys
+from explorer.contract.retirement import retirement_of
 from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
 from mcp_bridge.answers.envelope import age_s, iso, unknown_name
 from mcp_bridge.clients.dagster.records import AssetState
+from mcp_bridge.facts.builds import TableBuild, build_of_view, raw_tables_of
 from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule
 from mcp_bridge.facts.partition_state import Failing, PartitionState
 from mcp_bridge.facts.relations import LiveTables
-from mcp_bridge.facts.table_facts import Provenance, Retirement, TableFacts, short
+from mcp_bridge.facts.table_facts import Provenance, TableFacts, short
 
 _MAX_CHECKS = 10
 _MAX_ERROR_CHARS = 300
@@ -46,6 +51,8 @@ class TenantTables:
     late: bool = False
     unfinished: bool = False
     asked_at_s: float = 0.0
+    # The same object for the same limits, since caches go by it.
+    _narrowed: "tuple[Limits, dict[str, TableFacts], TenantTables] | None" = field(default=None, init=False, repr=False)
 
     @property
     def is_rebuilt_now(self) -> bool:
@@ -64,6 +71,40 @@ class TenantTables:
             raise unknown_name(UnknownTable, "table", name, list(self.tables), "list_tables")
         return self.tables[name]
 
+    def with_those_of_views(self, names: Iterable[str]) -> list[str]:
+        """The named tables, and the tables that views among them read, as far as agents may read them."""
+        named = [self.tables[name] for name in names if name in self.tables]
+        found = {facts.name for facts in named} | {name for facts in named for name in facts.view_of}
+        return sorted(found & self.tables.keys())
+
+    def as_built(self, facts: TableFacts, builds: Mapping[str, TableBuild]) -> TableFacts:
+        """The table with its build among these, which may be read later than the table."""
+        build, of_view = builds.get(facts.name), [builds[name] for name in facts.view_of if name in builds]
+        build = build_of_view(build, of_view) if facts.view_of else build
+        behind = build is not None and build.behind and not (self.is_rebuilt_now or self.unfinished)
+        left_behind = facts.provenance.failed or behind
+        return replace(facts, provenance=replace(facts.provenance, build=build, left_behind=left_behind))
+
+    def readable(self, limits: Limits) -> "TenantTables":
+        """Only the tables that may be read: also no view of one that may not."""
+        if limits.allowed_tables is None and not limits.excluded_tables:
+            return self
+        if self._narrowed is not None and self._narrowed[:2] == (limits, self.tables):
+            return self._narrowed[2]
+        hidden = {name for name in (*self.tables, *self.not_built) if not limits.may_read(name)}
+        hidden |= {name for name, facts in self.tables.items() if not all(map(limits.may_read, facts.view_of))}
+        if not hidden:
+            return self
+        relations = {name: found for name, found in self.live.relations.items() if name not in hidden}
+        narrowed = replace(
+            self,
+            live=replace(self.live, relations=relations),
+            tables={name: facts for name, facts in self.tables.items() if name not in hidden},
+            not_built={name: cause for name, cause in self.not_built.items() if name not in hidden},
+        )
+        self._narrowed = limits, self.tables, narrowed
+        return narrowed
+
     def judge_by(self, rule: FreshnessRule) -> None:
         """Set `rule` for all tables, because they are cached longer than the schedules."""
         if rule != self.rule:
@@ -78,22 +119,22 @@ def join(tenant: Tenant, pipelines: list[Pipeline], live: LiveTables, known: Par
     listed, notes = _generated(known.assets), _notes(known.assets)
     for name, relation in live.relations.items():
         in_raw = relation.schema == live.schema.raw
-        result.tables[name] = _facts(result, name, in_raw, listed.get(name), known, notes.get(name, _Notes()))
+        result.tables[name] = _facts(result, name, in_raw, listed.get(name), known.failing, notes.get(name, _Notes()))
     for name, (_, entry) in listed.items():
         if name not in live.relations:
             result.not_built[name] = entry.error or entry.status or "not built"
     if result.is_rebuilt_now:
         result.warnings.append(
-            f"Run {live.schema.run_id} is rebuilding these tables now, since {iso(live.schema.state_changed_at)}: their rows may "
-            "be of that run already, while runs, ages and checks told here are of the one before."
+            f"Run {live.schema.run_id} is rebuilding these tables now, since {iso(live.schema.state_changed_at)}: some may "
+            "be of that run already, as told of each; others are of the one before."
         )
     if known.unfinished_run is not None:
         result.warnings.append(
-            f"Run {known.unfinished_run} has written these tables and has not ended: what it says of them (runs, ages, checks, "
+            f"Run {known.unfinished_run} has written these tables and has not ended: what it says of them (failures, "
             "changes of types) may be missing here. Ask again when it has."
         )
     if known.problem is not None:
-        result.warnings.append(f"{known.problem} Kinds, ages, runs and checks of the tables are unknown meanwhile.")
+        result.warnings.append(f"{known.problem} Failures of the latest run are unknown meanwhile.")
     return result
 
 
@@ -102,13 +143,13 @@ def raw_layer(known: TenantTables) -> dict[str, dict[str, Any]]:
     found = {}
     for pipeline in known.pipelines:
         for source in pipeline.sources:
-            asset = known.assets.get(AssetKeys(pipeline.asset_prefix).raw(source.name))
-            if asset is not None and asset.materialized_at is not None and source.table not in known.tables:
+            build = known.live.builds.get(source.table)
+            if build is not None and source.table not in known.tables:
                 found[source.table] = {
-                    "description": short(asset.description or ""),
-                    "row_count": asset.metadata.row_count,
-                    "materialized_at": iso(asset.materialized_at),
-                    "age_s": age_s(asset.materialized_at),
+                    "description": short(source.description),
+                    "row_count": build.rows,
+                    "as_of": iso(build.as_of),
+                    "age_s": age_s(build.as_of),
                 }
     return found
 
@@ -123,7 +164,6 @@ class _Notes:
     """What an asset that stands for many tables reports of one table, apart from the table's entry in the list."""
 
     type_changes: list[str] = field(default_factory=list)
-    retirement: Retirement | None = None
 
 
 def _notes(assets: dict[tuple[str, ...], AssetState]) -> dict[str, _Notes]:
@@ -131,8 +171,6 @@ def _notes(assets: dict[tuple[str, ...], AssetState]) -> dict[str, _Notes]:
     for asset in assets.values():
         for change in asset.metadata.migrations:
             notes[change.table].type_changes.append(f"{change.column}: {change.before} to {change.after}")
-        for retired in asset.metadata.retired:
-            notes[retired.name].retirement = Retirement(retired.since, retired.dropped_after)
     return notes
 
 
@@ -141,37 +179,40 @@ def _facts(
     name: str,
     in_raw: bool,
     generated: tuple[AssetState, ListedTable] | None,
-    said: PartitionState,
+    failing: Failing,
     notes: _Notes,
 ) -> TableFacts:
-    relation = known.live.relations[name]
+    relation, build = known.live.relations[name], known.live.builds.get(name)
+    retirement = retirement_of(relation.comment)
     asset, entry = generated or (_asset_of(known, name, in_raw), None)
-    counted = entry.row_count if entry else asset.metadata.row_count if asset else None
-    provenance = _provenance(known, name, asset, said.failing) if asset else None
-    if provenance and entry and entry.status != "success":
-        error = entry.error[:_MAX_ERROR_CHARS] if entry.error else None
-        provenance = replace(provenance, run_id=None, materialized_at=None, left_behind=True, error=error)
-    elif provenance and said.failed_run and provenance.run_id not in (None, said.failed_run):
-        provenance = replace(provenance, left_behind=True)
+    # Of tables that an earlier version of the platform made, Dagster tells it, until the next run.
+    made = known.live.kinds.get(name) or entry
     described = relation.comment or (entry.description if entry else None) or (asset.description if asset else None)
-    return TableFacts(
+    facts = TableFacts(
         name=name,
         schema=relation.schema,
-        kind="retired" if notes.retirement else (entry.kind if entry else None) or _kind(in_raw, asset),
+        kind="retired" if retirement else (made.kind if made else None) or _kind(in_raw, asset, build),
         description=str(described or ""),
-        source=entry.source if entry else None,
-        row_count=relation.estimate if counted is None else counted,
-        row_count_exact=counted is not None,
-        provenance=provenance,
+        source=made.source if made else None,
+        estimate=relation.estimate,
+        provenance=Provenance(
+            None,
+            asset.key if asset else None,
+            failing.get(asset.key, ())[:_MAX_CHECKS] if in_raw and asset else (),
+            _rejected(known, name),
+            failed=entry is not None and entry.status != "success",
+            error=entry.error[:_MAX_ERROR_CHARS] if entry and entry.error else None,
+        ),
         rule=known.rule,
-        unfit=(entry.unfit_values if entry else None) or {},
         type_changes=tuple(notes.type_changes),
-        retirement=notes.retirement,
+        retirement=retirement,
+        view_of=relation.view_of,
     )
+    return known.as_built(facts, known.live.builds)
 
 
-def _kind(in_raw: bool, asset: AssetState | None) -> str:
-    return "raw" if in_raw else "mart" if asset else "table"
+def _kind(in_raw: bool, asset: AssetState | None, build: TableBuild | None) -> str:
+    return "raw" if in_raw else "mart" if asset or (build and build.is_model) else "table"
 
 
 def _asset_of(known: TenantTables, name: str, in_raw: bool) -> AssetState | None:
@@ -184,21 +225,11 @@ def _asset_of(known: TenantTables, name: str, in_raw: bool) -> AssetState | None
     return None
 
 
-def _provenance(known: TenantTables, table: str, asset: AssetState, failing: Failing) -> Provenance:
-    failed = [check for check in failing.get(asset.run_id or "", ()) if check.asset_key == asset.key]
-    stands_for_many = asset.metadata.tables is not None
-    own = [
-        name for check in failed if not (stands_for_many and check.tables is None) if (name := check.name_for(table))
-    ]
-    together = [f"{asset.key[-1]}: {check.name}" for check in failed if stands_for_many and check.tables is None]
-    # All records that were ever rejected; the metadata of a run counts only its own.
-    rejected = {
-        origin.key[-1]: known.live.rejected[origin.key[-1]]
-        for origin in [asset, *upstream(known.assets, asset)]
-        if is_raw(origin.key) and origin.key[-1] in known.live.rejected
-    }
-    own_checks, shared_checks = tuple(own[:_MAX_CHECKS]), tuple(together[:_MAX_CHECKS])
-    return Provenance(asset.key, asset.run_id, asset.materialized_at, own_checks, shared_checks, rejected)
+def _rejected(known: TenantTables, name: str) -> dict[str, Rejected]:
+    """All records that were ever rejected of the sources that the table is made from."""
+    raw = {name, *raw_tables_of(known.live.builds, name)}
+    names = [source.name for pipeline in known.pipelines for source in pipeline.sources if source.table in raw]
+    return {source: known.live.rejected[source] for source in names if source in known.live.rejected}
 
 
 def upstream(assets: dict[tuple[str, ...], AssetState], asset: AssetState) -> list[AssetState]:

@@ -7,15 +7,18 @@ the next call.
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
-from explorer.catalog import State, Tenant, TenantSchema
+from explorer.catalog import Limits, State, Tenant, TenantSchema
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
 from mcp_bridge.clients.timeouts import CATALOG_S, LIST_S, QUERY_S, in_thread
+from mcp_bridge.facts.builds import TableBuild
 from mcp_bridge.facts.cache import Cache
+from mcp_bridge.facts.current_builds import CurrentBuilds
 from mcp_bridge.facts.freshness import FreshnessRules, strictest
 from mcp_bridge.facts.partition_state import LATE, PartitionState, PartitionStates
 from mcp_bridge.facts.pipelines import PipelineFiles
@@ -62,14 +65,17 @@ class TenantFacts:
         files: PipelineFiles,
         states: PartitionStates,
         freshness: FreshnessRules,
+        limits_of: Callable[[Tenant], Limits],
         *,
         with_raw: bool,
     ) -> None:
-        """`with_raw`: whether agents may also read the raw schema."""
+        """`limits_of`: which tables of a tenant may be read; `with_raw`: whether agents may also read the raw schema."""
+        self._limits_of = limits_of
         self._platform, self._databases, self._files = platform, databases, files
         self._states, self._freshness, self._with_raw = states, freshness, with_raw
         self._tables: Cache[TenantTables] = Cache(_CACHED_TENANTS)
         self._columns: Cache[dict[str, list[Column]]] = Cache(_CACHED_COLUMNS)
+        self._builds = CurrentBuilds(databases)
         # By tenant id.
         self._questions: dict[UUID, _Question] = {}
 
@@ -80,14 +86,18 @@ class TenantFacts:
         self._tables.close()
         self._columns.close()
 
-    async def tables(self, tenant: Tenant, within_s: float = LIST_S) -> TenantTables:
-        """All tables, with Dagster's facts if they come within `within_s`. A later answer is used by the next call.
+    async def tables(
+        self, tenant: Tenant, within_s: float = LIST_S, schema: TenantSchema | None = None
+    ) -> TenantTables:
+        """All tables, with Dagster's facts if they come within `within_s`. A later answer is used by the next call. `schema`: the
+        tenant's schemas, where the caller has just read them.
 
         Raises:
             SchemaAbsent, DatabaseUnreachable, DatabaseTimeout, CatalogUnavailable. Nothing when Dagster is unavailable.
         """
         called_at_s = time.monotonic()
-        schema = await in_thread(lambda: self._platform.catalog.schemas.get(tenant), within_s=CATALOG_S)
+        if schema is None:
+            schema = await in_thread(lambda: self._platform.catalog.schemas.get(tenant), within_s=CATALOG_S)
         read = partial(self._read, tenant, schema)
         known = await self._tables.get(tenant.id, schema, read)
         question = self._questions.get(tenant.id)
@@ -102,7 +112,7 @@ class TenantFacts:
             await self._tables.renew(tenant.id, schema, read)
             known = await self._tables.get(tenant.id, schema, read)
         known.judge_by(strictest([self._freshness.latest(pipeline) for pipeline in known.pipelines]))
-        return known
+        return known.readable(self._limits_of(tenant))
 
     async def tables_and_schedules(self, tenant: Tenant) -> TenantTables:
         """The same with the current schedules, for answers that show them. Waits for both at once, two seconds at most."""
@@ -122,6 +132,11 @@ class TenantFacts:
             return await in_thread(read), True
 
         return await self._columns.get(tenant.id, (known.live.schema, tuple(known.tables)), make)
+
+    async def builds(self, tenant: Tenant, known: TenantTables) -> dict[str, TableBuild]:
+        """How the tables came to their rows, at this moment. Raises as `TenantDatabases.connection`."""
+
+        return await self._builds.of(tenant, known.live.schema)
 
     async def keep_up(self) -> None:
         """Refresh the recently used tenants whose runs have ended, so that the next call does not wait. Never returns."""

@@ -5,19 +5,30 @@ token the caller is the operator, who can read HOME's private files anyway. The 
 """
 
 import logging
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 
-from explorer.catalog import Catalog, Principal, Scope, Tenant
+from explorer.catalog import (
+    OPERATOR,
+    Admission,
+    AdmittedTenant,
+    AsyncCatalog,
+    Catalog,
+    Scope,
+    SignedInPrincipal,
+    Tenant,
+)
+from explorer.catalog.access.oauth_grants import ACCESS_PREFIX
+from explorer.catalog.access.principals import TOKEN_PREFIX
 from explorer.core.errors import ExplorerError, UnknownTenant
 from mcp_bridge.answers.envelope import MAX_ALLOWED_VALUES, did_you_mean
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
+from mcp_bridge.sign_in.identity import BearerTokens, MembershipCheck, ProviderUnavailable
 
-OPERATOR = "operator"
 _log = logging.getLogger(__name__)
 
 
@@ -47,23 +58,49 @@ class TokenUncheckable(ExplorerError):
 
 @dataclass(frozen=True)
 class Caller:
-    """An actor with its grants by tenant key. `grants` None means the operator: all tenants, all scopes."""
+    """An actor with its grants by tenant key. `grants` None means the operator: all tenants, all scopes.
+
+    `withheld`: scopes that a person has but did not allow this client, by tenant key; they can still do so. `audit`: facts
+    about the caller for the audit trail. `admitted`: tenants that were read together with the token, by key.
+    """
 
     actor: str
     identity: str
     grants: dict[str, frozenset[Scope]] | None
+    withheld: Mapping[str, frozenset[Scope]] = field(default_factory=dict)
+    audit: Mapping[str, Any] = field(default_factory=dict)
+    admitted: Mapping[str, AdmittedTenant] = field(default_factory=dict, repr=False)
 
     @classmethod
     def operator(cls) -> "Caller":
         return cls(OPERATOR, OPERATOR, None)
 
     @classmethod
-    def of(cls, principal: Principal) -> "Caller":
-        return cls(principal.name, str(principal.id), dict(principal.grants))
+    def of(cls, admission: Admission) -> "Caller":
+        principal = admission.principal
+        return cls(principal.name, str(principal.id), dict(principal.grants), admitted=admission.tenants)
+
+    @classmethod
+    def of_person(cls, signed_in: SignedInPrincipal) -> "Caller":
+        """A program that acts for a person: it may do what the person may and has allowed it."""
+        principal, allowed = signed_in.principal, signed_in.scopes
+        audit = {"client_id": signed_in.client_id}
+        if signed_in.grant_id is not None:
+            audit["grant"] = str(signed_in.grant_id)
+        return cls(
+            principal.name,
+            str(principal.id),
+            {key: scopes & allowed for key, scopes in principal.grants.items()},
+            {key: scopes - allowed for key, scopes in principal.grants.items() if scopes - allowed},
+            audit,
+        )
 
     def may_anywhere(self, scope: Scope) -> bool:
-        """Whether the caller has this scope for any tenant. Tools that need the scope are listed only then."""
-        return self.grants is None or any(scope in scopes for scopes in self.grants.values())
+        """Whether the caller has this scope for any tenant, or could have it: a tool that is not listed is never called, and only
+        a call makes the host ask the person. Tools that need the scope are listed only then."""
+        if self.grants is None:
+            return True
+        return any(scope in scopes for granted in (self.grants, self.withheld) for scopes in granted.values())
 
     def scopes(self, tenant_key: str) -> frozenset[Scope]:
         """The caller's scopes for one tenant; empty when the tenant is not one of theirs."""
@@ -75,6 +112,15 @@ class Caller:
         tenants = [tenant for tenant in catalog.tenants.list() if granted is None or tenant.key in granted]
         return sorted(tenants, key=lambda tenant: tenant.key)
 
+    async def known_tenant(self, calls: AsyncCatalog, key: str | None) -> AdmittedTenant | None:
+        """The tenant of a call, when its key says which one it is and it is one of the caller's. Reads one row at most, however
+        many tenants there are."""
+        only = next(iter(self.grants)) if self.grants and len(self.grants) == 1 else None
+        wanted = key if key is not None else only
+        if wanted is None or (self.grants is not None and wanted not in self.grants):
+            return None
+        return self.admitted.get(wanted) or await calls.tenant(wanted)
+
     def tenant(self, catalog: Catalog, key: str | None) -> Tenant:
         """The tenant of a call. Blocks on the database.
 
@@ -82,12 +128,6 @@ class Caller:
             TenantRequired: the call names no tenant and the caller has several.
             UnknownTenant: the tenant is not one of the caller's, whether it exists or not; or the caller has none.
         """
-        only = next(iter(self.grants)) if self.grants and len(self.grants) == 1 else None
-        wanted = key if key is not None else only
-        # Reads one row, however many tenants there are. All are read only when none is named or the named one is not found.
-        if wanted is not None and (self.grants is None or wanted in self.grants):
-            with suppress(UnknownTenant):
-                return catalog.tenants.get(wanted)
         own = self.tenants(catalog)
         if key is None and len(own) == 1:
             return own[0]
@@ -114,11 +154,22 @@ class Caller:
 
     def require(self, scope: Scope, tenant_key: str) -> None:
         """Raises: ScopeMissing."""
-        if scope not in self.scopes(tenant_key):
+        if scope in self.scopes(tenant_key):
+            return
+        if scope in self.withheld.get(tenant_key, ()):
             raise ScopeMissing(
-                f"This token may not do that for {tenant_key}: it lacks the scope {scope.value}.",
-                next_step="Ask the operator for a token with that scope (`explorer tokens create --scope`).",
+                f"You may do that for {tenant_key}, but have not allowed this program to: it lacks the scope {scope.value}.",
+                next_step="Connect again in the program and allow it.",
             )
+        if "client_id" in self.audit:
+            raise ScopeMissing(
+                f"Your role does not allow that for {tenant_key}: it needs the scope {scope.value}.",
+                next_step="Ask an administrator of the project space, or the operator.",
+            )
+        raise ScopeMissing(
+            f"This token may not do that for {tenant_key}: it lacks the scope {scope.value}.",
+            next_step="Ask the operator for a token with that scope (`explorer tokens create --scope`).",
+        )
 
 
 class BridgeToken(AccessToken):
@@ -127,35 +178,79 @@ class BridgeToken(AccessToken):
     caller: Caller
 
 
+@dataclass(frozen=True)
+class PeopleSignIn:
+    """What the verifier needs for people. `issuer`: of their tokens; `jwt`: takes tokens of an organisation's own provider."""
+
+    issuer: str
+    membership: MembershipCheck
+    jwt: BearerTokens | None = None
+
+
 class CatalogVerifier:
     """The SDK's TokenVerifier over the catalog's principals. It is called for each HTTP request."""
 
-    def __init__(self, catalog: Callable[[], Catalog], resource: str) -> None:
-        self._catalog = catalog
+    def __init__(
+        self,
+        calls: Callable[[], Awaitable[AsyncCatalog]],
+        catalog: Callable[[], Catalog],
+        resource: str,
+        people: PeopleSignIn | None = None,
+    ) -> None:
+        self._calls, self._catalog = calls, catalog
         self._resource = resource
+        self._people = people
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """The caller of a token; None when the token is not valid (the response is then 401).
 
         Raises:
-            TokenUncheckable: the catalog cannot be read. The cause is only logged, because the sender is unknown.
+            TokenUncheckable: the catalog cannot be read, or nobody can tell what the person may do now. The cause is only
+                logged, because the sender is unknown.
         """
         try:
-            principal = await in_thread(lambda: self._catalog().principals.verify(token), within_s=CATALOG_S)
+            if self._people is not None and not token.startswith(TOKEN_PREFIX):
+                return await self._of_person(token, self._people)
+            admission = await (await self._calls()).admission(token)
+        except ProviderUnavailable as error:
+            _log.warning("What a person may do is unknown: %s [%s]", error.message, error.code)
+            raise TokenUncheckable(
+                "Nobody can tell at present what you may do: the server where you signed in does not answer.",
+                next_step="Try again in a moment; if it lasts, tell the operator.",
+            ) from None
         except ExplorerError as error:
             _log.warning("No token can be checked: %s [%s]", error.message, error.code)
             raise TokenUncheckable(
                 "The bridge cannot check tokens at present: its catalog does not answer.",
                 next_step="Try again in a moment; if it lasts, tell the operator (`explorer status`, `explorer doctor`).",
             ) from None
-        if principal is None:
+        if admission is None:
             return None
-        caller = Caller.of(principal)
+        caller = Caller.of(admission)
         # Tokens are made only for this bridge, so its own address is their audience.
         return BridgeToken(token=token, client_id=caller.identity, scopes=[], resource=self._resource, caller=caller)
 
+    async def _of_person(self, token: str, people: PeopleSignIn) -> BridgeToken | None:
+        if token.startswith(ACCESS_PREFIX):
+            found = await in_thread(lambda: self._catalog().oauth_grants.verify(token), within_s=CATALOG_S)
+            signed_in = await people.membership.current(found) if found is not None else None
+        else:
+            signed_in = await people.jwt.verify(token) if people.jwt is not None else None
+        if signed_in is None:
+            return None
+        # Sessions belong to client, issuer and subject, which stay the same when tokens are renewed.
+        return BridgeToken(
+            token=token,
+            client_id=signed_in.client_id,
+            subject=str(signed_in.principal.id),
+            claims={"iss": people.issuer},
+            scopes=sorted(signed_in.scopes),
+            resource=self._resource,
+            caller=Caller.of_person(signed_in),
+        )
 
-def http_caller() -> Caller:
+
+async def http_caller() -> Caller:
     """The caller of the HTTP request being served."""
     token = get_access_token()
     if not isinstance(token, BridgeToken):
@@ -163,22 +258,17 @@ def http_caller() -> Caller:
     return token.caller
 
 
-def stdio_caller(catalog: Callable[[], Catalog], token: str | None) -> Callable[[], Caller]:
-    """The caller over stdio: the token's principal, looked up again on each call, or the operator when there is no token.
+def stdio_caller(calls: Callable[[], Awaitable[AsyncCatalog]], token: str | None) -> Callable[[], Awaitable[Caller]]:
+    """The caller over stdio: the token's principal, looked up again on each call, or the operator when there is no token."""
 
-    Raises:
-        TokenInvalid: at once, when the token is not valid.
-    """
-    if token is None:
-        return Caller.operator
-
-    def caller() -> Caller:
-        principal = catalog().principals.verify(token)
-        if principal is None:
+    async def caller() -> Caller:
+        if token is None:
+            return Caller.operator()
+        admission = await (await calls()).admission(token)
+        if admission is None:
             raise TokenInvalid(
                 "EXPLORER_TOKEN is unknown, revoked or expired.", next_step="Make one with `explorer tokens create`."
             )
-        return Caller.of(principal)
+        return Caller.of(admission)
 
-    caller()
     return caller

@@ -5,7 +5,7 @@ Fails closed: a call that cannot be audited gets no result, and a change is audi
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import mcp_types as types
@@ -13,6 +13,7 @@ from anyio import CancelScope
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
+from explorer.catalog import Tenant, Used
 from explorer.core.errors import ExplorerError, UnknownTenant
 from mcp_bridge.answers.envelope import Answer, did_you_mean, failure, success
 from mcp_bridge.answers.wording import Wording
@@ -21,6 +22,8 @@ from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.gate.access import Caller, ScopeMissing, TenantRequired
 from mcp_bridge.gate.arguments import parse
 from mcp_bridge.gate.audit import AuditTrail, elapsed_ms, for_caller
+from mcp_bridge.gate.budgets import Budgets
+from mcp_bridge.gate.confirmation import Asked, User
 from mcp_bridge.gate.list_cursors import ListCursors
 from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool, ToolFamily
 
@@ -40,13 +43,15 @@ class Gate:
         self,
         families: Iterable[ToolFamily],
         platform: PlatformDatabase,
-        caller: Callable[[], Caller],
+        caller: Callable[[], Awaitable[Caller]],
+        budgets: Budgets,
         list_cursors: Callable[[], ListCursors],
         wording: Wording,
     ) -> None:
         """`caller` returns the caller of the current call. `list_cursors` is called when needed, because its key is in HOME."""
         self._platform, self._caller, self._list_cursors = platform, caller, list_cursors
         self._audit = AuditTrail(platform)
+        self._budgets = budgets
         served = {tool.name: (tool, family) for family in families for tool in family.TOOLS}
         self._families = {name: family for name, (_, family) in served.items()}
         self._tools = {name: served[name][0] for name in sorted(served)}
@@ -58,7 +63,7 @@ class Gate:
     ) -> types.ListToolsResult:
         """The tools that the caller may use for at least one tenant. An unknown caller gets a protocol error with the reason."""
         try:
-            caller = await in_thread(self._caller, within_s=CATALOG_S)
+            caller = await self._caller()
         except ExplorerError as error:
             refusal = for_caller(error, None)
             raise MCPError(code=types.INTERNAL_ERROR, message=str(refusal), data=refusal.as_dict()) from None
@@ -72,8 +77,8 @@ class Gate:
 
     async def call_tool(
         self, ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams
-    ) -> types.CallToolResult:
-        """Serve one call. Only an unknown tool is a protocol error; all other results are envelopes."""
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        """Serve one call. Only an unknown tool is a protocol error; all other results are envelopes or questions to the user."""
         started = time.monotonic()
         tool = self._tools.get(params.name)
         if tool is None:
@@ -81,23 +86,31 @@ class Gate:
             hint = f" Did you mean {near[0]}?" if near else ""
             raise MCPError(code=types.INVALID_PARAMS, message=f"Unknown tool: {params.name[:80]}.{hint}")
         try:
-            caller = await in_thread(self._caller, within_s=CATALOG_S)
+            caller = await self._caller()
         except ExplorerError as error:
             return failure(for_caller(error, None), None, elapsed_ms(started))
-        call = Call(caller, ctx.session.report_progress)
-        return await self._serve(tool, call, params.arguments or {}, started)
+        call = Call(caller, ctx.session.report_progress, User(ctx, params), audit=dict(caller.audit))
+        try:
+            return await self._serve(tool, call, params.arguments or {}, started)
+        finally:
+            # Not before its entry counts it.
+            self._budgets.leave(call.budget)
 
-    async def _serve(self, tool: Tool, call: Call, raw: dict[str, Any], started: float) -> types.CallToolResult:
+    async def _serve(
+        self, tool: Tool, call: Call, raw: dict[str, Any], started: float
+    ) -> types.CallToolResult | types.InputRequiredResult:
         answer: Answer | None = None
         error: ExplorerError | None = None
         try:
             arguments = parse(tool, raw)
-            await in_thread(self._admit, tool, call, arguments, within_s=CATALOG_S)
+            await self._admit(tool, call, arguments)
             if tool.mutates:
                 await self._audit.write(tool, call, "attempted", None, started)
             answer = await self._page(tool, call, arguments)
         except ExplorerError as refused:
             error = for_caller(refused, call.caller)
+        except Asked as asked:
+            return await self._question(tool, call, asked, started)
         except Exception:
             _log.exception("Tool %s failed unexpectedly", tool.name)
             error = InternalError(
@@ -106,18 +119,32 @@ class Gate:
             )
         except BaseException:
             with CancelScope(shield=True):
-                await self._audit.write_quietly(tool, call, "cancelled", started)
+                await self._audit.write_quietly(
+                    tool, call, "cancelled", started, self._budgets.spent(call.budget, None)
+                )
             raise
         if answer is not None:
             call.audit |= answer.audit
+        spent = self._budgets.spent(call.budget, answer)
+        used: Used | None = None
         try:
-            await self._audit.write(tool, call, _outcome(answer, error), error, started)
+            used = await self._audit.write(tool, call, _outcome(answer, error), error, started, spent)
         except ExplorerError as unwritten:
             answer, error = None, unwritten
         key = call.tenant.key if call.tenant else None
         if answer is not None:
-            return success(answer, key, elapsed_ms(started))
+            return success(answer, key, elapsed_ms(started), call.budget.left(used) if used else {})
         return failure(error or InternalError("No answer.", next_step="Try again."), key, elapsed_ms(started))
+
+    async def _question(
+        self, tool: Tool, call: Call, asked: Asked, started: float
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        """The question as the call's answer, once it is in the audit trail."""
+        try:
+            await self._audit.write(tool, call, "asked", None, started, self._budgets.spent(call.budget, None))
+        except ExplorerError as unwritten:
+            return failure(unwritten, call.tenant.key if call.tenant else None, elapsed_ms(started))
+        return asked.result
 
     async def _page(self, tool: Tool, call: Call, arguments: Arguments) -> Answer:
         """The tool's answer. Cursors in it are sealed, and only cursors that the tool issued are passed to it."""
@@ -132,12 +159,25 @@ class Gate:
             answer.data["next_cursor"] = self._list_cursors().seal(place, tool.name, *given)
         return answer
 
-    def _admit(self, tool: Tool, call: Call, arguments: Arguments) -> None:
-        """Resolve the tenant and check the scope. Blocks on the database."""
-        if isinstance(arguments, TenantArguments):
-            call.tenant = call.caller.tenant(self._platform.catalog, arguments.tenant)
-            if tool.scope is not None:
-                call.caller.require(tool.scope, call.tenant.key)
+    async def _admit(self, tool: Tool, call: Call, arguments: Arguments) -> None:
+        """Resolve the tenant and check the scope."""
+        if not isinstance(arguments, TenantArguments):
+            return
+        calls = await self._platform.calls()
+        call.admitted = await call.caller.known_tenant(calls, arguments.tenant)
+        if call.admitted is None:
+            tenant = await in_thread(self._only_tenant, call.caller, arguments.tenant, within_s=CATALOG_S)
+            call.admitted = await calls.tenant(tenant.key)
+        if call.admitted is None:
+            raise UnknownTenant("The tenant was just removed.", next_step="list_tenants shows yours.")
+        call.tenant = call.admitted.tenant
+        if tool.scope is not None:
+            call.caller.require(tool.scope, call.tenant.key)
+        call.budget = await self._budgets.admit(call.caller, call.tenant)
+
+    def _only_tenant(self, caller: Caller, key: str | None) -> Tenant:
+        """The caller's only tenant, or the error that says which there are. Blocks on the database."""
+        return caller.tenant(self._platform.catalog, key)
 
 
 def _outcome(answer: Answer | None, error: ExplorerError | None) -> str:

@@ -1,17 +1,20 @@
 """Checks each HTTP request before MCP sees it: Host and Origin, token, size and time of the body.
 
 An ASGI app around the SDK's. Its own responses are JSON that OAuth clients can read too: `error`, `error_description`,
-`next_step`. There is no sign-in and none is advertised: the 401 says how to get a token.
+`next_step`. Where people can sign in, the 401 says where, as MCP hosts expect it, and a 403 asks for more scopes; elsewhere no
+sign-in is advertised: the 401 says how to get a token.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import mcp_types as types
 from mcp.server.auth.middleware.auth_context import AuthContextMiddleware
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, BearerAuthBackend
+from mcp.server.auth.provider import AccessToken
 from mcp.server.transport_security import (
     DEFAULT_MAX_REQUEST_BODY_SIZE,
     TransportSecurityMiddleware,
@@ -21,7 +24,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mcp_bridge.gate.access import TokenUncheckable
+from mcp_bridge.gate.access import BridgeToken, TokenUncheckable
+from mcp_bridge.gate.step_up import StepUp
+from mcp_bridge.sign_in.metadata import DEFAULT_SCOPES
+from mcp_bridge.sign_in.server import is_served
 
 PATH = "/mcp"
 _METHODS = ("GET", "POST", "DELETE")
@@ -36,25 +42,44 @@ _HOW_TO_GET_IN = (
     "Ask the operator for a token (explorer tokens create) and send it as Authorization: Bearer <token>; "
     "this server has no sign-in."
 )
+_SIGN_IN = (
+    "Add this address to an MCP host that can sign in, or ask the operator for a token (explorer tokens create) and send it as "
+    "Authorization: Bearer <token>."
+)
 _log = logging.getLogger(__name__)
 
 Report = Callable[[], Awaitable[dict[str, Any]]]
 
 
+@dataclass(frozen=True)
+class SignIn:
+    """People can sign in. `app`: the authorization server; `resource_metadata`: the address where hosts begin."""
+
+    app: ASGIApp
+    resource_metadata: str
+    step_up: StepUp
+
+
 class HttpAuthentication:
     """Passes requests with a valid token to `app` at `/mcp`. `/healthz` and `/readyz` need no token, only a correct Host.
 
-    `ready` gives the body of `/readyz`; the body's `status` decides the HTTP status.
+    `ready` gives the body of `/readyz`; the body's `status` decides the HTTP status. `sign_in` None: nobody can sign in.
     """
 
     def __init__(
-        self, app: ASGIApp, tokens: BearerAuthBackend, security: TransportSecuritySettings, ready: Report
+        self,
+        app: ASGIApp,
+        tokens: BearerAuthBackend,
+        security: TransportSecuritySettings,
+        ready: Report,
+        sign_in: SignIn | None = None,
     ) -> None:
         self._app = app
         self._inner = AuthContextMiddleware(app)
         self._tokens = tokens
         self._security = TransportSecurityMiddleware(security)
         self._ready = ready
+        self._sign_in = sign_in
         self._closing = asyncio.Event()
 
     def close(self) -> None:
@@ -75,20 +100,30 @@ class HttpAuthentication:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
         """The response; None when `app` has sent it."""
         request = Request(scope)
-        if (foreign := await self._security.validate_request(request)) is not None:
+        to_sign_in = self._sign_in is not None and is_served(scope["path"])
+        # Browsers come to the sign-in from elsewhere, and programs in browsers get tokens there: its forms check the origin.
+        checked = Request(_without_origin(scope)) if to_sign_in else request
+        if (foreign := await self._security.validate_request(checked)) is not None:
             return _refusal(
                 foreign.status_code,
                 "forbidden",
                 "Host or Origin is not this server's.",
                 "Use the server's own address; behind a proxy set EXPLORER_BRIDGE_PUBLIC_URL.",
             )
+        if self._sign_in is not None and to_sign_in:
+            await self._sign_in.app(scope, receive, send)
+            return None
         # Also serve the path with a slash at its end: some clients drop their token on a redirect.
         path = scope["path"].rstrip("/")
         if path == PATH:
             return await self._protocol({**scope, "path": PATH, "raw_path": PATH.encode()}, receive, send)
         if path in ("/healthz", "/readyz"):
             return await self._health(request, path)
-        return _refusal(404, "not_found", f"There is nothing here. The MCP endpoint is {PATH}.", _HOW_TO_GET_IN)
+        return _refusal(404, "not_found", f"There is nothing here. The MCP endpoint is {PATH}.", self._how_to_get_in)
+
+    @property
+    def _how_to_get_in(self) -> str:
+        return _HOW_TO_GET_IN if self._sign_in is None else _SIGN_IN
 
     async def _health(self, request: Request, path: str) -> Response:
         if request.method not in _READING:
@@ -107,7 +142,7 @@ class HttpAuthentication:
         except TokenUncheckable as error:
             return _uncheckable(error)
         if known is None:
-            return _unauthorized(request)
+            return self._unauthorized(request)
         scope["auth"], scope["user"] = known
         # Streams cannot be resumed. A client that lost its stream gets a new one.
         scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"last-event-id"]
@@ -115,6 +150,8 @@ class HttpAuthentication:
             body = await _body(request, receive)
             if isinstance(body, Response):
                 return body
+            if (asked := self._asks_for_more(body, known[1].access_token)) is not None:
+                return asked
             receive = _again(body, receive)
         return await self._served(scope, receive, send)
 
@@ -130,13 +167,16 @@ class HttpAuthentication:
                     await asyncio.wait({work}, timeout=_CLOSING_S)
                     return None if work.done() or await _ended(work, stream) else _closed()
                 if not work.done() and not await self._still_good(scope):
-                    return None if await _ended(work, stream) else _unauthorized(Request(scope))
+                    return None if await _ended(work, stream) else self._unauthorized(Request(scope))
         finally:
             closing.cancel()
             if not work.done():
                 await _ended(work, stream)
         if not work.cancelled() and (error := work.exception()) is not None:
-            raise error
+            if not stream.is_complete:
+                raise error
+            # Such as a notification, already accepted, to a session that ended meanwhile.
+            _log.info("A request failed after its response: %r", error)
         return None
 
     async def _still_good(self, scope: Scope) -> bool:
@@ -147,7 +187,38 @@ class HttpAuthentication:
         except TokenUncheckable:
             return True
         opened: AuthenticatedUser = scope["user"]
-        return known is not None and known[1].access_token.client_id == opened.access_token.client_id
+        return known is not None and _caller(known[1].access_token) == _caller(opened.access_token)
+
+    def _asks_for_more(self, body: bytes, token: AccessToken) -> Response | None:
+        """Status 403 for a call that the person may make, but has not allowed the program to make."""
+        if self._sign_in is None or not isinstance(token, BridgeToken):
+            return None
+        scope = self._sign_in.step_up.missing(body, token.caller)
+        if scope is None:
+            return None
+        # With what was granted: hosts that ask for exactly this would lose the rest.
+        scopes = " ".join(sorted({*token.scopes, scope}))
+        said = f"This needs {scope}, which you have not allowed this program."
+        challenge = (
+            f'Bearer error="insufficient_scope", scope="{scopes}", '
+            f'resource_metadata="{self._sign_in.resource_metadata}", error_description="{said}"'
+        )
+        return _refusal(
+            403, "insufficient_scope", said, "Sign in again and allow it.", **{"WWW-Authenticate": challenge}
+        )
+
+    def _unauthorized(self, request: Request) -> Response:
+        given = "authorization" in request.headers
+        said = "The token is unknown, revoked or expired." if given else "This address needs a token."
+        how = self._how_to_get_in
+        if self._sign_in is None:
+            challenge = f'Bearer realm="Data Explorer", error="invalid_token", error_description="{said} {how}"'
+        else:
+            scopes = " ".join(DEFAULT_SCOPES)
+            challenge = f'Bearer resource_metadata="{self._sign_in.resource_metadata}", scope="{scopes}"'
+            if given:
+                challenge += f', error="invalid_token", error_description="{said}"'
+        return _refusal(401, "invalid_token", said, how, **{"WWW-Authenticate": challenge})
 
 
 class _Stream:
@@ -155,16 +226,18 @@ class _Stream:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._started = self._complete = False
+        self._started = self.is_complete = False
 
     async def send(self, message: Message) -> None:
+        if self.is_complete:
+            raise RuntimeError("The response is complete.")
         self._started = True
-        self._complete = message["type"] == "http.response.body" and not message.get("more_body")
+        self.is_complete = message["type"] == "http.response.body" and not message.get("more_body")
         await self._send(message)
 
     async def end(self) -> bool:
         """End the response; False when it had not begun."""
-        if self._started and not self._complete:
+        if self._started and not self.is_complete:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         return self._started
 
@@ -217,11 +290,12 @@ def _not_allowed(methods: tuple[str, ...]) -> Response:
     return _refusal(405, "method_not_allowed", f"Here one may {allowed}.", "MCP clients POST.", Allow=allowed)
 
 
-def _unauthorized(request: Request) -> Response:
-    given = "authorization" in request.headers
-    said = "The token is unknown, revoked or expired." if given else "This address needs a token."
-    challenge = f'Bearer realm="Data Explorer", error="invalid_token", error_description="{said} {_HOW_TO_GET_IN}"'
-    return _refusal(401, "invalid_token", said, _HOW_TO_GET_IN, **{"WWW-Authenticate": challenge})
+def _caller(token: AccessToken) -> tuple[str, str | None]:
+    return token.client_id, token.subject
+
+
+def _without_origin(scope: Scope) -> Scope:
+    return {**scope, "headers": [(name, value) for name, value in scope["headers"] if name != b"origin"]}
 
 
 def _closed() -> Response:

@@ -1,25 +1,29 @@
-"""Limits how many connections may wait with an incomplete request head, and for how long. Late connections are closed.
+"""Limits how many connections may wait with an incomplete request head, how large a head may be, and for how long. Late
+connections are closed.
 
-uvicorn itself waits forever for the rest of a request's head. `http_authentication` limits bodies.
+uvicorn itself waits forever for the rest of a request's head, and takes one of any size. `http_authentication` limits bodies.
 """
 
 import asyncio
 from collections import OrderedDict
 from typing import ClassVar
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 # Time limit for a connection's first byte, and then for a whole head.
 HEAD_S = 10.0
 MAX_WAITING = 128
-# Size limit of an incomplete head. A longer head gets status 400.
+# Size limit of a head. A longer head gets status 400.
 MAX_HEAD_BYTES = 32 * 1024
 
 
-class TimedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 with time limits. When too many connections wait, the oldest is closed."""
+class TimedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 with limits. When too many connections wait, the oldest is closed."""
 
     _waiting: ClassVar["OrderedDict[TimedProtocol, asyncio.TimerHandle]"] = OrderedDict()
+    _in_head = False
+    # What has come since the head began.
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -31,6 +35,22 @@ class TimedProtocol(H11Protocol):
             self._wait_no_more()
         else:
             self._wait()
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("The head of the request is too large.")
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # RFC 9110 excludes white space around a value; the parser leaves it at the end.
+        super().on_header(name, value.strip(b" \t"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_more()

@@ -3,20 +3,23 @@
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args, get_origin
 
 import mcp_types as types
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from explorer.catalog import Scope, Tenant
+from explorer.catalog import AdmittedTenant, Limits, Scope, Tenant
 from mcp_bridge.answers.envelope import Answer
 from mcp_bridge.answers.wording import Wording
 from mcp_bridge.gate.access import Caller
+from mcp_bridge.gate.budgets import Budget
+from mcp_bridge.gate.confirmation import User
 
 ResponseFormat = Literal["concise", "detailed"]
 Format = Annotated[
     ResponseFormat,
-    Field(description="detailed says more, in up to three times the tokens."),
+    Field(description="detailed costs up to 3 times the tokens."),
 ]
 Progress = Callable[[float, float | None, str], Awaitable[None]]
 
@@ -31,14 +34,14 @@ class Arguments(BaseModel):
     def _parse_lists(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        lists = {name for name, field in cls.model_fields.items() if _takes_list(field.annotation)}
+        lists = _lists_of(cls)
         return {name: _parsed(value) if name in lists else value for name, value in values.items()}
 
 
 class TenantArguments(Arguments):
     """Base of the tools that work on one tenant."""
 
-    tenant: str | None = Field(None, description="Tenant key, if you have several.")
+    tenant: str | None = Field(None, description="Tenant key.")
 
 
 def _parsed(value: Any) -> Any:
@@ -50,6 +53,12 @@ def _parsed(value: Any) -> Any:
     return value
 
 
+@cache
+def _lists_of(arguments: type[Arguments]) -> frozenset[str]:
+    """The names of the arguments that take a list."""
+    return frozenset(name for name, field in arguments.model_fields.items() if _takes_list(field.annotation))
+
+
 def _takes_list(annotation: Any) -> bool:
     """Whether the type is a list or a union with one. Only then JSON text is read as a list."""
     return get_origin(annotation) is list or any(_takes_list(part) for part in get_args(annotation))
@@ -58,21 +67,31 @@ def _takes_list(annotation: Any) -> bool:
 @dataclass
 class Call:
     """The call that is served. The gate has checked `tenant` and scope; tools with a run id find the tenant themselves.
+    `user`: is asked before something is lost. `admitted`: the tenant as the gate found it, with its schemas. `budget`: the limits
+    that hold, and what the tool has used.
 
     `audit`: facts for the audit trail, never values from the caller.
     """
 
     caller: Caller
     progress: Progress
+    user: User
     tenant: Tenant | None = None
+    admitted: AdmittedTenant | None = None
+    budget: Budget = field(default_factory=lambda: Budget(Limits()))
     audit: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def own(self) -> AdmittedTenant:
+        """The tenant of the call and its schemas when the call came, for tools that always have one."""
+        if self.admitted is None:
+            raise RuntimeError("the gate resolves the tenant before the tool runs")
+        return self.admitted
 
     @property
     def own_tenant(self) -> Tenant:
         """The tenant of the call, for tools that always have one."""
-        if self.tenant is None:
-            raise RuntimeError("the gate resolves the tenant before the tool runs")
-        return self.tenant
+        return self.own.tenant
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,12 @@ class Materialization:
 
 @dataclass(frozen=True)
 class RunResult:
-    """`finished`: the run has ended, so nothing will be added; `failed`: it ended before everything was done; `cause`: the
-    reason, if the log has one."""
+    """`finished`: the run has ended, so nothing will be added; `failing`: its failed checks, of the assets that it `checked`;
+    `cause`: why it failed, if the log says so."""
 
     finished: bool
-    failed: bool = False
     failing: tuple[CheckResult, ...] = ()
+    checked: frozenset[AssetKey] = frozenset()
     cause: str | None = None
     materialized: dict[AssetKey, Materialization] = field(default_factory=dict)
 
@@ -58,16 +58,15 @@ class RunResults:
 
     def remember(self, run: Run, events: list[RunEvent]) -> RunResult:
         """Make the result from a run's log, and cache it."""
-        failing: list[CheckResult] = []
+        checks = [event.check for event in events if event.check is not None]
         materialized: dict[AssetKey, Materialization] = {}
         for event in events:
-            if event.check is not None and not event.check.passed:
-                failing.append(event.check)
-            elif event.kind == "MaterializationEvent" and event.asset_key and event.partition == run.tenant:
+            if event.kind == "MaterializationEvent" and event.asset_key and event.partition == run.tenant:
                 tables = Tables.from_metadata(event.metadata)
                 materialized[event.asset_key] = Materialization(run.run_id, event.at, tables)
-        failed = run.finished and run.status != "SUCCESS"
-        result = RunResult(run.finished, failed, tuple(failing), first_cause(events), materialized)
+        failing = tuple(check for check in checks if not check.passed)
+        checked = frozenset(check.asset_key for check in checks)
+        result = RunResult(run.finished, failing, checked, first_cause(events), materialized)
         if run.finished:
             self._cache[run.run_id] = result
             if len(self._cache) > _CACHED_RUNS:

@@ -9,7 +9,15 @@ Callers handle tools, sessions and grants: see `mcp_bridge.query_path`.
 """
 
 from mcp_bridge.sql.errors import QueryFailed, QueryRejected
-from mcp_bridge.sql.execution import Executor, OverrunThrottle, QueryLimits, QueryResult, Termination
+from mcp_bridge.sql.execution import (
+    Executor,
+    KeptSessions,
+    OverrunThrottle,
+    QueryLimits,
+    QueryResult,
+    Tenants,
+    Termination,
+)
 from mcp_bridge.sql.page_cursors import CursorExpired, CursorRefused, PageBinding, PageCursors
 from mcp_bridge.sql.validation import ValidatedQuery, validate
 
@@ -17,6 +25,7 @@ __all__ = [
     "CursorExpired",
     "CursorRefused",
     "Executor",
+    "KeptSessions",
     "OverrunThrottle",
     "PageBinding",
     "PageCursors",
@@ -24,6 +33,7 @@ __all__ = [
     "QueryLimits",
     "QueryRejected",
     "QueryResult",
+    "Tenants",
     "Termination",
     "ValidatedQuery",
     "validate",

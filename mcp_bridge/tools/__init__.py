@@ -1,6 +1,7 @@
 """The tools that agents call, one module per family: arguments, call, answer."""
 
 from mcp_bridge.gate.tool import Tool
+from mcp_bridge.tools.activity import ActivityTools
 from mcp_bridge.tools.lineage import LineageTools
 from mcp_bridge.tools.materialization import MaterializationTools
 from mcp_bridge.tools.pipelines import PipelineTools
@@ -15,6 +16,7 @@ from mcp_bridge.tools.tenants import TenantTools
 ALL_TOOLS: tuple[Tool, ...] = tuple(
     sorted(
         (
+            *ActivityTools.TOOLS,
             *LineageTools.TOOLS,
             *MaterializationTools.TOOLS,
             *PipelineTools.TOOLS,

@@ -35,15 +35,15 @@ class UnknownColumn(ExplorerError):
 
 
 class GetLineage(TenantArguments):
-    table: str = Field(min_length=1, max_length=200, description="Table name from list_tables, without schema.")
+    table: str = Field(min_length=1, max_length=200, description="Table name from list_tables.")
     column: str | None = Field(
-        None, max_length=200, description="Also trace this column: to its origin, and to the columns made from it."
+        None, max_length=200, description="Also trace this column, to its origin and to columns made from it."
     )
     direction: Literal["both", "upstream", "downstream"] = Field("both", description="Which side to show.")
 
 
 def _assets(known: TenantTables, facts: TableFacts, direction: str) -> dict[str, Any]:
-    asset = known.assets.get(facts.provenance.asset_key) if facts.provenance else None
+    asset = known.assets.get(facts.provenance.asset_key or ())
     if asset is None:
         return {"asset": None, "upstream": "unknown", "downstream": "unknown"}
     above = upstream(known.assets, asset) if direction != "downstream" else []
@@ -162,7 +162,7 @@ class LineageTools:
             "Get lineage",
             "Where a table comes from (assets, applications, form or case type) and what is made from it; with column, "
             "the chain of columns and JSON paths down to the resource of the source, the question or property behind it, "
-            "and the columns made from it. Says unknown rather than guess. Use it to explain a number or to judge a "
+            "and the columns made from it. Use it to explain a number or to judge a "
             "change; for columns and joins use describe_table.",
             GetLineage,
             get_lineage,

@@ -12,13 +12,14 @@ from pydantic import Field
 from explorer.catalog import Scope, Tenant
 from explorer.contract.names import within_pipeline
 from explorer.registry import Pipeline
-from mcp_bridge.answers.envelope import Answer, InvalidArgument, did_you_mean, iso, unknown_name
+from mcp_bridge.answers.envelope import Answer, InvalidArgument, clipped, did_you_mean, iso, unknown_name
 from mcp_bridge.clients.dagster.client import DagsterClient
-from mcp_bridge.clients.dagster.errors import UnknownRun
+from mcp_bridge.clients.dagster.errors import DagsterUnavailable, UnknownRun
 from mcp_bridge.clients.dagster.records import Run, RunEvent
 from mcp_bridge.clients.timeouts import in_thread
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.gate.access import Caller
+from mcp_bridge.gate.confirmation import Question
 from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
 from mcp_bridge.runs.following import RunFollower
 from mcp_bridge.runs.launches import Launches, Wish
@@ -30,34 +31,36 @@ _MAX_WAIT_S = 45
 
 class RunMaterialization(TenantArguments):
     pipeline: str = Field("", description="Name from list_pipelines.")
-    full_refresh: bool = Field(False, description="Read everything again instead of what changed; slow.")
+    full_refresh: bool = Field(False, description="Read everything again; slow.")
     assets: list[str] | None = Field(
         None, min_length=1, max_length=50, description="Only these assets, e.g. raw/cases. Default: all."
     )
-    wait_s: int = Field(
-        20, ge=0, le=_MAX_WAIT_S, description="Seconds to wait for the end; progress is streamed meanwhile."
-    )
+    wait_s: int = Field(20, ge=0, le=_MAX_WAIT_S, description="Seconds to wait; progress is streamed.")
     idempotency_key: str | None = Field(
-        None, min_length=1, max_length=100, description="Calls with one key start one run. Use it when you may retry."
+        None, min_length=1, max_length=100, description="Calls with one key start one run; for retries."
     )
 
 
 class RunArguments(Arguments):
     """Base of the tools that work on one run. The run determines the tenant; the argument is only compared with it."""
 
-    tenant: str | None = Field(None, description="Tenant key; follows from the run.")
+    tenant: str | None = Field(None, description="Follows from the run.")
 
 
 class RunStatusArguments(RunArguments):
-    run_id: str = Field(min_length=1, max_length=64, description="Run id from run_materialization or list_runs.")
-    wait_s: int = Field(
-        0, ge=0, le=_MAX_WAIT_S, description="Seconds to wait for the end; progress is streamed meanwhile."
-    )
+    run_id: str = Field(min_length=1, max_length=64, description="From run_materialization or list_runs.")
+    wait_s: int = Field(0, ge=0, le=_MAX_WAIT_S, description="Seconds to wait; progress is streamed.")
 
 
 class CancelMaterialization(RunArguments):
-    run_id: str = Field(min_length=1, max_length=64, description="Run id from run_materialization or list_runs.")
+    run_id: str = Field(min_length=1, max_length=64, description="From run_materialization or list_runs.")
     force: bool = Field(False, description="Mark it cancelled at once; only after an ordinary cancel had no effect.")
+
+
+def _stops(run: Run) -> Question:
+    """The question before the run of somebody else is stopped. Its work is lost, but no data: hosts that cannot ask may go on."""
+    by = clipped(run.tags.requested_by or "a schedule", 80)
+    return Question(f"Stop run {run.run_id[:8]} of {run.tenant}? {by} started it; its work so far is lost.", run.run_id)
 
 
 def _cancel_message(before: Run, run: Run) -> tuple[bool, str]:
@@ -103,12 +106,19 @@ class MaterializationTools:
         return answer
 
     async def get_materialization_status(self, call: Call, args: RunStatusArguments) -> Answer:
-        await self._own_run(call, args, args.run_id, Scope.METADATA_READ)
-        run, events = await self.follower.wait(args.run_id, args.wait_s, call.progress)
+        run = await self._own_run(call, args, args.run_id, Scope.METADATA_READ)
+        try:
+            run, events = await self.follower.wait(args.run_id, args.wait_s, call.progress)
+        except DagsterUnavailable as error:
+            answer = await self._run_answer(run, [], {})
+            answer.warnings.append(f"{error.message} What the run did is unknown meanwhile: ask again.")
+            return answer
         return await self._run_answer(run, events, {})
 
     async def cancel_materialization(self, call: Call, args: CancelMaterialization) -> Answer:
         before = await self._own_run(call, args, args.run_id, Scope.RUNS_CANCEL)
+        if not before.finished and before.tags.requested_by != call.caller.actor and call.user.can_be_asked:
+            call.audit["confirmed_by"] = await call.user.confirm(_stops(before), None)
         run = before if before.finished else await self.dagster.stop(args.run_id, force=args.force)
         cancelled, message = _cancel_message(before, run)
         data = {**run_row(self.dagster, run), "ended_at": iso(run.ended_at), "cancelled": cancelled, "message": message}
@@ -177,7 +187,7 @@ class MaterializationTools:
         Tool(
             "run_materialization",
             "Run materialization",
-            "Brings a tenant's tables up to date from {source} by a Dagster run: discover, load, transform. Returns "
+            "Brings a tenant's tables up to date from {source} by a Dagster run: discover, load, build. Returns "
             "run_id, status and run_url; waits up to wait_s and streams progress, and a run that needs longer is a "
             "normal answer to go on from with get_materialization_status. If the tenant is already being synced, "
             "answers with that run and says what was ignored. Cancelling this call cancels the run it started. Not needed "

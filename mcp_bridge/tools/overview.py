@@ -68,10 +68,7 @@ def _head(facts: TableFacts) -> dict[str, Any]:
 
 
 def _written(columns: Sequence[Column]) -> list[str]:
-    return [
-        column.name if column.type in ("text", "character varying") else f"{column.name} {column.type}"
-        for column in columns
-    ]
+    return [column.name if column.type == "text" else f"{column.name} {column.type}" for column in columns]
 
 
 def _shared(kind: str, tables: Sequence[TableFacts], columns: dict[str, list[Column]]) -> list[str]:

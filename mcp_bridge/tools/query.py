@@ -1,23 +1,24 @@
 """The tool that runs SQL as the tenant's own reader: check, run, cut to size, add the provenance of the tables read."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from explorer.catalog import Scope, Tenant
+from explorer.catalog import Limits, Scope
 from explorer.core.errors import ExplorerError
-from mcp_bridge.answers.envelope import Answer, compact_json, fit, room_left, weight
+from mcp_bridge.answers.envelope import MAX_ANSWER_TOKENS, Answer, compact_json, fit, fits, iso, room_left, weight
 from mcp_bridge.clients.timeouts import QUERY_S
-from mcp_bridge.facts.relations import LiveTables, sql_type
+from mcp_bridge.facts.builds import TableBuild
+from mcp_bridge.facts.relations import sql_type
 from mcp_bridge.facts.table_facts import table_warnings
 from mcp_bridge.facts.tables import TenantTables
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, ResponseFormat, TenantArguments, Tool
 from mcp_bridge.query_path import QueryPath, check
-from mcp_bridge.sql import PageBinding, PageCursors, QueryLimits, QueryResult
+from mcp_bridge.sql import PageBinding, PageCursors, QueryLimits, QueryResult, ValidatedQuery
 
 # A concise answer has no room for more bytes than this, so they are not read. Its final size is counted in tokens.
 _CONCISE_BYTES = 18_000
@@ -25,6 +26,8 @@ _CONCISE_BYTES = 18_000
 _PAGING_TOKENS = 350
 _SOURCES_TOKENS = 2_000
 _CELL_CHARS = (1_000, 300, 100, 30, 10)
+# How often a page is read when a run changes its tables meanwhile. A run changes a table once.
+_TRIES = 3
 
 
 class ResultTooWide(ExplorerError):
@@ -85,25 +88,38 @@ def _cut(cell: Any, chars: int) -> Any:
     return cell if len(text) <= chars else f"{text[:chars]}..."
 
 
-def _binding(call: Call, tenant: Tenant, live: LiveTables, sql: str) -> PageBinding:
-    # The version is the run that last wrote the schemas. The catalog knows it, so paging works while Dagster is down.
-    version = f"{live.schema.prefix}:{live.schema.run_id or ''}"
-    return PageBinding(call.caller.identity, tenant.key, sql, version)
+@dataclass(frozen=True)
+class _Page:
+    """A page of rows, how its tables came to these rows, and what its cursors are bound to. `changed`: a run changed a table
+    while the page was read, each time."""
+
+    result: QueryResult
+    builds: dict[str, TableBuild]
+    binding: PageBinding
+    changed: bool
 
 
-def _limits(most: QueryLimits, args: Query) -> QueryLimits:
-    """The caller's limits, within those of the server."""
+def _versions(builds: Mapping[str, TableBuild], names: Iterable[str]) -> list[tuple[str, Any]]:
+    """What grows with each change of these tables."""
+    found = ((name, builds[name]) for name in sorted(names) if name in builds)
+    return [(name, build.version or iso(build.changed_at)) for name, build in found]
+
+
+def _limits(most: QueryLimits, args: Query, own: Limits) -> QueryLimits:
+    """The caller's limits, within those of the server and of the tenant."""
     max_bytes = min(most.max_bytes, _CONCISE_BYTES) if args.response_format == "concise" else most.max_bytes
     return replace(
         most,
-        max_rows=min(args.limit, most.max_rows),
+        max_rows=min(args.limit, own.max_rows_per_query or most.max_rows, most.max_rows),
+        timeout_s=min(own.max_query_timeout_seconds or most.timeout_s, most.timeout_s),
         max_bytes=max_bytes,
         max_cell_bytes=min(most.max_cell_bytes, max_bytes),
     )
 
 
-def _answer(known: TenantTables, tables: list[str], result: QueryResult, cursor: str | None) -> Answer:
-    read = [known.tables[name] for name in tables if name in known.tables]
+def _answer(known: TenantTables, tables: list[str], page: _Page, cursor: str | None) -> Answer:
+    result = page.result
+    read = [known.as_built(known.tables[name], page.builds) for name in tables if name in known.tables]
     data: dict[str, Any] = {
         "columns": [{"name": column.name, "type": sql_type(column.type)} for column in result.columns],
         "rows": result.rows,
@@ -121,6 +137,8 @@ def _answer(known: TenantTables, tables: list[str], result: QueryResult, cursor:
             f"Cut at {reached} rows by the limit on {result.truncated}: {more}. "
             "Pages fit together only with ORDER BY a unique key."
         )
+    if page.changed:
+        warnings.append("A run was changing these tables while they were read: the rows may be of the change before.")
     if result.cells_truncated:
         warnings.append(f"{result.cells_truncated} cells were too long and are cut; select parts of them for more.")
     return Answer(data, warnings, known.live.schema.marts)
@@ -136,7 +154,7 @@ class QueryTools:
     most: QueryLimits
 
     async def query(self, call: Call, args: Query) -> Answer:
-        """From SQL text to rows: read the live tables, check, find the page's offset, run, cut to the answer's size.
+        """From SQL text to rows: check against the live tables, read the page with its tables' records, cut to the answer's size.
 
         Raises:
             QueryRejected: the statement may not run. QueryFailed: the database refused or stopped it.
@@ -145,27 +163,52 @@ class QueryTools:
         """
         tenant = call.own_tenant
         call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()
-        known = await self.facts.tables(tenant, QUERY_S)
-        live = known.live
-        statement = check(live, args.sql)
-        binding = _binding(call, tenant, live, args.sql)
-        offset = self.cursors().offset(args.cursor, binding) if args.cursor is not None else 0
-        limits, concise = _limits(self.most, args), args.response_format == "concise"
-        result = await self.path.execute(tenant, live, statement, limits, call.caller.identity, offset)
-        tables = sorted(statement.tables)
-        call.audit |= {"tables": tables, "rows": result.row_count}
-        page = _page(result, _answer(known, tables, replace(result, rows=[]), None)) if concise else result
-        cursor = self.cursors().issue(binding, page.next_offset) if page.next_offset is not None else None
-        answer = _answer(known, tables, page, cursor)
-        answer.bounded = concise
+        known = await self.facts.tables(tenant, QUERY_S, call.own.schema)
+        statement = check(known.live, args.sql)
+        tables = known.with_those_of_views(statement.tables)
+        read = await self._read(call, args, known, statement, tables)
+        answer = self._paged(known, tables, read)
+        answer.bounded = args.response_format == "concise"
+        if answer.bounded and not fits([answer.data, answer.warnings], MAX_ANSWER_TOKENS // 2):
+            without_rows = _answer(known, tables, replace(read, result=replace(read.result, rows=[])), None)
+            answer = self._paged(known, tables, replace(read, result=_page(read.result, without_rows)))
+        rows = len(answer.data["rows"])
+        call.budget.returned(rows)
+        call.audit |= {"tables": sorted(statement.tables), "rows": rows}
         return answer
+
+    def _paged(self, known: TenantTables, tables: list[str], read: _Page) -> Answer:
+        """The answer, with the cursor of the next page if there is one."""
+        offset = read.result.next_offset
+        return _answer(known, tables, read, self.cursors().issue(read.binding, offset) if offset is not None else None)
+
+    async def _read(
+        self, call: Call, args: Query, known: TenantTables, statement: ValidatedQuery, tables: list[str]
+    ) -> _Page:
+        """The page, with the records of its tables that belong to its rows: they are the same before and after. Where a run
+        changed one of the tables meanwhile, the page is read again."""
+        tenant, caller = call.own_tenant, call.caller.identity
+        limits = _limits(self.most, args, call.budget.limits)
+        # What is known may be old: then the page is read again. Between runs it is the same as afterwards.
+        is_known = args.cursor is None and not known.is_rebuilt_now
+        builds = known.live.builds if is_known else await self.facts.builds(tenant, known)
+        for _ in range(_TRIES):
+            versions = _versions(builds, tables)
+            binding = PageBinding(caller, tenant.key, args.sql, compact_json([known.live.schema.prefix, versions]))
+            offset = self.cursors().offset(args.cursor, binding) if args.cursor is not None else 0
+            result = await self.path.execute(call.own, known.live, statement, limits, caller, offset, call.budget.ran)
+            builds = await self.facts.builds(tenant, known)
+            changed = _versions(builds, tables) != versions
+            if not changed:
+                break
+        return _Page(result, builds, binding, changed)
 
     TOOLS: ClassVar[tuple[Tool, ...]] = (
         Tool(
             "query",
             "Query",
             "Runs one read-only PostgreSQL SELECT over a tenant's tables and returns typed columns, rows, and for each "
-            "table read when it was filled, by which run, and which checks fail. Prefer aggregates to many rows. Look "
+            "table read the run that made its rows, its age, its failing checks. Look "
             "up names with list_tables or describe_table first; to bring newer data use run_materialization.",
             Query,
             query,

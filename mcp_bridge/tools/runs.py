@@ -33,7 +33,7 @@ _CAUSES_LATE = "Dagster did not tell in time why all of these runs failed; get_m
 class ListRuns(TenantArguments):
     pipeline: str | None = Field(None, description="Only runs of this pipeline.")
     status: list[RunStatus] | None = Field(None, max_length=10, description="Only runs in these states.")
-    created_after: datetime | None = Field(None, description="Only runs created after this ISO-8601 instant.")
+    created_after: datetime | None = Field(None, description="Only runs created later.")
     limit: int = Field(10, ge=1, le=50, description="Runs per page, newest first.")
     cursor: str | None = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 

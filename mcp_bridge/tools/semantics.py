@@ -75,7 +75,12 @@ class _Trial:
             try:
                 query = check(self._live, statement)
                 await self._path.execute(
-                    self._call.own_tenant, self._live, query, self._limits, self._call.caller.identity
+                    self._call.own,
+                    self._live,
+                    query,
+                    self._limits,
+                    self._call.caller.identity,
+                    ran=self._call.budget.ran,
                 )
             except (QueryRejected, QueryFailed) as error:
                 yield f"{where}: {error.message}"
@@ -145,7 +150,7 @@ class SemanticsTools:
             "set_semantics",
             "Set semantics",
             "Replaces the words in which a tenant's admins say what its tables mean: entities, measures, synonyms, flags "
-            "of personal data (masked in samples), example queries. Tried before they count; versions are kept. Without "
+            "of personal data (masked in samples), example queries. Tried before they count. Without "
             "semantics it shows what there is to edit. To only read use get_metadata.",
             SetSemantics,
             set_semantics,

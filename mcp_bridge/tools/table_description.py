@@ -29,7 +29,7 @@ _MAX_JOINS = 15
 
 
 class DescribeTable(TenantArguments):
-    table: str = Field(min_length=1, max_length=200, description="Table name from list_tables, without schema.")
+    table: str = Field(min_length=1, max_length=200, description="Table name from list_tables.")
     sample_rows: int = Field(3, ge=0, le=10, description="Example rows.")
     response_format: Format = "concise"
     limit: int = Field(100, ge=1, le=200, description="Columns per page.")
@@ -53,13 +53,13 @@ def describe(
     columns = columns_of(connection, known.live, [name])[name]
     statistics = statistics_of(connection, relation, {column.name: column.type for column in columns})
     pii = {column.name: why for column in columns if (why := layer.pii(column))}
-    key = key_of(files, known, facts, columns, planner.key_by_kind)
+    key = key_of(files, known, facts, columns, provider)
     data: dict[str, Any] = shrunk(facts.row(detailed=True), _HEAD_TOKENS) | key
     data |= {"freshness_rule": known.rule.because, "column_count": len(columns)}
     if statistics and (relation.estimate or 0) > SAMPLE_ROWS:
         data["statistics"] = "approximate: from a sample of the rows"
     if args.cursor is None:
-        tables, marts = _joinable(known, name, columns), {k: f.mart for f in planner.families for k in f.kinds}
+        tables, marts = _joinable(known, name, columns), {k: f.reads for f in planner.families for k in f.kinds}
         of_provider = planner.joins_of(name, tables, _common(statistics))
         joins = joins_of(name, tables, known.relationships, of_provider, marts)
         data |= _semantics_of_table(layer, name, detailed=detailed)

@@ -173,7 +173,7 @@ class TableTools:
             "list_tables",
             "List tables",
             "Lists the tables of a tenant that can be queried: rows, age, freshness, failing checks, what each row is. "
-            "Use it to see what there is; to find something by words use search_metadata, for columns and joins "
+            "To find something by words use search_metadata, for columns and joins "
             "describe_table, for everything at once get_metadata.",
             ListTables,
             list_tables,

@@ -3,13 +3,23 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from pydantic import Field
 
-from explorer.catalog import Catalog, DiscoveredVersion, Scope, State, Tenant, TenantSchema
+from explorer.catalog import (
+    Catalog,
+    DiscoveredVersion,
+    ProvisioningKind,
+    ProvisioningRequest,
+    SchemaStateConflict,
+    Scope,
+    State,
+    Tenant,
+    TenantSchema,
+)
+from explorer.catalog.lifecycle.schemas import LIVE
 from explorer.core.errors import ExplorerError
-from explorer.postgres.connections import Connections
 from explorer.providers.base import Provider
 from mcp_bridge.answers.envelope import Answer, age_s, clipped, fit, iso, room_left
 from mcp_bridge.answers.paging import PAGING_TOKENS, next_place, page_after
@@ -17,23 +27,19 @@ from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import DagsterUnavailable, in_time
 from mcp_bridge.clients.dagster.records import Run
 from mcp_bridge.clients.platform_database import PlatformDatabase
-from mcp_bridge.clients.timeouts import LIST_S, SCHEMAS_S, in_thread
+from mcp_bridge.clients.timeouts import LIST_S, in_thread
 from mcp_bridge.facts.pipelines import PipelineFiles
+from mcp_bridge.gate.confirmation import Question
 from mcp_bridge.gate.list_cursors import MAX_CHARS
 from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
 from mcp_bridge.provenance.schedules import Schedules
 from mcp_bridge.runs.launches import Launches
+from mcp_bridge.runs.provisioning import WAIT_S, ProvisioningJob
 
 _MAX_VERSIONS = 9
 # Tokens.
 _MAX_CHANGES, _MAX_SENTENCE, _MAX_HEADLINE, _MAX_ERROR = 2_500, 300, 150, 800
 _TENANT_TOKENS = 300
-
-
-class ConfirmationMissing(ExplorerError):
-    """A destructive call whose `confirm` does not repeat the tenant key."""
-
-    code = "confirmation_required"
 
 
 class RunActive(ExplorerError):
@@ -42,18 +48,8 @@ class RunActive(ExplorerError):
     code = "run_active"
 
 
-class SchemaChanges(Protocol):
-    """Makes and drops a tenant's schemas. Both block and raise the same errors as the installation's commands."""
-
-    def provision(self, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema: ...
-
-    def teardown(self, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema: ...
-
-
 class ListTenants(Arguments):
-    search: str | None = Field(
-        None, max_length=200, description="Only tenants whose key, name or domain contains this."
-    )
+    search: str | None = Field(None, max_length=200, description="Only tenants with this in key, name or domain.")
     limit: int = Field(50, ge=1, le=50, description="Tenants per page.")
     cursor: str | None = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 
@@ -67,7 +63,7 @@ class ProvisionSchema(TenantArguments):
 
 
 class TeardownSchema(TenantArguments):
-    confirm: str = Field(description="The tenant key again: the data is dropped for good.")
+    confirm: str | None = Field(None, max_length=128, description="The tenant key again, if the host cannot ask.")
 
 
 def _tenant_row(call: Call, tenant: Tenant, schema: TenantSchema) -> dict[str, Any]:
@@ -116,6 +112,16 @@ def _schema_row(schema: TenantSchema) -> dict[str, Any]:
     }
 
 
+def _drops(tenant: Tenant, schema: TenantSchema) -> Question:
+    """The question before a tenant's schemas go. New schemas of the tenant are another question."""
+    name = clipped(tenant.display_name, _MAX_HEADLINE)
+    return Question(
+        f"Drop the schemas of {tenant.key} ({name}) with all of its loaded data? This cannot be undone.",
+        tenant.key,
+        about=schema.prefix,
+    )
+
+
 def _release_from_dead_run(catalog: Catalog, tenant: Tenant) -> None:
     """Release the schemas from a run whose worker was killed before it could do so. Dagster has confirmed that no run is
     active."""
@@ -125,10 +131,10 @@ def _release_from_dead_run(catalog: Catalog, tenant: Tenant) -> None:
 
 @dataclass(frozen=True)
 class TenantTools:
-    """`schemas`: makes and drops a tenant's schemas."""
+    """`job`: makes and drops a tenant's schemas."""
 
     platform: PlatformDatabase
-    schemas: SchemaChanges
+    job: ProvisioningJob
     files: PipelineFiles
     schedules: Schedules
     dagster: DagsterClient
@@ -178,11 +184,12 @@ class TenantTools:
 
     async def provision_schema(self, call: Call, args: ProvisionSchema) -> Answer:
         tenant = call.own_tenant
-        before = await in_thread(lambda: self.platform.catalog.schemas.get(tenant))
-        schema = await in_thread(
-            lambda: self.schemas.provision(self.platform.catalog, self.platform.connections, tenant),
-            within_s=SCHEMAS_S,
-        )
+        before = call.own.schema
+        if before.state not in LIVE:
+            request = await self._asked(call, ProvisioningKind.PROVISION, tenant)
+            if not request.has_ended:
+                return await self._still_at_work(request, tenant)
+        schema = await in_thread(lambda: self.platform.catalog.schemas.get(tenant))
         created = before.prefix != schema.prefix or before.state is State.ABSENT
         next_step = (
             "run_materialization fills them." if created else "They were there already and were left as they are."
@@ -191,22 +198,39 @@ class TenantTools:
 
     async def teardown_schema(self, call: Call, args: TeardownSchema) -> Answer:
         tenant = call.own_tenant
-        if args.confirm != tenant.key:
-            raise ConfirmationMissing(
-                f"Dropping the schemas of {tenant.key} deletes all of its loaded data; `confirm` does not repeat the key.",
-                next_step=f"If the user really wants that, call again with confirm={tenant.key!r}.",
-            )
+        # Before the question and after it: the user may take minutes, and nobody is to be asked in vain.
+        await self._refuse_while_running(tenant)
+        if not await self.job.is_asked(ProvisioningKind.TEARDOWN, tenant):
+            call.audit["confirmed_by"] = await call.user.confirm(_drops(tenant, call.own.schema), args.confirm)
         async with self.launches.nothing_launched(tenant, call.caller.actor):
             await self._refuse_while_running(tenant)
-            schema = await in_thread(
-                lambda: self.schemas.teardown(self.platform.catalog, self.platform.connections, tenant),
-                within_s=SCHEMAS_S,
-            )
+            await self._refuse_other_schemas(call)
+            request = await self._asked(call, ProvisioningKind.TEARDOWN, tenant)
+        if not request.has_ended:
+            return await self._still_at_work(request, tenant)
+        schema = await in_thread(lambda: self.platform.catalog.schemas.get(tenant))
         return Answer(
             {
                 **_schema_row(schema),
                 "dropped": True,
                 "next_step": "provision_schema and run_materialization bring the data back.",
+            }
+        )
+
+    async def _asked(self, call: Call, kind: ProvisioningKind, tenant: Tenant) -> ProvisioningRequest:
+        request = await self.job.done(kind, tenant, call.caller.actor, call.progress)
+        call.audit["run_id"] = request.run_id
+        return request
+
+    async def _still_at_work(self, request: ProvisioningRequest, tenant: Tenant) -> Answer:
+        schema = await in_thread(lambda: self.platform.catalog.schemas.get(tenant))
+        return Answer(
+            {
+                **_schema_row(schema),
+                "finished": False,
+                "run_id": request.run_id,
+                "run_url": self.dagster.run_url(request.run_id) if request.run_id else None,
+                "next_step": f"The provisioning job needs longer than {WAIT_S:.0f} s: call again to go on waiting for it.",
             }
         )
 
@@ -223,6 +247,15 @@ class TenantTools:
         states = await asyncio.gather(*map(self.schedules.schedule, pipelines))
         found = zip(pipelines, states, strict=True)
         return [{"pipeline": pipeline.name, **state.row()} for pipeline, state in found if state is not None]
+
+    async def _refuse_other_schemas(self, call: Call) -> None:
+        """Raise when the schemas were made anew since the call came: the user was asked about the others."""
+        now = await in_thread(lambda: self.platform.catalog.schemas.get(call.own_tenant))
+        if now.prefix != call.own.schema.prefix:
+            raise SchemaStateConflict(
+                f"The schemas of {call.own_tenant.key} were made anew meanwhile.",
+                next_step="Call again, if these are to be dropped, too.",
+            )
 
     async def _refuse_while_running(self, tenant: Tenant) -> None:
         """Raise while a run is active or queued; the schemas' state does not show queued runs. Without Dagster none can start."""
@@ -262,7 +295,7 @@ class TenantTools:
         Tool(
             "provision_schema",
             "Provision schemas",
-            "Creates empty schemas and logins for a tenant that has none. A tenant that has them keeps them unchanged. "
+            "Creates empty schemas and logins for a tenant that has none. Existing ones stay. "
             "Follow with run_materialization to fill them. Not needed before an ordinary sync.",
             ProvisionSchema,
             provision_schema,
@@ -273,7 +306,8 @@ class TenantTools:
             "teardown_schema",
             "Tear down schemas",
             "Drops a tenant's schemas with all loaded data. Irreversible, though a later sync can load the data again. "
-            "Ask the user first and repeat the tenant key in confirm. Refused while a run is active. To reload data "
+            "The user is asked; where the host cannot ask, you do, and repeat the tenant key in confirm. Refused while "
+            "a run is active. To reload data "
             "use run_materialization with full_refresh instead.",
             TeardownSchema,
             teardown_schema,

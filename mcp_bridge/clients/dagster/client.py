@@ -3,7 +3,7 @@
 Callers check permissions; the tools put the answers into words for agents.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, Self
@@ -51,17 +51,17 @@ class DagsterClient:
         self._watches = RunWatches(self._poll, lambda run, events: self.on_finished(run, events))
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Self:
-        """The Dagster of `EXPLORER_DAGSTER_URL`, else the one that `explorer up` runs."""
+    def from_settings(cls, settings: Settings, url: str | None = None, *, timeout_s: float = 30.0) -> Self:
+        """The Dagster at `url`; without it that of `EXPLORER_DAGSTER_URL`, else the one that `explorer up` runs."""
 
         def locate() -> str | None:
-            return settings.dagster_url or read_state(settings.home).get("dagster_url")
+            return url or settings.dagster_url or read_state(settings.home).get("dagster_url")
 
         def token() -> str:
             secret = settings.dagster_token
             return secret.get_secret_value() if secret else known_webserver_token(settings.home)
 
-        return cls(locate, token)
+        return cls(locate, token, timeout_s=timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,15 +85,17 @@ class DagsterClient:
     async def launch(
         self,
         job: str,
-        partition: str,
+        partition: str | None,
         *,
         tags: RunTags = _NO_TAGS,
         assets: Sequence[Sequence[str]] | None = None,
+        config: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Start `job` for one partition. The caller has checked the partition key; Dagster does not.
+        """Start `job`, for one partition if it has any. The caller has checked the partition key; Dagster does not.
 
         Args:
             assets: asset keys that the run is restricted to; None for all assets of the job.
+            config: the run's configuration.
 
         Raises:
             LaunchRefused: the job or an asset is unknown, or the configuration invalid.
@@ -108,7 +110,7 @@ class DagsterClient:
         run_tags = replace(tags, partition_key=partition).to_tags()
         params = {
             "selector": selector,
-            "runConfigData": {},
+            "runConfigData": config or {},
             "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in run_tags.items()]},
         }
         answer = (await self._transport.mutate("launch", params=params))["launchRun"]
@@ -126,6 +128,7 @@ class DagsterClient:
         """Raises: UnknownRun."""
         answer = (await self._transport.query("run", runId=run_id))["runOrError"]
         if answer["__typename"] != "Run":
+            require_no_fault(answer)
             raise unknown_run(run_id)
         return read_run(answer)
 
@@ -238,9 +241,11 @@ class DagsterClient:
         self, run_id: str, cursor: str | None, document: str = "log"
     ) -> tuple[Run, list[RunEvent], str | None, bool]:
         data = await self._transport.query(document, runId=run_id, cursor=cursor, limit=_EVENTS_PER_POLL)
-        if data["runOrError"]["__typename"] != "Run" or data["logsForRun"]["__typename"] != "EventConnection":
-            raise unknown_run(run_id)
         log = data["logsForRun"]
+        if data["runOrError"]["__typename"] != "Run" or log["__typename"] != "EventConnection":
+            require_no_fault(data["runOrError"])
+            require_no_fault(log)
+            raise unknown_run(run_id)
         events = [read_event(row) for row in log["events"] if "timestamp" in row]
         return read_run(data["runOrError"]), events, log["cursor"], bool(log["hasMore"])
 

@@ -1,4 +1,4 @@
-"""One webserver's GraphQL over HTTP: its address, the token for mutations, and what a failed request means."""
+"""One webserver's GraphQL over HTTP: its address, its token, and what a failed request means."""
 
 import logging
 from collections.abc import Callable
@@ -10,6 +10,9 @@ from explorer.contract.headers import TOKEN_HEADER
 from mcp_bridge.clients.dagster.documents import documents
 from mcp_bridge.clients.dagster.errors import DagsterUnauthorized, in_time, unavailable
 
+# Less than the five seconds after which the webserver closes an idle connection.
+_IDLE_S = 2.0
+_CLOSED = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _log = logging.getLogger(__name__)
 
 
@@ -30,7 +33,9 @@ class Transport:
     ) -> None:
         self._locate, self._token = locate, token
         # The webserver is one of ours: a proxy from the environment must not see the token.
-        self._http = httpx.AsyncClient(timeout=timeout_s, trust_env=False, follow_redirects=False)
+        self._http = httpx.AsyncClient(
+            timeout=timeout_s, trust_env=False, follow_redirects=False, limits=httpx.Limits(keepalive_expiry=_IDLE_S)
+        )
         self._read_timeout_s = read_timeout_s
         self._url: str | None = None
 
@@ -44,16 +49,16 @@ class Transport:
         return self._url
 
     async def query(self, document: str, **variables: Any) -> dict[str, Any]:
-        """Run the query document of this name and return its data."""
-        return await in_time(self._post(documents()[document], variables, {}), self._read_timeout_s)
+        """Run the query document of this name and return its data. It is sent again if the connection was closed meanwhile."""
+        return await in_time(self._post(documents()[document], variables, repeatable=True), self._read_timeout_s)
 
     async def mutate(self, document: str, **variables: Any) -> dict[str, Any]:
-        """Run the mutation document of this name, with the server's token, and return its data."""
-        token = self._token()
-        return await self._post(documents()[document], variables, {TOKEN_HEADER: token} if token else {})
+        """Run the mutation document of this name and return its data."""
+        return await self._post(documents()[document], variables, repeatable=False)
 
-    async def _post(self, document: str, variables: dict[str, Any], headers: dict[str, str]) -> dict[str, Any]:
-        url = self.url
+    async def _post(self, document: str, variables: dict[str, Any], *, repeatable: bool) -> dict[str, Any]:
+        url, token = self.url, self._token()
+        headers = {TOKEN_HEADER: token} if token else {}
         if url is None:
             raise unavailable("it was not started")
         try:
@@ -63,8 +68,8 @@ class Transport:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             self._url = None
             moved = isinstance(error, httpx.ConnectError) and self.url != url
-            if moved:
-                return await self._post(document, variables, headers)
+            if moved or (repeatable and isinstance(error, _CLOSED)):
+                return await self._post(document, variables, repeatable=False)
             _log.info("Dagster at %s does not answer: %s %s", url, type(error).__name__, error)
             raise unavailable("it does not answer") from None
         return self._read(response)

@@ -1,13 +1,22 @@
 """Runs a `ValidatedQuery` within limits of rows, bytes, time and memory, and returns a page of rows.
 
-`executor` waits for the caller's delay (`throttle`), takes a slot of the tenant (`slots`), opens a session of the tenant's
-reader (`session`) and reads one page (`page`, `results`). `failures` turns the database's errors into `QueryFailed`, and
-`hints` says what to write instead.
+`executor` waits for the caller's delay (`throttle`), takes a slot of the tenant (`slots`), takes a kept session of the tenant's
+reader (`kept`) or opens one (`session`), and reads one page (`page`, `results`). `failures` turns the database's errors into
+`QueryFailed`, and `hints` says what to write instead.
 """
 
 from mcp_bridge.sql.execution.executor import Executor
+from mcp_bridge.sql.execution.kept import KeptSessions
 from mcp_bridge.sql.execution.results import QueryLimits, QueryResult
-from mcp_bridge.sql.execution.slots import Termination
+from mcp_bridge.sql.execution.slots import Tenants, Termination
 from mcp_bridge.sql.execution.throttle import OverrunThrottle
 
-__all__ = ["Executor", "OverrunThrottle", "QueryLimits", "QueryResult", "Termination"]
+__all__ = [
+    "Executor",
+    "KeptSessions",
+    "OverrunThrottle",
+    "QueryLimits",
+    "QueryResult",
+    "Tenants",
+    "Termination",
+]

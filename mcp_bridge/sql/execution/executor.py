@@ -1,31 +1,37 @@
 """Runs a validated statement as the tenant's read-only login, in one of the tenant's slots.
 
 1. The call waits for the delay of its principal (`throttle`).
-2. It waits for a slot of the tenant (`slots`), which it keeps until its backend is gone.
-3. It opens a new session (`session`) and reads one page (`page`).
+2. It waits for a slot of the tenant (`slots`), which it keeps until its session was reset or its backend is gone.
+3. It takes a kept session (`kept`) or opens a new one (`session`) and reads one page (`page`).
 
+Only the session of a statement that gave its page is kept. After an error, a cancel or a time-out it is closed.
 `mcp_bridge.sql.validation` decides whether a statement may run at all.
 """
 
 import asyncio
 import random
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
 
 import psycopg
-from psycopg import AsyncConnection
 
 from explorer.postgres.connections import CASTS_SCHEMA, Login
 from mcp_bridge.sql.execution.failures import failure, is_full
-from mcp_bridge.sql.execution.page import PageReader
+from mcp_bridge.sql.execution.kept import KeptSessions
+from mcp_bridge.sql.execution.page import PageReader, SessionLost, Shapes
 from mcp_bridge.sql.execution.results import QueryLimits, QueryResult
-from mcp_bridge.sql.execution.session import connect
-from mcp_bridge.sql.execution.slots import HeldBackend, Slots, Termination, busy
+from mcp_bridge.sql.execution.session import Session, connect
+from mcp_bridge.sql.execution.slots import Slots, Tenants, Termination, busy
 from mcp_bridge.sql.execution.throttle import OUTLIVED, TIMED_OUT, OverrunThrottle
 from mcp_bridge.sql.validation import ValidatedQuery
 
 _CONNECT_S = 10.0
+# After a session was given up, its place stays free for this time, so that the bridge that waits gets it. Longer than the
+# pauses between its tries.
+_FREE_FOR_S = 0.6
+# What an operator changes at a role (its limits) reaches only new sessions.
+_MAX_AGE_S = 600.0
 
 
 class Executor:
@@ -42,20 +48,39 @@ class Executor:
         max_concurrent: int = 3,
         throttle: OverrunThrottle | None = None,
         termination: Termination | None = None,
+        kept: KeptSessions | None = None,
+        keeps_sessions: bool = True,
+        tenants: Tenants | None = None,
+        want: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`login` is the tenant's read-only LOGIN role, which is a member of no other role. `search_path` has its readable
-        schemas; the platform's casts are added after them.
+        schemas; the platform's casts are added after them. `keeps_sessions` False: each statement gets a session of its own.
+        `tenants`: shared by the executors of all tenants.
+        `want` asks the other bridges for a connection of the role, and they call `give_up`.
         """
         self._login = login
         self._search_path = (*search_path, CASTS_SCHEMA)
         self._limits = limits or QueryLimits()
-        self._slots = Slots(max_concurrent, termination=termination)
+        self._slots = Slots(max_concurrent, termination=termination, tenants=tenants)
         self._throttle = throttle or OverrunThrottle()
+        self._kept, self._keeps_sessions = kept or KeptSessions(), keeps_sessions
+        self._want = want
+        self._owes = False
+        self._shapes = Shapes()
+        self._is_closed = False
+        self._resets: set[asyncio.Task[None]] = set()
 
     async def run(
-        self, query: ValidatedQuery, *, offset: int = 0, limits: QueryLimits | None = None, principal: str = ""
+        self,
+        query: ValidatedQuery,
+        *,
+        offset: int = 0,
+        limits: QueryLimits | None = None,
+        principal: str = "",
+        ran: Callable[[int], None] = lambda _: None,
     ) -> QueryResult:
-        """The page of `query` that begins after `offset` rows, for `principal`. Raises `QueryFailed`.
+        """The page of `query` that begins after `offset` rows, for `principal`. Raises `QueryFailed`. `ran` is called with the
+        milliseconds that the statement ran, with an error too; waiting for its turn is not part of them.
 
         Cancelling the awaiting task stops the statement on the server: by a cancel request, and if that has no effect, by
         closing the connection, which makes the server end the backend.
@@ -64,24 +89,72 @@ class Executor:
         await self._throttle.wait(principal)
         asked = time.monotonic()
         await self._slots.acquire(limits.wait_s)
+        while True:
+            session = await self._session(query, limits, asked + limits.wait_s)
+            page = PageReader(session.connection, query, offset, limits, time.monotonic(), self._shapes)
+            try:
+                result = await page.read()
+            except SessionLost as lost:
+                if not session.is_used:
+                    self._close(session, page, principal)
+                    raise failure(lost.cause, query, 0) from None
+                # It was ended while it was idle: by a restart, or by a bridge that waited for a connection.
+                self._slots.end(session)
+            except BaseException:
+                self._close(session, page, principal)
+                raise
+            else:
+                break
+            finally:
+                ran(page.elapsed_ms)
+                self._slots.took(page.elapsed_ms / 1000)
+        if page.timed_out or not self._keeps_sessions or self._is_closed:
+            self._close(session, page, principal)
+        else:
+            resetting = asyncio.create_task(self._reset(session))
+            self._resets.add(resetting)
+            resetting.add_done_callback(self._resets.discard)
+        return result
+
+    def give_up(self) -> None:
+        """Leave a connection of the role to another bridge: an idle session now, or else the next one that is no longer used."""
+        if not self._kept.drop_oldest(self):
+            self._owes = True
+
+    def close(self) -> None:
+        """End the idle sessions, and from now on each one that is no longer used."""
+        self._is_closed = True
+        self._kept.drop_all(self)
+
+    def _close(self, session: Session, page: PageReader, principal: str) -> None:
+        if page.timed_out:
+            self._throttle.record(principal, TIMED_OUT)
+        self._slots.release_after(session, partial(self._throttle.record, principal, OUTLIVED))
+
+    async def _reset(self, session: Session) -> None:
+        """Make the session ready for the next call and release its slot; or close it."""
         try:
-            connection = await self._connect_before(query, limits, asked + limits.wait_s)
-            held = HeldBackend.of(connection)
+            is_clean = await session.reset()
+            is_old = asyncio.get_running_loop().time() - session.opened_s > _MAX_AGE_S
+            owed, self._owes = self._owes, False
+            if is_clean and not (owed or is_old or self._is_closed):
+                self._kept.put(self, session, self._slots.end)
+            else:
+                await self._slots.end(session)
+                await asyncio.sleep(_FREE_FOR_S if owed else 0)
+        finally:
+            self._slots.release()
+
+    async def _session(self, query: ValidatedQuery, limits: QueryLimits, deadline: float) -> Session:
+        """A kept session or a new one. Without one the slot is released."""
+        try:
+            return self._kept.take(self) or await self._connect_before(query, limits, deadline)
         except BaseException:
             self._slots.release()
             raise
-        page = PageReader(connection, query, offset, limits, time.monotonic())
-        try:
-            return await page.read()
-        finally:
-            if page.timed_out:
-                self._throttle.record(principal, TIMED_OUT)
-            self._slots.release_after(held, connection, partial(self._throttle.record, principal, OUTLIVED))
 
-    async def _connect_before(
-        self, query: ValidatedQuery, limits: QueryLimits, deadline: float
-    ) -> AsyncConnection[Any]:
-        """A connection. While other processes hold all connections of the role, it retries until `deadline`."""
+    async def _connect_before(self, query: ValidatedQuery, limits: QueryLimits, deadline: float) -> Session:
+        """A new session. While other sessions hold all connections of the role or the server, it retries until `deadline`."""
         pause_s = 0.05
         while True:
             try:
@@ -91,6 +164,9 @@ class Executor:
             except (psycopg.Error, TimeoutError) as error:
                 if not is_full(error):
                     raise failure(error, query, 0) from None
+            self._kept.drop_oldest()
+            if self._want is not None:
+                await self._want()
             if time.monotonic() + pause_s > deadline:
                 raise busy("All connections that this tenant may have are taken, by other bridges too.", 10) from None
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 (spreads retries)

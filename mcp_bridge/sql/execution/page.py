@@ -2,7 +2,8 @@
 
 The server gets the caller's text twice. First alone, as `DECLARE ... CURSOR FOR <text>` over the extended protocol: this accepts
 exactly one statement, only a query, and returns columns and types. Then inside a SELECT that cuts each cell on the server, so
-that no value of unbounded size is sent.
+that no value of unbounded size is sent. Each time all statements go together: two round trips for a small page, and one for a
+statement whose columns are known, as of a next page.
 """
 
 import asyncio
@@ -14,17 +15,23 @@ from typing import Any, NamedTuple
 import psycopg
 import psycopg.errors
 from psycopg import AsyncConnection
+from psycopg.pq.abc import PGresult
 
+from explorer.postgres.pipelined import FLUSH, pipelined
 from mcp_bridge.sql.execution.failures import failure, out_of_time
 from mcp_bridge.sql.execution.results import Column, QueryLimits, QueryResult, Truncation
 from mcp_bridge.sql.validation import ValidatedQuery
 from mcp_bridge.sql.values import JsonValue, document, reader
 
-# One FETCH puts at most this much into the client's memory.
+# One FETCH puts at most this much into the client's memory; the first two go together.
 _FETCH_BYTES = 4 * 1024 * 1024
 _FETCH_ROWS = 200
+_FIRST_ROWS = 8
 _CANCEL_S = 2.0
-_DECLARE = "DECLARE {} NO SCROLL CURSOR FOR "
+_PLAIN = "DECLARE plain NO SCROLL CURSOR FOR "
+_CAPPED = "DECLARE capped NO SCROLL CURSOR FOR "
+# Statements whose columns are remembered.
+_SHAPES = 200
 _TRANSACTION_TIMEOUT_SINCE = 170000
 _TIMEOUTS = (
     psycopg.errors.QueryCanceled,
@@ -32,11 +39,46 @@ _TIMEOUTS = (
     psycopg.errors.IdleInTransactionSessionTimeout,
 )
 
+_SESSION_ENDS = (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown, psycopg.errors.IdleSessionTimeout)
+
+
+class SessionLost(Exception):
+    """The server ended the session before the statement gave anything. `cause`: psycopg's error."""
+
+    def __init__(self, cause: psycopg.Error) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
 
 class _Shape(NamedTuple):
+    """The columns of a statement's rows, and how they are read. `signature`: as the server describes them."""
+
     columns: list[Column]
     expressions: list[str]
     readers: list[Callable[[str], JsonValue]]
+    signature: list[tuple[bytes, int, int]]
+
+    def is_of(self, described: PGresult) -> bool:
+        """Whether these are the columns of the described result."""
+        return self.signature == _signature(described)
+
+
+class Shapes:
+    """The columns of the statements that were read lately, by text. They are held against the server's description each time."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Shape] = {}
+
+    def get(self, text: str) -> _Shape | None:
+        return self._known.get(text)
+
+    def remember(self, text: str, shape: _Shape) -> None:
+        if len(self._known) >= _SHAPES:
+            self.forget(next(iter(self._known)))
+        self._known[text] = shape
+
+    def forget(self, text: str) -> None:
+        self._known.pop(text, None)
 
 
 class PageReader:
@@ -49,6 +91,7 @@ class PageReader:
         offset: int,
         limits: QueryLimits,
         started: float,
+        shapes: Shapes,
     ) -> None:
         self._connection = connection
         self._query = query
@@ -57,15 +100,21 @@ class PageReader:
         self._offset = offset
         self._limits = limits
         self._started = started
+        self._shapes = shapes
         self._shape: _Shape | None = None
         self._rows: list[list[JsonValue]] = []
         self._cells_truncated = 0
         self._bytes = 0
         self._shift = 0  # characters that precede the caller's text in what the server reads
 
+    @property
+    def elapsed_ms(self) -> int:
+        """Milliseconds since the statement was sent."""
+        return int((time.monotonic() - self._started) * 1000)
+
     async def read(self) -> QueryResult:
         """Read within the time limit. The work is a separate task, so that a cancelled caller can still stop the
-        server first.
+        server first. Raises `QueryFailed`, `SessionLost`.
         """
         work = asyncio.create_task(self._read())
         remaining = max(self._started + self._limits.timeout_s - time.monotonic(), 0.001)
@@ -81,93 +130,164 @@ class PageReader:
             truncated = work.result()
         except _TIMEOUTS:
             return self._result_at_timeout()
+        except psycopg.OperationalError as error:
+            if (self._connection.closed or isinstance(error, _SESSION_ENDS)) and not self._rows:
+                raise SessionLost(error) from None
+            raise failure(error, self._query, self._shift) from None
         except (psycopg.Error, UnicodeError) as error:
             raise failure(error, self._query, self._shift) from None
         return self._result(truncated)
 
     async def _stop(self, work: asyncio.Task[Truncation | None]) -> None:
-        """Ask the server to cancel; if the statement does not end, close the connection, which the server notices
-        within a second.
+        """Ask the server to cancel. If the statement does not end, wait for it no longer: its connection is closed next, which
+        the server notices within a second. The socket stays open for reading, because its end tells that the backend is gone.
         """
         with contextlib.suppress(psycopg.Error, OSError):
             await self._connection.cancel_safe(timeout=_CANCEL_S)
         await asyncio.wait({work}, timeout=_CANCEL_S)
         if not work.done():
-            self._connection.pgconn.finish()
             work.cancel()
-        await asyncio.wait({work}, timeout=_CANCEL_S)
+            await asyncio.wait({work})
         if work.done() and not work.cancelled():
             work.exception()  # marks it as retrieved: the caller gets the cancel or the timeout, not this error
 
     async def _read(self) -> Truncation | None:
-        cursor = self._connection.cursor()
+        shape, fetched = await self._read_again() or await self._read_first()
+        batches = self._first_batches(shape)
+        while True:
+            for rows, batch in zip(fetched, batches, strict=True):
+                ended = self._take(rows, shape)
+                if ended is not None or rows.ntuples < batch:
+                    return ended
+            batches = [self._next_batch(shape, batches[-1], len(self._rows))]
+            fetched = await pipelined(self._connection, [_fetch(batches[0])])
+
+    async def _read_again(self) -> tuple[_Shape, list[PGresult]] | None:
+        """Read a statement whose columns are known in one round trip; None when they are not known, or no longer true."""
+        known = self._shapes.get(self._text)
+        if known is None:
+            return None
+        self._shape = known
+        try:
+            fetched = await self._fetch_first(self._declaring(), known)
+        except (psycopg.OperationalError, *_TIMEOUTS):
+            raise
+        except psycopg.Error:
+            fetched = None
+        if fetched is not None:
+            return known, fetched
+        # The statement fails, or a table has changed: begin again.
+        self._shapes.forget(self._text)
+        self._rows, self._bytes, self._cells_truncated = [], 0, 0
+        await pipelined(self._connection, [b"ROLLBACK"])
+        return None
+
+    async def _read_first(self) -> tuple[_Shape, list[PGresult]]:
+        self._shift = len(_PLAIN)
+        *_, described = await pipelined(self._connection, self._declaring())
+        self._shape = shape = await self._shape_of(described)
+        head, _ = _capped(shape.expressions, self._limits)
+        self._shift = len(_CAPPED) + len(head)
+        fetched = await self._fetch_first([], shape)
+        # Not of a statement that fails: it would be run twice each time.
+        self._shapes.remember(self._text, shape)
+        return shape, fetched or []
+
+    async def _fetch_first(self, declaring: list[bytes], shape: _Shape) -> list[PGresult] | None:
+        """The first batches of rows, in one round trip with `declaring`; None when that told other columns than `shape`. The
+        server sends a batch as soon as it is there, and rows that came before an error are taken.
+        """
+        opening = [*declaring, *self._opening(shape)]
+        fetching = [part for batch in self._first_batches(shape) for part in (_fetch(batch), FLUSH)]
+        results: list[PGresult] = []
+
+        def is_told() -> bool:
+            return not declaring or shape.is_of(results[len(declaring) - 1])
+
+        try:
+            await pipelined(self._connection, [*opening, *fetching[:-1]], into=results)
+        except psycopg.Error:
+            if len(results) > len(opening) and is_told():
+                self._take(results[len(opening)], shape)
+            raise
+        return results[len(opening) :] if is_told() else None
+
+    def _declaring(self) -> list[bytes]:
+        """Statements that begin the transaction and tell the columns."""
+        timeout_ms = max(int(self._limits.timeout_s * 1000), 1)
+        statements = [
+            b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
+            b"SET LOCAL statement_timeout = %d" % timeout_ms,
+            (_PLAIN + self._text).encode(),
+            b"FETCH 0 FROM plain",
+        ]
         if self._connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
-            await cursor.execute(f"SET LOCAL transaction_timeout = {int(self._limits.timeout_s * 1000) + 2000}")
-        declare = _DECLARE.format("plain")
-        self._shift = len(declare)
-        await cursor.execute((declare + self._text).encode(), prepare=True)
-        self._shape = shape = await self._describe(cursor)
-        await cursor.execute("CLOSE plain")
+            statements.insert(2, b"SET LOCAL transaction_timeout = %d" % (timeout_ms + 2000))
+        return statements
+
+    def _opening(self, shape: _Shape) -> list[bytes]:
+        """Statements after which the page's first row is the next."""
         head, tail = _capped(shape.expressions, self._limits)
-        declare = _DECLARE.format("capped") + head
-        self._shift = len(declare)
-        await cursor.execute((declare + self._text + tail).encode(), prepare=True)
-        if self._offset:
-            await cursor.execute(f"MOVE FORWARD {int(self._offset)} FROM capped")
-        return await self._fetch(cursor, shape)
+        statements = [b"CLOSE plain", (_CAPPED + head + self._text + tail).encode()]
+        return [*statements, b"MOVE FORWARD %d FROM capped" % self._offset] if self._offset else statements
 
-    async def _describe(self, cursor: psycopg.AsyncCursor[Any]) -> _Shape:
-        await cursor.execute("FETCH 0 FROM plain")
-        described = cursor.description or []
-        known = [self._connection.adapters.types.get(column.type_code) for column in described]
-        own = [] if all(known) else await self._own_type_names(cursor, len(described))
+    async def _shape_of(self, described: PGresult) -> _Shape:
+        types = [self._connection.adapters.types.get(oid) for _, oid, _ in _signature(described)]
+        own = [] if all(types) else await self._own_type_names(described.nfields)
         columns, expressions, readers = [], [], []
-        for number, (column, info) in enumerate(zip(described, known, strict=True), start=1):
-            scalar = info is not None and info.oid == column.type_code and info.name != "record"
-            columns.append(Column(column.name, column.type_display if info is not None else own[number - 1]))
-            expressions.append(f"concat(c{number})" if scalar else f"to_json(c{number})::text")
+        for number, (name, oid, modifier) in enumerate(_signature(described)):
+            info = types[number]
+            scalar = info is not None and info.oid == oid and info.name != "record"
+            columns.append(Column(name.decode(), own[number] if info is None else info.get_type_display(oid, modifier)))
+            expressions.append(f"concat(c{number + 1})" if scalar else f"to_json(c{number + 1})::text")
             readers.append(reader(info.name) if info is not None and scalar else document)
-        return _Shape(columns, expressions, readers)
+        return _Shape(columns, expressions, readers, _signature(described))
 
-    async def _own_type_names(self, cursor: psycopg.AsyncCursor[Any], width: int) -> list[str]:
+    async def _own_type_names(self, width: int) -> list[str]:
         """The columns' types when some are not built in (the tenant's enums, row types). The statement is planned for
         this, not run.
         """
         names = ",".join(f"pg_typeof(c{number})::text" for number in range(1, width + 1))
         aliases = ",".join(f"c{number}" for number in range(1, width + 1))
         asked = f"SELECT {names} FROM (VALUES (1)) AS one LEFT JOIN (\n{self._text}\n) AS q({aliases}) ON false"  # noqa: S608 (validated text, names of our own)
-        await cursor.execute(asked.encode(), prepare=True)
-        row = await cursor.fetchone()
-        return [str(name).rpartition(".")[2] for name in row or ()]
+        (named,) = await pipelined(self._connection, [asked.encode()])
+        return [(named.get_value(0, number) or b"").decode().rpartition(".")[2] for number in range(width)]
 
-    async def _fetch(self, cursor: psycopg.AsyncCursor[Any], shape: _Shape) -> Truncation | None:
+    def _first_batches(self, shape: _Shape) -> list[int]:
+        """How many rows to fetch at first. The first batch is small, so that a slow statement has some rows when its time is
+        over."""
+        first = self._next_batch(shape, 0, 0)
+        second = self._next_batch(shape, first, first)
+        return [first, second] if second > 0 else [first]
+
+    def _next_batch(self, shape: _Shape, last: int, rows: int) -> int:
+        """How many rows to fetch after a batch of `last`, when there are `rows`."""
         row_bytes = max(len(shape.columns) * _cell_cap(len(shape.columns), self._limits), 1)
         largest = min(max(_FETCH_BYTES // row_bytes, 1), _FETCH_ROWS)
-        batch = 4
-        while True:
-            # The first batch is small, so that a slow statement has some rows when its time is over.
-            batch = min(2 * batch, largest)
-            wanted = min(batch, self._limits.max_rows + 1 - len(self._rows))
-            await cursor.execute(f"FETCH FORWARD {wanted} FROM capped")
-            raw_rows = await cursor.fetchall() if shape.columns else [()] * cursor.rowcount
-            for raw in raw_rows:
-                if len(self._rows) == self._limits.max_rows:
-                    return "rows"
-                size = sum(len(cell.encode()) for cell in raw if cell is not None) + 3 * len(raw)
-                if self._rows and self._bytes + size > self._limits.max_bytes:
-                    return "bytes"
-                self._bytes += size
-                self._rows.append([self._cell(cell, read) for cell, read in zip(raw, shape.readers, strict=True)])
-            if len(raw_rows) < wanted:
-                return None
+        return min(4 * last or _FIRST_ROWS, largest, self._limits.max_rows + 1 - rows)
 
-    def _cell(self, cell: str | None, read: Callable[[str], JsonValue]) -> JsonValue:
+    def _take(self, fetched: PGresult, shape: _Shape) -> Truncation | None:
+        """Add the rows to the page; the limit that ends it, if one does."""
+        width = range(fetched.nfields)
+        for number in range(fetched.ntuples):
+            if len(self._rows) == self._limits.max_rows:
+                return "rows"
+            cells = [fetched.get_value(number, column) for column in width]
+            size = sum(len(cell) for cell in cells if cell is not None) + 3 * len(cells)
+            if self._rows and self._bytes + size > self._limits.max_bytes:
+                return "bytes"
+            self._bytes += size
+            self._rows.append([self._cell(cell, read) for cell, read in zip(cells, shape.readers, strict=True)])
+        return None
+
+    def _cell(self, cell: bytes | None, read: Callable[[str], JsonValue]) -> JsonValue:
         """Read a cell as `_capped` sends it: `=<value>`, or `<size in bytes>:<preview>` if it is too large."""
         if cell is None:
             return None
-        if cell[0] == "=":
-            return read(cell[1:])
-        size_bytes, _, preview = cell.partition(":")
+        text = cell.decode()
+        if text[0] == "=":
+            return read(text[1:])
+        size_bytes, _, preview = text.partition(":")
         self._cells_truncated += 1
         return f"{preview}... [cut: the value has {int(size_bytes):,} bytes]"
 
@@ -184,9 +304,18 @@ class PageReader:
             row_count=len(self._rows),
             truncated=truncated,
             cells_truncated=self._cells_truncated,
-            elapsed_ms=int((time.monotonic() - self._started) * 1000),
+            elapsed_ms=self.elapsed_ms,
             offset=self._offset,
         )
+
+
+def _fetch(rows: int) -> bytes:
+    return b"FETCH FORWARD %d FROM capped" % rows
+
+
+def _signature(described: PGresult) -> list[tuple[bytes, int, int]]:
+    """Name, type and type modifier of each column."""
+    return [(described.fname(n) or b"", described.ftype(n), described.fmod(n)) for n in range(described.nfields)]
 
 
 def _cell_cap(columns: int, limits: QueryLimits) -> int:

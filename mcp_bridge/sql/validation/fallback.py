@@ -5,13 +5,11 @@ underscores, nested comments, collations, which it leaves out of the tree). Such
 the node classes listed here are accepted. It refuses more than necessary, and accepts nothing that it cannot explain.
 """
 
-import logging
 import re
 
 import sqlglot
-from sqlglot import exp
+from sqlglot import TokenType, exp
 from sqlglot.errors import SqlglotError
-from sqlglot.tokenizer_core import TokenType
 
 from mcp_bridge.sql.validation.allowlist import (
     FUNCTIONS,
@@ -23,8 +21,6 @@ from mcp_bridge.sql.validation.allowlist import (
 )
 from mcp_bridge.sql.validation.costs import GATHERING, SUPERLINEAR
 from mcp_bridge.sql.validation.rules import Rules
-
-logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
 _LITERALS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n\r]*|/\*(?:(?!/\*)[\s\S])*?\*/""")
 # The text without literals, quoted names and comments must be plain. Then both parsers split it into the same tokens.

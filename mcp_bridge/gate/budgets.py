@@ -1,0 +1,131 @@
+"""How much may this caller still ask of this tenant? Read when a call comes, counted with its audit entry when it ends.
+
+Calls in flight are counted here, so that within one bridge a budget of calls is exact. What a call returns is known when it has
+ended, so rows, bytes and seconds may be passed by the calls that are in flight.
+"""
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from explorer.catalog import Amounts, Limits, Spent, Tenant, Used, budget_key
+from explorer.core.errors import ExplorerError
+from explorer.core.settings import Settings
+from mcp_bridge.answers.envelope import Answer, compact_json, iso
+from mcp_bridge.clients.platform_database import PlatformDatabase
+from mcp_bridge.gate.access import Caller
+
+MEASURES = ("calls", "rows", "bytes", "seconds")
+
+
+class BudgetExhausted(ExplorerError):
+    """The caller has used up a budget for this window."""
+
+    code = "budget_exhausted"
+
+
+@dataclass
+class Budget:
+    """What holds for one call. `key`: of the windows that it counts for; None for the operator, who has no budget. `used`: rows
+    and milliseconds that the tool reports."""
+
+    limits: Limits
+    key: str | None = None
+    used: Amounts = field(default_factory=Amounts)
+
+    def ran(self, ms: int) -> None:
+        """A statement of the call ran for so many milliseconds."""
+        self.used += Amounts(ms=ms)
+
+    def returned(self, rows: int) -> None:
+        """The answer has so many rows."""
+        self.used += Amounts(rows=rows)
+
+    def left(self, window: Used) -> dict[str, int]:
+        """What is left of each budget, and the seconds until all begin anew."""
+        left = {
+            name: max(0, limit - spent)
+            for name, limit, spent in _pairs(self.limits, window.amounts)
+            if limit is not None
+        }
+        return left | {"resets_in_s": math.ceil(window.left_s)} if left else {}
+
+
+class TableRules:
+    """Which tables of each tenant may be read, as the gate last read it: at the latest for the call that asks."""
+
+    def __init__(self) -> None:
+        self._limits: dict[UUID, Limits] = {}
+
+    def put(self, tenant: Tenant, limits: Limits) -> None:
+        """What holds now, for all principals alike."""
+        self._limits[tenant.id] = Limits(allowed_tables=limits.allowed_tables, excluded_tables=limits.excluded_tables)
+
+    def of(self, tenant: Tenant) -> Limits:
+        """What held when the gate last let a call for this tenant in."""
+        return self._limits.get(tenant.id, Limits())
+
+
+class Budgets:
+    """The budgets of all callers. For use inside one event loop."""
+
+    def __init__(self, platform: PlatformDatabase, settings: Settings, rules: TableRules) -> None:
+        self._platform, self._rules = platform, rules
+        self._window_s = settings.budget_window_s
+        self._defaults = Limits(
+            settings.budget_calls, settings.budget_rows, settings.budget_bytes, settings.budget_seconds
+        )
+        self._in_flight: Counter[str] = Counter()
+
+    async def admit(self, caller: Caller, tenant: Tenant) -> Budget:
+        """Let a call in; `leave` must follow.
+
+        Raises:
+            BudgetExhausted: says when to come again.
+            CatalogUnavailable
+        """
+        principal = None if caller.grants is None else UUID(caller.identity)
+        key = budget_key(principal, tenant.id) if principal else None
+        limits, used = await (await self._platform.calls()).budget(tenant.id, principal, key or "", self._window_s)
+        self._rules.put(tenant, limits)
+        budget = Budget(limits.over(self._defaults), key)
+        if key is not None:
+            amounts = used.amounts + Amounts(calls=self._in_flight[key])
+            self._refuse_exhausted(tenant, budget.limits, amounts, used.left_s or float(self._window_s))
+            self._in_flight[key] += 1
+        return budget
+
+    def leave(self, budget: Budget) -> None:
+        """The call has ended."""
+        if budget.key is not None:
+            self._in_flight[budget.key] -= 1
+            if self._in_flight[budget.key] <= 0:
+                del self._in_flight[budget.key]
+
+    def spent(self, budget: Budget, answer: Answer | None) -> Spent | None:
+        """What the call and its answer have used, to be written with its audit entry."""
+        if budget.key is None:
+            return None
+        size = len(compact_json(answer.data).encode("utf-8", "surrogatepass")) if answer is not None else 0
+        return Spent(budget.key, self._window_s, budget.used + Amounts(calls=1, bytes=size))
+
+    def _refuse_exhausted(self, tenant: Tenant, limits: Limits, used: Amounts, left_s: float) -> None:
+        for name, limit, spent in _pairs(limits, used):
+            if limit is not None and spent >= limit:
+                wait_s = math.ceil(left_s)
+                again = datetime.now(UTC) + timedelta(seconds=wait_s)
+                raise BudgetExhausted(
+                    f"The budget for {tenant.key} is used up: {limit} {name} in {self._window_s} s.",
+                    next_step=f"Call again in {wait_s} s, at {iso(again)}; an operator can raise it (`explorer limits set`).",
+                    details={"exhausted": name, "limit": limit, "retry_after_s": wait_s, "resets_at": iso(again)},
+                )
+
+
+def _pairs(limits: Limits, used: Amounts) -> list[tuple[str, int | None, int]]:
+    """Each measure with its limit (None: any number) and what is used."""
+    spent = {"calls": used.calls, "rows": used.rows, "bytes": used.bytes, "seconds": used.ms // 1000}
+    found: dict[str, Any] = {name: getattr(limits, name) for name in MEASURES}
+    return [(name, found[name] or None, spent[name]) for name in MEASURES]

@@ -1,0 +1,1 @@
+"""The configured ways to sign in, and what each says about people."""

@@ -1,0 +1,89 @@
+"""Project spaces of one server that are no tenants yet: people ask for them, or an administrator registers one.
+
+Who asks or registers has just been told by the server that the space is theirs; only such a space gets here.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from explorer.catalog import Catalog, ProvisioningRequest
+from explorer.catalog.lifecycle.provisioning import TENANT_REGISTERED
+from explorer.providers.base import CredentialField, make_credential
+from mcp_bridge.sign_in.identity import Identity, Keep, ProviderTokens, RegistrationRefused, Unavailable
+from mcp_bridge.sign_in.providers.of_server import ServerPeople, actor_of
+
+_MAX_READ = 10_000
+
+
+@dataclass(frozen=True)
+class ServerSelfService:
+    """A `SelfService` of the server where `people` sign in."""
+
+    people: ServerPeople
+
+    @property
+    def fields(self) -> Sequence[CredentialField]:
+        # A key of its own, never the person's tokens: tokens in two places break when one of them renews them.
+        return self.people.provider.credential_kinds[0].fields
+
+    def ask(self, identity: Identity, space: Unavailable) -> None:
+        way, catalog = self.people, self.people.catalog()
+        if way.file.self_service != "request" or space.external_id is None:
+            raise _not_here()
+        catalog.tenant_requests.ask(
+            way.provider.name, way.server, space.external_id, space.title, actor_of(catalog, identity)
+        )
+
+    def check(self, identity: Identity, tokens: ProviderTokens | None, space: Unavailable, keep: Keep) -> None:
+        way = self.people
+        if space.external_id is None or not way.is_open(space.external_id):
+            raise _not_here()
+        if tokens is None:
+            raise RegistrationRefused(
+                f"Nobody can tell here whether you are an administrator of {_short(space)}.",
+                next_step="Ask the operator of this installation.",
+            )
+        role = way.own_role(tokens, space.external_id, keep)
+        if role is None or not role.is_admin:
+            raise RegistrationRefused(
+                f"Only an administrator of {_short(space)} can register it, and you are none.",
+                next_step="Ask one of them to sign in here and to register it.",
+            )
+        catalog = way.catalog()
+        self._check_quota(catalog, actor_of(catalog, identity))
+
+    def register(
+        self,
+        identity: Identity,
+        tokens: ProviderTokens | None,
+        space: Unavailable,
+        values: Mapping[str, str],
+        keep: Keep,
+    ) -> ProvisioningRequest:
+        self.check(identity, tokens, space, keep)
+        way, catalog = self.people, self.people.catalog()
+        credential = make_credential(way.provider, way.server, values)
+        place = {"provider": way.provider.name, "server": way.server, "external_id": space.external_id or ""}
+        key = f"{way.name}:{re.sub(r'[^A-Za-z0-9._:-]', '-', place['external_id'])}"[:128]
+        return catalog.provisioning.ask_to_register(key, place, credential, actor_of(catalog, identity))
+
+    def _check_quota(self, catalog: Catalog, actor: str) -> None:
+        entries = [record.entry for record in catalog.audit.read(actor=actor, limit=_MAX_READ)]
+        done = {entry.tenant_key for entry in entries if entry.action == TENANT_REGISTERED and entry.outcome == "ok"}
+        count = len(done) + catalog.provisioning.registering(actor)
+        if count >= self.people.file.self_service_quota:
+            raise RegistrationRefused(
+                f"You have registered {count} already, and may not register more.",
+                next_step="Ask the operator of this installation.",
+            )
+
+
+def _short(space: Unavailable) -> str:
+    return space.title[:80]
+
+
+def _not_here() -> RegistrationRefused:
+    return RegistrationRefused(
+        "Project spaces are not registered from this page.", next_step="Ask the operator of this installation."
+    )
