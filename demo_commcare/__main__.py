@@ -14,8 +14,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 after an orderly stop, 1 when the port is not available."""
     parser = argparse.ArgumentParser(
         prog="python -m demo_commcare",
-        description="A demo CommCare server with invented data. Secrets come from DEMO_COMMCARE_API_KEY and "
-        "DEMO_COMMCARE_CONTROL_TOKEN, or are drawn at random; the port file tells them.",
+        description="A demo CommCare server with invented data. Secrets come from DEMO_COMMCARE_API_KEY, "
+        "DEMO_COMMCARE_CLIENT_SECRET and DEMO_COMMCARE_CONTROL_TOKEN, or are drawn at random; the port file tells them.",
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
@@ -26,7 +26,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port-file", type=Path, default=None, help="write url, credentials and pid here (mode 0600)")
     options = parser.parse_args(arguments)
     control_token = os.environ.get("DEMO_COMMCARE_CONTROL_TOKEN") or secrets.token_urlsafe(24)
-    app = DemoCommCare(os.environ.get("DEMO_COMMCARE_API_KEY"), control_token, options.seed, options.cases)
+    app = DemoCommCare(
+        os.environ.get("DEMO_COMMCARE_API_KEY"),
+        control_token,
+        options.seed,
+        options.cases,
+        client_secret=os.environ.get("DEMO_COMMCARE_CLIENT_SECRET"),
+    )
     try:
         serve(app, options.host, options.port, options.port_file, control_token)
     except OSError as error:

@@ -9,17 +9,20 @@ from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from demo_commcare import cases_api, forms_api, oauth, ucr_api
+from demo_commcare import cases_api, forms_api, ucr_api
 from demo_commcare import resources_api as small
 from demo_commcare.auth import Access, Style
 from demo_commcare.control import Control, ControlEndpoint
 from demo_commcare.faults import AnswerSwitches, FaultyApp
-from demo_commcare.oauth import TokenStore
 from demo_commcare.records import json_bytes
+from demo_commcare.sign_in import oauth
+from demo_commcare.sign_in.accounts import Accounts
+from demo_commcare.sign_in.consent import ConsentPages
+from demo_commcare.sign_in.oauth import Grant, TokenStore
 from demo_commcare.tastypie import BadRequest, json_response
 from demo_commcare.throttle import Throttle
 from demo_commcare.world import DEMO_USERNAME, Project, Truth, World
@@ -44,13 +47,15 @@ class DemoCommCare:
         seed: int = 1,
         cases: int | None = None,
         access_token_lifetime_s: float = 900.0,
+        client_secret: str | None = None,
     ) -> None:
         self.world = World(seed, cases)
         self.api_key = api_key or secrets.token_hex(20)
         self._switches = AnswerSwitches()
         self._throttle = Throttle()
-        self._tokens = TokenStore(access_token_lifetime_s)
-        self._access = Access(self.world, self._tokens, self.api_key)
+        self._accounts = Accounts(self.world)
+        self._tokens = TokenStore(self._accounts, access_token_lifetime_s, client_secret)
+        self._access = Access(self.world, self._accounts, self._tokens, self.api_key)
         self._control_token = control_token
         router = Starlette(exception_handlers={404: _html_404})
         router.router.redirect_slashes = False
@@ -183,13 +188,20 @@ class DemoCommCare:
         async def token(request: Request) -> Response:
             return await oauth.token_endpoint(request, self._tokens)
 
+        async def revoke(request: Request) -> Response:
+            return await oauth.revoke_endpoint(request, self._tokens)
+
         async def metadata(request: Request) -> Response:
             return JSONResponse(oauth.metadata(root(request)))
 
-        domains = self._guard_global(lambda request: small.user_domains(request, self.world, self._switches))
-        identity = self._guard_global(lambda _request: small.identity())
+        domains = self._guard_global(
+            lambda request, caller: small.user_domains(request, self._accounts, caller, self._switches)
+        )
+        identity = self._guard_global(lambda _, caller: small.identity(self._accounts.get(caller.username)))
         routes = [
+            *ConsentPages(self.world, self._accounts, self._tokens, self._switches).routes(),
             Route("/oauth/token/", token, methods=["POST"]),
+            Route("/oauth/revoke_token/", revoke, methods=["POST"]),
             Route("/.well-known/oauth-authorization-server", metadata, methods=["GET"]),
         ]
         for name, endpoint in (("user_domains", domains), ("identity", identity)):
@@ -219,10 +231,13 @@ class DemoCommCare:
                 return refusal
             return _or_400(lambda: answer(request, self.world.projects[domain]))
 
-    def _guard_global(self, answer: Callable[[Request], Response]) -> Endpoint:
+    def _guard_global(self, answer: Callable[[Request, Grant], Response]) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             with self.world.lock:
-                return self._access.refuse_global(request) or _or_400(lambda: answer(request))
+                caller = self._access.caller(request)
+                if caller is None:
+                    return PlainTextResponse("Username or API Key is incorrect, expired or deactivated", 401)
+                return _or_400(lambda: answer(request, caller))
 
         return endpoint
 

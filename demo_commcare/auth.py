@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from demo_commcare.oauth import TokenStore
+from demo_commcare.sign_in.accounts import Accounts
+from demo_commcare.sign_in.oauth import Grant, TokenStore
 from demo_commcare.world import DEMO_USERNAME, World
 
 Style = Literal["tastypie", "view"]
@@ -30,19 +31,19 @@ class Access:
     """The permissions. `denied` holds (domain, resource) pairs, `cut_off` domains that used the API too much."""
 
     world: World
+    accounts: Accounts
     tokens: TokenStore
     api_key: str = field(repr=False)
     denied: set[tuple[str, str]] = field(default_factory=set)
     cut_off: set[str] = field(default_factory=set)
 
-    def refuse_global(self, request: Request) -> Response | None:
-        """The refusal for `user_domains` and `identity`, or None."""
+    def caller(self, request: Request) -> Grant | None:
+        """Who asks, and what their token allows; an API key's owner may everything that is theirs."""
         scheme, _, rest = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self.tokens.check(rest.strip()):
-            return None
-        if scheme.lower() != "bearer" and self._is_key(rest, request, in_query=True):
-            return None
-        return PlainTextResponse("Username or API Key is incorrect, expired or deactivated", 401)
+        if scheme.lower() == "bearer":
+            return self.tokens.check(rest.strip())
+        is_key = self._is_key(rest, request, in_query=True) and self.accounts.active(DEMO_USERNAME) is not None
+        return Grant(DEMO_USERNAME, frozenset({"access_apis"})) if is_key else None
 
     def refuse(self, request: Request, domain: str, resource: str, style: Style = "tastypie") -> Response | None:
         """The refusal, or None when the request may go on. Case v2 is a plain `view`; everything else is tastypie."""
@@ -56,7 +57,14 @@ class Access:
             return refusal
         if project is None and style == "view":
             return JSONResponse({"error": f'The domain "{domain}" was not found.'}, 404)
-        if project is None or DEMO_USERNAME not in project.members or (domain, resource) in self.denied:
+        caller = self.caller(request)
+        username = DEMO_USERNAME if caller is None else caller.username
+        if (
+            project is None
+            or username not in project.members
+            or (domain, resource) in self.denied
+            or not self.accounts.may(username, project, resource)
+        ):
             return HTMLResponse(FORBIDDEN_PAGE, 403) if style == "view" else Response(status_code=403)
         return None
 

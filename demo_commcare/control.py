@@ -18,14 +18,15 @@ from demo_commcare.faults import AnswerSwitches, EventRule, FaultRule, FaultyApp
 from demo_commcare.records import json_bytes
 from demo_commcare.tastypie import json_response
 from demo_commcare.throttle import Throttle, hq_limits
-from demo_commcare.world import FEATURES, TRUTH_RESOURCES, Truth, UnknownDocument, World
+from demo_commcare.world import DEMO_USERNAME, FEATURES, TRUTH_RESOURCES, Truth, UnknownDocument, World
 
 ACTIONS = (
     "fail", "before", "clear_faults", "set_latency", "throttle", "throttle_like_hq", "no_throttle", "expire_access_tokens",
     "revoke_refresh_tokens", "issue_refresh_token", "set_access_token_lifetime", "deny", "allow", "cut_off", "restore",
     "set_subscription", "set_feature", "set_switches", "create_case", "update_case", "update_every_nth_case", "close_case",
     "delete_case", "archive_form", "unarchive_form", "edit_form", "delete_form", "delete_record", "deactivate_user",
-    "reactivate_user", "add_question", "set_applications", "set_index_lag", "settle_index", "reindex",
+    "reactivate_user", "deactivate_account", "reactivate_account", "remove_member", "add_member", "set_role",
+    "register_redirect_uri", "add_question", "set_applications", "set_index_lag", "settle_index", "reindex",
 )  # fmt: skip
 
 
@@ -106,9 +107,40 @@ class Control:
     def revoke_refresh_tokens(self) -> None:
         self._access.tokens.revoke_refresh_tokens()
 
-    def issue_refresh_token(self, domains: list[str] | None = None) -> str:
-        """Issue a refresh token, limited to `domains` if given."""
-        return self._access.tokens.issue_refresh_token(*(domains or ()))
+    def issue_refresh_token(self, domains: list[str] | None = None, username: str = DEMO_USERNAME) -> str:
+        """Issue a refresh token for a person, limited to `domains` if given."""
+        return self._access.tokens.issue_refresh_token(*(domains or ()), username=username)
+
+    def deactivate_account(self, username: str) -> None:
+        """End a person's account: log-in, tokens and renewals are refused from now on."""
+        with self._world.lock:
+            self._access.accounts.get(username).is_active = False
+
+    def reactivate_account(self, username: str) -> None:
+        with self._world.lock:
+            self._access.accounts.get(username).is_active = True
+
+    def remove_member(self, domain: str, username: str) -> None:
+        """Remove a person from a project space."""
+        with self._world.lock:
+            self._access.accounts.remove_member(domain, username)
+
+    def add_member(self, domain: str, username: str) -> None:
+        """Make a person a member of a project space, in their role of before if they had one."""
+        with self._world.lock:
+            self._access.accounts.add_member(domain, username)
+
+    def set_role(
+        self,
+        domain: str,
+        username: str,
+        role: str,
+        is_admin: bool = False,
+        permissions: Mapping[str, bool] | None = None,
+    ) -> None:
+        """Change a web user's role; `permissions` replaces those it names."""
+        with self._world.lock:
+            self._access.accounts.set_role(domain, username, role, is_admin, permissions or {})
 
     def set_access_token_lifetime(self, seconds: float) -> None:
         """Set the lifetime of tokens issued from now on."""
@@ -138,7 +170,7 @@ class Control:
 
     def set_switches(self, **switches: Any) -> None:
         """Set fields of `AnswerSwitches`: old_page_end, next_host, drop_collection, endless_paging, user_domains_paged,
-        deep_offset_limit."""
+        user_domains_of_token, domain_picker, deep_offset_limit."""
         for name, value in switches.items():
             if name not in asdict(self.switches):
                 raise ValueError(f"unknown switch {name}; known: {', '.join(asdict(self.switches))}")

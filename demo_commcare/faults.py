@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demo_commcare.records import json_bytes
 
-Kind = Literal["status", "truncated", "cut", "slow", "bomb", "lacking"]
+Kind = Literal["status", "truncated", "cut", "slow", "hang", "bomb", "lacking"]
 ERROR_PAGE = (
     "<html><head><title>{status}</title></head>"
     "<body><center><h1>{status}</h1></center><hr><center>nginx</center></body></html>"
@@ -38,6 +38,8 @@ class AnswerSwitches:
     drop_collection: bool = False
     endless_paging: bool = False
     user_domains_paged: bool = False
+    user_domains_of_token: bool = True
+    domain_picker: bool = True
     deep_offset_limit: int | None = None
 
 
@@ -48,6 +50,7 @@ class FaultRule:
 
     status: answer `status` with `body` (an nginx-like page if None) and `headers`; truncated: the true answer's first half,
     complete as HTTP; cut: half of it, then the connection breaks; slow: the true answer in 20 pieces within `seconds`;
+    hang: nothing for `seconds`, then the true answer;
     lacking: the true answer of a list without its last `rows` records, otherwise unchanged;
     bomb: a gzip body of about `megabytes` / 1000 that unpacks to `megabytes` of JSON.
     """
@@ -110,6 +113,9 @@ class FaultyApp:
         rule = next((rule for rule in self.rules if _is_due(rule, target)), None)
         for event in [event for event in self.events if _is_due(event, target)]:
             event.act()
+        if rule is not None and rule.kind == "hang":
+            await asyncio.sleep(rule.seconds)
+            rule = None
         if self.latency_s > 0:
             await asyncio.sleep(self.latency_s)
         if rule is not None and rule.kind in ("status", "bomb"):

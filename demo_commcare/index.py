@@ -123,10 +123,6 @@ class Selection(Generic[Record]):
         """The number of documents at or before `key`."""
         return bisect_right(self._records, key, key=self.key) + self._bulk_rank(key, after=True)
 
-    def rank_from(self, key: Key) -> int:
-        """The number of documents strictly before `key`."""
-        return bisect_left(self._records, key, key=self.key) + self._bulk_rank(key)
-
     def page(self, offset: int, limit: int, descending: bool = False) -> list[Record | int]:
         """Up to `limit` documents; a bulk document is given by its number."""
         if descending:

@@ -13,8 +13,10 @@ from demo_commcare.clock import parse_instant
 from demo_commcare.faults import AnswerSwitches
 from demo_commcare.index import Query
 from demo_commcare.records import json_bytes
+from demo_commcare.sign_in.accounts import Account, Accounts
+from demo_commcare.sign_in.oauth import Grant
 from demo_commcare.tastypie import BadRequest, comma_texts, envelope, json_response, paged, unpaged_meta
-from demo_commcare.world import DEMO_USERNAME, Project, World
+from demo_commcare.world import Project
 
 Json = dict[str, Any]
 
@@ -225,22 +227,26 @@ def domain_forms(request: Request, project: Project, switches: AnswerSwitches) -
     return paged(request, switches, rows)
 
 
-def user_domains(request: Request, world: World, switches: AnswerSwitches) -> Response:
-    """The demo user's project spaces on a plan that lists them: all at once, or paged as older versions did."""
+def user_domains(request: Request, accounts: Accounts, caller: Grant, switches: AnswerSwitches) -> Response:
+    """The caller's project spaces on a plan that lists them: all at once, or paged as older versions did. Newer versions leave
+    out those that the token does not allow."""
     flag = request.query_params.get("feature_flag")
     if flag is not None:
         raise BadRequest(f"'{flag}' is not a valid feature flag")
-    mine = [project for project in world.projects.values() if project.subscribed and DEMO_USERNAME in project.members]
+    mine = [
+        project
+        for project in accounts.spaces(caller.username)
+        if project.subscribed and (caller.allows(project.name) or not switches.user_domains_of_token)
+    ]
     rows = [{"domain_name": project.name, "project_name": project.title} for project in mine]
     if switches.user_domains_paged:
         return paged(request, switches, rows)
     return envelope(switches, {"total_count": len(rows)}, comma_texts(rows))
 
 
-def identity() -> Response:
+def identity(account: Account) -> Response:
     """One object, not a list."""
-    name = {"username": DEMO_USERNAME, "first_name": "Demo", "last_name": "User", "email": DEMO_USERNAME}
-    return json_response(json_bytes({"id": "0d3e0a7c9b1f4e2a8c6d5b4a39281706", **name}))
+    return json_response(json_bytes(account.identity()))
 
 
 def _compares(text: str, lookup: str, bound: str) -> bool:

@@ -6,7 +6,7 @@ can make. Cases are always computed from the forms that are not archived.
 
 import copy
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -178,7 +178,9 @@ class Project:
     cases: DocumentIndex[CaseRecord]
     forms: DocumentIndex[FormRecord]
     subscribed: bool = True
-    members: frozenset[str] = frozenset({DEMO_USERNAME})
+    # User names. The others who ever were web users are kept for the day that they come back.
+    members: set[str] = field(default_factory=lambda: {DEMO_USERNAME})
+    former_web_users: dict[str, Json] = field(default_factory=dict)
     bulk: BulkHistory | None = None
     data_sources: tuple[DataSource, ...] = ()
     features: set[str] = field(default_factory=lambda: set(FEATURES))
@@ -412,7 +414,7 @@ class World:
                 self._maternal(seed, cases),
                 self._nutrition(seed),
                 self._empty(NO_SUBSCRIPTION, "Demo without subscription", subscribed=False),
-                self._empty(FOREIGN, "Demo of somebody else", members=frozenset()),
+                self._empty(FOREIGN, "Demo of somebody else", members=set()),
             )
         }
 
@@ -441,10 +443,10 @@ class World:
         return project
 
     def _empty(
-        self, name: str, title: str, subscribed: bool = True, members: frozenset[str] = frozenset({DEMO_USERNAME})
+        self, name: str, title: str, subscribed: bool = True, members: Iterable[str] = (DEMO_USERNAME,)
     ) -> Project:
         project = self._project(name, title, People([], [], [], [], [], [], []), (), None)
-        project.subscribed, project.members = subscribed, members
+        project.subscribed, project.members = subscribed, set(members)
         return project
 
     def _project(
@@ -476,4 +478,5 @@ class World:
         return Project(
             name, title, people, [render_app(app) for app in apps], {app.app_id: extras_of(app) for app in apps}, self.clock,
             DocumentIndex(self.clock, case_view), DocumentIndex(self.clock, form_view), bulk=bulk,
+            members={user["username"] for user in people.web_users},
         )  # fmt: skip

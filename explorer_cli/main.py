@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 from explorer.core.errors import ExplorerError
 from explorer.core.files import write_privately
 from explorer.core.home import HomeNotUsable
-from explorer_cli.commands import maintenance, platform, runs, semantics, tenants, tokens
+from explorer_cli.commands import audit, dbt, limits, maintenance, people, platform, runs, semantics, tenants, tokens
 from explorer_cli.errors import InternalError, UsageInvalid
 from explorer_cli.output.terminal import show_error
 
@@ -24,12 +24,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _command in (platform.demo, platform.up, platform.down, platform.status, platform.doctor, runs.sync, runs.query):
+for _command in (
+    platform.demo,
+    platform.up,
+    platform.ui,
+    platform.down,
+    platform.status,
+    platform.doctor,
+    runs.sync,
+    runs.query,
+):
     app.command()(_command)
+app.command(context_settings={"ignore_unknown_options": True})(dbt.dbt)
 for _name, _group in {
     "tenants": tenants.app,
     "tokens": tokens.app,
+    "people": people.people_app,
+    "clients": people.clients_app,
     "semantics": semantics.app,
+    "limits": limits.app,
+    "audit": audit.app,
     "db": maintenance.db_app,
     "secrets": maintenance.secrets_app,
 }.items():

@@ -3,6 +3,7 @@
 Values in the shapes of the user, web-user, group, location and lookup-table resources, without addresses.
 """
 
+import hashlib
 import random
 from dataclasses import dataclass
 from datetime import date
@@ -102,10 +103,18 @@ def _user(
     }
 
 
-def _web_user(rng: random.Random, email: str, role: str, location: Json | None) -> Json:
+def web_user_id(username: str) -> str:
+    """The id of an account, the same in all project spaces and in the identity resource."""
+    return hashlib.md5(username.encode(), usedforsecurity=False).hexdigest()
+
+
+def _web_user(rng: random.Random, email: str, role: str, location: Json | None, restricted: bool = False) -> Json:
+    """`restricted`: the role sees only the data of its location."""
     admin = role == "Admin"
+    # A number is drawn as for all others, though the id does not depend on it: what follows keeps its ids.
+    _hex(rng)
     return {
-        "id": _hex(rng),
+        "id": web_user_id(email),
         "username": email,
         "first_name": email.split("@")[0].split(".")[0].title(),
         "last_name": "Demo",
@@ -115,7 +124,15 @@ def _web_user(rng: random.Random, email: str, role: str, location: Json | None) 
         "eulas": "[]",
         "role": role,
         "is_admin": admin,
-        "permissions": {"edit_data": True, "edit_apps": admin, "edit_commcare_users": admin, "view_reports": True},
+        "permissions": {
+            "access_all_locations": not restricted,
+            "access_api": admin or role == "Data Officer",
+            "edit_apps": admin,
+            "edit_commcare_users": admin,
+            "edit_data": role != "Read Only",
+            "edit_web_users": admin,
+            "view_reports": True,
+        },
         "primary_location_id": None if location is None else location["location_id"],
         "assigned_location_ids": [] if location is None else [location["location_id"]],
         "profile": None,
@@ -161,7 +178,7 @@ def _item(rng: random.Random, table: Json, key: int, attributes: Json, **fields:
 
 
 def maternal_people(domain: str, seed: int) -> People:
-    """Twelve mobile workers (two deactivated), three web users, two groups, 1 + 3 + 12 locations, two lookup tables."""
+    """Twelve mobile workers (two deactivated), four web users, two groups, 1 + 3 + 12 locations, two lookup tables."""
     rng = random.Random(f"people/{domain}/{seed}")
     types = [
         _location_type(11, "District", "district", None, True),
@@ -195,6 +212,10 @@ def maternal_people(domain: str, seed: int) -> People:
         _web_user(rng, "demo@example.org", "Admin", None),
         _web_user(rng, "data.officer@example.org", "Data Officer", district),
         _web_user(rng, "reader@example.org", "Read Only", None),
+        # With its own numbers, so that what follows stays as it is.
+        _web_user(
+            random.Random(f"supervisor/{domain}/{seed}"), "supervisor@example.org", "Block Supervisor", blocks[0], True
+        ),
     ]
     vaccines = _table(rng, "vaccines", {"code": [], "name": ["lang"]}, [], True)
     facilities = _table(rng, "facilities", {"name": [], "beds": []}, ["level"], False)
@@ -214,7 +235,7 @@ def maternal_people(domain: str, seed: int) -> People:
 
 
 def nutrition_people(domain: str, seed: int) -> People:
-    """Five mobile workers (one deactivated), one web user, one group, 1 + 1 + 3 locations, one lookup table."""
+    """Five mobile workers (one deactivated), two web users, one group, 1 + 1 + 3 locations, one lookup table."""
     rng = random.Random(f"people/{domain}/{seed}")
     types = [
         _location_type(21, "Pays", "pays", None, True),
@@ -244,7 +265,10 @@ def nutrition_people(domain: str, seed: int) -> People:
     ]
     return People(
         users,
-        [_web_user(rng, "demo@example.org", "Admin", None)],
+        [
+            _web_user(rng, "demo@example.org", "Admin", None),
+            _web_user(rng, "data.officer@example.org", "Data Officer", None),
+        ],
         [group],
         [country, region, *communes],
         types,

@@ -31,6 +31,16 @@ def up(
     raise typer.Exit(start(demo=not no_demo, as_json=as_json))
 
 
+def ui(
+    no_browser: Annotated[bool, typer.Option("--no-browser", help="Only show the link.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Open the Dagster UI, by a link that works once and within two minutes."""
+    from explorer_cli.operations.ui import open_ui
+
+    raise typer.Exit(open_ui(browser=not no_browser, as_json=as_json))
+
+
 def down(as_json: Json = False) -> None:
     """Stop everything, the database included. Does nothing when nothing runs."""
     from explorer_cli.operations import lifecycle

@@ -7,6 +7,13 @@ import typer
 from explorer_cli.commands.options import Json, Key
 
 app = typer.Typer(help="CommCare project spaces that are kept here.", no_args_is_help=True)
+requests = typer.Typer(
+    help="Project spaces that people have asked for when they signed in.", invoke_without_command=True
+)
+app.add_typer(requests, name="requests")
+
+RequestId = Annotated[str, typer.Argument(metavar="ID", help="Id of the request, or its beginning.")]
+Words = Annotated[str | None, typer.Option(help="Words for the person, shown when they sign in.")]
 
 
 @app.command("add")
@@ -90,3 +97,28 @@ def tenants_unblock(key: Key, as_json: Json = False) -> None:
     from explorer_cli.operations.tenants import unblock
 
     raise typer.Exit(unblock(key, as_json=as_json))
+
+
+@requests.callback()
+def requests_list(context: typer.Context, as_json: Json = False) -> None:
+    """Show them, without a further command."""
+    from explorer_cli.operations.tenant_requests import show_list
+
+    if context.invoked_subcommand is None:
+        raise typer.Exit(show_list(as_json=as_json))
+
+
+@requests.command("approve")
+def requests_approve(id_: RequestId, words: Words = None, as_json: Json = False) -> None:
+    """Let an administrator of the project space register it when they sign in."""
+    from explorer_cli.operations.tenant_requests import decide
+
+    raise typer.Exit(decide(id_, "approved", words, as_json=as_json))
+
+
+@requests.command("refuse")
+def requests_refuse(id_: RequestId, words: Words = None, as_json: Json = False) -> None:
+    """Say no."""
+    from explorer_cli.operations.tenant_requests import decide
+
+    raise typer.Exit(decide(id_, "refused", words, as_json=as_json))

@@ -13,7 +13,7 @@ from mcp.shared.dispatcher import ProgressFnT
 
 from explorer.core.settings import Settings
 from explorer_cli.errors import ToolFailed
-from explorer_cli.platform.environment import child_env
+from explorer_cli.platform.environment import bridge_env
 
 # The bridge answers a waiting call within 45 s; after this time no answer will come.
 CALL_TIMEOUT_S = 300.0
@@ -101,7 +101,7 @@ async def over_http(url: str, token: str) -> AsyncIterator[Tools]:
 @asynccontextmanager
 async def as_operator(settings: Settings) -> AsyncIterator[Tools]:
     """The tools of a private bridge over stdio, without a token: an account that can read HOME may do everything."""
-    env = child_env(settings, "database_url", "secret_keys", "dagster_token")
+    env = bridge_env(settings)
     command = StdioServerParameters(
         command=sys.executable, args=["-m", "mcp_bridge"], env=env, cwd=settings.home / "run"
     )

@@ -38,6 +38,14 @@ from explorer_cli.supervision.units import Step
 
 TENANTS = {"demo:maternal-health": "demo-maternal-health", "demo:nutrition": "demo-nutrition"}
 PROVIDER = "commcare"
+# Some of the demo server's people, and what they get.
+PEOPLE = {
+    "demo@example.org": "administers both project spaces: everything",
+    "data.officer@example.org": "edits data in both: asks, and starts syncs",
+    "reader@example.org": "reads reports of the maternal programme: asks there",
+    "supervisor@example.org": "sees one place only: gets nothing, and is told why",
+}
+PASSWORD = "demo"  # noqa: S105
 QUERIED_TENANT = "demo:maternal-health"
 PRINCIPAL = "demo"
 QUESTION = "How many mothers are followed in each village, and how many of their pregnancies have ended?"
@@ -218,9 +226,14 @@ def _show(settings: Settings, console: Console, shown: DemoResult, *, as_json: b
     show_answer(shown.answer["data"])
     took = f"Answered {shown.seconds:.0f} s after the start, {shown.answer['timing_ms']} ms for the query itself.\n"
     tell(console, took, style="dim")
-    tell(console, "  Dagster UI  ", (state["dagster_url"], "bold"))
+    tell(console, "  Dagster UI  ", (state["dagster_url"], "bold"), ("  opened by `explorer ui`", "dim"))
     tell(console, "  MCP bridge  ", (state["bridge_url"], "bold"), "\n")
-    tell(console, "Configuration for an MCP client (take either entry):")
+    if DemoServer.lets_people_in(settings):
+        tell(console, "Add that address to an MCP client, sign in in the browser as one of the demo's people, and ask:")
+        for username, what in PEOPLE.items():
+            tell(console, "  ", (username, "bold"), f"  {what}")
+        tell(console, f"Their password is {PASSWORD!r}.\n")
+    tell(console, "Or give the client a token by this configuration (take either entry):")
     answer_json(configuration)
 
 

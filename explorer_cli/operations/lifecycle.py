@@ -28,6 +28,7 @@ from explorer_cli.supervision.leftovers import LEFTOVERS_GRACE_S, STRAY_GRACE_S,
 from explorer_cli.supervision.lock import Lock, holder_of
 from explorer_cli.supervision.logs import tail
 from explorer_cli.supervision.processes import stop_recorded
+from explorer_cli.supervision.units import Step
 
 # `explorer down` ends within 15 s: the time for the supervisor to stop everything itself, and the time for the whole command.
 SUPERVISOR_STOPS_S = 10.0
@@ -44,7 +45,8 @@ def up(*, demo: bool, as_json: bool) -> int:
     settings = open_settings()
     console = make_console(stderr=True)
     code = 130
-    with contextlib.suppress(StopRequested), running_platform(settings, console, demo=demo) as supervisor:
+    steps = _steps(settings)
+    with contextlib.suppress(StopRequested), running_platform(settings, console, demo=demo, steps=steps) as supervisor:
         code = 0
         if as_json:
             answer_json(describe(settings))
@@ -53,6 +55,16 @@ def up(*, demo: bool, as_json: bool) -> int:
             tell(console, "Ctrl-C stops everything.", style="dim")
         supervisor.wait_failed()
     return code
+
+
+def _steps(settings: Settings) -> tuple[Step, ...]:
+    """What `up` does beside starting the parts."""
+    if not settings.audit_retention_days:
+        return ()
+    from explorer_cli.operations.audit import Sealing
+
+    sealing = Sealing(settings)
+    return (Step("audit", "Audit trail", sealing.begin, sealing.end, needs=("database",)),)
 
 
 def up_detached(*, demo: bool, as_json: bool) -> int:
@@ -186,7 +198,7 @@ def _busy(console: Console, text: str) -> Iterator[Any]:
 def _show_addresses(console: Console, state: dict[str, Any]) -> None:
     database = state.get("database") or {}
     tell(console)
-    tell(console, "  Dagster UI     ", (str(state.get("dagster_url")), "bold"))
+    tell(console, "  Dagster UI     ", (str(state.get("dagster_url")), "bold"), ("  opened by `explorer ui`", "dim"))
     tell(console, "  MCP bridge     ", (str(state.get("bridge_url")), "bold"))
     if state.get("demo_url"):
         tell(console, "  Demo CommCare  ", (state["demo_url"], "bold"))

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from explorer.catalog.audit.log import change
 from explorer.installation import set_up
 from explorer_cli.output.terminal import answer_json, say
 from explorer_cli.platform.context import open_settings
@@ -15,8 +16,10 @@ def upgrade_database(*, take_over: bool, as_json: bool) -> int:
     `take_over`: also do this for an installation that another HOME set up; that HOME then loses access.
     """
     settings = open_settings()
-    with open_store(settings, partial(set_up, take_over=take_over)):
+    with open_store(settings, partial(set_up, take_over=take_over)) as store:
         facts = database_facts(settings)
+        if take_over:
+            store.catalog.audit.append(change("take_over"))
     if as_json:
         answer_json({"database": facts, "current": True})
     else:

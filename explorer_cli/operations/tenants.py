@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from explorer.catalog import Credential, Tenant
-from explorer.catalog.access.audit import AuditEntry
+from explorer.catalog import OPERATOR, AuditEntry, Credential, Tenant
 from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.core.settings import Settings
 from explorer.providers import faults_of, provider_named
@@ -190,7 +189,7 @@ def unblock(key: str, *, as_json: bool) -> int:
         with closing(RequestSlots(store.connections.service, tenant.server, tenant.external_id)) as slots:
             lifted_s = slots.lift()
         store.catalog.audit.append(
-            AuditEntry("operator", "unblock", tenant.key, "ok", detail={"lifted_s": round(lifted_s)})
+            AuditEntry(OPERATOR, "unblock", tenant.key, "ok", detail={"lifted_s": round(lifted_s)})
         )
     if as_json:
         answer_json({"tenant": tenant.key, "lifted": lifted_s > 0, "remaining_s": round(lifted_s)})

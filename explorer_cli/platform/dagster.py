@@ -8,7 +8,7 @@ from explorer.core.files import write_private
 from explorer.core.home import code_server_socket, warm_pool_socket
 from explorer.core.runtime_state import webserver_token
 from explorer.core.settings import Settings
-from explorer_cli.platform.environment import child_env, python_module
+from explorer_cli.platform.environment import child_env, python_module, python_script
 from explorer_cli.platform.probes import accepts, dagster_problem, listens, missing_daemons
 from explorer_cli.supervision.units import Part
 
@@ -62,8 +62,8 @@ def _webserver(settings: Settings, workspace: Path, port: int, url: str) -> Part
         "webserver",
         "Dagster UI",
         [*python_module("explorer_dagster.webserver"), *address, "-w", str(workspace)],
-        child_env(settings, "database_url", "dagster_token"),
-        ready=lambda: accepts(settings.dagster_host, port) and dagster_problem(url) is None,
+        child_env(settings, "dagster_token"),
+        ready=lambda: accepts(settings.dagster_host, port) and dagster_problem(settings, url) is None,
         needs=("database", "code-server"),
         address=url,
     )
@@ -73,9 +73,9 @@ def _daemon(settings: Settings, workspace: Path, port: int, url: str) -> Part:
     return Part(
         "daemon",
         "Dagster daemon",
-        [*python_module("dagster._daemon"), "run", "-w", str(workspace), "--log-level", "warning"],
-        child_env(settings, "database_url", "dagster_token"),
-        ready=lambda: accepts(settings.dagster_host, port) and not missing_daemons(url),
+        python_script("dagster-daemon", "run", "-w", str(workspace), "--log-level", "warning"),
+        child_env(settings, "dagster_token"),
+        ready=lambda: accepts(settings.dagster_host, port) and not missing_daemons(settings, url),
         needs=("database", "code-server"),
     )
 

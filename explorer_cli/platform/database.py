@@ -8,7 +8,7 @@ import psycopg
 
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
-from explorer.postgres.connections import load_connections
+from explorer.postgres.connections import is_external, load_connections
 from explorer.postgres.embedded import STOP_TIMEOUT_S, embedded_from
 from explorer.postgres.errors import PostgresNotOwner
 from explorer.postgres.provisioning import align_raw_exposure
@@ -58,7 +58,7 @@ def stop_database(settings: Settings, *, force: bool, timeout_s: float | None = 
 
     `timeout_s`: as in `EmbeddedPostgres.stop`.
     """
-    if settings.database_url is not None:
+    if is_external(settings):
         return False
     try:
         return embedded_from(settings).stop(force=force, timeout_s=STOP_TIMEOUT_S if timeout_s is None else timeout_s)
@@ -68,7 +68,7 @@ def stop_database(settings: Settings, *, force: bool, timeout_s: float | None = 
 
 def database_recovers(settings: Settings) -> bool:
     """Whether the stopped embedded server must replay its log at the next start."""
-    return settings.database_url is None and embedded_from(settings).needs_recovery()
+    return not is_external(settings) and embedded_from(settings).needs_recovery()
 
 
 def database_answers(settings: Settings) -> bool:
@@ -88,7 +88,9 @@ def database_answers(settings: Settings) -> bool:
 
 def database_room(settings: Settings) -> Hindered | None:
     """A message when the embedded server has no room to write; None when it has, and for an external server."""
-    record = read_record(settings.home) if settings.database_url is None else None
+    if is_external(settings):
+        return None
+    record = read_record(settings.home)
     folder = record.cluster_dir if record and record.cluster_dir else settings.home
-    why = space_problem(folder, ROOM_BYTES) if settings.database_url is None else None
+    why = space_problem(folder, ROOM_BYTES)
     return Hindered(f"cannot write: {why}", next_step=f"Make room at {folder}; it goes on by itself.") if why else None

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import sysconfig
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -20,6 +21,9 @@ QUIET = {
     "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     "RUNTIME__DLTHUB_TELEMETRY": "false",
 }
+# glibc's malloc (its manual: Memory Allocation Tunables) gives large blocks back at once and keeps two heaps. By default its
+# threshold rises to the largest freed block, and each thread has a heap, over which the pages of a load scatter.
+MEMORY = {"MALLOC_ARENA_MAX": "2", "MALLOC_MMAP_THRESHOLD_": "1048576", "MALLOC_TRIM_THRESHOLD_": "4194304"}
 
 
 def child_env(settings: Settings, *secrets: str) -> dict[str, str]:
@@ -37,9 +41,19 @@ def child_env(settings: Settings, *secrets: str) -> dict[str, str]:
                 env[PREFIX + field.upper()] = value.get_secret_value()
         elif value is not None:
             env[PREFIX + field.upper()] = str(value)
-    return {**env, **QUIET, "DAGSTER_HOME": str(settings.home / "dagster")}
+    return {**env, **QUIET, **MEMORY, "DAGSTER_HOME": str(settings.home / "dagster")}
+
+
+def bridge_env(settings: Settings) -> dict[str, str]:
+    """The environment of a bridge, which never gets the administrator's login."""
+    return child_env(settings, "catalog_url", "secret_keys", "installation_key", "audit_key", "dagster_token")
 
 
 def python_module(name: str, *args: str) -> list[str]:
     """The command that runs a module with this interpreter."""
     return [sys.executable, "-m", name, *args]
+
+
+def python_script(name: str, *args: str) -> list[str]:
+    """The command that a package has installed beside this interpreter."""
+    return [str(Path(sysconfig.get_path("scripts"), name)), *args]

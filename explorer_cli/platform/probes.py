@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from explorer.core.settings import Settings
 from explorer_cli.platform.addresses import in_url
 
 if TYPE_CHECKING:
@@ -44,19 +45,19 @@ def listens(path: Path) -> bool:
         return True
 
 
-def dagster_problem(url: str) -> str | None:
+def dagster_problem(settings: Settings, url: str) -> str | None:
     """Why the Dagster at `url` cannot run the pipelines, None when it can. Raises DagsterUnavailable without an answer."""
-    health = asyncio.run(_health(url))
+    health = asyncio.run(_health(settings, url))
     return None if health.code_loaded else health.error or "the code location is not loaded"
 
 
-def missing_daemons(url: str) -> tuple[str, ...]:
+def missing_daemons(settings: Settings, url: str) -> tuple[str, ...]:
     """The required daemons that send Dagster no heartbeat."""
-    return asyncio.run(_health(url)).unhealthy_daemons
+    return asyncio.run(_health(settings, url)).unhealthy_daemons
 
 
-async def _health(url: str) -> "Health":
+async def _health(settings: Settings, url: str) -> "Health":
     from mcp_bridge.clients.dagster.client import DagsterClient
 
-    async with DagsterClient(url, timeout_s=PROBE_TIMEOUT_S) as client:
+    async with DagsterClient.from_settings(settings, url, timeout_s=PROBE_TIMEOUT_S) as client:
         return await client.health()

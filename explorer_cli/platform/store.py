@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from explorer.catalog import Catalog
 from explorer.core.settings import Settings
 from explorer.installation import prepare as prepare_installation
-from explorer.postgres.connections import Connections
+from explorer.postgres.connections import Connections, is_external
 from explorer.postgres.embedded import embedded_from
 from explorer_cli.errors import AlreadyRunning
 from explorer_cli.platform.database import stop_database
@@ -62,4 +62,4 @@ def _database_for_a_while(settings: Settings) -> Iterator[None]:
 
 
 def _embedded_runs(settings: Settings) -> bool:
-    return settings.database_url is None and embedded_from(settings).is_running()
+    return not is_external(settings) and embedded_from(settings).is_running()

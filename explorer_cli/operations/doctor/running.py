@@ -34,14 +34,14 @@ def dagster(installation: Installation) -> list[Finding]:
     url = installation.state.get("dagster_url") if installation.running else installation.settings.dagster_url
     if not url:
         return not_running("Dagster")
-    problem = dagster_problem(url)
+    problem = dagster_problem(installation.settings, url)
     if problem:
         return wrong(
             "Dagster",
             f"The code location is not loaded: {problem}",
             f"Mend the cause; details in {installation.log('code-server')}.",
         )
-    missing = missing_daemons(url)
+    missing = missing_daemons(installation.settings, url)
     if missing:
         return wrong("Dagster", f"Daemons not heard from: {', '.join(missing)}.", f"Read {installation.log('daemon')}.")
     return ok("Dagster", f"{url}, code location loaded, daemons healthy")

@@ -7,7 +7,7 @@ from explorer.catalog import Catalog, Tenant
 from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
-from explorer.postgres.connections import load_connections
+from explorer.postgres.connections import is_external, load_connections
 from explorer.postgres.embedded import embedded_from
 from explorer.postgres.hardening import check_hardening
 from explorer.providers import faults_of, provider_named
@@ -105,4 +105,4 @@ def _credential(settings: Settings, opened: Catalog, tenant: Tenant) -> Finding:
 
 
 def _database_there(settings: Settings) -> bool:
-    return settings.database_url is not None or embedded_from(settings).is_running()
+    return is_external(settings) or embedded_from(settings).is_running()
