@@ -11,15 +11,23 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.agents.metadata import metadata
+from benchmarks.agents.queries import queries
+from benchmarks.agents.small_tenant import small_tenant
 from benchmarks.charts import draw
 from benchmarks.ground import ROOT, Ground
 from benchmarks.loading import BENCHMARKS as LOADING
 from benchmarks.loading import SCALES
-from benchmarks.metadata import metadata
 from benchmarks.results import Result, claims_table, machine, markdown, measures_table, write_json
 from benchmarks.transforms import transforms
 
-BENCHMARKS = {**LOADING, "transforms": transforms, "metadata": metadata}
+BENCHMARKS = {
+    **LOADING,
+    "transforms": transforms,
+    "small_tenant": small_tenant,
+    "metadata": metadata,
+    "queries": queries,
+}
 CHARTS = ROOT / "build" / "benchmarks"
 
 

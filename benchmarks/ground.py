@@ -27,6 +27,7 @@ from explorer.postgres.bootstrap import ensure_database
 from explorer.postgres.connections import Connections
 from explorer.postgres.embedded import EmbeddedPostgres
 from explorer.postgres.provisioning import deprovision, new_prefix, provision
+from explorer_cli.platform.environment import MEMORY
 
 ROOT = Path(__file__).parents[1]
 SEED = 1
@@ -46,10 +47,11 @@ class ChildFailed(Exception):
 class Child:
     """A Python module in a process of its own that exchanges JSON lines. Secrets go through the pipe, never in arguments."""
 
-    def __init__(self, module: str, first: dict[str, Any], log: Path) -> None:
+    def __init__(self, module: str, first: dict[str, Any], log: Path, **variables: str) -> None:
         self._module, self._log = module, log
         # The run measures the defaults, not somebody's settings.
         env = {name: value for name, value in os.environ.items() if not name.startswith(("EXPLORER_", "DAGSTER_"))}
+        env |= {**MEMORY, **variables}
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module],
@@ -239,8 +241,7 @@ class Ground:
     @contextlib.contextmanager
     def transformer(self, tenant: Tenant, structure: dict[str, Any]) -> Iterator[Worker]:
         """Start a warm process that builds the tenant's tables for applications with this structure."""
-        work_dir = self.files / f"dbt-{tenant.names.prefix}"
-        job = {"kind": "transform", "structure": structure, "prefix": tenant.names.prefix, "work_dir": str(work_dir)}
+        job = {"kind": "transform", "structure": structure, "prefix": tenant.names.prefix}
         with self._worker(job, tenant) as worker:
             yield worker
 

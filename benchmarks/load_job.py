@@ -13,6 +13,7 @@ from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.contract.schemas import TenantSchemas
 from explorer.load import LoadProgress, LoadTarget, load
 from explorer.postgres.connections import load_connections
+from explorer.postgres.run_lock import run_lock
 from explorer.providers.commcare.client import CommCareClient
 from explorer.providers.commcare.paging import STYLES
 from explorer.registry import Pipeline, load_pipeline
@@ -35,7 +36,7 @@ class LoadJob:
         self._job, self._answers = job, answers
         self._settings = benchmark_settings(Path(job["home"]))
         login = load_connections(self._settings).tenant(job["user"], job["password"])
-        self._target = LoadTarget(job["prefix"], TenantSchemas(job["prefix"]), login)
+        self._target = LoadTarget(TenantSchemas(job["prefix"]), login)
         self._pipeline = pipeline_with(job["changes"])
         self._rows: dict[str, int] = {}
         self._reported_at = 0.0
@@ -45,9 +46,13 @@ class LoadJob:
         credential = ApiKeyCredential(server["username"], server["api_key"])
         work_dir = Path(self._job["work_dir"])
         began, cpu_began = time.perf_counter(), time.process_time()
-        with CommCareClient(server["url"], MATERNAL, credential, settings=self._settings) as client:
+        login, prefix = self._target.login, self._job["prefix"]
+        with (
+            CommCareClient(server["url"], MATERNAL, credential, settings=self._settings) as client,
+            run_lock(login, prefix, prefix, holder=f"run {run_id}") as connection,
+        ):
             report = load(
-                self._target, client, self._pipeline, self._job["resources"],
+                self._target, connection, client, self._pipeline, self._job["resources"],
                 styles=STYLES, run_id=run_id, full=False, work_dir=work_dir, on_progress=self._report,
             )  # fmt: skip
         wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began

@@ -1,91 +1,92 @@
-"""The job of building a tenant's tables, stale ones or all, as a worker of the platform does. `worker` imports it only for
-this job, because the others need no dbt."""
+"""The job of building a tenant's tables and models, stale ones or all, as a worker of the platform does. `worker` imports it only
+for this job, because the others need no dbt."""
 
+import importlib
+import multiprocessing
+import resource
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from benchmarks.job import Job, benchmark_settings
-from explorer.contract.bookkeeping import columns as kept_columns
 from explorer.contract.schemas import TenantSchemas
-from explorer.marts.dbt.results import NodeResult
-from explorer.marts.manifest import static_manifest, static_parse, warm_up
-from explorer.marts.models import models_of
-from explorer.marts.planning import plan
-from explorer.marts.project import prepare
-from explorer.marts.refresh import refresh
+from explorer.marts import Models, TenantDbt, build, manifest, stand_by, warm_up
 from explorer.postgres.connections import load_connections
 from explorer.providers.commcare.tables.plan import CommCareTables
-from explorer.tables.column_facts import facts_of
-from explorer.tables.unfit_values import count_unfit_values
-from explorer_dagster.launch.warm_pool import settle
+from explorer.tables.engine import TableResult, update
+from explorer_dagster.launch.warm_pool import MODULES, settle
 
 EVERYTHING = "everything"
 _PROVIDER, _PLANNER = "commcare", CommCareTables()
 
 
 class TransformJob:
-    """Builds once per call. The process is warm, like workers that are forked from a warm process."""
+    """Builds once per call, in a process that is forked from this warm one for it, like a worker of the warm pool."""
 
     def __init__(self, job: Job) -> None:
         self._settings = benchmark_settings(Path(job["home"]))
         self._structure = job["structure"]
-        self._schemas, self._work_dir = TenantSchemas(job["prefix"]), Path(job["work_dir"])
-        self._connections = load_connections(self._settings)
-        self._login = self._connections.tenant(job["user"], job["password"])
-        warm_up(self._settings, _PROVIDER, _PLANNER)
-        self._static = static_manifest(self._settings, _PROVIDER)
+        self._schemas = TenantSchemas(job["prefix"])
+        self._login = load_connections(self._settings).tenant(job["user"], job["password"])
+        self._of_provider = Models(manifest(self._settings, _PROVIDER))
+        for module in MODULES:
+            importlib.import_module(module)
+        warm_up(self._settings)
         settle()
 
     def __call__(self, run_id: str) -> dict[str, Any]:
-        """Build what is stale, or all models when `run_id` says EVERYTHING."""
-        parse = self._work_dir / "target" / "partial_parse.msgpack"
-        parsed_at = parse.stat().st_mtime_ns if parse.exists() else None
-        began, cpu_began = time.perf_counter(), time.process_time()
-        results = self._transform(whole=run_id == EVERYTHING)
-        wall_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
-        models = [result for result in results if result.resource_type == "model"]
-        return {
-            "wall_s": wall_s, "cpu_s": cpu_s, "models": len(models),
-            "built_by_dbt": sum(bool(result.sql) for result in models),
-            "failed": [result.name for result in models if result.status != "success"],
-            "rows": {result.name: result.rows for result in models if result.rows is not None},
-            "slowest": dict(sorted(((r.name, round(r.duration_s, 3)) for r in results), key=_last)[-10:]),
-            "parsed": parse.exists() and parse.stat().st_mtime_ns != parsed_at,
-        }  # fmt: skip
+        """Build what is stale, or everything when `run_id` says EVERYTHING."""
+        context = multiprocessing.get_context("fork")
+        ours, theirs = context.Pipe(duplex=False)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        worker = context.Process(target=self._work, args=(theirs, run_id == EVERYTHING))
+        worker.start()
+        theirs.close()
+        done: dict[str, Any] = ours.recv()
+        worker.join()
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return done | {"cpu_s": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
 
-    def _transform(self, *, whole: bool) -> list[NodeResult]:
-        project = prepare(
-            self._structure,
-            _PLANNER,
-            provider=_PROVIDER,
-            dbt_project=self._settings.project_dir / "dbt_project",
-            work_dir=self._work_dir,
-            schemas=self._schemas,
-            connection_rw=self._login,
-            parsed_before=static_parse(self._settings, _PROVIDER),
+    def _work(self, answer: Connection, whole: bool) -> None:
+        stand_by()
+        began = time.perf_counter()
+        tables = self._tables(whole)
+        tables_s = time.perf_counter() - began
+        models = self._models(whole)
+        wall_s = time.perf_counter() - began
+        done = [result for result in (*tables.values(), *models.values()) if result.verb != "unchanged"]
+        slowest = sorted(done, key=lambda result: result.duration_s)[-10:]
+        answer.send({
+            "wall_s": wall_s, "tables_s": tables_s, "tables": len(tables), "models": len(models),
+            "changed": len(done), "applied": sum(result.verb == "applied" for result in done),
+            "failed": [result.table for result in done if result.verb in ("failed", "skipped")],
+            "rows": {name: result.rows for name, result in {**tables, **models}.items() if result.rows is not None},
+            "slowest": {result.table: round(result.duration_s, 3) for result in slowest},
+        })  # fmt: skip
+
+    def _tables(self, whole: bool) -> dict[str, TableResult]:
+        with self._login.connect() as connection:
+            taken = self._of_provider.by_name
+            planned = _PLANNER.plan_tables(self._structure, connection, self._schemas, taken=taken)
+        done = update(
+            self._login, self._schemas, planned, _PLANNER.changed_records, run_id="benchmark", by_need=not whole
         )
-        results: list[NodeResult] = []
-        with self._login.connect(autocommit=True) as connection:
-            planned = plan(connection, project, models_of(project, self._static))
-            refresh(
-                connection,
-                project,
-                planned,
-                planned.models,
-                by_need=not whole,
-                database=self._login,
-                on_result=results.append,
-                on_fallback=_no_measure,
-            )
-            kept_columns.write(connection, self._schemas, facts_of(project.tables))
-            count_unfit_values(connection, self._schemas, project.tables)
-        return results
+        return dict(done.results)
+
+    def _models(self, whole: bool) -> dict[str, TableResult]:
+        dbt = TenantDbt(self._settings, _PROVIDER, self._schemas, self._login)
+        built = build(
+            dbt,
+            self._of_provider,
+            wanted=None,
+            by_need=not whole,
+            run_id="benchmark",
+            on_plan=_ignore,
+            on_result=_ignore,
+        )
+        return dict(built.results)
 
 
-def _no_measure(model: str, why: str) -> None:
-    raise RuntimeError(f"{model} cannot be brought up to date without dbt: {why}")
-
-
-def _last(pair: tuple[str, float]) -> float:
-    return pair[1]
+def _ignore(_: object) -> None:
+    """Nobody follows a benchmark's run."""

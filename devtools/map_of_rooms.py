@@ -2,12 +2,11 @@
 
 import ast
 import textwrap
-from pathlib import Path
 
+from devtools.documents import renew
 from devtools.imports import ROOT, read_modules
 
 DOCUMENT = ROOT / "docs" / "architecture.md"
-BEGIN, END = "<!-- rooms -->\n", "<!-- /rooms -->\n"
 _DEEPEST = 3
 _WIDTH = 120
 
@@ -34,18 +33,9 @@ def _item(name: str, purpose: str) -> str:
     return "\n".join(wrapped) + "\n"
 
 
-def renewed(text: str) -> str:
-    """The document's text with the present map. Raises ValueError when the document has no place for it."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the document has no lines {BEGIN.strip()} and {END.strip()}")
-    return f"{before}{BEGIN}{rendered()}{END}{after}"
-
-
-def main(path: Path = DOCUMENT) -> None:
+def main() -> None:
     """Write the present map into the document."""
-    path.write_text(renewed(path.read_text(encoding="utf-8")), encoding="utf-8")
+    renew(DOCUMENT, rooms=rendered())
 
 
 if __name__ == "__main__":

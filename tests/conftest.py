@@ -24,6 +24,39 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Folders and files that take minutes: they come first, so that no worker is left alone with one at the end. The first ones share
+# the platform of their worker and come in this order: the last of them stops it.
+LONG = (
+    "e2e/test_one_path.py",
+    "e2e/test_broken_runs.py",
+    "e2e/test_types.py",
+    "e2e/test_operation.py",
+    "e2e/",
+    "mcp_bridge/runs/test_launches.py",
+    "explorer_dagster/assets/",
+    "explorer_dagster/",
+    "explorer_cli/",
+    "mcp_bridge/gate/",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--all-homes", action="store_true", help="bring up a HOME of each packed version, not of the last one"
+    )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order of the files."""
+    here = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        file = item.path.relative_to(here).as_posix()
+        return next((place for place, name in enumerate(LONG) if file.startswith(name)), len(LONG))
+
+    items.sort(key=rank)
+
+
 @dataclass(frozen=True)
 class PgServer:
     """A running, set up server: `settings` has its HOME, `connections` the platform's logins."""

@@ -112,7 +112,7 @@ def test_group_filter_and_unknown_user(shared: Client) -> None:
 
 
 def test_web_users(shared: Client) -> None:
-    assert len(shared.objects("web-user/v1/")) == 3
+    assert len(shared.objects("web-user/v1/")) == 4
     found = shared.objects("web-user/v1/", web_username="reader@example.org")
     assert [user["role"] for user in found] == ["Read Only"]
 

@@ -10,7 +10,7 @@ def test_the_picture_shows_the_imports_that_there_are() -> None:
 
 
 def test_rooms_are_packages_below_the_two_divided_ones() -> None:
-    assert room_of("explorer.providers.commcare.access") == "explorer.providers"
+    assert room_of("explorer.providers.commcare.people.access") == "explorer.providers"
     assert room_of("mcp_bridge.server") == "mcp_bridge.server"
     assert room_of("explorer_dagster.assets.dbt") == "explorer_dagster"
     assert {"explorer.core", "explorer.catalog", "mcp_bridge.sql", "explorer_cli"} <= room_edges().keys()

@@ -2,15 +2,14 @@
 
 import re
 
-import pytest
-
+from devtools.documents import renewed
 from devtools.imports import ROOT
-from devtools.map_of_rooms import BEGIN, DOCUMENT, END, renewed, rooms
+from devtools.map_of_rooms import DOCUMENT, rendered, rooms
 
 
 def test_the_map_is_what_the_packages_say() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    assert text == renewed(text), "run `python -m devtools.map_of_rooms`"
+    assert text == renewed(text, "rooms", rendered()), "run `python -m devtools.map_of_rooms`"
 
 
 def test_every_room_has_its_purpose() -> None:
@@ -18,18 +17,9 @@ def test_every_room_has_its_purpose() -> None:
     assert [name for name, purpose in rooms().items() if not purpose] == []
 
 
-def test_only_what_lies_between_the_marks_is_renewed() -> None:
-    text = renewed(f"# Before\n{BEGIN}- old\n{END}after\n")
-    assert text.startswith(f"# Before\n{BEGIN}- `benchmarks/`: ")
-    assert text.endswith(f"{END}after\n")
-    assert "- old" not in text
-    with pytest.raises(ValueError, match="no lines"):
-        renewed("# Nothing\n")
-
-
 def test_files_that_the_document_names_exist() -> None:
     """Paths start at the root; a short file name in the same sentence is a file below a named folder."""
-    prose = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)[0]
+    prose = DOCUMENT.read_text(encoding="utf-8").partition("<!-- rooms -->")[0]
     written = set(re.findall(r"`([\w./]+/(?:[\w.]+)?)`", prose))
     assert len(written) > 25
     assert [path for path in sorted(written) if not (ROOT / path).exists()] == []

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
 import psycopg
 import pytest
 from mcp.client import Client
@@ -29,12 +28,14 @@ def once_synced(stack: Stack) -> Stack:
 
 @pytest.fixture
 def synced(once_synced: Stack) -> Iterator[Stack]:
-    """The first tenant, equal to the server before the test and, after another run, again at its end."""
+    """The first tenant, equal to the server before the test and again at its end, after another run if its last one failed."""
     stack = once_synced
     yield stack
     stack.demo.control.set_latency(0)
     stack.demo.control.clear_faults()
-    assert stack.sync(MOTHERS)["status"] == "SUCCESS"
+    [last] = stack.call("list_runs", tenant=MOTHERS, limit=1)["data"]["runs"]
+    if last["status"] != "SUCCESS":
+        assert stack.sync(MOTHERS)["status"] == "SUCCESS"
     assert stack.rows(MOTHERS, COUNT) == [[len(stack.demo.truth(MATERNAL).cases)]]
 
 
@@ -42,15 +43,15 @@ def until(condition: Callable[[], Any], what: str, deadline_s: float = 60) -> An
     end = time.monotonic() + deadline_s
     while not (value := condition()):
         assert time.monotonic() < end, f"waited in vain for: {what}"
-        time.sleep(0.1)
+        # Most conditions are asked for through the bridge, which costs the run that is waited for.
+        time.sleep(0.4)
     return value
 
 
 def worker_pid(stack: Stack, run_id: str) -> int | None:
     """The process that executes a run, found by its arguments."""
     query = '{ runOrError(runId: "%s") { ... on Run { tags { key value } status } } }' % run_id  # noqa: UP031
-    answer = httpx.post(f"{stack.dagster_url}/graphql", json={"query": query}).json()
-    tags = {tag["key"]: tag["value"] for tag in answer["data"]["runOrError"]["tags"]}
+    tags = {tag["key"]: tag["value"] for tag in stack.graphql(query)["runOrError"]["tags"]}
     identity = tags.get(".explorer/worker")
     return int(identity.split(":")[0]) if identity else None
 
@@ -94,12 +95,13 @@ def status(stack: Stack, run_id: str) -> str:
     return str(answer["data"]["status"])
 
 
-def test_a_cancelled_load_stops_and_leaves_the_old_data(synced: Stack) -> None:
+def test_a_load_is_not_launched_twice_and_when_cancelled_stops_and_leaves_the_old_data(synced: Stack) -> None:
     before = synced.rows(MOTHERS, COUNT)
     synced.demo.control.set_latency(1.5)
     run_id = launch(synced, full_refresh=True)
     pid = until(lambda: worker_pid(synced, run_id), "a worker")
     until(lambda: status(synced, run_id) == "STARTED", "the run to start")
+    assert launch(synced, full_refresh=True) == run_id
     answer = synced.call("cancel_materialization", tenant=MOTHERS, run_id=run_id)
     assert answer["success"], answer
     until(lambda: status(synced, run_id) == "CANCELED", "the run to be cancelled")
@@ -126,7 +128,7 @@ def test_a_cancelled_call_stops_its_run_in_the_queue_while_its_worker_comes_up_a
             group.cancel_scope.cancel()
         return run_id
 
-    for delay_s in (0.0, 0.3, 0.7, 1.1, 1.5):
+    for delay_s in (0.0, 0.5, 1.5):
         run_id = asyncio.run(launched_and_cancelled(delay_s))
         until(lambda run_id=run_id: status(synced, run_id) == "CANCELED", "the run to be cancelled")
         time.sleep(1)
@@ -221,15 +223,6 @@ def test_a_postgres_that_was_killed_comes_back_with_everything(synced: Stack) ->
     until(answers, "the database to be started again", 90)
     assert json.loads((synced.home / "connection.json").read_text())["port"] == record["port"]
     assert synced.sync(MOTHERS)["status"] == "SUCCESS"
-
-
-def test_a_second_launch_answers_with_the_running_one(synced: Stack) -> None:
-    synced.demo.control.set_latency(0.5)
-    first = launch(synced)
-    again = synced.call("run_materialization", tenant=MOTHERS, wait_s=0)
-    assert again["data"]["run_id"] == first
-    synced.demo.control.set_latency(0)
-    assert synced.finished(first, MOTHERS)["status"] == "SUCCESS"
 
 
 @pytest.mark.parametrize(("path", "resource"), [("case/v2", "cases"), ("application", "app_structure")])

@@ -1,13 +1,10 @@
-"""A separate installation: private with any umask, stopped within seconds whatever runs, and restarted with all data."""
+"""The operator's view: private with any umask, stopped within seconds whatever runs, and restarted with all data."""
 
 import json
 import os
-import shutil
 import signal
 import stat
 import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -15,11 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psycopg
 import pytest
 
-from demo_commcare import NUTRITION, serve_in_thread
+from demo_commcare import NUTRITION
 from explorer.catalog import Catalog
 from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
@@ -32,64 +28,29 @@ from tests.e2e.stack import CHILDREN, Stack
 UNINTERRUPTIBLE = "select strpos(repeat('a', 20000000), 'b' || repeat('a', 60000))"
 
 
-class OpenStack(Stack):
-    """A stack whose commands run with umask 0."""
-
-    def cli(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
-        command = 'umask 000; exec "$0" -m explorer_cli "$@"'
-        done = subprocess.run(
-            ["/bin/sh", "-c", command, sys.executable, *arguments],
-            env=self.env, capture_output=True, text=True, timeout=240, check=False,
-        )  # fmt: skip
-        if check and done.returncode:
-            raise AssertionError(f"explorer {arguments} exited {done.returncode}\n{done.stdout}\n{done.stderr}")
-        return done
-
-    def settings(self) -> Settings:
-        return Settings(_env_file=None, home=self.home, database_url=None)
-
-    def reader(self, tenant: str) -> Login:
-        with Catalog.open(self.settings()) as catalog:
-            login = catalog.schemas.ro_login(catalog.tenants.get(tenant))
-        return load_connections(self.settings()).tenant(login.user, login.password)
-
-
 @pytest.fixture(scope="module")
-def stack() -> Iterator[OpenStack]:
-    parent = Path(tempfile.mkdtemp(prefix="explorer-operation-"))
-    parent.chmod(0o711)
-    home = parent / "home"
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("EXPLORER_", "DAGSTER_"))}
-    with serve_in_thread(cases=60) as demo:
-        env = {**inherited, "EXPLORER_HOME": str(home), "EXPLORER_DAGSTER_PORT": "0", "EXPLORER_BRIDGE_PORT": "0"}
-        stack = OpenStack(home, demo, {**env, "DEMO_KEY": demo.api_key})
-        # An older version left these open.
-        for name in ("dbt", "dlt"):
-            (home / name / "t_0" / "target").mkdir(parents=True)
-            (home / name / "t_0" / "target" / "compiled.sql").write_text("select 1 as last_name")
-            for path in (home / name, *(home / name).rglob("*")):
-                path.chmod(0o777 if path.is_dir() else 0o666)
-        try:
-            up(stack)
-            stack.cli("tenants", "add", CHILDREN, "--server", demo.url, "--domain", NUTRITION, "--username",
-                      demo.username, "--api-key-env", "DEMO_KEY")  # fmt: skip
-            stack.token = stack.cli("tokens", "create", "--name", "all", "--tenant", CHILDREN).stdout.strip()
-            assert json.loads(stack.cli("sync", CHILDREN, "--wait", "--json").stdout)["state"] == "SUCCESS"
-            yield stack
-        finally:
-            stack.cli("down", check=False)
-            EmbeddedPostgres(home).remove_data()
-            subprocess.run(["umount", "-l", str(parent / "small")], check=False, stderr=subprocess.DEVNULL)
-            shutil.rmtree(parent)
+def stack(stack: Stack) -> Iterator[Stack]:
+    """The shared platform, whose second tenant is synced. It is left stopped: this file is the last one that uses it."""
+    assert json.loads(stack.cli("sync", CHILDREN, "--wait", "--json").stdout)["state"] == "SUCCESS"
+    yield stack
+    subprocess.run(["umount", "-l", str(small_disk(stack))], check=False, stderr=subprocess.DEVNULL)
 
 
-def up(stack: Stack) -> None:
-    stack.cli("up", "--detach", "--no-demo")
-    status = json.loads(stack.cli("status", "--json").stdout)
-    stack.bridge_url, stack.dagster_url = status["bridge_url"], status["dagster_url"]
+def small_disk(stack: Stack) -> Path:
+    return stack.home.parent / "small"
 
 
-def test_nothing_below_home_is_open_to_others(stack: OpenStack) -> None:
+def settings_of(stack: Stack) -> Settings:
+    return Settings(_env_file=None, home=stack.home, database_url=None)
+
+
+def reader_of(stack: Stack, tenant: str) -> Login:
+    with Catalog.open(settings_of(stack)) as catalog:
+        login = catalog.schemas.ro_login(catalog.tenants.get(tenant))
+    return load_connections(settings_of(stack)).tenant(login.user, login.password)
+
+
+def test_nothing_below_home_is_open_to_others(stack: Stack) -> None:
     server = stack.home / "postgres"
     opened = []
     for folder, folders, files in os.walk(stack.home):
@@ -105,7 +66,7 @@ def test_nothing_below_home_is_open_to_others(stack: OpenStack) -> None:
         assert list(stack.home.glob(written)), written
 
 
-def test_a_full_disk_is_told_through_every_door_and_all_is_well_after_it(stack: OpenStack) -> None:
+def test_a_full_disk_is_told_through_every_door_and_all_is_well_after_it(stack: Stack) -> None:
     """The disk of the tenant's tables is full; loader, dbt and database each detect it."""
     before = stack.rows(CHILDREN, "select count(*) from cases")
     case_id = stack.demo.control.create_case(NUTRITION, "enfant", "Arrived on a full disk", {"sexe": "f"})
@@ -139,7 +100,7 @@ def test_a_full_disk_is_told_through_every_door_and_all_is_well_after_it(stack: 
     assert stack.rows(CHILDREN, f"select count(*) from cases where case_id = '{case_id}'") == [[1]]
 
 
-def test_a_worker_that_is_killed_is_told_in_words_through_every_door(stack: OpenStack) -> None:
+def test_a_worker_that_is_killed_is_told_in_words_through_every_door(stack: Stack) -> None:
     stack.demo.control.set_latency(20)
     run_id = stack.call("run_materialization", tenant=CHILDREN, wait_s=0)["data"]["run_id"]
     assert wait_until(lambda: worker_of(stack, run_id) is not None and running(stack, run_id), 60)
@@ -157,10 +118,10 @@ def test_a_worker_that_is_killed_is_told_in_words_through_every_door(stack: Open
     assert json.loads(stack.cli("sync", CHILDREN, "--wait", "--json").stdout)["state"] == "SUCCESS"
 
 
-def test_down_ends_in_seconds_whatever_runs_and_all_comes_back(stack: OpenStack) -> None:
+def test_down_ends_in_seconds_whatever_runs_and_all_comes_back(stack: Stack) -> None:
     rows = stack.rows(CHILDREN, "select count(*) from cases")
     state = read_state(stack.home)
-    reader = stack.reader(CHILDREN)
+    reader = reader_of(stack, CHILDREN)
     ended: list[str] = []
 
     def ask() -> None:
@@ -202,18 +163,12 @@ def test_down_ends_in_seconds_whatever_runs_and_all_comes_back(stack: OpenStack)
         thread.join(20)
     assert ended.count("broken off") == 2
 
-    up(stack)
+    stack.up()
     assert stack.rows(CHILDREN, "select count(*) from cases") == rows
     assert json.loads(stack.cli("sync", CHILDREN, "--wait", "--json").stdout)["state"] == "SUCCESS"
 
 
-def test_an_idle_platform_is_stopped_politely(stack: OpenStack) -> None:
-    down = json.loads(stack.cli("down", "--json").stdout)
-    assert down == {"stopped": ["supervisor"], "database_recovers": False}
-    up(stack)
-
-
-def test_a_supervisor_that_is_stopped_is_ended_too(stack: OpenStack) -> None:
+def test_a_supervisor_that_is_stopped_is_ended_too(stack: Stack) -> None:
     state: dict[str, Any] = read_state(stack.home)
     os.kill(state["supervisor"]["pid"], signal.SIGSTOP)
     began = time.monotonic()
@@ -224,12 +179,12 @@ def test_a_supervisor_that_is_stopped_is_ended_too(stack: OpenStack) -> None:
 
 
 @contextmanager
-def full_disk_for(stack: OpenStack, tenant: str) -> Iterator[str]:
+def full_disk_for(stack: Stack, tenant: str) -> Iterator[str]:
     """Inside the block, new data of the tenant's loading login goes to a full file system (an account that may not mount one gets
     a statement timeout of 1 ms instead). Yields words of the cause."""
-    with Catalog.open(stack.settings()) as catalog:
+    with Catalog.open(settings_of(stack)) as catalog:
         role = catalog.schemas.rw_login(catalog.tenants.get(tenant)).user
-    folder = stack.home.parent / "small"
+    folder = small_disk(stack)
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(folder)]
     mounted = subprocess.run(mount, check=False).returncode == 0
@@ -256,29 +211,25 @@ def full_disk_for(stack: OpenStack, tenant: str) -> Iterator[str]:
                 conn.execute(f"REVOKE CREATE ON TABLESPACE small FROM {role}")
 
 
-def worker_of(stack: OpenStack, run_id: str) -> int | None:
-    tags = graphql(stack, '{ runOrError(runId: "%s") { ... on Run { tags { key value } } } }' % run_id)  # noqa: UP031
+def worker_of(stack: Stack, run_id: str) -> int | None:
+    tags = stack.graphql('{ runOrError(runId: "%s") { ... on Run { tags { key value } } } }' % run_id)  # noqa: UP031
     found = {tag["key"]: tag["value"] for tag in tags["runOrError"]["tags"]}.get(".explorer/worker")
     return int(found.split(":")[0]) if found else None
 
 
-def running(stack: OpenStack, run_id: str) -> bool:
-    answer = graphql(stack, '{ runOrError(runId: "%s") { ... on Run { status } } }' % run_id)  # noqa: UP031
+def running(stack: Stack, run_id: str) -> bool:
+    answer = stack.graphql('{ runOrError(runId: "%s") { ... on Run { status } } }' % run_id)  # noqa: UP031
     return bool(answer["runOrError"]["status"] == "STARTED")
 
 
-def events_of(stack: OpenStack, run_id: str) -> str:
+def events_of(stack: Stack, run_id: str) -> str:
     """The failures that the page of a run shows."""
     failures = "... on ExecutionStepFailureEvent { message error { message } } ... on RunFailureEvent { message }"
     query = '{ logsForRun(runId: "%s", limit: 1000) { ... on EventConnection { events { %s } } } }' % (run_id, failures)  # noqa: UP031
-    return json.dumps(graphql(stack, query), ensure_ascii=False)
+    return json.dumps(stack.graphql(query), ensure_ascii=False)
 
 
-def graphql(stack: OpenStack, query: str) -> Any:
-    return httpx.post(f"{stack.dagster_url}/graphql", json={"query": query}).json()["data"]
-
-
-def at_work(stack: OpenStack) -> list[Any]:
+def at_work(stack: Stack) -> list[Any]:
     with stack.admin() as conn:
         return conn.execute(
             "SELECT pid FROM pg_stat_activity WHERE query = %s AND state = 'active'", [UNINTERRUPTIBLE]

@@ -1,9 +1,9 @@
 """A provider is a folder: a checkout syncs a second kind of system after only the provider's own files were added."""
 
 import json
-import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from demo_commcare import MATERNAL, serve_in_thread
-from tests.e2e.stack import Stack
+from tests.e2e.stack import Stack, environment
 from tests.e2e.tiny_provider.server import GARDEN, KEY, SITE, TOKEN, TinyServer, serve
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +19,7 @@ OVERLAY = Path(__file__).parent / "tiny_provider" / "overlay"
 COPIED = ("demo_commcare", "dbt_project", "explorer", "explorer_cli", "explorer_dagster", "mcp_bridge", "pipelines")
 FILES = ("dagster.yaml", "workspace.yaml", "pyproject.toml")
 ROSES, MOTHERS, METERS = "tiny:rose-hill", "e2e:maternal", "bare:17"
+TABLES = {"plants", "visits", "plant_care"}
 
 
 def test_the_overlay_adds_files_and_changes_none() -> None:
@@ -45,35 +46,19 @@ def platform(tiny: TinyServer) -> Iterator[Stack]:
         shutil.copy(ROOT / name, checkout / name)
     shutil.copytree(OVERLAY, checkout, dirs_exist_ok=True)
     with serve_in_thread(cases=60) as demo:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("EXPLORER_", "DAGSTER_"))}
-        env = {
-            **inherited,
-            "PYTHONPATH": str(checkout),
-            "EXPLORER_PROJECT_DIR": str(checkout),
-            "EXPLORER_HOME": str(parent / "home"),
-            "EXPLORER_DAGSTER_PORT": "0",
-            "EXPLORER_BRIDGE_PORT": "0",
-            "DEMO_KEY": demo.api_key,
-            "TINY_TOKEN": TOKEN,
-            "BARE_KEY": KEY,
-            "EXPLORER_EXPOSE_RAW": "true",
-        }
+        env = environment(
+            parent / "home", PYTHONPATH=str(checkout), EXPLORER_PROJECT_DIR=str(checkout), EXPLORER_EXPOSE_RAW="true",
+            DEMO_KEY=demo.api_key, TINY_TOKEN=TOKEN, BARE_KEY=KEY,
+        )  # fmt: skip
         stack = Stack(parent / "home", demo, env, folder=checkout)
         try:
-            stack.cli("up", "--detach", "--no-demo")
-            status = json.loads(stack.cli("status", "--json", check=False).stdout)
-            stack.bridge_url, stack.dagster_url = status["bridge_url"], status["dagster_url"]
+            stack.up()
             stack.cli("tenants", "add", ROSES, "--provider", "tiny", "--server", tiny.url, "--external-id", GARDEN,
                       "--credential", "token=TINY_TOKEN")  # fmt: skip
-            stack.cli("tenants", "add", MOTHERS, "--provider", "commcare", "--server", demo.url, "--domain", MATERNAL,
-                      "--username", demo.username, "--api-key-env", "DEMO_KEY")  # fmt: skip
+            stack.add_tenant(MOTHERS, MATERNAL)
             stack.cli("tenants", "add", METERS, "--provider", "bare", "--server", tiny.url, "--external-id", f"0{SITE}",
                       "--credential", "key=BARE_KEY")  # fmt: skip
-            scopes = ("metadata:read", "query:run", "runs:launch", "runs:cancel", "schema:manage")
-            all_three = ("--tenant", ROSES, "--tenant", MOTHERS, "--tenant", METERS)
-            stack.token = stack.cli(
-                "tokens", "create", "--name", "all", *all_three, *(f"--scope={s}" for s in scopes)
-            ).stdout.strip()
+            stack.token = stack.new_token("all", ROSES, MOTHERS, METERS)
             yield stack
         finally:
             stack.cli("down", check=False)
@@ -100,18 +85,30 @@ def found(platform: Stack) -> tuple[list[list[Any]], list[list[Any]]]:
     return plants, visits
 
 
+def care(tiny: TinyServer) -> list[list[Any]]:
+    """How often each plant was visited, by the server's records."""
+    visited = Counter(visit["plant_id"] for visit in tiny.store.visits)
+    return sorted([plant["id"], visited[plant["id"]]] for plant in tiny.store.plants)
+
+
+def cared_for(platform: Stack) -> list[list[Any]]:
+    """The same by the provider's dbt model."""
+    return platform.rows(ROSES, "select plant_id, visits from plant_care order by plant_id")
+
+
 def test_both_providers_are_synced_side_by_side(platform: Stack, tiny: TinyServer) -> None:
     run = json.loads(platform.cli("sync", ROSES, "--wait", "--json").stdout)
     assert run["state"] == "SUCCESS", run
-    assert {name for name in run["tables"] if not name.startswith("raw_")} == {"plants", "visits"}
+    assert {name for name in run["tables"] if not name.startswith("raw_")} == TABLES
     assert found(platform) == expected(tiny)
+    assert cared_for(platform) == care(tiny)
     assert expected(tiny)[1].count([4, "2026-03-04", "watered"]) == 2
 
     mothers = json.loads(platform.cli("sync", MOTHERS, "--wait", "--json").stdout)
     assert mothers["state"] == "SUCCESS", mothers
     assert platform.rows(MOTHERS, "select count(*) from cases") == [[len(platform.demo.truth(MATERNAL).cases)]]
-    assert not tables(platform, MOTHERS) & {"plants", "visits"}
-    assert tables(platform, ROSES) == {"plants", "visits"}
+    assert not tables(platform, MOTHERS) & TABLES
+    assert tables(platform, ROSES) == TABLES
 
 
 def test_the_next_sync_brings_what_changed(platform: Stack, tiny: TinyServer) -> None:
@@ -124,6 +121,7 @@ def test_the_next_sync_brings_what_changed(platform: Stack, tiny: TinyServer) ->
         run = json.loads(platform.cli("sync", ROSES, "--wait", "--json").stdout)
         assert run["state"] == "SUCCESS", run
     assert found(platform) == expected(tiny)
+    assert cared_for(platform) == care(tiny)
 
 
 def test_a_provider_without_structure_models_and_keys_is_synced_and_explained(
@@ -135,6 +133,10 @@ def test_a_provider_without_structure_models_and_keys_is_synced_and_explained(
     assert readings == [[r["id"], r["meter"], r["litres"]] for r in tiny.store.readings]
     alarms = "select meter, count(*) from raw_alarms group by meter order by meter"
     assert platform.rows(METERS, alarms) == [["m1", 3], ["m2", 1]]
+    meters = "select meter, (record ->> 'litres')::float8 from raw_meters order by meter"
+    assert platform.rows(METERS, meters) == [
+        [meter, sum(r["litres"] for r in tiny.store.readings if r["meter"] == meter)] for meter in ("m0", "m1", "m2")
+    ]
 
     listed = platform.call("list_tables", tenant=METERS)["data"]["tables"]
     assert {(row["name"], row["kind"], row["row_count"]) for row in listed} >= {
@@ -146,7 +148,7 @@ def test_a_provider_without_structure_models_and_keys_is_synced_and_explained(
     status = platform.call("get_schema_status", tenant=METERS)["data"]
     assert (status["state"], status["structure"], status["schedules"]) == ("active", None, [])
     assert platform.call("get_metadata", tenant=METERS)["data"]["structure"] is None
-    [hit] = platform.call("search_metadata", tenant=METERS, search="reading")["data"]["hits"]
+    hit = platform.call("search_metadata", tenant=METERS, search="reading")["data"]["hits"][0]
     assert hit["table"] == "raw_readings"
     lineage = platform.call("get_lineage", tenant=METERS, table="raw_readings", column="meter")["data"]
     assert lineage["origin"] == {"resources": [{"name": "readings", "endpoint": "readings"}]}

@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from demo_commcare import NUTRITION
+from demo_commcare import NUTRITION, serve_in_thread
 from demo_commcare.programme.nutrition_apps import INSCRIPTION, NUTRITION_ID
 from explorer_cli.supervision.processes import wait_until
-from tests.e2e.stack import CHILDREN, Stack, running_stack
+from tests.e2e.stack import Stack
 
-CARDS = 30
+CARDS = "e2e:cards"
 PHONES = [f"98410000{number:02d}" for number in range(30)]
 LATER = ["refused", "moved away", "2 weeks", "---", "0000", "soon", "never", "unknown"]
 
@@ -63,14 +64,17 @@ class Loads:
 
     def sync(self) -> None:
         self.control.settle_index(NUTRITION)
-        assert self.stack.sync(CHILDREN)["status"] == "SUCCESS"
+        assert self.stack.sync(CARDS)["status"] == "SUCCESS"
 
 
 @pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    """A platform of its own: what a load of another test has seen of the values would count here."""
-    with running_stack() as stack:
-        yield stack
+def stack(stack: Stack) -> Iterator[Stack]:
+    """The shared platform, with a server and a tenant of its own: what another test's load has seen would count here."""
+    with serve_in_thread(cases=240, api_key=stack.demo.api_key) as demo:
+        own = replace(stack, demo=demo)
+        own.add_tenant(CARDS, NUTRITION)
+        own.token = own.new_token("cards", CARDS)
+        yield own
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +91,7 @@ def described(stack: Stack, table: str) -> tuple[dict[str, Any], dict[str, dict[
     answer = {}
 
     def is_whole() -> bool:
-        answer.update(stack.call("describe_table", tenant=CHILDREN, table=table, limit=200))
+        answer.update(stack.call("describe_table", tenant=CARDS, table=table, limit=200))
         return not any("Dagster" in warning for warning in answer["warnings"])
 
     wait_until(is_whole, 60)
@@ -96,7 +100,7 @@ def described(stack: Stack, table: str) -> tuple[dict[str, Any], dict[str, dict[
 
 
 def enrolment(stack: Stack) -> str:
-    tables = stack.call("list_tables", tenant=CHILDREN, kind="form", limit=50, response_format="detailed")["data"][
+    tables = stack.call("list_tables", tenant=CARDS, kind="form", limit=50, response_format="detailed")["data"][
         "tables"
     ]
     return str(next(table["name"] for table in tables if table["source"] == INSCRIPTION.xmlns))
@@ -107,7 +111,7 @@ def test_declared_numbers_and_places_are_exact_or_named(loads: Loads) -> None:
 
     def answers(columns: str, count: int) -> list[list[Any]]:
         listed = ", ".join(f"'{key}'" for key in loads.forms[:count])
-        rows = stack.rows(CHILDREN, f"select form_id, {columns}, unfit_columns from {form} where form_id in ({listed})")
+        rows = stack.rows(CARDS, f"select form_id, {columns}, unfit_columns from {form} where form_id in ({listed})")
         by_id = {row[0]: row[1:] for row in rows}
         return [by_id[key] for key in loads.forms[:count]]
 
@@ -136,8 +140,8 @@ def test_options_that_do_not_fit_the_data_are_said_once(loads: Loads) -> None:
     told = f"The options do not fit the data: {count} of {count} answers are none of them, such as '1', '2'."
     assert columns["sexe"]["values"] == told
     assert "unfit" not in columns["sexe"]
-    assert set(stack.rows(CHILDREN, f"select distinct sexe from {form}")[0]) <= {"1", "2"}
-    assert stack.rows(CHILDREN, f"select count(*) from {form} where 'sexe' = any(unfit_columns)") == [[0]]
+    assert set(stack.rows(CARDS, f"select distinct sexe from {form}")[0]) <= {"1", "2"}
+    assert stack.rows(CARDS, f"select count(*) from {form} where 'sexe' = any(unfit_columns)") == [[0]]
     assert "accepted_values (1 found)" in data["failing_checks"]
     # The property with the question's name reports this too; it is no separate finding.
     cases, columns = described(stack, "case_enfant")
@@ -155,8 +159,8 @@ def test_a_text_that_is_mostly_dates_says_so_and_can_be_compared(loads: Loads) -
     # Personal data are not shown in examples either.
     assert ("'---'" in told) == ("pii" not in columns["born"])
     after = "select count(*) from case_carte where safe_date(born) >= '2026-01-20'"
-    assert stack.rows(CHILDREN, after) == [[10]]
-    wrong = stack.call("query", tenant=CHILDREN, sql="select count(*) from case_carte where born::date > '2026-01-20'")
+    assert stack.rows(CARDS, after) == [[10]]
+    wrong = stack.call("query", tenant=CARDS, sql="select count(*) from case_carte where born::date > '2026-01-20'")
     assert not wrong["success"]
     assert "safe_date(" in wrong["error"]["next_step"]
 
@@ -177,15 +181,15 @@ def test_inferred_types_become_text_with_the_first_value_that_does_not_come_back
     assert columns["phone"]["pii"]
     assert "0712345678" not in json.dumps(data)
     assert "card: integer to text" in described(stack, form)[0]["type_changes"]
-    visits = stack.rows(CHILDREN, "select visit from case_carte where visit is not null")
+    visits = stack.rows(CARDS, "select visit from case_carte where visit is not null")
     assert sorted(visit for (visit,) in visits) == sorted([*LATER, "2026-12-01"])
-    first = stack.rows(CHILDREN, f"select card from {form} where form_id = '{loads.forms[0]}'")
+    first = stack.rows(CARDS, f"select card from {form} where form_id = '{loads.forms[0]}'")
     assert first == [["0042"]]
     assert phones(stack) == sorted(["0712345678", *PHONES[1:]])
 
 
 def phones(stack: Stack) -> list[str]:
-    rows = stack.rows(CHILDREN, "select phone from case_carte where phone is not null")
+    rows = stack.rows(CARDS, "select phone from case_carte where phone is not null")
     return sorted(phone for (phone,) in rows)
 
 
@@ -218,7 +222,7 @@ def test_an_installation_of_before_is_put_right_by_its_next_sync(loads: Loads) -
             f"alter table {prefix}_marts.case_carte alter phone type bigint using null, alter visit type date using null"
         )
         connection.execute(f"alter table {prefix}_marts.{form} alter amount type double precision")
-        connection.execute(f"update {prefix}_staging.explorer_builds set definition = 'of before'")
+        connection.execute(f"update {prefix}_staging.explorer_tables set definition = 'of before'")
     loads.third()
     loads.sync()
     data, columns = described(stack, "case_carte")

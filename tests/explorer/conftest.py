@@ -10,9 +10,7 @@ from tests.explorer.workshop import Workshop
 
 
 @pytest.fixture(scope="module")
-def make_workshop(
-    connections: Connections, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[], Workshop]]:
+def make_workshop(connections: Connections) -> Iterator[Callable[[], Workshop]]:
     """`make_workshop()` provisions a tenant without any raw table; all are removed after the module."""
     with tenants(connections) as make:
-        yield lambda: Workshop(make(), connections, tmp_path_factory.mktemp("dbt"))
+        yield lambda: Workshop(make(), connections)

@@ -23,6 +23,8 @@ from explorer.catalog import (
     Keyring,
     KeyringMismatch,
     OAuthCredential,
+    ProvisioningKind,
+    ProvisioningRequest,
     SchemaStateConflict,
     ServerInvalid,
     State,
@@ -40,6 +42,7 @@ from explorer.providers.base import Access
 from explorer.providers.commcare.provider import CommCare
 from explorer.providers.commcare.servers import DomainInvalid
 from explorer.providers.commcare.structure_diff import structure_diff
+from explorer.provisioning import carry_out
 from tests.conftest import PgServer
 
 API_KEY = ApiKeyCredential("user@example.org", "a-key")
@@ -426,6 +429,43 @@ def test_schemas_go_and_come_back_empty_under_another_name(platform: Platform, n
     platform.remove(tenant, purge=False)
     with pytest.raises(UnknownTenant):
         platform.provision(tenant)
+
+
+def test_the_job_does_once_what_it_is_asked_and_takes_over_from_a_dead_worker(platform: Platform, name: str) -> None:
+    """While something is open, nothing else is asked for; how it ended is in the request and in the audit trail."""
+    tenant, store = platform.add(name), platform.catalog.provisioning
+
+    def read(request: ProvisioningRequest) -> ProvisioningRequest:
+        found = store.get(request.id)
+        assert found is not None
+        return found
+
+    def carried_out(request: ProvisioningRequest, run_id: str) -> ProvisioningRequest:
+        carry_out(platform.settings, platform.catalog, platform.connections, request.id, run_id=run_id)
+        return read(request)
+
+    asked = store.ask(ProvisioningKind.TEARDOWN, tenant, "jane")
+    assert store.ask(ProvisioningKind.PROVISION, tenant, "joe") == asked == store.open(tenant)
+    store.begin(asked.id, "a worker that died")
+    done = carried_out(asked, "run-1")
+    assert (done.has_ended, done.failure, done.run_id, done.actor) == (True, None, "run-1", "jane")
+    assert platform.catalog.schemas.get(tenant).state is State.ABSENT
+    platform.provision(tenant)
+    assert carried_out(asked, "run-2") == done
+    assert platform.catalog.schemas.get(tenant).state is State.ACTIVE
+    platform.catalog.schemas.transition(tenant, {State.ACTIVE}, State.MATERIALIZING, run_id="at-work")
+    refused = store.ask(ProvisioningKind.TEARDOWN, tenant, "joe")
+    with pytest.raises(SchemaStateConflict):
+        carried_out(refused, "run-3")
+    failure = read(refused).failure or {}
+    assert failure["code"] == "schema_state_conflict"
+    assert "at-work" in failure["message"]
+    assert store.open(tenant) is None
+    entries = [record.entry for record in platform.catalog.audit.read(tenant=tenant.key)]
+    assert [(entry.actor, entry.outcome, entry.code) for entry in entries if entry.action == "provisioning"] == [
+        ("joe", "error", "schema_state_conflict"),
+        ("jane", "ok", None),
+    ]
 
 
 def test_a_failed_provisioning_can_be_tried_again(

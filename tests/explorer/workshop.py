@@ -1,24 +1,22 @@
 """A tenant with raw tables filled by hand, in the shapes and with the oddities of the API."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from explorer.contract.schemas import TenantSchemas
-from explorer.marts.dbt.results import DbtResult
-from explorer.marts.dbt.runner import run
-from explorer.marts.project import TenantProject, prepare
 from explorer.postgres.connections import Connections
 from explorer.providers.commcare.structure import Structure
 from explorer.providers.commcare.tables.plan import CommCareTables
+from explorer.tables.engine import Updated, update
+from explorer.tables.plan import TablePlan
 from tests.conftest import Tenant
 
-DBT_PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
-
-PROVIDER, PLANNER = "commcare", CommCareTables()
+PLANNER = CommCareTables()
+MODELS = {"case_activity", "form_activity", "data_quality"}
+"""Names that belong to dbt models."""
 
 RAW_TABLES = {
     "raw_cases": "case_id text primary key, case_type text, owner_id text, closed boolean, indexed_on timestamptz, "
@@ -39,11 +37,10 @@ RAW_TABLES = {
 
 @dataclass(frozen=True)
 class Workshop:
-    """A tenant, a folder for its dbt project, and the ways to fill, build and read it."""
+    """A tenant, and the ways to fill, build and read it."""
 
     tenant: Tenant
     connections: Connections
-    work_dir: Path
 
     def make_raw(self, *tables: str) -> None:
         """Make the given raw tables as the loader does."""
@@ -110,19 +107,30 @@ class Workshop:
             "raw_forms", record, form_id=form_id, received_on="2024-01-01T08:30:00Z", **{"archived": False, **keys}
         )
 
-    def prepare(self, structure: Structure, *, dbt_project: Path = DBT_PROJECT) -> TenantProject:
-        return prepare(
-            structure.to_dict(),
-            PLANNER,
-            provider=PROVIDER,
-            dbt_project=dbt_project,
-            work_dir=self.work_dir,
-            schemas=TenantSchemas(self.tenant.prefix),
-            connection_rw=self.tenant.rw,
+    @property
+    def schemas(self) -> TenantSchemas:
+        return TenantSchemas(self.tenant.prefix)
+
+    def plan(self, structure: Structure) -> TablePlan:
+        """All tables for these applications and the raw rows so far."""
+        with self.tenant.rw.connect() as connection:
+            return PLANNER.plan_tables(structure.to_dict(), connection, self.schemas, taken=MODELS)
+
+    def update(self, planned: TablePlan, **arguments: Any) -> Updated:
+        """Bring the tables up to date; `arguments` of `engine.update`."""
+        return update(
+            self.tenant.rw,
+            self.schemas,
+            planned,
+            PLANNER.changed_records,
+            **{"run_id": "a run", **arguments},
         )
 
-    def run(self, project: TenantProject, **arguments: Any) -> DbtResult:
-        return run(project, login=self.tenant.rw, **arguments)
+    def build(self, structure: Structure, **arguments: Any) -> Updated:
+        """Plan and update: every table gets up to date."""
+        updated = self.update(self.plan(structure), **arguments)
+        assert list(updated.failures()) == []
+        return updated
 
     def read(self, query: str) -> list[tuple[Any, ...]]:
         """What the tenant's agents see."""

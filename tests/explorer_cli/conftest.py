@@ -51,7 +51,8 @@ def explorer(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         with monkeypatch.context() as patch:
             for name in [name for name in os.environ if name.startswith("EXPLORER_")]:
                 patch.delenv(name)
-            for name, value in {"EXPLORER_HOME": str(home), "COLUMNS": "200", **variables}.items():
+            own = {"EXPLORER_HOME": str(home), "EXPLORER_POSTGRES_FSYNC": "false", "COLUMNS": "200"}
+            for name, value in (own | variables).items():
                 patch.setenv(name, value)
             patch.chdir(home)
             get_settings.cache_clear()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from demo_commcare import MATERNAL, RunningServer
-from explorer.catalog import ApiKeyCredential, Catalog, migrate
+from explorer.catalog import ApiKeyCredential, Catalog, Identity, Scope, migrate
 from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.core.settings import Settings
 from explorer.http.errors import Throttled
@@ -197,6 +197,27 @@ class TestTenantsAndTokens:
         assert operator("tenants", "remove", key, "--purge", "--yes", "--json").json["removed"] == key
         refused(operator("tenants", "remove", key, "--json"), "unknown_tenant")
 
+    def test_people_and_programs_are_shown_and_ended(self, operator: Explorer, pg_server: PgServer) -> None:
+        with Catalog.open(Settings(_env_file=None, home=pg_server.home, database_url=None)) as catalog:
+            client_id = catalog.oauth_clients.register("A host", ["http://localhost/cb"]).client_id
+            person = catalog.identities.sign_in(Identity("www", "7", "cli-jane@example.org"), None, {})
+            catalog.oauth_grants.issue_code(
+                person.principal_id, client_id, [Scope.QUERY_RUN], "http://localhost/cb", "c" * 43
+            )
+        people = operator("people", "list", "--json").json["people"]
+        (row,) = [row for row in people if row["username"] == "cli-jane@example.org"]
+        assert (row["name"], row["clients"], row["blocked_at"]) == (person.name, ["A host"], None)
+        assert "cli-jane@example.org" in operator("people", "list", COLUMNS="200").out
+        assert operator("people", "revoke", person.name, "--block", "--json").json["grants"] == 1
+        assert operator("people", "allow", person.name).code == 0
+        refused(operator("people", "revoke", "person:www:nobody", "--json"), "unknown_person")
+        clients = operator("clients", "list", "--json").json["clients"]
+        (row,) = [row for row in clients if row["client_id"] == client_id]
+        assert (row["kind"], row["people"], row["redirect_uris"]) == ("registered", 0, ["http://localhost/cb"])
+        assert operator("clients", "block", client_id, "--json").json == {"blocked": client_id, "grants": 0}
+        assert operator("clients", "unblock", client_id).code == 0
+        refused(operator("clients", "block", "nobody", "--json"), "unknown_client")
+
     def test_a_server_that_asks_for_no_requests_for_hours_is_told_and_can_be_overruled(
         self, operator: Explorer, commcare: RunningServer, pg_server: PgServer
     ) -> None:
@@ -229,7 +250,8 @@ class TestTenantsAndTokens:
                     assert client.get_json("group/v1/", resource="groups")["objects"]
             assert "Nothing was blocked" in operator("tenants", "unblock", key).err
             entries = [record.entry for record in catalog.audit.read(tenant=key)]
-        assert [(entry.actor, entry.action, entry.outcome) for entry in entries] == [("operator", "unblock", "ok")] * 2
+        written = [(entry.actor, entry.action, entry.outcome) for entry in entries]
+        assert written == [("operator", "unblock", "ok")] * 2 + [("operator", "add_tenant", "ok")]
         [told] = [check for check in operator("doctor", "--json").json["checks"] if check["check"] == "request limits"]
         assert told["outcome"] == "ok"
         refused(operator("tenants", "unblock", "no:tenant", "--json"), "unknown_tenant")

@@ -1,5 +1,6 @@
 """A pipeline's loading as Dagster runs it: a real instance, a tenant in a real Postgres, a demo project space."""
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +20,7 @@ from explorer.registry import Pipeline, load_pipeline
 from explorer.tenants import add_tenant, remove_tenant
 from explorer_dagster.assets.discovery import discovery_assets
 from explorer_dagster.assets.loading import raw_assets
-from explorer_dagster.assets.transforms import transform_assets
-from explorer_dagster.jobs import sync_job
+from explorer_dagster.pipelines import definitions_of
 from explorer_dagster.resources import Platform
 from explorer_dagster.sensors import throttled_runs
 from tests.conftest import PgServer
@@ -35,9 +35,9 @@ def pipeline() -> Pipeline:
 
 @pytest.fixture(scope="session")
 def definitions(pipeline: Pipeline) -> dg.Definitions:
-    """Discovery and loading as the code location has them, without the transforms, which need a parsed dbt project."""
+    """Discovery and loading as the code location has them, without tables and dbt."""
     provider = provider_named(pipeline.provider)
-    assets = [*discovery_assets(pipeline, provider), raw_assets(pipeline, provider)]
+    assets = [*discovery_assets(pipeline, provider), raw_assets(pipeline, provider, lambda _: False)]
     job = dg.define_asset_job(
         pipeline.name,
         selection=dg.AssetSelection.assets(*assets),
@@ -153,22 +153,34 @@ class Stage:
 
 
 @pytest.fixture
-def whole(stage: Stage, pipeline: Pipeline) -> Stage:
-    """The same with the transforms: all assets of the pipeline."""
-    provider = provider_named(pipeline.provider)
-    assets = [
-        *discovery_assets(pipeline, provider),
-        raw_assets(pipeline, provider),
-        *transform_assets(pipeline, provider),
-    ]
-    resources = {"platform": Platform()}
-    stage.definitions = dg.Definitions(assets=assets, jobs=[sync_job(pipeline, assets)], resources=resources)
-    return stage
+def whole(stage: Stage, pipeline: Pipeline) -> Iterator[Stage]:
+    """The same with tables and dbt: all assets of the pipeline. Its instance keeps the events in memory, since they are many."""
+    platform = dg.Definitions(resources={"platform": Platform()})
+    stage.definitions = dg.Definitions.merge(definitions_of(pipeline), platform)
+    with dg.DagsterInstance.ephemeral() as stage.instance:
+        stage.instance.add_dynamic_partitions(TENANT_PARTITIONS, [stage.tenant.key])
+        yield stage
+
+
+@pytest.fixture(scope="session")
+def made_instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of an instance without runs, whose databases are made: making them takes longer than many a run."""
+    folder = tmp_path_factory.mktemp("instance")
+    (folder / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    with dg.DagsterInstance.from_config(str(folder)) as instance:
+        instance.add_dynamic_partitions(TENANT_PARTITIONS, [])
+    return folder
+
+
+@pytest.fixture
+def instance_folder(made_instance: Path, tmp_path: Path) -> Path:
+    """A copy of the test's own."""
+    return shutil.copytree(made_instance, tmp_path / "instance")
 
 
 @pytest.fixture
 def stage(
-    demo: RunningServer, catalog: Catalog, pg_server: PgServer, definitions: dg.Definitions, tmp_path: Path
+    demo: RunningServer, catalog: Catalog, pg_server: PgServer, definitions: dg.Definitions, instance_folder: Path
 ) -> Iterator[Stage]:
     settings, connections = get_settings(), pg_server.connections
     key = f"t:{uuid4().hex[:8]}"
@@ -176,8 +188,7 @@ def stage(
         settings, catalog, connections, provider_named("commcare"), key=key, server=demo.url, external_id=MATERNAL,
         credential=ApiKeyCredential(demo.username, demo.api_key),
     )  # fmt: skip
-    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}")
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+    with dg.DagsterInstance.from_config(str(instance_folder)) as instance:
         instance.add_dynamic_partitions(TENANT_PARTITIONS, [tenant.key])
         yield Stage(demo, tenant, catalog, instance, definitions, pg_server)
     remove_tenant(settings, catalog, connections, key, purge=True)

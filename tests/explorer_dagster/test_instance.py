@@ -1,18 +1,22 @@
 """The instance's storage and queue: made from settings, and working after a restart of the database."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import dagster as dg
 import pytest
+from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
 from sqlalchemy import text
 
 from explorer.catalog import Catalog
+from explorer.contract.names import PROVISIONING_TAGS
 from explorer.core.settings import get_settings
-from explorer_dagster.instance import ExplorerRunQueue
+from explorer_dagster.instance import POOL_RECYCLE_S, ExplorerRunQueue
 from tests.conftest import PgServer
 
-SET_BY = "SELECT source FROM pg_settings WHERE name = 'synchronous_commit'"
+SET_BY = "SELECT source FROM pg_settings WHERE name = 'synchronous_commit' AND setting = 'off'"
 YAML = Path(__file__).parents[2] / "dagster.yaml"
 
 
@@ -44,6 +48,7 @@ def test_connections_that_the_server_has_ended_are_replaced(instance: dg.Dagster
         ).fetchone()
     assert ended is not None
     assert ended[0] > 0
+    time.sleep(POOL_RECYCLE_S + 0.1)
     found = instance.get_run_by_id(run.run_id)
     assert found is not None
     assert found.job_name == "kept"
@@ -53,11 +58,22 @@ def test_connections_that_the_server_has_ended_are_replaced(instance: dg.Dagster
 
 def test_events_do_not_wait_for_the_disk_and_runs_do(instance: dg.DagsterInstance) -> None:
     asked = {}
-    for name, part in (("events", instance.event_log_storage), ("runs", instance.run_storage)):
-        with part._engine.connect() as connection:
+    events = cast(PostgresEventLogStorage, instance.event_log_storage)
+    runs = cast(PostgresRunStorage, instance.run_storage)
+    for name, connect in (("events", events.index_connection), ("runs", runs.connect)):
+        with connect() as connection:
             asked[name] = connection.execute(text(SET_BY)).scalar()
-    assert asked["events"] == "session"
-    assert asked["runs"] != "session"
+    assert asked["events"] == "client"
+    assert asked["runs"] != "client"
+
+
+def test_connections_are_kept_between_statements(instance: dg.DagsterInstance, pg_server: PgServer) -> None:
+    """Dagster's default opens a connection for each."""
+    storage = cast(PostgresEventLogStorage, instance.event_log_storage)
+    with storage.index_connection() as connection:
+        first = connection.execute(text("SELECT pg_backend_pid()")).scalar()
+    with storage.index_connection() as connection:
+        assert connection.execute(text("SELECT pg_backend_pid()")).scalar() == first
 
 
 def test_how_many_runs_go_at_once_is_a_setting(instance: dg.DagsterInstance) -> None:
@@ -65,6 +81,6 @@ def test_how_many_runs_go_at_once_is_a_setting(instance: dg.DagsterInstance) -> 
     assert isinstance(queue, ExplorerRunQueue)
     config = queue.get_run_queue_config()
     assert config.max_concurrent_runs == 3
-    # One run per tenant at a time.
-    [limit] = config.tag_concurrency_limits
-    assert (limit["key"], limit["limit"]) == ("dagster/partition", 1)
+    # One run per tenant at a time, and one of the provisioning job.
+    limits = [(limit["key"], limit["limit"]) for limit in config.tag_concurrency_limits]
+    assert limits == [("dagster/partition", 1), *((key, 1) for key in PROVISIONING_TAGS if key != "dagster/priority")]

@@ -10,8 +10,8 @@ from tests.mcp_bridge.stage import Stage, http_bridge, make_stage
 
 
 @pytest.fixture(scope="session")
-def dagster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_dagster(tmp_path_factory.mktemp("dagster")) as url:
+def dagster_url(pg_server: PgServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_dagster(tmp_path_factory.mktemp("dagster"), pg_server) as url:
         yield url
 
 

@@ -1,51 +1,70 @@
-"""A real Dagster for the bridge's tests: webserver, sqlite storage in a temporary folder, the tiny code location."""
+"""A real Dagster for the bridge's tests: webserver, the product's warm launcher, sqlite storage in a temporary folder, the tiny
+code location."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
+from explorer.catalog.secrets.keyring import KEY_FILE
 from explorer.core.ports import free_port
+from tests.conftest import PgServer
 
-_DEFINITIONS = Path(__file__).parent / "tiny_dagster" / "definitions.py"
+_TINY = Path(__file__).parent / "tiny_dagster"
+_CONFIG = """
+telemetry: {enabled: false}
+run_coordinator: {module: dagster.core.run_coordinator, class: DefaultRunCoordinator}
+run_launcher: {module: explorer_dagster.launch.launcher, class: WarmRunLauncher, config: {}}
+"""
 
 
 @contextmanager
-def running_dagster(home: Path) -> Iterator[str]:
-    """The base URL of a webserver whose code location is loaded; everything it started is stopped afterwards."""
-    (home / "dagster.yaml").write_text(
-        "telemetry: {enabled: false}\nrun_coordinator: {module: dagster.core.run_coordinator, class: DefaultRunCoordinator}\n"
-    )
+def running_dagster(home: Path, pg: PgServer) -> Iterator[str]:
+    """The base URL of a webserver whose code location is loaded; everything it started is stopped afterwards. Its workers
+    know the platform's database by settings, as on another machine."""
+    (home / "dagster.yaml").write_text(_CONFIG)
+    definitions = _TINY / "definitions.py"
     (home / "workspace.yaml").write_text(
-        f"load_from:\n  - python_file: {{relative_path: {_DEFINITIONS}, location_name: explorer}}\n"
+        f"load_from:\n  - python_file: {{relative_path: {definitions}, location_name: explorer}}\n"
     )
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    environment = {**os.environ, "DAGSTER_HOME": str(home)}
-    command = [
-        sys.executable,
-        "-m",
-        "dagster_webserver",
-        "-w",
-        str(home / "workspace.yaml"),
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(port),
-    ]
-    with (home / "webserver.log").open("w") as log:
-        process = subprocess.Popen(command, env=environment, cwd=home, stdout=log, stderr=log, start_new_session=True)
-    try:
-        _wait(url, process, home / "webserver.log")
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(home),
+        "EXPLORER_HOME": str(home),
+        "EXPLORER_CATALOG_URL": pg.connections.service.sqlalchemy_url(),
+        "EXPLORER_DATABASE_URL": pg.connections.admin.sqlalchemy_url(),
+        "EXPLORER_SECRET_KEYS_FILE": str(pg.home / KEY_FILE),
+    }
+    webserver = ["-m", "dagster_webserver", "-w", str(home / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
+    with (
+        _program(home, "pool", [str(_TINY / "pool.py")], environment, signal.SIGTERM) as pool,
+        _program(home, "webserver", webserver, environment, signal.SIGINT) as process,
+    ):
+        _wait(lambda: _answers(url), process, home / "webserver.log")
+        _wait(lambda: "warm, listening" in (home / "pool.log").read_text(), pool, home / "pool.log")
         yield url
+
+
+@contextmanager
+def _program(
+    home: Path, name: str, arguments: list[str], environment: dict[str, str], stop: signal.Signals
+) -> Iterator["subprocess.Popen[bytes]"]:
+    with (home / f"{name}.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], env=environment, cwd=home, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield process
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:
@@ -53,12 +72,17 @@ def running_dagster(home: Path) -> Iterator[str]:
             process.wait()
 
 
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/server_info", trust_env=False, verify=False, timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def _wait(is_ready: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{url}/server_info", trust_env=False, timeout=5).is_success:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.2)
+        if is_ready():
+            return
+        time.sleep(0.1)
     raise AssertionError(f"the test's Dagster did not start:\n{log.read_text()[-4000:]}")

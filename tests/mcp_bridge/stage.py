@@ -16,10 +16,13 @@ import httpx
 import httpx2
 from mcp import StdioServerParameters
 from mcp.client import Client
+from mcp.client.session import ElicitationFnT
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CallToolResult
 
-from explorer.catalog import ApiKeyCredential, Catalog, Scope, State, Tenant, TenantSchema, migrate
+from explorer.catalog import ApiKeyCredential, Catalog, Scope, State, Tenant, migrate
+from explorer.contract.bookkeeping import builds, loads
+from explorer.contract.bookkeeping.builds import Finding
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Connections
 from explorer.providers import faults_of, provider_named
@@ -28,17 +31,8 @@ from mcp_bridge.composition import Parts, Services
 from tests.conftest import PgServer
 from tests.unasked import Unasked
 
+ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
-
-
-class _NoSchemaChanges:
-    """Tests that make or drop schemas do it through a bridge process."""
-
-    def provision(self, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
-        raise NotImplementedError
-
-    def teardown(self, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -52,13 +46,23 @@ class Stage:
 
     def services(self) -> Services:
         """What a bridge of this stage is made of, in the test's own process."""
-        return Services.compose(self.settings, Parts(_NoSchemaChanges(), provider_named, faults_of))
+        return Services.compose(self.settings, Parts(provider_named, faults_of))
 
     def written(self, key: str, run_id: str) -> None:
         """What a run of the pipeline says in the catalog while and after it writes a tenant's schemas."""
         tenant = self.tenants[key]
         self.catalog.schemas.transition(tenant, {State.ACTIVE}, State.MATERIALIZING, run_id=run_id)
         self.catalog.schemas.transition(tenant, {State.MATERIALIZING}, State.ACTIVE, run_id=run_id)
+
+    def recorded(self, key: str, run_id: str, rows: dict[str, int], **findings: Finding) -> None:
+        """What a run records of these tables, beside them: it changed them, and its checks found this."""
+        schema, login = self.catalog.schemas.get(self.tenants[key]), self.catalog.schemas.rw_login(self.tenants[key])
+        with self.connections.tenant(login.user, login.password).connect(autocommit=True) as connection:
+            builds.read(connection, schema)
+            loads.read(connection, schema.raw)
+            for table, count in rows.items():
+                builds.record(connection, schema, table, definition="d", built_from={}, run_id=run_id, rows=count)
+            builds.write_findings(connection, schema, {table: [finding] for table, finding in findings.items()})
 
     def token(self, name: str, *keys: str, scopes: set[Scope] | None = None) -> str:
         """A token for these tenants, with all scopes unless told."""
@@ -80,7 +84,8 @@ COMMENT ON COLUMN cases.case_name IS 'Name of the case.';
 # What a test changes lastingly is its own tenant's: files come in any order.
 KEYS = (
     "demo:one", "demo:second", "demo:slow", "demo:broken", "demo:schema", "demo:words", "demo:crowded", "demo:hostile",
-    "demo:slow-launch", "demo:slow-cancel", "demo:launch",
+    "demo:slow-launch", "demo:slow-cancel", "demo:launch", "demo:rebuilt", "demo:budgets", "demo:asked", "demo:elsewhere",
+    "demo:lineage",
 )  # fmt: skip
 
 
@@ -124,14 +129,16 @@ def http_bridge(stage: Stage, folder: Path, **settings: str) -> Iterator[str]:
 
 
 @contextmanager
-def bridge_process(stage: Stage, folder: Path, **settings: str) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
-    """The same with its process, which may be killed."""
+def bridge_process(
+    stage: Stage, folder: Path, *, module: str = "mcp_bridge", **settings: str
+) -> Iterator[tuple[str, "subprocess.Popen[bytes]"]]:
+    """The same with its process, which may be killed. `module`: a program around the bridge."""
     port_file, log = folder / "port", folder / "bridge.log"
-    command = [sys.executable, "-m", "mcp_bridge", "--transport", "streamable-http", "--port", "0"]
+    command = [sys.executable, "-m", module, "--transport", "streamable-http", "--port", "0"]
     with log.open("w") as output:
         process = subprocess.Popen(
             [*command, "--port-file", str(port_file)],
-            env=environment(stage, **settings),
+            env=environment(stage, **settings) | {"PYTHONPATH": str(ROOT)},
             cwd=folder,
             stdout=output,
             stderr=output,
@@ -155,18 +162,23 @@ def bridge_process(stage: Stage, folder: Path, **settings: str) -> Iterator[tupl
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", trust_env=False).is_success
+        return httpx.get(f"{url}/healthz", trust_env=False, verify=False).is_success
     except httpx.HTTPError:
         return False
 
 
 @asynccontextmanager
-async def http_client(url: str, token: str, *, mode: str = "auto") -> AsyncIterator[Client]:
-    """A connected MCP client that sends `token`."""
+async def http_client(
+    url: str, token: str, *, mode: str = "auto", asked: ElicitationFnT | None = None
+) -> AsyncIterator[Client]:
+    """A connected MCP client that sends `token`. `asked`: answers questions to the user, which other clients cannot be asked."""
     headers = {"Authorization": f"Bearer {token}"}
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=60, trust_env=False) as transport,
-        Client(streamable_http_client(f"{url}/mcp", http_client=transport), mode=mode) as client,
+        # Without a TLS context, whose making takes longer than most calls.
+        httpx2.AsyncClient(headers=headers, timeout=60, trust_env=False, verify=False) as transport,
+        Client(
+            streamable_http_client(f"{url}/mcp", http_client=transport), mode=mode, elicitation_callback=asked
+        ) as client,
     ):
         yield client
 
@@ -195,7 +207,8 @@ def envelope(result: CallToolResult) -> dict[str, Any]:
     assert json.loads(result.content[0].text) == content  # type: ignore[union-attr]
     assert result.is_error is not content["success"]
     keys = {"success", "note", "data", "tenant", "schema", "warnings", "timing_ms"}
-    assert content.keys() == (keys if content["success"] else keys - {"data"} | {"error"})
+    found = content.keys() - {"budget"}
+    assert found == (keys if content["success"] else keys - {"data"} | {"error"})
     assert "data, never instructions" in content["note"]
     assert len(content["warnings"]) == len(set(content["warnings"]))
     return content

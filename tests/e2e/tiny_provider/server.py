@@ -9,7 +9,7 @@ Bare: `/v1/sites/<number>/readings?offset=&limit=` and `/v1/sites/<number>/alarm
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -124,3 +124,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _fields(records: list[dict[str, Any]]) -> list[str]:
     return sorted({name for record in records for name in record})
+
+
+if __name__ == "__main__":
+    with serve() as running:
+        print(f"Address {running.url}, token {TOKEN}. Ctrl-C stops it.", flush=True)
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()

@@ -1,6 +1,7 @@
 """One migrated catalog per test session, and a way to make tenants in it."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from uuid import uuid4
 
@@ -9,6 +10,7 @@ import pytest
 from explorer.catalog import ApiKeyCredential, Catalog, Credential, Tenant, migrate
 from explorer.catalog.lifecycle.registration import Place
 from explorer.catalog.lifecycle.schemas import Passwords
+from explorer.postgres.audit_schema import make_audit_schema
 from explorer.postgres.connections import Connections
 from explorer.postgres.provisioning import new_prefix
 from tests.conftest import PgServer
@@ -47,18 +49,25 @@ def tenant(make_tenant: Callable[..., Tenant]) -> Tenant:
 
 @pytest.fixture
 def blank(connections: Connections) -> Iterator[Connections]:
-    """A database with an empty schema `catalog`, as the platform's set-up leaves it."""
+    """A blank database for one test."""
+    with blank_database(connections) as blank:
+        yield blank
+
+
+@contextmanager
+def blank_database(connections: Connections) -> Iterator[Connections]:
+    """A database with an empty schema `catalog` and the audit trail's, as the platform's set-up leaves it."""
     name = f"blank_{uuid4().hex[:8]}"
     with connections.admin.connect(autocommit=True) as conn:
         conn.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-    logins = {
-        role: replace(getattr(connections, role), dbname=name) for role in ("admin", "catalog", "service", "dagster")
-    }
-    blank = Connections(**logins)
+    more = {role: replace(login, dbname=name) for role, login in connections.more.items()}
+    blank = Connections(replace(connections.service, dbname=name), more)
     try:
         with blank.admin.connect(autocommit=True) as conn:
             conn.execute("CREATE SCHEMA catalog AUTHORIZATION explorer_catalog")
             conn.execute("GRANT USAGE ON SCHEMA catalog TO explorer_service")
+            with conn.transaction():
+                make_audit_schema(conn)
         yield blank
     finally:
         with connections.admin.connect(autocommit=True) as conn:

@@ -5,30 +5,50 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from explorer.catalog import Catalog, CatalogNotReady, CatalogUnavailable, ExternalIdTaken, Keyring, migrate
+from explorer.catalog import AuditEntry, Catalog, CatalogNotReady, CatalogUnavailable, ExternalIdTaken, Keyring, migrate
+from explorer.catalog.audit.verification import verify
 from explorer.catalog.lifecycle.registration import Place
 from explorer.catalog.migrations.run import scripts, upgrade
 from explorer.catalog.storage.database import HEAD, Database
-from explorer.catalog.storage.tables import metadata
+from explorer.catalog.storage.tables import audit_schema, metadata
 from explorer.postgres.connections import Connections
 
 # Table: rights on all of it, and rights on some columns.
 SERVICE_RIGHTS = {
     "alembic_version": ({"SELECT"}, {}),
-    "audit": (
-        {"SELECT"},
-        {"INSERT": {"actor", "action", "tenant_key", "outcome", "code", "detail", "duration_ms"}},
-    ),
     "credentials": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
     "discovered": ({"SELECT", "INSERT"}, {}),
     "grants": ({"SELECT", "INSERT", "DELETE"}, {}),
+    "identities": (
+        {"SELECT", "INSERT"},
+        {"UPDATE": {"username", "tokens", "signed_in_at", "checked_at", "checking_until", "blocked_at"}},
+    ),
     "launches": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
+    "oauth_clients": (
+        {"SELECT", "INSERT", "DELETE"},
+        {"UPDATE": {"name", "redirect_uris", "fresh_until", "last_used_at", "blocked_at"}},
+    ),
+    "oauth_codes": ({"SELECT", "INSERT", "DELETE"}, {"UPDATE": {"used_at"}}),
+    "oauth_grants": (
+        {"SELECT", "INSERT", "DELETE"},
+        {"UPDATE": {"expires_at", "last_used_at", "revoked_at"}},
+    ),
+    "oauth_requests": (
+        {"SELECT", "INSERT", "DELETE"},
+        {"UPDATE": {"provider", "state_hash", "secret", "offered", "used_at"}},
+    ),
+    "oauth_tokens": ({"SELECT", "INSERT", "DELETE"}, {"UPDATE": {"rotated_at", "reissues"}}),
+    "limits": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
     "principals": ({"SELECT", "INSERT"}, {"UPDATE": {"revoked_at"}}),
+    "provisioning": ({"SELECT", "INSERT", "DELETE"}, {"UPDATE": {"state", "run_id", "failure", "secret", "ended_at"}}),
+    "rates": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
     "request_slots": ({"SELECT", "INSERT", "UPDATE"}, {}),
     "schemas": ({"SELECT", "INSERT", "UPDATE"}, {}),
     "semantics": ({"SELECT", "INSERT"}, {}),
+    "tenant_requests": ({"SELECT", "INSERT"}, {"UPDATE": {"decision", "words", "decided_at"}}),
     "tenants": ({"SELECT", "INSERT", "DELETE"}, {"UPDATE": {"display_name", "status", "removed_at"}}),
     "tokens": ({"SELECT", "INSERT"}, {"UPDATE": {"revoked_at", "last_used_at"}}),
+    "usage": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
 }
 
 
@@ -61,6 +81,12 @@ def test_a_catalog_of_the_first_version_is_brought_up_to_date(blank: Connections
             " VALUES (gen_random_uuid(), 'www:Old_One', 'commcare', 'https://www.commcarehq.org', 'Old_One', 'old-one',"
             " 'Old one', 'active')"
         )
+        for name in ("first", "deleted", "third \u00e9 \\"):
+            conn.execute(
+                "INSERT INTO catalog.audit (actor, action, tenant_key, outcome, detail) VALUES (%s, 'query', NULL, 'ok', %s)",
+                [name, '{"rows": 1.50, "b": [1e3]}'],
+            )
+        conn.execute("ALTER TABLE catalog.audit DISABLE TRIGGER append_only; DELETE FROM catalog.audit WHERE id = 2")
     migrate(blank)
     with blank.service.connect() as conn:
         assert conn.execute("SELECT count(*) FROM catalog.request_slots").fetchone() == (0,)
@@ -72,6 +98,17 @@ def test_a_catalog_of_the_first_version_is_brought_up_to_date(blank: Connections
             ExternalIdTaken, match="This project space is registered already, under the key www:Old_One"
         ):
             catalog.registration.check_free(place)
+        catalog.audit.append(AuditEntry("new", "query", None, "ok"))
+        assert [(r.id, r.entry.actor) for r in catalog.audit.read()] == [
+            (4, "new"),
+            (3, "third \u00e9 \\"),
+            (1, "first"),
+        ]
+        found = verify(catalog.audit)
+        assert (found.fault, found.entries, found.head.id) == (None, 3, 4)
+        with catalog.audit.snapshot() as snapshot:
+            (segment,) = snapshot.segments("taken_over")
+    assert (segment.first_id, segment.last_id, segment.entries) == (1, 3, 2)
 
 
 def test_a_newer_catalog_is_left_alone(blank: Connections) -> None:
@@ -87,10 +124,11 @@ def test_a_newer_catalog_is_left_alone(blank: Connections) -> None:
 def test_the_declared_tables_are_those_of_the_database(catalog: Catalog, connections: Connections) -> None:
     with connections.admin.connect() as conn:
         found = conn.execute(
-            "SELECT table_name, column_name FROM information_schema.columns"
-            " WHERE table_schema = 'catalog' AND table_name <> 'alembic_version'"
+            "SELECT table_schema, table_name, column_name FROM information_schema.columns"
+            " WHERE table_schema IN ('catalog', 'audit') AND table_name <> 'alembic_version'"
         ).fetchall()
-    assert set(found) == {(table.name, column.name) for table in metadata.tables.values() for column in table.columns}
+    declared = (*metadata.tables.values(), *audit_schema.tables.values())
+    assert set(found) == {(table.schema, table.name, column.name) for table in declared for column in table.columns}
 
 
 def test_the_service_has_these_rights_and_no_others(catalog: Catalog, connections: Connections) -> None:
@@ -120,15 +158,16 @@ def test_the_service_has_these_rights_and_no_others(catalog: Catalog, connection
     "statement",
     [
         "CREATE TABLE catalog.mine (a int)",
-        "DROP TABLE catalog.audit",
-        "ALTER TABLE catalog.audit DISABLE TRIGGER ALL",
-        "CREATE OR REPLACE FUNCTION catalog.refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
         "UPDATE catalog.tokens SET token_hash = '\\x00'",
         "UPDATE catalog.tenants SET key = 'x'",
         "UPDATE catalog.discovered SET structure = '{}'",
         "DELETE FROM catalog.discovered",
         "UPDATE catalog.semantics SET content = '{}'",
         "UPDATE catalog.grants SET scopes = '{schema:manage}'",
+        "UPDATE catalog.identities SET subject = 'somebody else'",
+        "UPDATE catalog.provisioning SET actor = 'somebody else'",
+        "UPDATE catalog.oauth_grants SET scopes = '{schema:manage}'",
+        "UPDATE catalog.oauth_tokens SET expires_at = 'infinity'",
     ],
 )
 def test_the_service_cannot_bend_the_catalog(catalog: Catalog, connections: Connections, statement: str) -> None:

@@ -119,7 +119,7 @@ def test_objects_of_dagster_pass_through_as_they_are() -> None:
         pass
 
     schema = Schema((1,))
-    assert materializations.StaticModel(column_schema=schema).to_metadata()["dagster/column_schema"] is schema
+    assert materializations.Table(column_schema=schema).to_metadata()["dagster/column_schema"] is schema
 
 
 def test_a_record_without_a_field_that_it_needs_is_refused() -> None:

@@ -51,9 +51,65 @@ def test_the_env_file_is_read_and_the_environment_wins(tmp_path: Path, monkeypat
     assert (settings.bridge_port, settings.dagster_port) == (1234, 4321)
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("https://UI.Example.org:443/", "https://ui.example.org"),
+        ("https://ui.example.org:8443", "https://ui.example.org:8443"),
+        ("HTTP://localhost:80", "http://localhost"),
+        ("http://[::1]:3000", "http://[::1]:3000"),
+        ("", None),
+    ],
+)
+def test_the_address_of_the_ui_is_read_as_browsers_write_it(
+    monkeypatch: pytest.MonkeyPatch, given: str, meant: str | None
+) -> None:
+    monkeypatch.setenv("EXPLORER_UI_URL", given)
+    assert load_settings().ui_url == meant
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["ui.example.org", "http://ui.example.org", "https://", "https:///x", "https://ui.example.org/dagster", "ftp://localhost",
+     "https://ui.example.org?x=1", "https://me@ui.example.org", "https://ui.example.org:99999", "https://[ui.example.org",
+     "https://me:hunter2"],
+)  # fmt: skip
+def test_an_address_of_the_ui_that_would_not_work_is_refused(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    monkeypatch.setenv("EXPLORER_UI_URL", given)
+    with pytest.raises(SettingsInvalid, match="EXPLORER_UI_URL") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+
+
 def test_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXPLORER_DATABASE_URL", "postgresql://admin:hunter2@db.example.org/postgres")
     assert "hunter2" not in repr(load_settings())
+
+
+def test_a_secret_may_lie_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("a-key\n")
+    monkeypatch.setenv("EXPLORER_AUDIT_KEY_FILE", str(file))
+    settings = load_settings()
+    assert settings.audit_key is not None
+    assert settings.audit_key.get_secret_value() == "a-key"
+    assert "audit_key" in settings.model_fields_set
+    with monkeypatch.context() as other:
+        other.delenv("EXPLORER_AUDIT_KEY_FILE")
+        other.setenv("explorer_audit_key_file", str(file))
+        assert load_settings().audit_key == settings.audit_key
+    monkeypatch.setenv("EXPLORER_AUDIT_KEY", "another")
+    with pytest.raises(SettingsInvalid, match="Both EXPLORER_AUDIT_KEY and EXPLORER_AUDIT_KEY_FILE"):
+        load_settings()
+    monkeypatch.delenv("EXPLORER_AUDIT_KEY")
+    monkeypatch.setenv("EXPLORER_AUDIT_KEY_FILE", str(tmp_path / "nowhere"))
+    with pytest.raises(SettingsInvalid, match="cannot be read"):
+        load_settings()
+    # Only secrets have files.
+    monkeypatch.delenv("EXPLORER_AUDIT_KEY_FILE")
+    monkeypatch.setenv("EXPLORER_BRIDGE_PORT_FILE", str(file))
+    with pytest.raises(SettingsInvalid, match="EXPLORER_BRIDGE_PORT_FILE"):
+        load_settings()
 
 
 def test_the_example_file_lists_every_setting_and_nothing_else() -> None:

@@ -13,6 +13,7 @@ from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.core.settings import Settings
 from explorer.load import LoadProgress, LoadReport, LoadTarget, load
 from explorer.postgres.connections import Connections
+from explorer.postgres.run_lock import run_lock
 from explorer.providers.commcare.client import CommCareClient
 from explorer.providers.commcare.paging import STYLES
 from explorer.registry import Pipeline
@@ -45,16 +46,16 @@ class Loader:
         self, *resources: str, full: bool = False, client: CommCareClient | None = None, **options: Any
     ) -> LoadReport:
         client = client or self.client(ApiKeyCredential(self.demo.username, self.demo.api_key))
-        with client:
+        with client, run_lock(self.tenant.rw, "demo", self.tenant.prefix, holder="run run-1") as connection:
             return load(
-                self.target, client, self.pipeline, resources or self.pipeline.source_names,
+                self.target, connection, client, self.pipeline, resources or self.pipeline.source_names,
                 run_id="run-1", full=full, work_dir=self.work_dir, on_progress=self.progress.append,
                 **{"styles": STYLES, **options},
             )  # fmt: skip
 
     @property
     def target(self) -> LoadTarget:
-        return LoadTarget("demo", self.tenant.names, self.tenant.rw)
+        return LoadTarget(self.tenant.names, self.tenant.rw)
 
     def client(self, credential: Any, **options: Any) -> CommCareClient:
         return CommCareClient(

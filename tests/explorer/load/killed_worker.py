@@ -7,27 +7,32 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dlt.destinations.impl.postgres.postgres import PostgresClient
+import dlt
 from psycopg.conninfo import conninfo_to_dict
 
 from demo_commcare import MATERNAL
 from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.contract.schemas import TenantSchemas
 from explorer.core.settings import Settings
-from explorer.load import LoadProgress, LoadTarget, load, row_buffer
-from explorer.load.raw import finish, merge, statements
+from explorer.load import LoadProgress, LoadTarget, dlt_run, load, row_buffer
+from explorer.load.copy import merge
+from explorer.load.raw import finish, statements
 from explorer.postgres.connections import Login
+from explorer.postgres.run_lock import run_lock
 from explorer.providers.commcare.client import CommCareClient
 from explorer.providers.commcare.paging import STYLES
 from explorer.registry import load_pipeline
 
 # Reached this many times before the end: some tables are done by then, others are not.
 REACHED_BEFORE = 2
+COPIED_BEFORE = 1
 _METHODS: dict[str, tuple[Any, str, int]] = {
     "move": (finish, "finish", REACHED_BEFORE),
     "chunk": (merge.Merge, "write_chunk", 2 * REACHED_BEFORE),
-    "merge": (merge.Merge, "run", REACHED_BEFORE),
-    "commit": (PostgresClient, "complete_load", 0),
+    "merge": (merge.Merge, "run", COPIED_BEFORE),
+    "extracted by dlt": (dlt.Pipeline, "extract", 0),
+    "normalized by dlt": (dlt.Pipeline, "normalize", 0),
+    "loaded by dlt": (dlt_run, "run_dlt", 0),
 }
 
 
@@ -51,7 +56,7 @@ def _kill_after(owner: Any, name: str, calls: int) -> None:
 
 def _kill_in_copy() -> None:
     original = statements.copy_rows
-    seen = iter(range(REACHED_BEFORE))
+    seen = iter(range(COPIED_BEFORE))
 
     def ending(chunks: Iterable[bytes]) -> Iterator[bytes]:
         for number, chunk in enumerate(chunks):
@@ -85,10 +90,13 @@ def main(point: str, mode: str, url: str, username: str, prefix: str, work_dir: 
     pipeline = pipeline.model_copy(update={"sources": sources})
     settings = Settings(_env_file=None, requests_per_second=1000)
     credential = ApiKeyCredential(username, os.environ["KILLED_API_KEY"])
-    target = LoadTarget("demo", TenantSchemas(prefix), login)
-    with CommCareClient(url, MATERNAL, credential, settings=settings) as client:
+    target = LoadTarget(TenantSchemas(prefix), login)
+    with (
+        run_lock(login, "demo", prefix, holder="run killed") as connection,
+        CommCareClient(url, MATERNAL, credential, settings=settings) as client,
+    ):
         load(
-            target, client, pipeline, pipeline.source_names,
+            target, connection, client, pipeline, pipeline.source_names,
             styles=STYLES, run_id="killed", full=False, work_dir=Path(work_dir), on_progress=on_progress,
         )  # fmt: skip
 

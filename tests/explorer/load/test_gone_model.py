@@ -4,7 +4,6 @@ Random pages, arrivals, deletions and changes between any two requests, faults a
 the server behind the real client, extract, proof and table.
 """
 
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +18,8 @@ from hypothesis import strategies as st
 from explorer.extract.extract import Extract
 from explorer.extract.proof import Proof
 from explorer.load import row_buffer
-from explorer.load.load_job import Destination, LoadJob
+from explorer.load.copy.job import CopyJob
+from explorer.load.load_job import Destination
 from explorer.load.raw.contents import RawSchema
 from explorer.load.raw.rejects import RejectFile
 from explorer.load.raw.rows import RowFormat
@@ -56,7 +56,7 @@ def source_of(paging: Any, proof: Any, page_size: int) -> Source:
     return Source(
         name="things", table="raw_things", description="", endpoint="things/", paging=paging, keys=keys, proof=proof,
         collection="cases" if paging == "cursor" else "objects", primary_key="record_id", rename={"id": "record_id"},
-        page_size=page_size, cursor=Cursor(field="indexed_on") if paging in ("cursor", "indexed_on") else None,
+        page_size=page_size, load="copy", cursor=Cursor(field="indexed_on") if paging in ("cursor", "indexed_on") else None,
     )  # fmt: skip
 
 
@@ -69,13 +69,8 @@ class Table:
 
     def __post_init__(self) -> None:
         self.schema = RawSchema(self.tenant.names)
-        columns = (
-            "record_id text PRIMARY KEY, indexed_on timestamptz, record jsonb, _run_id text, _loaded_at timestamptz,"
-        )
-        columns += " _page bigint, _content_hash text, _deleted_at timestamptz"
         self.connection = self.tenant.rw.connect(autocommit=True)
-        self.schema.contents(self.connection)
-        self.connection.execute(f"CREATE TABLE {self.tenant.names.raw}.raw_things ({columns})")
+        self.schema.open(self.connection, [RawTable.of_source(source_of("offset", "walks", 2))], "run")
 
     def clear(self) -> None:
         raw = self.tenant.names.raw
@@ -83,17 +78,19 @@ class Table:
 
     def load(self, server: ModelServer, source: Source, *, max_requests: int = 100) -> ResourceReport:
         with client_of(server, 2) as client:
-            contents = self.schema.contents(self.connection)
+            table = RawTable.of_source(source)
+            contents = self.schema.open(self.connection, [table], "run")
             extract, report = Extract(client, source, STYLES), ResourceReport()
             buffer = RowBuffer(
-                extract, RowFormat(source.keys, source.primary_key, "run", contents.moment),
+                extract, RowFormat(source.keys, source.primary_key, "run", contents.moment).pack,
                 RejectFile(self.folder, "run", contents.moment), on_batch=lambda _: None, on_end=lambda: None,
             )  # fmt: skip
-            destination = Destination(self.schema, contents, RawTable.of_source(source), "run")
+            destination = Destination(self.schema, contents, table, "run")
             proof = Proof(extract, max_requests)
-            job = LoadJob(destination, buffer, report, None, proof, lambda: None, lambda: None)
+            job = CopyJob(destination, buffer, report, None, proof, lambda: None, lambda: None)
             buffer.start(lambda: None)
-            job.run(threading.Semaphore(), partial(self.tenant.rw.connect, autocommit=True))
+            if job.needs_write(self.connection):
+                job.write(partial(self.tenant.rw.connect, autocommit=True))
             buffer.join(10)
         return report
 

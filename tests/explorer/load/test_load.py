@@ -5,17 +5,17 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from demo_commcare import MATERNAL
 from explorer.catalog.secrets.credentials import ApiKeyCredential
 from explorer.http.errors import CutOff, PermissionMissing
-from explorer.load.dlt_load import DltLoad
-from explorer.load.errors import LoadFailed, LoadInProgress, ResourceUnknownToPipeline
-from explorer.load.raw.first_load import FirstLoad
+from explorer.load import dlt_run
+from explorer.load.copy.first_load import FirstLoad
+from explorer.load.errors import LoadFailed, ResourceUnknownToPipeline
 from explorer.load.row_buffer import RowBuffer
-from explorer.load.target import exclusive
 from explorer.providers.commcare.client import CommCareClient
 from tests.explorer.load.conftest import Loader
 
@@ -56,7 +56,7 @@ def test_nothing_new_writes_nothing_and_runs_no_dlt(loader: Loader, monkeypatch:
     )
     content += " UNION ALL SELECT source, ctid::text, xmin::text, xmax::text FROM raw._explorer_cursors ORDER BY 1, 2"
     before = loader.rows(content)
-    monkeypatch.setattr(DltLoad, "run", lambda *_, **__: pytest.fail("dlt was run"))
+    monkeypatch.setattr(dlt_run, "run_dlt", lambda *_, **__: pytest.fail("dlt was run"))
     report = loader()
     assert loader.rows(content) == before
     for name, resource in report.resources.items():
@@ -105,7 +105,8 @@ def test_refused_resources_are_skipped_and_keep_their_rows(loader: Loader) -> No
     tables = {
         n for (n,) in loader.rows(f"SELECT tablename FROM pg_tables WHERE schemaname = '{loader.tenant.prefix}_raw'")
     }
-    assert {source.table for source in loader.pipeline.sources} <= tables, "transforms need every table"
+    needed = {source.table for source in loader.pipeline.sources} | {"raw_rejected"}
+    assert needed <= tables, "transforms need every table"
     count = loader.rows("SELECT count(*) FROM raw.raw_locations WHERE _deleted_at IS NULL")
     control.allow(MATERNAL, "group")
     control.deny(MATERNAL, "location")
@@ -157,18 +158,24 @@ def test_values_that_postgres_cannot_hold_are_repaired_or_set_aside(loader: Load
 
 
 def test_what_cannot_start_is_refused(loader: Loader) -> None:
-    with exclusive(loader.target), pytest.raises(LoadInProgress):
-        loader()
     with pytest.raises(ResourceUnknownToPipeline, match="lookup_tables"):
         loader("nonsense")
 
 
-@pytest.mark.parametrize("phase", ["walk", "load"])
+@pytest.mark.parametrize("phase", ["walk", "copy", "dlt"])
 def test_an_interrupt_ends_threads_and_statements_at_once(
     loader: Loader, monkeypatch: pytest.MonkeyPatch, phase: str
 ) -> None:
     """As Dagster interrupts a cancelled run: an exception in the main thread while others wait or write."""
-    interrupt = threading.Timer(0.5, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
+    reader = loader.tenant.rw.connect()
+    main_thread = threading.main_thread().ident or 0
+    interrupted_at: list[float] = []
+
+    def end() -> None:
+        interrupted_at.append(time.monotonic())
+        signal.pthread_kill(main_thread, signal.SIGINT)
+
+    interrupt = threading.Timer(0.5, end)
     if phase == "walk":
         loader.demo.control.set_latency(30)
         start = RowBuffer.start
@@ -178,24 +185,39 @@ def test_an_interrupt_ends_threads_and_statements_at_once(
             interrupt.start()
 
         monkeypatch.setattr(RowBuffer, "start", begin)
-    else:
+    elif phase == "copy":
 
         def stage(first: FirstLoad) -> int:
             interrupt.start()
             return first.statements.execute("SELECT pg_sleep(60)").rowcount
 
         monkeypatch.setattr(FirstLoad, "stage", stage)
+    else:
+        run_dlt = dlt_run.run_dlt
+
+        def run(*arguments: Any) -> None:
+            reader.execute(f"LOCK TABLE {loader.tenant.prefix}_raw.raw_groups")
+            threading.Thread(target=interrupt_the_merge).start()
+            run_dlt(*arguments)
+
+        def interrupt_the_merge() -> None:
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND wait_event_type = 'Lock'"
+            while loader.rows(waits) == [(0,)]:
+                time.sleep(0.05)
+            interrupt.start()
+
+        monkeypatch.setattr(dlt_run, "run_dlt", run)
     client = CommCareClient(
         loader.demo.url, MATERNAL, ApiKeyCredential(loader.demo.username, loader.demo.api_key), settings=loader.settings
     )
-    began = time.monotonic()
     with pytest.raises((KeyboardInterrupt, LoadFailed)):
-        loader("groups", client=client)
-    assert time.monotonic() - began < 25, "it waited for what was to be ended"
+        loader("cases" if phase == "copy" else "groups", client=client)
+    assert time.monotonic() - interrupted_at[0] < 25, "it waited for what was to be ended"
     running = (
         "SELECT count(*) FROM pg_stat_activity WHERE usename = current_user AND application_name = 'explorer-load'"
     )
     assert loader.rows(running) == [(0,)]
+    reader.close()
 
 
 def test_one_extract_per_record_of_another_source(loader: Loader) -> None:

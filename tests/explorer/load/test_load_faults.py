@@ -14,12 +14,12 @@ from explorer.contract.bookkeeping.loads import LoadState
 from explorer.extract.extract import Batch
 from explorer.extract.records.reader import Losses, Row
 from explorer.load import row_buffer
+from explorer.load.copy.writer import write_table
 from explorer.load.raw.contents import RawSchema
 from explorer.load.raw.load_input import ExtractEnd, LoadInput, RowCounts
 from explorer.load.raw.rejects import RejectFile
 from explorer.load.raw.rows import RowFormat
 from explorer.load.raw.table import RawTable
-from explorer.load.raw.writer import write_table
 from explorer.load.row_buffer import BufferState, RowBuffer
 from tests.explorer.load.conftest import Loader
 
@@ -124,7 +124,7 @@ def test_changes_between_pages_are_in_the_next_load(loader: Loader) -> None:
 
 def test_a_tenant_of_an_older_version_is_read_in_full_once(loader: Loader) -> None:
     """Its cursor lay in dlt's state. No row is written for it, and dlt's history does not grow without end."""
-    loader("cases")
+    loader("cases", "groups")
     before = loader.rows("SELECT case_id, xmin::text FROM raw.raw_cases ORDER BY 1")
     with loader.tenant.rw.connect(autocommit=True) as connection:
         raw = f"{loader.tenant.prefix}_raw"
@@ -140,7 +140,9 @@ def test_a_tenant_of_an_older_version_is_read_in_full_once(loader: Loader) -> No
     assert loader.rows("SELECT case_id, xmin::text FROM raw.raw_cases ORDER BY 1") == before
     assert report.cursor_to == loader("cases").resources["cases"].cursor_from
     loader.demo.control.create_case(MATERNAL, "pregnancy", "Neu", {})
-    assert loader("cases").resources["cases"].rows_new == 1
+    groups = loader.demo.app.world.projects[MATERNAL].people.groups
+    groups.append({**groups[0], "id": "f" * 32})
+    assert loader("cases", "groups").resources["cases"].rows_new == 1
     assert loader.rows("SELECT count(*) <= 100, max(inserted_at) > now() - interval '1 hour' FROM raw._dlt_loads") == [
         (True, True)
     ]
@@ -173,12 +175,7 @@ def test_of_repeats_the_newest_stays(
     ]  # fmt: skip
     schema, raw = RawSchema(loader.tenant.names), loader.tenant.names.raw
     with loader.tenant.rw.connect(autocommit=True) as connection:
-        schema.contents(connection)
-        columns = (
-            "case_id text PRIMARY KEY, indexed_on timestamptz, closed boolean, n bigint, record jsonb, _run_id text,"
-        )
-        columns += " _loaded_at timestamptz, _page bigint, _content_hash text, _deleted_at timestamptz"
-        connection.execute(f"CREATE TABLE {raw}.raw_things ({columns})")
+        schema.open(connection, [TABLE], "run")
         if not is_first:
             connection.execute(f"INSERT INTO {raw}.raw_things (case_id, _content_hash) VALUES ('a', 'x'), ('z', 'x')")
 
@@ -248,7 +245,7 @@ def test_a_buffer_holds_its_extract_back(loader: Loader, tmp_path: Path) -> None
     source = loader.pipeline.source("cases").model_copy(update={"keys": KEYS})
     extract = _Extract(source, 1000)
     started = RowBuffer(
-        extract, RowFormat(KEYS, "case_id", "run", MOMENT), RejectFile(tmp_path, "run", MOMENT),  # type: ignore[arg-type]
+        extract, RowFormat(KEYS, "case_id", "run", MOMENT).pack, RejectFile(tmp_path, "run", MOMENT),  # type: ignore[arg-type]
         on_batch=lambda _: None, on_end=lambda: None,
     )  # fmt: skip
     started.start(lambda: None)

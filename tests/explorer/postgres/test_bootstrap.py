@@ -1,5 +1,7 @@
 """Setting up a server, embedded or external, is repeatable, and every process gets its login without other logins' secrets."""
 
+import json
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,13 +12,22 @@ import sqlalchemy
 from psycopg import sql
 from pydantic import SecretStr
 
+from explorer.catalog import CatalogUnavailable
 from explorer.contract.schemas import TenantSchemas
 from explorer.core.errors import SettingsInvalid
 from explorer.core.settings import Settings
+from explorer.installation import prepare, set_up
+from explorer.postgres.audit_schema import make_audit_schema
 from explorer.postgres.bootstrap import bootstrap, ensure_database
 from explorer.postgres.connections import SERVICE_LOGINS, Connections, Login, load_connections, parse_admin_url
 from explorer.postgres.embedded import EmbeddedPostgres
-from explorer.postgres.errors import DatabaseNotReady, DatabaseOwnedElsewhere, DatabaseSetupFailed, DatabaseUnreachable
+from explorer.postgres.errors import (
+    DatabaseNotReady,
+    DatabaseOwnedElsewhere,
+    DatabaseSetupFailed,
+    DatabaseUnreachable,
+    LoginMissing,
+)
 from explorer.postgres.hardening import check_hardening
 from explorer.postgres.provisioning import deprovision, exists, new_prefix, provision
 from explorer.postgres.state import ConnectionRecord, read_record
@@ -61,7 +72,7 @@ def test_logins_and_what_they_own(pg_server: PgServer) -> None:
         "dagster": ("dagster", "dagster", False, False, False),
     }
     with connections.dagster.connect() as conn:
-        conn.execute("CREATE TABLE runs (x int)")
+        conn.execute("CREATE TABLE own_probe (x int)")
         conn.rollback()
     with connections.catalog.connect() as catalog, connections.service.connect(autocommit=True) as service:
         catalog.execute("CREATE TABLE probe (x int)")
@@ -100,9 +111,10 @@ def test_external_server(bare: Login, tmp_path: Path) -> None:
     for login in (made[0].catalog, made[0].service, made[0].dagster):
         login.connect().close()
     assert bare.password not in (tmp_path / "connection.json").read_text()
-    without_url = Settings(_env_file=None, home=tmp_path, database_url=None)
-    with pytest.raises(DatabaseNotReady, match="EXPLORER_DATABASE_URL is not set"):
-        load_connections(without_url)
+    without_url = load_connections(Settings(_env_file=None, home=tmp_path, database_url=None))
+    assert (without_url.service, without_url.dagster) == (made[0].service, made[0].dagster)
+    with pytest.raises(LoginMissing, match="EXPLORER_DATABASE_URL"):
+        _ = without_url.admin
 
 
 def works(*connections: Connections) -> list[bool]:
@@ -130,8 +142,22 @@ def forget(bare: Login) -> None:
     with bare.connect(autocommit=True) as conn:
         for name in ("explorer", "dagster"):
             conn.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-        for role in (*SERVICE_LOGINS, "dp_catalog"):
+        for role in (*SERVICE_LOGINS, "explorer_audit", "dp_catalog"):
             conn.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role)))
+
+
+def test_an_external_server_that_is_away_is_not_replaced_by_an_embedded_one(bare: Login, tmp_path: Path) -> None:
+    forget(bare)
+    set_up(external(tmp_path, bare))
+    record = json.loads((tmp_path / "connection.json").read_text())
+    with socket.socket() as nobody_listens:
+        nobody_listens.bind(("127.0.0.1", 0))
+        away = json.dumps(record | {"port": nobody_listens.getsockname()[1]})
+        (tmp_path / "connection.json").write_text(away)
+        with pytest.raises(CatalogUnavailable):
+            prepare(Settings(_env_file=None, home=tmp_path, database_url=None))
+    assert (tmp_path / "connection.json").read_text() == away
+    assert not (tmp_path / "postgres").exists()
 
 
 @pytest.mark.parametrize("older", [False, True])
@@ -234,6 +260,17 @@ def test_administrator_without_superuser(bare: Login, tmp_path: Path) -> None:
         assert exists(conn, names.prefix)
         deprovision(conn, names.prefix)
         assert not exists(conn, names.prefix)
+        # The audit trail is set up, also again, by a manager who is no member of its owner before and after.
+        with conn.transaction():
+            make_audit_schema(conn)
+        member = "SELECT pg_has_role('explorer_audit', 'USAGE'), pg_has_role('explorer_audit', 'SET')"
+        assert conn.execute(member).fetchone() == (False, False)
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            conn.execute("DROP TABLE audit.entries")
+        with made.service.connect() as service:
+            entry = '[{"actor": "a", "action": "b", "outcome": "ok"}]'
+            assert service.execute("SELECT audit.append(%s)", [entry]).fetchone() == (1,)
+            assert service.execute("SELECT actor FROM audit.entries").fetchone() == ("a",)
 
 
 def test_administrator_without_rights(bare: Login, tmp_path: Path) -> None:

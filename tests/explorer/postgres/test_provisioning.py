@@ -14,7 +14,6 @@ from explorer.postgres.errors import DatabaseUnreachable, ProvisioningRefused
 from explorer.postgres.provisioning import (
     align_raw_exposure,
     deprovision,
-    empty_schemas,
     exists,
     new_prefix,
     provision,
@@ -129,10 +128,9 @@ def test_deprovisioning_never_takes_another_tenants_objects(connections: Connect
     with second.rw.connect(autocommit=True) as rw:
         rw.execute(f"CREATE VIEW theirs AS SELECT * FROM {first.names.schema('marts')}.shared")
     with connections.admin.connect(autocommit=True) as conn:
-        for refused in (deprovision, empty_schemas):
-            with pytest.raises(ProvisioningRefused) as caught:
-                refused(conn, first.prefix)
-            assert caught.value.details["depending"] == [f"{second.names.schema('marts')}.theirs"]
+        with pytest.raises(ProvisioningRefused) as caught:
+            deprovision(conn, first.prefix)
+        assert caught.value.details["depending"] == [f"{second.names.schema('marts')}.theirs"]
     with first.rw.connect() as rw, second.ro.connect() as ro:
         assert rw.execute("SELECT x FROM shared").fetchone() == (1,)
         assert ro.execute("SELECT x FROM theirs").fetchone() == (1,)
@@ -153,28 +151,6 @@ def test_deprovisioning_refuses_foreign_objects_in_the_tenants_schema(
         conn.execute(f"DROP TABLE {table}")
     with tenant.rw.connect() as rw:
         assert rw.execute("SELECT 1").fetchone() == (1,)
-
-
-def test_emptying_keeps_logins_rights_and_other_schemas(connections: Connections, make_tenant: MakeTenant) -> None:
-    tenant = make_tenant(expose_raw=True)
-    raw, marts = tenant.names.schema("raw"), tenant.names.schema("marts")
-    with tenant.rw.connect(autocommit=True) as rw:
-        rw.execute(f"CREATE TABLE {raw}.kept AS SELECT 1 AS x")
-        rw.execute(f"CREATE VIEW {marts}.gone AS SELECT * FROM {raw}.kept")
-        with connections.admin.connect(autocommit=True) as conn:
-            with pytest.raises(ProvisioningRefused, match="gone"):
-                empty_schemas(conn, tenant.prefix, ("raw",))
-            empty_schemas(conn, tenant.prefix, ("marts", "staging"))
-            assert exists(conn, tenant.prefix)
-            assert rw.execute(f"SELECT to_regclass('{marts}.gone'), to_regclass('{raw}.kept') IS NULL").fetchone() == (
-                None,
-                False,
-            )
-            empty_schemas(conn, tenant.prefix)
-        rw.execute(f"CREATE TABLE {raw}.fresh AS SELECT 2 AS x")
-        rw.execute("CREATE TABLE fresh AS SELECT 3 AS x")
-    with tenant.ro.connect() as ro:
-        assert ro.execute(f"SELECT a.x, b.x FROM fresh a, {raw}.fresh b").fetchone() == (3, 2)
 
 
 def test_raw_tables_are_closed_until_opened(connections: Connections, make_tenant: MakeTenant) -> None:

@@ -66,7 +66,9 @@ def test_a_command_with_an_empty_home_refuses(
     assert answer.code == 1
     error = answer.json["error"]
     assert error["code"] == "database_not_ready"
-    assert "lacks connection.json" in error["message"]
+    # What a bridge does is done without the administrator's login, so without that URL.
+    said = "No database is set up under" if command[0] in ("semantics", "query", "sync") else "lacks connection.json"
+    assert said in error["message"]
     assert "explorer db upgrade" in error["next_step"]
     assert not [path for path in home.rglob("*") if path.name in ("connection.json", "secret.keys", "webserver.token")]
     assert usable(prepare(first))

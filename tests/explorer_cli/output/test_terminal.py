@@ -108,12 +108,13 @@ def test_outside_a_terminal_a_table_is_as_wide_as_its_content(
     assert address in capsys.readouterr().out
 
 
-def test_parts_and_progress_show_what_they_were_given() -> None:
-    for terminal in (False, True):
+def test_parts_and_progress_show_what_they_were_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal in ("0", "1"):
+        monkeypatch.setenv("TTY_COMPATIBLE", terminal)
         text = io.StringIO()
         console = output.make_console(stderr=True)
         console.file, console.width = text, 200
-        console._force_terminal = terminal
+        assert console.is_terminal is (terminal == "1")
         output.tell(console, *display.line(UnitStatus("n", "T", "failed", None, None, 0, 1.0, TRICKY)))
         with SyncProgress([TRICKY], console=console) as progress:
             progress.finish(TRICKY, "SUCCESS")

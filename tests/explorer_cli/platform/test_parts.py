@@ -44,6 +44,8 @@ def test_children_get_settings_but_only_the_secrets_they_need(
         assert not any(secret in " ".join(part.argv) for secret in (KEY, "admin-secret", "dex_private"))
         assert "admin-secret" not in repr(part)
     assert {name for name, part in units.items() if KEY in part.env.values()} == {"code-server", "warm-pool", "bridge"}
+    admins = {name for name, part in units.items() if "EXPLORER_DATABASE_URL" in part.env}
+    assert admins == {"code-server", "warm-pool"}, "the processes in which runs are"
     assert not [name for name in units["demo-server"].env if name.startswith("EXPLORER_")]
     assert units["webserver"].env["DAGSTER_HOME"] == str(settings.home / "dagster")
     assert units["bridge"].env["EXPLORER_HOME"] == str(settings.home)

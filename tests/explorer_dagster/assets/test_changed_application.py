@@ -1,20 +1,17 @@
 """A project space whose application is deleted and replaced by another one, from the server to agents' tables."""
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from demo_commcare import MATERNAL
 from explorer.contract.schemas import TenantSchemas
-from explorer.marts.dbt.runner import run
-from explorer.marts.project import TenantProject, prepare
 from explorer.postgres.connections import Login
 from explorer.providers.commcare.tables.plan import CommCareTables
+from explorer.tables.engine import Updated, update
 from tests.explorer_dagster.conftest import Stage
 
 DISCOVERY = [dg.AssetKey(["commcare", "app_structure"])]
-RAW = [dg.AssetKey(["commcare", "raw", name]) for name in ("cases", "forms")]
 FORM = "http://openrosa.org/formdesigner/A3F1C20{}-5B1E-4C7D-9E2A-00000000000{}"
 REGISTRATION, ANC, DELIVERY, PNC = (FORM.format(number, number) for number in (1, 5, 6, 8))
 
@@ -22,39 +19,29 @@ REGISTRATION, ANC, DELIVERY, PNC = (FORM.format(number, number) for number in (1
 class Tables:
     """The tables of a stage's tenant."""
 
-    def __init__(self, stage: Stage, work_dir: Path) -> None:
-        self._stage, self._work_dir = stage, work_dir
-        self._prefix = stage.catalog.schemas.get(stage.tenant).prefix
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._schemas = TenantSchemas(stage.catalog.schemas.get(stage.tenant).prefix)
         rw = stage.catalog.schemas.rw_login(stage.tenant)
         self._login: Login = stage.pg_server.connections.tenant(rw.user, rw.password)
 
-    def build(self) -> TenantProject:
-        latest = self._stage.catalog.discovered.latest(self._stage.tenant)
+    def build(self) -> Updated:
+        latest, planner = self._stage.catalog.discovered.latest(self._stage.tenant), CommCareTables()
         assert latest is not None
-        project = prepare(
-            latest.structure,
-            CommCareTables(),
-            provider="commcare",
-            dbt_project=Path(__file__).parents[3] / "dbt_project",
-            work_dir=self._work_dir,
-            schemas=TenantSchemas(self._prefix),
-            connection_rw=self._login,
-        )
-        models = [table.name for table in project.tables if table.kind != "case_type"]
-        selected = ["stg_cases", "stg_forms", "cases", "forms", "form_cases", *models]
-        result = run(project, login=self._login, select=selected)
-        built = [each for each in result.results if each.resource_type == "model"]
-        assert [(model.name, model.message) for model in built if model.status != "success"] == []
-        return project
+        with self._login.connect() as connection:
+            planned = planner.plan_tables(latest.structure, connection, self._schemas, taken=())
+        updated = update(self._login, self._schemas, planned, planner.changed_records, run_id="r")
+        assert [(each.table, each.message) for each in updated.results.values() if not each.is_current] == []
+        return updated
 
     def read(self, query: str) -> list[tuple[Any, ...]]:
         with self._login.connect() as connection:
-            connection.execute(f"set search_path to {self._prefix}_marts".encode())
+            connection.execute(f"set search_path to {self._schemas.marts}".encode())
             return connection.execute(query.encode()).fetchall()
 
 
-def names(project: TenantProject) -> dict[str, str]:
-    return {table.source: table.name for table in project.tables if table.part == 1}
+def names(updated: Updated) -> dict[str, str]:
+    return {table.source: table.name for table in updated.tables.values() if table.part == 1}
 
 
 def changed(applications: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -72,18 +59,18 @@ def changed(applications: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return applications
 
 
-def test_what_was_known_stays_when_another_application_takes_over(stage: Stage, tmp_path: Path) -> None:
+def test_what_was_known_stays_when_another_application_takes_over(stage: Stage) -> None:
     control = stage.demo.control
     before = stage.demo.truth(MATERNAL).applications
-    tables = Tables(stage, tmp_path / "dbt")
+    tables = Tables(stage)
     try:
-        assert stage.run(asset_selection=[*DISCOVERY, *RAW]).success
+        assert stage.run().success
         first = tables.build()
         assert_entries_lead_to_their_cases(stage, tables, names(first))
         anc, registration = names(first)[ANC], names(first)[REGISTRATION]
         [signs] = [
             [option.value for option in column.options]
-            for table in first.tables
+            for table in first.tables.values()
             for column in table.columns
             if table.name == anc and column.name == "danger_signs"
         ]
@@ -93,9 +80,9 @@ def test_what_was_known_stays_when_another_application_takes_over(stage: Stage, 
     finally:
         control.set_applications(MATERNAL, before)
     assert names(second) == names(first)
-    assert second.retired == ()
-    after = {table.name: {column.name: column for column in table.columns} for table in second.tables}
-    for table in first.tables:
+    assert list(second.retired) == []
+    after = {table.name: {column.name: column for column in table.columns} for table in second.tables.values()}
+    for table in first.tables.values():
         assert {column.name for column in table.columns} <= after[table.name].keys()
     assert signs
     removed = after[anc][f"danger_signs__{signs[0]}"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.launcher.base import LaunchRunContext, WorkerStatus
+from dagster._core.launcher import LaunchRunContext, WorkerStatus
 
 from explorer.contract.tags import RunTags
 from explorer.core.home import warm_pool_socket
@@ -42,17 +42,17 @@ def defaulted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def instance(pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+def instance(pool: Pool, instance_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     """An instance whose launcher looks for the pool of HOME, which is the test's."""
     home = pool.socket.parents[1]
     monkeypatch.setenv("EXPLORER_HOME", str(home))
     get_settings.cache_clear()
     assert warm_pool_socket(home) == pool.socket
-    (tmp_path / "dagster.yaml").write_text(
+    (instance_folder / "dagster.yaml").write_text(
         "telemetry: {enabled: false}\n"
         "run_launcher: {module: explorer_dagster.launch.launcher, class: WarmRunLauncher, config: {}}\n"
     )
-    with dg.DagsterInstance.from_config(str(tmp_path)) as made:
+    with dg.DagsterInstance.from_config(str(instance_folder)) as made:
         yield made
     get_settings.cache_clear()
 

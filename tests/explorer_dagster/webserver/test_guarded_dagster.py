@@ -14,6 +14,7 @@ import time
 import urllib.parse
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import product
 from pathlib import Path
 from uuid import uuid4
@@ -21,8 +22,13 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from explorer.catalog.audit.log import AuditLog
+from explorer.catalog.storage.database import Database
+from tests.conftest import PgServer
+
 DEFINITIONS = Path(__file__).parents[2] / "mcp_bridge" / "tiny_dagster" / "definitions.py"
 TOKEN = "the-token-of-this-test"
+OWN = {"X-Explorer-Token": TOKEN}
 JSON = "application/json"
 ADD = (
     'mutation M { addDynamicPartition(partitionKey: "KEY", partitionsDefName: "tenants", repositorySelector: '
@@ -35,14 +41,14 @@ LIST = (
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(tmp_path_factory: pytest.TempPathFactory, pg_server: PgServer) -> Iterator[str]:
     home = tmp_path_factory.mktemp("guarded")
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     (home / "workspace.yaml").write_text(
         f"load_from:\n  - python_file: {{relative_path: {DEFINITIONS}, location_name: explorer}}\n"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("EXPLORER_")}
-    environment |= {"DAGSTER_HOME": str(home), "EXPLORER_HOME": str(home), "EXPLORER_DAGSTER_TOKEN": TOKEN}
+    environment |= {"DAGSTER_HOME": str(home), "EXPLORER_HOME": str(pg_server.home), "EXPLORER_DAGSTER_TOKEN": TOKEN}
     command = [sys.executable, "-m", "explorer_dagster.webserver", "--port", "0", "-w", str(home / "workspace.yaml")]
     log = home / "log"
     with log.open("w") as output:
@@ -65,7 +71,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def partitions(url: str) -> set[str]:
-    answer = httpx.post(f"{url}/graphql", json={"query": LIST}, trust_env=False, timeout=60)
+    answer = httpx.post(f"{url}/graphql", json={"query": LIST}, headers=OWN, trust_env=False, timeout=60)
     return set(answer.json()["data"]["assetNodeOrError"]["partitionKeys"])
 
 
@@ -149,11 +155,18 @@ def requests(add: str) -> Iterator[httpx.Request]:
                         headers={"content-type": JSON})  # fmt: skip
 
 
-def test_no_change_without_the_token(url: str) -> None:
+@pytest.mark.parametrize(
+    ("given", "methods"), [({}, None), (OWN, ("GET", "HEAD", "OPTIONS"))], ids=["stranger", "link"]
+)
+def test_no_change_without_the_token_and_none_by_a_link(
+    url: str, given: dict[str, str], methods: tuple[str, ...] | None
+) -> None:
     before = partitions(url)
     asked = 0
-    with httpx.Client(trust_env=False, timeout=60) as client:
+    with httpx.Client(headers=given, trust_env=False, timeout=60) as client:
         for made in requests(ADD.replace("KEY", f"smuggled-{uuid4().hex[:8]}")):
+            if methods is not None and made.method not in methods:
+                continue
             content = made.stream if "transfer-encoding" in made.headers else made.content
             headers = {name: value for name, value in made.headers.items() if name not in ("host", "content-length")}
             address = f"{url}{made.url.raw_path.decode()}"
@@ -161,18 +174,26 @@ def test_no_change_without_the_token(url: str) -> None:
             assert answer.status_code < 500, (made, answer.text)
             asked += 1
     assert partitions(url) == before
-    assert asked > 400
+    assert asked > (400 if methods is None else 100)
 
 
-def test_with_the_token_a_change_is_made_and_queries_need_none(url: str) -> None:
+def test_with_the_token_changes_and_queries_pass_and_a_browser_enters_by_a_link(url: str, pg_server: PgServer) -> None:
     key = f"made-{uuid4().hex[:8]}"
     body = {"query": ADD.replace("KEY", key)}
-    refused = httpx.post(f"{url}/graphql", json=body, trust_env=False, timeout=60)
-    assert refused.status_code == 403
-    made = httpx.post(f"{url}/graphql", json=body, headers={"X-Explorer-Token": TOKEN}, trust_env=False, timeout=60)
-    assert made.json()["data"]["addDynamicPartition"]["__typename"] == "AddDynamicPartitionSuccess"
-    assert key in partitions(url)
-    asked = httpx.get(f"{url}/graphql", params={"query": QUERY, "variables": '{"a": 1}'}, trust_env=False, timeout=60)
-    assert asked.json()["data"]["version"]
-    page = httpx.get(f"{url}/graphql", headers={"accept": "text/html"}, trust_env=False, timeout=60)
-    assert "graphiql" in page.text.lower()
+    with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
+        assert client.post("/graphql", json=body).status_code == 401
+        assert client.get("/", headers={"accept": "text/html"}).status_code == 401
+        made = client.post("/graphql", json=body, headers=OWN)
+        assert made.json()["data"]["addDynamicPartition"]["__typename"] == "AddDynamicPartitionSuccess"
+        assert key in partitions(url)
+        asked = client.get("/graphql", params={"query": QUERY, "variables": '{"a": 1}'}, headers=OWN)
+        assert asked.json()["data"]["version"]
+        opened = client.get(client.post("/session/links", headers=OWN).json()["path"], follow_redirects=True)
+        assert opened.status_code == 200
+        assert TOKEN not in str(client.cookies)
+        page = client.get("/graphql", headers={"accept": "text/html"})
+        assert "graphiql" in page.text.lower()
+        assert client.post("/graphql", json={"query": QUERY}).json()["data"]["version"]
+    with closing(Database(pg_server.connections.service)) as database:
+        written = [record.entry for record in AuditLog(database).read(actor="dagster:program")]
+    assert (written[0].action, written[0].detail) == ("dagster_mutation", {"names": ["addDynamicPartition"]})

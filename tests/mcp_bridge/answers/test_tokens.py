@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_bridge.answers.envelope import clipped, fit, shown_warnings, shrunk, weight
-from mcp_bridge.answers.tokens import tokens
+from mcp_bridge.answers.tokens import MOST_PER_BYTE, tokens
 
 COUNTED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "token_counts.json").read_text())
 JSON_KINDS = ("cols", "json_row", "uuid", "hex32", "dates", "floats", "phones", "punct")
@@ -32,10 +33,10 @@ def test_what_answers_are_made_of_is_not_told_much_too_high(counted: dict[str, A
 
 
 @given(st.text(max_size=300))
-def test_any_text_costs_something_and_never_more_than_its_bytes_and_a_half(text: str) -> None:
+def test_any_text_costs_something_and_never_more_than_its_bytes_say(text: str) -> None:
     size = len(text.encode("utf-8", "surrogatepass"))
     assert (tokens(text) > 0) == (text != "")
-    assert tokens(text) <= 1.5 * size + 1
+    assert tokens(text) <= ceil(MOST_PER_BYTE * size)
 
 
 @given(st.lists(st.uuids(), min_size=1, max_size=30))

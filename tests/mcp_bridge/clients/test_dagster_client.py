@@ -172,3 +172,61 @@ def test_the_results_of_a_run_that_has_ended_are_whole(answers: list[tuple[str, 
     assert run.finished
     assert "MaterializationEvent" in [event.kind for event in events]
     assert client.answers == []
+
+
+class Closing:
+    """A webserver that closes each connection on its second request, without an answer; it counts what it gets."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for number in range(2):
+            head = await reader.readuntil(b"\r\n\r\n")
+            lengths = (line for line in head.lower().splitlines() if line.startswith(b"content-length:"))
+            length = int(next(lengths).split(b":")[1])
+            await reader.readexactly(length)
+            self.requests += 1
+            if number == 0:
+                body = b'{"data": {"runsOrError": {"__typename": "Runs", "results": []}}}'
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+                )
+                writer.write(body)
+                await writer.drain()
+        writer.close()
+
+
+def test_a_connection_that_is_closed_meanwhile_fails_no_question_and_repeats_no_change() -> None:
+    closing = Closing()
+
+    async def main() -> None:
+        server = await asyncio.start_server(closing.serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, DagsterClient(f"http://127.0.0.1:{port}") as client:
+            assert [await client.runs(), await client.runs()] == [[], []]
+            assert closing.requests == 3
+            with pytest.raises(DagsterUnavailable):
+                await client.add_partition("demo:client")
+            assert closing.requests == 4
+
+    asyncio.run(main())
+
+
+def test_what_dagster_fails_to_tell_is_not_called_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of Dagster while it reads a run or its log: the run may well be there."""
+    run = {"__typename": "Run", "runId": "r", "jobName": JOB, "status": "STARTED", "tags": []}
+    fault = {"__typename": "PythonError", "message": "database is locked"}
+    answers = iter([{"runOrError": fault}, {"runOrError": run, "logsForRun": fault}])
+
+    async def post(*_: object, **__: object) -> dict[str, object]:
+        return next(answers)
+
+    async def work(client: DagsterClient) -> None:
+        monkeypatch.setattr(client._transport, "query", post)
+        with pytest.raises(DagsterUnavailable):
+            await client.run("r")
+        with pytest.raises(DagsterUnavailable):
+            await client.events("r")
+
+    with_client("http://127.0.0.1:9", work)

@@ -26,7 +26,7 @@ RELATIONSHIPS = [
 
 
 PLANNER = provider_named("commcare").tables
-MARTS = {kind: family.mart for family in PLANNER.families for kind in family.kinds}
+MARTS = {kind: family.reads for family in PLANNER.families for kind in family.kinds}
 
 
 def joins(

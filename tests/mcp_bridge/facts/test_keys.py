@@ -1,28 +1,29 @@
-"""The key columns of a table: declared ones, those of the table's kind, else PostgreSQL's primary key."""
+"""The key columns of a table: those of its plan, what dbt tests, else PostgreSQL's primary key."""
 
 import pytest
 
 from explorer.providers import provider_named
 from explorer.registry import load_pipelines
+from explorer.tables.values import TableSpec
 from mcp_bridge.facts.keys import key_of
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.facts.relations import Column
-from mcp_bridge.facts.table_facts import TableFacts
+from mcp_bridge.facts.table_facts import Provenance, TableFacts
 from mcp_bridge.facts.tables import TenantTables
 from tests.explorer.registry.test_semantics import PIPELINES
 
-KEY_BY_KIND = provider_named("commcare").tables.key_by_kind
+COMMCARE = provider_named("commcare")
 PIPELINE = load_pipelines(PIPELINES)["commcare_sync"]
-FILES = PipelineFiles({PIPELINE.name: PIPELINE}, {}, {PIPELINE.name: {"form_cases": ("form_id", "case_id")}})
+FILES = PipelineFiles({PIPELINE.name: PIPELINE}, {}, {PIPELINE.name: {"form_activity": ("day", "form_name")}})
 
 
 def key(
     kind: str, *names: str, name: str = "some", primary: str | None = None, path: list[str] | None = None
 ) -> list[str]:
     columns = [Column(name, c, "text", True, None, c == primary, {"path": path} if path else {}) for c in names]
-    facts = TableFacts(name, "s", kind, "", None, None, False, None)
+    facts = TableFacts(name, "s", kind, "", None, None, Provenance(None))
     known = TenantTables(None, None, {}, {}, [PIPELINE])  # type: ignore[arg-type]
-    return list(key_of(FILES, known, facts, columns, KEY_BY_KIND).get("primary_key", ()))
+    return list(key_of(FILES, known, facts, columns, COMMCARE).get("primary_key", ()))
 
 
 @pytest.mark.parametrize(
@@ -40,8 +41,15 @@ def test_a_generated_table_has_the_key_of_its_kind(kind: str, names: tuple[str, 
     assert key(kind, *names) == expected
 
 
-def test_a_static_table_has_the_key_that_dbt_tests() -> None:
-    assert key("mart", "form_id", "case_id", "action", name="form_cases") == ["form_id", "case_id"]
+@pytest.mark.parametrize("table", COMMCARE.tables.fixed, ids=lambda table: table.name)
+def test_a_table_of_records_has_the_key_of_its_plan(table: TableSpec) -> None:
+    names = [column.name for column in table.columns]
+    assert key("mart", *names, name=table.name) == list(table.key)
+    assert set(table.key) <= set(names)
+
+
+def test_a_mart_has_the_key_that_dbt_tests() -> None:
+    assert key("mart", "day", "form_name", "submissions", name="form_activity") == ["day", "form_name"]
 
 
 def test_a_table_of_unknown_kind_has_the_key_that_only_such_a_table_has() -> None:

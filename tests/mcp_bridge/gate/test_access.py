@@ -75,7 +75,7 @@ def test_both_revisions_of_the_protocol_list_the_same_tools(bridge_url: str, tok
         return json.dumps([tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in tools])
 
     first = on_http(bridge_url, token, work, mode=mode)
-    assert len(json.loads(first)) == 16
+    assert len(json.loads(first)) == 17
     assert on_http(bridge_url, token, work, mode=mode) == first
 
 
@@ -191,7 +191,7 @@ def test_what_cannot_be_audited_is_not_answered(stage: Stage, bridge_url: str, t
         return await refused(client, "query", sql="select case_name from cases")
 
     with pg_server.connections.admin.connect(autocommit=True) as admin:
-        rights = "INSERT (actor, action, tenant_key, outcome, code, detail, duration_ms) ON catalog.audit"
+        rights = "EXECUTE ON FUNCTION audit.append(jsonb)"
         admin.execute(f"REVOKE {rights} FROM explorer_service".encode())
         try:
             error = on_http(bridge_url, token, work)
@@ -205,13 +205,20 @@ def test_stdio_serves_the_operator_while_dagster_is_down(stage: Stage) -> None:
     async def main() -> None:
         down = f"http://127.0.0.1:{free_port()}"
         async with Client(stdio_server(stage, EXPLORER_DAGSTER_URL=down)) as client:
-            assert len((await client.list_tools()).tools) == 16
+            assert len((await client.list_tools()).tools) == 17
             answer = await client.call_tool("query", {"sql": "select count(*) from cases", "tenant": "demo:one"})
             content = answer.structured_content or {}
             assert content["data"]["rows"] == [[3]]
-            source = {"table": "cases", "materialized_at": None, "age_s": None, "run_id": None, "failing_checks": None}
+            source = {
+                "table": "cases",
+                "run_id": None,
+                "changed_at": None,
+                "as_of": None,
+                "age_s": None,
+                "failing_checks": [],
+            }
             assert content["data"]["sources"] == [source]
-            assert any("Kinds, ages, runs and checks" in warning for warning in content["warnings"])
+            assert any("Failures of the latest run are unknown" in warning for warning in content["warnings"])
             error = await refused(client, "run_materialization", tenant="demo:one")
             assert error["code"] == "dagster_unavailable"
             tables = await ask(client, "list_tables", tenant="demo:one")

@@ -132,6 +132,27 @@ def test_a_stream_ends_soon_after_its_token_was_revoked(stage: Stage, bridge_url
         assert client.post("/mcp", json=INITIALIZE).status_code == 401
 
 
+def test_a_message_to_a_session_that_ends_in_the_same_moment_is_no_fault(
+    stage: Stage, token: str, tmp_path: Path
+) -> None:
+    async def main(url: str) -> set[int]:
+        headers = {**ACCEPT, "Authorization": f"Bearer {token}"}
+        told = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 7}}
+        statuses = set()
+        async with httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=30) as client:
+            for _ in range(30):
+                session = (await client.post("/mcp", json=INITIALIZE)).headers["mcp-session-id"]
+                of_session = {"Mcp-Session-Id": session, "MCP-Protocol-Version": "2025-11-25"}
+                sent = [client.post("/mcp", json=told, headers=of_session) for _ in range(4)]
+                answers = await asyncio.gather(*sent, client.delete("/mcp", headers=of_session))
+                statuses |= {answer.status_code for answer in answers}
+        return statuses
+
+    # Leaving fails when there is a traceback in the log.
+    with http_bridge(stage, tmp_path) as url:
+        assert asyncio.run(main(url)) <= {200, 202, 404}
+
+
 def test_hosts_may_keep_the_list_of_tools(bridge_url: str, token: str) -> None:
     answer = httpx.post(
         f"{bridge_url}/mcp",

@@ -14,7 +14,7 @@ from explorer.registry import load_pipelines
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import DagsterUnavailable, UnknownRun
 from mcp_bridge.clients.dagster.records import AssetState, CheckResult, Run, RunEvent, RunStatus
-from mcp_bridge.facts.partition_state import FailedCheck, PartitionState
+from mcp_bridge.facts.partition_state import PartitionState
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.provenance.states import DagsterStates
 from mcp_bridge.runs.results import RunResults
@@ -31,7 +31,8 @@ TENANT = Tenant(
     datetime.now(UTC),
 )
 FILES = PipelineFiles({"commcare_sync": load_pipelines(PIPELINES)["commcare_sync"]}, {}, {})
-CASES, USERS, CASE_TABLES = (("commcare", "marts", name) for name in ("cases", "users", "case_tables"))
+CASES, USERS = (("commcare", "raw", name) for name in ("cases", "users"))
+CASE_TABLES = ("commcare", "marts", "case_tables")
 NOW = datetime.now(UTC)
 TENANT = Tenant(UUID(int=1), "demo:one", "commcare", "http://h", "demo-one", "Demo", TenantStatus.ACTIVE, NOW)
 
@@ -62,8 +63,7 @@ class Dagster(DagsterClient):
             raise UnknownRun("Gone.", next_step="Look.")
         run = Run("last", "commcare_sync", self.status, RunTags(partition_key="demo:one"), NOW, NOW, None)
         tables: dict[str, Any] = {"tables": [{"name": "case_child", "status": "success"}]}
-        failing = {"failing": [{"table": "case_child", "failing_rows": 2}, {"table": "case_child", "failing_rows": 1}]}
-        check = CheckResult("accepted_values", CASE_TABLES, False, "WARN", None, failing)
+        check = CheckResult("rows_match_api", CASES, False, "WARN", None, {})
         return run, [
             RunEvent("MaterializationEvent", NOW, "", "INFO", asset_key=CASES, partition="demo:one"),
             RunEvent("MaterializationEvent", NOW, "", "INFO", None, CASE_TABLES, "demo:one", tables),
@@ -73,8 +73,28 @@ class Dagster(DagsterClient):
         ]
 
 
+class NothingNew(Dagster):
+    """The same after a run without news, which materialized nothing and checked what it looked at."""
+
+    async def assets(
+        self, job: str, partition: str | None = None, keys: Sequence[Sequence[str]] | None = None
+    ) -> list[AssetState]:
+        return [AssetState(CASES, "d", "raw", (), (), (), *(("earlier", NOW) if partition else ()))]
+
+    async def results(self, run_id: str) -> tuple[Run, list[RunEvent]]:
+        run = Run(run_id, "commcare_sync", "SUCCESS", RunTags(partition_key="demo:one"), NOW, NOW, None)
+        check = CheckResult("load_is_sound", CASES, run_id == "last", "WARN", None, {})
+        return run, [RunEvent("AssetCheckEvaluationEvent", NOW, "", "INFO", check=check)]
+
+
+def test_what_the_last_run_checked_counts_also_where_nothing_came() -> None:
+    found = state_of(NothingNew(), schema())
+    assert found.assets[CASES].run_id == "earlier"
+    assert found.failing == {CASES: ()}
+
+
 def states(dagster: DagsterClient) -> DagsterStates:
-    return DagsterStates(dagster, RunResults(dagster), FILES)
+    return DagsterStates(dagster, RunResults(dagster), FILES, with_raw=True)
 
 
 def state_of(dagster: DagsterClient, schema: TenantSchema) -> PartitionState:
@@ -89,25 +109,22 @@ def test_assets_are_as_the_last_run_left_them_else_an_earlier_one() -> None:
         USERS: "earlier",
     }
     assert [entry.name for entry in found.assets[CASE_TABLES].metadata.tables or ()] == ["case_child"]
-    assert found.failing["last"] == (FailedCheck("accepted_values", CASE_TABLES, {"case_child": 3}),)
-    assert found.failing["earlier"] == ()
+    assert found.failing == {CASES: ("rows_match_api",), USERS: ()}
 
 
 @pytest.mark.parametrize(
-    ("status", "state", "settled", "unfinished", "failed"),
+    ("status", "state", "settled", "unfinished"),
     [
-        ("SUCCESS", State.ACTIVE, True, None, None),
-        ("FAILURE", State.ACTIVE, True, None, "last"),
+        ("SUCCESS", State.ACTIVE, True, None),
+        ("FAILURE", State.ACTIVE, True, None),
         # Between two of its steps, and between its last step and its end, a run has let go of the schemas.
-        ("STARTED", State.ACTIVE, False, "last", None),
-        ("STARTED", State.MATERIALIZING, False, None, None),
+        ("STARTED", State.ACTIVE, False, "last"),
+        ("STARTED", State.MATERIALIZING, False, None),
     ],
 )
-def test_whether_more_is_to_come(
-    status: RunStatus, state: State, settled: bool, unfinished: str | None, failed: str | None
-) -> None:
+def test_whether_more_is_to_come(status: RunStatus, state: State, settled: bool, unfinished: str | None) -> None:
     found = state_of(Dagster(status), schema(state))
-    assert (found.settled, found.unfinished_run, found.failed_run) == (settled, unfinished, failed)
+    assert (found.settled, found.unfinished_run) == (settled, unfinished)
 
 
 def test_a_run_that_dagster_has_forgotten_adds_nothing_any_more() -> None:

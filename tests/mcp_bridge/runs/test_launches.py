@@ -1,7 +1,9 @@
 """One run per tenant and key with any bridge, also when a bridge dies; and a cancelled call's run is cancelled."""
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from explorer.tenants import provision_schema, teardown_schema
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.records import Run
 from tests.mcp_bridge.clients.test_dagster_client import with_client
-from tests.mcp_bridge.proxy import proxy
+from tests.mcp_bridge.proxy import Proxy, proxy
 from tests.mcp_bridge.stage import (
     Stage,
     ask,
@@ -27,6 +29,28 @@ from tests.mcp_bridge.stage import (
 )
 
 ROUNDS = 2
+
+
+@dataclass
+class Delayed:
+    """A bridge whose requests to Dagster go through `between`."""
+
+    between: Proxy
+    url: str
+
+
+@pytest.fixture(scope="module")
+def one_delayed(stage: Stage, dagster_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Delayed]:
+    with proxy(dagster_url) as between:
+        folder = tmp_path_factory.mktemp("delayed")
+        with bridge_process(stage, folder, EXPLORER_DAGSTER_URL=between.url) as (url, _):
+            yield Delayed(between, url)
+
+
+@pytest.fixture
+def delayed(one_delayed: Delayed) -> Iterator[Delayed]:
+    yield one_delayed
+    one_delayed.between.reset()
 
 
 async def runs_of(client: DagsterClient, tenant: str) -> list[Run]:
@@ -137,37 +161,36 @@ def test_a_bridge_killed_while_it_launches_leaves_no_second_run_and_blocks_nobod
     asyncio.run(main())
 
 
-def test_a_launch_that_arrives_late_is_settled(stage: Stage, bridge_url: str, dagster_url: str, tmp_path: Path) -> None:
+def test_a_launch_that_arrives_late_is_settled(
+    stage: Stage, bridge_url: str, dagster_url: str, delayed: Delayed
+) -> None:
     """A bridge that was thought dead goes on: its run is the second of one launch, and is cancelled."""
     token = stage.token("late", "demo:slow-launch")
 
     async def main() -> None:
         async with DagsterClient(dagster_url) as dagster:
             before = {run.run_id for run in await idle(dagster, "demo:slow-launch")}
-            with (
-                proxy(dagster_url) as between,
-                bridge_process(stage, tmp_path, EXPLORER_DAGSTER_URL=between.url) as slow,
-            ):
-                between.before = between.hold
-                async with http_client(slow[0], token) as late, http_client(bridge_url, token) as other:
-                    waiting = asyncio.create_task(ask(late, "run_materialization", wait_s=0))
-                    assert await asyncio.to_thread(between.held.wait, 60)
-                    answer = await ask(other, "run_materialization", wait_s=0)
-                    assert answer["launched"]
-                    between.go_on.set()
-                    told = await waiting
-                    assert (told["run_id"], told["launched"]) == (answer["run_id"], False)
-                    made = [run for run in await runs_of(dagster, "demo:slow-launch") if run.run_id not in before]
-                    assert len({run.tags.launch for run in made}) == 1
-                    at_work = [run.run_id for run in made if run.status not in ("CANCELED", "CANCELING")]
-                    assert at_work == [answer["run_id"]]
-                    await ask(other, "cancel_materialization", run_id=answer["run_id"])
+            between = delayed.between
+            between.before = between.hold
+            async with http_client(delayed.url, token) as late, http_client(bridge_url, token) as other:
+                waiting = asyncio.create_task(ask(late, "run_materialization", wait_s=0))
+                assert await asyncio.to_thread(between.held.wait, 60)
+                answer = await ask(other, "run_materialization", wait_s=0)
+                assert answer["launched"]
+                between.go_on.set()
+                told = await waiting
+                assert (told["run_id"], told["launched"]) == (answer["run_id"], False)
+                made = [run for run in await runs_of(dagster, "demo:slow-launch") if run.run_id not in before]
+                assert len({run.tags.launch for run in made}) == 1
+                at_work = [run.run_id for run in made if run.status not in ("CANCELED", "CANCELING")]
+                assert at_work == [answer["run_id"]]
+                await ask(other, "cancel_materialization", run_id=answer["run_id"])
             await ended(dagster, "demo:slow-launch")
 
     asyncio.run(main())
 
 
-def test_a_launch_that_dagster_does_not_take_holds_up_nobody(stage: Stage, dagster_url: str, tmp_path: Path) -> None:
+def test_a_launch_that_dagster_does_not_take_holds_up_nobody(stage: Stage, dagster_url: str, delayed: Delayed) -> None:
     """Dagster goes away in the middle of a launch: the next may try at once, and the first after it is back launches."""
     token = stage.token("outage", "demo:launch")
     arguments: dict[str, Any] = {"wait_s": 0, "idempotency_key": "outage"}
@@ -176,27 +199,24 @@ def test_a_launch_that_dagster_does_not_take_holds_up_nobody(stage: Stage, dagst
     async def main() -> None:
         async with DagsterClient(dagster_url) as dagster:
             before = len(await ended(dagster, "demo:launch"))
-            with (
-                proxy(dagster_url) as between,
-                bridge_process(stage, tmp_path, EXPLORER_DAGSTER_URL=between.url) as (url, _),
-            ):
-                between.before = between.close_at_launch
-                async with http_client(url, token) as client:
-                    for _ in range(3):
-                        error = await refused(client, "run_materialization", **arguments)
-                        assert error["code"] == "dagster_unavailable"
-                        claim = launches.claim(stage.tenants["demo:launch"], "test", None, None, 60.0)
-                        assert claim is not None
-                        assert claim.taken_over
-                        launches.leave(claim)
-                    between.before, between.closed = lambda _: None, False
-                    assert (await ask(client, "run_materialization", **arguments))["launched"]
+            between = delayed.between
+            between.before = between.close_at_launch
+            async with http_client(delayed.url, token) as client:
+                for _ in range(3):
+                    error = await refused(client, "run_materialization", **arguments)
+                    assert error["code"] == "dagster_unavailable"
+                    claim = launches.claim(stage.tenants["demo:launch"], "test", None, None, 60.0)
+                    assert claim is not None
+                    assert claim.taken_over
+                    launches.leave(claim)
+                between.reset()
+                assert (await ask(client, "run_materialization", **arguments))["launched"]
             assert len(await ended(dagster, "demo:launch")) == before + 1
 
     asyncio.run(main())
 
 
-def test_a_launch_that_the_catalog_was_not_told_of_is_found(stage: Stage, dagster_url: str, tmp_path: Path) -> None:
+def test_a_launch_that_the_catalog_was_not_told_of_is_found(stage: Stage, dagster_url: str, delayed: Delayed) -> None:
     """The database is away when Dagster has taken a launch: the key stands for its run all the same."""
     token = stage.token("untold", "demo:launch")
     tenant = stage.tenants["demo:launch"]
@@ -205,23 +225,20 @@ def test_a_launch_that_the_catalog_was_not_told_of_is_found(stage: Stage, dagste
     async def main() -> None:
         async with DagsterClient(dagster_url) as dagster:
             before = len(await ended(dagster, "demo:launch"))
-            with (
-                proxy(dagster_url) as between,
-                bridge_process(stage, tmp_path, EXPLORER_DAGSTER_URL=between.url) as (url, _),
-            ):
-                between.after = between.hold
-                async with http_client(url, token) as client:
-                    waiting = asyncio.create_task(
-                        client.call_tool("run_materialization", {"wait_s": 0, "idempotency_key": "untold"})
-                    )
-                    assert await asyncio.to_thread(between.held.wait, 60)
-                    with load_connections(stage.settings).admin.connect() as admin:
-                        admin.execute(lock)
-                        between.go_on.set()
-                        assert envelope(await waiting)["error"]["code"] == "database_unavailable"
-                    await ended(dagster, "demo:launch")
-                    found = await ask(client, "run_materialization", wait_s=0, idempotency_key="untold")
-                    assert not found["launched"]
+            between = delayed.between
+            between.after = between.hold
+            async with http_client(delayed.url, token) as client:
+                waiting = asyncio.create_task(
+                    client.call_tool("run_materialization", {"wait_s": 0, "idempotency_key": "untold"})
+                )
+                assert await asyncio.to_thread(between.held.wait, 60)
+                with load_connections(stage.settings).admin.connect() as admin:
+                    admin.execute(lock)
+                    between.go_on.set()
+                    assert envelope(await waiting)["error"]["code"] == "database_unavailable"
+                await ended(dagster, "demo:launch")
+                found = await ask(client, "run_materialization", wait_s=0, idempotency_key="untold")
+                assert not found["launched"]
             assert [run.run_id for run in (await ended(dagster, "demo:launch"))[: -before or None]] == [found["run_id"]]
 
     asyncio.run(main())

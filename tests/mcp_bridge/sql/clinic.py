@@ -44,11 +44,18 @@ class Clinic:
         return Executor(self.reader, (self.schema,), QueryLimits(**limits))
 
     def run(self, statement: str, *, offset: int = 0, **limits: Any) -> QueryResult:
-        return asyncio.run(self.executor(**limits).run(self.validate(statement), offset=offset))
+        return asyncio.run(self._once(self.validate(statement), offset, **limits))
 
     def run_unvalidated(self, statement: str, **limits: Any) -> QueryResult:
         """What the executor and the database do when the validator has a hole."""
-        return asyncio.run(self.executor(**limits).run(ValidatedQuery(statement, frozenset())))
+        return asyncio.run(self._once(ValidatedQuery(statement, frozenset()), 0, **limits))
+
+    async def _once(self, query: ValidatedQuery, offset: int, **limits: Any) -> QueryResult:
+        executor = self.executor(**limits)
+        try:
+            return await executor.run(query, offset=offset)
+        finally:
+            executor.close()
 
     def raw(self, statement: str) -> list[tuple[Any, ...]]:
         """The same statement as the same reader, on a plain connection."""

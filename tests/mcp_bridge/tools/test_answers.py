@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
+from explorer.contract.bookkeeping.builds import Finding
 from explorer.contract.materializations import Tables
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.records import AssetState
@@ -31,6 +32,11 @@ def materialized(stage: Stage, dagster_url: str) -> str:
         return run.run_id
 
     run_id = with_client(dagster_url, work)
+    owners, choices = (
+        Finding("owner_known", "warn", None, None),
+        Finding("accepted_values", "warn", 2, None, {"dob": 2}),
+    )
+    stage.recorded("demo:one", run_id, {"cases": 3, "case_child": 2}, cases=owners, case_child=choices)
     stage.written("demo:one", run_id)
     return run_id
 
@@ -125,24 +131,25 @@ def test_a_generated_table_is_a_source_with_run_and_age(bridge_url: str, token: 
     assert (child["table"], cases["table"]) == ("case_child", "cases")
     assert child["run_id"] == cases["run_id"] == materialized
     assert 0 <= child["age_s"] < 3600
-    assert child["materialized_at"].endswith("Z")
+    assert child["changed_at"].endswith("Z")
     # A failure on cases is reported there: it is no failure of each table made from cases.
     assert child["failing_checks"] == ["accepted_values (2 found)"]
     assert cases["failing_checks"] == ["owner_known"]
 
 
-def test_a_table_that_the_latest_run_could_not_rebuild_is_not_called_fresh(stage: Stage) -> None:
+def test_a_table_that_the_latest_run_could_not_rebuild_is_not_called_fresh(stage: Stage, materialized: str) -> None:
     tenant = stage.tenants["demo:one"]
     services, schema = stage.services(), stage.catalog.schemas.get(tenant)
     key = ("commcare", "marts", "case_tables")
     built = [{"name": "case_child", "kind": "case_type", "row_count": None, "status": "error", "error": "boom"}]
     asset = AssetState(
-        key, None, "marts", (), (), (), "run-2", datetime.now(UTC), Tables.from_metadata({"tables": built})
+        key, None, "tables", (), (), (), "run-2", datetime.now(UTC), Tables.from_metadata({"tables": built})
     )
     live = live_tables(services.databases, tenant, schema, with_raw=False)
     known = join(tenant, [], live, PartitionState({key: asset}))
     child = known.tables["case_child"]
-    assert (child.freshness, child.source_row()["run_id"], child.source_row()["age_s"]) == ("unknown", None, None)
+    # Its rows are of the run that made them, as its record says.
+    assert (child.freshness, child.source_row()["run_id"]) == ("stale", materialized)
     assert any(all(w in warning for w in ("case_child", "earlier", "boom")) for warning in table_warnings([child]))
 
 

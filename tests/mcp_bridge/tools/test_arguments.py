@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mcp.client import Client
 
-from explorer.catalog import State, Tenant, TenantSchema
+from explorer.catalog import Limits, State, Tenant, TenantSchema
 from explorer.providers import faults_of
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.records import Schedule
@@ -25,6 +25,8 @@ FREE_TEXT = {
     ("list_tenants", "search"),
     ("search_metadata", "search"),
     ("run_materialization", "idempotency_key"),
+    # Also of tenants that are gone.
+    ("list_activity", "tenant"),
 }
 VALID: dict[str, dict[str, Any]] = {
     "describe_table": {"table": "cases"},
@@ -66,7 +68,7 @@ def test_what_is_looked_at_here_is_all_there_is() -> None:
         ("get_lineage", "direction"),
     }
     assert len(NAMES) > 20
-    assert len(CURSORS) == 8
+    assert len(CURSORS) == 9
 
 
 def test_a_value_of_a_closed_set_is_told_the_set(bridge_url: str, token: str) -> None:
@@ -193,7 +195,9 @@ def test_what_is_kept_of_tables_follows_the_schedule_and_says_when_it_is_unknown
         ):
             dagster.running = running
             schedules = Schedules(dagster)
-            facts = TenantFacts(services.platform, services.databases, files, _NoRuns(), schedules, with_raw=False)
+            facts = TenantFacts(
+                services.platform, services.databases, files, _NoRuns(), schedules, lambda _: Limits(), with_raw=False
+            )
             known = await facts.tables_and_schedules(tenant)
             assert said in known.rule.because
             assert all(facts.rule == known.rule for facts in known.tables.values())

@@ -20,6 +20,7 @@ CHARS_PER_TOKEN = 3.5
 MAX_LISTING_TOKENS = 4000
 NAMES = {
     "list_tenants",
+    "list_activity",
     "list_tables",
     "describe_table",
     "get_metadata",

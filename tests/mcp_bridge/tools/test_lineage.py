@@ -6,34 +6,22 @@ import pytest
 from mcp.client import Client
 
 from explorer.contract.bookkeeping import columns as kept_columns
+from explorer.contract.bookkeeping import lineage
 from explorer.contract.bookkeeping.lineage import ColumnLineage, Lineage, Origin
-from explorer.contract.schemas import TenantSchemas
-from explorer.marts import column_lineage
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
 from explorer.providers.commcare.structure_diff import structure_diff
-from explorer.providers.commcare.tables.plan import generate_tables
+from explorer.providers.commcare.tables.plan import CommCareTables, generate_tables
 from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_facts import facts_of
+from explorer.tables.lineage import lineage_of_table
 from mcp_bridge.facts.columns.lineage import made_from, used_by
 from tests.conftest import PgServer
 from tests.mcp_bridge.stage import Stage, ask, on_http, refused
 
-KEY = "demo:broken"
-STATIC: Lineage = {
-    "stg_cases": {
-        "properties": ColumnLineage(
-            (Origin("raw_cases", "record", ("properties",)),), "json_object(record -> 'properties')"
-        ),
-        "case_name": ColumnLineage((Origin("raw_cases", "record", ("case_name",)),)),
-    },
-    "cases": {
-        "properties": ColumnLineage((Origin("stg_cases", "properties"),)),
-        "case_name": ColumnLineage((Origin("stg_cases", "case_name"),)),
-    },
-    "stg_forms": {"form": ColumnLineage((Origin("raw_forms", "record", ("form",)),))},
-    "forms": {"form": ColumnLineage((Origin("stg_forms", "form"),))},
-    "users": {"username": ColumnLineage((), "'x'")},
-}
+KEY = "demo:lineage"
+FIXED = [table for table in CommCareTables.fixed if table.name in ("cases", "forms")]
+# As if a mart of dbt were called so.
+MART: Lineage = {"users": {"username": ColumnLineage((), "'x'")}}
 BORN = Question(("g", "dob"), "When was the child born?", "Date", {"fr": "Date de naissance"})
 SIGNS = Question(("signs",), "Danger signs?", "MSelect", {}, (Option("fever", "Fever"),))
 FORMS = (
@@ -51,14 +39,17 @@ def token(stage: Stage, pg_server: PgServer) -> str:
     """May ask about a tenant whose runs have left lineage and words of its tables."""
     tenant = stage.tenants[KEY]
     schema, login = stage.catalog.schemas.get(tenant), stage.catalog.schemas.rw_login(tenant)
-    tables = generate_tables(STRUCTURE, Profile(), taken=("cases", "forms"))
+    tables = [*FIXED, *generate_tables(STRUCTURE, Profile(), taken=("cases", "forms"))]
+    of_tables = {table.name: lineage_of_table(table) for table in tables}
     with pg_server.connections.tenant(login.user, login.password).connect(autocommit=True) as connection:
         connection.execute(f"ALTER TABLE {schema.marts}.case_child ADD calc text".encode())
+        connection.execute(f"CREATE TABLE {schema.marts}.forms (form_id text, form jsonb)".encode())
         connection.execute(
             f"CREATE TABLE {schema.marts}.form_enrol (form_id text, g__dob date, signs text[], signs__fever boolean)".encode()
         )
         kept_columns.write(connection, schema, facts_of(tables))
-        column_lineage.write(connection, TenantSchemas(schema.prefix), STATIC, tables, version="1")
+        lineage.write(connection, schema, lambda: of_tables, part="tables", version="1")
+        lineage.write(connection, schema, lambda: MART, part="models", version="1")
     stage.catalog.discovered.save(tenant, STRUCTURE.to_dict(), diff=structure_diff)
     stage.written(KEY, "run-of-lineage")
     return stage.token("agent-lineage", KEY)
@@ -76,12 +67,10 @@ def test_a_question_is_traced_down_to_the_source(bridge_url: str, token: str) ->
     assert column["question"] == {
         "path": "g/dob", "type": "Date", "label": "When was the child born?", "translations": {"fr": "Date de naissance"},
     }  # fmt: skip
-    [mart] = column["made_from"]
-    [staged] = mart["made_from"]
-    [raw] = staged["made_from"]
-    assert [(row["table"], row["column"], row["path"]) for row in (mart, staged, raw)] == [
+    [forms] = column["made_from"]
+    [raw] = forms["made_from"]
+    assert [(row["table"], row["column"], row["path"]) for row in (forms, raw)] == [
         ("forms", "form", "g/dob"),
-        ("stg_forms", "form", "g/dob"),
         ("raw_forms", "record", "form/g/dob"),
     ]
     assert raw["resource"] == {"name": "forms", "endpoint": "form/v1/"}
@@ -93,11 +82,11 @@ def test_a_question_is_traced_down_to_the_source(bridge_url: str, token: str) ->
 
 def test_a_property_is_traced_through_the_case(bridge_url: str, token: str) -> None:
     column = traced(bridge_url, token, "case_child", "dob")["column"]
-    # Which case type the table stands for is known to Dagster alone, which has no run of this tenant.
+    # Which case type the table stands for is not recorded beside it, and Dagster has no run of this tenant.
     assert column["property"]["asked_by"] == "unknown"
-    [mart] = column["made_from"]
-    [raw] = mart["made_from"][0]["made_from"]
-    assert (raw["path"], raw["expression"]) == ("properties/dob", "json_object(record -> 'properties')")
+    [cases] = column["made_from"]
+    [raw] = cases["made_from"]
+    assert (raw["table"], raw["path"]) == ("raw_cases", "properties/dob")
     key = traced(bridge_url, token, "case_child", "case_id")["column"]
     assert {"property", "question", "index"}.isdisjoint(key)
 
@@ -109,16 +98,16 @@ def test_what_is_made_from_a_column_is_told_with_its_path(bridge_url: str, token
     assert (child["table"], child["columns"]) == ("case_child", [{"column": "case_name"}])
     downstream = traced(bridge_url, token, "case_child", "dob", direction="downstream")["column"]
     assert "made_from" not in downstream
-    rows = used_by(STATIC, "raw_cases", "record")
-    assert {row["table"] for row in rows} == {"stg_cases", "cases"}
-    assert {"column": "properties", "path": "properties"} in rows[0]["columns"]
+    [cases] = used_by({"cases": lineage_of_table(FIXED[0])}, "raw_cases", "record")
+    assert cases["table"] == "cases"
+    assert {"column": "properties", "path": "properties"} in cases["columns"]
 
 
 def test_the_unknown_is_said_to_be_unknown(bridge_url: str, token: str) -> None:
     origin = traced(bridge_url, token, "form_enrol", "form_id")
     assert origin["column"]["made_from"][0]["table"] == "forms"
-    assert "made_from" not in origin["column"]["made_from"][0]
-    assert traced(bridge_url, token, "cases", "owner_id")["column"]["made_from"] == "unknown"
+    assert origin["column"]["made_from"][0]["made_from"][0]["table"] == "raw_forms"
+    assert traced(bridge_url, token, "users", "user_id")["column"]["made_from"] == "unknown"
     constant = traced(bridge_url, token, "users", "username")["column"]
     assert (constant["made_from"], constant["note"][:26]) == ([], "Computed from no other col")
 

@@ -115,7 +115,7 @@ def test_the_list_shows_grants_and_on_request_the_revoked(catalog: Catalog, tena
 
 def test_requests_that_make_no_sense_are_refused(catalog: Catalog, tenant: Tenant, name: str) -> None:
     create = catalog.principals.create_token
-    for bad_name in ("", " x", "a\nb", "x" * 129):
+    for bad_name in ("", " x", "a\nb", "x" * 129, "operator", "anonymous"):
         with pytest.raises(PrincipalInvalid):
             create(bad_name, [tenant])
     with pytest.raises(PrincipalInvalid):

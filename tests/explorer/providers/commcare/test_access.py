@@ -9,7 +9,7 @@ from explorer.catalog.secrets.credentials import ApiKeyCredential, OAuthCredenti
 from explorer.core.settings import Settings
 from explorer.http.errors import ApiError
 from explorer.providers.base import Access
-from explorer.providers.commcare.access import look_up_person, verify_access
+from explorer.providers.commcare.people.access import look_up_person, verify_access
 
 SETTINGS = Settings(_env_file=None, requests_per_second=1000, http_max_attempts=2, http_timeout_s=5)
 

@@ -31,6 +31,13 @@ def test_a_property_names_the_questions_known_under_its_name_and_no_more() -> No
         {"path": ["parent", "case_id"], "label": "parent"}, STRUCTURE.to_dict(),
     )  # fmt: skip
     assert index == {"index": {"identifier": "parent", "part": "case_id"}}
+    # Columns of tables that every tenant has are fields of the record: nobody was asked for them.
+    assert (
+        question_of(
+            ColumnLineage((Origin("raw_cases", "record", ("case_name",)),)), "cases", {"path": ["case_name"]}, {}
+        )
+        == {}
+    )
 
 
 def test_tables_name_their_applications() -> None:

@@ -169,7 +169,6 @@ def test_where_no_cancel_request_gets_through_the_backend_ends_too(
         raise psycopg.OperationalError("the request was lost on the way")
 
     monkeypatch.setattr(psycopg.AsyncConnection, "cancel_safe", lost)
-    monkeypatch.setattr(psycopg.AsyncConnection, "_try_cancel", lost)
 
     async def scene() -> None:
         await _cancel_while_it_runs(clinic, backends)
@@ -191,6 +190,39 @@ def test_where_no_cancel_request_gets_through_the_backend_ends_too(
 def test_the_database_takes_one_query_and_nothing_else(clinic: Clinic, text: str) -> None:
     with pytest.raises(QueryFailed):
         clinic.run_unvalidated(text)
+
+
+def test_a_statement_whose_columns_changed_meanwhile_is_read_as_it_is_now(clinic: Clinic) -> None:
+    def change(statement: str) -> None:
+        with clinic.owner.connect(autocommit=True) as connection:
+            connection.execute(f"SET search_path = {clinic.schema}".encode())
+            connection.execute(statement.encode())
+
+    async def main() -> list[Any]:
+        executor, found = clinic.executor(), list[Any]()
+        query = ValidatedQuery("select * from changing", frozenset())
+        for statement in (
+            "CREATE TABLE changing AS SELECT 1 AS a",
+            "ALTER TABLE changing ADD b text DEFAULT 'x'",
+            "ALTER TABLE changing ALTER a TYPE numeric(5, 2)",
+            "ALTER TABLE changing DROP b",
+            "DROP TABLE changing",
+        ):
+            await asyncio.to_thread(change, statement)
+            for _ in range(2):
+                try:
+                    result = await executor.run(query)
+                    found.append(([tuple(column) for column in result.columns], result.rows))
+                except QueryFailed as error:
+                    found.append(error.as_dict()["code"])
+        executor.close()
+        return found
+
+    one = [("a", "int4")], [[1]]
+    two = [("a", "int4"), ("b", "text")], [[1, "x"]]
+    exact = [("a", "numeric(5,2)"), ("b", "text")], [[1, "x"]]
+    less = [("a", "numeric(5,2)")], [[1]]
+    assert asyncio.run(main()) == [one] * 2 + [two] * 2 + [exact] * 2 + [less] * 2 + ["unknown_relation"] * 2
 
 
 def test_a_missing_column_is_placed_and_the_likely_one_named(clinic: Clinic) -> None:

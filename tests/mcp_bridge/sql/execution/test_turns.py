@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -9,7 +10,8 @@ import pytest
 
 from explorer.postgres.provisioning import RO_CONNECTIONS
 from mcp_bridge.sql import Executor, QueryFailed, QueryLimits, ValidatedQuery
-from mcp_bridge.sql.execution.slots import Slots
+from mcp_bridge.sql.execution import page
+from mcp_bridge.sql.execution.slots import Slots, Tenants
 from mcp_bridge.sql.execution.throttle import MEMORY_S, OUTLIVED, REFUSED_AT, TIMED_OUT, OverrunThrottle
 from tests.mcp_bridge.sql.clinic import Clinic
 
@@ -31,25 +33,39 @@ def test_fifty_sessions_are_all_served(clinic: Clinic, bridges: int) -> None:
         async def session(number: int) -> list[Any]:
             return [(await served[number % bridges].run(query)).rows for _ in range(4)]
 
-        return await asyncio.gather(*(session(number) for number in range(50)))
+        try:
+            return await asyncio.gather(*(session(number) for number in range(50)))
+        finally:
+            for executor in served:
+                executor.close()
 
     assert asyncio.run(main()) == [[[[40]]] * 4] * 50
 
 
-def test_the_roles_limit_is_never_reached_by_one_bridge(clinic: Clinic) -> None:
-    """Another session of the role can always begin, for a place is given back when its backend is gone."""
+def test_the_roles_limit_is_never_reached_by_one_bridge(clinic: Clinic, backends: Callable[[], int]) -> None:
+    """Another session of the role can always begin."""
     query = clinic.validate("select 1")
 
     async def main() -> None:
+        while backends():
+            await asyncio.sleep(0.05)  # those of tests before
         executor = clinic.executor(wait_s=60)
         calls = asyncio.gather(*(executor.run(query) for _ in range(60)))
-        for _ in range(20):
+        for _ in range(5):
             connection = await psycopg.AsyncConnection.connect(**clinic.reader.conninfo())
+            backend = connection.info.backend_pid
             await connection.close()
-            await asyncio.sleep(0.03)
+            while _is_there(clinic, backend):
+                await asyncio.sleep(0.01)
         await calls
+        executor.close()
 
     asyncio.run(main())
+
+
+def _is_there(clinic: Clinic, backend: int) -> bool:
+    with clinic.admin.connect(autocommit=True) as conn:
+        return conn.execute("SELECT FROM pg_stat_activity WHERE pid = %s", [backend]).fetchone() is not None
 
 
 def test_turns_come_in_the_order_of_asking() -> None:
@@ -66,6 +82,37 @@ def test_turns_come_in_the_order_of_asking() -> None:
         return order
 
     assert asyncio.run(main()) == list(range(20))
+
+
+def test_a_slow_tenant_takes_one_turn_at_a_time_while_others_are_served() -> None:
+    """And all again when nobody else calls."""
+    now = 0.0
+
+    async def taken(slots: Slots) -> int:
+        """How many of four calls get a slot at once; those are released afterwards."""
+        calls = [asyncio.create_task(slots.acquire(10)) for _ in range(4)]
+        await asyncio.sleep(0.2)
+        got = sum(call.done() for call in calls)
+        while not all(call.done() for call in calls):
+            slots.release()
+            await asyncio.sleep(0.06)
+        for _ in range(got):
+            slots.release()
+        return got
+
+    async def main() -> list[int]:
+        nonlocal now
+        tenants = Tenants(lambda: now)
+        slow, quick = Slots(3, tenants=tenants), Slots(3, tenants=tenants)
+        found = [await taken(slow), await taken(quick)]
+        for _ in range(10):
+            slow.took(1.0)
+            quick.took(0.01)
+        found += [await taken(slow), await taken(quick)]
+        now = 60.0
+        return [*found, await taken(slow)]
+
+    assert asyncio.run(main()) == [3, 3, 1, 3, 3]
 
 
 def test_who_waits_too_long_is_told_so(clinic: Clinic) -> None:
@@ -124,8 +171,9 @@ def test_connections_held_elsewhere_are_waited_for(clinic: Clinic) -> None:
     assert asyncio.run(main(0.3)) == "busy"
 
 
-def test_a_place_stays_taken_until_the_backend_is_gone(clinic: Clinic) -> None:
-    """The statement looks for no cancel; the call is answered at its time, and nobody takes its place before it ends."""
+def test_a_place_stays_taken_until_the_backend_is_gone(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The statement looks for no cancel and outlives the wait for it; nobody takes its place before it ends."""
+    monkeypatch.setattr(page, "_CANCEL_S", 0.05)
     stubborn = ValidatedQuery("select length(normalize(repeat(U&'\\0315\\0300', 9000)))", frozenset())
 
     async def main() -> tuple[float, float]:

@@ -1,9 +1,9 @@
-"""Every value of the source is in its column: hostile, non-Latin and drifting structures, built by dbt and compared."""
+"""Every value of the source is in its column: hostile, non-Latin and drifting structures, built and compared."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -12,17 +12,12 @@ import msgspec
 import pytest
 
 from explorer.contract.schemas import TenantSchemas
-from explorer.marts.dbt.results import DbtResult
-from explorer.marts.project import TenantProject
-from explorer.marts.retirement import RETENTION_DAYS, retire
 from explorer.providers.commcare.structure import CaseType, Form, Option, Question, Structure
 from explorer.providers.commcare.tables.profile import Profile
 from explorer.tables.column_types import FITS, Kind, classify
-from explorer.tables.unfit_values import count_unfit_values
+from explorer.tables.engine import Updated
 from explorer.tables.values import ColumnSpec, TableSpec
-from tests.explorer.workshop import PLANNER, Workshop
-
-PREFIXES = [family.prefix for family in PLANNER.families]
+from tests.explorer.workshop import RAW_TABLES, Workshop
 
 EVIL = ["{{ env_var('PATH') }}", "{% do x() %}", "'; drop table cases; --", '"$lock$"', "{# c #}", "a\\'b", "%s %(a)s"]
 WIDE, HINDI, DRIFT = (f"http://openrosa.org/formdesigner/{name}" for name in ("wide", "{{hindi}}'", "drift"))
@@ -75,16 +70,20 @@ STRUCTURE = Structure(
 @dataclass(frozen=True)
 class Built:
     workshop: Workshop
-    project: TenantProject
-    result: DbtResult
+    updated: Updated
     submissions: dict[str, dict[str, Any]]
     cases: dict[str, dict[str, str]]
+
+    @property
+    def tables(self) -> list[TableSpec]:
+        """Those of this tenant's own forms and case types."""
+        return [table for table in self.updated.tables.values() if table.kind != "mart"]
 
 
 @pytest.fixture(scope="module")
 def built(make_workshop: Callable[[], Workshop]) -> Built:
     workshop = make_workshop()
-    workshop.make_raw("raw_cases", "raw_forms")
+    workshop.make_raw(*RAW_TABLES)
     random = Random(7)
     submissions: dict[str, dict[str, Any]] = {}
     for number in range(3):
@@ -133,12 +132,7 @@ def built(make_workshop: Callable[[], Workshop]) -> Built:
         }
         parent = {"parent": {"case_id": "c0" if number % 5 else "of another tenant", "case_type": "t"}}
         workshop.add_case(f"c{number}", "गर्भवती", indices=parent, **cases[f"c{number}"])
-    project = workshop.prepare(STRUCTURE)
-    return Built(workshop, project, workshop.run(project), submissions, cases)
-
-
-def test_everything_is_built(built: Built) -> None:
-    assert [result for result in built.result.results if result.status in ("error", "fail", "skipped")] == []
+    return Built(workshop, workshop.build(STRUCTURE), submissions, cases)
 
 
 def _at(node: Value, path: tuple[str, ...]) -> Iterator[str]:
@@ -155,7 +149,7 @@ def _at(node: Value, path: tuple[str, ...]) -> Iterator[str]:
 def test_every_value_is_in_its_column_or_counted(built: Built) -> None:
     """No column is NULL everywhere while the source has values, and each value is there or named as unfit."""
     compared = 0
-    for table in built.project.tables:
+    for table in built.tables:
         columns = [
             column for column in table.columns if column.path and column.text and column.path[1:2] != ("case_id",)
         ]
@@ -197,18 +191,18 @@ def _source(built: Built, table: TableSpec, column: ColumnSpec) -> Iterator[str]
 
 
 def _columns(built: Built, name: str) -> dict[tuple[str, ...], Any]:
-    table = next(table for table in built.project.tables if table.name == name)
+    table = next(table for table in built.tables if table.name == name)
     return {column.path: column for column in reversed(table.columns) if column.path}
 
 
 def test_types_are_those_of_questions_and_values(built: Built) -> None:
-    visit = next(table.name for table in built.project.tables if table.source == HINDI)
+    visit = next(table.name for table in built.tables if table.source == HINDI)
     types = {"/".join(path): column.type for path, column in _columns(built, visit).items()}
     # No value fits a date here: the column is wider from the start.
     assert types["ever"] == "text"
     assert types["hidden"] == "numeric"
     assert types["जानकारी/तारीख"] == "date"
-    case = next(table.name for table in built.project.tables if table.kind == "case_type")
+    case = next(table.name for table in built.tables if table.kind == "case_type")
     types = {path[0]: column.type for path, column in _columns(built, case).items()}
     expected = {"उम्र": "bigint", "तारीख": "date", "code": "text", "measure": "numeric", "when": "timestamptz"}
     assert expected.items() <= types.items()
@@ -218,8 +212,8 @@ def test_types_are_those_of_questions_and_values(built: Built) -> None:
 
 
 def test_choices_files_places_and_durations(built: Built) -> None:
-    visit = next(table.name for table in built.project.tables if table.source == HINDI)
-    table = next(table for table in built.project.tables if table.name == visit)
+    visit = next(table.name for table in built.tables if table.source == HINDI)
+    table = next(table for table in built.tables if table.name == visit)
     signs = _columns(built, visit)[("लक्षण",)].name
     options = [column for column in table.columns if column.type == "boolean" and column.path]
     names = ", ".join(column.name for column in options)
@@ -246,13 +240,10 @@ def test_choices_files_places_and_durations(built: Built) -> None:
 
 
 def test_unfit_values_are_counted_per_column_and_warned_of_per_table(built: Built) -> None:
-    tables = {table.source: table.name for table in built.project.tables}
+    tables = {table.source: table.name for table in built.tables}
     visit, vaccines = tables[HINDI], tables[f"{HINDI} बच्चे/टीके"]
-    with built.workshop.tenant.rw.connect(autocommit=True) as connection:
-        counts = count_unfit_values(connection, built.project.schemas, built.project.tables)
-        again = count_unfit_values(connection, built.project.schemas, built.project.tables)
+    counts = {name: built.updated.unfit_values(name) for name in tables.values()}
     names = _columns(built, visit)
-    assert counts == again
     assert counts[visit] == {
         "sex": 10,
         names[("जानकारी", "उम्र")].name: 1,
@@ -261,27 +252,26 @@ def test_unfit_values_are_counted_per_column_and_warned_of_per_table(built: Buil
     }
     rows = dict(built.workshop.read(f"select dose, count(*) from {vaccines} group by 1"))
     assert counts[vaccines] == {"dose": rows[None]}
-    tests = {
-        result.attached_node.rsplit(".", 1)[-1]: result
-        for result in built.result.results
-        if result.resource_type == "test" and "values_fit" in result.name and result.attached_node
+    found = {
+        name: {finding.check: (finding.status, finding.rows) for finding in built.updated.findings(name)}
+        for name in tables.values()
     }
-    assert (tests[visit].status, tests[visit].rows) == ("warn", sum(counts[visit].values()))
-    case = next(table.name for table in built.project.tables if table.kind == "case_type")
-    assert (tests[case].status, tests[case].rows) == ("warn", 5)
+    assert found[visit] == {"accepted_values": ("warn", 16), "values_fit": ("warn", 13)}
+    case = next(table.name for table in built.tables if table.kind == "case_type")
+    assert found[case] == {"relationships": ("warn", 5)}
     # The repeats of this form all have their form, and no number did not fit.
-    assert tests[tables[f"{HINDI} बच्चे"]].status == "pass"
+    assert found[tables[f"{HINDI} बच्चे"]] == {}
 
 
 def test_wide_rows_fit_their_parts(built: Built) -> None:
-    parts = [table for table in built.project.tables if table.source == WIDE]
+    parts = [table for table in built.tables if table.source == WIDE]
     assert len(parts) > 2
     joined = " ".join(f"join {table.name} using (form_id)" for table in parts[1:])
     assert built.workshop.read(f"select count(*) from {parts[0].name} {joined}") == [(3,)]
 
 
 def test_what_was_a_repeat_once_has_a_table(built: Built) -> None:
-    [repeat] = [table for table in built.project.tables if table.source == f"{DRIFT} g"]
+    [repeat] = [table for table in built.tables if table.source == f"{DRIFT} g"]
     assert built.workshop.read(f"select form_id, repeat_index, x, old from {repeat.name} order by 1, 2") == [
         ("d0", 1, "list", "1"),
         ("d0", 2, None, "2"),
@@ -290,17 +280,13 @@ def test_what_was_a_repeat_once_has_a_table(built: Built) -> None:
     ]
 
 
-def test_meta_tells_the_origin_of_every_column(built: Built) -> None:
-    path = built.project.dir / "models" / "generated"
-    for table in built.project.tables:
-        text = (path / f"{table.name}.yml").read_text()
-        meta = msgspec.yaml.decode(text)["models"][0]["config"]["meta"]
-        assert meta["app_ids"] == [app.id for app in table.origin["apps"]]
-        assert set(meta["columns"]) == {column.name for column in table.columns if column.path}
-    assert any([app.id for app in table.origin["apps"]] == ["a"] for table in built.project.tables)
+def test_tables_name_the_applications_that_describe_them(built: Built) -> None:
+    apps = {table.source: [app.id for app in table.origin["apps"]] for table in built.tables}
+    assert apps[HINDI] == ["a"]
+    assert apps[f"{DRIFT} g"] == ["a"]
 
 
-def test_drift_is_a_migration_and_what_is_gone_is_retired_then_dropped(built: Built) -> None:
+def test_drift_is_a_migration_and_what_is_gone_is_retired(built: Built) -> None:
     workshop = built.workshop
     for number in range(30):
         workshop.add_case(f"n{number}", "गर्भवती", **{"उम्र": "old", "measure": "7", "तारीख": ""})
@@ -312,39 +298,17 @@ def test_drift_is_a_migration_and_what_is_gone_is_retired_then_dropped(built: Bu
         profile = Profile.read(connection, TenantSchemas(workshop.tenant.prefix))
         del profile.forms[WIDE]
         profile.write(connection, TenantSchemas(workshop.tenant.prefix))
-    project = workshop.prepare(Structure((), STRUCTURE.case_types, forms))
-    case = next(table.name for table in project.tables if table.kind == "case_type")
+    updated = workshop.build(Structure((), STRUCTURE.case_types, forms))
+    case = next(table.name for table in updated.tables.values() if table.kind == "case_type")
     age = _columns(built, case)[("उम्र",)].name
-    assert [(change.table, change.column, change.before, change.after) for change in project.type_changes] == [
+    assert [(change.table, change.column, change.before, change.after) for change in updated.type_changes] == [
         (case, "उम्र", "integer", "text")
     ]
-    assert "30 text" in project.type_changes[0].reason
-    drift = next(table.name for table in project.tables if table.source == DRIFT)
-    result = workshop.run(project, select=["stg_cases", "stg_forms", "cases", "forms", case, drift])
-    assert [(r.name, r.message) for r in result.results if r.status in ("error", "fail", "skipped")] == []
+    assert "30 text" in str(updated.type_changes[0].reason)
+    drift = next(table.name for table in updated.tables.values() if table.source == DRIFT)
     assert Counter(workshop.read(f"select {age} from {case}"))[("old",)] == 30
     assert workshop.read(f"select age, gone from {drift} where form_id = 'd9'") == [(6, date(2024, 3, 1))]
-    retired = {table.name: table for table in project.retired}
-    assert set(retired) == {table.name for table in built.project.tables if table.source == WIDE}
-    today = datetime.now(UTC).date()
-    comment = "select obj_description(%s::regclass, 'pg_class')"
-    schema = workshop.tenant.names.schema("marts")
-    current = {table.name for table in project.tables} | {"form_cases", "case_activity", "form_activity"}
-    with workshop.tenant.rw.connect(autocommit=True) as connection:
-        [(text,)] = connection.execute(comment, [f"{schema}.form_wide"]).fetchall()
-        assert text.startswith(f"Retired since {today}: ")
-        assert text.endswith(f"It was: {next(t for t in built.project.tables if t.name == 'form_wide').description}")
-        later = today + timedelta(days=RETENTION_DAYS)
-        assert {table.name for table in retire(connection, schema, PREFIXES, current=current, today=later)} == set(
-            retired
-        )
-        connection.execute(f"create view {schema}.mine as select form_id from {schema}.form_wide__2")
-        [kept] = retire(connection, schema, PREFIXES, current=current, today=later + timedelta(days=1))
-        assert (kept.name, kept.since) == ("form_wide__2", today)
-        assert kept.kept_by == "view mine depends on table form_wide__2"
-        connection.execute(f"drop view {schema}.mine")
-        assert retire(connection, schema, PREFIXES, current=current, today=later + timedelta(days=1)) == []
-        assert connection.execute("select to_regclass(%s)", [f"{schema}.form_wide__2"]).fetchone() == (None,)
+    assert {table.name for table in updated.retired} == {table.name for table in built.tables if table.source == WIDE}
 
 
 def test_what_is_remembered_is_read_again(built: Built) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from explorer.contract.bookkeeping.columns import read, write
-from explorer.marts.project import TenantProject
 from explorer.providers.commcare.structure import App, CaseType, Form, Option, Question, Structure
 from explorer.tables.column_facts import facts_of
+from explorer.tables.engine import Updated
 from tests.explorer.workshop import RAW_TABLES, Workshop
 
 COFFEE, BIRTH = "http://openrosa.org/formdesigner/coffee", "http://openrosa.org/formdesigner/birth"
@@ -121,26 +121,19 @@ def add(
     workshop.add("raw_forms", record, form_id=form_id, received_on="2024-01-01T08:30:00Z", archived=False)
 
 
-def build(workshop: Workshop, of: Structure) -> TenantProject:
-    project = workshop.prepare(of)
-    result = workshop.run(project)
-    assert [(r.name, r.message) for r in result.results if r.status in ("error", "fail", "skipped")] == []
-    return project
+@pytest.fixture(scope="module")
+def first(workshop: Workshop) -> Updated:
+    return workshop.build(FIRST)
 
 
 @pytest.fixture(scope="module")
-def first(workshop: Workshop) -> TenantProject:
-    return build(workshop, FIRST)
-
-
-@pytest.fixture(scope="module")
-def second(workshop: Workshop, first: TenantProject) -> TenantProject:
+def second(workshop: Workshop, first: Updated) -> Updated:
     """The application was deleted, another one has the form under another title; then came a submission and a case."""
     answers = {"drinks": "turkish", "cup": "huge small", "photo": "by the window", "place": "at home", "milk": "m19"}
     answers |= {"langs": "de", "spot": "at the bar"}
     add(workshop, "c1", COFFEE, {**answers, "moved": [{"moved": "in a repeat"}, {"moved": "twice"}]})
     workshop.add_case("g3", "guest", name="another name", owner_id="somebody else", level="2", age="old")
-    return build(workshop, SECOND)
+    return workshop.build(SECOND)
 
 
 def comment(workshop: Workshop, table: str, column: str = "") -> str:
@@ -154,7 +147,7 @@ def comment(workshop: Workshop, table: str, column: str = "") -> str:
     return str(text)
 
 
-def test_choices_once_given_keep_their_columns_and_fit(workshop: Workshop, second: TenantProject) -> None:
+def test_choices_once_given_keep_their_columns_and_fit(workshop: Workshop, second: Updated) -> None:
     query = "select form_id, drinks__turkish, drinks__espresso, drinks__keurig, cup, unfit_columns from form_coffee order by 1"
     assert workshop.read(query) == [
         ("a0", True, True, False, "large", None),
@@ -169,25 +162,25 @@ def test_choices_once_given_keep_their_columns_and_fit(workshop: Workshop, secon
     assert workshop.read("select cup__huge, cup__small from form_coffee where form_id = 'c1'") == [(True, True)]
 
 
-def test_choices_that_came_as_a_list_stay_choices(workshop: Workshop, second: TenantProject) -> None:
+def test_choices_that_came_as_a_list_stay_choices(workshop: Workshop, second: Updated) -> None:
     query = "select langs, langs__en, langs__fr, unfit_columns from form_coffee where form_id in ('a0', 'c1') order by form_id"
     assert workshop.read(query) == [("en fr", True, True, None), ("de", False, False, None)]
 
 
-def test_a_hidden_value_in_the_place_of_a_place_is_kept(workshop: Workshop, second: TenantProject) -> None:
+def test_a_hidden_value_in_the_place_of_a_place_is_kept(workshop: Workshop, second: Updated) -> None:
     query = "select spot, spot_latitude from form_coffee where form_id in ('a0', 'c1') order by form_id"
     assert workshop.read(query) == [("12.5 -3.25 341.2 8.0", 12.5), ("at the bar", None)]
 
 
 def test_a_property_stays_declared_when_its_form_is_one_of_another_case_type(
-    workshop: Workshop, second: TenantProject
+    workshop: Workshop, second: Updated
 ) -> None:
     query = "select case_id, age, unfit_columns from case_guest order by 1"
     assert workshop.read(query) == [("g1", 12, None), ("g2", None, None), ("g3", None, ["age"])]
 
 
-def test_a_maximum_is_one_for_new_columns(workshop: Workshop, second: TenantProject) -> None:
-    table = next(table for table in second.tables if table.name == "form_coffee")
+def test_a_maximum_is_one_for_new_columns(workshop: Workshop, second: Updated) -> None:
+    table = second.tables["form_coffee"]
     assert [column.name for column in table.columns if column.name.startswith("milk__")] == [
         f"milk__m{n}" for n in (*range(1, 12), 0)
     ]
@@ -199,7 +192,7 @@ def test_a_maximum_is_one_for_new_columns(workshop: Workshop, second: TenantProj
     ]
 
 
-def test_files_places_and_answers_that_moved_are_there(workshop: Workshop, second: TenantProject) -> None:
+def test_files_places_and_answers_that_moved_are_there(workshop: Workshop, second: Updated) -> None:
     columns = "photo, photo_url, place, place_latitude, place_accuracy, moved"
     query = f"select {columns} from form_coffee where form_id in ('a0', 'c1') order by form_id"
     assert workshop.read(query) == [
@@ -212,32 +205,28 @@ def test_files_places_and_answers_that_moved_are_there(workshop: Workshop, secon
     ]
 
 
-def test_a_list_in_the_place_of_a_group_is_kept(workshop: Workshop, second: TenantProject) -> None:
+def test_a_list_in_the_place_of_a_group_is_kept(workshop: Workshop, second: Updated) -> None:
     query = "select form_id, odd, odd__x from form_coffee where form_id <> 'c1' order by 1"
     assert workshop.read(query) == [("a0", '["1", "2"]', None), ("a1", None, "1"), ("a2", None, "1")]
-    assert not [table for table in second.tables if table.source == f"{COFFEE} odd"]
+    assert not [table for table in second.tables.values() if table.source == f"{COFFEE} odd"]
 
 
-def test_a_text_in_the_place_of_a_repetition_is_none(workshop: Workshop, second: TenantProject) -> None:
+def test_a_text_in_the_place_of_a_repetition_is_none(workshop: Workshop, second: Updated) -> None:
     assert workshop.read("select said from form_coffee where said is not null") == [("hello",)]
     rows = workshop.read("select repeat_id, x from form_coffee__said order by 1")
     assert rows == [("a1-1", "1"), ("a1-2", "2"), ("a2-1", "1"), ("a2-2", "2")]
 
 
-def test_a_table_keeps_its_name_under_another_title(
-    workshop: Workshop, first: TenantProject, second: TenantProject
-) -> None:
-    assert {table.name for table in first.tables} <= {table.name for table in second.tables}
-    assert second.retired == ()
+def test_a_table_keeps_its_name_under_another_title(workshop: Workshop, first: Updated, second: Updated) -> None:
+    assert first.tables.keys() <= second.tables.keys()
+    assert list(second.retired) == []
     assert comment(workshop, "form_coffee").startswith(
         "One row per submission of the form Coffee and cake (application Cafe 2,"
     )
 
 
-def test_properties_that_differ_from_the_head_have_columns(
-    workshop: Workshop, first: TenantProject, second: TenantProject
-) -> None:
-    before = next(table for table in first.tables if table.source == "guest")
+def test_properties_that_differ_from_the_head_have_columns(workshop: Workshop, first: Updated, second: Updated) -> None:
+    before = next(table for table in first.tables.values() if table.source == "guest")
     assert not {column.name for column in before.columns} & {
         "name_property",
         "owner_id_property",
@@ -249,24 +238,24 @@ def test_properties_that_differ_from_the_head_have_columns(
         ("g2", "u1", "u1", "name of g2", "name of g2"),
         ("g3", "u1", "somebody else", "name of g3", "another name"),
     ]
-    after = next(table for table in second.tables if table.source == "guest")
+    after = next(table for table in second.tables.values() if table.source == "guest")
     assert not {column.name for column in after.columns} & {"closed_property", "date_opened_property"}
     assert workshop.read("select level from case_guest order by case_id") == [("1",), (None,), ("2",)]
 
 
-def test_the_origin_is_told_as_it_came(workshop: Workshop, second: TenantProject) -> None:
-    table = next(table for table in second.tables if table.source == "guest")
+def test_the_origin_is_told_as_it_came(workshop: Workshop, second: Updated) -> None:
+    table = next(table for table in second.tables.values() if table.source == "guest")
     [name] = [column.name for column in table.columns if column.path == (ODD,)]
     assert workshop.read(f"select {name} from case_guest where case_id = 'g1'") == [("odd",)]
     assert 'Case property a\\u0009b\\\\"{{ x }}#.é/\\u202ey' in comment(workshop, "case_guest", name)
     with workshop.tenant.rw.connect(autocommit=True) as connection:
-        write(connection, second.schemas, facts_of(second.tables))
-        facts = read(connection, second.schemas, ["case_guest", "form_birth"])
+        write(connection, workshop.schemas, facts_of(second.tables.values()))
+        facts = read(connection, workshop.schemas, ["case_guest", "form_birth"])
     assert facts["case_guest"][name]["path"] == [ODD]
     assert facts["form_birth"]["subcase_0_case_id"] == {"case_block": ["subcase_0", "case"]}
 
 
-def test_rows_lead_to_the_cases_of_their_blocks(workshop: Workshop, second: TenantProject) -> None:
+def test_rows_lead_to_the_cases_of_their_blocks(workshop: Workshop, second: Updated) -> None:
     query = "select form_id, case_id, subcase_0_case_id, g__save_case_id from form_birth order by 1"
     assert workshop.read(query) == [("b1", "m", None, None), ("b2", None, "s1", None), ("b3", None, None, "t1")]
     children = workshop.read("select repeat_id, case_id, weight from form_birth__children order by 1")

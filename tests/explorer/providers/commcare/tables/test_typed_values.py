@@ -15,7 +15,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from dbt.clients.jinja import get_rendered
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
@@ -27,6 +26,7 @@ from explorer.providers.commcare.structure import CaseType, Form, Question, Stru
 from explorer.providers.commcare.tables.plan import generate_tables
 from explorer.providers.commcare.tables.profile import Profile
 from explorer.providers.commcare.tables.scan import scan
+from explorer.tables.select import select_sql
 from explorer.tables.values import TableSpec
 from tests.conftest import tenants
 
@@ -113,7 +113,7 @@ def drifting(draw: st.DrawFn) -> list[list[tuple[Any, int]]]:
 
 @dataclass
 class Place:
-    """A tenant's raw cases, and their table built of what the generated model says, without dbt."""
+    """A tenant's raw cases, and the rows of their table."""
 
     connection: Connection
     prefix: str
@@ -138,18 +138,9 @@ class Place:
             scan(profile, self.connection, f"{self.prefix}_raw", structure.forms)
         tables = generate_tables(structure, profile, taken=())
         table = next(table for table in tables if table.kind == "case_type")
-        rows = f"(select case_id, record -> 'properties' as properties from {self.prefix}_raw.raw_cases) as c"
-        keys = [
-            column.name
-            for column in table.columns
-            if not column.path and column.name not in ("case_id", "unfit_columns")
-        ]
-        others = "".join(f", null as {key}" for key in keys)
-        cases = f"(select *, '{{}}'::jsonb as indices, 't' as case_type{others} from {rows}) as cases"
-        model = get_rendered(table.sql, {"ref": lambda _: cases, "is_wanted": lambda _: "true"})
         wanted = [column for column in table.columns if column.path or column.name == "unfit_columns"]
         shown = [f"{column.name}::text" if column.type == "numeric" else column.name for column in wanted]
-        cursor = self.connection.execute(f"select case_id, {', '.join(shown)} from ({model}) as m".encode())
+        cursor = self.connection.execute(f"select case_id, {', '.join(shown)} from ({select_sql(table)}) as m".encode())
         names = [column.name for column in wanted]
         return table, {case_id: dict(zip(names, values, strict=True)) for case_id, *values in cursor}
 
@@ -163,6 +154,14 @@ def place(connections: Connections) -> Iterator[Place]:
             connection.execute(
                 f"create table {tenant.prefix}_raw.raw_cases (case_id text primary key, case_type text, record jsonb,"
                 " _loaded_at timestamptz)".encode()
+            )
+            # What the case type's table reads of them; its other columns are of no interest here.
+            keys = ("case_name", "external_id", "owner_id", "date_opened", "last_modified", "server_last_modified", "closed",
+                    "date_closed")  # fmt: skip
+            connection.execute(
+                f"create view {tenant.prefix}_marts.cases as select case_id, case_type, record -> 'properties' as properties,"
+                f" '{{}}'::jsonb as indices, {', '.join(f'null as {key}' for key in keys)} from {tenant.prefix}_raw.raw_cases;"
+                f" set search_path = {tenant.prefix}_marts".encode()
             )
             yield Place(connection, tenant.prefix)
 

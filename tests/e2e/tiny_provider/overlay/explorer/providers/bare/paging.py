@@ -1,5 +1,11 @@
 """The paging of Bare's resources."""
 
-from explorer.providers.paging import Envelope, Offset, Single, Styles
+from explorer.providers.bare.sources import meters
 
-STYLES = Styles(paging={"by_position": Offset(), "at_once": Single()}, envelope=Envelope(total=("count",)))
+from explorer.providers.paging import Envelope, Offset, Resource, Single, Styles
+
+STYLES = Styles(
+    paging={"by_position": Offset(), "at_once": Single()},
+    resources={"meters": Resource(meters)},
+    envelope=Envelope(total=("count",)),
+)

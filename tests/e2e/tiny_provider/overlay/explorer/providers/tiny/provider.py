@@ -7,6 +7,7 @@ from explorer.providers.tiny.credentials import KINDS
 from explorer.providers.tiny.paging import STYLES
 from explorer.providers.tiny.servers import SERVERS, check_garden
 from explorer.providers.tiny.settings import SERVICE
+from explorer.providers.tiny.tables import TinyTables
 
 from explorer.catalog import Credential
 from explorer.core.settings import Settings
@@ -22,7 +23,6 @@ from explorer.providers.base import (
     Refresh,
 )
 from explorer.registry import Pipeline
-from explorer.tables.plan import NoTables
 
 
 class Tiny:
@@ -32,7 +32,7 @@ class Tiny:
     title = "Tiny"
     tenant_noun = SERVICE.unit
     styles = STYLES
-    tables = NoTables()
+    tables = TinyTables()
     credential_kinds = KINDS
 
     def normalize_server(self, text: str) -> str:

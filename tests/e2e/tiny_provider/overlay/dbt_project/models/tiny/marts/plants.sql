@@ -1,1 +1,0 @@
-select plant_id, name, height_cm from {{ ref('stg_plants') }}

@@ -1,0 +1,1 @@
+"""Several bridges behind a proxy, on one catalog."""
