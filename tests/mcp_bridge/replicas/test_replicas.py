@@ -89,7 +89,7 @@ def test_a_token_is_good_everywhere_and_revoked_everywhere(replicas: Replicas) -
 
 def test_cursors_of_one_are_read_at_the_others(replicas: Replicas) -> None:
     """Through the proxy, so each page comes from the next bridge; with a session of the older protocol from its own."""
-    token = replicas.stage.token("pages", "demo:one")
+    token = replicas.stage.token("pages-of-replicas", "demo:one")
 
     async def rows(client: Client) -> list[str]:
         found: list[str] = []

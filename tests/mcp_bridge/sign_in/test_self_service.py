@@ -86,6 +86,11 @@ def buttons(page: httpx.Response) -> list[str]:
     return re.findall(r'<button class="small" name="(\w+)"', page.text)
 
 
+def words(page: httpx.Response) -> str:
+    """What a person reads, for the message of a test that failed."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page.text.partition("<main")[2]))
+
+
 def entries(clinic: Clinic, username: str) -> list[tuple[str, str]]:
     """What the audit tells of the person, oldest first."""
     found = [record.entry for record in clinic.catalog.audit.read(limit=1000)]
@@ -149,15 +154,15 @@ def test_an_administrator_registers_and_sees_the_data_come_in(
         assert "Only an administrator" in at.presses(person, page, "register").text
         person, page = at.comes(ADMIN)
         failed = at.registers(person, page, clinic.server.api_key)
-        assert "could not be registered under its own name" in failed.text
+        assert "could not be registered under its own name" in failed.text, words(failed)
         assert "strangers-programme" not in failed.text
         remove_tenant(*place, other.key, purge=True)
         with pg_server.connections.catalog.connect(autocommit=True) as connection:
             connection.execute("DELETE FROM catalog.tenants WHERE id = %s", [other.id])
         page = person.goes(person.sends(failed, decision="continue").headers["location"])
         failed = at.registers(person, page, "a-wrong-key")
-        assert "could not be brought in" in failed.text
-        assert "API key" in failed.text
+        assert "could not be brought in" in failed.text, words(failed)
+        assert "API key" in failed.text, words(failed)
         page = person.goes(person.sends(failed, decision="continue").headers["location"])
         try:
             done = at.registers(person, page, clinic.server.api_key)
