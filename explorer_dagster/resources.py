@@ -1,10 +1,11 @@
 """What does a step need to work for one tenant? Catalog entries, logins, folders, and the state of its schemas."""
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import dagster as dg
 
@@ -20,6 +21,7 @@ from explorer.postgres.connections import Connection, Connections, Login, load_c
 from explorer.postgres.run_lock import Waiting, run_lock
 from explorer.providers.base import Provider
 from explorer.registry import Pipeline
+from explorer_dagster.runs import ended_with_its_run
 
 
 class WrongPipeline(ExplorerError):
@@ -128,6 +130,13 @@ class TenantSession:
 
 class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The platform's settings, database and catalog, opened at first use in the step's process."""
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Self]:
+        with ExitStack() as stack:
+            if context.run is not None and context.instance is not None:
+                stack.enter_context(ended_with_its_run(context.instance, context.run.run_id))
+            yield self
 
     @cached_property
     def settings(self) -> Settings:

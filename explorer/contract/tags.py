@@ -15,7 +15,8 @@ class RunTags(msgspec.Struct, frozen=True, kw_only=True):
     `partition_key`: the tenant's key. `full_refresh`: everything is read again instead of only changes. `launch`: id of the
     catalog's row for this launch. `requests`, `bytes`: the cost at the provider so far, over all steps. `retry`: `waiting` until
     the run was launched again or needs no retry; `retry_at`: when; `retry_of`: id of the run that this one repeats, as attempt
-    `retry_number`. `worker`: `pid:start time` of the process that the warm pool forked for it. `schedule`: the schedule that
+    `retry_number`. `worker`: the process that the warm pool forked for it, and its
+    machine (`explorer.core.processes.WorkerIdentity`). `schedule`: the schedule that
     launched it, if any.
     """
 

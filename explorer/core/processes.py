@@ -1,6 +1,7 @@
 """Which process is meant? A pid alone may have been reused."""
 
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -39,6 +40,33 @@ class ProcessIdentity:
     def alive(self) -> bool:
         """Whether this process still runs. A reused pid and a zombie do not count."""
         return _start_time(self.pid) == self.started
+
+
+@dataclass(frozen=True)
+class WorkerIdentity:
+    """A process of one of several machines. As text: `host/pid:start time`; without a host, as older versions wrote it, of this
+    one."""
+
+    host: str
+    process: ProcessIdentity
+
+    @classmethod
+    def of(cls, pid: int) -> Self:
+        """The process of this machine that has this pid now."""
+        return cls(socket.gethostname(), ProcessIdentity.of(pid))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The identity of a text that `str` made. Raises ValueError."""
+        host, _, process = text.rpartition("/")
+        return cls(host or socket.gethostname(), ProcessIdentity.parse(process))
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.process}"
+
+    def alive(self) -> bool | None:
+        """Whether it still runs; None: it is another machine's, and from here nobody can say."""
+        return self.process.alive() if self.host == socket.gethostname() else None
 
 
 def _start_time(pid: int) -> str | None:

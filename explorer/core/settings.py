@@ -2,7 +2,7 @@
 
 The only place of configuration. An unknown variable that starts with EXPLORER_ stops the start: a misspelt setting must never
 fall back to its default. `.env.example` lists every setting; a test keeps the two equal. A secret may lie in a file: then
-`EXPLORER_X_FILE` names it, in the place of `EXPLORER_X`; so may the bridge's public URL.
+`EXPLORER_X_FILE` names it, in the place of `EXPLORER_X`; so may the addresses by which the parts are reached.
 """
 
 import difflib
@@ -52,6 +52,16 @@ class Settings(BaseSettings):
         description="Login of a process without HOME's connection.json to the catalog, "
         "postgresql://explorer_service:password@host:port/explorer. Empty: from HOME.",
     )
+    dagster_database_url: SecretStr | None = Field(
+        None,
+        description="Login of a process without HOME's connection.json to Dagster's database, "
+        "postgresql://dagster:password@host:port/dagster. Empty: from HOME.",
+    )
+    catalog_owner_url: SecretStr | None = Field(
+        None,
+        description="Login that owns the catalog's tables, postgresql://explorer_catalog:password@host:port/explorer. With the "
+        "two above `explorer db upgrade` gives the logins these passwords, and keeps none in HOME. Empty: from HOME.",
+    )
     secret_keys: SecretStr | None = Field(
         None,
         description="Comma-separated Fernet keys that encrypt credentials; the first encrypts, all decrypt. "
@@ -100,7 +110,9 @@ class Settings(BaseSettings):
     dagster_host: str = Field("127.0.0.1", description="Address on which `explorer up` serves the Dagster UI.")
     dagster_port: int = Field(3000, ge=0, le=65535, description="Port of the Dagster UI; 0 picks a free one.")
     dagster_url: str | None = Field(
-        None, description="Base URL of a Dagster webserver run elsewhere. Empty: the one that `explorer up` runs."
+        None,
+        description="Base URL of a Dagster webserver run elsewhere, which accepts its host too. Empty: the one that "
+        "`explorer up` runs.",
     )
     dagster_token: SecretStr | None = Field(
         None, description="Token by which programs enter the guarded webserver. Empty: HOME/webserver.token."
@@ -275,10 +287,12 @@ def load_settings() -> Settings:
         ) from None
 
 
-# The settings that may lie in files: secrets, and what bridges on other machines are given beside them.
+# The settings that may lie in files: secrets, and what processes on other machines are given beside them.
 _IN_FILES = (
     *(name for name, field in Settings.model_fields.items() if SecretStr in get_args(field.annotation)),
     "bridge_public_url",
+    "dagster_url",
+    "ui_url",
 )
 
 

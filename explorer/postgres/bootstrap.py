@@ -23,6 +23,7 @@ from importlib.resources import files
 import psycopg
 from psycopg import sql
 
+from explorer.core.errors import SettingsInvalid
 from explorer.core.home import make_home
 from explorer.core.settings import Settings
 from explorer.postgres.audit_schema import AUDIT_SQL, make_audit_schema
@@ -38,6 +39,9 @@ from explorer.postgres.connections import (
     Login,
     admin_login,
     connections_from,
+    given_passwords,
+    load_connections,
+    parse_admin_url,
 )
 from explorer.postgres.embedded import EmbeddedPostgres, embedded_from
 from explorer.postgres.errors import DatabaseSetupFailed
@@ -67,6 +71,8 @@ def ensure_database(
         DatabaseOwnedElsewhere, PostgresNotStartable, DatabaseNotReady, DatabaseUnreachable, DatabaseSetupFailed, SettingsInvalid.
     """
     make_home(settings.home)
+    if (given := given_passwords(settings)) is not None:
+        return _with_given(settings, given, take_over=take_over)
     if settings.database_url is None:
         (server or embedded_from(settings)).start()
         take_over = True
@@ -87,6 +93,19 @@ def ensure_database(
         # Not sooner: a refused HOME keeps its server.
         record = update_record(settings.home, partial(_note_external, admin))
     return connections_from(admin, record)
+
+
+def _with_given(settings: Settings, passwords: dict[str, str], *, take_over: bool) -> Connections:
+    """Set the server up with passwords of the settings; HOME keeps nothing."""
+    if settings.database_url is None:
+        raise SettingsInvalid(
+            "EXPLORER_CATALOG_URL is set, but not EXPLORER_DATABASE_URL, with which alone a server is set up.",
+            next_step="Set it in this process, or set the server up where it is set.",
+        )
+    report = bootstrap(parse_admin_url(settings.database_url.get_secret_value()), passwords, take_over=take_over)
+    if report is not None and not report.complete:
+        log.warning(report.summary())
+    return load_connections(settings)
 
 
 def _note_external(admin: Login, record: ConnectionRecord) -> None:

@@ -26,6 +26,13 @@ SERVICE_ROLE = "explorer_service"
 DAGSTER_ROLE = "dagster"
 SERVICE_LOGINS = (CATALOG_ROLE, SERVICE_ROLE, DAGSTER_ROLE)
 CONNECT_TIMEOUT_S = 10
+_SETTING_OF = {
+    CATALOG_ROLE: "EXPLORER_CATALOG_OWNER_URL",
+    SERVICE_ROLE: "EXPLORER_CATALOG_URL",
+    DAGSTER_ROLE: "EXPLORER_DAGSTER_DATABASE_URL",
+}
+# Such a password is given to the server with one iteration of its hash, as if it were one of our own.
+_PASSWORD_LENGTH = 24
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -112,12 +119,12 @@ class Connections:
     @property
     def catalog(self) -> Login:
         """Owns schema catalog, and migrates it. Raises: LoginMissing."""
-        return self._given("catalog", "connection.json in HOME")
+        return self._given("catalog", "EXPLORER_CATALOG_OWNER_URL")
 
     @property
     def dagster(self) -> Login:
         """Owns Dagster's database. Raises: LoginMissing."""
-        return self._given("dagster", "connection.json in HOME")
+        return self._given("dagster", "EXPLORER_DAGSTER_DATABASE_URL")
 
     def _given(self, name: str, source: str) -> Login:
         login = self.more.get(name)
@@ -142,19 +149,25 @@ def is_external(settings: Settings) -> bool:
 
 
 def load_connections(settings: Settings) -> Connections:
-    """The logins of EXPLORER_CATALOG_URL, with that of EXPLORER_DATABASE_URL if both are set; else those recorded under HOME.
+    """The logins of EXPLORER_CATALOG_URL and of the settings beside it, if that one is set; else those recorded under HOME.
     Reads only.
 
     Raises:
         DatabaseNotReady: nothing was set up yet, or with other settings.
-        SettingsInvalid: EXPLORER_DATABASE_URL or EXPLORER_CATALOG_URL cannot be read.
+        SettingsInvalid: one of the URLs cannot be read.
     """
     if settings.catalog_url is not None:
         service = _parse_url("EXPLORER_CATALOG_URL", settings.catalog_url.get_secret_value(), EXPLORER_DB)
-        if settings.database_url is None:
-            return Connections(service)
-        admin = parse_admin_url(settings.database_url.get_secret_value())
-        return Connections(service, {"admin": replace(admin, dbname=EXPLORER_DB)})
+        more = {}
+        if settings.database_url is not None:
+            more["admin"] = replace(parse_admin_url(settings.database_url.get_secret_value()), dbname=EXPLORER_DB)
+        if settings.catalog_owner_url is not None:
+            url = settings.catalog_owner_url.get_secret_value()
+            more["catalog"] = _parse_url("EXPLORER_CATALOG_OWNER_URL", url, EXPLORER_DB)
+        if settings.dagster_database_url is not None:
+            url = settings.dagster_database_url.get_secret_value()
+            more["dagster"] = _parse_url("EXPLORER_DAGSTER_DATABASE_URL", url, DAGSTER_DB)
+        return Connections(service, more)
     record = read_record(settings.home)
     if record is None or not all(record.roles.get(role) for role in SERVICE_LOGINS):
         raise _not_set_up(settings)
@@ -172,9 +185,34 @@ def _not_set_up(settings: Settings) -> DatabaseNotReady:
     return DatabaseNotReady(
         f"{settings.home} lacks connection.json with the logins to the database of EXPLORER_DATABASE_URL, and only "
         "`explorer up` and `explorer db upgrade` make logins.",
-        next_step="Bring connection.json and secret.keys (or EXPLORER_SECRET_KEYS) from the HOME that set the database up; "
-        "if none has yet, run `explorer db upgrade`.",
+        next_step="Bring connection.json and secret.keys (or EXPLORER_SECRET_KEYS) from the HOME that set the database up, or "
+        "set EXPLORER_CATALOG_URL and EXPLORER_DAGSTER_DATABASE_URL; if none has yet, run `explorer db upgrade`.",
     )
+
+
+def given_passwords(settings: Settings) -> dict[str, str] | None:
+    """The service logins' passwords where settings give them; None when HOME keeps them.
+
+    Raises:
+        SettingsInvalid: only some logins are given, under other names, or with passwords that could be guessed.
+    """
+    if settings.catalog_url is None:
+        return None
+    connections = load_connections(settings)
+    given = {login.user: login for login in (connections.service, *connections.more.values())}
+    for role, setting in _SETTING_OF.items():
+        login = given.get(role)
+        if login is None:
+            raise SettingsInvalid(
+                f"EXPLORER_CATALOG_URL is set: the logins come from settings. But {setting} does not give that of {role}.",
+                next_step=f"Set it to postgresql://{role}:password@host:port/..., in the process that sets the database up.",
+            )
+        if len(login.password) < _PASSWORD_LENGTH:
+            raise SettingsInvalid(
+                f"The password in {setting} is shorter than {_PASSWORD_LENGTH} characters.",
+                next_step="Take a random one, for instance of `openssl rand -hex 24`: a hash of it is kept on the server.",
+            )
+    return {role: given[role].password for role in _SETTING_OF}
 
 
 def connections_from(admin: Login, record: ConnectionRecord) -> Connections:

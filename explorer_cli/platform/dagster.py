@@ -13,6 +13,8 @@ from explorer_cli.platform.probes import accepts, dagster_problem, listens, miss
 from explorer_cli.supervision.units import Part
 
 LOCATION = "explorer"
+# For who has no connection.json in HOME.
+_LOGINS = ("catalog_url", "dagster_database_url")
 
 
 def dagster_parts(settings: Settings, port: int, url: str) -> list[Part]:
@@ -35,7 +37,7 @@ def _code_server(settings: Settings) -> Part:
         "Dagster code location",
         [*python_module("dagster", "api", "grpc"), "--module-name", "explorer_dagster.definitions",
          "--socket", str(socket), "--location-name", LOCATION],
-        child_env(settings, "database_url", "secret_keys"),
+        child_env(settings, *_LOGINS, "database_url", "secret_keys"),
         ready=lambda: listens(socket),
         # It loads Dagster's instance, and that does not set the storage up.
         needs=("packages", "database"),
@@ -47,7 +49,7 @@ def _warm_pool(settings: Settings) -> Part:
         "warm-pool",
         "Warm run launcher",
         python_module("explorer_dagster.launch.warm_pool"),
-        child_env(settings, "database_url", "secret_keys"),
+        child_env(settings, *_LOGINS, "database_url", "secret_keys"),
         # Do not connect: the pool takes a connection for a request, and a pool with old code ends when it gets one.
         ready=warm_pool_socket(settings.home).is_socket,
         needs=("packages",),
@@ -62,7 +64,7 @@ def _webserver(settings: Settings, workspace: Path, port: int, url: str) -> Part
         "webserver",
         "Dagster UI",
         [*python_module("explorer_dagster.webserver"), *address, "-w", str(workspace)],
-        child_env(settings, "dagster_token"),
+        child_env(settings, *_LOGINS, "dagster_token"),
         ready=lambda: accepts(settings.dagster_host, port) and dagster_problem(settings, url) is None,
         needs=("database", "code-server"),
         address=url,
@@ -74,7 +76,7 @@ def _daemon(settings: Settings, workspace: Path, port: int, url: str) -> Part:
         "daemon",
         "Dagster daemon",
         python_script("dagster-daemon", "run", "-w", str(workspace), "--log-level", "warning"),
-        child_env(settings, "dagster_token"),
+        child_env(settings, *_LOGINS, "dagster_token"),
         ready=lambda: accepts(settings.dagster_host, port) and not missing_daemons(settings, url),
         needs=("database", "code-server"),
     )

@@ -1,7 +1,9 @@
 """How does Dagster start, stop and watch a run's worker? Through the warm pool, else through Dagster's default launcher.
 
-A run tag identifies a pool worker by `pid:start time`, so that a reused pid is never taken for it. The worker outlives
-webserver, daemon and code server. Run monitoring notices its death through `check_run_worker_health`.
+A run tag identifies a pool worker by `host/pid:start time`, so that neither a reused pid nor one of another machine is taken for
+it. The worker outlives webserver, daemon and code server. Run monitoring notices its death through `check_run_worker_health`;
+from another machine nobody can say, and nothing is done to it. There it is cancelled by its run's state, which it looks at
+itself (`explorer_dagster.runs`).
 """
 
 import os
@@ -17,7 +19,7 @@ from dagster._grpc.types import CanCancelExecutionRequest, ExecuteRunArgs
 
 from explorer.contract.tags import RunTags
 from explorer.core.home import warm_pool_socket
-from explorer.core.processes import ProcessIdentity
+from explorer.core.processes import WorkerIdentity
 from explorer.core.settings import get_settings
 from explorer_dagster.launch.fork_server import STALE
 
@@ -43,7 +45,7 @@ class WarmRunLauncher(DefaultRunLauncher):
             super().launch_run(context)
         else:
             self._instance.add_run_tags(
-                context.dagster_run.run_id, RunTags(worker=str(ProcessIdentity.of(pid))).to_tags()
+                context.dagster_run.run_id, RunTags(worker=str(WorkerIdentity.of(pid))).to_tags()
             )
 
     def terminate(self, run_id: str) -> bool:
@@ -54,10 +56,13 @@ class WarmRunLauncher(DefaultRunLauncher):
         if identity is None:
             return bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
         self._instance.report_run_canceling(run)
-        if not _is_alive(identity):
+        worker = WorkerIdentity.parse(identity)
+        alive = worker.alive()
+        if alive is False:
             self._instance.report_run_canceled(run, "The run's worker was already gone.")
             return False
-        os.kill(ProcessIdentity.parse(identity).pid, signal.SIGTERM)
+        if alive:
+            os.kill(worker.process.pid, signal.SIGTERM)
         return True
 
     @property
@@ -69,14 +74,15 @@ class WarmRunLauncher(DefaultRunLauncher):
         if identity is None:
             status = self._default_worker_status(run)
         else:
-            status = WorkerStatus.RUNNING if _is_alive(identity) else WorkerStatus.NOT_FOUND
+            # Dagster's monitoring ends a run whose worker is UNKNOWN: of what cannot be seen from here it is told that it runs.
+            status = WorkerStatus.NOT_FOUND if _is_gone(identity) else WorkerStatus.RUNNING
         words = None if status is WorkerStatus.RUNNING else _ended_silently(identity)
         return CheckRunHealthResult(status, words, run_worker_id=identity)
 
     def get_run_worker_debug_info(self, run: DagsterRun, include_container_logs: bool | None = True) -> str | None:
         """A note for runs that did not start or end in time: whether a process still works on the run."""
         identity = RunTags.from_tags(run.tags).worker
-        return None if identity is None or _is_alive(identity) else _ended_silently(identity)
+        return _ended_silently(identity) if identity is not None and _is_gone(identity) else None
 
     def _default_worker_status(self, run: DagsterRun) -> WorkerStatus:
         """Only the code server that spawned a worker of the default launcher knows it."""
@@ -109,7 +115,8 @@ class WarmRunLauncher(DefaultRunLauncher):
 
 
 def _ended_silently(identity: str | None) -> str:
-    who = f" (process {identity.split(':')[0]})" if identity else ""
+    worker = WorkerIdentity.parse(identity) if identity else None
+    who = f" (process {worker.process.pid} of {worker.host})" if worker else ""
     return (
         f"The run's worker{who} ended without a word: it was killed, by somebody, by the system because memory ran out, or with "
         "the machine or the platform. No table is half changed. Look at the machine's memory (`dmesg` tells of processes "
@@ -117,5 +124,6 @@ def _ended_silently(identity: str | None) -> str:
     )
 
 
-def _is_alive(identity: str) -> bool:
-    return ProcessIdentity.parse(identity).alive()
+def _is_gone(identity: str) -> bool:
+    """Whether the worker has ended for certain."""
+    return WorkerIdentity.parse(identity).alive() is False

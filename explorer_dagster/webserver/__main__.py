@@ -50,12 +50,12 @@ def people_of(settings: Settings, url: str) -> People | None:
     return People(settings.ui_url or settings.dagster_url or url, bridge)
 
 
-def accepted_hosts(host: str, port: int, ui_url: str | None) -> set[str]:
-    """The Host values by which a browser on this machine reaches us, and that of a proxy."""
+def accepted_hosts(host: str, port: int, *urls: str | None) -> set[str]:
+    """The Host values by which a browser on this machine reaches us, and those of the addresses that others were given."""
     names = {host} if host not in ("0.0.0.0", "::") else {socket.gethostname(), socket.getfqdn()}  # noqa: S104
     if host in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "::"):  # noqa: S104
         names |= {"127.0.0.1", "localhost", "[::1]"}
-    return {f"{name}:{port}" for name in names} | ({urlsplit(ui_url).netloc} if ui_url else set())
+    return {f"{name}:{port}" for name in names} | {urlsplit(url).netloc for url in urls if url}
 
 
 class Changes:
@@ -113,7 +113,7 @@ def main() -> None:
         guarded = Guard(
             pages,
             token=token,
-            hosts=accepted_hosts(options.host, port, settings.ui_url),
+            hosts=accepted_hosts(options.host, port, settings.ui_url, settings.dagster_url),
             sessions=sessions,
             record=Changes(settings).record,
             people=people_of(settings, url),

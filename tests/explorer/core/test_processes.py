@@ -7,7 +7,7 @@ import sys
 import pytest
 from pydantic import BaseModel
 
-from explorer.core.processes import ProcessIdentity
+from explorer.core.processes import ProcessIdentity, WorkerIdentity
 
 
 def test_an_identity_lives_as_long_as_its_process() -> None:
@@ -23,6 +23,16 @@ def test_an_identity_lives_as_long_as_its_process() -> None:
     assert not identity.alive()
     gone = ProcessIdentity.of(child.pid)
     assert (str(gone), gone.alive()) == (f"{child.pid}:gone", False)
+
+
+def test_of_a_worker_of_another_machine_nobody_can_say_whether_it_lives() -> None:
+    here = WorkerIdentity.of(os.getpid())
+    assert here.alive() is True
+    assert WorkerIdentity.parse(str(here)) == here
+    # As it was written before there were several machines.
+    assert WorkerIdentity.parse(str(here.process)) == here
+    assert WorkerIdentity.parse(f"{here.host}/{os.getpid()}:1").alive() is False
+    assert WorkerIdentity.parse(f"elsewhere/{here.process}").alive() is None
 
 
 def test_the_calling_process_is_alive() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 import sqlalchemy
+from cryptography.fernet import Fernet
 from psycopg import sql
 from pydantic import SecretStr
 
@@ -183,6 +184,48 @@ def test_another_home_changes_nothing_unless_told_to_take_over(bare: Login, tmp_
     assert works(first, ensure_database(external(tmp_path / "a", bare))) == [True, True]
 
     assert works(ensure_database(second, take_over=True), first) == [True, False]
+
+
+def given(home: Path, login: Login, **changed: str | None) -> Settings:
+    """A process whose logins are settings: every password is the role's name, four times."""
+    urls = {
+        "catalog_url": "explorer_service",
+        "dagster_database_url": "dagster",
+        "catalog_owner_url": "explorer_catalog",
+    }
+    logins = {
+        setting: login.to(user=role, password=role * 4, dbname="dagster" if role == "dagster" else "explorer")
+        for setting, role in urls.items()
+    }
+    texts = {"database_url": login.sqlalchemy_url(), **{name: each.sqlalchemy_url() for name, each in logins.items()}}
+    return Settings(_env_file=None, home=home, **{**texts, **changed})
+
+
+def test_logins_may_come_from_settings_and_no_home_keeps_them(bare: Login, tmp_path: Path) -> None:
+    """A container has an empty HOME each time, and sets up again what is set up, or changes nothing."""
+    forget(bare)
+    key = Fernet.generate_key().decode()
+    first = set_up(given(tmp_path / "a", bare, secret_keys=key))
+    again = set_up(given(tmp_path / "b", bare, secret_keys=key))
+    assert works(first, again) == [True, True]
+    assert not [*(tmp_path / "a").iterdir(), *(tmp_path / "b").iterdir()]
+    # A process that was given less goes on with that.
+    worker = prepare(given(tmp_path / "c", bare, secret_keys=key, database_url=None, catalog_owner_url=None))
+    assert worker.dagster == first.dagster
+    with pytest.raises(LoginMissing, match="the catalog login"):
+        _ = worker.catalog
+    stranger = bare.to(user="explorer_service", password="another" * 4, dbname="explorer").sqlalchemy_url()
+    with pytest.raises(DatabaseOwnedElsewhere):
+        set_up(given(tmp_path / "d", bare, secret_keys=key, catalog_url=stranger))
+    for wrong in (
+        {"catalog_owner_url": None},
+        {"database_url": None},
+        {"dagster_database_url": bare.to(user="dagster", password="short").sqlalchemy_url()},
+        {"dagster_database_url": bare.to(user="somebody", password="x" * 24).sqlalchemy_url()},
+    ):
+        with pytest.raises(SettingsInvalid):
+            ensure_database(given(tmp_path / "e", bare, **wrong))
+    assert works(first) == [True]
 
 
 def test_a_home_that_is_refused_goes_on_with_the_server_it_has(bare: Login, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from dagster._core.launcher import LaunchRunContext, WorkerStatus
 
 from explorer.contract.tags import RunTags
 from explorer.core.home import warm_pool_socket
-from explorer.core.processes import ProcessIdentity
+from explorer.core.processes import ProcessIdentity, WorkerIdentity
 from explorer.core.settings import get_settings
 from explorer_dagster.launch.launcher import WarmRunLauncher
 from tests.explorer_dagster.launch.conftest import Pool, until
@@ -95,7 +96,7 @@ def test_a_run_is_done_by_a_worker_of_the_pool(
     assert worker is not None
     until(lambda: known(instance, run).status in FINISHED)
     assert known(instance, run).status == dg.DagsterRunStatus.SUCCESS
-    assert (tmp_path / "written").read_text() == str(ProcessIdentity.parse(worker).pid) != str(os.getpid())
+    assert (tmp_path / "written").read_text() == str(WorkerIdentity.parse(worker).process.pid) != str(os.getpid())
     assert defaulted == []
 
 
@@ -175,8 +176,20 @@ def test_health_is_that_of_the_very_process(instance: dg.DagsterInstance, pool: 
     dead = launcher.check_run_worker_health(run)
     assert dead.status == WorkerStatus.NOT_FOUND
     assert dead.msg is not None
-    assert f"(process {worker.pid}) ended without a word" in dead.msg
+    assert f"(process {worker.pid} of {socket.gethostname()}) ended without a word" in dead.msg
     assert launcher.get_run_worker_debug_info(run) == dead.msg
+
+
+def test_a_worker_of_another_machine_is_never_called_dead(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    """Its pid is nobody's here. It ends itself when it sees that its run is being cancelled."""
+    launcher = launcher_of(instance)
+    run = run_of(instance, tmp_path, dg.DagsterRunStatus.STARTED)
+    instance.add_run_tags(run.run_id, RunTags(worker="elsewhere/1:1").to_tags())
+    run = known(instance, run)
+    assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
+    assert launcher.get_run_worker_debug_info(run) is None
+    assert launcher.terminate(run.run_id)
+    assert known(instance, run).status == dg.DagsterRunStatus.CANCELING
 
 
 def test_a_run_of_the_default_launcher_that_has_no_server_yet_is_not_called_dead(
