@@ -7,13 +7,14 @@ environment variables. `launch` starts runs.
 from collections.abc import Mapping
 from typing import Any, Self
 
-from dagster import QueuedRunCoordinator
+from dagster import DagsterRun, QueuedRunCoordinator
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from sqlalchemy import make_url
 
 from explorer.core.files import write_privately
 from explorer.core.settings import get_settings
 from explorer.installation import prepare
+from explorer_dagster import queueing
 
 # A connection older than this is replaced before it is used, so that one which the server has closed meanwhile does no harm.
 POOL_RECYCLE_S = 1
@@ -54,9 +55,16 @@ class ExplorerStorage(DagsterPostgresStorage):
 
 
 class ExplorerRunQueue(QueuedRunCoordinator[Any]):
-    """Dagster's run queue with the cap over all tenants taken from EXPLORER_MAX_CONCURRENT_RUNS."""
+    """Dagster's run queue with the cap over all tenants taken from EXPLORER_MAX_CONCURRENT_RUNS, and a place for each run."""
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Self:
-        limits = {"max_concurrent_runs": get_settings().max_concurrent_runs, **config_value}
-        return cls(inst_data=inst_data, **limits)
+        config = {"max_concurrent_runs": get_settings().max_concurrent_runs, **config_value}
+        kept = queueing.limits(config["max_concurrent_runs"])
+        config["tag_concurrency_limits"] = [*(config.get("tag_concurrency_limits") or ()), *kept]
+        return cls(inst_data=inst_data, **config)
+
+    def submit_run(self, context: Any) -> DagsterRun:
+        run = context.dagster_run
+        context.workspace.instance.add_run_tags(run.run_id, queueing.place(run.tags))
+        return super().submit_run(context)

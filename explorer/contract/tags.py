@@ -7,6 +7,8 @@ from typing import Literal, Self
 import msgspec
 
 RetryState = Literal["waiting", "started", "dropped"]
+# Who waits for a run: somebody, such as an agent or a person in Dagster's UI, or nobody.
+RunClass = Literal["waited_for", "background"]
 
 
 class RunTags(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,9 +17,9 @@ class RunTags(msgspec.Struct, frozen=True, kw_only=True):
     `partition_key`: the tenant's key. `full_refresh`: everything is read again instead of only changes. `launch`: id of the
     catalog's row for this launch. `requests`, `bytes`: the cost at the provider so far, over all steps. `retry`: `waiting` until
     the run was launched again or needs no retry; `retry_at`: when; `retry_of`: id of the run that this one repeats, as attempt
-    `retry_number`. `worker`: the process that the warm pool forked for it, and its
-    machine (`explorer.core.processes.WorkerIdentity`). `schedule`: the schedule that
-    launched it, if any.
+    `retry_number`. `worker`: the process that the warm pool forked for it, and its machine
+    (`explorer.core.processes.WorkerIdentity`). `schedule`, `backfill`: what launched it, if anything did. `run_class`,
+    `priority`: its place in the queue, the higher the sooner (`explorer_dagster.queueing`).
     """
 
     partition_key: str | None = msgspec.field(default=None, name="dagster/partition")
@@ -34,6 +36,9 @@ class RunTags(msgspec.Struct, frozen=True, kw_only=True):
     # The leading dot hides it in Dagster's UI.
     worker: str | None = msgspec.field(default=None, name=".explorer/worker")
     schedule: str | None = msgspec.field(default=None, name="dagster/schedule_name")
+    backfill: str | None = msgspec.field(default=None, name="dagster/backfill")
+    run_class: RunClass | None = msgspec.field(default=None, name="explorer/class")
+    priority: int | None = msgspec.field(default=None, name="dagster/priority")
 
     def to_tags(self) -> dict[str, str]:
         """The tags that are set: to launch a run with, to add to one, or to look runs up by."""

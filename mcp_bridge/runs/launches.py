@@ -17,7 +17,7 @@ from explorer.catalog import Claim, SchemaAbsent, State, Tenant
 from explorer.contract.tags import RunTags
 from explorer.core.errors import ExplorerError, TransientError
 from mcp_bridge.clients.dagster.client import DagsterClient
-from mcp_bridge.clients.dagster.errors import UnknownRun
+from mcp_bridge.clients.dagster.errors import CancelRefused, UnknownRun
 from mcp_bridge.clients.dagster.records import Run
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import in_thread
@@ -51,6 +51,11 @@ class Wish:
     key: str | None = None
     full_refresh: bool = False
     assets: frozenset[tuple[str, ...]] | None = None
+
+    def does_all_of(self, run: Run) -> bool:
+        """Whether a run of this request makes that one needless."""
+        everything = self.assets is None or (run.assets is not None and run.assets <= self.assets)
+        return self.pipeline == run.job and everything and (self.full_refresh or not run.tags.full_refresh)
 
     def differs_from(self, run: Run) -> list[str]:
         """The arguments in which the run differs from this request."""
@@ -110,7 +115,11 @@ class Launches:
             # The schemas may have been dropped while this waited.
             await in_thread(self._require_schemas, tenant)
             found, note = await self._found(tenant, wish)
-            return found or await self._launch_under(tenant, wish, claim, note)
+            if found is not None:
+                return found
+            launched = await self._launch_under(tenant, wish, claim, note)
+            await self._withdraw_overtaken(tenant, wish)
+            return launched
 
     async def _found(self, tenant: Tenant, wish: Wish) -> tuple[Launched | None, str | None]:
         """The existing run that answers the request; else a remark for the caller on runs that do not."""
@@ -120,9 +129,22 @@ class Launches:
         active = await self._dagster.active_run(tenant.key, wish.pipeline)
         if active is None:
             return None, note
-        if active.status != "CANCELING":
-            return Launched(active, new=False, note=_ignored(wish, active)), None
-        return None, _joined(note, f"Run {active.run_id} is still being cancelled; this one starts when it has ended.")
+        if active.status == "CANCELING":
+            waits = f"Run {active.run_id} is still being cancelled; this one starts when it has ended."
+            return None, _joined(note, waits)
+        if _waits_for_nobody(active):
+            # Dagster's API has no way to move it forward, so a run is launched that goes first.
+            return None, _joined(note, f"Run {active.run_id} was waiting in the queue; this one goes first.")
+        return Launched(active, new=False, note=_ignored(wish, active)), None
+
+    async def _withdraw_overtaken(self, tenant: Tenant, wish: Wish) -> None:
+        """Cancel runs in the queue that nobody waits for and that the launched run makes needless."""
+        background = RunTags(run_class="background")
+        queued = await self._dagster.runs(partition=tenant.key, job=wish.pipeline, statuses=["QUEUED"], tags=background)
+        for run in filter(wish.does_all_of, queued):
+            # One that has begun meanwhile is interrupted, between two transactions; the launched run does its work.
+            with suppress(UnknownRun, CancelRefused):
+                await self._dagster.stop(run.run_id)
 
     @asynccontextmanager
     async def nothing_launched(self, tenant: Tenant, actor: str) -> AsyncIterator[None]:
@@ -236,6 +258,10 @@ async def _shielded(work: Callable[[Claim], None], claim: Claim) -> None:
     """Run `work` even when the caller is cancelled. If the catalog does not answer, the launch row expires by itself."""
     with CancelScope(shield=True), suppress(TransientError):
         await in_thread(work, claim)
+
+
+def _waits_for_nobody(run: Run) -> bool:
+    return run.status == "QUEUED" and run.tags.run_class == "background"
 
 
 def _busy(tenant: Tenant) -> LaunchBusy:

@@ -12,7 +12,9 @@ from sqlalchemy import text
 
 from explorer.catalog import Catalog
 from explorer.contract.names import PROVISIONING_TAGS
+from explorer.contract.tags import RunTags
 from explorer.core.settings import get_settings
+from explorer_dagster import queueing
 from explorer_dagster.instance import POOL_RECYCLE_S, ExplorerRunQueue
 from tests.conftest import PgServer
 
@@ -83,4 +85,20 @@ def test_how_many_runs_go_at_once_is_a_setting(instance: dg.DagsterInstance) -> 
     assert config.max_concurrent_runs == 3
     # One run per tenant at a time, and one of the provisioning job.
     limits = [(limit["key"], limit["limit"]) for limit in config.tag_concurrency_limits]
-    assert limits == [("dagster/partition", 1), *((key, 1) for key in PROVISIONING_TAGS if key != "dagster/priority")]
+    provisioning = [(key, 1) for key in PROVISIONING_TAGS if key != "dagster/priority"]
+    # All but one of the three are for runs that nobody waits for.
+    assert limits == [("dagster/partition", 1), *provisioning, ("explorer/class", 2)]
+
+
+def test_who_waits_goes_first_and_full_reads_last() -> None:
+    agent, person = RunTags(launch="an id", requested_by="agent").to_tags(), {"dagster/partition": "a"}
+    scheduled = RunTags(schedule="commcare_sync_schedule").to_tags()
+    full, backfill = scheduled | RunTags(full_refresh=True).to_tags(), RunTags(backfill="abc").to_tags()
+    places = [RunTags.from_tags(queueing.place(tags)) for tags in (agent, person, scheduled, full, backfill)]
+    waited = [place.run_class == "waited_for" for place in places]
+    assert waited == [True, True, False, False, False]
+    priorities = [place.priority or 0 for place in places]
+    assert priorities[0] == priorities[1] > priorities[2] > priorities[3] == priorities[4]
+    chosen = RunTags(schedule="commcare_sync_schedule", priority=7).to_tags()
+    assert "dagster/priority" not in queueing.place(chosen)
+    assert queueing.limits(1) == []

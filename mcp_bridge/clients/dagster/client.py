@@ -160,13 +160,14 @@ class DagsterClient:
         return [read_run(row) for row in answer["results"]]
 
     async def active_run(self, partition: str, job: str | None = None) -> Run | None:
-        """The oldest unfinished run of the partition, which keeps later runs waiting.
+        """The unfinished run of the partition that is at work, or that Dagster takes first from its queue.
 
         A run that is being cancelled is returned only when there is no other, because it will not finish its work.
         """
         active = await self.runs(partition=partition, job=job, statuses=ACTIVE, limit=50)
         at_work = [run for run in active if run.status != "CANCELING"]
-        return next(reversed(at_work or active), None)
+        oldest_first = reversed(at_work or active)
+        return min(oldest_first, key=lambda run: (run.status == "QUEUED", -(run.tags.priority or 0)), default=None)
 
     async def stop(self, run_id: str, *, force: bool = False) -> Run:
         """Stop a run in any state and return it as it is then: CANCELING or ended. `force`: mark it cancelled at once, even
