@@ -30,6 +30,7 @@ for _command in (
     platform.ui,
     platform.down,
     platform.status,
+    platform.metrics,
     platform.doctor,
     runs.sync,
     runs.query,

@@ -32,6 +32,7 @@ from mcp_bridge.gate.list_cursors import ListCursors
 from mcp_bridge.gate.readiness import Readiness
 from mcp_bridge.gate.refused_tokens import RefusedTokens
 from mcp_bridge.gate.tool import ToolFamily
+from mcp_bridge.metrics import BridgeMetrics
 from mcp_bridge.provenance.schedules import Schedules
 from mcp_bridge.provenance.states import DagsterStates
 from mcp_bridge.query_path import QueryPath
@@ -72,6 +73,7 @@ class Services:
     """The services that the server needs. `closes`: end the background work, in this order; `stopping`: set while calls are
     cancelled because the bridge shuts down."""
 
+    settings: Settings
     platform: PlatformDatabase
     databases: TenantDatabases
     dagster: DagsterClient
@@ -87,12 +89,14 @@ class Services:
     closes: tuple[Callable[[], None], ...]
     stopping: Event
     first_syncs: FirstSyncs
+    metrics: BridgeMetrics
 
     @classmethod
     def compose(cls, settings: Settings, parts: Parts) -> Self:
         """Raises: PipelineInvalid."""
         platform, files = PlatformDatabase(settings), PipelineFiles.read(settings.project_dir, parts.faults_of)
         databases, stopping = TenantDatabases(platform, settings.query_timeout_s), Event()
+        metrics = BridgeMetrics()
         dagster = DagsterClient.from_settings(settings)
         results, schedules, launches = RunResults(dagster), Schedules(dagster), Launches(platform, dagster)
         job = ProvisioningJob(platform, dagster)
@@ -102,7 +106,7 @@ class Services:
         rules = TableRules()
         budgets = Budgets(platform, settings, rules)
         facts = TenantFacts(platform, databases, files, states, schedules, rules.of, with_raw=settings.expose_raw)
-        layers, path = SemanticLayers(platform, files), _query_path(platform, settings)
+        layers, path = SemanticLayers(platform, files), _query_path(platform, settings, metrics)
 
         @cache
         def key() -> bytes:
@@ -147,13 +151,13 @@ class Services:
             platform.close_calls,
         )
         return cls(
-            platform, databases, dagster, schedules, facts, families, list_cursors, SealedQuestions(key), budgets, heads,
-            RefusedTokens(platform), wording, closes, stopping, syncs,
+            settings, platform, databases, dagster, schedules, facts, families, list_cursors, SealedQuestions(key), budgets,
+            heads, RefusedTokens(platform, metrics), wording, closes, stopping, syncs, metrics,
         )  # fmt: skip
 
     def gate(self, caller: Callable[[], Awaitable[Caller]]) -> Gate:
         """The gate that checks and serves calls; `caller` returns the caller of the current call."""
-        return Gate(self.families, self.platform, caller, self.budgets, self.list_cursors, self.wording)
+        return Gate(self.families, self.platform, caller, self.budgets, self.list_cursors, self.wording, self.metrics)
 
     def readiness(self) -> Readiness:
         """The report of whether calls can be served now."""
@@ -166,11 +170,11 @@ class Services:
         await self.dagster.aclose()
 
 
-def _query_path(platform: PlatformDatabase, settings: Settings) -> QueryPath:
+def _query_path(platform: PlatformDatabase, settings: Settings, metrics: BridgeMetrics) -> QueryPath:
     """The SQL path. On a server that is not ours, only the tenant's own sessions are ended."""
     last_resort_s = 0.0 if is_external(settings) else settings.query_last_resort_s
     return QueryPath(
-        platform, lambda pid: EmbeddedPostgres(settings.home).end_session(pid), last_resort_s=last_resort_s
+        platform, lambda pid: EmbeddedPostgres(settings.home).end_session(pid), metrics, last_resort_s=last_resort_s
     )
 
 

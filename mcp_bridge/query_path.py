@@ -17,6 +17,7 @@ from explorer.postgres.hardening import lets_readers_leave_traces
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.facts.relations import LiveTables
+from mcp_bridge.metrics import BridgeMetrics
 from mcp_bridge.sql import (
     Executor,
     KeptSessions,
@@ -41,11 +42,17 @@ class QueryPath:
     """Runs validated statements, each as its tenant's reader. For use inside one event loop."""
 
     def __init__(
-        self, platform: PlatformDatabase, end_session: Callable[[int], None], *, last_resort_s: float = 0.0
+        self,
+        platform: PlatformDatabase,
+        end_session: Callable[[int], None],
+        metrics: BridgeMetrics,
+        *,
+        last_resort_s: float = 0.0,
     ) -> None:
         """`end_session` ends the backend of a pid, and with it all other sessions of the server. It is called only for a backend
         that still runs `last_resort_s` after it was told to stop (0: never)."""
         self._platform, self._end_session, self._last_resort_s = platform, end_session, last_resort_s
+        self._metrics = metrics
         # One executor per tenant, by tenant key; replaced when the tenant's login changes.
         self._executors: dict[str, tuple[_MadeFor, Executor]] = {}
         self._throttle, self._kept, self._tenants = OverrunThrottle(), KeptSessions(), Tenants()
@@ -73,7 +80,12 @@ class QueryPath:
         if self._hardened is None or self._hardened[0] != service:
             self._hardened = service, await in_thread(_is_hardened, service, within_s=CATALOG_S)
         executor = await self._executor(admitted, live.schemas, service)
-        return await executor.run(query, offset=offset, limits=limits, principal=principal, ran=ran)
+
+        def counted(ms: int) -> None:
+            self._metrics.statement_ran(ms / 1000)
+            ran(ms)
+
+        return await executor.run(query, offset=offset, limits=limits, principal=principal, ran=counted)
 
     def close(self) -> None:
         """End the idle sessions."""
@@ -117,6 +129,7 @@ class QueryPath:
                 tenants=self._tenants,
                 keeps_sessions=self._hardened == (service, True),
                 want=partial(self._want, key),
+                waited=self._metrics.turn_waited,
             )
             known = self._executors[key] = made_for, executor
         return known[1]

@@ -16,10 +16,11 @@ from mcp.server.stdio import stdio_server
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
 
+from explorer.core.metrics_token import may_read_metrics
 from mcp_bridge.composition import Services
 from mcp_bridge.gate.access import Caller, CatalogVerifier, PeopleSignIn, http_caller, stdio_caller
 from mcp_bridge.gate.confirmation import ASKED_FOR_S
-from mcp_bridge.gate.http_authentication import PATH, HttpAuthentication, SignIn
+from mcp_bridge.gate.http_authentication import PATH, HttpAuthentication, Metrics, SignIn
 from mcp_bridge.gate.http_connections import TimedProtocol
 from mcp_bridge.gate.refused_tokens import NotingVerifier
 from mcp_bridge.gate.shutdown import InputLines, let_the_next_end_it, on_signals
@@ -123,8 +124,9 @@ async def serve_stdio(services: Services, token: str | None) -> None:
 def http_app(
     services: Services, *, host: str, port: int, public_url: str | None = None, people: SignInParts | None = None
 ) -> HttpAuthentication:
-    """The ASGI app: `/mcp` with a valid token, `/healthz` and `/readyz` without, and the authorization server where `people` can
-    sign in. A foreign Host is refused everywhere, a foreign Origin but where browsers come from elsewhere.
+    """The ASGI app: `/mcp` with a valid token, `/healthz` and `/readyz` without, `/metrics` with its own, and the authorization
+    server where `people` can sign in. A foreign Host is refused everywhere but at `/metrics`, a foreign Origin but where browsers
+    come from elsewhere.
 
     While tokens cannot be checked, a request with a token gets status 503 with a JSON-RPC error.
 
@@ -145,7 +147,9 @@ def http_app(
     platform = services.platform
     verifier = CatalogVerifier(platform.calls, lambda: platform.catalog, str(resource), known_people)
     tokens = BearerAuthBackend(NotingVerifier(verifier, services.refused_tokens), resource_server_url=resource)
-    return HttpAuthentication(app, tokens, security, services.readiness().report, sign_in)
+    settings = services.settings
+    metrics = Metrics(lambda given: may_read_metrics(settings, given), services.metrics.text)
+    return HttpAuthentication(app, tokens, security, services.readiness().report, metrics, sign_in)
 
 
 async def serve_http(services: Services, app: HttpAuthentication, sockets: list[Any], log_level: str) -> None:

@@ -219,6 +219,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds that the statements of a principal's queries of one tenant may run in a window; 0: any number.",
     )
+    metrics_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="Token that readers of /metrics send, at the bridge and at the Dagster UI: at least 16 characters. Empty: "
+        "HOME/metrics.token, which `explorer up` makes.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged."
     )

@@ -55,6 +55,13 @@ def status(as_json: Json = False) -> None:
     raise typer.Exit(lifecycle.status(as_json=as_json))
 
 
+def metrics() -> None:
+    """Print the metrics of the bridge and of Dagster, as Prometheus collects them."""
+    from explorer_cli.operations.metrics import show_metrics
+
+    raise typer.Exit(show_metrics())
+
+
 def doctor(
     online: Annotated[
         bool, typer.Option("--online", help="Also try every tenant's credentials at its server.")

@@ -64,7 +64,7 @@ def _webserver(settings: Settings, workspace: Path, port: int, url: str) -> Part
         "webserver",
         "Dagster UI",
         [*python_module("explorer_dagster.webserver"), *address, "-w", str(workspace)],
-        child_env(settings, *_LOGINS, "dagster_token"),
+        child_env(settings, *_LOGINS, "dagster_token", "metrics_token"),
         ready=lambda: accepts(settings.dagster_host, port) and dagster_problem(settings, url) is None,
         needs=("database", "code-server"),
         address=url,

@@ -46,7 +46,9 @@ def child_env(settings: Settings, *secrets: str) -> dict[str, str]:
 
 def bridge_env(settings: Settings) -> dict[str, str]:
     """The environment of a bridge, which never gets the administrator's login."""
-    return child_env(settings, "catalog_url", "secret_keys", "installation_key", "audit_key", "dagster_token")
+    return child_env(
+        settings, "catalog_url", "secret_keys", "installation_key", "audit_key", "dagster_token", "metrics_token"
+    )
 
 
 def python_module(name: str, *args: str) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from explorer.core.metrics_token import make_metrics_token
 from explorer.core.settings import Settings, given_variables
 from explorer_cli.platform.addresses import choose_port, in_url
 from explorer_cli.platform.bytecode import compile_packages
@@ -34,6 +35,7 @@ def platform_units(settings: Settings, *, demo: bool) -> Platform:
     Raises:
         PortInUse: a configured port belongs to another program.
     """
+    make_metrics_token(settings.home)
     bridge_port = choose_port(settings.bridge_host, settings.bridge_port, setting="EXPLORER_BRIDGE_PORT")
     bridge_url = f"http://{in_url(settings.bridge_host)}:{bridge_port}/mcp"
     units: list[Part | Step] = [

@@ -28,6 +28,7 @@ from explorer.core.runtime_state import read_state, webserver_token
 from explorer.core.settings import Settings, get_settings
 from explorer.postgres.connections import load_connections
 from explorer_dagster.webserver.guard import Guard
+from explorer_dagster.webserver.metrics import DagsterFigures, MetricsPage, Tenants
 from explorer_dagster.webserver.pages import Documentation
 from explorer_dagster.webserver.people import People
 from explorer_dagster.webserver.sessions import Sessions
@@ -108,6 +109,7 @@ def main() -> None:
         )
         app = create_app_from_workspace_process_context(context)
         pages = Documentation(app, settings.project_dir / "docs")
+        figures = DagsterFigures(instance, settings, Tenants(settings).keys)
         token, lasts_s = _token(settings), settings.ui_session_hours * 3600
         sessions = Sessions(token, port=port, lasts_s=lasts_s)
         guarded = Guard(
@@ -117,6 +119,7 @@ def main() -> None:
             sessions=sessions,
             record=Changes(settings).record,
             people=people_of(settings, url),
+            metrics=MetricsPage(settings, figures.text),
         )
         if options.port_file:
             write_private(options.port_file, json.dumps({"url": url}))

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from explorer.contract.headers import TOKEN_HEADER, UI_LINKS_PATH, UI_RETURN_PATH
+from explorer.core.metrics_token import METRICS_PATH
 from explorer_dagster.webserver.graphql_request import GraphQLRequest, Refused, read_address, read_body
 from explorer_dagster.webserver.people import NOT_KEPT, SIGN_IN_PATH, People
 from explorer_dagster.webserver.sessions import LINK_LASTS_S, Sessions
@@ -51,7 +52,8 @@ class Guard:
     of the Host header.
 
     A session is opened at `/session/<secret>` and ended by POST of `/session/end`. A POST of `/session/links` with the token
-    makes a secret. Where `people` may sign in, they do at `/session/sign-in`.
+    makes a secret. Where `people` may sign in, they do at `/session/sign-in`. `metrics` answers `/metrics` itself, whatever the
+    Host: it has a token of its own, and who collects asks each webserver by its own address.
 
     `record` writes down what is about to be changed, and by whom (`dagster:ui`: a browser that a link let in, `dagster:program`:
     the token, else the person's name); when it raises OSError, nothing is changed.
@@ -66,6 +68,7 @@ class Guard:
         sessions: Sessions,
         record: Record,
         people: People | None = None,
+        metrics: ASGIApp | None = None,
     ) -> None:
         self._app = app
         self._token = token
@@ -73,10 +76,14 @@ class Guard:
         self._sessions = sessions
         self._record = record
         self._people = people
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
+            return
+        if self._metrics is not None and scope["type"] == "http" and scope["path"] == METRICS_PATH:
+            await self._metrics(scope, receive, send)
             return
         headers = Headers(scope=scope)
         try:

@@ -26,6 +26,7 @@ from mcp_bridge.gate.budgets import Budgets
 from mcp_bridge.gate.confirmation import Asked, User
 from mcp_bridge.gate.list_cursors import ListCursors
 from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool, ToolFamily
+from mcp_bridge.metrics import BridgeMetrics
 
 _log = logging.getLogger(__name__)
 
@@ -47,11 +48,12 @@ class Gate:
         budgets: Budgets,
         list_cursors: Callable[[], ListCursors],
         wording: Wording,
+        metrics: BridgeMetrics,
     ) -> None:
         """`caller` returns the caller of the current call. `list_cursors` is called when needed, because its key is in HOME."""
         self._platform, self._caller, self._list_cursors = platform, caller, list_cursors
         self._audit = AuditTrail(platform)
-        self._budgets = budgets
+        self._budgets, self._metrics = budgets, metrics
         served = {tool.name: (tool, family) for family in families for tool in family.TOOLS}
         self._families = {name: family for name, (_, family) in served.items()}
         self._tools = {name: served[name][0] for name in sorted(served)}
@@ -91,7 +93,8 @@ class Gate:
             return failure(for_caller(error, None), None, elapsed_ms(started))
         call = Call(caller, ctx.session.report_progress, User(ctx, params), audit=dict(caller.audit))
         try:
-            return await self._serve(tool, call, params.arguments or {}, started)
+            with self._metrics.at_work():
+                return await self._serve(tool, call, params.arguments or {}, started)
         finally:
             # Not before its entry counts it.
             self._budgets.leave(call.budget)
@@ -118,6 +121,7 @@ class Gate:
                 next_step="Try once more; if it happens again, the bridge's log has the cause.",
             )
         except BaseException:
+            self._metrics.call_ended(tool.name, "cancelled", None, time.monotonic() - started, call.budget.used)
             with CancelScope(shield=True):
                 await self._audit.write_quietly(
                     tool, call, "cancelled", started, self._budgets.spent(call.budget, None)
@@ -132,6 +136,9 @@ class Gate:
         except ExplorerError as unwritten:
             answer, error = None, unwritten
         key = call.tenant.key if call.tenant else None
+        amounts = spent.amounts if spent else call.budget.used
+        code = error.code if error else None
+        self._metrics.call_ended(tool.name, _outcome(answer, error), code, time.monotonic() - started, amounts)
         if answer is not None:
             return success(answer, key, elapsed_ms(started), call.budget.left(used) if used else {})
         return failure(error or InternalError("No answer.", next_step="Try again."), key, elapsed_ms(started))
@@ -140,6 +147,7 @@ class Gate:
         self, tool: Tool, call: Call, asked: Asked, started: float
     ) -> types.CallToolResult | types.InputRequiredResult:
         """The question as the call's answer, once it is in the audit trail."""
+        self._metrics.call_ended(tool.name, "asked", None, time.monotonic() - started, call.budget.used)
         try:
             await self._audit.write(tool, call, "asked", None, started, self._budgets.spent(call.budget, None))
         except ExplorerError as unwritten:

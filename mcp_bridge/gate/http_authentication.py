@@ -24,8 +24,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from explorer.core.metrics_token import METRICS_PATH
 from mcp_bridge.gate.access import BridgeToken, TokenUncheckable
 from mcp_bridge.gate.step_up import StepUp
+from mcp_bridge.metrics import CONTENT_TYPE
 from mcp_bridge.sign_in.metadata import DEFAULT_SCOPES
 from mcp_bridge.sign_in.server import is_served
 
@@ -49,6 +51,10 @@ _SIGN_IN = (
 _log = logging.getLogger(__name__)
 
 Report = Callable[[], Awaitable[dict[str, Any]]]
+_HOW_TO_READ_METRICS = (
+    "Send Authorization: Bearer <token> with EXPLORER_METRICS_TOKEN, or the content of HOME/metrics.token, which "
+    "`explorer up` makes."
+)
 
 
 @dataclass(frozen=True)
@@ -60,8 +66,17 @@ class SignIn:
     step_up: StepUp
 
 
+@dataclass(frozen=True)
+class Metrics:
+    """What `/metrics` answers, and to whom. `may_read`: by the header `Authorization`; `text`: by the report of `/readyz`."""
+
+    may_read: Callable[[str], bool]
+    text: Callable[[dict[str, Any]], bytes]
+
+
 class HttpAuthentication:
-    """Passes requests with a valid token to `app` at `/mcp`. `/healthz` and `/readyz` need no token, only a correct Host.
+    """Passes requests with a valid token to `app` at `/mcp`. `/healthz` and `/readyz` need no token, only a correct Host;
+    `/metrics` a token of its own and no Host, since who collects asks each bridge by its own address.
 
     `ready` gives the body of `/readyz`; the body's `status` decides the HTTP status. `sign_in` None: nobody can sign in.
     """
@@ -72,13 +87,14 @@ class HttpAuthentication:
         tokens: BearerAuthBackend,
         security: TransportSecuritySettings,
         ready: Report,
+        metrics: Metrics,
         sign_in: SignIn | None = None,
     ) -> None:
         self._app = app
         self._inner = AuthContextMiddleware(app)
         self._tokens = tokens
         self._security = TransportSecurityMiddleware(security)
-        self._ready = ready
+        self._ready, self._metrics = ready, metrics
         self._sign_in = sign_in
         self._closing = asyncio.Event()
 
@@ -100,6 +116,8 @@ class HttpAuthentication:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
         """The response; None when `app` has sent it."""
         request = Request(scope)
+        if scope["path"] == METRICS_PATH:
+            return await self._measured(request)
         to_sign_in = self._sign_in is not None and is_served(scope["path"])
         # Browsers come to the sign-in from elsewhere, and programs in browsers get tokens there: its forms check the origin.
         checked = Request(_without_origin(scope)) if to_sign_in else request
@@ -131,6 +149,22 @@ class HttpAuthentication:
         report = {"status": "ok"} if path == "/healthz" else await self._ready()
         return JSONResponse(
             report, 503 if report["status"] == "not_ready" else 200, headers={"Cache-Control": "no-store"}
+        )
+
+    async def _measured(self, request: Request) -> Response:
+        if request.method not in _READING:
+            return _not_allowed(_READING)
+        # Reads a file.
+        if not await asyncio.to_thread(self._metrics.may_read, request.headers.get("authorization", "")):
+            return _refusal(
+                401,
+                "invalid_token",
+                "Metrics need their own token.",
+                _HOW_TO_READ_METRICS,
+                **{"WWW-Authenticate": 'Bearer realm="Data Explorer metrics"'},
+            )
+        return Response(
+            self._metrics.text(await self._ready()), media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"}
         )
 
     async def _protocol(self, scope: Scope, receive: Receive, send: Send) -> Response | None:

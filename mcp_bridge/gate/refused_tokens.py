@@ -11,6 +11,7 @@ from mcp.server.auth.provider import AccessToken, TokenVerifier
 from explorer.catalog import ANONYMOUS, AuditEntry
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
+from mcp_bridge.metrics import BridgeMetrics
 
 _PAUSE_S = 60.0
 _log = logging.getLogger(__name__)
@@ -19,14 +20,15 @@ _log = logging.getLogger(__name__)
 class RefusedTokens:
     """Counts refused tokens. For use inside one event loop."""
 
-    def __init__(self, platform: PlatformDatabase) -> None:
-        self._platform = platform
+    def __init__(self, platform: PlatformDatabase, metrics: BridgeMetrics) -> None:
+        self._platform, self._metrics = platform, metrics
         self._count = 0
         self._some = asyncio.Event()
 
     def note(self) -> None:
         """A token was refused. Does not block."""
         self._count += 1
+        self._metrics.token_refused()
         self._some.set()
 
     async def keep_writing(self) -> None:

@@ -52,11 +52,13 @@ class Executor:
         keeps_sessions: bool = True,
         tenants: Tenants | None = None,
         want: Callable[[], Awaitable[None]] | None = None,
+        waited: Callable[[float], None] = lambda _: None,
     ) -> None:
         """`login` is the tenant's read-only LOGIN role, which is a member of no other role. `search_path` has its readable
         schemas; the platform's casts are added after them. `keeps_sessions` False: each statement gets a session of its own.
         `tenants`: shared by the executors of all tenants.
-        `want` asks the other bridges for a connection of the role, and they call `give_up`.
+        `want` asks the other bridges for a connection of the role, and they call `give_up`. `waited` is called with the seconds
+        that a call waited for its turn and its session.
         """
         self._login = login
         self._search_path = (*search_path, CASTS_SCHEMA)
@@ -64,7 +66,7 @@ class Executor:
         self._slots = Slots(max_concurrent, termination=termination, tenants=tenants)
         self._throttle = throttle or OverrunThrottle()
         self._kept, self._keeps_sessions = kept or KeptSessions(), keeps_sessions
-        self._want = want
+        self._want, self._waited = want, waited
         self._owes = False
         self._shapes = Shapes()
         self._is_closed = False
@@ -88,9 +90,12 @@ class Executor:
         limits = limits or self._limits
         await self._throttle.wait(principal)
         asked = time.monotonic()
-        await self._slots.acquire(limits.wait_s)
-        while True:
+        try:
+            await self._slots.acquire(limits.wait_s)
             session = await self._session(query, limits, asked + limits.wait_s)
+        finally:
+            self._waited(time.monotonic() - asked)
+        while True:
             page = PageReader(session.connection, query, offset, limits, time.monotonic(), self._shapes)
             try:
                 result = await page.read()
@@ -100,6 +105,7 @@ class Executor:
                     raise failure(lost.cause, query, 0) from None
                 # It was ended while it was idle: by a restart, or by a bridge that waited for a connection.
                 self._slots.end(session)
+                session = await self._session(query, limits, asked + limits.wait_s)
             except BaseException:
                 self._close(session, page, principal)
                 raise

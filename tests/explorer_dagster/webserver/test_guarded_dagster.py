@@ -22,12 +22,14 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from explorer.catalog import migrate
 from explorer.catalog.audit.log import AuditLog
 from explorer.catalog.storage.database import Database
 from tests.conftest import PgServer
 
 DEFINITIONS = Path(__file__).parents[2] / "mcp_bridge" / "tiny_dagster" / "definitions.py"
 TOKEN = "the-token-of-this-test"
+METRICS = "the-token-of-metrics"
 OWN = {"X-Explorer-Token": TOKEN}
 JSON = "application/json"
 ADD = (
@@ -49,6 +51,7 @@ def url(tmp_path_factory: pytest.TempPathFactory, pg_server: PgServer) -> Iterat
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("EXPLORER_")}
     environment |= {"DAGSTER_HOME": str(home), "EXPLORER_HOME": str(pg_server.home), "EXPLORER_DAGSTER_TOKEN": TOKEN}
+    environment["EXPLORER_METRICS_TOKEN"] = METRICS
     command = [sys.executable, "-m", "explorer_dagster.webserver", "--port", "0", "-w", str(home / "workspace.yaml")]
     log = home / "log"
     with log.open("w") as output:
@@ -178,11 +181,17 @@ def test_no_change_without_the_token_and_none_by_a_link(
 
 
 def test_with_the_token_changes_and_queries_pass_and_a_browser_enters_by_a_link(url: str, pg_server: PgServer) -> None:
+    migrate(pg_server.connections)
     key = f"made-{uuid4().hex[:8]}"
     body = {"query": ADD.replace("KEY", key)}
     with httpx.Client(base_url=url, trust_env=False, timeout=60) as client:
         assert client.post("/graphql", json=body).status_code == 401
         assert client.get("/", headers={"accept": "text/html"}).status_code == 401
+        # The token of programs is not that of metrics, nor the other way round.
+        assert client.get("/metrics", headers=OWN).status_code == 401
+        told = client.get("/metrics", headers={"Authorization": f"Bearer {METRICS}", "Host": "10.0.0.7:3000"})
+        assert (told.status_code, "explorer_tenants " in told.text) == (200, True)
+        assert client.get("/server_info", headers={"Authorization": f"Bearer {METRICS}"}).status_code == 401
         made = client.post("/graphql", json=body, headers=OWN)
         assert made.json()["data"]["addDynamicPartition"]["__typename"] == "AddDynamicPartitionSuccess"
         assert key in partitions(url)
