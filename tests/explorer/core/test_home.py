@@ -25,7 +25,8 @@ def test_a_new_home_is_private_whatever_the_umask_and_an_old_one_stays(tmp_path:
         os.umask(before)
     # The database server's account passes through root's.
     assert (tmp_path / "deep" / "home").stat().st_mode & 0o777 == (0o711 if os.geteuid() == 0 else 0o700)
-    (tmp_path / "old").mkdir(mode=0o750)
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old").chmod(0o750)
     make_home(tmp_path / "old")
     assert (tmp_path / "old").stat().st_mode & 0o777 == 0o750
 
