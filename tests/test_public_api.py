@@ -43,6 +43,8 @@ DOCUMENTED_NAMES = {"os._exit", "*._replace"}
 # every module without an underscore.
 DOCUMENTED_MODULES = {
     "dagster": ("dagster",),
+    "dagster_celery": ("dagster_celery", "dagster_celery.launcher", "dagster_celery.make_app", "dagster_celery.tags",
+                       "dagster_celery.tasks"),
     "dagster_dbt": ("dagster_dbt",),
     "dagster_graphql": ("dagster_graphql",),
     "dagster_postgres": ("dagster_postgres",),

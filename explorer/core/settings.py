@@ -152,6 +152,11 @@ class Settings(BaseSettings):
     run_launcher: Literal["warm", "default"] = Field(
         "warm", description="`warm` forks runs from a process that has everything imported; `default` is Dagster's own."
     )
+    celery_broker_url: SecretStr | None = Field(
+        None,
+        description="Broker by which runs are given to workers of Celery, redis://:password@host:6379/0. Needed with "
+        "deploy/instance/celery.yaml alone.",
+    )
     expose_raw: bool = Field(False, description="Let agents read the raw_* tables as the API sent them.")
     http_timeout_s: float = Field(
         60.0,

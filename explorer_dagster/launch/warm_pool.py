@@ -58,19 +58,28 @@ def settle() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
+def import_everything(settings: Settings) -> None:
+    """Import what a run needs, before workers are forked.
+
+    Raises:
+        SystemExit: a thread was started.
+    """
+    for module in MODULES:
+        importlib.import_module(module)
+    warm_up(settings)
+    tls_context()
+    if (threads := _threads()) > 1:
+        raise SystemExit(f"{threads} threads after the imports: a process with threads must not fork workers.")
+    settle()
+
+
 def main(settings: Settings) -> None:
     """Import everything that a run needs, then serve. Raises: SystemExit."""
     path = warm_pool_socket(settings.home)
     write_privately()
     with fork_server.the_only_one(path) as lock:
         imported = fingerprint(settings)
-        for module in MODULES:
-            importlib.import_module(module)
-        warm_up(settings)
-        tls_context()
-        if (threads := _threads()) > 1:
-            raise SystemExit(f"{threads} threads after the imports: a process with threads must not fork workers.")
-        settle()
+        import_everything(settings)
         fork_server.serve(path, execute_run, is_current=lambda: fingerprint(settings) == imported, lock=lock)
 
 
