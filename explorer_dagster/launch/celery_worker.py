@@ -18,18 +18,20 @@ from explorer.marts import stand_by
 from explorer_dagster.launch.celery_launcher import app_settings
 from explorer_dagster.launch.warm_pool import import_everything
 
-app = make_app(app_settings(get_settings()))
+app = make_app(app_settings(get_settings()))  # type: ignore[no-untyped-call]
 execute_job = create_execute_job_task(app)
 
 
-@worker_init.connect
 def _import(**_: Any) -> None:
     """In the worker's own process, before it forks."""
     write_privately()
     import_everything(get_settings())
 
 
-@worker_process_init.connect
 def _stand_by(**_: Any) -> None:
     """In the fork, which has no threads yet."""
     stand_by()
+
+
+worker_init.connect(_import)
+worker_process_init.connect(_stand_by)
