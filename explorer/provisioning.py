@@ -9,7 +9,7 @@ from uuid import UUID
 
 from explorer.catalog.audit.log import AuditEntry
 from explorer.catalog.catalog import Catalog
-from explorer.catalog.errors import CredentialInvalid
+from explorer.catalog.errors import CredentialInvalid, ExternalIdTaken, TenantExists, TenantKeyRetired
 from explorer.catalog.lifecycle.provisioning import TENANT_REGISTERED, ProvisioningKind, ProvisioningRequest
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
@@ -18,6 +18,7 @@ from explorer.postgres.connections import Connections
 from explorer.providers import provider_named
 from explorer.tenants import add_tenant, provision_schema, teardown_schema
 
+_NAME_TAKEN = (TenantExists, ExternalIdTaken, TenantKeyRetired)
 _DOES = {ProvisioningKind.PROVISION: provision_schema, ProvisioningKind.TEARDOWN: teardown_schema}
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def _told(error: Exception, *, for_people: bool) -> dict[str, str]:
     if isinstance(error, ApiError | CredentialInvalid) or (isinstance(error, ExplorerError) and not for_people):
         return {"code": error.code, "message": error.message, "next_step": error.next_step}
     log.exception("What was asked of the provisioning job failed")
-    if isinstance(error, ExplorerError):
+    if isinstance(error, _NAME_TAKEN):
         return {
             "code": "registration_refused",
             "message": "It could not be registered under its own name.",

@@ -213,4 +213,4 @@ def test_the_audit_trail_is_one_chain(replicas: Replicas) -> None:
     found = verify(replicas.stage.catalog.audit)
     assert found.fault is None
     actors = {record.entry.actor for record in replicas.stage.catalog.audit.read(limit=500)}
-    assert {"of-all", "pages", "at-once", "one-key", "survivors"} <= actors
+    assert {"of-all", "pages-of-replicas", "at-once", "one-key", "survivors"} <= actors
