@@ -75,7 +75,9 @@ def front() -> Iterator[Front]:
     methods = ["GET", "POST", "DELETE", "OPTIONS", "HEAD"]
     app = Starlette(routes=[Route("/{path:path}", passed, methods=methods)])
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1))
-    client = httpx.AsyncClient(trust_env=False, verify=False, timeout=60, limits=httpx.Limits(max_connections=None))
+    # No connection is kept: one of a bridge that has just died would lose a request that never reached it.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    client = httpx.AsyncClient(trust_env=False, verify=False, timeout=60, limits=limits)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve([bound])), daemon=True)
     thread.start()
     try:
