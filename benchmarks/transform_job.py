@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.job import Job, benchmark_settings
 from explorer.contract.schemas import TenantSchemas
-from explorer.marts import Models, TenantDbt, build, manifest, stand_by, warm_up
+from explorer.marts import Models, TenantDbt, build, manifest, read_ahead, stand_by, warm_up
 from explorer.postgres.connections import load_connections
 from explorer.providers.commcare.tables.plan import CommCareTables
 from explorer.tables.engine import TableResult, update
@@ -29,6 +29,7 @@ class TransformJob:
         self._structure = job["structure"]
         self._schemas = TenantSchemas(job["prefix"])
         self._login = load_connections(self._settings).tenant(job["user"], job["password"])
+        self._dbt = TenantDbt(self._settings, _PROVIDER, self._schemas, self._login)
         self._of_provider = Models(manifest(self._settings, _PROVIDER))
         for module in MODULES:
             importlib.import_module(module)
@@ -51,6 +52,7 @@ class TransformJob:
     def _work(self, answer: Connection, whole: bool) -> None:
         stand_by()
         began = time.perf_counter()
+        read_ahead(self._dbt)
         tables = self._tables(whole)
         tables_s = time.perf_counter() - began
         models = self._models(whole)
@@ -75,9 +77,8 @@ class TransformJob:
         return dict(done.results)
 
     def _models(self, whole: bool) -> dict[str, TableResult]:
-        dbt = TenantDbt(self._settings, _PROVIDER, self._schemas, self._login)
         built = build(
-            dbt,
+            self._dbt,
             self._of_provider,
             wanted=None,
             by_need=not whole,

@@ -25,6 +25,7 @@ from explorer.marts.results import NodeResult, Outcome, from_event, from_run_res
 Environment = Mapping[str, str]
 OnResult = Callable[[NodeResult], None]
 
+PARSE = "parse"
 # dbt cancels its queries when it is interrupted; one that goes on is killed, and the database ends its queries.
 _END_GRACE_S = 10.0
 _POLL_S = 0.2
@@ -179,12 +180,13 @@ def serve(commands: Connection, ours: Connection | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     waiting: SimpleQueue[Any] = SimpleQueue()
     threading.Thread(target=_listen, args=(commands, waiting), name="commands", daemon=True).start()
+    read = _Read()
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             arguments, environment = waiting.get()
             os.environ.clear()
             os.environ.update(environment)
-            commands.send(_invoke(arguments, commands.send))
+            commands.send(_invoke(arguments, commands.send, read))
 
 
 def _listen(commands: Connection, waiting: "SimpleQueue[Any]") -> None:
@@ -197,14 +199,35 @@ def _listen(commands: Connection, waiting: "SimpleQueue[Any]") -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _invoke(arguments: list[str], on_result: OnResult) -> Outcome:
+class _Read:
+    """What `dbt parse` has just read, for the command that follows in the same folder: `dbtRunner` takes it instead of reading
+    the project again."""
+
+    def __init__(self) -> None:
+        self._folder = ""
+        self._manifest: Any = None
+
+    def keep(self, arguments: Sequence[str], manifest: Any) -> None:
+        self._folder, self._manifest = (_folder(), manifest) if PARSE in arguments else ("", None)
+
+    def for_command(self, arguments: Sequence[str]) -> Any:
+        """The manifest for a command; None where it must read the project."""
+        return self._manifest if self._folder == _folder() and PARSE not in arguments else None
+
+
+def _folder() -> str:
+    return os.environ.get("DBT_TARGET_PATH", "")
+
+
+def _invoke(arguments: list[str], on_result: OnResult, read: _Read) -> Outcome:
     from dbt.cli.main import dbtRunner
 
     def on_event(event: Any) -> None:
         if event.info.name == "NodeFinished":
             on_result(from_event(event.data))
 
-    ran = dbtRunner(callbacks=[on_event]).invoke(arguments)
+    ran = dbtRunner(read.for_command(arguments), callbacks=[on_event]).invoke(arguments)
+    read.keep(arguments, ran.result)
     if isinstance(ran.exception, KeyboardInterrupt):
         raise ran.exception
     if ran.exception is not None:

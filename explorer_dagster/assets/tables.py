@@ -17,6 +17,7 @@ from explorer.contract.names import AssetKeys
 from explorer.contract.observations import TableProgress
 from explorer.contract.records import COLUMN_SCHEMA, Markdown, Record, RunId
 from explorer.contract.schemas import TenantSchemas
+from explorer.marts import read_ahead
 from explorer.providers.base import Provider
 from explorer.registry import Pipeline
 from explorer.tables.engine import (
@@ -60,6 +61,8 @@ def table_step(pipeline: Pipeline, assets: "TableAssets", taken: Collection[str]
     def tables(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Event]:
         session = platform.session(context, pipeline)
         selected = {name for name, key in assets.keys.items() if key in context.selected_asset_keys}
+        if pipeline.transforms:
+            read_ahead(session.dbt)
         with failures_explained(), session.changing_tables():
             updated = _update(context, session, assets, selected, taken)
         yield from assets.events(session.schema, updated, selected, context.selected_asset_check_keys)

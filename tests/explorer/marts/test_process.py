@@ -9,10 +9,11 @@ import threading
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from explorer.marts import process
+from explorer.marts import Models, build, manifest, process, read_ahead
 from explorer.marts.errors import TransformFailed
 from explorer.tables.engine.results import TableResult
 from tests.explorer.marts.studio import PROVIDER, Studio, until
@@ -161,6 +162,33 @@ def test_a_forked_process_serves(make_studio: MakeStudio) -> None:
     worker.join()
     assert worker.exitcode == 0
     assert studio.read("select n from one") == [(1,)]
+
+
+def test_a_build_uses_what_was_read_ahead_and_reads_itself_where_that_failed(make_studio: MakeStudio) -> None:
+    studio = make_studio(one="select 1 as n")
+    studio.build()
+    models = Models(manifest(studio.settings, PROVIDER))
+    reading = studio.dbt.folder / "target" / "partial_parse.msgpack"
+
+    def build_one() -> list[tuple[Any, ...]]:
+        build(
+            studio.dbt, models, wanted=None, by_need=False, run_id="r", on_plan=lambda _: None, on_result=lambda _: None
+        )
+        return studio.read("select n from one")
+
+    before = reading.stat().st_mtime_ns
+    studio.write(one="select 2 as n")
+    read_ahead(studio.dbt)
+    assert until(lambda: reading.stat().st_mtime_ns != before, 100)
+    studio.write(one="select 3 as n")
+    assert build_one() == [(2,)]
+    assert build_one() == [(3,)]
+    studio.write(one="select {{ broken")
+    read_ahead(studio.dbt)
+    with pytest.raises(TransformFailed, match="dbt stopped"):
+        build_one()
+    studio.write(one="select 4 as n")
+    assert build_one() == [(4,)]
 
 
 def test_readers_see_the_old_rows_or_the_new_ones(make_studio: MakeStudio) -> None:

@@ -52,7 +52,8 @@
 
 with
 
-cases as (
+-- Read several times, but kept in memory as a whole costs more.
+cases as not materialized (
 
     select
         case_id,
@@ -69,7 +70,7 @@ cases as (
 
 ),
 
-forms as (
+forms as not materialized (
 
     select
         form_id,

@@ -1,6 +1,7 @@
 with
 
-cases as (
+-- Read twice, but kept in memory as a whole costs more.
+cases as not materialized (
 
     select
         case_id,
@@ -17,7 +18,7 @@ cases as (
 
 ),
 
-visits as (
+visits as not materialized (
 
     select * from {{ ref('visits') }}
     where not archived
