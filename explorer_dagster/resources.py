@@ -1,17 +1,19 @@
 """What does a step need to work for one tenant? Catalog entries, logins, folders, and the state of its schemas."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import dagster as dg
+from pydantic import PrivateAttr
 
 from explorer.catalog import Catalog, State, Tenant, TenantSchema
 from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.contract.tags import RunTags
+from explorer.core.connect_guard import ConnectGuard, address_of, proxies
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings, get_settings
 from explorer.http.client import ApiClient, Usage
@@ -32,8 +34,10 @@ class WrongPipeline(ExplorerError):
 
 @dataclass(frozen=True)
 class TenantSession:
-    """One tenant during one step of a run. `full_refresh`: read everything again instead of only changes."""
+    """One tenant during one step of a run. `full_refresh`: read everything again instead of only changes. `guard`: lets the run
+    connect to the tenant's server while there is a client, and to nothing else."""
 
+    guard: ConnectGuard | None = field(repr=False)
     context: dg.AssetExecutionContext
     settings: Settings
     catalog: Catalog
@@ -85,11 +89,18 @@ class TenantSession:
                     self.settings.requests_per_second, slots, lifted_by=f"explorer tenants unblock {tenant.key}"
                 ),
             ) as client,
+            self._reaching(client),
         ):
             try:
                 yield client
             finally:
                 self._note_cost(client.total_usage)
+
+    def _reaching(self, client: ApiClient) -> AbstractContextManager[None]:
+        """The client's server, directly or by the proxies of the environment."""
+        if self.guard is None:
+            return nullcontext()
+        return self.guard.allowing((client.server.host, client.server.port), *proxies())
 
     def _note_cost(self, usage: Usage) -> None:
         run = self.context.instance.get_run_by_id(self.run_id)
@@ -128,14 +139,26 @@ class TenantSession:
             schemas.transition(self.tenant, {State.MATERIALIZING}, State.ACTIVE, run_id=self.run_id)
 
 
+def _needed(settings: Settings) -> list[tuple[str, int]]:
+    """What a run's process itself needs: the broker that gave it the run. The database is reached by libpq."""
+    broker = settings.celery_broker_url
+    return [] if broker is None else [address_of(broker.get_secret_value())]
+
+
 class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
     """The platform's settings, database and catalog, opened at first use in the step's process."""
+
+    _guard: ConnectGuard | None = PrivateAttr(None)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Self]:
         with ExitStack() as stack:
-            if context.run is not None and context.instance is not None:
-                stack.enter_context(ended_with_its_run(context.instance, context.run.run_id))
+            run = context.run
+            if run is not None and context.instance is not None:
+                stack.enter_context(ended_with_its_run(context.instance, run.run_id))
+            if run is not None and RunTags.from_tags(run.tags).partition_key is not None:
+                # A run of a tenant. Others, such as those that make tenants, may have more to do.
+                self._guard = stack.enter_context(ConnectGuard(*_needed(self.settings)))
             yield self
 
     @cached_property
@@ -164,6 +187,7 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
                 next_step="Run a pipeline of the tenant's own provider.",
             )
         return TenantSession(
+            guard=self._guard,
             context=context,
             settings=self.settings,
             catalog=self.catalog,

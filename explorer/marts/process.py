@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, Pipe
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from explorer.core.connect_guard import ConnectGuard
 from explorer.marts.errors import TransformFailed
 from explorer.marts.results import NodeResult, Outcome, from_event, from_run_result, is_of_interest
 
@@ -172,7 +173,9 @@ def invoke(arguments: Sequence[str], environment: Environment, on_result: OnResu
 def serve(commands: Connection, ours: Connection | None) -> None:
     """dbt's process, until nobody is left to give commands. `ours`: the other end of the pipe, where it was inherited."""
     if ours is not None:
+        # Forked by a run's worker: dbt needs the database alone, which libpq reaches.
         ours.close()
+        ConnectGuard().__enter__()
     # A Ctrl-C in the terminal is for our parent, which decides.
     with contextlib.suppress(PermissionError):
         os.setsid()

@@ -1,8 +1,12 @@
 """The tenant of a step."""
 
+import socket
+
 import dagster as dg
 import pytest
 
+from explorer.core.connect_guard import ConnectionForbidden
+from explorer.providers import provider_named
 from explorer.registry import Pipeline
 from explorer_dagster.partitions import tenants
 from explorer_dagster.resources import Platform, WrongPipeline
@@ -30,3 +34,39 @@ def test_a_pipeline_works_for_tenants_of_its_provider_alone(stage: Stage, pipeli
     with pytest.raises(WrongPipeline, match=f"Tenant {stage.tenant.key} is of provider commcare, .* is of other"):
         run(pipeline.model_copy(update={"provider": "other"}))
     assert found == [stage.tenant]
+
+
+def test_a_run_connects_to_its_tenants_server_alone_and_only_while_it_reads(stage: Stage, pipeline: Pipeline) -> None:
+    tried: list[str] = []
+    server = stage.demo.url.removeprefix("http://").split(":")
+    own = (server[0], int(server[1]))
+
+    def may(address: tuple[str, int]) -> bool:
+        try:
+            socket.create_connection(address).close()
+        except ConnectionForbidden as refused:
+            tried.append(refused.message)
+            return False
+        return True
+
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        other = elsewhere.getsockname()[:2]
+
+        @dg.asset(name="work", partitions_def=tenants)
+        def work(context: dg.AssetExecutionContext, platform: Platform) -> None:
+            session = platform.session(context, pipeline)
+            assert not may(own)
+            with session.client(provider_named(pipeline.provider)) as client:
+                assert client.get_json("user_domains/v1/", resource="domains", of_tenant=False)
+                assert may(own)
+                assert not may(other)
+            assert not may(own)
+
+        ran = dg.materialize(
+            [work], resources={"platform": Platform()}, instance=stage.instance, partition_key=stage.tenant.key
+        )
+        assert ran.success
+        assert may(other)
+    assert [f"{host}:{port}" in words for (host, port), words in zip((own, other, own), tried, strict=True)] == [
+        True
+    ] * 3
