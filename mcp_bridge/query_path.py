@@ -1,11 +1,12 @@
 """Connects the tools to the SQL path: gives the validator a tenant's live names, and the executor its login.
 
-`check` needs no database; `QueryPath.execute` runs a checked statement. `mcp_bridge.sql` decides whether a statement may run,
-and how.
+`check` needs no database, and `QueryPath.checked` remembers what it found; `QueryPath.execute` runs a checked statement.
+`mcp_bridge.sql` decides whether a statement may run, and how.
 """
 
 import logging
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
@@ -31,6 +32,8 @@ from mcp_bridge.sql import (
 )
 
 _log = logging.getLogger(__name__)
+# Statements of dashboards and next pages come again and again.
+_CHECKED = 200
 
 
 def check(live: LiveTables, statement: str) -> ValidatedQuery:
@@ -56,9 +59,22 @@ class QueryPath:
         # One executor per tenant, by tenant key; replaced when the tenant's login changes.
         self._executors: dict[str, tuple[_MadeFor, Executor]] = {}
         self._throttle, self._kept, self._tenants = OverrunThrottle(), KeptSessions(), Tenants()
+        # What was checked last, by schema and text, with the names that it was checked against.
+        self._checked: OrderedDict[tuple[str, str], tuple[LiveTables, ValidatedQuery]] = OrderedDict()
         self._hardened: tuple[Login, bool] | None = None
         self._name = secrets.token_hex(8)
         platform.on_wanted = self._give_up
+
+    def checked(self, live: LiveTables, statement: str) -> ValidatedQuery:
+        """As `check`, at once for a statement that was checked lately against the same tables. Raises: QueryRejected."""
+        key = live.schema.prefix, statement
+        known = self._checked.pop(key, None)
+        if known is None or known[0] is not live:
+            known = live, check(live, statement)
+        self._checked[key] = known
+        if len(self._checked) > _CHECKED:
+            self._checked.popitem(last=False)
+        return known[1]
 
     async def execute(
         self,

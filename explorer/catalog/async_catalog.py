@@ -5,9 +5,10 @@ Each is one round trip, without threads, and calls of the same moment share it. 
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -28,20 +29,24 @@ from explorer.postgres.shared_connection import SharedConnection
 T = TypeVar("T")
 # A caller with more tenants is told the tenant of a call by another round trip.
 _DETAILED_TENANTS = 8
+# The same for budgets: each takes as long as a fifth of the round trip.
+_BUDGETED_TENANTS = 3
 _SCHEMA_FIELDS = """'prefix', s.prefix, 'state', s.state, 'state_changed_at', s.state_changed_at, 'last_error', s.last_error,
   'run_id', s.run_id"""
 # Base64 without line breaks, as it is read into bytes.
-_TENANT_JSON = f"""json_build_object(
-  'tenant', json_build_object('id', n.id, 'key', n.key, 'provider', n.provider, 'server', n.server,
+_TENANT_FIELDS = f"""'tenant', json_build_object('id', n.id, 'key', n.key, 'provider', n.provider, 'server', n.server,
     'external_id', n.external_id, 'display_name', n.display_name, 'status', n.status, 'created_at', n.created_at),
-  'schema', json_build_object({_SCHEMA_FIELDS}), 'sealed', translate(encode(s.passwords, 'base64'), chr(10), ''))"""
+  'schema', json_build_object({_SCHEMA_FIELDS}), 'sealed', translate(encode(s.passwords, 'base64'), chr(10), '')"""
+# The key of a budget as `budget_key` writes it.
+_BUDGET_JSON = "catalog.budget(n.id, p.id, concat(p.id, ':', n.id), $2::integer)"
 _ADMISSION = f"""
 SELECT json_build_object('token_id', t.id, 'id', p.id, 'name', p.name,
   'use_is_news', t.last_used_at IS NULL OR t.last_used_at < now() - interval '1 minute',
   'granted', coalesce((
     SELECT json_agg(json_build_object('key', n.key, 'scopes', n.scopes, 'tenant',
         CASE WHEN n.tenants <= {_DETAILED_TENANTS}
-        THEN (SELECT {_TENANT_JSON} FROM catalog.schemas s WHERE s.tenant_id = n.id) END))
+        THEN (SELECT json_build_object({_TENANT_FIELDS}) FROM catalog.schemas s WHERE s.tenant_id = n.id) END,
+        'budget', CASE WHEN n.tenants <= {_BUDGETED_TENANTS} THEN {_BUDGET_JSON} END))
       FROM (SELECT n.*, g.scopes, count(*) OVER () AS tenants
               FROM catalog.grants g JOIN catalog.tenants n ON n.id = g.tenant_id AND n.status = 'active'
              WHERE g.principal_id = p.id) AS n), '[]'))
@@ -50,7 +55,7 @@ SELECT json_build_object('token_id', t.id, 'id', p.id, 'name', p.name,
    AND (t.expires_at IS NULL OR t.expires_at > now())
 """.encode()  # noqa: S608 (a number of ours)
 _TENANT = f"""
-SELECT {_TENANT_JSON} FROM catalog.tenants n JOIN catalog.schemas s ON s.tenant_id = n.id
+SELECT json_build_object({_TENANT_FIELDS}) FROM catalog.tenants n JOIN catalog.schemas s ON s.tenant_id = n.id
  WHERE n.key = $1::text AND n.status = 'active'
 """.encode()  # noqa: S608 (as above)
 _USED = b"""
@@ -75,10 +80,29 @@ class AdmittedTenant:
     sealed: bytes | None = field(repr=False)
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What is set for a tenant and for the principal there, and what is used of the principal's window. `asked_s`: when this was
+    asked, by the monotonic clock."""
+
+    limits: Limits
+    used: Used
+    asked_s: float
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any], asked_s: float) -> Self:
+        """From a result of `catalog.budget`."""
+        limits = Limits()
+        for each in found.get("limits") or ():
+            limits = Limits.parse(each).over(limits)
+        return cls(limits, Used.from_object(found["used"]) if found.get("used") else Used(), asked_s)
+
+
 class _Granted(msgspec.Struct):
     key: str
     scopes: frozenset[Scope]
     tenant: AdmittedTenant | None
+    budget: dict[str, Any] | None
 
 
 class _Admission(msgspec.Struct):
@@ -91,10 +115,12 @@ class _Admission(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Admission:
-    """The principal of a valid token. `tenants`: by key, all that are granted, or none when there are many."""
+    """The principal of a valid token. `tenants`: by key, all that are granted, or none when there are many; `standings`: the same
+    for budgets, of which fewer are many."""
 
     principal: Principal
     tenants: Mapping[str, AdmittedTenant]
+    standings: dict[str, Standing]
 
 
 class AsyncCatalog:
@@ -106,10 +132,12 @@ class AsyncCatalog:
         keyring: Callable[[], Keyring],
         *,
         within_s: float,
+        window_s: int = 3600,
         on_wanted: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """`within_s`: the most that one request waits. `on_wanted` is called with what any bridge has passed to `want`."""
-        self._keyring = keyring
+        """`within_s`: the most that one request waits; `window_s`: length of the budgets' windows. `on_wanted` is called with
+        what any bridge has passed to `want`."""
+        self._keyring, self._window_s = keyring, window_s
         # Two, so that nobody's admission waits until an audit entry is on disk.
         self._reads = SharedConnection(
             service, application_name="explorer-calls", within_s=within_s, channel=_WANTED, on_notice=on_wanted
@@ -129,14 +157,18 @@ class AsyncCatalog:
         """
         if not token.startswith(TOKEN_PREFIX) or not token.isascii():
             return None
-        found = await _read(self._reads, _Admission, _ADMISSION, f"\\x{token_hash(token).hex()}")
+        asked_s = time.monotonic()
+        found = await _read(
+            self._reads, _Admission, _ADMISSION, f"\\x{token_hash(token).hex()}", str(self._window_s)
+        )
         if found is None:
             return None
         if found.use_is_news:
             await _asked(self._writes, _USED, str(found.token_id))
         principal = Principal(found.id, found.name, {granted.key: granted.scopes for granted in found.granted})
         tenants = {granted.key: granted.tenant for granted in found.granted if granted.tenant is not None}
-        return Admission(principal, tenants)
+        standings = {each.key: Standing.of(each.budget, asked_s) for each in found.granted if each.budget is not None}
+        return Admission(principal, tenants, standings)
 
     async def tenant(self, key: str) -> AdmittedTenant | None:
         """The active tenant of this key.
@@ -156,18 +188,16 @@ class AsyncCatalog:
         found = json.loads(await _asked(self._writes, _APPEND, as_json(entries), given) or b"{}")
         return {each["key"]: Used.from_object(each) for each in found.get("used", ())}
 
-    async def budget(self, tenant_id: UUID, principal_id: UUID | None, key: str, window_s: int) -> tuple[Limits, Used]:
+    async def standing(self, tenant_id: UUID, principal_id: UUID | None, key: str) -> Standing:
         """What is set for the tenant, and for the principal there, and what is used of the window of `key`.
 
         Raises:
             CatalogUnavailable
         """
+        asked_s = time.monotonic()
         principal = str(principal_id) if principal_id is not None else None
-        text = await _asked(self._reads, _BUDGET, str(tenant_id), principal, key, str(window_s))
-        found, limits = json.loads(text or b"{}"), Limits()
-        for each in found.get("limits") or ():
-            limits = Limits.parse(each).over(limits)
-        return limits, Used.from_object(found["used"]) if found.get("used") else Used()
+        text = await _asked(self._reads, _BUDGET, str(tenant_id), principal, key, str(self._window_s))
+        return Standing.of(json.loads(text or b"{}"), asked_s)
 
     async def want(self, what: str) -> None:
         """Tell all bridges of this catalog, this one too, that a connection is wanted.

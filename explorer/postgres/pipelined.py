@@ -19,11 +19,17 @@ from psycopg.pq.abc import PGconn, PGresult
 FLUSH = b"flush"
 
 
+class Described(bytes):
+    """A statement that is only parsed: its result tells the columns of its rows."""
+
+
 async def pipelined(
     connection: AsyncConnection[Any], *groups: Sequence[bytes], into: list[PGresult] | None = None
 ) -> list[PGresult]:
-    """Execute the statements; their results in order. Each group is followed by a sync: what must not be run inside a pipeline
-    (`DISCARD ALL`) is a group of its own. After an error the rest of its group is not executed.
+    """Execute the statements; their results in order. Each group is followed by a sync, which is a packet of its own. After an
+    error the rest of its group is not executed.
+
+    What must not be run inside a pipeline (`DISCARD ALL`) begins a group or follows the end of a transaction.
 
     `into`: a list for the results as they come, for who wants those before an error too. When it is cancelled, the connection
     can only be closed.
@@ -33,16 +39,27 @@ async def pipelined(
     """
     pgconn = connection.pgconn
     pgconn.enter_pipeline_mode()
+    sent, parsed = 0, set[int]()
     for group in groups:
         for statement in group:
             if statement is FLUSH:
                 pgconn.send_flush_request()
+                continue
+            if isinstance(statement, Described):
+                pgconn.send_prepare(b"", statement)
+                pgconn.send_describe_prepared(b"")
+                parsed.add(sent)
+                sent += 1
             else:
                 pgconn.send_query_params(statement, None)
+            sent += 1
         pgconn.pipeline_sync()
-    results = [] if into is None else into
+    results, came = [] if into is None else into, 0
     async for result in _results(pgconn, len(groups)):
-        results.append(result)
+        # That a statement was parsed is no result of its own, unless it failed.
+        if came not in parsed or result.status != ExecStatus.COMMAND_OK:
+            results.append(result)
+        came += 1
     pgconn.exit_pipeline_mode()
     for result in results:
         if result.status == ExecStatus.FATAL_ERROR:

@@ -49,7 +49,13 @@ class PlatformDatabase:
             self.close_calls()
             self._calls = (
                 login,
-                AsyncCatalog(login, lambda: catalog.keyring, within_s=CATALOG_S, on_wanted=self._wanted),
+                AsyncCatalog(
+                    login,
+                    lambda: catalog.keyring,
+                    within_s=CATALOG_S,
+                    window_s=self._settings.budget_window_s,
+                    on_wanted=self._wanted,
+                ),
             )
         return self._calls[1]
 

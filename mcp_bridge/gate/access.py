@@ -20,6 +20,7 @@ from explorer.catalog import (
     Catalog,
     Scope,
     SignedInPrincipal,
+    Standing,
     Tenant,
 )
 from explorer.catalog.access.oauth_grants import ACCESS_PREFIX
@@ -61,7 +62,8 @@ class Caller:
     """An actor with its grants by tenant key. `grants` None means the operator: all tenants, all scopes.
 
     `withheld`: scopes that a person has but did not allow this client, by tenant key; they can still do so. `audit`: facts
-    about the caller for the audit trail. `admitted`: tenants that were read together with the token, by key.
+    about the caller for the audit trail. `admitted`: tenants that were read together with the token, by key; `standings`: the
+    same for budgets, each for one call.
     """
 
     actor: str
@@ -70,6 +72,7 @@ class Caller:
     withheld: Mapping[str, frozenset[Scope]] = field(default_factory=dict)
     audit: Mapping[str, Any] = field(default_factory=dict)
     admitted: Mapping[str, AdmittedTenant] = field(default_factory=dict, repr=False)
+    standings: dict[str, Standing] = field(default_factory=dict, repr=False)
 
     @classmethod
     def operator(cls) -> "Caller":
@@ -78,7 +81,13 @@ class Caller:
     @classmethod
     def of(cls, admission: Admission) -> "Caller":
         principal = admission.principal
-        return cls(principal.name, str(principal.id), dict(principal.grants), admitted=admission.tenants)
+        return cls(
+            principal.name,
+            str(principal.id),
+            dict(principal.grants),
+            admitted=admission.tenants,
+            standings=admission.standings,
+        )
 
     @classmethod
     def of_person(cls, signed_in: SignedInPrincipal) -> "Caller":

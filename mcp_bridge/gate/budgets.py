@@ -1,11 +1,13 @@
 """How much may this caller still ask of this tenant? Read when a call comes, counted with its audit entry when it ends.
 
-Calls in flight are counted here, so that within one bridge a budget of calls is exact. What a call returns is known when it has
+Calls in flight are counted here, so that within one bridge a budget of calls is exact. For most callers the standing comes with
+the token, a moment before the call: those that ended since are counted here, too. What a call returns is known when it has
 ended, so rows, bytes and seconds may be passed by the calls that are in flight.
 """
 
 import math
-from collections import Counter
+import time
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +20,8 @@ from mcp_bridge.answers.envelope import Answer, compact_json, iso
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.gate.access import Caller
 
+# A standing that came with the token longer ago is read again: a long body was waited for, or a session is older than its call.
+_GOOD_S = 1.0
 MEASURES = ("calls", "rows", "bytes", "seconds")
 
 
@@ -79,6 +83,8 @@ class Budgets:
             settings.budget_calls, settings.budget_rows, settings.budget_bytes, settings.budget_seconds
         )
         self._in_flight: Counter[str] = Counter()
+        # Calls that have ended while a standing is good: when, by the monotonic clock, and the key of their budget.
+        self._ended: deque[tuple[float, str]] = deque()
 
     async def admit(self, caller: Caller, tenant: Tenant) -> Budget:
         """Let a call in; `leave` must follow.
@@ -89,18 +95,29 @@ class Budgets:
         """
         principal = None if caller.grants is None else UUID(caller.identity)
         key = budget_key(principal, tenant.id) if principal else None
-        limits, used = await (await self._platform.calls()).budget(tenant.id, principal, key or "", self._window_s)
+        # The standing is of one call: what the next one of the same token finds is newer.
+        standing = caller.standings.pop(tenant.key, None)
+        if standing is None or standing.asked_s < time.monotonic() - _GOOD_S:
+            standing = await (await self._platform.calls()).standing(tenant.id, principal, key or "")
+        limits, used = standing.limits, standing.used
         self._rules.put(tenant, limits)
         budget = Budget(limits.over(self._defaults), key)
         if key is not None:
-            amounts = used.amounts + Amounts(calls=self._in_flight[key])
+            amounts = used.amounts + Amounts(calls=self._in_flight[key] + self._ended_since(standing.asked_s, key))
             self._refuse_exhausted(tenant, budget.limits, amounts, used.left_s or float(self._window_s))
             self._in_flight[key] += 1
         return budget
 
+    def _ended_since(self, asked_s: float, key: str) -> int:
+        return sum(1 for ended_s, ended in self._ended if ended == key and ended_s >= asked_s)
+
     def leave(self, budget: Budget) -> None:
         """The call has ended."""
         if budget.key is not None:
+            now_s = time.monotonic()
+            self._ended.append((now_s, budget.key))
+            while self._ended[0][0] < now_s - _GOOD_S:
+                self._ended.popleft()
             self._in_flight[budget.key] -= 1
             if self._in_flight[budget.key] <= 0:
                 del self._in_flight[budget.key]

@@ -17,7 +17,7 @@ from mcp_bridge.facts.table_facts import table_warnings
 from mcp_bridge.facts.tables import TenantTables
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, ResponseFormat, TenantArguments, Tool
-from mcp_bridge.query_path import QueryPath, check
+from mcp_bridge.query_path import QueryPath
 from mcp_bridge.sql import PageBinding, PageCursors, QueryLimits, QueryResult, ValidatedQuery
 
 # A concise answer has no room for more bytes than this, so they are not read. Its final size is counted in tokens.
@@ -164,7 +164,7 @@ class QueryTools:
         tenant = call.own_tenant
         call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()
         known = await self.facts.tables(tenant, QUERY_S, call.own.schema)
-        statement = check(known.live, args.sql)
+        statement = self.path.checked(known.live, args.sql)
         tables = known.with_those_of_views(statement.tables)
         read = await self._read(call, args, known, statement, tables)
         answer = self._paged(known, tables, read)

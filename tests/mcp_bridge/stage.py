@@ -23,6 +23,7 @@ from mcp_types import CallToolResult
 from explorer.catalog import ApiKeyCredential, Catalog, Scope, State, Tenant, migrate
 from explorer.contract.bookkeeping import builds, loads
 from explorer.contract.bookkeeping.builds import Finding
+from explorer.core.files import private_secret
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Connections
 from explorer.providers import faults_of, provider_named
@@ -119,6 +120,22 @@ def environment(stage: Stage, **settings: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPLORER_")}
     own = {"EXPLORER_HOME": str(stage.settings.home), "EXPLORER_DAGSTER_URL": str(stage.settings.dagster_url)}
     return inherited | own | settings
+
+
+def elsewhere(stage: Stage, folder: Path, public_url: str = "https://data.example.org") -> dict[str, str]:
+    """The settings of a bridge on another machine, with an empty HOME and without the administrator's login; the secrets lie in
+    files."""
+    secrets = {
+        "CATALOG_URL": stage.connections.service.sqlalchemy_url(),
+        "SECRET_KEYS": (stage.settings.home / "secret.keys").read_text(),
+        "INSTALLATION_KEY": private_secret(stage.settings.home / "bridge.key", durable=True),
+        "BRIDGE_PUBLIC_URL": public_url,
+    }
+    (folder / "secrets").mkdir()
+    for name, value in secrets.items():
+        (folder / "secrets" / name).write_text(f"{value}\n")
+    files = {f"EXPLORER_{name}_FILE": str(folder / "secrets" / name) for name in secrets}
+    return {**files, "EXPLORER_HOME": str(folder / "home"), "EXPLORER_TOKEN": ""}
 
 
 @contextmanager

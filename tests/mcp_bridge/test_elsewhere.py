@@ -8,28 +8,12 @@ import pytest
 from mcp.client import Client
 
 from explorer.catalog import State
-from explorer.core.files import private_secret
 from explorer.core.settings import Settings
 from explorer.postgres.connections import load_connections
 from explorer.postgres.errors import LoginMissing
-from tests.mcp_bridge.stage import Stage, ask, http_bridge, http_client, on_http, refused
+from tests.mcp_bridge.stage import Stage, ask, elsewhere, http_bridge, http_client, on_http, refused
 
 KEY = "demo:elsewhere"
-
-
-def given(stage: Stage, folder: Path) -> dict[str, str]:
-    """The settings of such a bridge; the secrets lie in files."""
-    secrets = {
-        "CATALOG_URL": stage.connections.service.sqlalchemy_url(),
-        "SECRET_KEYS": (stage.settings.home / "secret.keys").read_text(),
-        "INSTALLATION_KEY": private_secret(stage.settings.home / "bridge.key", durable=True),
-        "BRIDGE_PUBLIC_URL": "https://data.example.org",
-    }
-    (folder / "secrets").mkdir()
-    for name, value in secrets.items():
-        (folder / "secrets" / name).write_text(f"{value}\n")
-    files = {f"EXPLORER_{name}_FILE": str(folder / "secrets" / name) for name in secrets}
-    return {**files, "EXPLORER_HOME": str(folder / "home"), "EXPLORER_TOKEN": ""}
 
 
 def test_it_serves_without_the_administrators_login(stage: Stage, bridge_url: str, tmp_path: Path) -> None:
@@ -58,7 +42,7 @@ def test_it_serves_without_the_administrators_login(stage: Stage, bridge_url: st
             assert made["schemas"]["marts"] != before["schemas"]["marts"]
             assert (await ask(client, "list_tables"))["tables"] == []
 
-    with http_bridge(stage, tmp_path, **given(stage, tmp_path)) as url:
+    with http_bridge(stage, tmp_path, **elsewhere(stage, tmp_path)) as url:
         asyncio.run(main(url))
     assert not list((tmp_path / "home").rglob("*"))
     job = [r.entry for r in stage.catalog.audit.read(actor="far-away") if r.entry.action == "provisioning"]
@@ -81,7 +65,7 @@ def test_what_it_has_makes_no_schemas(stage: Stage, tmp_path: Path) -> None:
 
 def test_what_nobody_began_is_asked_about_again(stage: Stage, bridge_url: str, tmp_path: Path) -> None:
     """Dagster was away when the user agreed; the next call, by somebody else, is another question."""
-    away = {**given(stage, tmp_path), "EXPLORER_DAGSTER_URL": "http://127.0.0.1:9", "EXPLORER_DAGSTER_TOKEN": "none"}
+    away = {**elsewhere(stage, tmp_path), "EXPLORER_DAGSTER_URL": "http://127.0.0.1:9", "EXPLORER_DAGSTER_TOKEN": "none"}
     first, second = stage.token("in-vain", KEY), stage.token("much-later", KEY)
 
     async def agree(client: Client) -> str:

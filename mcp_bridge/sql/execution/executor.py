@@ -116,6 +116,10 @@ class Executor:
                 self._slots.took(page.elapsed_ms / 1000)
         if page.timed_out or not self._keeps_sessions or self._is_closed:
             self._close(session, page, principal)
+        elif page.is_reset and self._may_keep(session):
+            session.is_used = True
+            self._kept.put(self, session, self._slots.end)
+            self._slots.release()
         else:
             resetting = asyncio.create_task(self._reset(session))
             self._resets.add(resetting)
@@ -141,15 +145,19 @@ class Executor:
         """Make the session ready for the next call and release its slot; or close it."""
         try:
             is_clean = await session.reset()
-            is_old = asyncio.get_running_loop().time() - session.opened_s > _MAX_AGE_S
-            owed, self._owes = self._owes, False
-            if is_clean and not (owed or is_old or self._is_closed):
+            if is_clean and self._may_keep(session):
                 self._kept.put(self, session, self._slots.end)
             else:
+                owed, self._owes = self._owes, False
                 await self._slots.end(session)
                 await asyncio.sleep(_FREE_FOR_S if owed else 0)
         finally:
             self._slots.release()
+
+    def _may_keep(self, session: Session) -> bool:
+        """Whether the session can be used for the next call: no other bridge waits for it, and it is not too old."""
+        is_old = asyncio.get_running_loop().time() - session.opened_s > _MAX_AGE_S
+        return not (self._owes or is_old or self._is_closed)
 
     async def _session(self, query: ValidatedQuery, limits: QueryLimits, deadline: float) -> Session:
         """A kept session or a new one. Without one the slot is released."""

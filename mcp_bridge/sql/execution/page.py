@@ -1,9 +1,10 @@
 """Reads one page of a validated statement, within the limits of size and time.
 
-The server gets the caller's text twice. First alone, as `DECLARE ... CURSOR FOR <text>` over the extended protocol: this accepts
-exactly one statement, only a query, and returns columns and types. Then inside a SELECT that cuts each cell on the server, so
-that no value of unbounded size is sent. Each time all statements go together: two round trips for a small page, and one for a
-statement whose columns are known, as of a next page.
+The server gets the caller's text twice. First alone, over the extended protocol and only to be parsed: this accepts exactly one
+statement, whole by itself, and returns columns and types. Then inside a SELECT that cuts each cell on the server, so that no
+value of unbounded size is sent; a cursor takes only a query. Each time all statements go together: two round trips for a small
+page, and one for a statement whose columns are known, as of a next page. If its rows came in one trip the last time, the reset of
+the session goes along, so that the session is free with the page.
 """
 
 import asyncio
@@ -15,11 +16,13 @@ from typing import Any, NamedTuple
 import psycopg
 import psycopg.errors
 from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
 from psycopg.pq.abc import PGresult
 
-from explorer.postgres.pipelined import FLUSH, pipelined
+from explorer.postgres.pipelined import FLUSH, Described, pipelined
 from mcp_bridge.sql.execution.failures import failure, out_of_time
 from mcp_bridge.sql.execution.results import Column, QueryLimits, QueryResult, Truncation
+from mcp_bridge.sql.execution.session import RESET
 from mcp_bridge.sql.validation import ValidatedQuery
 from mcp_bridge.sql.values import JsonValue, document, reader
 
@@ -28,7 +31,6 @@ _FETCH_BYTES = 4 * 1024 * 1024
 _FETCH_ROWS = 200
 _FIRST_ROWS = 8
 _CANCEL_S = 2.0
-_PLAIN = "DECLARE plain NO SCROLL CURSOR FOR "
 _CAPPED = "DECLARE capped NO SCROLL CURSOR FOR "
 # Statements whose columns are remembered.
 _SHAPES = 200
@@ -51,12 +53,14 @@ class SessionLost(Exception):
 
 
 class _Shape(NamedTuple):
-    """The columns of a statement's rows, and how they are read. `signature`: as the server describes them."""
+    """The columns of a statement's rows, and how they are read. `signature`: as the server describes them; `is_short`: the last
+    page ended with the first batches."""
 
     columns: list[Column]
     expressions: list[str]
     readers: list[Callable[[str], JsonValue]]
     signature: list[tuple[bytes, int, int]]
+    is_short: bool = False
 
     def is_of(self, described: PGresult) -> bool:
         """Whether these are the columns of the described result."""
@@ -82,7 +86,8 @@ class Shapes:
 
 
 class PageReader:
-    """Reads one page of a statement over a connection. `timed_out`: the statement had to be stopped."""
+    """Reads one page of a statement over a connection. `timed_out`: the statement had to be stopped; `is_reset`: the session was
+    reset together with the page."""
 
     def __init__(
         self,
@@ -96,7 +101,7 @@ class PageReader:
         self._connection = connection
         self._query = query
         self._text = query.text
-        self.timed_out = False
+        self.timed_out = self.is_reset = False
         self._offset = offset
         self._limits = limits
         self._started = started
@@ -154,13 +159,36 @@ class PageReader:
     async def _read(self) -> Truncation | None:
         shape, fetched = await self._read_again() or await self._read_first()
         batches = self._first_batches(shape)
-        while True:
-            for rows, batch in zip(fetched, batches, strict=True):
-                ended = self._take(rows, shape)
-                if ended is not None or rows.ntuples < batch:
-                    return ended
+        ends, truncated = self._take_all(fetched, batches, shape)
+        if ends and not shape.is_short:
+            self._shapes.remember(self._text, shape._replace(is_short=True))
+        if self.is_reset and not ends:
+            # There are more rows than the last time, and the cursor is gone.
+            self.is_reset = False
+            self._forget()
+            shape, fetched = await self._read_first()
+            batches = self._first_batches(shape)
+            ends, truncated = self._take_all(fetched, batches, shape)
+        while not ends:
             batches = [self._next_batch(shape, batches[-1], len(self._rows))]
             fetched = await pipelined(self._connection, [_fetch(batches[0])])
+            ends, truncated = self._take_all(fetched, batches, shape)
+        return truncated
+
+    def _take_all(
+        self, fetched: list[PGresult], batches: list[int], shape: _Shape
+    ) -> tuple[bool, Truncation | None]:
+        """Add the rows of batches to the page: whether it ends with them, and the limit that ended it."""
+        for rows, batch in zip(fetched, batches, strict=True):
+            truncated = self._take(rows, shape)
+            if truncated is not None or rows.ntuples < batch:
+                return True, truncated
+        return False, None
+
+    def _forget(self) -> None:
+        """Begin again, without what is known of the statement."""
+        self._shapes.forget(self._text)
+        self._rows, self._bytes, self._cells_truncated = [], 0, 0
 
     async def _read_again(self) -> tuple[_Shape, list[PGresult]] | None:
         """Read a statement whose columns are known in one round trip; None when they are not known, or no longer true."""
@@ -176,14 +204,14 @@ class PageReader:
             fetched = None
         if fetched is not None:
             return known, fetched
-        # The statement fails, or a table has changed: begin again.
-        self._shapes.forget(self._text)
-        self._rows, self._bytes, self._cells_truncated = [], 0, 0
+        # The statement fails, or a table has changed.
+        self.is_reset = False
+        self._forget()
         await pipelined(self._connection, [b"ROLLBACK"])
         return None
 
     async def _read_first(self) -> tuple[_Shape, list[PGresult]]:
-        self._shift = len(_PLAIN)
+        self._shift = 0
         *_, described = await pipelined(self._connection, self._declaring())
         self._shape = shape = await self._shape_of(described)
         head, _ = _capped(shape.expressions, self._limits)
@@ -198,19 +226,24 @@ class PageReader:
         server sends a batch as soon as it is there, and rows that came before an error are taken.
         """
         opening = [*declaring, *self._opening(shape)]
-        fetching = [part for batch in self._first_batches(shape) for part in (_fetch(batch), FLUSH)]
+        batches = self._first_batches(shape)
+        fetching = [part for batch in batches for part in (_fetch(batch), FLUSH)][:-1]
+        end = len(opening) + len(batches)
+        resetting = RESET if shape.is_short else ()
         results: list[PGresult] = []
 
         def is_told() -> bool:
             return not declaring or shape.is_of(results[len(declaring) - 1])
 
         try:
-            await pipelined(self._connection, [*opening, *fetching[:-1]], into=results)
+            await pipelined(self._connection, [*opening, *fetching, *resetting], into=results)
         except psycopg.Error:
             if len(results) > len(opening) and is_told():
                 self._take(results[len(opening)], shape)
             raise
-        return results[len(opening) :] if is_told() else None
+        idle = self._connection.info.transaction_status is TransactionStatus.IDLE
+        self.is_reset = bool(resetting) and idle
+        return results[len(opening) : end] if is_told() else None
 
     def _declaring(self) -> list[bytes]:
         """Statements that begin the transaction and tell the columns."""
@@ -218,8 +251,7 @@ class PageReader:
         statements = [
             b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
             b"SET LOCAL statement_timeout = %d" % timeout_ms,
-            (_PLAIN + self._text).encode(),
-            b"FETCH 0 FROM plain",
+            Described(self._text.encode()),
         ]
         if self._connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
             statements.insert(2, b"SET LOCAL transaction_timeout = %d" % (timeout_ms + 2000))
@@ -228,7 +260,7 @@ class PageReader:
     def _opening(self, shape: _Shape) -> list[bytes]:
         """Statements after which the page's first row is the next."""
         head, tail = _capped(shape.expressions, self._limits)
-        statements = [b"CLOSE plain", (_CAPPED + head + self._text + tail).encode()]
+        statements = [(_CAPPED + head + self._text + tail).encode()]
         return [*statements, b"MOVE FORWARD %d FROM capped" % self._offset] if self._offset else statements
 
     async def _shape_of(self, described: PGresult) -> _Shape:

@@ -23,6 +23,8 @@ from explorer.postgres.pipelined import pipelined
 # The server itself ends a session that nobody has used for this time, in case the bridge cannot.
 _IDLE_TIMEOUT_S = 120
 _RESET_S = 2.0
+# In one pipeline: the end of the transaction lets `DISCARD ALL` begin one of its own.
+RESET = (b"ROLLBACK", b"DISCARD ALL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Session:
         connection = self.connection
         try:
             async with asyncio.timeout(_RESET_S):
-                await pipelined(connection, [b"ROLLBACK"], [b"DISCARD ALL"])
+                await pipelined(connection, RESET)
         except (psycopg.Error, TimeoutError):
             return False
         self.is_used = True

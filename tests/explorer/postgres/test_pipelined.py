@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from explorer.postgres.connections import Connections, Login
-from explorer.postgres.pipelined import pipelined
+from explorer.postgres.pipelined import Described, pipelined
 
 
 async def connected(login: Login) -> psycopg.AsyncConnection[tuple[object, ...]]:
@@ -32,6 +32,22 @@ def test_an_error_ends_its_group_and_the_connection_goes_on(connections: Connect
         with pytest.raises(psycopg.errors.SyntaxError):
             await pipelined(connection, [b"SELECT 1; SELECT 2"])
         assert len(await pipelined(connection, [b"SELECT 4"])) == 1
+        await connection.close()
+
+    asyncio.run(main())
+
+
+def test_a_statement_is_described_and_not_run(connections: Connections) -> None:
+    async def main() -> None:
+        connection = await connected(connections.service)
+        asked = [b"SELECT 1", Described(b"SELECT pg_sleep(60), 'a' AS b"), b"SELECT 2"]
+        first, described, last = await pipelined(connection, asked)
+        assert (first.get_value(0, 0), last.get_value(0, 0)) == (b"1", b"2")
+        assert [described.fname(number) for number in range(described.nfields)] == [b"pg_sleep", b"b"]
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            await pipelined(connection, [Described(b"SELECT * FROM nowhere"), b"SELECT 3"])
+        with pytest.raises(psycopg.errors.SyntaxError):
+            await pipelined(connection, [Described(b"SELECT 1; SELECT 2")])
         await connection.close()
 
     asyncio.run(main())

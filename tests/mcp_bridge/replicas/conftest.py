@@ -1,4 +1,5 @@
-"""Three bridges, each a process with a HOME of its own and, where the machine lets it, a PID namespace, behind a proxy."""
+"""Three bridges, each a process with a HOME of its own and, where the machine lets it, a PID namespace, behind a proxy. The last
+one's HOME is empty: it has what it needs by settings."""
 
 import shutil
 import signal
@@ -20,7 +21,7 @@ from explorer.catalog import ApiKeyCredential, HeadKey, Tenant
 from explorer.core.files import private_secret
 from explorer.tenants import add_tenant
 from tests.mcp_bridge.replicas.front import Front, front
-from tests.mcp_bridge.stage import ROOT, Stage, environment
+from tests.mcp_bridge.stage import ROOT, Stage, elsewhere, environment
 from tests.unasked import Unasked
 
 BRIDGES = 3
@@ -66,15 +67,19 @@ class Replicas:
         return [bridge.url for bridge in self.bridges]
 
 
-def _started(stage: Stage, folder: Path, **settings: str) -> Replica:
-    """A bridge on another machine has nothing of this HOME but its secrets."""
+def _copied(stage: Stage, folder: Path, public_url: str) -> dict[str, str]:
+    """The settings of a bridge whose HOME has the secrets of this one, and nothing else of it."""
     home = folder / "home"
     home.mkdir(mode=0o700)
     for file in stage.settings.home.iterdir():
         if file.is_file() and not file.name.endswith(".lock"):
             shutil.copy(file, home)
+    return {"EXPLORER_HOME": str(home), "EXPLORER_BRIDGE_PUBLIC_URL": public_url}
+
+
+def _started(stage: Stage, folder: Path, **settings: str) -> Replica:
     command = [*_apart(), sys.executable, "-m", "mcp_bridge", "--transport", "streamable-http", "--port", "0"]
-    env = environment(stage, **settings) | {"PYTHONPATH": str(ROOT), "EXPLORER_HOME": str(home)}
+    env = environment(stage, **settings) | {"PYTHONPATH": str(ROOT)}
     with (folder / "bridge.log").open("w") as log:
         process = subprocess.Popen(
             [*command, "--port-file", str(folder / "port")], env=env, cwd=folder, stdout=log, stderr=log
@@ -104,8 +109,9 @@ def _running(stage: Stage, folder: Path, url: str, **settings: str) -> Iterator[
     bridges: list[Replica] = []
     try:
         for number in range(BRIDGES):
-            (folder / str(number)).mkdir()
-            bridges.append(_started(stage, folder / str(number), EXPLORER_BRIDGE_PUBLIC_URL=url, **settings))
+            (own := folder / str(number)).mkdir()
+            given = elsewhere(stage, own, url) if number == BRIDGES - 1 else _copied(stage, own, url)
+            bridges.append(_started(stage, own, **given, **settings))
         for bridge in bridges:
             _wait(bridge)
         yield bridges

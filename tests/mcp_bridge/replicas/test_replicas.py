@@ -50,7 +50,8 @@ def status(url: str, token: str) -> int:
 
 
 def test_a_sign_in_goes_through_all_of_them(replicas: Replicas) -> None:
-    """Each of its requests is served by another bridge than the one before; the token is good, and then revoked, at all."""
+    """Each of its requests is served by another bridge than the one before; the token is good, and then revoked, at all. One of
+    them has an empty HOME, and leaves it empty."""
     stage, front = replicas.stage, replicas.front
     tenants = {replicas.tenant.key: replicas.tenant}
     house = House(stage.catalog, tenants, FakeProvider(), FakeMembership(), FakeJwt(), {}, front.url)
@@ -76,6 +77,7 @@ def test_a_sign_in_goes_through_all_of_them(replicas: Replicas) -> None:
     )
     assert revoked.status_code == 200, revoked.text
     assert [status(url, token) for url in replicas.urls] == [401] * BRIDGES
+    assert not list((replicas.bridges[-1].folder / "home").rglob("*"))
 
 
 def test_a_token_is_good_everywhere_and_revoked_everywhere(replicas: Replicas) -> None:

@@ -66,6 +66,41 @@ def test_no_more_are_kept_than_run_at_a_time(clinic: Clinic, sessions: Callable[
     assert 1 <= len(asyncio.run(main())) <= 3
 
 
+def test_a_statement_that_comes_again_brings_its_reset(clinic: Clinic) -> None:
+    """The session is free with the page, and holds no transaction that a table's swap would wait for."""
+
+    async def main() -> tuple[Any, ...] | None:
+        executor, query = clinic.executor(), clinic.validate("select count(*) from visits")
+        await executor.run(query)
+        await settled(executor)
+        assert (await executor.run(query)).rows == [[40]]
+        assert not executor._resets
+        with clinic.admin.connect(autocommit=True) as conn:
+            found = conn.execute(
+                "SELECT state, query, xact_start FROM pg_stat_activity WHERE usename = %s", [clinic.reader.user]
+            ).fetchall()
+        executor.close()
+        await settled(executor)
+        assert len(found) == 1
+        return found[0]
+
+    assert asyncio.run(main()) == ("idle", "DISCARD ALL", None)
+
+
+def test_more_rows_than_the_last_time_are_all_there(clinic: Clinic) -> None:
+    async def main() -> None:
+        executor, query = clinic.executor(), clinic.validate("select i from generate_series(1, 100) i order by 1")
+        for most, rows in ((5, 5), (1000, 100), (1000, 100), (5, 5), (5, 5), (1000, 100)):
+            result = await executor.run(query, limits=QueryLimits(max_rows=most))
+            assert result.rows == [[i + 1] for i in range(rows)]
+            assert result.truncated == ("rows" if rows == 5 else None)
+            await settled(executor)
+        executor.close()
+        await settled(executor)
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("how", ["error", "timeout", "cancel", "forbidden"])
 def test_after_an_accident_the_session_is_closed(clinic: Clinic, sessions: Callable[[], set[int]], how: str) -> None:
     async def main() -> tuple[set[int], set[int]]:
