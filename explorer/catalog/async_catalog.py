@@ -158,9 +158,7 @@ class AsyncCatalog:
         if not token.startswith(TOKEN_PREFIX) or not token.isascii():
             return None
         asked_s = time.monotonic()
-        found = await _read(
-            self._reads, _Admission, _ADMISSION, f"\\x{token_hash(token).hex()}", str(self._window_s)
-        )
+        found = await _read(self._reads, _Admission, _ADMISSION, f"\\x{token_hash(token).hex()}", str(self._window_s))
         if found is None:
             return None
         if found.use_is_news:

@@ -65,7 +65,11 @@ def test_what_it_has_makes_no_schemas(stage: Stage, tmp_path: Path) -> None:
 
 def test_what_nobody_began_is_asked_about_again(stage: Stage, bridge_url: str, tmp_path: Path) -> None:
     """Dagster was away when the user agreed; the next call, by somebody else, is another question."""
-    away = {**elsewhere(stage, tmp_path), "EXPLORER_DAGSTER_URL": "http://127.0.0.1:9", "EXPLORER_DAGSTER_TOKEN": "none"}
+    away = {
+        **elsewhere(stage, tmp_path),
+        "EXPLORER_DAGSTER_URL": "http://127.0.0.1:9",
+        "EXPLORER_DAGSTER_TOKEN": "none",
+    }
     first, second = stage.token("in-vain", KEY), stage.token("much-later", KEY)
 
     async def agree(client: Client) -> str:

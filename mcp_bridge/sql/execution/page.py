@@ -175,9 +175,7 @@ class PageReader:
             ends, truncated = self._take_all(fetched, batches, shape)
         return truncated
 
-    def _take_all(
-        self, fetched: list[PGresult], batches: list[int], shape: _Shape
-    ) -> tuple[bool, Truncation | None]:
+    def _take_all(self, fetched: list[PGresult], batches: list[int], shape: _Shape) -> tuple[bool, Truncation | None]:
         """Add the rows of batches to the page: whether it ends with them, and the limit that ended it."""
         for rows, batch in zip(fetched, batches, strict=True):
             truncated = self._take(rows, shape)
