@@ -67,6 +67,4 @@ def test_a_run_connects_to_its_tenants_server_alone_and_only_while_it_reads(stag
         )
         assert ran.success
         assert may(other)
-    assert [f"{host}:{port}" in words for (host, port), words in zip((own, other, own), tried, strict=True)] == [
-        True
-    ] * 3
+    assert [host in words for (host, _), words in zip((own, other, own), tried, strict=True)] == [True] * 3
