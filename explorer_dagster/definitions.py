@@ -8,16 +8,21 @@ from explorer.registry import load_pipelines
 from explorer_dagster.pipelines import definitions_of
 from explorer_dagster.provisioning import provisioning
 from explorer_dagster.resources import Platform
-from explorer_dagster.sensors import tenant_registration, throttled_runs
+from explorer_dagster.turns.outcomes import run_outcomes
+from explorer_dagster.turns.sensors import tenant_registration, throttled_runs
 
 
 def _all() -> dg.Definitions:
-    pipelines = load_pipelines(get_settings().project_dir / "pipelines", faults_of).values()
+    pipelines = list(load_pipelines(get_settings().project_dir / "pipelines", faults_of).values())
     of_pipelines = dg.Definitions.merge(*map(definitions_of, pipelines))
     titles = {provider_named(pipeline.provider).title for pipeline in pipelines}
     platform = dg.Definitions(
         jobs=[provisioning],
-        sensors=[tenant_registration, throttled_runs(list(of_pipelines.jobs or []), titles)],
+        sensors=[
+            tenant_registration,
+            throttled_runs(list(of_pipelines.jobs or []), titles),
+            run_outcomes(pipelines),
+        ],
         resources={"platform": Platform()},
         executor=dg.in_process_executor,
     )

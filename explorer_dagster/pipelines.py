@@ -14,7 +14,7 @@ from explorer_dagster.assets.discovery import discovery_assets
 from explorer_dagster.assets.loading import raw_assets
 from explorer_dagster.assets.tables import TableAssets, table_step, tables_are_current
 from explorer_dagster.resources import TenantSession
-from explorer_dagster.schedules import schedules
+from explorer_dagster.turns.schedules import schedules
 
 
 def definitions_of(pipeline: Pipeline) -> dg.Definitions:
@@ -32,7 +32,7 @@ def definitions_of(pipeline: Pipeline) -> dg.Definitions:
         *table_step(pipeline, tables, taken=taken),
         *dbt_models(pipeline, models, tables),
     ]
-    return dg.Definitions(assets=assets, jobs=[_sync_job(pipeline, assets)], schedules=schedules(pipeline))
+    return dg.Definitions(assets=assets, jobs=[_sync_job(pipeline, assets)], schedules=schedules(pipeline, provider))
 
 
 def _sync_job(pipeline: Pipeline, assets: Sequence[dg.AssetsDefinition]) -> Any:

@@ -19,7 +19,7 @@ def place(tags: Mapping[str, str]) -> dict[str, str]:
     """The tags to add to a run with these, so that it gets its place. A priority that somebody has chosen stays."""
     known = RunTags.from_tags(tags)
     launched_alone = known.schedule or known.backfill or known.retry_of
-    if not launched_alone:
+    if not launched_alone and known.run_class != "background":
         return RunTags(run_class="waited_for").to_tags()
     priority = BULK if known.full_refresh or known.backfill else SCHEDULED
     return RunTags(run_class="background", priority=priority if known.priority is None else None).to_tags()

@@ -173,6 +173,12 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
     def catalog(self) -> Catalog:
         return Catalog.open(self.settings)
 
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Close the catalog's connections: each evaluation of a schedule or sensor, and each step, has a resource of its own."""
+        opened: Catalog | None = self.__dict__.pop("catalog", None)
+        if opened is not None:
+            opened.close()
+
     def session(self, context: dg.AssetExecutionContext, pipeline: Pipeline) -> TenantSession:
         """The tenant of the run's partition. All pipelines share the partitions.
 

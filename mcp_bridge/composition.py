@@ -98,7 +98,12 @@ class Services:
         databases, stopping = TenantDatabases(platform, settings.query_timeout_s), Event()
         metrics = BridgeMetrics()
         dagster = DagsterClient.from_settings(settings)
-        results, schedules, launches = RunResults(dagster), Schedules(dagster), Launches(platform, dagster)
+        results, launches = RunResults(dagster), Launches(platform, dagster)
+        schedules = Schedules(
+            dagster,
+            lambda pipeline: platform.catalog.syncs.all(pipeline),
+            trusted_s=round(settings.look_trusted_hours * 3600),
+        )
         job = ProvisioningJob(platform, dagster)
         # The result of a run that was followed to its end is not queried again.
         dagster.on_finished = results.remember
@@ -126,7 +131,7 @@ class Services:
             search,
             SemanticsTools(facts, layers, path, platform, settings.query_timeout_s),
             QueryTools(facts, path, cache(lambda: PageCursors(key())), _query_limits(settings)),
-            PipelineTools(files, schedules),
+            PipelineTools(files, schedules, platform),
             MaterializationTools(tenants_of, files, dagster, launches, RunFollower(dagster), stopping.is_set),
             RunTools(files, dagster, results),
             ActivityTools(platform),

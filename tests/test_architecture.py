@@ -51,7 +51,6 @@ SDK_CLIENTS = ("explorer_cli.operations.bridge_client", "benchmarks.agents.metad
 MOST_MODULES = 15
 LARGE_FOLDERS = {
     "demo_commcare": 18,
-    "explorer_dagster": 16,
 }
 
 

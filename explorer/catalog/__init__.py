@@ -18,6 +18,7 @@ from explorer.catalog.audit.log import ANONYMOUS, OPERATOR, AuditEntry, AuditLog
 from explorer.catalog.catalog import Catalog
 from explorer.catalog.coordination.budgets import Amounts, Spent, Used
 from explorer.catalog.coordination.launches import Claim
+from explorer.catalog.coordination.syncs import Sync
 from explorer.catalog.errors import (
     AuditBroken,
     AuditKeyInvalid,
@@ -120,6 +121,7 @@ __all__ = [
     "Standing",
     "State",
     "StoredLimits",
+    "Sync",
     "Tenant",
     "TenantExists",
     "TenantKeyInvalid",

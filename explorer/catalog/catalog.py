@@ -14,6 +14,7 @@ from explorer.catalog.access.rates import RateStore
 from explorer.catalog.audit.log import AuditLog, change, record
 from explorer.catalog.coordination.budgets import UsageStore
 from explorer.catalog.coordination.launches import LaunchStore
+from explorer.catalog.coordination.syncs import SyncStore
 from explorer.catalog.lifecycle.provisioning import ProvisioningStore, provisioning_purpose
 from explorer.catalog.lifecycle.registration import Registration
 from explorer.catalog.lifecycle.schemas import SchemaStore, password_purpose
@@ -50,6 +51,7 @@ class Catalog:
         self.audit = AuditLog(self._database)
         self.limits = LimitStore(self._database)
         self.usage = UsageStore(self._database)
+        self.syncs = SyncStore(self._database)
         self.provisioning = ProvisioningStore(self._database, lambda: self.keyring)
         self.tenant_requests = TenantRequestStore(self._database)
         self.registration = Registration(self._database, self.credentials, self.schemas)

@@ -16,6 +16,7 @@ PROVISIONING_OP = "carry_out"
 PROVISIONING_TAGS = {"explorer/provisioning": "true", "dagster/priority": "10"}
 TENANT_REGISTRATION = "tenant_registration"
 THROTTLED_RUNS = "throttled_runs"
+RUN_OUTCOMES = "run_outcomes"
 
 AssetKey = tuple[str, ...]
 Layer = Literal["raw", "staging", "marts"]

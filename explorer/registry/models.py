@@ -16,10 +16,14 @@ class _Part(BaseModel):
 
 
 class Schedule(_Part):
-    """When Dagster launches the pipeline for every active tenant: off until turned on in the UI, unless `running`."""
+    """When the pipeline starts for every active tenant: off until turned on in the UI, unless `running`.
+
+    `spread_minutes`: the tenants' turns are spread over so many minutes after each time of the cron, and not beyond the next one.
+    """
 
     cron: str
     timezone: str = "UTC"
+    spread_minutes: int = Field(60, ge=0, le=10_080)
     default_status: Literal["running", "stopped"] = "stopped"
 
     @field_validator("cron")

@@ -8,12 +8,22 @@ from explorer_cli.commands.options import Json, Key
 
 
 def sync(
-    key: Key,
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="The tenant's key, such as www:my-domain.", show_default=False)
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All tenants, behind the runs that somebody waits for.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="With --all: only those whose last run failed.")] = False,
     full: Annotated[bool, typer.Option("--full", help="Read everything again instead of what changed.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run to its end; exit status 1 if it fails.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring a tenant's tables up to date (a Dagster run)."""
+    """Bring a tenant's tables up to date (a Dagster run), or those of all tenants."""
+    if (key is None) is not all_ or (failed and not all_) or (wait and all_):
+        raise typer.BadParameter("Give a KEY, or --all, with --failed for those whose last run failed.")
+    if key is None:
+        from explorer_cli.operations.bulk import sync_all
+
+        raise typer.Exit(sync_all(full=full, failed=failed, as_json=as_json))
     from explorer_cli.operations.runs import run_sync
 
     raise typer.Exit(run_sync(key, full=full, wait=wait, as_json=as_json))

@@ -1,5 +1,6 @@
 """`explorer tenants`: add, list, remove and unblock tenants."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -47,7 +48,7 @@ def tenants_add(
     as_json: Json = False,
 ) -> None:
     """Check access to a project space and make room for it. Secrets are read from variables, never from the command line."""
-    from explorer_cli.operations.tenants import CredentialOptions, add
+    from explorer_cli.operations.tenants.registering import CredentialOptions, add
 
     options = CredentialOptions.parse(
         {"username": username, "client_id": oauth_client_id, "token_url": oauth_token_url},
@@ -70,10 +71,53 @@ def tenants_add(
     )
 
 
+@app.command("import")
+def tenants_import(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="CSV with a header line, or a YAML list.", dir_okay=False)
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and ask no server.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Add many tenants. Columns: key, server, domain, username, api_key_env (the key's variable), and others of `add`."""
+    from explorer_cli.operations.tenants.from_file import import_file
+
+    raise typer.Exit(import_file(file, dry_run=dry_run, as_json=as_json))
+
+
+@app.command("schedule")
+def tenants_schedule(
+    key: Key,
+    cron: Annotated[str | None, typer.Option(help="When to look for news, five fields: '0 */2 * * *'.")] = None,
+    full_refresh_cron: Annotated[str | None, typer.Option(help="When to read everything again.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="Time zone of both, such as Asia/Kolkata.")] = None,
+    stopped: Annotated[
+        bool | None, typer.Option("--stop/--start", help="Whether anything starts by itself.", show_default=False)
+    ] = None,
+    requests_per_day: Annotated[
+        int | None, typer.Option(min=1, help="What its server allows; looks for news take a tenth at most.")
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Back to the pipeline's own schedule first.")] = False,
+    pipeline: Annotated[str, typer.Option(help="Which of the tenant's pipelines; default: the first.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show or change when a tenant is updated by itself."""
+    from explorer_cli.operations.tenants.schedules import schedule
+
+    given = {
+        "cron": cron,
+        "full_refresh_cron": full_refresh_cron,
+        "timezone": timezone,
+        "stopped": stopped,
+        "requests_per_day": requests_per_day,
+    }
+    raise typer.Exit(schedule(key, pipeline, given, reset=reset, as_json=as_json))
+
+
 @app.command("list")
 def tenants_list(as_json: Json = False) -> None:
-    """Show the tenants."""
-    from explorer_cli.operations.tenants import show_list
+    """Show the tenants, when their turn comes and what holds them back."""
+    from explorer_cli.operations.tenants.registering import show_list
 
     raise typer.Exit(show_list(as_json=as_json))
 
@@ -86,15 +130,16 @@ def tenants_remove(
     as_json: Json = False,
 ) -> None:
     """Take a tenant away."""
-    from explorer_cli.operations.tenants import remove
+    from explorer_cli.operations.tenants.registering import remove
 
     raise typer.Exit(remove(key, purge=purge, yes=yes, as_json=as_json))
 
 
 @app.command("unblock")
 def tenants_unblock(key: Key, as_json: Json = False) -> None:
-    """Send requests again at once to a project space whose server has asked for none for a while (HTTP 429)."""
-    from explorer_cli.operations.tenants import unblock
+    """Send requests again at once to a project space whose server has asked for none for a while (HTTP 429), or that is held back
+    because its runs failed."""
+    from explorer_cli.operations.tenants.registering import unblock
 
     raise typer.Exit(unblock(key, as_json=as_json))
 
@@ -102,7 +147,7 @@ def tenants_unblock(key: Key, as_json: Json = False) -> None:
 @requests.callback()
 def requests_list(context: typer.Context, as_json: Json = False) -> None:
     """Show them, without a further command."""
-    from explorer_cli.operations.tenant_requests import show_list
+    from explorer_cli.operations.tenants.requests import show_list
 
     if context.invoked_subcommand is None:
         raise typer.Exit(show_list(as_json=as_json))
@@ -111,7 +156,7 @@ def requests_list(context: typer.Context, as_json: Json = False) -> None:
 @requests.command("approve")
 def requests_approve(id_: RequestId, words: Words = None, as_json: Json = False) -> None:
     """Let an administrator of the project space register it when they sign in."""
-    from explorer_cli.operations.tenant_requests import decide
+    from explorer_cli.operations.tenants.requests import decide
 
     raise typer.Exit(decide(id_, "approved", words, as_json=as_json))
 
@@ -119,6 +164,6 @@ def requests_approve(id_: RequestId, words: Words = None, as_json: Json = False)
 @requests.command("refuse")
 def requests_refuse(id_: RequestId, words: Words = None, as_json: Json = False) -> None:
     """Say no."""
-    from explorer_cli.operations.tenant_requests import decide
+    from explorer_cli.operations.tenants.requests import decide
 
     raise typer.Exit(decide(id_, "refused", words, as_json=as_json))

@@ -24,7 +24,7 @@ from explorer.providers import provider_named
 from explorer_cli.errors import AlreadyRunning, DemoMoved, PartFailed
 from explorer_cli.operations.bridge_client import over_http
 from explorer_cli.operations.runs import show_answer, show_run, summarize
-from explorer_cli.operations.tenants import add_to
+from explorer_cli.operations.tenants.registering import add_to
 from explorer_cli.output.progress import SyncProgress
 from explorer_cli.output.terminal import answer_json, make_console, tell
 from explorer_cli.platform.context import open_settings

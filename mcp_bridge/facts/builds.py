@@ -23,6 +23,7 @@ class TableBuild:
     """How a table came to its rows.
 
     `run_id`, `changed_at`: of their last change; `as_of`: the source was read up to this moment, and the rows have all of it.
+    `asked_at`: when the tenant's server was last asked for anything that came into its tables, or would have.
     `behind`: what the table is made from has changed since. `failing_checks`: with the number of rows or values that they found;
     `unfit`: number of values that did not fit, by column; `made_from`: raw tables or tables. `version` grows with each change.
     """
@@ -30,6 +31,7 @@ class TableBuild:
     run_id: str | None
     changed_at: datetime | None
     as_of: datetime | None
+    asked_at: datetime | None = None
     rows: int | None = None
     version: int = 0
     behind: bool = False
@@ -90,6 +92,7 @@ class _Builds:
     def __init__(self, recorded: Mapping[str, Build], loaded: Mapping[str, Loaded]) -> None:
         self._recorded, self._loaded = recorded, loaded
         self._found: dict[str, TableBuild] = {}
+        self._asked_at = max((load.loaded_at for load in loaded.values()), default=None)
 
     def all(self) -> dict[str, TableBuild]:
         """The build of each raw table, table and model."""
@@ -103,7 +106,9 @@ class _Builds:
                 self._found[name] = self._recorded_build(name, self._recorded[name])
             elif name in self._loaded:
                 load = self._loaded[name]
-                self._found[name] = TableBuild(load.run_id, load.loaded_at, load.loaded_at, load.live_rows)
+                self._found[name] = TableBuild(
+                    load.run_id, load.loaded_at, load.loaded_at, self._asked_at, load.live_rows
+                )
         return self._found.get(name)
 
     def _recorded_build(self, name: str, build: Build) -> TableBuild:
@@ -115,6 +120,7 @@ class _Builds:
             build.run_id,
             build.changed_at,
             min(moments, default=build.changed_at),
+            self._asked_at,
             build.rows,
             build.version,
             bool(changed) or any(parent.behind for parent in known if parent is not None),

@@ -1,9 +1,14 @@
-"""How old may a table be before it counts as stale? The running schedule decides; without one, a day."""
+"""How old may a table be before it counts as stale? The running schedule decides; without one, a day.
+
+A schedule looks for news before it reads. So two ages count: since somebody last asked the tenant's server, and since all that a
+table is made from was read.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from explorer.catalog import Tenant
 from explorer.registry import Pipeline
 
 STALE_AFTER_S = 24 * 3600
@@ -15,9 +20,11 @@ Status = Literal["running", "stopped", "unknown"]
 
 @dataclass(frozen=True)
 class FreshnessRule:
-    """Tables older than `stale_after_s` are stale; `because` is the reason in words."""
+    """Tables are stale when the tenant's server was not asked for `stale_after_s`, or part of what they are made from was not
+    read for `read_after_s`; `because` is the reason in words."""
 
     stale_after_s: int = STALE_AFTER_S
+    read_after_s: int = STALE_AFTER_S
     because: str = f"No schedule runs: older than {STALE_AFTER_S // 3600} h is stale."
 
 
@@ -31,12 +38,14 @@ def strictest(rules: Sequence[FreshnessRule]) -> FreshnessRule:
 
 @dataclass(frozen=True)
 class ScheduleState:
-    """A pipeline's schedule. `interval_s`: seconds between its next two ticks, if it is running and has two."""
+    """What tenants follow, or one of them. `interval_s`: seconds between two turns; `trusted_s`: the longest time without a run
+    where looks find no news."""
 
     cron: str
     timezone: str
     status: Status
-    interval_s: int | None = None
+    interval_s: int
+    trusted_s: int = STALE_AFTER_S
 
     def row(self) -> dict[str, Any]:
         """The schedule in an answer."""
@@ -51,23 +60,29 @@ class ScheduleState:
                 because=f"Whether schedule {self.cron} ({self.timezone}) runs is unknown, Dagster does not answer: older than "
                 f"{hours} h is stale."
             )
-        if self.status == "stopped" or self.interval_s is None:
+        if self.status == "stopped":
             return FreshnessRule(
                 because=f"Schedule {self.cron} ({self.timezone}) is stopped, no run starts by itself: older than {hours} h "
                 "is stale."
             )
-        limit_s = self.interval_s + _GRACE_S
+        limit_s, read_s = self.interval_s + _GRACE_S, max(self.interval_s, self.trusted_s) + _GRACE_S
         return FreshnessRule(
             limit_s,
-            f"Schedule {self.cron} ({self.timezone}) and an hour: older than {round(limit_s / 3600, 1):g} h is stale.",
+            read_s,
+            f"Schedule {self.cron} ({self.timezone}) and an hour: stale when the server was not asked for news for "
+            f"{_hours(limit_s)} h, or a part not read for {_hours(read_s)} h.",
         )
 
 
-class FreshnessRules(Protocol):
-    """Source of the freshness rules; it knows which schedules are running."""
+def _hours(seconds: int) -> str:
+    return f"{round(seconds / 3600, 1):g}"
 
-    async def of(self, pipeline: Pipeline) -> FreshnessRule:
+
+class FreshnessRules(Protocol):
+    """Source of the freshness rules; it knows which schedules are running, and what was chosen for tenants."""
+
+    async def of(self, pipeline: Pipeline, tenant: Tenant | None = None) -> FreshnessRule:
         """The current rule."""
 
-    def latest(self, pipeline: Pipeline) -> FreshnessRule:
+    def latest(self, pipeline: Pipeline, tenant: Tenant) -> FreshnessRule:
         """The last known rule, for answers that do not wait for Dagster. An old rule is refreshed for the next call."""

@@ -84,10 +84,12 @@ class TableFacts:
 
     @property
     def freshness(self) -> Freshness:
-        age = age_s(self.provenance.build.as_of) if self.provenance.build else None
-        if age is None:
+        build = self.provenance.build
+        read, asked = (age_s(build.as_of), age_s(build.asked_at)) if build else (None, None)
+        if build is None or read is None:
             return "unknown"
-        return "stale" if self.provenance.left_behind or age > self.rule.stale_after_s else "fresh"
+        is_old = read > self.rule.read_after_s or (read if asked is None else asked) > self.rule.stale_after_s
+        return "stale" if self.provenance.left_behind or is_old else "fresh"
 
     def row(self, *, detailed: bool) -> dict[str, Any]:
         """The table in a list. Only the detailed form names the run that filled it, because ids cost tokens."""
@@ -156,8 +158,7 @@ def table_warnings(facts: list[TableFacts]) -> list[str]:
     changed = [f"{f.name}.{change}" for f in facts for change in f.type_changes]
     retired = [f"{f.name} ({f.retirement.since})" for f in facts if f.retirement]
     if stale:
-        hours = facts[0].rule.stale_after_s / 3600
-        warnings.append(f"Older than {hours:g} h: {_names(stale)}. run_materialization refreshes them.")
+        warnings.append(f"Stale: {_names(stale)}. {facts[0].rule.because} run_materialization refreshes them.")
     if left_behind:
         why = f" The cause: {causes[0]}" if causes else ""
         warnings.append(

@@ -111,12 +111,12 @@ class TenantFacts:
         if outdated:
             await self._tables.renew(tenant.id, schema, read)
             known = await self._tables.get(tenant.id, schema, read)
-        known.judge_by(strictest([self._freshness.latest(pipeline) for pipeline in known.pipelines]))
+        known.judge_by(strictest([self._freshness.latest(pipeline, tenant) for pipeline in known.pipelines]))
         return known.readable(self._limits_of(tenant))
 
     async def tables_and_schedules(self, tenant: Tenant) -> TenantTables:
         """The same with the current schedules, for answers that show them. Waits for both at once, two seconds at most."""
-        rules = (self._freshness.of(pipeline) for pipeline in self._files.of(tenant))
+        rules = (self._freshness.of(pipeline, tenant) for pipeline in self._files.of(tenant))
         known, found = await asyncio.gather(self.tables(tenant), asyncio.gather(*rules))
         known.judge_by(strictest(found))
         return known

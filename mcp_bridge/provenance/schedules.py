@@ -1,4 +1,5 @@
-"""When does a pipeline run by itself? As Dagster reports it now, else unknown.
+"""When does a pipeline run by itself? Whether its schedule runs is Dagster's; the turns are those of its file, or what was chosen
+for a tenant in the catalog.
 
 A pipeline's file only defines the schedule's initial state; people switch it in Dagster. All answers take schedules from here,
 so that they agree.
@@ -6,92 +7,127 @@ so that they agree.
 
 import asyncio
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from uuid import UUID
 
+from explorer.catalog import CatalogUnavailable, Sync, Tenant
 from explorer.contract.names import full_refresh_schedule_name, schedule_name
 from explorer.core.errors import ExplorerError
-from explorer.registry import Pipeline, Schedule
+from explorer.registry import Pipeline, Schedule, moments
 from mcp_bridge.clients.dagster.client import DagsterClient
-from mcp_bridge.clients.timeouts import LIST_S
-from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule, ScheduleState, Status
+from mcp_bridge.clients.timeouts import CATALOG_S, LIST_S, in_thread
+from mcp_bridge.facts.freshness import NO_SCHEDULE, STALE_AFTER_S, FreshnessRule, ScheduleState, Status
 
 _REFRESH_S = 10.0
+Syncs = Mapping[UUID, Sync]
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What was found at `at_s` by the monotonic clock."""
+
+    status: Status = "unknown"
+    syncs: Syncs = field(default_factory=dict)
+    at_s: float = -_REFRESH_S
+
+    @property
+    def is_new(self) -> bool:
+        return time.monotonic() - self.at_s < _REFRESH_S
 
 
 class Schedules:
-    """The schedules of each pipeline, queried from Dagster at most every ten seconds. For use inside one event loop.
+    """The schedules of each pipeline, queried at most every ten seconds. For use inside one event loop.
 
     Each call waits for Dagster two seconds at most. A caller that needs several schedules makes the calls at once.
     """
 
-    def __init__(self, dagster: DagsterClient) -> None:
-        self._dagster = dagster
-        self._known: dict[str, tuple[float, ScheduleState]] = {}
-        self._tasks: dict[str, asyncio.Task[ScheduleState]] = {}
+    def __init__(
+        self,
+        dagster: DagsterClient,
+        syncs_of: Callable[[str], Syncs] = lambda pipeline: {},
+        *,
+        trusted_s: int = STALE_AFTER_S,
+    ) -> None:
+        """`syncs_of`: reads what was chosen for tenants, by pipeline; blocks. `trusted_s`: as in `ScheduleState`."""
+        self._dagster, self._syncs_of, self._trusted_s = dagster, syncs_of, trusted_s
+        self._known: dict[str, _Known] = {}
+        self._tasks: dict[str, asyncio.Task[_Known]] = {}
 
-    async def of(self, pipeline: Pipeline) -> FreshnessRule:
+    async def of(self, pipeline: Pipeline, tenant: Tenant | None = None) -> FreshnessRule:
         """The current rule."""
-        state = await self.schedule(pipeline)
+        state = await self.schedule(pipeline, tenant)
         return state.rule if state else NO_SCHEDULE
 
-    def latest(self, pipeline: Pipeline) -> FreshnessRule:
+    def latest(self, pipeline: Pipeline, tenant: Tenant) -> FreshnessRule:
         """The last known rule, for answers that do not wait for Dagster. An old rule is refreshed for the next call."""
         if pipeline.schedule is None:
             return NO_SCHEDULE
         name = schedule_name(pipeline.name)
-        if not self._is_new(name):
-            self._ask(name, pipeline.schedule)
-        return (self._known[name][1] if name in self._known else _unknown(pipeline.schedule)).rule
+        known = self._known.get(name, _Known())
+        if not known.is_new:
+            self._ask(name, pipeline.name)
+        return self._state(known, pipeline, pipeline.schedule, tenant, full_refresh=False).rule
 
-    async def schedule(self, pipeline: Pipeline) -> ScheduleState | None:
-        """The schedule that updates the pipeline's tables; None when its file has none."""
-        return await self._state(schedule_name(pipeline.name), pipeline.schedule)
+    async def schedule(self, pipeline: Pipeline, tenant: Tenant | None = None) -> ScheduleState | None:
+        """The schedule that updates the pipeline's tables, or those of one tenant; None when its file has none."""
+        return await self._now(schedule_name(pipeline.name), pipeline, pipeline.schedule, tenant, full_refresh=False)
 
-    async def full_refresh(self, pipeline: Pipeline) -> ScheduleState | None:
+    async def full_refresh(self, pipeline: Pipeline, tenant: Tenant | None = None) -> ScheduleState | None:
         """The schedule of the full refresh; None when its file has none."""
-        return await self._state(full_refresh_schedule_name(pipeline.name), pipeline.full_refresh)
+        name = full_refresh_schedule_name(pipeline.name)
+        return await self._now(name, pipeline, pipeline.full_refresh, tenant, full_refresh=True)
 
     def close(self) -> None:
         """Stop the pending requests."""
         for task in list(self._tasks.values()):
             task.cancel()
 
-    async def _state(self, name: str, described: Schedule | None) -> ScheduleState | None:
+    async def _now(
+        self, name: str, pipeline: Pipeline, described: Schedule | None, tenant: Tenant | None, *, full_refresh: bool
+    ) -> ScheduleState | None:
         if described is None:
             return None
-        if self._is_new(name):
-            return self._known[name][1]
-        # Shielded: one of several callers may be cancelled, and a late answer serves the next call.
-        with suppress(TimeoutError):
-            return await asyncio.wait_for(asyncio.shield(self._ask(name, described)), LIST_S)
-        return _unknown(described)
+        known = self._known.get(name, _Known())
+        if not known.is_new:
+            # Shielded: one of several callers may be cancelled, and a late answer serves the next call.
+            known = _Known(syncs=known.syncs)
+            with suppress(TimeoutError):
+                known = await asyncio.wait_for(asyncio.shield(self._ask(name, pipeline.name)), LIST_S)
+        return self._state(known, pipeline, described, tenant, full_refresh=full_refresh)
 
-    def _is_new(self, name: str) -> bool:
-        return name in self._known and time.monotonic() - self._known[name][0] < _REFRESH_S
+    def _state(
+        self, known: _Known, pipeline: Pipeline, described: Schedule, tenant: Tenant | None, *, full_refresh: bool
+    ) -> ScheduleState:
+        chosen = known.syncs.get(tenant.id) if tenant is not None else None
+        own = chosen.schedule(described, full_refresh=full_refresh) if chosen is not None else described
+        followed = own or described
+        status: Status = known.status if own is not None else "stopped"
+        interval_s = _interval_s(followed.cron, followed.timezone)
+        return ScheduleState(followed.cron, followed.timezone, status, interval_s, self._trusted_s)
 
-    def _ask(self, name: str, described: Schedule) -> "asyncio.Task[ScheduleState]":
+    def _ask(self, name: str, pipeline: str) -> "asyncio.Task[_Known]":
         task = self._tasks.get(name)
         if task is None:
-            task = self._tasks[name] = asyncio.create_task(self._fetch(name, described))
+            task = self._tasks[name] = asyncio.create_task(self._fetch(name, pipeline))
             task.add_done_callback(lambda _: self._tasks.pop(name, None))
         return task
 
-    async def _fetch(self, name: str, described: Schedule) -> ScheduleState:
-        try:
+    async def _fetch(self, name: str, pipeline: str) -> _Known:
+        syncs = self._known.get(name, _Known()).syncs
+        with suppress(CatalogUnavailable):
+            syncs = await in_thread(self._syncs_of, pipeline, within_s=CATALOG_S)
+        status: Status = "unknown"
+        with suppress(ExplorerError):
             found = await self._dagster.schedule(name)
-        except ExplorerError:
-            state = _unknown(described)
-        else:
             # The loaded code location may not define this schedule; then nothing starts by itself.
-            status: Status = "running" if found and found.running else "stopped"
-            state = (
-                ScheduleState(found.cron, found.timezone, status, found.interval_s)
-                if found
-                else ScheduleState(described.cron, described.timezone, status)
-            )
-        self._known[name] = (time.monotonic(), state)
-        return state
+            status = "running" if found and found.running else "stopped"
+        self._known[name] = known = _Known(status, syncs, time.monotonic())
+        return known
 
 
-def _unknown(described: Schedule) -> ScheduleState:
-    return ScheduleState(described.cron, described.timezone, "unknown")
+@lru_cache(maxsize=256)
+def _interval_s(cron: str, timezone: str) -> int:
+    return moments.interval_s(Schedule(cron=cron, timezone=timezone))

@@ -2,19 +2,23 @@
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-from explorer.catalog import Tenant
+from explorer.catalog import Scope, Tenant
+from explorer.catalog.coordination.syncs import CHOICES, chosen_of
 from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
-from mcp_bridge.answers.envelope import Answer, fit, room_left, unknown_name
+from mcp_bridge.answers.envelope import Answer, InvalidArgument, fit, iso, room_left, unknown_name, without_nulls
 from mcp_bridge.answers.paging import PAGING_TOKENS, next_place, page_after
+from mcp_bridge.clients.platform_database import PlatformDatabase
+from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.facts.freshness import ScheduleState
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.gate.list_cursors import MAX_CHARS
-from mcp_bridge.gate.tool import Arguments, Call, Tool
+from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
 from mcp_bridge.provenance.schedules import Schedules
 
 
@@ -27,6 +31,15 @@ class UnknownPipeline(ExplorerError):
 class ListPipelines(Arguments):
     limit: int = Field(20, ge=1, le=50, description="Pipelines per page.")
     cursor: str | None = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
+
+
+class ConfigurePipeline(TenantArguments):
+    pipeline: str = Field("", description="Name from list_pipelines.")
+    cron: str | None = Field(None, max_length=100, description="Five fields; news is looked for at these times.")
+    full_refresh_cron: str | None = Field(None, max_length=100, description="When all is read again.")
+    timezone: str | None = Field(None, max_length=60, description="Of both, e.g. Asia/Kolkata.")
+    stopped: bool | None = Field(None, description="Nothing starts by itself.")
+    reset: bool = Field(False, description="First back to the pipeline's own schedule.")
 
 
 def pipeline_named(files: PipelineFiles, tenant: Tenant, name: str) -> Pipeline:
@@ -64,12 +77,63 @@ def _pipeline_row(
     }
 
 
+async def sync_row(
+    platform: PlatformDatabase, schedules: Schedules, tenant: Tenant, pipeline: Pipeline
+) -> dict[str, Any] | None:
+    """What the tenant follows of a pipeline: its turns, the next one, and why it is held back. None without a schedule."""
+    sync, state = await asyncio.gather(
+        in_thread(platform.catalog.syncs.of, tenant, pipeline.name, within_s=CATALOG_S),
+        schedules.schedule(pipeline, tenant),
+    )
+    if state is None:
+        return None
+    # What was just chosen is not in the list yet that all answers share.
+    own, now = sync.schedule(pipeline.schedule), datetime.now(UTC)
+    row = {"pipeline": pipeline.name, **state.row()}
+    row |= {"cron": own.cron, "timezone": own.timezone} if own else {"status": "stopped"}
+    runs = row["status"] != "stopped"
+    held = sync.held_until if sync.held_until is not None and sync.held_until > now else None
+    return row | without_nulls(
+        {
+            "next": iso(sync.next_turn(tenant, pipeline.schedule, now)) if runs else None,
+            "looked_at": iso(sync.looked_at),
+            "held_until": iso(held),
+            "failures": sync.failures or None,
+            "failure": dict(sync.failure) if sync.failure else None,
+        }
+    )
+
+
 @dataclass(frozen=True)
 class PipelineTools:
-    """Pipelines come from their files; the state of their schedules comes from Dagster."""
+    """Pipelines come from their files; whether their schedules run comes from Dagster, what was chosen for tenants from the
+    catalog."""
 
     files: PipelineFiles
     schedules: Schedules
+    platform: PlatformDatabase
+
+    async def configure_pipeline(self, call: Call, args: ConfigurePipeline) -> Answer:
+        tenant = call.own_tenant
+        pipeline = pipeline_named(self.files, tenant, args.pipeline)
+        chosen = chosen_of(pipeline, args.model_dump(include=set(CHOICES), exclude_none=True))
+        if args.reset:
+            chosen = dict.fromkeys(("cron", "full_refresh_cron", "timezone")) | {"is_stopped": False} | chosen
+        if not chosen:
+            raise InvalidArgument(
+                "Nothing is to be changed.", next_step="Give cron, full_refresh_cron, timezone, stopped or reset."
+            )
+        call.audit |= {"pipeline": pipeline.name, **chosen}
+        await in_thread(
+            lambda: self.platform.catalog.syncs.configure(tenant, pipeline.name, chosen, actor=call.caller.actor)
+        )
+        row = await sync_row(self.platform, self.schedules, tenant, pipeline)
+        warnings = []
+        if row is not None and row["status"] == "stopped" and not chosen.get("is_stopped"):
+            warnings.append(
+                "The pipeline's schedule is stopped in Dagster: nothing starts by itself until it is turned on."
+            )
+        return Answer({"schedule": row}, warnings)
 
     async def list_pipelines(self, call: Call, args: ListPipelines) -> Answer:
         listed = sorted(self.files.pipelines.values(), key=lambda p: p.name)
@@ -86,6 +150,14 @@ class PipelineTools:
         return Answer({"pipelines": shown, "total": len(listed), "next_cursor": cursor}, warnings)
 
     TOOLS: ClassVar[tuple[Tool, ...]] = (
+        Tool(
+            "configure_pipeline",
+            "Configure a pipeline",
+            "Changes when a tenant's tables are updated by themselves: its own cron, or stopped. get_schema_status shows it.",
+            ConfigurePipeline,
+            configure_pipeline,
+            Scope.SCHEMA_MANAGE,
+        ),
         Tool(
             "list_pipelines",
             "List pipelines",

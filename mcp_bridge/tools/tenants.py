@@ -35,6 +35,7 @@ from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
 from mcp_bridge.provenance.schedules import Schedules
 from mcp_bridge.runs.launches import Launches
 from mcp_bridge.runs.provisioning import WAIT_S, ProvisioningJob
+from mcp_bridge.tools.pipelines import sync_row
 
 _MAX_VERSIONS = 9
 # Tokens.
@@ -242,11 +243,9 @@ class TenantTools:
             return None, [f"{error.message} Whether a run is active is unknown."]
 
     async def _schedules(self, tenant: Tenant) -> list[dict[str, Any]]:
-        """The current schedules that update the tenant's tables, as Dagster reports them."""
-        pipelines = self.files.of(tenant)
-        states = await asyncio.gather(*map(self.schedules.schedule, pipelines))
-        found = zip(pipelines, states, strict=True)
-        return [{"pipeline": pipeline.name, **state.row()} for pipeline, state in found if state is not None]
+        """What updates the tenant's tables by itself, when, and what keeps it from that."""
+        rows = [sync_row(self.platform, self.schedules, tenant, pipeline) for pipeline in self.files.of(tenant)]
+        return [row for row in await asyncio.gather(*rows) if row is not None]
 
     async def _refuse_other_schemas(self, call: Call) -> None:
         """Raise when the schemas were made anew since the call came: the user was asked about the others."""

@@ -197,6 +197,34 @@ class TestTenantsAndTokens:
         assert operator("tenants", "remove", key, "--purge", "--yes", "--json").json["removed"] == key
         refused(operator("tenants", "remove", key, "--json"), "unknown_tenant")
 
+    def test_many_tenants_come_from_a_file_and_have_turns_of_their_own(
+        self, operator: Explorer, commcare: RunningServer, tmp_path: Path
+    ) -> None:
+        file, url = tmp_path / "tenants.csv", commcare.url
+        file.write_text(
+            "key,server,domain,username,api_key_env,cron,requests_per_day\n"
+            f"cli:one,{url},demo-nutrition,{commcare.username},COMMCARE_KEY,0 */2 * * *,50\n"
+            f"cli:two,{url},demo-maternal-health,{commcare.username},NO_SUCH_VARIABLE,,\n"
+        )
+        tried = operator("tenants", "import", str(file), "--dry-run", "--json")
+        assert [row["outcome"] for row in tried.json["tenants"]] == ["would be added", "failed"]
+        assert tried.json["tenants"][1]["code"] == "secret_missing"
+        assert "cli:one" not in operator("tenants", "list", "--json").out
+        done = operator("tenants", "import", str(file), "--json")
+        assert (done.code, [row["outcome"] for row in done.json["tenants"]]) == (1, ["added", "failed"])
+        assert commcare.api_key not in done.out + done.err
+
+        (row,) = [row for row in operator("tenants", "list", "--json").json["tenants"] if row["key"] == "cli:one"]
+        (sync,) = row["syncs"]
+        assert (sync["cron"], sync["requests_per_day"], sync["failures"]) == ("0 */2 * * *", 50, 0)
+        assert sync["next"] is not None
+        stopped = operator("tenants", "schedule", "cli:one", "--stop", "--json").json
+        assert (stopped["is_stopped"], stopped["next"]) == (True, None)
+        again = operator("tenants", "schedule", "cli:one", "--reset", "--json").json
+        assert (again["is_stopped"], again["cron"]) == (False, "0 */6 * * *")
+        refused(operator("tenants", "schedule", "cli:one", "--cron", "often", "--json"), "schedule_invalid")
+        operator("tenants", "remove", "cli:one", "--purge", "--yes")
+
     def test_people_and_programs_are_shown_and_ended(self, operator: Explorer, pg_server: PgServer) -> None:
         with Catalog.open(Settings(_env_file=None, home=pg_server.home, database_url=None)) as catalog:
             client_id = catalog.oauth_clients.register("A host", ["http://localhost/cb"]).client_id

@@ -22,7 +22,7 @@ from explorer_dagster.assets.discovery import discovery_assets
 from explorer_dagster.assets.loading import raw_assets
 from explorer_dagster.pipelines import definitions_of
 from explorer_dagster.resources import Platform
-from explorer_dagster.sensors import throttled_runs
+from explorer_dagster.turns.sensors import throttled_runs
 from tests.conftest import PgServer
 
 PIPELINE_FILE = Path(__file__).parents[2] / "pipelines" / "commcare_sync.yml"

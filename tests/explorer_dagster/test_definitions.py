@@ -68,7 +68,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def test_names_that_others_call_are_these(told: dict[str, Any]) -> None:
     assert told["jobs"] == ["commcare_sync", "provisioning"]
     assert told["schedules"] == ["commcare_sync_full_refresh_schedule", "commcare_sync_schedule"]
-    assert told["sensors"].keys() == {"tenant_registration", "throttled_runs"}
+    assert told["sensors"].keys() == {"tenant_registration", "throttled_runs", "run_outcomes"}
     assert "CommCare" in told["sensors"]["throttled_runs"]
     assert told["steps"] == ["commcare__app_structure", "commcare_dbt", "commcare_raw", "commcare_tables"]
 

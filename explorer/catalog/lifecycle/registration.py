@@ -17,7 +17,7 @@ from explorer.catalog.errors import ExternalIdTaken, TenantExists, TenantKeyReti
 from explorer.catalog.lifecycle.schemas import Passwords, SchemaStore, State
 from explorer.catalog.secrets.credentials import Credential, CredentialStore
 from explorer.catalog.storage.database import Database, constraint_name
-from explorer.catalog.storage.tables import credentials, grants, schemas, tenants
+from explorer.catalog.storage.tables import credentials, grants, schemas, syncs, tenants
 from explorer.catalog.tenants.tenant import Tenant, TenantStatus
 from explorer.core.jsonb import storable
 
@@ -142,6 +142,8 @@ class Registration:
                     .returning(tenants)
                 ).one()
                 self._credentials.put(connection, tenant.id, credential)
+                # Of a tenant that was removed and comes back: turns and failures of then mean nothing now.
+                connection.execute(delete(syncs).where(syncs.c.tenant_id == tenant.id))
                 self._schemas.set_passwords(connection, tenant, passwords)
                 connection.execute(
                     update(schemas)

@@ -8,14 +8,14 @@ from datetime import datetime
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from explorer.catalog.audit.log import change, record
 from explorer.catalog.errors import CatalogUnavailable, CredentialInvalid, CredentialMissing
 from explorer.catalog.secrets.keyring import Keyring
 from explorer.catalog.storage.database import Database
-from explorer.catalog.storage.tables import credentials
+from explorer.catalog.storage.tables import credentials, syncs
 from explorer.catalog.tenants.tenant import Tenant
 
 # A refresh is one HTTP request with retries; other processes wait for it.
@@ -87,6 +87,9 @@ class CredentialStore:
         check_credential(tenant.server, credential)
         with self._database.begin() as connection:
             self.put(connection, tenant.id, credential)
+            # Schedules try a tenant again whose old credential they had given up.
+            held = syncs.c.tenant_id == tenant.id
+            connection.execute(update(syncs).where(held).values(failures=0, failure=None, held_until=None))
             record(connection, change("save_credential", tenant.key, kind=credential.kind))
 
     def refresh(

@@ -188,6 +188,23 @@ request_slots = Table(
     _at("next_at"),
     _at("not_before"),
 )
+syncs = Table(
+    "syncs",
+    metadata,
+    _tenant_id(),
+    Column("pipeline", Text, primary_key=True),
+    Column("cron", Text),
+    Column("full_refresh_cron", Text),
+    Column("timezone", Text),
+    Column("is_stopped", Boolean),
+    Column("requests_per_day", Integer),
+    _at("followed_at"),
+    _at("full_refresh_followed_at"),
+    _at("looked_at"),
+    Column("failures", Integer),
+    Column("failure", JSONB(none_as_null=True)),
+    _at("held_until"),
+)
 provisioning = Table(
     "provisioning",
     metadata,

@@ -3,6 +3,7 @@
 A row and its table change in the same transaction.
 """
 
+from collections.abc import Collection
 from dataclasses import astuple, dataclass
 from datetime import datetime
 
@@ -25,9 +26,17 @@ class LoadState:
 
 
 @dataclass(frozen=True)
+class Reached:
+    """How far a source is loaded. `cursor`: as in `LoadState`; `age_s`: seconds since the source was last read or looked at."""
+
+    cursor: datetime | None
+    age_s: float
+
+
+@dataclass(frozen=True)
 class Loaded:
     """The last load of a raw table. `live_rows`: as in `LoadState`; `changed_at`: as in `changes`; `loaded_at`: when the source
-    was last read."""
+    was last read, or looked at without news."""
 
     live_rows: int
     changed_at: str | None
@@ -68,6 +77,28 @@ def loaded(connection: Connection, raw_schema: str) -> dict[str, Loaded]:
     if not is_there(connection, place):
         return {}
     return {table: Loaded(*of) for table, *of in connection.execute(query.format(place))}
+
+
+def reached(connection: Connection, raw_schema: str) -> tuple[datetime, dict[str, Reached]]:
+    """The database's time, and how far each source is loaded. Empty when nothing was loaded yet."""
+    place = _place(raw_schema)
+    now = connection.execute("select clock_timestamp()").fetchone()
+    if now is None:
+        raise psycopg.DataError("a clock gave no row")
+    if not is_there(connection, place):
+        return now[0], {}
+    query = sql.SQL("select source, cursor, extract(epoch from %s - updated_at)::float8 from {}").format(place)
+    return now[0], {source: Reached(*of) for source, *of in connection.execute(query, [now[0]])}
+
+
+def looked(connection: Connection, raw_schema: str, sources: Collection[str], at: datetime) -> None:
+    """Record that these sources had nothing new at that moment."""
+    connection.execute(
+        sql.SQL("update {} set updated_at = greatest(updated_at, %s) where source = any(%s)").format(
+            _place(raw_schema)
+        ),
+        [at, list(sources)],
+    )
 
 
 def write(connection: Connection, raw_schema: str, source: str, table: str, state: LoadState, run_id: str) -> None:

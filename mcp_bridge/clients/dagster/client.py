@@ -275,13 +275,7 @@ class DagsterClient:
         if answer["__typename"] == "ScheduleNotFoundError":
             return None
         require(answer, "Schedule")
-        ticks = [tick["timestamp"] for tick in answer["futureTicks"]["results"] if tick and tick["timestamp"]]
-        return Schedule(
-            running=answer["scheduleState"]["status"] == "RUNNING",
-            cron=answer["cronSchedule"],
-            timezone=answer["executionTimezone"] or "UTC",
-            interval_s=round(ticks[1] - ticks[0]) if len(ticks) > 1 else None,
-        )
+        return Schedule(running=answer["scheduleState"]["status"] == "RUNNING")
 
     async def add_partition(self, key: str) -> bool:
         """Register a tenant as a partition; False when it was already there."""

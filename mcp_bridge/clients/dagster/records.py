@@ -107,12 +107,9 @@ class AssetState:
 
 @dataclass(frozen=True)
 class Schedule:
-    """A schedule's current state. `interval_s`: seconds between its next two ticks; None when it has none."""
+    """A schedule's current state. Its ticks are not the tenants' turns, of which one tick takes many."""
 
     running: bool
-    cron: str
-    timezone: str
-    interval_s: int | None
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,10 @@ KEY = ("commcare", "marts", "case_tables")
 class Rules:
     """No schedule runs."""
 
-    async def of(self, pipeline: Pipeline) -> FreshnessRule:
+    async def of(self, pipeline: Pipeline, tenant: Tenant | None = None) -> FreshnessRule:
         return NO_SCHEDULE
 
-    def latest(self, pipeline: Pipeline) -> FreshnessRule:
+    def latest(self, pipeline: Pipeline, tenant: Tenant) -> FreshnessRule:
         return NO_SCHEDULE
 
 

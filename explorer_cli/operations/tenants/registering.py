@@ -15,6 +15,7 @@ from explorer.providers.base import CredentialKind, Provider, make_credential
 from explorer.registry import load_pipelines
 from explorer.tenants import add_tenant, remove_tenant
 from explorer_cli.errors import ConfirmationNeeded, SecretMissing, UsageInvalid
+from explorer_cli.operations.tenants.schedules import in_words, turns_of
 from explorer_cli.output.escapes import visible
 from explorer_cli.output.tables import show_table
 from explorer_cli.output.terminal import answer_json, say
@@ -146,18 +147,23 @@ def add_to(
 
 
 def show_list(*, as_json: bool) -> int:
-    """Show all tenants with the state of their schemas."""
+    """Show all tenants with the state of their schemas, their next turns, and what holds them back."""
     settings = open_settings()
     with open_store(settings) as store:
         tenants = store.catalog.tenants.list()
-        rows = [describe(store, tenant, state=str(store.catalog.schemas.get(tenant).state)) for tenant in tenants]
+        schemas = store.catalog.schemas.of([tenant.id for tenant in tenants])
+        turns = turns_of(store, tenants)
+        rows = [
+            {**describe(store, tenant, state=str(schemas[tenant.id].state)), "syncs": turns[tenant.id]}
+            for tenant in tenants
+        ]
     if as_json:
         answer_json({"tenants": rows})
     else:
         columns = ("key", "display_name", "server", "domain", "schema_state", "created_at")
         show_table(
-            ("Key", "Name", "Server", "Project space", "Schema", "Added"),
-            [[row[column] for column in columns] for row in rows],
+            ("Key", "Name", "Server", "Project space", "Schema", "Added", "Next turn"),
+            [[*(row[column] for column in columns), in_words(row["syncs"])] for row in rows],
             empty="No tenants yet. `explorer tenants add --help` tells how to add one; `explorer demo` adds two invented ones.",
         )
     return 0
@@ -188,11 +194,14 @@ def unblock(key: str, *, as_json: bool) -> int:
         tenant = store.catalog.tenants.get(key)
         with closing(RequestSlots(store.connections.service, tenant.server, tenant.external_id)) as slots:
             lifted_s = slots.lift()
+        held = store.catalog.syncs.lift(tenant)
         store.catalog.audit.append(
-            AuditEntry(OPERATOR, "unblock", tenant.key, "ok", detail={"lifted_s": round(lifted_s)})
+            AuditEntry(OPERATOR, "unblock", tenant.key, "ok", detail={"lifted_s": round(lifted_s), "held": held})
         )
     if as_json:
-        answer_json({"tenant": tenant.key, "lifted": lifted_s > 0, "remaining_s": round(lifted_s)})
+        answer_json(
+            {"tenant": tenant.key, "lifted": lifted_s > 0, "remaining_s": round(lifted_s), "was_held_back": held > 0}
+        )
     elif lifted_s:
         say(
             ("Unblocked", "green"),
@@ -201,6 +210,8 @@ def unblock(key: str, *, as_json: bool) -> int:
         say(
             f"If its limit is still used up, it says so again at the next request: `explorer sync {tenant.key} --wait`."
         )
+    elif held:
+        say(("Unblocked", "green"), f" {tenant.key}: its schedule starts runs again, although the last ones failed.")
     else:
         say(f"Nothing was blocked: requests for {tenant.key} go out.")
     return 0
@@ -208,7 +219,17 @@ def unblock(key: str, *, as_json: bool) -> int:
 
 def register_partition(settings: Settings, key: str) -> bool:
     """Register the tenant's partition now; False when Dagster does not run: its sensor then does it later."""
-    return _with_dagster(settings, lambda client: client.add_partition(key))
+    return register_partitions(settings, [key])
+
+
+def register_partitions(settings: Settings, keys: Sequence[str]) -> bool:
+    """The same for many."""
+
+    async def add_all(client: DagsterClient) -> None:
+        for key in keys:
+            await client.add_partition(key)
+
+    return _with_dagster(settings, add_all)
 
 
 def describe(store: Store, tenant: Tenant, *, state: str | None) -> dict[str, object]:

@@ -8,9 +8,9 @@ from explorer.catalog import ApiKeyCredential, OAuthCredential
 from explorer.core.settings import Settings
 from explorer.providers import UnknownProvider, provider_named
 from explorer_cli.errors import SecretMissing, UsageInvalid
-from explorer_cli.operations.tenants import CredentialOptions, chosen_provider
+from explorer_cli.operations.tenants.registering import CredentialOptions, chosen_provider
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).parents[4]
 COMMCARE = provider_named("commcare")
 BOTH_KINDS = (
     "Give --username and --api-key-env, or --oauth-client-id and --oauth-refresh-token-env"

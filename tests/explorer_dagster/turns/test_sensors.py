@@ -4,7 +4,7 @@ import dagster as dg
 
 from explorer.contract.names import TENANT_PARTITIONS
 from explorer_dagster.resources import Platform
-from explorer_dagster.sensors import tenant_registration, throttled_runs
+from explorer_dagster.turns.sensors import tenant_registration, throttled_runs
 from tests.explorer_dagster.conftest import Stage
 
 

@@ -1,0 +1,206 @@
+"""How does each tenant follow the schedules of its pipelines? What the operator chose for it, how far its turns were taken, when
+its server was last looked at, and why it is held back. One row per tenant and pipeline; no row: all as the pipeline says.
+
+Dagster's schedules take the turns (`explorer_dagster.turns.schedules`).
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+from zoneinfo import available_timezones
+
+from sqlalchemy import RowMapping, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from explorer.catalog.audit.log import change, record
+from explorer.catalog.storage.database import Database
+from explorer.catalog.storage.tables import syncs
+from explorer.catalog.tenants.tenant import Tenant
+from explorer.core.errors import ExplorerError
+from explorer.core.jsonb import storable
+from explorer.registry import Pipeline, Schedule
+from explorer.registry.moments import is_cron, next_turn
+
+DAY_S = 86_400
+# The first wait after a failure, and by what each further one grows, up to a day.
+_FIRST_HOLD_S = 3600
+_HOLD_GROWS = 4
+
+
+# What can be chosen for a tenant, by the names that people use.
+CHOICES = ("cron", "full_refresh_cron", "timezone", "stopped", "requests_per_day")
+
+
+class ScheduleInvalid(ExplorerError):
+    """What was chosen for a tenant's schedule cannot be followed."""
+
+    code = "schedule_invalid"
+
+
+def chosen_of(pipeline: Pipeline, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `SyncStore.configure` takes, of values by the names in `CHOICES`.
+
+    Raises:
+        ScheduleInvalid
+    """
+    chosen = {"is_stopped" if name == "stopped" else name: value for name, value in given.items()}
+    for name, has_one in (("cron", pipeline.schedule), ("full_refresh_cron", pipeline.full_refresh)):
+        cron = chosen.get(name)
+        if cron is not None and not has_one:
+            raise ScheduleInvalid(
+                f"Pipeline {pipeline.name} has no such schedule, so a tenant has none of its own.",
+                next_step=f"Leave {name} out, or add the schedule to the pipeline's file.",
+            )
+        if cron is not None and not is_cron(cron):
+            raise ScheduleInvalid(
+                f"{cron[:80]!r} is no cron of five fields that ever comes.",
+                next_step="Write minute, hour, day, month and weekday, for instance 0 */2 * * * for every two hours.",
+            )
+    if (zone := chosen.get("timezone")) is not None and zone not in available_timezones():
+        raise ScheduleInvalid(
+            f"There is no time zone {zone[:80]!r}.", next_step="Use a name such as UTC or Asia/Kolkata."
+        )
+    return chosen
+
+
+@dataclass(frozen=True)
+class Sync:
+    """A tenant and one of its pipelines.
+
+    Chosen for it (None: as the pipeline's file says): `cron`, `full_refresh_cron`, `timezone`, `is_stopped`; and
+    `requests_per_day`, what its server allows, where it is known. `followed_at`, `full_refresh_followed_at`: up to when its turns
+    were taken. `looked_at`: its server was last asked for news, by a look or a run. `failures`: in a row; `failure`: code and
+    message of the last; `held_until`: no turn is taken before.
+    """
+
+    pipeline: str
+    cron: str | None = None
+    full_refresh_cron: str | None = None
+    timezone: str | None = None
+    is_stopped: bool = False
+    requests_per_day: int | None = None
+    followed_at: datetime | None = None
+    full_refresh_followed_at: datetime | None = None
+    looked_at: datetime | None = None
+    failures: int = 0
+    failure: Mapping[str, str] | None = None
+    held_until: datetime | None = None
+
+    def schedule(self, of: Schedule | None, *, full_refresh: bool = False) -> Schedule | None:
+        """What the tenant follows in the place of the pipeline's schedule `of`; None when it follows none."""
+        if of is None or self.is_stopped:
+            return None
+        cron = self.full_refresh_cron if full_refresh else self.cron
+        return of.model_copy(update={"cron": cron or of.cron, "timezone": self.timezone or of.timezone})
+
+    def next_turn(
+        self, tenant: Tenant, of: Schedule | None, now: datetime, *, full_refresh: bool = False
+    ) -> datetime | None:
+        """When the tenant's turn comes next, as far as Dagster's schedule runs; None when it follows none."""
+        own = self.schedule(of, full_refresh=full_refresh)
+        return next_turn(own, tenant.key, max(now, self.held_until or now)) if own else None
+
+
+class SyncStore:
+    """The rows of all tenants."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def all(self, pipeline: str) -> dict[UUID, Sync]:
+        """Of all tenants that have a row for this pipeline."""
+        with self._database.single() as connection:
+            rows = connection.execute(select(syncs).where(syncs.c.pipeline == pipeline)).mappings().all()
+        return {row["tenant_id"]: _sync(row) for row in rows}
+
+    def of(self, tenant: Tenant, pipeline: str) -> Sync:
+        """One row; the default without one."""
+        with self._database.single() as connection:
+            row = connection.execute(_where(select(syncs), tenant, pipeline)).mappings().one_or_none()
+        return _sync(row) if row is not None else Sync(pipeline)
+
+    def configure(self, tenant: Tenant, pipeline: str, chosen: Mapping[str, Any], *, actor: str) -> Sync:
+        """Change what is chosen: fields of `Sync` up to `requests_per_day`, by name. Audited. Turns that passed before the change
+        are not caught up."""
+        values = {name: storable(value) for name, value in chosen.items()}
+        now = {"followed_at": func.now(), "full_refresh_followed_at": func.now()}
+        with self._database.begin() as connection:
+            row = (
+                connection.execute(
+                    insert(syncs)
+                    .values(tenant_id=tenant.id, pipeline=pipeline, **values, **now)
+                    .on_conflict_do_update(index_elements=[syncs.c.tenant_id, syncs.c.pipeline], set_={**values, **now})
+                    .returning(syncs)
+                )
+                .mappings()
+                .one()
+            )
+            record(connection, change("configure_pipeline", tenant.key, actor=actor, pipeline=pipeline, **values))
+        return _sync(row)
+
+    def follow(self, pipeline: str, tenants: Collection[UUID], at: datetime, *, full_refresh: bool = False) -> None:
+        """The turns of these tenants up to `at` are taken."""
+        name = "full_refresh_followed_at" if full_refresh else "followed_at"
+        self._set(pipeline, tenants, {name: at})
+
+    def looked(self, pipeline: str, tenants: Collection[UUID]) -> None:
+        """These tenants' servers answered now. What held them back is over."""
+        self._set(pipeline, tenants, {"looked_at": func.now(), "failures": 0, "failure": None, "held_until": None})
+
+    def failed(self, tenant: Tenant, pipeline: str, code: str, message: str, *, is_final: bool) -> Sync:
+        """Hold the tenant back: an hour at the first failure in a row, four times as long at each further one, a day at most, and
+        at once where another try is useless until somebody acts (`is_final`)."""
+        failure = {"code": storable(code), "message": storable(message)[:500]}
+        seconds = func.least(DAY_S, _FIRST_HOLD_S * func.power(_HOLD_GROWS, func.least(syncs.c.failures, 4)))
+        hold = func.make_interval(0, 0, 0, 0, 0, 0, DAY_S if is_final else seconds)
+        first = func.make_interval(0, 0, 0, 0, 0, 0, DAY_S if is_final else _FIRST_HOLD_S)
+        with self._database.single() as connection:
+            row = (
+                connection.execute(
+                    insert(syncs)
+                    .values(
+                        tenant_id=tenant.id,
+                        pipeline=pipeline,
+                        failures=1,
+                        failure=failure,
+                        held_until=func.now() + first,
+                    )
+                    .on_conflict_do_update(
+                        index_elements=[syncs.c.tenant_id, syncs.c.pipeline],
+                        set_={"failures": syncs.c.failures + 1, "failure": failure, "held_until": func.now() + hold},
+                    )
+                    .returning(syncs)
+                )
+                .mappings()
+                .one()
+            )
+        return _sync(row)
+
+    def lift(self, tenant: Tenant) -> int:
+        """Hold the tenant back no longer. Returns the number of its pipelines that were."""
+        with self._database.single() as connection:
+            held = (syncs.c.tenant_id == tenant.id) & (syncs.c.failures > 0)
+            return connection.execute(
+                update(syncs).where(held).values(failures=0, failure=None, held_until=None)
+            ).rowcount
+
+    def _set(self, pipeline: str, tenants: Collection[UUID], values: dict[str, Any]) -> None:
+        if not tenants:
+            return
+        # Sorted, so that two writers of the same rows do not wait for one another.
+        rows = [{"tenant_id": id_, "pipeline": pipeline} for id_ in sorted(tenants)]
+        statement = insert(syncs).values([{**row, **values} for row in rows])
+        with self._database.single() as connection:
+            connection.execute(
+                statement.on_conflict_do_update(index_elements=[syncs.c.tenant_id, syncs.c.pipeline], set_=values)
+            )
+
+
+def _where(query: Any, tenant: Tenant, pipeline: str) -> Any:
+    return query.where(syncs.c.tenant_id == tenant.id, syncs.c.pipeline == pipeline)
+
+
+def _sync(row: RowMapping) -> Sync:
+    return Sync(**{str(name): value for name, value in row.items() if name != "tenant_id"})

@@ -1,0 +1,107 @@
+"""When does a pipeline start by itself, and for which tenants?
+
+Dagster's schedules tick every minute and take the turns that have come: of each tenant by its own cron, the pipeline's unless
+another was chosen for it. A sync is launched where a look finds news, a full read always.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import dagster as dg
+
+from explorer.catalog import Sync, Tenant
+from explorer.contract.names import full_refresh_schedule_name, schedule_name
+from explorer.contract.tags import RunTags
+from explorer.providers.base import Provider
+from explorer.registry import Pipeline, Schedule
+from explorer.registry.moments import last_turn
+from explorer_dagster.partitions import tenants
+from explorer_dagster.resources import Platform
+from explorer_dagster.runs import UNFINISHED
+from explorer_dagster.turns.looking import Found, Looker, summary
+
+EVERY_MINUTE = "* * * * *"
+
+
+def schedules(pipeline: Pipeline, provider: Provider) -> list[dg.ScheduleDefinition]:
+    """`<pipeline>_schedule` and `<pipeline>_full_refresh_schedule`, where the pipeline's file has them."""
+    described = (
+        (schedule_name(pipeline.name), pipeline.schedule, RunTags()),
+        (full_refresh_schedule_name(pipeline.name), pipeline.full_refresh, RunTags(full_refresh=True)),
+    )
+    return [
+        _schedule(pipeline, provider, name, schedule, tags)
+        for name, schedule, tags in described
+        if schedule is not None
+    ]
+
+
+def _schedule(
+    pipeline: Pipeline, provider: Provider, name: str, schedule: Schedule, tags: RunTags
+) -> dg.ScheduleDefinition:
+    what = "with everything read again, so that what is gone is found" if tags.full_refresh else "where it has news"
+
+    @dg.schedule(
+        name=name,
+        job_name=pipeline.name,
+        cron_schedule=EVERY_MINUTE,
+        execution_timezone="UTC",
+        default_status=dg.DefaultScheduleStatus[schedule.default_status.upper()],
+        description=f"Starts {pipeline.name} for each active tenant whose turn has come, {what}. Turns: {schedule.cron} "
+        f"({schedule.timezone}), spread over {schedule.spread_minutes} minutes, or what was chosen for a tenant.",
+    )
+    def turns(context: dg.ScheduleEvaluationContext, platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        at = context.scheduled_execution_time
+        syncs = platform.catalog.syncs.all(pipeline.name)
+        registered = set(context.instance.get_dynamic_partitions(tenants.name or ""))
+        due = [
+            tenant
+            for tenant in platform.catalog.tenants.list()
+            if tenant.provider == pipeline.provider
+            and tenant.key in registered
+            and _is_due(schedule, tenant, syncs.get(tenant.id, Sync(pipeline.name)), at, tags)
+        ]
+        if not due:
+            yield dg.SkipReason("No tenant's turn has come.")
+            return
+        busy = _busy(context.instance, pipeline.name, tags)
+        free = [tenant for tenant in due if tenant.key not in busy]
+        found: dict[str, Found] = {} if tags.full_refresh else Looker(platform, pipeline, provider).at(free, syncs)
+        late = {key for key, each in found.items() if each.outcome == "late"}
+        taken = [tenant.id for tenant in due if tenant.key not in late]
+        platform.catalog.syncs.follow(pipeline.name, taken, at, full_refresh=tags.full_refresh)
+        launched = [tenant for tenant in free if tags.full_refresh or found[tenant.key].outcome == "news"]
+        for tenant in launched:
+            yield dg.RunRequest(run_key=f"{at:%Y%m%dT%H%M}:{tenant.key}", partition_key=tenant.key, tags=tags.to_tags())
+        for words in _told(free, found):
+            context.log.info(words)
+        if not launched:
+            yield dg.SkipReason(summary(found.values()))
+
+    return turns
+
+
+def _is_due(schedule: Schedule, tenant: Tenant, sync: Sync, at: datetime, tags: RunTags) -> bool:
+    """Whether a turn of the tenant has come that was not taken, and nothing holds it back."""
+    own = sync.schedule(schedule, full_refresh=tags.full_refresh)
+    if own is None or (sync.held_until is not None and sync.held_until > at):
+        return False
+    followed = sync.full_refresh_followed_at if tags.full_refresh else sync.followed_at
+    return last_turn(own, tenant.key, at) > max(followed or tenant.created_at, tenant.created_at)
+
+
+def _told(free: Sequence[Tenant], found: dict[str, Found]) -> Iterator[str]:
+    """What became of the looks, where that is worth a line."""
+    for tenant in free:
+        each = found.get(tenant.key)
+        if each is not None and each.outcome not in ("nothing", "late"):
+            yield f"{tenant.key}: {each.outcome}, {each.words}"
+
+
+def _busy(instance: dg.DagsterInstance, job: str, tags: RunTags) -> set[str | None]:
+    """Keys of tenants with an active run that does what a run with these tags would do.
+
+    A sync of changes does not find deleted records, so a full refresh queues behind it.
+    """
+    runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED, tags=tags.to_tags()))
+    return {RunTags.from_tags(run.tags).partition_key for run in runs}

@@ -1,0 +1,170 @@
+"""Whose turn it is, who has news, and who is held back."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from demo_commcare import MATERNAL
+from explorer.catalog import ApiKeyCredential
+from explorer.contract.names import TENANT_PARTITIONS
+from explorer.providers import provider_named
+from explorer.registry import Pipeline, Schedule
+from explorer.registry.moments import last_turn, next_turn
+from explorer_dagster.resources import Platform
+from explorer_dagster.turns.outcomes import run_outcomes
+from explorer_dagster.turns.schedules import schedules
+from tests.explorer_dagster.conftest import Stage
+
+WEEKLY = Schedule(cron="30 2 * * 0", timezone="Asia/Kolkata", default_status="running")
+SYNC, FULL = "commcare_sync_schedule", "commcare_sync_full_refresh_schedule"
+
+
+def named(pipeline: Pipeline) -> dict[str, dg.ScheduleDefinition]:
+    return {schedule.name: schedule for schedule in schedules(pipeline, provider_named("commcare"))}
+
+
+def test_each_schedule_of_the_file_becomes_one_of_dagster(pipeline: Pipeline) -> None:
+    both = named(pipeline.model_copy(update={"full_refresh": WEEKLY}))
+    assert both.keys() == {SYNC, FULL}
+    assert "30 2 * * 0 (Asia/Kolkata)" in str(both[FULL].description)
+    assert both[FULL].default_status == dg.DefaultScheduleStatus.RUNNING
+    assert both[SYNC].default_status == dg.DefaultScheduleStatus.STOPPED
+    assert named(pipeline.model_copy(update={"full_refresh": None, "schedule": None})) == {}
+
+
+def test_turns_are_spread_and_always_the_same() -> None:
+    hourly = Schedule(cron="0 * * * *", spread_minutes=30)
+    now = datetime(2026, 1, 4, 3, 10, tzinfo=UTC)
+    turns = [next_turn(hourly, f"www:space-{number}", now) for number in range(200)]
+    assert turns == [next_turn(hourly, f"www:space-{number}", now) for number in range(200)]
+    assert all(now < turn <= now + timedelta(hours=1) and turn.minute < 30 for turn in turns)
+    assert len({turn.minute for turn in turns}) > 20
+    for number in range(50):
+        key = f"www:space-{number}"
+        turn = next_turn(hourly, key, now)
+        assert last_turn(hourly, key, turn) == turn
+        assert last_turn(hourly, key, turn - timedelta(seconds=1)) == turn - timedelta(hours=1)
+
+
+@pytest.fixture
+def at(stage: Stage) -> Iterator[datetime]:
+    """A time at which a turn of the stage's tenant has come."""
+    stage.instance.add_dynamic_partitions(TENANT_PARTITIONS, [stage.tenant.key])
+    yield datetime.now(UTC) + timedelta(days=8)
+    stage.demo.control.clear_faults()
+
+
+def requested(stage: Stage, schedule: dg.ScheduleDefinition, at: datetime) -> list[dg.RunRequest]:
+    """What the schedule asks for, for the stage's tenant."""
+    with dg.build_schedule_context(
+        stage.instance, scheduled_execution_time=at, resources={"platform": Platform()},
+        repository_def=stage.definitions.get_repository_def(),
+    ) as context:  # fmt: skip
+        requests = schedule.evaluate_tick(context).run_requests or []
+    return [request for request in requests if request.partition_key == stage.tenant.key]
+
+
+def test_a_turn_is_taken_once_and_starts_a_run_where_there_is_news(
+    stage: Stage, pipeline: Pipeline, at: datetime
+) -> None:
+    sync = named(pipeline)[SYNC]
+    assert len(requested(stage, sync, at)) == 1
+    assert requested(stage, sync, at) == []
+    assert stage.run().success
+
+    later, control = at + timedelta(hours=7), stage.demo.control
+    before = stage.catalog.syncs.of(stage.tenant, pipeline.name).looked_at
+    assert requested(stage, sync, later) == []
+    looked_at = stage.catalog.syncs.of(stage.tenant, pipeline.name).looked_at
+    assert looked_at is not None
+    assert before is None or looked_at > before
+
+    control.create_case(MATERNAL, "mother", "New", {})
+    assert len(requested(stage, sync, later + timedelta(hours=7))) == 1
+
+
+def test_a_tenant_stops_or_has_a_cron_of_its_own(stage: Stage, pipeline: Pipeline, at: datetime) -> None:
+    sync, choose = named(pipeline)[SYNC], stage.catalog.syncs.configure
+    choose(stage.tenant, pipeline.name, {"is_stopped": True}, actor="test")
+    assert requested(stage, sync, at) == []
+    choose(stage.tenant, pipeline.name, {"is_stopped": False, "cron": "0 0 1 1 *"}, actor="test")
+    assert requested(stage, sync, at) == []
+    choose(stage.tenant, pipeline.name, {"cron": "* * * * *"}, actor="test")
+    assert len(requested(stage, sync, at)) == 1
+
+
+def test_a_wrong_key_starts_nothing_until_it_is_another(stage: Stage, pipeline: Pipeline, at: datetime) -> None:
+    assert stage.run().success
+    good = stage.catalog.credentials.load(stage.tenant)
+    sync, syncs = named(pipeline)[SYNC], stage.catalog.syncs
+    stage.catalog.credentials.save(stage.tenant, ApiKeyCredential("nobody@example.org", "wrong"))
+    assert requested(stage, sync, at) == []
+    held = syncs.of(stage.tenant, pipeline.name)
+    assert held.failure is not None
+    assert held.failure["code"] == "commcare_credentials_invalid"
+    assert held.held_until is not None
+    assert held.held_until > datetime.now(UTC) + timedelta(hours=23)
+    stage.catalog.credentials.save(stage.tenant, good)
+    assert syncs.of(stage.tenant, pipeline.name).held_until is None
+
+
+def test_runs_that_fail_hold_the_tenant_back_ever_longer(stage: Stage, pipeline: Pipeline, at: datetime) -> None:
+    sensor, syncs = run_outcomes([pipeline]), stage.catalog.syncs
+
+    def outcome() -> None:
+        with dg.build_sensor_context(
+            stage.instance, resources={"platform": Platform()}, cursor=datetime.now(UTC).isoformat()
+        ) as context:
+            run()
+            sensor.evaluate_tick(context)
+
+    def run() -> None:
+        stage.run()
+
+    stage.demo.control.fail("api", status=403, times=1000)
+    waits = []
+    for _ in range(2):
+        outcome()
+        held = syncs.of(stage.tenant, pipeline.name)
+        assert held.held_until is not None
+        waits.append((held.held_until - datetime.now(UTC)).total_seconds())
+    assert waits == [pytest.approx(3600, abs=60), pytest.approx(4 * 3600, abs=60)]
+    stage.demo.control.clear_faults()
+    outcome()
+    held = syncs.of(stage.tenant, pipeline.name)
+    assert (held.failures, held.failure, held.held_until) == (0, None, None)
+
+
+def test_small_allowances_are_left_to_runs(stage: Stage, pipeline: Pipeline, at: datetime) -> None:
+    """A space with 50 requests a day has five for looks: two looks."""
+    assert stage.run().success
+    stage.catalog.syncs.configure(stage.tenant, pipeline.name, {"requests_per_day": 50}, actor="test")
+    sent = []
+    for number in range(4):
+        before = len(stage.demo.control.requests)
+        assert requested(stage, named(pipeline)[SYNC], at + timedelta(days=number)) == []
+        sent.append(len(stage.demo.control.requests) - before)
+    assert sent == [2, 2, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("running", "syncs", "refreshes"),
+    [(None, 1, 1), ({}, 0, 1), ({"explorer/full_refresh": "true"}, 0, 0)],
+)
+def test_a_tenant_at_work_is_left_alone(
+    stage: Stage, pipeline: Pipeline, at: datetime, running: dict[str, str] | None, syncs: int, refreshes: int
+) -> None:
+    """A full refresh finds deleted records; a running sync of changes does not replace it."""
+    if running is not None:
+        job = stage.definitions.resolve_job_def("commcare_sync")
+        tags = {"dagster/partition": stage.tenant.key, **running}
+        stage.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
+    both = named(pipeline.model_copy(update={"full_refresh": WEEKLY}))
+    found = {name: requested(stage, schedule, at) for name, schedule in both.items()}
+    assert len(found[SYNC]) == syncs
+    assert len(found[FULL]) == refreshes
+    refreshes_all = {name: {r.tags.get("explorer/full_refresh") for r in asked} for name, asked in found.items()}
+    assert refreshes_all[SYNC] <= {None}
+    assert refreshes_all[FULL] <= {"true"}
