@@ -5,6 +5,7 @@ import dagster as dg
 from explorer.core.settings import get_settings
 from explorer.providers import faults_of, provider_named
 from explorer.registry import load_pipelines
+from explorer_dagster.launch.run_log import run_log
 from explorer_dagster.pipelines import definitions_of
 from explorer_dagster.provisioning import provisioning
 from explorer_dagster.resources import Platform
@@ -25,6 +26,7 @@ def _all() -> dg.Definitions:
         ],
         resources={"platform": Platform()},
         executor=dg.in_process_executor,
+        loggers={"console": run_log},
     )
     return dg.Definitions.merge(of_pipelines, platform)
 

@@ -23,6 +23,8 @@ from explorer.postgres.connections import Connection, Connections, Login, load_c
 from explorer.postgres.run_lock import Waiting, run_lock
 from explorer.providers.base import Provider
 from explorer.registry import Pipeline
+from explorer.telemetry.logs import about
+from explorer.telemetry.traces import parent_of, send_spans, span
 from explorer_dagster.runs import ended_with_its_run
 
 
@@ -140,21 +142,28 @@ class TenantSession:
 
 
 def _needed(settings: Settings) -> list[tuple[str, int]]:
-    """What a run's process itself needs: the broker that gave it the run. The database is reached by libpq."""
-    broker = settings.celery_broker_url
-    return [] if broker is None else [address_of(broker.get_secret_value())]
+    """What a run's process itself needs: the broker that gave it the run, and who collects its spans. The database is reached by
+    libpq."""
+    broker = settings.celery_broker_url.get_secret_value() if settings.celery_broker_url is not None else None
+    return [address_of(url) for url in (broker, settings.otlp_endpoint) if url is not None]
 
 
 class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """The platform's settings, database and catalog, opened at first use in the step's process."""
+    """The platform's settings, database and catalog, opened at first use in the step's process.
+
+    While a run works in this process, its lines of log and its spans are marked with the run and its tenant.
+    """
 
     _guard: ConnectGuard | None = PrivateAttr(None)
 
     @contextmanager
     def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Self]:
+        """Called by Dagster around the steps of a run, and around each evaluation of a schedule or sensor, which has no run."""
         with ExitStack() as stack:
             run = context.run
             if run is not None and context.instance is not None:
+                stack.callback(send_spans(self.settings, "explorer-run"))
+                stack.enter_context(_told(run))
                 stack.enter_context(ended_with_its_run(context.instance, run.run_id))
             if run is not None and RunTags.from_tags(run.tags).partition_key is not None:
                 # A run of a tenant. Others, such as those that make tenants, may have more to do.
@@ -201,3 +210,15 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
             tenant=tenant,
             schema=self.catalog.schemas.get(tenant),
         )
+
+
+@contextmanager
+def _told(run: dg.DagsterRun) -> Iterator[None]:
+    """Lines of log and spans in the block are those of the run; its span belongs to the one that asked for it."""
+    tags = RunTags.from_tags(run.tags)
+    named = {"explorer.run": run.run_id} | ({"explorer.tenant": tags.partition_key} if tags.partition_key else {})
+    with (
+        about(tenant=tags.partition_key, run=run.run_id),
+        span(f"run {run.job_name}", parent_of(tags.traceparent), **named),
+    ):
+        yield

@@ -21,6 +21,8 @@ from explorer.core.loopback import is_loopback
 from explorer.core.ports import listen
 from explorer.core.settings import Settings, get_settings
 from explorer.providers import faults_of, provider_named
+from explorer.telemetry.logs import log_to
+from explorer.telemetry.traces import send_spans
 from mcp_bridge.composition import Parts, Services
 from mcp_bridge.gate.http_authentication import PATH
 from mcp_bridge.gate.shutdown import leave_nobody_waiting
@@ -59,11 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     write_privately()
     try:
         settings = get_settings()
-        logging.basicConfig(
-            stream=sys.stderr,
-            level=settings.log_level.upper(),
-            format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        )
+        log_to(settings)
         # These libraries log one line per MCP or GraphQL request, which helps nobody.
         for noisy in ("httpx", "httpx2", "mcp", "uvicorn.access"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -75,10 +73,14 @@ def main(argv: list[str] | None = None) -> int:
                 "SQL is validated by %s with stricter rules: pgparse is not installed on this platform", PARSER
             )
         gc.set_threshold(*_GC_THRESHOLDS)
-        if args.transport == "stdio":
-            _serve_stdio(settings)
-        else:
-            _serve_http(settings, args.host or settings.bridge_host, args.port, args.port_file)
+        end_spans = send_spans(settings, "explorer-bridge")
+        try:
+            if args.transport == "stdio":
+                _serve_stdio(settings)
+            else:
+                _serve_http(settings, args.host or settings.bridge_host, args.port, args.port_file)
+        finally:
+            end_spans()
     except ExplorerError as error:
         print(f"explorer-mcp: {error} [{error.code}]", file=sys.stderr)
         return 1

@@ -16,7 +16,7 @@ from mcp.server.stdio import stdio_server
 from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import AnyHttpUrl
 
-from explorer.core.metrics_token import may_read_metrics
+from explorer.telemetry.metrics_token import may_read_metrics
 from mcp_bridge.composition import Services
 from mcp_bridge.gate.access import Caller, CatalogVerifier, PeopleSignIn, http_caller, stdio_caller
 from mcp_bridge.gate.confirmation import ASKED_FOR_S

@@ -27,6 +27,7 @@ IMPORTED_LATE = {
         "dbt": "1.5 s of imports that a run without news does not need",
         "sqlglot": "0.4 s of imports, for lineage alone",
     },
+    "explorer.telemetry": {"opentelemetry": "the SDK is an extra: who sends no spans need not have it"},
     "explorer.catalog.migrations": {
         "explorer.catalog.migrations.run": "Alembic is imported where something is migrated"
     },
@@ -58,7 +59,8 @@ def _declared() -> set[str]:
     with (ROOT / "pyproject.toml").open("rb") as file:
         project = tomllib.load(file)["project"]
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *extras["benchmarks"], *extras["celery"], *extras["kubernetes"]]
+    of_extras = [line for name in ("benchmarks", "celery", "kubernetes", "telemetry") for line in extras[name]]
+    lines = [*project["dependencies"], *of_extras]
     return {_normal(re.split(r"[\[=<>;]", line)[0]) for line in lines}
 
 

@@ -68,6 +68,7 @@ OWN_PROCESS = {
         "signal.signal": "called by the demo's main for as long as it serves",
     },
     "explorer.core.files": {"os.umask": "each of our programs calls it first, so that its files are private"},
+    "explorer.telemetry.logs": {"logging.basicConfig": "each of our programs calls it first"},
     "explorer.marts.process": {
         "os.environ": "dbt's own process, which is given an environment of its own",
         "signal.signal": "dbt's own process, which Ctrl-C must reach",
@@ -88,7 +89,6 @@ OWN_PROCESS = {
     },
     "mcp_bridge.__main__": {
         "gc.set_threshold": _MAIN,
-        "logging.basicConfig": _MAIN,
         "logging.getLogger('mcp.server.streamable_http')": _MAIN,
         "logging.getLogger('sqlglot')": _MAIN,
         "logging.getLogger(noisy)": _MAIN,

@@ -19,7 +19,8 @@ class RunTags(msgspec.Struct, frozen=True, kw_only=True):
     the run was launched again or needs no retry; `retry_at`: when; `retry_of`: id of the run that this one repeats, as attempt
     `retry_number`. `worker`: the process that the warm pool forked for it, and its machine
     (`explorer.core.processes.WorkerIdentity`). `schedule`, `backfill`: what launched it, if anything did. `run_class`,
-    `priority`: its place in the queue, the higher the sooner (`explorer_dagster.queueing`).
+    `priority`: its place in the queue, the higher the sooner (`explorer_dagster.queueing`). `traceparent`: the span that
+    asked for it, as W3C's header.
     """
 
     partition_key: str | None = msgspec.field(default=None, name="dagster/partition")
@@ -35,6 +36,7 @@ class RunTags(msgspec.Struct, frozen=True, kw_only=True):
     retry_number: int | None = msgspec.field(default=None, name="explorer/retry_number")
     # The leading dot hides it in Dagster's UI.
     worker: str | None = msgspec.field(default=None, name=".explorer/worker")
+    traceparent: str | None = msgspec.field(default=None, name=".explorer/traceparent")
     schedule: str | None = msgspec.field(default=None, name="dagster/schedule_name")
     backfill: str | None = msgspec.field(default=None, name="dagster/backfill")
     run_class: RunClass | None = msgspec.field(default=None, name="explorer/class")

@@ -237,6 +237,17 @@ class Settings(BaseSettings):
         description="Token that readers of /metrics send, at the bridge and at the Dagster UI: at least 16 characters. Empty: "
         "HOME/metrics.token, which `explorer up` makes.",
     )
+    otlp_endpoint: str | None = Field(
+        None,
+        description="Base URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://127.0.0.1:4318. Empty: no "
+        "traces are made (docs/monitoring.md).",
+    )
+    otlp_headers: SecretStr | None = Field(
+        None, description="Headers for the collector: name=value, separated by commas, values percent-encoded."
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines of logs: `text`, or `json` with one object per line."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity that is logged."
     )

@@ -37,6 +37,7 @@ from explorer.load.target import LoadTarget, database_errors
 from explorer.postgres.connections import Connection
 from explorer.providers.paging import Styles
 from explorer.registry import ForEach, Pipeline, Source
+from explorer.telemetry.traces import carried
 
 APPLICATION_NAME = "explorer-load"
 # A tenant's login has 12 connections: each writer takes two; the load's lock, its values, dlt and the bridge need six.
@@ -200,7 +201,7 @@ class _Load:
             if isinstance(job, DltJob):
                 for_dlt.append(job)
             else:
-                writing.append(self._writers.submit(job.write, self._connect))
+                writing.append(self._writers.submit(carried(job.write), self._connect))
         if for_dlt:
             writing += self._run_dlt(for_dlt)
         for future in writing:
@@ -220,7 +221,7 @@ class _Load:
             for job in jobs:
                 job.fail(error)
             return []
-        return [self._writers.submit(job.write, self._connect) for job in jobs]
+        return [self._writers.submit(carried(job.write), self._connect) for job in jobs]
 
     def _values(self, each: ForEach, parent: LoadJob[Any] | None) -> list[str]:
         """The values of a `for_each` source: from the parent's records of this load, plus those of the table unless all were

@@ -24,6 +24,7 @@ from explorer.load.raw.table import RawTable
 from explorer.load.report import ResourceReport
 from explorer.load.row_buffer import BufferState, RowBuffer
 from explorer.postgres.connections import Connection
+from explorer.telemetry.traces import span
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class LoadJob(ABC, Generic[AnyRow]):
     def write(self, connect: Callable[[], Connection]) -> None:
         """Write what must be written, once. Does not raise."""
         try:
-            with connect() as connection:
+            with span("load", table=self.destination.table.name), connect() as connection:
                 self._done(self._write(connection, connect))
         except BaseException as error:
             self.fail(LoadFailed.because_of(error) if isinstance(error, psycopg.Error) else error)

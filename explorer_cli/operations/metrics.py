@@ -5,9 +5,9 @@ import sys
 import httpx
 
 from explorer.core.errors import ExplorerError
-from explorer.core.metrics_token import METRICS_PATH, known_metrics_token
 from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
+from explorer.telemetry.metrics_token import METRICS_PATH, known_metrics_token
 from explorer_cli.platform.context import open_settings
 
 _TIMEOUT_S = 30.0

@@ -5,6 +5,7 @@ import logging.handlers
 from pathlib import Path
 
 from explorer.core.settings import Settings, get_settings
+from explorer.telemetry.logs import formatter
 from explorer_cli.supervision.home import open_home
 
 LOG_BYTES = 5 * 1024 * 1024
@@ -22,7 +23,7 @@ def open_settings(*, writable: bool = True) -> Settings:
     handler = logging.handlers.RotatingFileHandler(
         settings.home / "logs" / "explorer.log", maxBytes=LOG_BYTES, backupCount=2, encoding="utf-8", delay=True
     )
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(formatter(settings))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)

@@ -36,7 +36,7 @@ def _code_server(settings: Settings) -> Part:
         "code-server",
         "Dagster code location",
         [*python_module("dagster", "api", "grpc"), "--module-name", "explorer_dagster.definitions",
-         "--socket", str(socket), "--location-name", LOCATION],
+         "--socket", str(socket), "--location-name", LOCATION, "--log-format", _log_format(settings)],
         child_env(settings, *_LOGINS, "database_url", "secret_keys"),
         ready=lambda: listens(socket),
         # It loads Dagster's instance, and that does not set the storage up.
@@ -75,11 +75,17 @@ def _daemon(settings: Settings, workspace: Path, port: int, url: str) -> Part:
     return Part(
         "daemon",
         "Dagster daemon",
-        python_script("dagster-daemon", "run", "-w", str(workspace), "--log-level", "warning"),
+        [*python_script("dagster-daemon", "run", "-w", str(workspace)), "--log-level", "warning",
+         "--log-format", _log_format(settings)],
         child_env(settings, *_LOGINS, "dagster_token"),
         ready=lambda: accepts(settings.dagster_host, port) and not missing_daemons(settings, url),
         needs=("database", "code-server"),
-    )
+    )  # fmt: skip
+
+
+def _log_format(settings: Settings) -> str:
+    """Dagster's name for the form of its programs' own lines."""
+    return "json" if settings.log_format == "json" else "colored"
 
 
 def _write_instance(settings: Settings) -> Path:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from explorer.core.metrics_token import make_metrics_token
 from explorer.core.settings import Settings, given_variables
+from explorer.telemetry.metrics_token import make_metrics_token
 from explorer_cli.platform.addresses import choose_port, in_url
 from explorer_cli.platform.bytecode import compile_packages
 from explorer_cli.platform.dagster import dagster_parts

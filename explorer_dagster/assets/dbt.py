@@ -15,6 +15,7 @@ from explorer.marts import Built, Models, TestResult, build
 from explorer.marts.manifest import layer_of
 from explorer.registry import Pipeline
 from explorer.tables.engine import TableResult
+from explorer.telemetry.traces import span
 from explorer_dagster import column_metadata
 from explorer_dagster.assets.tables import TableAssets, table_facts
 from explorer_dagster.checks import check_result, check_spec
@@ -46,7 +47,7 @@ def dbt_models(pipeline: Pipeline, models: Models, tables: TableAssets) -> list[
     def dbt(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Event]:
         session = platform.session(context, pipeline)
         selected = {name for name, key in keys.items() if key in context.selected_asset_keys}
-        with failures_explained(), session.changing_tables():
+        with failures_explained(), span("dbt"), session.changing_tables():
             built = _build(context, session, models, keys, selected)
         yield from _materializations(session, models, built, keys, tables.keys)
         yield from _checks(models, translator, built, context.selected_asset_check_keys)

@@ -13,6 +13,7 @@ from explorer.core.errors import ExplorerError
 from explorer.marts import get_ready
 from explorer.providers.base import Outline, Provider
 from explorer.registry import Pipeline
+from explorer.telemetry.traces import span
 from explorer_dagster.failures import failure, failures_explained
 from explorer_dagster.metadata import as_metadata, inert, markdown_table
 from explorer_dagster.partitions import tenants
@@ -44,7 +45,8 @@ def _asset(pipeline: Pipeline, provider: Provider, part: registry.Discovery) -> 
             session = platform.session(context, pipeline)
             if pipeline.transforms:
                 get_ready(session.dbt)
-            facts = _discover(context, session, pipeline, provider)
+            with span("discovery"):
+                facts = _discover(context, session, pipeline, provider)
         return dg.MaterializeResult(metadata=as_metadata(facts))
 
     return discovery

@@ -13,6 +13,7 @@ from explorer.load import LoadProgress, LoadReport, LoadTarget, ResourceReport, 
 from explorer.load.checks import check_load, described
 from explorer.providers.base import Provider
 from explorer.registry import Pipeline, Source
+from explorer.telemetry.traces import span
 from explorer_dagster.checks import check_result, check_spec
 from explorer_dagster.documentation import documentation
 from explorer_dagster.failures import failure, failure_of_sources, failures_explained
@@ -91,7 +92,7 @@ def _load(
         progress.report(keys[state.resource], facts)
 
     try:
-        with session.changing_tables() as connection, session.client(provider) as client:
+        with span("loading"), session.changing_tables() as connection, session.client(provider) as client:
             return load(
                 LoadTarget(session.schema, session.rw_database),
                 connection,

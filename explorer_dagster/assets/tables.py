@@ -32,6 +32,7 @@ from explorer.tables.engine import (
 )
 from explorer.tables.plan import TableFamily, TablePlan
 from explorer.tables.values import TableSpec
+from explorer.telemetry.traces import span
 from explorer_dagster import column_metadata
 from explorer_dagster.checks import check_result, check_spec
 from explorer_dagster.documentation import documentation
@@ -63,7 +64,7 @@ def table_step(pipeline: Pipeline, assets: "TableAssets", taken: Collection[str]
         selected = {name for name, key in assets.keys.items() if key in context.selected_asset_keys}
         if pipeline.transforms:
             read_ahead(session.dbt)
-        with failures_explained(), session.changing_tables():
+        with failures_explained(), span("tables"), session.changing_tables():
             updated = _update(context, session, assets, selected, taken)
         yield from assets.events(session.schema, updated, selected, context.selected_asset_check_keys)
         raise_failures(updated.results.values())

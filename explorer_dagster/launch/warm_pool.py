@@ -19,6 +19,7 @@ from explorer.core.home import warm_pool_socket
 from explorer.core.settings import Settings, get_settings
 from explorer.core.tls import tls_context
 from explorer.marts import stand_by, warm_up
+from explorer.telemetry.logs import log_to
 from explorer_dagster.launch import fork_server
 
 MODULES = (
@@ -88,7 +89,9 @@ def execute_run(request: str) -> int:
 
     dbt's process is forked first, as long as the worker has no threads.
     """
+    settings = get_settings()
     stand_by()
+    log_to(settings)
     execute_run_command.main(args=[request], standalone_mode=False)
     return 0
 

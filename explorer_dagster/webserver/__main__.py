@@ -27,6 +27,7 @@ from explorer.core.ports import listen
 from explorer.core.runtime_state import read_state, webserver_token
 from explorer.core.settings import Settings, get_settings
 from explorer.postgres.connections import load_connections
+from explorer.telemetry.logs import log_to
 from explorer_dagster.webserver.guard import Guard
 from explorer_dagster.webserver.metrics import DagsterFigures, MetricsPage, Tenants
 from explorer_dagster.webserver.pages import Documentation
@@ -91,6 +92,7 @@ class Changes:
 def main() -> None:
     write_privately()
     settings = get_settings()
+    log_to(settings)
     parser = argparse.ArgumentParser(prog="python -m explorer_dagster.webserver", description="The guarded Dagster UI.")
     parser.add_argument("--host", default=settings.dagster_host)
     parser.add_argument("--port", type=int, default=settings.dagster_port)
@@ -123,7 +125,9 @@ def main() -> None:
         )
         if options.port_file:
             write_private(options.port_file, json.dumps({"url": url}))
-        server = uvicorn.Server(uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=3))
+        server = uvicorn.Server(
+            uvicorn.Config(guarded, log_config=None, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
+        )
         server.run(sockets=[listener])
 
 

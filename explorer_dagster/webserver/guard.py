@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from explorer.contract.headers import TOKEN_HEADER, UI_LINKS_PATH, UI_RETURN_PATH
-from explorer.core.metrics_token import METRICS_PATH
+from explorer.telemetry.metrics_token import METRICS_PATH
 from explorer_dagster.webserver.graphql_request import GraphQLRequest, Refused, read_address, read_body
 from explorer_dagster.webserver.people import NOT_KEPT, SIGN_IN_PATH, People
 from explorer_dagster.webserver.sessions import LINK_LASTS_S, Sessions

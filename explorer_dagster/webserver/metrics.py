@@ -28,9 +28,9 @@ from explorer.catalog.storage.database import Database
 from explorer.catalog.tenants.tenant import TenantStore
 from explorer.contract.tags import RunTags
 from explorer.core.errors import ExplorerError
-from explorer.core.metrics_token import may_read_metrics
 from explorer.core.settings import Settings
 from explorer.postgres.connections import load_connections
+from explorer.telemetry.metrics_token import may_read_metrics
 from explorer_dagster.runs import UNFINISHED
 
 _log = logging.getLogger(__name__)

@@ -12,9 +12,11 @@ import mcp_types as types
 from anyio import CancelScope
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
+from opentelemetry import trace
 
 from explorer.catalog import Tenant, Used
 from explorer.core.errors import ExplorerError, UnknownTenant
+from explorer.telemetry.logs import about, now_about
 from mcp_bridge.answers.envelope import Answer, did_you_mean, failure, success
 from mcp_bridge.answers.wording import Wording
 from mcp_bridge.clients.platform_database import PlatformDatabase
@@ -93,7 +95,7 @@ class Gate:
             return failure(for_caller(error, None), None, elapsed_ms(started))
         call = Call(caller, ctx.session.report_progress, User(ctx, params), audit=dict(caller.audit))
         try:
-            with self._metrics.at_work():
+            with self._metrics.at_work(), about():
                 return await self._serve(tool, call, params.arguments or {}, started)
         finally:
             # Not before its entry counts it.
@@ -106,6 +108,7 @@ class Gate:
         error: ExplorerError | None = None
         try:
             arguments = parse(tool, raw)
+            now_about(run=getattr(arguments, "run_id", None))
             await self._admit(tool, call, arguments)
             if tool.mutates:
                 await self._audit.write(tool, call, "attempted", None, started)
@@ -179,6 +182,8 @@ class Gate:
         if call.admitted is None:
             raise UnknownTenant("The tenant was just removed.", next_step="list_tenants shows yours.")
         call.tenant = call.admitted.tenant
+        now_about(tenant=call.tenant.key)
+        trace.get_current_span().set_attribute("explorer.tenant", call.tenant.key)
         if tool.scope is not None:
             call.caller.require(tool.scope, call.tenant.key)
         call.budget = await self._budgets.admit(call.caller, call.tenant)

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from explorer.core.metrics_token import METRICS_PATH
+from explorer.telemetry.metrics_token import METRICS_PATH
 from mcp_bridge.gate.access import BridgeToken, TokenUncheckable
 from mcp_bridge.gate.step_up import StepUp
 from mcp_bridge.metrics import CONTENT_TYPE

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from anyio import CancelScope
+from msgspec.structs import replace
 
 from explorer.catalog import Claim, SchemaAbsent, State, Tenant
 from explorer.contract.tags import RunTags
 from explorer.core.errors import ExplorerError, TransientError
+from explorer.telemetry.traces import span, traceparent
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import CancelRefused, UnknownRun
 from mcp_bridge.clients.dagster.records import Run
@@ -238,7 +240,10 @@ class Launches:
                 f"Launching a run of {tenant.key} took so long that another bridge took it over.",
                 next_step="Call again: it answers with the run that was launched.",
             )
-        made = await dagster.launch(wish.pipeline, tenant.key, tags=tags, assets=_listed(wish.assets))
+        with span("launch", pipeline=wish.pipeline) as launching:
+            traced = replace(tags, traceparent=traceparent())
+            made = await dagster.launch(wish.pipeline, tenant.key, tags=traced, assets=_listed(wish.assets))
+            launching.set_attribute("explorer.run", made.run_id)
         run = await self._settled(tenant, claim, made)
         await in_thread(launches.launched, claim, run.run_id, run.tags.idempotency_key)
         if run.run_id != made.run_id:

@@ -23,6 +23,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from demo_commcare import MATERNAL, NUTRITION, RunningServer, serve_in_thread
 from explorer.postgres.embedded import EmbeddedPostgres
+from tests.collector import Collector, collecting
 
 MOTHERS = "e2e:maternal"
 CHILDREN = "e2e:nutrition"
@@ -40,6 +41,7 @@ class Stack:
     home: Path
     demo: RunningServer
     env: dict[str, str] = field(repr=False)
+    collector: Collector = field(default_factory=lambda: Collector(""), repr=False)
     bridge_url: str = ""
     dagster_url: str = ""
     token: str = field(default="", repr=False)
@@ -170,8 +172,9 @@ def running_stack() -> Iterator[Stack]:
         (home / name / "t_0" / "target" / "compiled.sql").write_text("select 1 as last_name")
         for path in (home / name, *(home / name).rglob("*")):
             path.chmod(0o777 if path.is_dir() else 0o666)
-    with serve_in_thread(cases=240) as demo:
-        stack = Stack(home, demo, environment(home, DEMO_KEY=demo.api_key))
+    with serve_in_thread(cases=240) as demo, collecting() as collector:
+        telemetry = {"EXPLORER_OTLP_ENDPOINT": collector.url, "EXPLORER_LOG_FORMAT": "json"}
+        stack = Stack(home, demo, environment(home, DEMO_KEY=demo.api_key, **telemetry), collector)
         try:
             stack.up()
             stack.add_tenant(MOTHERS, MATERNAL)

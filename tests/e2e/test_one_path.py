@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from demo_commcare import MATERNAL, NUTRITION
+from explorer_cli.supervision.processes import wait_until
+from tests.collector import Span
 from tests.e2e.stack import CHILDREN, MOTHERS, Stack, call
 
 
@@ -38,6 +40,33 @@ def test_a_sync_launched_over_http_lands_exactly_what_the_server_has(stack: Stac
         cleaned = {name: value.replace("\x00", "\ufffd") for name, value in case["properties"].items()}
         assert row[1:4] == [case["case_type"], case["case_name"], case["closed"]]
         assert {n: v.replace("\x00", "\ufffd") for n, v in properties.items()} == cleaned
+
+
+def test_the_sync_is_one_trace_from_the_call_to_its_statements_and_its_lines_name_it(stack: Stack) -> None:
+    def named(name: str) -> list[Span]:
+        return [each for each in stack.collector.spans if each.name == name]
+
+    # Spans are sent in the background.
+    assert wait_until(lambda: bool(named("tools/call run_materialization") and named("run commcare_sync")), 60), {
+        each.name for each in stack.collector.spans
+    }
+    call, collector = named("tools/call run_materialization")[0], stack.collector
+    assert (call.service, call.attributes["explorer.tenant"]) == ("explorer-bridge", MOTHERS)
+    [launch] = collector.below(call, "launch")
+    [run] = collector.below(launch, "run commcare_sync")
+    assert (run.service, run.attributes["explorer.tenant"]) == ("explorer-run", MOTHERS)
+    assert run.attributes["explorer.run"] == launch.attributes["explorer.run"]
+    assert [len(collector.below(run, step)) for step in ("discovery", "loading", "tables", "dbt")] == [1, 1, 1, 1]
+    loads = collector.below(collector.below(run, "loading")[0], "load")
+    [cases] = [each for each in loads if each.attributes["table"] == "raw_cases"]
+    operations = {each.attributes["operation"] for each in collector.below(cases, "statement")}
+    assert {"COPY", "SELECT"} <= operations
+
+    lines = (stack.home / "logs" / "warm-pool.log").read_text().splitlines()
+    told = [json.loads(line) for line in lines if line.startswith("{")]
+    of_run = [line for line in told if line.get("run") == run.attributes["explorer.run"]]
+    assert {line["tenant"] for line in of_run} == {MOTHERS}
+    assert {line["trace_id"] for line in of_run} >= {call.trace}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from explorer.contract.schemas import TenantSchemas
 from explorer.load.raw.cells import COPY_HEADER, COPY_TRAILER
 from explorer.load.raw.table import DELETED_COLUMN, RawTable
 from explorer.postgres.connections import Connection
+from explorer.telemetry.traces import span
 
 # Records that fit into a page are stored uncompressed in the row. By default PostgreSQL compresses beyond 2 kB, which takes
 # nearly as long as the rest of COPY, and decompresses for each value that a query reads.
@@ -59,7 +60,8 @@ class TableStatements:
         self, text: str, parameters: Sequence[Any] = (), **names: sql.Composable
     ) -> psycopg.Cursor[tuple[Any, ...]]:
         """Send the statement."""
-        return self.connection.execute(self.formatted(text, **names), parameters or None)
+        with span("statement", table=self.table.name, operation=text.split(maxsplit=1)[0].upper()):
+            return self.connection.execute(self.formatted(text, **names), parameters or None)
 
     def row(self, text: str, parameters: Sequence[Any] = (), **names: sql.Composable) -> tuple[Any, ...]:
         """The only row of a query."""
@@ -103,7 +105,7 @@ def copy_rows(
 ) -> int:
     """COPY packed rows into a table of this shape. Returns their number."""
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary{})")
-    with connection.cursor() as cursor:
+    with span("statement", table=table.name, operation="COPY"), connection.cursor() as cursor:
         with cursor.copy(statement.format(place, columns(table.loaded), sql.SQL(option))) as copy:
             copy.write(COPY_HEADER)
             for chunk in chunks:

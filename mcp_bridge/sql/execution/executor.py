@@ -17,6 +17,7 @@ from functools import partial
 import psycopg
 
 from explorer.postgres.connections import CASTS_SCHEMA, Login
+from explorer.telemetry.traces import span
 from mcp_bridge.sql.execution.failures import failure, is_full
 from mcp_bridge.sql.execution.kept import KeptSessions
 from mcp_bridge.sql.execution.page import PageReader, SessionLost, Shapes
@@ -98,7 +99,8 @@ class Executor:
         while True:
             page = PageReader(session.connection, query, offset, limits, time.monotonic(), self._shapes)
             try:
-                result = await page.read()
+                with span("statement"):
+                    result = await page.read()
             except SessionLost as lost:
                 if not session.is_used:
                     self._close(session, page, principal)

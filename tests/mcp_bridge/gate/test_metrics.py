@@ -5,7 +5,7 @@ import re
 
 import httpx
 
-from explorer.core.metrics_token import make_metrics_token
+from explorer.telemetry.metrics_token import make_metrics_token
 from tests.mcp_bridge.stage import Stage, ask, http_client, refused
 
 
