@@ -3,6 +3,7 @@ one's HOME is empty: it has what it needs by settings."""
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -47,9 +48,22 @@ class Replica:
     url: str = ""
 
     def kill(self) -> None:
-        """As a machine that loses its power."""
+        """As a machine that loses its power. The process that holds the namespace goes first, the bridge a moment later."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(20)
+        deadline = time.monotonic() + 20
+        while self.url and _listens(self.url):
+            assert time.monotonic() < deadline, "the bridge outlives its namespace"
+            time.sleep(0.02)
+
+
+def _listens(url: str) -> bool:
+    address = httpx.URL(url)
+    try:
+        socket.create_connection((address.host, address.port or 0), 1).close()
+    except OSError:
+        return False
+    return True
 
 
 @dataclass
