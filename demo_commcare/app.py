@@ -55,7 +55,7 @@ class DemoCommCare:
         self._throttle = Throttle()
         self._accounts = Accounts(self.world)
         self._tokens = TokenStore(self._accounts, access_token_lifetime_s, client_secret)
-        self._access = Access(self.world, self._accounts, self._tokens, self.api_key)
+        self._access = Access(self.world, self._accounts, self._tokens, {self.username: self.api_key})
         self._control_token = control_token
         router = Starlette(exception_handlers={404: _html_404})
         router.router.redirect_slashes = False

@@ -28,12 +28,13 @@ FORBIDDEN_PAGE = (
 
 @dataclass
 class Access:
-    """The permissions. `denied` holds (domain, resource) pairs, `cut_off` domains that used the API too much."""
+    """The permissions. `denied` holds (domain, resource) pairs, `cut_off` domains that used the API too much; `api_keys`: by
+    username."""
 
     world: World
     accounts: Accounts
     tokens: TokenStore
-    api_key: str = field(repr=False)
+    api_keys: dict[str, str] = field(repr=False)
     denied: set[tuple[str, str]] = field(default_factory=set)
     cut_off: set[str] = field(default_factory=set)
 
@@ -42,8 +43,9 @@ class Access:
         scheme, _, rest = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self.tokens.check(rest.strip())
-        is_key = self._is_key(rest, request, in_query=True) and self.accounts.active(DEMO_USERNAME) is not None
-        return Grant(DEMO_USERNAME, frozenset({"access_apis"})) if is_key else None
+        owner = self._key_owner(rest, request, in_query=True)
+        is_active = owner is not None and self.accounts.active(owner) is not None
+        return Grant(owner, frozenset({"access_apis"})) if owner and is_active else None
 
     def refuse(self, request: Request, domain: str, resource: str, style: Style = "tastypie") -> Response | None:
         """The refusal, or None when the request may go on. Case v2 is a plain `view`; everything else is tastypie."""
@@ -77,7 +79,7 @@ class Access:
         if scheme == "basic":
             return self._basic(rest)
         in_query = style == "tastypie"
-        if scheme != "digest" and self._is_key(rest, request, in_query):
+        if scheme != "digest" and self._key_owner(rest, request, in_query) is not None:
             return None
         if header and scheme != "digest":
             return Response(status_code=401)
@@ -102,9 +104,11 @@ class Access:
             return Response(status_code=401, headers={"WWW-Authenticate": 'Basic realm=""'})
         return JSONResponse({"error": "must send X-COMMCAREHQ-OTP header or 'otp' URL parameter"}, 401)
 
-    def _is_key(self, credentials: str, request: Request, in_query: bool) -> bool:
+    def _key_owner(self, credentials: str, request: Request, in_query: bool) -> str | None:
+        """The username that the API key belongs to; None for anything else."""
         username, _, key = credentials.strip().partition(":")
         if not username and in_query:
             username, key = request.query_params.get("username", ""), request.query_params.get("api_key", "")
-        right_key = hmac.compare_digest(key.encode(), self.api_key.encode())
-        return right_key and username.lower() == DEMO_USERNAME
+        username = username.lower()
+        right = self.api_keys.get(username, "")
+        return username if right and hmac.compare_digest(key.encode(), right.encode()) else None

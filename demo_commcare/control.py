@@ -6,6 +6,7 @@ token. Every public method of `Control` named in `ACTIONS` is an action with the
 
 import hmac
 import inspect
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -25,7 +26,7 @@ ACTIONS = (
     "revoke_refresh_tokens", "issue_refresh_token", "set_access_token_lifetime", "deny", "allow", "cut_off", "restore",
     "set_subscription", "set_feature", "set_switches", "create_case", "update_case", "update_every_nth_case", "close_case",
     "delete_case", "archive_form", "unarchive_form", "edit_form", "delete_form", "delete_record", "deactivate_user",
-    "reactivate_user", "deactivate_account", "reactivate_account", "remove_member", "add_member", "set_role",
+    "reactivate_user", "issue_api_key", "deactivate_account", "reactivate_account", "remove_member", "add_member", "set_role",
     "register_redirect_uri", "add_question", "set_applications", "set_index_lag", "settle_index", "reindex",
 )  # fmt: skip
 
@@ -110,6 +111,12 @@ class Control:
     def issue_refresh_token(self, domains: list[str] | None = None, username: str = DEMO_USERNAME) -> str:
         """Issue a refresh token for a person, limited to `domains` if given."""
         return self._access.tokens.issue_refresh_token(*(domains or ()), username=username)
+
+    def issue_api_key(self, username: str) -> str:
+        """Issue an API key of a person. It replaces the one of before."""
+        with self._world.lock:
+            key = self._access.api_keys[self._access.accounts.get(username).username] = secrets.token_hex(20)
+        return key
 
     def deactivate_account(self, username: str) -> None:
         """End a person's account: log-in, tokens and renewals are refused from now on."""

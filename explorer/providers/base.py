@@ -63,10 +63,12 @@ class CredentialKind:
 
 @dataclass(frozen=True)
 class Access:
-    """The result of a successful access check: the user on the server, and the tenant's title for people."""
+    """The result of a successful access check: the user on the server, and the tenant's title for people. `sees_all`: the server
+    says that the user sees all of the tenant's data; False where it did not tell. Who sees a part is refused."""
 
     username: str
     title: str
+    sees_all: bool = True
 
 
 @dataclass(frozen=True)
@@ -265,17 +267,18 @@ class PeopleSignIn(Protocol):
             ApiError: nothing is known.
         """
 
-    def own_role(
+    def told_role(
         self,
         app: SignInApp,
         tokens: ProviderTokens,
         external_id: str,
         *,
         settings: Settings,
+        member: str | None = None,
         keep: Callable[[ProviderTokens], object] = lambda tokens: None,
     ) -> Role | None:
-        """The person's role in a tenant that may not be registered here, by their own tokens; None when the server does not tell
-        them, which it does its administrators. `keep` and errors as in `look_up`."""
+        """The person's role in a tenant that may not be registered here, by their own tokens, or that of another `member`, a
+        username; None when the server does not tell them, which it does its administrators. `keep` and errors as in `look_up`."""
 
     def role_of(self, record: Mapping[str, Any]) -> Role | None:
         """The role in a record of `loaded_roles`; None when it does not say."""

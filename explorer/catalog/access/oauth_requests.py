@@ -1,6 +1,7 @@
 """Which sign-ins are under way? One row per browser tab, from the consent page to the code; any bridge serves any step.
 
-Each step is taken once: the row changes only for who still holds it. A request ends after ten minutes.
+Each step is taken once: the row changes only for who still holds it. A request ends after ten minutes, or later where the person
+waits for something that takes longer.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -110,6 +111,16 @@ class OAuthRequestStore:
         with self._database.single() as connection:
             changed = connection.execute(update(oauth_requests).where(*_held(id_, browser)).values(**values))
             return changed.rowcount == 1
+
+    def prolong(self, id_: UUID, browser: str) -> None:
+        """Let the sign-in end `REQUEST_S` from now, if it would end in half of that."""
+        soon = func.clock_timestamp() + timedelta(seconds=REQUEST_S / 2)
+        with self._database.single() as connection:
+            connection.execute(
+                update(oauth_requests)
+                .where(*_held(id_, browser), oauth_requests.c.expires_at < soon)
+                .values(expires_at=func.clock_timestamp() + timedelta(seconds=REQUEST_S))
+            )
 
     def finish(self, id_: UUID, browser: str) -> SignInRequest | None:
         """End the sign-in and return it; once."""

@@ -4,13 +4,13 @@ Making and dropping schemas and logins needs the administrator's login, which on
 writes a row and starts the job; the row tells the worker what to do, and the caller how it ended.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import Row, delete, func, select, text, update
+from sqlalchemy import Connection, Row, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from explorer.catalog.errors import CredentialMissing
@@ -75,15 +75,30 @@ class ProvisioningStore:
         return self._ask(tenant.key, {"id": uuid4(), "kind": kind, "actor": storable(actor)})
 
     def ask_to_register(
-        self, key: str, place: Mapping[str, str], credential: Credential, actor: str
-    ) -> ProvisioningRequest:
+        self,
+        key: str,
+        place: Mapping[str, str],
+        credential: Credential,
+        actor: str,
+        allow: Callable[[Set[str]], object] = lambda keys: None,
+    ) -> ProvisioningRequest | None:
         """Ask for a tenant `key` of `place`. The credential is kept encrypted until the request has ended; while there is an open
-        request for the key, that one is returned."""
+        request for the key, that one is returned.
+
+        `allow` refuses by an error. It is called with the keys of the actor's other open requests, of which there will be no more
+        before it has answered: None when the actor asks for another one at this moment.
+        """
         id_ = uuid4()
         secret = self._keyring().encrypt(provisioning_purpose(id_), dump_credential(credential))
         kind = ProvisioningKind.REGISTER
         values = {"id": id_, "kind": kind, "actor": storable(actor), "place": storable(dict(place)), "secret": secret}
-        return self._ask(key, values)
+        with self._database.begin() as connection:
+            # Nobody waits for it, holding a connection that who has it may need.
+            lock = func.pg_try_advisory_xact_lock(func.hashtextextended(f"registering:{actor}", 0))
+            if not connection.scalar(select(lock)):
+                return None
+            allow(_registering(connection, actor) - {key})
+            return self._asked(connection, key, values)
 
     def credential(self, request: ProvisioningRequest) -> Credential:
         """The credential of an open request to register. Raises: CredentialMissing, KeyringMismatch."""
@@ -93,29 +108,30 @@ class ProvisioningStore:
             raise CredentialMissing("The request has no credential any more.", next_step="Ask again.")
         return parse_credential(self._keyring().decrypt(provisioning_purpose(request.id), secret))
 
-    def registering(self, actor: str) -> int:
-        """How many tenants this actor has asked for in requests that are open."""
-        table = provisioning
-        mine = (table.c.actor == storable(actor), table.c.kind == ProvisioningKind.REGISTER, table.c.ended_at.is_(None))
+    def registering(self, actor: str) -> set[str]:
+        """The keys of the tenants that this actor has asked for in requests that are open."""
         with self._database.single() as connection:
-            return int(connection.scalar(select(func.count()).where(*mine)) or 0)
+            return _registering(connection, actor)
 
     def _ask(self, key: str, values: Mapping[str, Any]) -> ProvisioningRequest:
+        with self._database.begin() as connection:
+            return self._asked(connection, key, values)
+
+    def _asked(self, connection: Connection, key: str, values: Mapping[str, Any]) -> ProvisioningRequest:
         table = provisioning
         age = text("make_interval(days => :retention_days)").bindparams(retention_days=RETENTION_DAYS)
-        with self._database.begin() as connection:
-            connection.execute(delete(table).where(table.c.ended_at < func.clock_timestamp() - age))
-            row = connection.execute(
-                insert(table)
-                .values(tenant_key=storable(key), **values)
-                # Changes nothing: so the open one is returned.
-                .on_conflict_do_update(
-                    index_elements=[table.c.tenant_key],
-                    index_where=table.c.ended_at.is_(None),
-                    set_={"run_id": table.c.run_id},
-                )
-                .returning(table)
-            ).one()
+        connection.execute(delete(table).where(table.c.ended_at < func.clock_timestamp() - age))
+        row = connection.execute(
+            insert(table)
+            .values(tenant_key=storable(key), **values)
+            # Changes nothing: so the open one is returned.
+            .on_conflict_do_update(
+                index_elements=[table.c.tenant_key],
+                index_where=table.c.ended_at.is_(None),
+                set_={"run_id": table.c.run_id},
+            )
+            .returning(table)
+        ).one()
         return _request(row)
 
     def open(self, tenant: Tenant) -> ProvisioningRequest | None:
@@ -167,6 +183,12 @@ class ProvisioningStore:
 def provisioning_purpose(id_: UUID) -> str:
     """The keyring's purpose for the credential in a request."""
     return f"provisioning:{id_}"
+
+
+def _registering(connection: Connection, actor: str) -> set[str]:
+    table = provisioning
+    mine = (table.c.actor == storable(actor), table.c.kind == ProvisioningKind.REGISTER, table.c.ended_at.is_(None))
+    return {str(row.tenant_key) for row in connection.execute(select(table.c.tenant_key).where(*mine))}
 
 
 def _request(row: Row[Any]) -> ProvisioningRequest:

@@ -14,3 +14,9 @@ class NoSubscription(NotAllowed):
     """The project space's plan does not include API access."""
 
     kind = "no_subscription"
+
+
+class PartOfDomain(NotAllowed):
+    """The user's role sees the data of some locations only, so tables made with this credential would silently be a part."""
+
+    kind = "part_of_domain"

@@ -101,7 +101,8 @@ def _credential(settings: Settings, opened: Catalog, tenant: Tenant) -> Finding:
         )  # fmt: skip
     except ExplorerError as error:
         return Finding(name, "wrong", error.message, error.next_step)
-    return Finding(name, "ok", f"{access.username} may read {access.title}")
+    part = "" if access.sees_all else "; the server does not tell whether their role sees all of it"
+    return Finding(name, "ok", f"{access.username} may read {access.title}{part}")
 
 
 def _database_there(settings: Settings) -> bool:

@@ -39,6 +39,10 @@ class Browser:
         others = [name for name in request.cookies if name.startswith(self._prefix)]
         for name in others[: max(0, len(others) - _MOST_COOKIES + 1)]:
             self._delete(response, name)
+        self.keep(response, id_, secret)
+
+    def keep(self, response: Response, id_: UUID, secret: str) -> None:
+        """Set the cookie of a sign-in, for the time that it may take from now on."""
         response.set_cookie(
             self._name(id_), secret, max_age=REQUEST_S, path="/", secure=self._secure, httponly=True, samesite="lax"
         )

@@ -1,6 +1,7 @@
 """A project space that is no tenant yet: the person asks the operator for it, or registers it and sees its data come in."""
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from uuid import UUID
@@ -19,6 +20,8 @@ from mcp_bridge.sign_in.pages import Progress, Register, progress, register, tex
 
 # A look at the person's role is one at their server.
 _SERVER_S = 40.0
+# A first sync may take longer than a sign-in. It is waited for so long, while somebody looks.
+_WATCHED_S = 6 * 3600
 _FIELD = "field_"
 
 
@@ -84,7 +87,7 @@ class RegisterPages:
         finally:
             await self._renew(journey, renewed)
         journey = await self._again(journey)
-        await self._note(journey, registering={"request": str(asked.id), "space": space.title})
+        await self._note(journey, registering={"request": str(asked.id), "space": space.title, "since": time.time()})
         # At once, whether somebody looks or not.
         await self._syncs.look(asked.id)
         return see(self._progress_page(journey))
@@ -98,7 +101,7 @@ class RegisterPages:
         found = await self._syncs.look(UUID(under_way["request"]))
         if found is None:
             return see(self._desk.connect_page(journey))
-        return progress(
+        page = progress(
             Progress(
                 under_way["space"],
                 ((text("progress.made"), found.made), (text("progress.loaded"), found.loaded)),
@@ -108,6 +111,11 @@ class RegisterPages:
                 journey.hidden,
             )
         )
+        if time.time() < under_way["since"] + _WATCHED_S:
+            id_, browser = journey.request.id, journey.secret
+            await self._desk.catalog.ask(lambda catalog: catalog.oauth_requests.prolong(id_, browser))
+            self._desk.browser.keep(page, id_, browser)
+        return page
 
     async def ended(self, request: Request) -> Response:
         """On to page 2, with what the person may do now."""

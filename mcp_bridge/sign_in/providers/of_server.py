@@ -74,10 +74,12 @@ class ServerPeople:
     async def memberships(self, identity: Identity, tokens: ProviderTokens, keep: Keep) -> Memberships:
         return await self._asked(self._memberships, identity, tokens, keep)
 
-    def own_role(self, tokens: ProviderTokens, external_id: str, keep: Keep) -> Role | None:
-        """The person's role in a space, by their own tokens. Blocks. Raises as `memberships`."""
+    def told_role(self, tokens: ProviderTokens, external_id: str, keep: Keep, member: str | None = None) -> Role | None:
+        """The person's role in a space, or that of a `member`, by the person's tokens. Blocks. Raises as `memberships`."""
         with self._told_apart():
-            return self.people.own_role(self._app(), tokens, external_id, settings=self.settings, keep=keep)
+            return self.people.told_role(
+                self._app(), tokens, external_id, settings=self.settings, member=member, keep=keep
+            )
 
     async def _asked(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         """`work` in a thread. What cannot be told apart from a failure of the server is one."""

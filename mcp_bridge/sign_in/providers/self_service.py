@@ -4,10 +4,10 @@ Who asks or registers has just been told by the server that the space is theirs;
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from explorer.catalog import Catalog, ProvisioningRequest
+from explorer.catalog import ApiKeyCredential, Catalog, ProvisioningRequest
 from explorer.catalog.lifecycle.provisioning import TENANT_REGISTERED
 from explorer.providers.base import CredentialField, make_credential
 from mcp_bridge.sign_in.identity import Identity, Keep, ProviderTokens, RegistrationRefused, Unavailable
@@ -44,14 +44,15 @@ class ServerSelfService:
                 f"Nobody can tell here whether you are an administrator of {_short(space)}.",
                 next_step="Ask the operator of this installation.",
             )
-        role = way.own_role(tokens, space.external_id, keep)
+        role = way.told_role(tokens, space.external_id, keep)
         if role is None or not role.is_admin:
             raise RegistrationRefused(
                 f"Only an administrator of {_short(space)} can register it, and you are none.",
                 next_step="Ask one of them to sign in here and to register it.",
             )
         catalog = way.catalog()
-        self._check_quota(catalog, actor_of(catalog, identity))
+        actor = actor_of(catalog, identity)
+        self._check_quota(catalog, actor, catalog.provisioning.registering(actor))
 
     def register(
         self,
@@ -64,14 +65,34 @@ class ServerSelfService:
         self.check(identity, tokens, space, keep)
         way, catalog = self.people, self.people.catalog()
         credential = make_credential(way.provider, way.server, values)
+        if isinstance(credential, ApiKeyCredential) and tokens is not None:
+            self._refuse_part(credential.username, tokens, space, keep)
         place = {"provider": way.provider.name, "server": way.server, "external_id": space.external_id or ""}
         key = f"{way.name}:{re.sub(r'[^A-Za-z0-9._:-]', '-', place['external_id'])}"[:128]
-        return catalog.provisioning.ask_to_register(key, place, credential, actor_of(catalog, identity))
+        actor = actor_of(catalog, identity)
+        asked = catalog.provisioning.ask_to_register(
+            key, place, credential, actor, lambda open_keys: self._check_quota(catalog, actor, open_keys)
+        )
+        if asked is None:
+            raise RegistrationRefused("You are registering another one at this moment.", next_step="Try again.")
+        return asked
 
-    def _check_quota(self, catalog: Catalog, actor: str) -> None:
+    def _refuse_part(self, username: str, tokens: ProviderTokens, space: Unavailable, keep: Keep) -> None:
+        """The tables would hold what the owner of the key sees. An administrator is told of every member; the key's owner
+        mostly not even of themselves."""
+        role = self.people.told_role(tokens, space.external_id or "", keep, username)
+        if role is not None and not role.sees_all:
+            raise RegistrationRefused(
+                f"The role of {username[:80]} ({role.name[:80]}) is limited to some locations, "
+                f"and the tables here hold the whole {self.people.provider.tenant_noun}.",
+                next_step="Give the key of somebody who may access all locations.",
+            )
+
+    def _check_quota(self, catalog: Catalog, actor: str, open_keys: Set[str]) -> None:
         entries = [record.entry for record in catalog.audit.read(actor=actor, limit=_MAX_READ)]
         done = {entry.tenant_key for entry in entries if entry.action == TENANT_REGISTERED and entry.outcome == "ok"}
-        count = len(done) + catalog.provisioning.registering(actor)
+        # The entry is written before the request ends, so one is in both for a moment.
+        count = len(done | open_keys)
         if count >= self.people.file.self_service_quota:
             raise RegistrationRefused(
                 f"You have registered {count} already, and may not register more.",

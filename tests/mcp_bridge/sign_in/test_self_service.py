@@ -4,23 +4,27 @@ The pages of a bridge, the demo server's people, and the provisioning job of a r
 """
 
 import re
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import httpx
 import pytest
 
 from demo_commcare import NUTRITION
 from demo_commcare.sign_in.accounts import DATA_OFFICER
-from explorer.catalog import ApiKeyCredential, Decision, Scope
+from explorer.catalog import ApiKeyCredential, Decision, ProvisioningRequest, Scope
 from explorer.tenants import add_tenant, remove_tenant
+from mcp_bridge.sign_in.identity import RegistrationRefused
 from mcp_bridge.sign_in.server import SignInParts
 from tests.conftest import PgServer
 from tests.demo_browser import Browser
 from tests.mcp_bridge.sign_in.clinic import Clinic
 from tests.mcp_bridge.sign_in.house import (
+    CALLBACK,
     FakeJwt,
     FakeMembership,
     FakeProvider,
@@ -34,6 +38,7 @@ from tests.unasked import Unasked
 
 ADMIN = "demo@example.org"
 KEY = f"demo:{NUTRITION}"
+NOBODY = "http://127.0.0.1:9"
 SPACE = "Nutrition de l&#39;enfant"
 
 
@@ -58,19 +63,33 @@ class Door:
             f"{self.house.url}/oauth/space", data={**hidden(page), name: number}, headers={"Origin": self.house.url}
         )
 
-    def registers(self, person: Person, page: httpx.Response, api_key: str) -> httpx.Response:
-        """The last page of progress after the form was sent."""
+    def registers(self, person: Person, page: httpx.Response, api_key: str, to: str | None = None) -> httpx.Response:
+        """The last page of progress after the form was sent; `to`: to another bridge, where somebody looks once."""
         form = self.presses(person, page, "register")
         assert form.status_code == 200, form.text
         given = {"field_username": self.clinic.server.username, "field_api_key": api_key}
-        sent = person.sends(form, decision="register", **given)
+        sent = person.sends(form, to, decision="register", origin=to or self.house.url, **given)
         assert sent.status_code == 303, sent.text
+        if to is not None:
+            assert person.goes(sent.headers["location"]).headers.get("refresh")
         until = time.monotonic() + 120
-        while (shown := person.goes(sent.headers["location"])).headers.get("refresh"):
+        while (shown := person.goes(sent.headers["location"], self.house.url)).headers.get("refresh"):
             assert shown.status_code == 200
             assert time.monotonic() < until, shown.text
             time.sleep(0.3)
         return shown
+
+    def gives_a_key_of(self, username: str, person: Person, page: httpx.Response) -> str:
+        """The form again, with what is wrong: the role of the key's owner sees a part of the space."""
+        control = self.clinic.server.control
+        control.set_role(NUTRITION, username, "Data Officer", permissions={"access_all_locations": False})
+        try:
+            form = self.presses(person, page, "register")
+            again = person.sends(form, decision="register", field_username=username, field_api_key="k" * 40)
+        finally:
+            control.set_role(NUTRITION, username, "Data Officer", permissions={"access_all_locations": True})
+        assert again.status_code == 400, again.text
+        return again.text
 
 
 @contextmanager
@@ -142,13 +161,18 @@ def test_one_asks_and_the_operator_answers_with_words(clinic: Clinic, dagster_ur
 def test_an_administrator_registers_and_sees_the_data_come_in(
     clinic: Clinic, dagster_url: str, pg_server: PgServer
 ) -> None:
-    """What goes wrong is told in words about what they gave, and nothing about other tenants."""
+    """What goes wrong is told in words about what they gave, and nothing about other tenants. What one bridge notes while Dagster
+    is away, another one does."""
     place = clinic.settings, clinic.catalog, pg_server.connections
     other = add_tenant(
         *place, Unasked("Of somebody else"), key=KEY.replace("demo:", "DEMO:"), server="http://127.0.0.1:9",
         external_id="strangers-programme", credential=ApiKeyCredential("user@example.org", "0123456789abcdef"),
     )  # fmt: skip
-    with door(clinic, dagster_url, "self_service: on\nself_service_quota: 1") as at:
+    self_service = "self_service: on\nself_service_quota: 1"
+    with (
+        door(clinic, dagster_url, self_service) as at,
+        door(clinic, "http://127.0.0.1:9", self_service) as without_dagster,
+    ):
         person, page = at.comes(DATA_OFFICER)
         assert buttons(page) == ["register"]
         assert "Only an administrator" in at.presses(person, page, "register").text
@@ -160,12 +184,13 @@ def test_an_administrator_registers_and_sees_the_data_come_in(
         with pg_server.connections.catalog.connect(autocommit=True) as connection:
             connection.execute("DELETE FROM catalog.tenants WHERE id = %s", [other.id])
         page = person.goes(person.sends(failed, decision="continue").headers["location"])
+        assert "limited to some locations" in at.gives_a_key_of(DATA_OFFICER, person, page)
         failed = at.registers(person, page, "a-wrong-key")
         assert "could not be brought in" in failed.text, words(failed)
         assert "API key" in failed.text, words(failed)
         page = person.goes(person.sends(failed, decision="continue").headers["location"])
         try:
-            done = at.registers(person, page, clinic.server.api_key)
+            done = at.registers(person, page, clinic.server.api_key, without_dagster.house.url)
             assert len(re.findall(r'class="done"', done.text)) == 2, done.text
             page = person.goes(person.sends(done, decision="continue").headers["location"])
             assert 'value="connect"' in page.text
@@ -184,3 +209,52 @@ def test_an_administrator_registers_and_sees_the_data_come_in(
         person, page = at.comes(ADMIN)
         told = at.presses(person, page, "register")
         assert "may not register more" in told.text
+
+
+def test_a_quota_holds_for_requests_at_once(clinic: Clinic) -> None:
+    """Of an actor one request is noted at a time, and the next one counts it."""
+    store, place = clinic.catalog.provisioning, {"provider": "commcare", "server": NOBODY}
+    actor, together, told = "person:demo:at.once@example.org", threading.Barrier(6), list[object]()
+
+    def allow(keys: Set[str]) -> None:
+        time.sleep(0.2)
+        if keys:
+            raise RegistrationRefused("No more.", next_step="Ask.")
+
+    def ask(number: int) -> None:
+        credential = ApiKeyCredential("user@example.org", "0123456789abcdef")
+        together.wait()
+        try:
+            told.append(store.ask_to_register(f"at-once:{number}", place, credential, actor, allow))
+        except RegistrationRefused as error:
+            told.append(error)
+
+    askers = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    for asker in askers:
+        asker.start()
+    for asker in askers:
+        asker.join()
+    (noted,) = [each for each in told if isinstance(each, ProvisioningRequest)]
+    assert len(told) == 6
+    assert store.registering(actor) == {noted.tenant_key}
+    with pytest.raises(RegistrationRefused):
+        store.ask_to_register("at-once:next", place, ApiKeyCredential("u@example.org", "k" * 16), actor, allow)
+    store.end(noted.id, None)
+    assert store.registering(actor) == set()
+
+
+def test_a_sign_in_that_waits_for_its_data_does_not_end(clinic: Clinic, pg_server: PgServer) -> None:
+    requests, ends = (
+        clinic.catalog.oauth_requests,
+        "SELECT expires_at - now() FROM catalog.oauth_requests WHERE id = %s",
+    )
+    client = clinic.catalog.oauth_clients.register("A host", (CALLBACK,))
+    id_ = requests.begin(client.client_id, CALLBACK, None, [Scope.QUERY_RUN], "c" * 43, "browser")
+    with pg_server.connections.admin.connect(autocommit=True) as connection:
+        connection.execute(
+            "UPDATE catalog.oauth_requests SET expires_at = now() + interval '20 s' WHERE id = %s", [id_]
+        )
+        requests.prolong(id_, "another browser")
+        assert connection.execute(ends, [id_]).fetchone()[0] < timedelta(seconds=21)  # type: ignore[index]
+        requests.prolong(id_, "browser")
+        assert connection.execute(ends, [id_]).fetchone()[0] > timedelta(seconds=500)  # type: ignore[index]

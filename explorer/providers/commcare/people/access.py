@@ -1,4 +1,5 @@
-"""Who is this user, which project spaces do they have, and may they read this one? Checked before anything is made."""
+"""Who is this user, which project spaces do they have, and may they read this one, and all of it? Checked before anything is
+made."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,11 +12,12 @@ from explorer.http.errors import (
     ResourceUnknown,
     WrongServer,
 )
-from explorer.providers.base import Access, Person
+from explorer.providers.base import Access, Person, Role
 from explorer.providers.commcare import settings as constants
 from explorer.providers.commcare.client import CommCareClient
-from explorer.providers.commcare.errors import DomainUnknown
+from explorer.providers.commcare.errors import DomainUnknown, PartOfDomain
 from explorer.providers.commcare.people.endpoints import first_known
+from explorer.providers.commcare.people.sign_in import CommCarePeople
 
 _MAX_DOMAIN_PAGES = 1000
 
@@ -23,16 +25,32 @@ _MAX_DOMAIN_PAGES = 1000
 def verify_access(
     server: str, domain: str, credential: Credential, *, settings: Settings, refresh: Refresh | None = None
 ) -> Access:
-    """Check who the user is, whether the project space is theirs, and whether its API may be used.
+    """Check who the user is, whether the project space is theirs, whether its API may be used, and whether it shows them all.
 
     Raises:
-        ApiError: WrongServer, Unreachable, CredentialsInvalid, DomainUnknown, NoSubscription, CutOff, PermissionMissing or
-            Throttled, each with a next step.
+        ApiError: WrongServer, Unreachable, CredentialsInvalid, DomainUnknown, NoSubscription, CutOff, PermissionMissing,
+            PartOfDomain or Throttled, each with a next step.
     """
     with _client_with_few_retries(server, domain, credential, settings, refresh) as client:
-        person = _person(client)
-        _probe(client, domain, is_member=domain in person.tenants)
-        return Access(username=person.username, title=person.tenants.get(domain) or domain)
+        subject, username = _identity(client)
+        spaces = _project_names(client)
+        _probe(client, domain, is_member=domain in spaces)
+        # Only who may read the list of web users is told a role.
+        role = CommCarePeople().ask_role(client, subject, username)
+        if role is not None:
+            refuse_part(role, username, domain)
+        return Access(username, spaces.get(domain) or domain, sees_all=role is not None)
+
+
+def refuse_part(role: Role, username: str, domain: str) -> None:
+    """Raises: PartOfDomain: the user's role does not see all locations."""
+    if not role.sees_all:
+        raise PartOfDomain(
+            f"In project space {domain!r} the role of {username} sees some locations only: the tables would be a part of it.",
+            provider=constants.SERVICE.name,
+            next_step="Use the API key of a user whose role may access all locations.",
+            details={"role": role.name},
+        )
 
 
 def look_up_person(
@@ -57,15 +75,17 @@ def _client_with_few_retries(
 
 def _person(client: CommCareClient) -> Person:
     """Never complete: the server does not list spaces whose plan is uncertain."""
-    return Person(username=_username(client), tenants=_project_names(client), is_complete=False)
+    _, username = _identity(client)
+    return Person(username=username, tenants=_project_names(client), is_complete=False)
 
 
-def _username(client: CommCareClient) -> str:
+def _identity(client: CommCareClient) -> tuple[str, str]:
+    """The user's id and name."""
     body, _ = _known(client, constants.IDENTITY_ENDPOINTS, "identity")
-    username = body.get("username") if isinstance(body, dict) else None
+    subject, username = (body.get("id"), body.get("username")) if isinstance(body, dict) else (None, None)
     if not isinstance(username, str) or not username:
         raise _not_commcare(client, "does not say who the user is")
-    return username
+    return str(subject or ""), username
 
 
 def _project_names(client: CommCareClient) -> dict[str, str]:

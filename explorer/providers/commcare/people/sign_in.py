@@ -74,17 +74,21 @@ class CommCarePeople:
             subject, username = _identity(client)
             return SignedInPerson(subject, username, _allowed(_project_spaces(client), tokens.scope))
 
-    def own_role(
+    def told_role(
         self,
         app: SignInApp,
         tokens: ProviderTokens,
         external_id: str,
         *,
         settings: Settings,
+        member: str | None = None,
         keep: Callable[[ProviderTokens], object] = lambda tokens: None,
     ) -> Role | None:
         with self._client(app, external_id, tokens, settings, keep) as client:
-            return self.ask_role(client, *_identity(client))
+            if member is None:
+                return self.ask_role(client, *_identity(client))
+            found = [row for row in _web_users(client, member) if str(row.get("username")).lower() == member.lower()]
+            return self.role_of(found[0]) if found else None
 
     @contextmanager
     def _client(
@@ -138,15 +142,20 @@ class CommCarePeople:
         )
 
     def ask_role(self, client: ApiClient, subject: str, username: str) -> Role | None:
-        try:
-            body = client.get_json("web-user/v1/", resource="web user", params=[("web_username", username)])
-        except (PermissionMissing, ResourceUnknown):
-            return None
-        rows = body.get("objects") if isinstance(body, dict) else None
-        if not isinstance(rows, list):
-            raise _malformed(client, "web user", "does not list web users")
-        found = next((row for row in rows if isinstance(row, dict) and row.get("id") == subject), None)
-        return None if found is None else self.role_of(found)
+        found = [row for row in _web_users(client, username) if row.get("id") == subject]
+        return self.role_of(found[0]) if found else None
+
+
+def _web_users(client: ApiClient, username: str) -> list[Mapping[str, Any]]:
+    """The web users of this name in the client's project space; none when the server does not tell. Raises: ApiError."""
+    try:
+        body = client.get_json("web-user/v1/", resource="web user", params=[("web_username", username)])
+    except (PermissionMissing, ResourceUnknown):
+        return []
+    rows = body.get("objects") if isinstance(body, dict) else None
+    if not isinstance(rows, list):
+        raise _malformed(client, "web user", "does not list web users")
+    return [row for row in rows if isinstance(row, dict)]
 
 
 @contextmanager

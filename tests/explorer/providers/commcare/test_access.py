@@ -5,10 +5,12 @@ from collections.abc import Iterator
 import pytest
 
 from demo_commcare import FOREIGN, MATERNAL, NO_SUBSCRIPTION, RunningServer, serve_in_thread
+from demo_commcare.sign_in.accounts import SUPERVISOR
 from explorer.catalog.secrets.credentials import ApiKeyCredential, OAuthCredential
 from explorer.core.settings import Settings
 from explorer.http.errors import ApiError
 from explorer.providers.base import Access
+from explorer.providers.commcare.errors import PartOfDomain
 from explorer.providers.commcare.people.access import look_up_person, verify_access
 
 SETTINGS = Settings(_env_file=None, requests_per_second=1000, http_max_attempts=2, http_timeout_s=5)
@@ -49,6 +51,21 @@ def test_an_oauth_grant_may(demo: RunningServer) -> None:
     client_id, secret = demo.control.oauth_client
     credential = OAuthCredential(client_id, secret, f"{demo.url}/oauth/token/", "", demo.control.issue_refresh_token())
     assert verify_access(demo.url, MATERNAL, credential, settings=SETTINGS).username == demo.username
+
+
+def test_a_key_that_sees_some_locations_only_makes_no_tenant(demo: RunningServer) -> None:
+    """The server tells it only to who may read the list of web users."""
+    role = (MATERNAL, SUPERVISOR, "Block Supervisor")
+    credential = ApiKeyCredential(SUPERVISOR, demo.control.issue_api_key(SUPERVISOR))
+    demo.control.set_role(*role, permissions={"access_api": True})
+    unknown = verify_access(demo.url, MATERNAL, credential, settings=SETTINGS)
+    assert (unknown.username, unknown.sees_all) == (SUPERVISOR, False)
+    demo.control.set_role(*role, permissions={"edit_web_users": True})
+    with pytest.raises(PartOfDomain, match="some locations only") as refused:
+        verify_access(demo.url, MATERNAL, credential, settings=SETTINGS)
+    assert refused.value.code == "commcare_part_of_domain"
+    demo.control.set_role(*role, permissions={"access_all_locations": True})
+    assert verify_access(demo.url, MATERNAL, credential, settings=SETTINGS).sees_all
 
 
 def code_of(demo: RunningServer, **given: str) -> str:
