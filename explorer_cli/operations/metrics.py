@@ -1,13 +1,12 @@
 """`metrics`: what `/metrics` of the bridge and of the Dagster UI tell now."""
 
-import sys
-
 import httpx
 
 from explorer.core.errors import ExplorerError
 from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
 from explorer.telemetry.metrics_token import METRICS_PATH, known_metrics_token
+from explorer_cli.output.terminal import write
 from explorer_cli.platform.context import open_settings
 
 _TIMEOUT_S = 30.0
@@ -28,7 +27,7 @@ def show_metrics() -> int:
     if not bridge:
         raise MetricsUnavailable(f"Nothing runs under {settings.home}.", next_step="Start it with `explorer up`.")
     for title, base in (("MCP bridge", bridge), ("Dagster UI", dagster.rstrip("/"))):
-        sys.stdout.write(f"# {title}: {base}{METRICS_PATH}\n{_read(settings, base)}")
+        write(f"# {title}: {base}{METRICS_PATH}\n{_read(settings, base).rstrip()}")
     return 0
 
 

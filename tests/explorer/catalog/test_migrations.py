@@ -45,6 +45,7 @@ SERVICE_RIGHTS = {
     "request_slots": ({"SELECT", "INSERT", "UPDATE"}, {}),
     "schemas": ({"SELECT", "INSERT", "UPDATE"}, {}),
     "semantics": ({"SELECT", "INSERT"}, {}),
+    "syncs": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
     "tenant_requests": ({"SELECT", "INSERT"}, {"UPDATE": {"decision", "words", "decided_at"}}),
     "tenants": ({"SELECT", "INSERT", "DELETE"}, {"UPDATE": {"display_name", "status", "removed_at"}}),
     "tokens": ({"SELECT", "INSERT"}, {"UPDATE": {"revoked_at", "last_used_at"}}),
