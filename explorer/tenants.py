@@ -28,7 +28,7 @@ from explorer.postgres.provisioning import deprovision, new_prefix, provision
 from explorer.providers.base import Access, Provider
 
 # Temporary files of loader and dbt, one folder per prefix under HOME.
-_WORK_DIRS = ("dlt", "dbt")
+WORK_DIRS = ("dlt", "dbt")
 _PASSWORD_BYTES = 24
 
 log = logging.getLogger(__name__)
@@ -182,7 +182,7 @@ def _drop_schemas(settings: Settings, catalog: Catalog, connections: Connections
         reason = error.message if isinstance(error, ExplorerError) else type(error).__name__
         catalog.schemas.transition(tenant, {State.TEARDOWN}, State.TEARDOWN, error=reason)
         raise
-    for name in _WORK_DIRS:
+    for name in WORK_DIRS:
         shutil.rmtree(settings.home / name / schema.prefix, ignore_errors=True)
     catalog.launches.forget(tenant)
     return catalog.schemas.transition(tenant, {State.TEARDOWN}, State.ABSENT)

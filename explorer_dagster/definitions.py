@@ -9,6 +9,7 @@ from explorer_dagster.launch.run_log import run_log
 from explorer_dagster.pipelines import definitions_of
 from explorer_dagster.provisioning import provisioning
 from explorer_dagster.resources import Platform
+from explorer_dagster.turns.maintenance import maintenance
 from explorer_dagster.turns.outcomes import run_outcomes
 from explorer_dagster.turns.sensors import tenant_registration, throttled_runs
 
@@ -28,7 +29,7 @@ def _all() -> dg.Definitions:
         executor=dg.in_process_executor,
         loggers={"console": run_log},
     )
-    return dg.Definitions.merge(of_pipelines, platform)
+    return dg.Definitions.merge(of_pipelines, maintenance(), platform)
 
 
 # Dagster loads the only Definitions object of this module.

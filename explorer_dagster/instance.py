@@ -7,8 +7,8 @@ environment variables. `launch` starts runs.
 from collections.abc import Mapping
 from typing import Any, Self
 
-from dagster import DagsterRun, QueuedRunCoordinator
-from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
+from dagster import DagsterEventType, DagsterRun, EventLogEntry, QueuedRunCoordinator
+from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage, PostgresScheduleStorage
 from sqlalchemy import make_url
 
 from explorer.core.files import write_privately
@@ -19,6 +19,36 @@ from explorer_dagster import queueing
 # A connection older than this is replaced before it is used, so that one which the server has closed meanwhile does no harm.
 POOL_RECYCLE_S = 1
 POOL_OVERFLOW = 20
+
+
+class ExplorerEvents(PostgresEventLogStorage):
+    """Dagster's event log, which holds the metadata of an asset once: Dagster would store them with the step's output and with
+    the materialization, and reads only these."""
+
+    def store_event(self, event: EventLogEntry) -> None:
+        super().store_event(_without_copy(event))
+
+
+def _without_copy(event: EventLogEntry) -> EventLogEntry:
+    told = event.dagster_event
+    if told is None or told.event_type != DagsterEventType.STEP_OUTPUT:
+        return event
+    output = told.step_output_data._replace(metadata={})
+    return event._replace(dagster_event=told._replace(event_specific_data=output))
+
+
+class ExplorerSchedules(PostgresScheduleStorage):
+    """Dagster's schedule storage, in which a schedule that was stopped during its tick stays stopped.
+
+    At the end of a tick the daemon writes the state that it read at its beginning, with the time up to which it has looked.
+    Whoever starts or stops a schedule writes none.
+    """
+
+    def update_instigator_state(self, state: Any) -> Any:
+        if getattr(state.instigator_data, "last_iteration_timestamp", None) is not None:
+            now = self.get_instigator_state(state.instigator_origin_id, state.selector_id)
+            state = state.with_status(now.status) if now is not None else state
+        return super().update_instigator_state(state)
 
 
 class ExplorerStorage(DagsterPostgresStorage):
@@ -34,7 +64,8 @@ class ExplorerStorage(DagsterPostgresStorage):
     def __init__(self, url: str, inst_data: Any = None) -> None:
         super().__init__(url, inst_data=inst_data)
         events = make_url(url).update_query_dict({"options": "-c synchronous_commit=off"})
-        self._events = PostgresEventLogStorage(events.render_as_string(hide_password=False))
+        self._events = ExplorerEvents(events.render_as_string(hide_password=False))
+        self._schedules = ExplorerSchedules(url)
         for part in (self.run_storage, self.event_log_storage, self.schedule_storage):
             # What Dagster's webserver calls on its storage: a pool in place of a connection per statement.
             part.optimize_for_webserver(statement_timeout=0, pool_recycle=POOL_RECYCLE_S, max_overflow=POOL_OVERFLOW)
@@ -42,6 +73,10 @@ class ExplorerStorage(DagsterPostgresStorage):
     @property
     def event_log_storage(self) -> PostgresEventLogStorage:
         return self._events
+
+    @property
+    def schedule_storage(self) -> PostgresScheduleStorage:
+        return self._schedules
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:

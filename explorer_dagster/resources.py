@@ -110,10 +110,6 @@ class TenantSession:
         requests = (before.requests or 0) + usage.requests
         received = (before.bytes or 0) + usage.bytes
         self.context.instance.add_run_tags(self.run_id, RunTags(requests=requests, bytes=received).to_tags())
-        self.context.log.info(
-            f"{self.tenant.server} was sent {usage.requests} requests in this step, {requests} in this run;"
-            f" {usage.bytes:,} bytes came back, {received:,} in this run."
-        )
 
     @contextmanager
     def changing_tables(self) -> Iterator[Connection]:

@@ -14,6 +14,9 @@ PROVISIONING = "provisioning"
 PROVISIONING_OP = "carry_out"
 # dagster.yaml limits runs with the first to one at a time; they go before those of pipelines.
 PROVISIONING_TAGS = {"explorer/provisioning": "true", "dagster/priority": "10"}
+# The job that removes what is too old, and its asset.
+MAINTENANCE = "maintenance"
+RETENTION = ("platform", "retention")
 TENANT_REGISTRATION = "tenant_registration"
 THROTTLED_RUNS = "throttled_runs"
 RUN_OUTCOMES = "run_outcomes"

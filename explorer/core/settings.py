@@ -143,6 +143,13 @@ class Settings(BaseSettings):
     demo_port: int = Field(0, ge=0, le=65535, description="Port of the demo server; 0 picks one at first and keeps it.")
     demo_cases: int = Field(600, ge=1, le=10_000_000, description="Number of cases in the demo's larger project space.")
     max_concurrent_runs: int = Field(3, ge=1, le=500, description="Dagster runs at a time, over all tenants.")
+    run_retention_days: int = Field(
+        30,
+        ge=0,
+        le=36_500,
+        description="Days after which a run is removed with its events and logs, unless a table is still as that run left it; 0: "
+        "never.",
+    )
     look_trusted_hours: float = Field(
         24.0,
         gt=0,

@@ -124,7 +124,10 @@ def _events(
     *,
     is_idle: bool,
 ) -> Iterator[Event]:
-    """Checks of the sources that did not fail, and materializations unless the run has nothing to do."""
+    """Checks of the sources that did not fail, and materializations unless the run has nothing to do.
+
+    Without news only checks that fail are told: what was found of the others stands.
+    """
     for name, resource in report.resources.items():
         if resource.status == "failed":
             continue
@@ -134,7 +137,8 @@ def _events(
             table = f"{session.schema.raw}.{resource.table}"
             yield dg.MaterializeResult(asset_key=keys[name], metadata=as_metadata(_facts(table, resource)))
         outcome = check_load(session.rw_database, session.schema.raw, pipeline.source(name), resource)
-        yield check_result(keys[name], outcome)
+        if not is_idle or not outcome.passed:
+            yield check_result(keys[name], outcome)
 
 
 def _raise_failures(context: dg.AssetExecutionContext, report: LoadReport) -> None:

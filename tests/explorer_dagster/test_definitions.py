@@ -66,11 +66,13 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_names_that_others_call_are_these(told: dict[str, Any]) -> None:
-    assert told["jobs"] == ["commcare_sync", "provisioning"]
-    assert told["schedules"] == ["commcare_sync_full_refresh_schedule", "commcare_sync_schedule"]
+    assert told["jobs"] == ["commcare_sync", "maintenance", "provisioning"]
+    schedules = ["commcare_sync_full_refresh_schedule", "commcare_sync_schedule", "maintenance_schedule"]
+    assert told["schedules"] == schedules
     assert told["sensors"].keys() == {"tenant_registration", "throttled_runs", "run_outcomes"}
     assert "CommCare" in told["sensors"]["throttled_runs"]
-    assert told["steps"] == ["commcare__app_structure", "commcare_dbt", "commcare_raw", "commcare_tables"]
+    steps = ["commcare__app_structure", "commcare_dbt", "commcare_raw", "commcare_tables", "platform__retention"]
+    assert told["steps"] == steps
 
 
 def test_every_asset_explains_itself(told: dict[str, Any]) -> None:
@@ -82,8 +84,9 @@ def test_every_asset_explains_itself(told: dict[str, Any]) -> None:
         assert asset["owners"], name
         assert asset["about"], name
         assert asset["layer"] == asset["group"], name
-        assert "tenants" in asset["partitioned"], name
-    assert {asset["group"] for asset in assets.values()} == {"discovery", "raw", "tables", "staging", "marts"}
+        assert ("tenants" in asset["partitioned"]) is (asset["group"] != "platform"), name
+    groups = {asset["group"] for asset in assets.values()}
+    assert groups == {"discovery", "raw", "tables", "staging", "marts", "platform"}
 
 
 def test_what_is_put_into_the_dbt_project_is_an_asset_or_a_check(told: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import cast
 
@@ -16,6 +17,8 @@ from explorer.contract.tags import RunTags
 from explorer.core.settings import get_settings
 from explorer_dagster import queueing
 from explorer_dagster.instance import POOL_RECYCLE_S, ExplorerRunQueue
+from explorer_dagster.resources import Platform
+from explorer_dagster.turns.maintenance import retention
 from tests.conftest import PgServer
 
 SET_BY = "SELECT source FROM pg_settings WHERE name = 'synchronous_commit' AND setting = 'off'"
@@ -102,3 +105,47 @@ def test_who_waits_goes_first_and_full_reads_last() -> None:
     chosen = RunTags(schedule="commcare_sync_schedule", priority=7).to_tags()
     assert "dagster/priority" not in queueing.place(chosen)
     assert queueing.limits(1) == []
+
+
+def test_metadata_are_stored_with_the_materialization_alone(instance: dg.DagsterInstance) -> None:
+    @dg.asset
+    def told() -> dg.MaterializeResult[None]:
+        return dg.MaterializeResult(metadata={"rows": 7})
+
+    result = dg.materialize([told], instance=instance)
+    stored = [record.dagster_event for record in instance.all_logs(result.run_id)]
+    outputs = [event for event in stored if event and event.event_type == dg.DagsterEventType.STEP_OUTPUT]
+    assert [event.step_output_data.metadata for event in outputs] == [{}]
+    latest = instance.get_latest_materialization_event(dg.AssetKey("told"))
+    assert latest is not None
+    assert latest.asset_materialization is not None
+    assert latest.asset_materialization.metadata["rows"].value == 7
+
+
+def test_old_runs_are_removed_but_for_those_that_tables_are_of(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @dg.asset
+    def kept() -> None:
+        """Filled twice."""
+
+    before, now = dg.materialize([kept], instance=instance), dg.materialize([kept], instance=instance)
+    idle = instance.create_run_for_job(dg.GraphDefinition("g").to_job("idle"), status=dg.DagsterRunStatus.SUCCESS)
+    young = dg.materialize([retention], instance=instance, resources={"platform": Platform()})
+    assert young.asset_value is not None
+    assert instance.get_run_by_id(before.run_id) is not None
+
+    monkeypatch.setattr("explorer_dagster.turns.maintenance.datetime", Tomorrow)
+    monkeypatch.setenv("EXPLORER_RUN_RETENTION_DAYS", "1")
+    get_settings.cache_clear()
+    assert dg.materialize([retention], instance=instance, resources={"platform": Platform()}).success
+    left = [instance.get_run_by_id(run_id) is not None for run_id in (before.run_id, now.run_id, idle.run_id)]
+    assert left == [False, True, False]
+
+
+class Tomorrow(datetime):
+    """Two days later."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "Tomorrow":
+        return cls.fromtimestamp(time.time() + 2 * 86_400, tz)
