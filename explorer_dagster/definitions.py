@@ -5,6 +5,7 @@ import dagster as dg
 from explorer.core.settings import get_settings
 from explorer.providers import faults_of, provider_named
 from explorer.registry import load_pipelines
+from explorer_dagster.alerts.sensor import alerts
 from explorer_dagster.launch.run_log import run_log
 from explorer_dagster.pipelines import definitions_of
 from explorer_dagster.provisioning import provisioning
@@ -24,6 +25,7 @@ def _all() -> dg.Definitions:
             tenant_registration,
             throttled_runs(list(of_pipelines.jobs or []), titles),
             run_outcomes(pipelines),
+            alerts(pipelines),
         ],
         resources={"platform": Platform()},
         executor=dg.in_process_executor,

@@ -12,6 +12,7 @@ from explorer.catalog.access.oauth_requests import OAuthRequestStore, request_pu
 from explorer.catalog.access.principals import PrincipalStore
 from explorer.catalog.access.rates import RateStore
 from explorer.catalog.audit.log import AuditLog, change, record
+from explorer.catalog.coordination.alerts import AlertStore
 from explorer.catalog.coordination.budgets import UsageStore
 from explorer.catalog.coordination.launches import LaunchStore
 from explorer.catalog.coordination.syncs import SyncStore
@@ -48,6 +49,7 @@ class Catalog:
         self.oauth_grants = OAuthGrantStore(self._database)
         self.rates = RateStore(self._database)
         self.launches = LaunchStore(self._database)
+        self.alerts = AlertStore(self._database)
         self.audit = AuditLog(self._database)
         self.limits = LimitStore(self._database)
         self.usage = UsageStore(self._database)

@@ -19,6 +19,7 @@ MAINTENANCE = "maintenance"
 RETENTION = ("platform", "retention")
 TENANT_REGISTRATION = "tenant_registration"
 THROTTLED_RUNS = "throttled_runs"
+ALERTS = "alerts"
 RUN_OUTCOMES = "run_outcomes"
 
 AssetKey = tuple[str, ...]

@@ -244,6 +244,17 @@ class Settings(BaseSettings):
         description="Token that readers of /metrics send, at the bridge and at the Dagster UI: at least 16 characters. Empty: "
         "HOME/metrics.token, which `explorer up` makes.",
     )
+    alert_webhook_url: SecretStr | None = Field(
+        None,
+        description="Address that alerts are posted to as JSON, such as an incoming webhook of Slack or Mattermost "
+        "(docs/monitoring.md). Empty: they are only shown.",
+    )
+    alert_stale_hours: float = Field(
+        26.0,
+        gt=0,
+        le=24 * 365,
+        description="Hours since a scheduled tenant's server was last looked at, after which there is an alert.",
+    )
     otlp_endpoint: str | None = Field(
         None,
         description="Base URL of an OpenTelemetry collector that takes OTLP over HTTP, such as http://127.0.0.1:4318. Empty: no "

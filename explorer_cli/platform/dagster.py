@@ -37,7 +37,8 @@ def _code_server(settings: Settings) -> Part:
         "Dagster code location",
         [*python_module("dagster", "api", "grpc"), "--module-name", "explorer_dagster.definitions",
          "--socket", str(socket), "--location-name", LOCATION, "--log-format", _log_format(settings)],
-        child_env(settings, *_LOGINS, "database_url", "secret_keys"),
+        # Sensors are evaluated here, also the one that tells alerts.
+        child_env(settings, *_LOGINS, "database_url", "secret_keys", "alert_webhook_url"),
         ready=lambda: listens(socket),
         # It loads Dagster's instance, and that does not set the storage up.
         needs=("packages", "database"),
@@ -49,7 +50,7 @@ def _warm_pool(settings: Settings) -> Part:
         "warm-pool",
         "Warm run launcher",
         python_module("explorer_dagster.launch.warm_pool"),
-        child_env(settings, *_LOGINS, "database_url", "secret_keys"),
+        child_env(settings, *_LOGINS, "database_url", "secret_keys", "otlp_headers"),
         # Do not connect: the pool takes a connection for a request, and a pool with old code ends when it gets one.
         ready=warm_pool_socket(settings.home).is_socket,
         needs=("packages",),

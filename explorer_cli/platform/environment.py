@@ -47,8 +47,9 @@ def child_env(settings: Settings, *secrets: str) -> dict[str, str]:
 def bridge_env(settings: Settings) -> dict[str, str]:
     """The environment of a bridge, which never gets the administrator's login."""
     return child_env(
-        settings, "catalog_url", "secret_keys", "installation_key", "audit_key", "dagster_token", "metrics_token"
-    )
+        settings, "catalog_url", "secret_keys", "installation_key", "audit_key", "dagster_token", "metrics_token",
+        "otlp_headers",
+    )  # fmt: skip
 
 
 def python_module(name: str, *args: str) -> list[str]:

@@ -29,7 +29,7 @@ from explorer.core.settings import Settings, get_settings
 from explorer.postgres.connections import load_connections
 from explorer.telemetry.logs import log_to
 from explorer_dagster.webserver.guard import Guard
-from explorer_dagster.webserver.metrics import DagsterFigures, MetricsPage, Tenants
+from explorer_dagster.webserver.metrics import CatalogStanding, DagsterFigures, MetricsPage
 from explorer_dagster.webserver.pages import Documentation
 from explorer_dagster.webserver.people import People
 from explorer_dagster.webserver.sessions import Sessions
@@ -111,7 +111,7 @@ def main() -> None:
         )
         app = create_app_from_workspace_process_context(context)
         pages = Documentation(app, settings.project_dir / "docs")
-        figures = DagsterFigures(instance, settings, Tenants(settings).keys)
+        figures = DagsterFigures(instance, settings, CatalogStanding(settings).read)
         token, lasts_s = _token(settings), settings.ui_session_hours * 3600
         sessions = Sessions(token, port=port, lasts_s=lasts_s)
         guarded = Guard(

@@ -8,7 +8,8 @@ import logging
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from threading import Lock
@@ -24,9 +25,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from explorer.catalog.coordination.alerts import AlertStore
+from explorer.catalog.coordination.syncs import SyncStore
 from explorer.catalog.storage.database import Database
 from explorer.catalog.tenants.tenant import TenantStore
-from explorer.contract.tags import RunTags
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
 from explorer.postgres.connections import load_connections
@@ -39,8 +41,6 @@ _HOW_TO_READ = (
     "HOME/metrics.token, which `explorer up` makes."
 )
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-# So far back the first reading looks for the latest successful run of each tenant.
-LOOK_BACK = timedelta(days=8)
 # An event of a run may be stored after a later one of another run.
 _OVERLAP = timedelta(seconds=60)
 _PAGE = 1000
@@ -73,33 +73,48 @@ class MetricsPage:
             return PlainTextResponse("The database does not answer.", 503, headers=sent)
 
 
-class Tenants:
-    """The active tenants, read from the catalog as its service login."""
+@dataclass(frozen=True)
+class Standing:
+    """What the catalog knows. `looked_at`: when each active tenant's server was last looked at, as seconds of the epoch; None for
+    never. `alerts`: how many are open, by cause and severity."""
+
+    looked_at: Mapping[str, float | None]
+    alerts: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+
+class CatalogStanding:
+    """Reads it as the catalog's service login."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def keys(self) -> list[str]:
+    def read(self) -> Standing:
         """Raises: DatabaseNotReady, CatalogUnavailable."""
-        return [tenant.key for tenant in self._store.list()]
+        looked_at = SyncStore(self._database).looked_at()
+        tenants = TenantStore(self._database).list()
+        alerts: Counter[tuple[str, str]] = Counter()
+        alerts.update((alert.cause, alert.severity) for alert in AlertStore(self._database).open())
+        return Standing(
+            {each.key: looked_at[each.id].timestamp() if each.id in looked_at else None for each in tenants}, alerts
+        )
 
     @cached_property
-    def _store(self) -> TenantStore:
+    def _database(self) -> Database:
         """Opened at the first reading: the UI can be read without the catalog."""
-        return TenantStore(Database(load_connections(self._settings).service))
+        return Database(load_connections(self._settings).service)
 
 
 class DagsterFigures(Collector):
-    """A collector of Prometheus' client. `tenants`: the keys of the active tenants."""
+    """A collector of Prometheus' client. `standing` reads the catalog."""
 
     def __init__(
         self,
         instance: dg.DagsterInstance,
         settings: Settings,
-        tenants: Callable[[], Iterable[str]],
+        standing: Callable[[], Standing],
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._instance, self._settings, self._tenants, self._now = instance, settings, tenants, now
+        self._instance, self._settings, self._standing, self._now = instance, settings, standing, now
         self._registry = CollectorRegistry(auto_describe=False)
         self._run_s = Histogram(
             "explorer_run_seconds", "Time that a run worked.", ("status",), registry=self._registry, buckets=_RUN_S
@@ -113,9 +128,9 @@ class DagsterFigures(Collector):
         ProcessCollector(registry=self._registry)
         self._registry.register(self)
         self._ended: Counter[str] = Counter()
-        self._synced_at: dict[str, float] = {}
+        self._since_s = now()
         self._counted: set[str] = set()
-        self._read_until: datetime | None = None
+        self._read_until = datetime.fromtimestamp(self._since_s, UTC)
         # Two readers at once would count a run twice.
         self._lock = Lock()
 
@@ -133,7 +148,9 @@ class DagsterFigures(Collector):
         yield ended
         yield self._oldest_queued()
         yield self._daemons()
-        yield from self._freshness()
+        standing = self._standing()
+        yield from self._freshness(standing)
+        yield self._alerts(standing)
         yield from self._disk()
 
     def _runs(self) -> Metric:
@@ -157,18 +174,24 @@ class DagsterFigures(Collector):
             daemons.add_metric([name.lower()], self._now() - heartbeat.timestamp)
         return daemons
 
-    def _freshness(self) -> Iterator[Metric]:
-        keys = list(self._tenants())
-        yield GaugeMetricFamily("explorer_tenants", "Active tenants.", value=len(keys))
-        ages = [self._now() - self._synced_at[key] for key in keys if key in self._synced_at]
+    def _freshness(self, standing: Standing) -> Iterator[Metric]:
+        count = len(standing.looked_at)
+        yield GaugeMetricFamily("explorer_tenants", "Active tenants.", value=count)
+        ages = [self._now() - at for at in standing.looked_at.values() if at is not None]
         buckets = [(str(float(limit)), float(sum(age <= limit for age in ages))) for limit in _AGES_S]
         yield HistogramMetricFamily(
             "explorer_tenant_age_seconds",
-            "Active tenants by the time since their last successful run, as it is now: a tenant moves from bucket to bucket. "
-            f"One that had none for {LOOK_BACK.days} days is only in the last.",
-            buckets=[*buckets, ("+Inf", float(len(keys)))],
+            "Active tenants by the time since their server was last looked at, by a look or a run, as it is now: a tenant moves "
+            "from bucket to bucket. One that never was is only in the last.",
+            buckets=[*buckets, ("+Inf", float(count))],
             sum_value=sum(ages),
         )
+
+    def _alerts(self, standing: Standing) -> Metric:
+        alerts = GaugeMetricFamily("explorer_alerts", "Alerts that are open.", labels=["cause", "severity"])
+        for (cause, severity), count in sorted(standing.alerts.items()):
+            alerts.add_metric([cause, severity], count)
+        return alerts
 
     def _disk(self) -> Iterator[Metric]:
         try:
@@ -179,21 +202,14 @@ class DagsterFigures(Collector):
         yield GaugeMetricFamily("explorer_home_disk_free_bytes", "What is free of it.", value=usage.free)
 
     def _look_at_ended_runs(self) -> None:
-        """Count what ended since the last look; the first one counts nothing and finds when tenants were last synced."""
-        began, first = datetime.fromtimestamp(self._now(), UTC), self._read_until is None
-        since = (self._read_until - _OVERLAP) if self._read_until is not None else began - LOOK_BACK
+        """Count what ended since the last look."""
+        began = datetime.fromtimestamp(self._now(), UTC)
         seen: set[str] = set()
-        for record in self._records(since):
-            run = record.dagster_run
-            seen.add(run.run_id)
-            if run.run_id in self._counted:
-                continue
-            if not first:
+        for record in self._records(self._read_until - _OVERLAP):
+            run_id = record.dagster_run.run_id
+            seen.add(run_id)
+            if run_id not in self._counted and record.update_timestamp.timestamp() >= self._since_s:
                 self._count(record)
-            if run.status is dg.DagsterRunStatus.SUCCESS and record.end_time is not None:
-                key = RunTags.from_tags(run.tags).partition_key
-                if key is not None:
-                    self._synced_at[key] = max(record.end_time, self._synced_at.get(key, 0.0))
         self._counted, self._read_until = seen, began
 
     def _records(self, since: datetime) -> Iterator[dg.RunRecord]:

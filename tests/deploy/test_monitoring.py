@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from explorer.core.settings import Settings
-from explorer_dagster.webserver.metrics import DagsterFigures
+from explorer_dagster.webserver.metrics import DagsterFigures, Standing
 from mcp_bridge.metrics import BridgeMetrics
 
 ROOT = Path(__file__).parents[2]
@@ -27,7 +27,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """The names of all series that the exporters tell, and Prometheus' own `up`."""
     settings = Settings(_env_file=None, home=tmp_path_factory.mktemp("home"))
     with dg.DagsterInstance.ephemeral() as instance:
-        texts = [BridgeMetrics().text({}), DagsterFigures(instance, settings, list).text()]
+        texts = [BridgeMetrics().text({}), DagsterFigures(instance, settings, lambda: Standing({})).text()]
     names = {"up"}
     for text in texts:
         for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text.decode(), re.MULTILINE):

@@ -4,7 +4,7 @@ its server was last looked at, and why it is held back. One row per tenant and p
 Dagster's schedules take the turns (`explorer_dagster.turns.schedules`).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -114,6 +114,13 @@ class SyncStore:
         with self._database.single() as connection:
             rows = connection.execute(select(syncs).where(syncs.c.pipeline == pipeline)).mappings().all()
         return {row["tenant_id"]: _sync(row) for row in rows}
+
+    def looked_at(self) -> dict[UUID, datetime]:
+        """When each tenant's server was last looked at, for the pipeline for which that is longest ago."""
+        query = select(syncs.c.tenant_id, func.min(syncs.c.looked_at)).group_by(syncs.c.tenant_id)
+        with self._database.single() as connection:
+            rows: Sequence[Any] = connection.execute(query).all()
+        return {id_: at for id_, at in rows if at is not None}
 
     def of(self, tenant: Tenant, pipeline: str) -> Sync:
         """One row; the default without one."""

@@ -205,6 +205,19 @@ syncs = Table(
     Column("failure", JSONB(none_as_null=True)),
     _at("held_until"),
 )
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("cause", Text),
+    Column("severity", Text),
+    Column("code", Text),
+    Column("message", Text),
+    Column("next_step", Text),
+    _at("since"),
+    _at("told_at"),
+    _at("over_at"),
+)
 provisioning = Table(
     "provisioning",
     metadata,

@@ -49,6 +49,7 @@ SERVICE_RIGHTS = {
     "tenant_requests": ({"SELECT", "INSERT"}, {"UPDATE": {"decision", "words", "decided_at"}}),
     "tenants": ({"SELECT", "INSERT", "DELETE"}, {"UPDATE": {"display_name", "status", "removed_at"}}),
     "tokens": ({"SELECT", "INSERT"}, {"UPDATE": {"revoked_at", "last_used_at"}}),
+    "alerts": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
     "usage": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
 }
 

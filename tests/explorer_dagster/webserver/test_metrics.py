@@ -1,4 +1,4 @@
-"""Dagster's figures: what waits and works now, what ended since the last reading, and how fresh tenants are."""
+"""Dagster's figures: what waits and works now, what ended since the webserver started, how fresh tenants are, what is wrong."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from explorer.core.settings import Settings
-from explorer_dagster.webserver.metrics import DagsterFigures
+from explorer_dagster.webserver.metrics import DagsterFigures, Standing
 
 
 @dg.op
@@ -26,39 +26,29 @@ def numbers(text: bytes) -> dict[str, float]:
 
 
 def test_runs_are_counted_once_and_tenants_stand_in_the_bucket_of_their_age(tmp_path: Path) -> None:
-    later_s = 0.0
+    now = time.time()
+    standing = Standing({"a": now - 60, "b": now - 7 * 3600, "never": None}, {("failure", "warning"): 2})
     with dg.DagsterInstance.ephemeral() as instance:
-        figures = DagsterFigures(
-            instance,
-            Settings(_env_file=None, home=tmp_path),
-            lambda: ["a", "b", "never"],
-            lambda: time.time() + later_s,
-        )
 
-        def run(tenant: str, **tags: str) -> None:
-            job.execute_in_process(instance=instance, tags={"dagster/partition": tenant, **tags}, raise_on_error=False)
+        def run(**tags: str) -> None:
+            job.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
 
-        run("a")
+        run()
+        figures = DagsterFigures(instance, Settings(_env_file=None, home=tmp_path), lambda: standing)
         first = numbers(figures.text())
         assert first["explorer_tenants"] == first["explorer_tenant_age_seconds_count"] == 3
         assert first['explorer_tenant_age_seconds_bucket{le="3600.0"}'] == 1
+        assert first['explorer_tenant_age_seconds_bucket{le="28800.0"}'] == 2
+        assert first['explorer_tenant_age_seconds_bucket{le="+Inf"}'] == 3
+        assert first['explorer_alerts{cause="failure",severity="warning"}'] == 2
         assert first['explorer_runs{status="queued"}'] == 0
         assert first['explorer_runs_ended_total{status="success"}'] == 0
+        assert first["explorer_home_disk_free_bytes"] > 0
 
-        run("b")
-        run("a", fails="true")
+        run()
+        run(fails="true")
         for _ in range(2):
             again = numbers(figures.text())
             assert again['explorer_runs_ended_total{status="success"}'] == 1
             assert again['explorer_runs_ended_total{status="failure"}'] == 1
             assert again['explorer_run_seconds_count{status="failure"}'] == 1
-            assert again['explorer_tenant_age_seconds_bucket{le="3600.0"}'] == 2
-        assert again["explorer_home_disk_free_bytes"] > 0
-
-        # A run that fails makes no tenant fresh.
-        later_s = 5 * 3600
-        run("a", fails="true")
-        aged = numbers(figures.text())
-        assert aged['explorer_tenant_age_seconds_bucket{le="14400.0"}'] == 0
-        assert aged['explorer_tenant_age_seconds_bucket{le="28800.0"}'] == 2
-        assert aged['explorer_tenant_age_seconds_bucket{le="+Inf"}'] == 3
