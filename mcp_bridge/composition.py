@@ -142,7 +142,7 @@ class Services:
         # A bridge on another machine makes no key of its own, which nobody would know.
         signs = settings.catalog_url is None or settings.audit_key is not None
         head_key = cache(lambda: HeadKey.load(settings)) if signs else None
-        syncs = FirstSyncs(platform, dagster, job, launches, lambda tenant: [each.name for each in files.of(tenant)])
+        syncs = FirstSyncs(platform, dagster, job, launches, files.of)
         heads = AuditHeads(platform, head_key, settings.audit_head_interval_s)
         closes = (
             syncs.close,

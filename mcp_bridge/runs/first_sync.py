@@ -7,13 +7,15 @@ the keys of the launches are in the catalog, so nothing is done twice.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 from uuid import UUID
 
 from explorer.catalog import CatalogUnavailable, ProvisioningRequest, Tenant
 from explorer.core.errors import ExplorerError, UnknownTenant
+from explorer.registry import Pipeline
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import DagsterUnavailable, UnknownRun
 from mcp_bridge.clients.platform_database import PlatformDatabase
@@ -21,6 +23,8 @@ from mcp_bridge.clients.timeouts import CATALOG_S, LIST_S, in_thread
 from mcp_bridge.runs.launches import Launches, Wish
 from mcp_bridge.runs.provisioning import ProvisioningFailed, ProvisioningJob
 
+# How a new tenant follows the schedules of its pipelines, by what a person chose: fields of `Sync`.
+FOLLOWS: Mapping[str, Mapping[str, Any]] = {"usual": {}, "daily": {"cron": "0 2 * * *"}, "none": {"is_stopped": True}}
 StepState = Literal["waiting", "running", "done", "failed"]
 _TRIED_FOR_S = 600.0
 _AGAIN_S = 5.0
@@ -50,9 +54,9 @@ class FirstSyncs:
         dagster: DagsterClient,
         job: ProvisioningJob,
         launches: Launches,
-        pipelines_of: Callable[[Tenant], list[str]],
+        pipelines_of: Callable[[Tenant], list[Pipeline]],
     ) -> None:
-        """`pipelines_of`: returns the names of the pipelines that fill a tenant's tables."""
+        """`pipelines_of`: returns the pipelines that fill a tenant's tables."""
         self._platform, self._dagster, self._job = platform, dagster, job
         self._launches, self._pipelines_of = launches, pipelines_of
         self._works: dict[UUID, asyncio.Task[None]] = {}
@@ -102,7 +106,16 @@ class FirstSyncs:
         return "done"
 
     def _wishes(self, tenant: Tenant, request: ProvisioningRequest) -> list[Wish]:
-        return [Wish(name, request.actor, f"first:{request.id}:{name}") for name in self._pipelines_of(tenant)]
+        names = [pipeline.name for pipeline in self._pipelines_of(tenant)]
+        return [Wish(name, request.actor, f"first:{request.id}:{name}") for name in names]
+
+    async def _choose(self, tenant: Tenant, request: ProvisioningRequest) -> None:
+        """Let the tenant follow the schedules as the person chose."""
+        chosen = FOLLOWS[(request.place or {}).get("follows", "usual")]
+        configure = partial(self._platform.catalog.syncs.configure, chosen=chosen, actor=request.actor)
+        for pipeline in self._pipelines_of(tenant):
+            if chosen and pipeline.schedule is not None:
+                await in_thread(configure, tenant, pipeline.name, within_s=CATALOG_S)
 
     def _take_up(self, request: ProvisioningRequest) -> None:
         if request.id not in self._works:
@@ -119,6 +132,7 @@ class FirstSyncs:
                     return
                 if request.has_ended:
                     tenant = await in_thread(self._platform.catalog.tenants.get, request.tenant_key, within_s=CATALOG_S)
+                    await self._choose(tenant, request)
                     for wish in self._wishes(tenant, request):
                         await self._launches.launch(tenant, wish)
                     return

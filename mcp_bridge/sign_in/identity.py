@@ -150,10 +150,11 @@ class SelfService(Protocol):
         tokens: ProviderTokens | None,
         space: Unavailable,
         values: Mapping[str, str],
+        follows: str,
         keep: Keep,
     ) -> ProvisioningRequest:
-        """Ask the provisioning job for a tenant of the space, with the credential of `values`. Raises as `check`, and
-        CredentialInvalid."""
+        """Ask the provisioning job for a tenant of the space, with the credential of `values`, that follows schedules as chosen
+        (a key of `FOLLOWS`). Raises as `check`, and CredentialInvalid."""
 
 
 class MembershipCheck(Protocol):

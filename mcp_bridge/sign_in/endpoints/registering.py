@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from uuid import UUID
 
 from starlette.requests import Request
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from explorer.catalog import CredentialInvalid, Identity, ProviderTokens
 from explorer.core.errors import ExplorerError
 from mcp_bridge.clients.timeouts import in_thread
-from mcp_bridge.runs.first_sync import FirstSync, FirstSyncs
+from mcp_bridge.runs.first_sync import FOLLOWS, FirstSync, FirstSyncs
 from mcp_bridge.sign_in.endpoints.journeys import Desk, Journey, Stopped, refused, see, told
 from mcp_bridge.sign_in.endpoints.parameters import in_address, in_form
 from mcp_bridge.sign_in.identity import IdentityEnded, RegistrationRefused, SelfService, Unavailable
@@ -75,11 +76,13 @@ class RegisterPages:
         space = _numbered(visitor.spaces, number)
         names = {field.name for field in service.fields}
         values = {name: form[f"{_FIELD}{name}"].strip() for name in names if form.get(f"{_FIELD}{name}", "").strip()}
+        follows = form.get("follows", "")
+        if follows not in FOLLOWS:
+            raise Stopped(refused("request", reason=text("register.unknown_schedule")))
         renewed: list[ProviderTokens] = []
+        register_it = partial(service.register, visitor.identity, visitor.tokens, space, values, follows)
         try:
-            asked = await in_thread(
-                service.register, visitor.identity, visitor.tokens, space, values, renewed.append, within_s=_SERVER_S
-            )
+            asked = await in_thread(register_it, renewed.append, within_s=_SERVER_S)
         except CredentialInvalid as error:
             return self._form(journey, service, number, space, error=error)
         except (RegistrationRefused, IdentityEnded) as error:
@@ -165,9 +168,8 @@ class RegisterPages:
     ) -> Response:
         said = f"{error.message} {error.next_step}" if error is not None else None
         hidden = {**journey.hidden, "space": number}
-        return register(
-            Register(space.title, service.fields, self._desk.addresses.endpoint("register-space"), hidden, said)
-        )
+        action, follows = self._desk.addresses.endpoint("register-space"), list(FOLLOWS)
+        return register(Register(space.title, service.fields, follows, action, hidden, said))
 
     def _progress_page(self, journey: Journey) -> str:
         return f"{self._desk.addresses.endpoint('progress')}?request={journey.request.id}"

@@ -86,11 +86,13 @@ class Problem:
 
 @dataclass(frozen=True)
 class Register:
-    """The form that makes a tenant of a project space. `fields`: of one way to log in; `error`: of the last try. The form answers
-    a field `field_<name>` each, and `decision=register|cancel`."""
+    """The form that makes a tenant of a project space. `fields`: of one way to log in; `follows`: ways to follow schedules, of
+    which the texts have names, the usual one first; `error`: of the last try. The form answers a field `field_<name>` each,
+    `follows`, and `decision=register|cancel`."""
 
     space: str
     fields: Sequence[CredentialField]
+    follows: Sequence[str]
     action: str
     hidden: Mapping[str, str]
     error: str | None = None

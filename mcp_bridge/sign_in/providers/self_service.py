@@ -60,6 +60,7 @@ class ServerSelfService:
         tokens: ProviderTokens | None,
         space: Unavailable,
         values: Mapping[str, str],
+        follows: str,
         keep: Keep,
     ) -> ProvisioningRequest:
         self.check(identity, tokens, space, keep)
@@ -68,10 +69,11 @@ class ServerSelfService:
         if isinstance(credential, ApiKeyCredential) and tokens is not None:
             self._refuse_part(credential.username, tokens, space, keep)
         place = {"provider": way.provider.name, "server": way.server, "external_id": space.external_id or ""}
+        wish = {**place, "follows": follows}
         key = f"{way.name}:{re.sub(r'[^A-Za-z0-9._:-]', '-', place['external_id'])}"[:128]
         actor = actor_of(catalog, identity)
         asked = catalog.provisioning.ask_to_register(
-            key, place, credential, actor, lambda open_keys: self._check_quota(catalog, actor, open_keys)
+            key, wish, credential, actor, lambda open_keys: self._check_quota(catalog, actor, open_keys)
         )
         if asked is None:
             raise RegistrationRefused("You are registering another one at this moment.", next_step="Try again.")

@@ -47,6 +47,7 @@ REGISTER = Register(
         CredentialField("username", "User name"),
         CredentialField("api_key", "API key", is_secret=True),
     ),
+    ("usual", "daily", "none"),
     "/oauth/register-space",
     HIDDEN,
     error="The server does not accept this key.",

@@ -160,11 +160,11 @@ def test_every_scope_has_its_words_and_every_text_is_used() -> None:
     sign_in = Path(pages.__file__).parents[1]
     used = "".join(file.read_text() for file in (*sign_in.rglob("*.py"), *sign_in.rglob("*.html")))
     texts = tomllib.loads((sign_in / "pages" / "en.toml").read_text())
-    # Of these the names are made from a scope, a state or an error.
+    # Of these the names are made from a scope, a state, a choice or an error.
     whole = {kind for kind in texts if f'"{kind}." ~' in used or f'f"{kind}.{{' in used}
     unused = [
         f"{kind}.{name}" for kind in texts.keys() - whole for name in texts[kind] if f'"{kind}.{name}"' not in used
     ]
-    assert (unused, len(whole)) == ([], 3)
+    assert (unused, len(whole)) == ([], 4)
     html = "".join(bytes(response.body).decode() for response in ALL.values())
     assert not re.search(r"\{[a-z]+\}", html.split("</style>")[1])

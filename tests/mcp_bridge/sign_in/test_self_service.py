@@ -67,7 +67,8 @@ class Door:
         """The last page of progress after the form was sent; `to`: to another bridge, where somebody looks once."""
         form = self.presses(person, page, "register")
         assert form.status_code == 200, form.text
-        given = {"field_username": self.clinic.server.username, "field_api_key": api_key}
+        assert re.findall(r'<option value="(\w+)"', form.text) == ["usual", "daily", "none"]
+        given = {"field_username": self.clinic.server.username, "field_api_key": api_key, "follows": "daily"}
         sent = person.sends(form, to, decision="register", origin=to or self.house.url, **given)
         assert sent.status_code == 303, sent.text
         if to is not None:
@@ -85,7 +86,9 @@ class Door:
         control.set_role(NUTRITION, username, "Data Officer", permissions={"access_all_locations": False})
         try:
             form = self.presses(person, page, "register")
-            again = person.sends(form, decision="register", field_username=username, field_api_key="k" * 40)
+            again = person.sends(
+                form, decision="register", field_username=username, field_api_key="k" * 40, follows="none"
+            )
         finally:
             control.set_role(NUTRITION, username, "Data Officer", permissions={"access_all_locations": True})
         assert again.status_code == 400, again.text
@@ -198,6 +201,8 @@ def test_an_administrator_registers_and_sees_the_data_come_in(
             (known,) = [each for each in clinic.catalog.identities.list() if each.identity.username == ADMIN]
             assert known.rights[KEY] == frozenset(Scope)
             assert entries(clinic, ADMIN).count(("tenant_registered", "ok")) == 1
+            chosen = clinic.catalog.syncs.of(clinic.catalog.tenants.get(KEY), "commcare_sync")
+            assert (chosen.cron, chosen.is_stopped) == ("0 2 * * *", False)
             assert clinic.catalog.credentials.load(clinic.catalog.tenants.get(KEY)) == ApiKeyCredential(
                 clinic.server.username, clinic.server.api_key
             )
