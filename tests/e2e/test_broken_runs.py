@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -191,6 +193,36 @@ def test_a_run_ended_inside_its_transform_leaves_no_query_and_the_old_tables(
     assert synced.rows(MOTHERS, note) == [[old]]
     assert synced.sync(MOTHERS)["status"] == "SUCCESS"
     assert synced.rows(MOTHERS, note) == [[f"{end} {full_refresh}"]]
+
+
+def test_a_sync_waits_for_a_command_of_dbt(synced: Stack) -> None:
+    """The command is kept from its rows by a lock on a table that it reads, until the run says what it waits for."""
+    case = next(case for case in synced.demo.truth(MATERNAL).cases if not case["closed"])
+    synced.demo.control.update_case(MATERNAL, case["case_id"], {"note_behind_dbt": "kept"})
+    command = [sys.executable, "-m", "explorer_cli", "dbt", MOTHERS, "--", "build", "--select", "case_life"]
+    with mart_lock(synced, "access exclusive"):
+        dbt = subprocess.Popen(command, env=synced.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        try:
+            until(lambda: any("case_life" in query for query in backends(synced)), "dbt to read the table", 150)
+            run_id = launch(synced)
+            waits = f"are being changed by explorer dbt, process {dbt.pid}: this waits"
+            until(lambda: any(waits in line for line in messages(synced, run_id)), "the run to wait for dbt", 150)
+            assert status(synced, run_id) == "STARTED"
+        except BaseException:
+            dbt.kill()
+            raise
+    said, _ = dbt.communicate(timeout=150)
+    assert dbt.returncode == 0, said
+    assert synced.finished(run_id, MOTHERS)["status"] == "SUCCESS"
+    note = f"select properties ->> 'note_behind_dbt' from cases where case_id = '{case['case_id']}'"
+    assert synced.rows(MOTHERS, note) == [["kept"]]
+
+
+def messages(stack: Stack, run_id: str) -> list[str]:
+    """The log of a run."""
+    of_events = "... on EventConnection { events { ... on MessageEvent { message } } }"
+    query = f"query ($run: ID!) {{ logsForRun(runId: $run) {{ {of_events} }} }}"
+    return [event["message"] for event in stack.graphql(query, run=run_id)["logsForRun"]["events"]]
 
 
 def test_readers_see_whole_tables_during_a_full_refresh(synced: Stack) -> None:

@@ -5,7 +5,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from types import FrameType
@@ -78,7 +79,7 @@ def queries(shop: Shop) -> list[tuple[Any, ...]]:
         return [row for row in connection.execute(query, [shop.schemas.rw]) if "pg_stat_activity" not in row[0]]
 
 
-def until(condition: Callable[[], bool], limit_s: float = 20) -> bool:
+def until(condition: Callable[[], bool], limit_s: float = 200) -> bool:
     deadline = time.monotonic() + limit_s
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -112,31 +113,45 @@ def test_an_exception_of_the_caller_ends_the_queries(shop: Shop) -> None:
     assert all(result.is_current for result in shop.update().results.values())
 
 
-def test_ctrl_c_ends_the_queries(shop: Shop) -> None:
-    slow = replace(COUNTS, rows=Rows(None, queries=(("counted", "select 'x' as owner_id, pg_sleep(600) is null"),)))
-    slow = replace(slow, columns=slow.columns[:1], reads=())
+@contextmanager
+def a_child(work: Callable[[], Any]) -> Iterator[int]:
+    """A process that does the work. It ends whatever the work or the test do: with 3 if it was interrupted, 1 for an error."""
     child = os.fork()
     if child == 0:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        status = 1
         try:
-            shop.with_table(slow).update()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            work()
+            status = 0
         except KeyboardInterrupt:
-            os._exit(3)
-        os._exit(4)
-    assert until(lambda: bool(queries(shop)))
-    os.kill(child, signal.SIGINT)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
-    assert queries(shop) == []
+            status = 3
+        finally:
+            os._exit(status)
+    try:
+        yield child
+    finally:
+        with suppress(ChildProcessError):
+            if os.waitpid(child, os.WNOHANG) == (0, 0):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+
+
+def asleep(shop: Shop) -> Callable[[], Any]:
+    """An update that is long at one table."""
+    slow = replace(COUNTS, rows=Rows(None, queries=(("counted", "select 'x' as owner_id, pg_sleep(600) is null"),)))
+    return shop.with_table(replace(slow, columns=slow.columns[:1], reads=())).update
+
+
+def test_ctrl_c_ends_the_queries(shop: Shop) -> None:
+    with a_child(asleep(shop)) as child:
+        assert until(lambda: bool(queries(shop)))
+        os.kill(child, signal.SIGINT)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        assert queries(shop) == []
 
 
 def test_queries_of_a_killed_process_end(shop: Shop) -> None:
-    slow = replace(COUNTS, rows=Rows(None, queries=(("counted", "select 'x' as owner_id, pg_sleep(600) is null"),)))
-    slow = replace(slow, columns=slow.columns[:1], reads=())
-    child = os.fork()
-    if child == 0:
-        shop.with_table(slow).update()
-        os._exit(0)
-    assert until(lambda: bool(queries(shop)))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    with a_child(asleep(shop)) as child:
+        assert until(lambda: bool(queries(shop)))
+        os.kill(child, signal.SIGKILL)
     assert until(lambda: queries(shop) == [])
