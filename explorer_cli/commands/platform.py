@@ -48,9 +48,19 @@ def down(as_json: Json = False) -> None:
     raise typer.Exit(lifecycle.down(as_json=as_json))
 
 
-def status(as_json: Json = False) -> None:
+def status(
+    watch: Annotated[
+        bool, typer.Option("--watch", "-w", help="Show parts, queue, runs and what is wrong until Ctrl-C.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Addresses, process ids and health of each part. Exit status 0 only when all are healthy."""
     from explorer_cli.operations import lifecycle
+
+    if watch:
+        from explorer_cli.operations.watch import watch_status
+
+        raise typer.Exit(watch_status())
 
     raise typer.Exit(lifecycle.status(as_json=as_json))
 

@@ -69,7 +69,7 @@ def test_names_that_others_call_are_these(told: dict[str, Any]) -> None:
     assert told["jobs"] == ["commcare_sync", "maintenance", "provisioning"]
     schedules = ["commcare_sync_full_refresh_schedule", "commcare_sync_schedule", "maintenance_schedule"]
     assert told["schedules"] == schedules
-    assert told["sensors"].keys() == {"tenant_registration", "throttled_runs", "run_outcomes"}
+    assert told["sensors"].keys() == {"alerts", "tenant_registration", "throttled_runs", "run_outcomes"}
     assert "CommCare" in told["sensors"]["throttled_runs"]
     steps = ["commcare__app_structure", "commcare_dbt", "commcare_raw", "commcare_tables", "platform__retention"]
     assert told["steps"] == steps
