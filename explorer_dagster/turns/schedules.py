@@ -67,8 +67,9 @@ def _schedule(
         busy = _busy(context.instance, pipeline.name, tags)
         free = [tenant for tenant in due if tenant.key not in busy]
         found: dict[str, Found] = {} if tags.full_refresh else Looker(platform, pipeline, provider).at(free, syncs)
-        late = {key for key, each in found.items() if each.outcome == "late"}
-        taken = [tenant.id for tenant in due if tenant.key not in late]
+        # Who failed has the turn when it is held back no longer.
+        not_taken = {key for key, each in found.items() if each.outcome in ("late", "failed")}
+        taken = [tenant.id for tenant in due if tenant.key not in not_taken]
         platform.catalog.syncs.follow(pipeline.name, taken, at, full_refresh=tags.full_refresh)
         launched = [tenant for tenant in free if tags.full_refresh or found[tenant.key].outcome == "news"]
         for tenant in launched:

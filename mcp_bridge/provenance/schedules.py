@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from uuid import UUID
 
 from explorer.catalog import CatalogUnavailable, Sync, Tenant
@@ -105,7 +104,7 @@ class Schedules:
         own = chosen.schedule(described, full_refresh=full_refresh) if chosen is not None else described
         followed = own or described
         status: Status = known.status if own is not None else "stopped"
-        interval_s = _interval_s(followed.cron, followed.timezone)
+        interval_s = moments.interval_s(followed)
         return ScheduleState(followed.cron, followed.timezone, status, interval_s, self._trusted_s)
 
     def _ask(self, name: str, pipeline: str) -> "asyncio.Task[_Known]":
@@ -126,8 +125,3 @@ class Schedules:
             status = "running" if found and found.running else "stopped"
         self._known[name] = known = _Known(status, syncs, time.monotonic())
         return known
-
-
-@lru_cache(maxsize=256)
-def _interval_s(cron: str, timezone: str) -> int:
-    return moments.interval_s(Schedule(cron=cron, timezone=timezone))

@@ -98,9 +98,12 @@ class Sync:
     def next_turn(
         self, tenant: Tenant, of: Schedule | None, now: datetime, *, full_refresh: bool = False
     ) -> datetime | None:
-        """When the tenant's turn comes next, as far as Dagster's schedule runs; None when it follows none."""
+        """When the tenant's turn comes next, as far as Dagster's schedule runs; None when it follows none. One that is held back
+        has it at the end of that."""
         own = self.schedule(of, full_refresh=full_refresh)
-        return next_turn(own, tenant.key, max(now, self.held_until or now)) if own else None
+        if own is not None and self.held_until is not None and self.held_until > now:
+            return self.held_until if not full_refresh else next_turn(own, tenant.key, self.held_until)
+        return next_turn(own, tenant.key, now) if own else None
 
 
 class SyncStore:
@@ -158,7 +161,7 @@ class SyncStore:
 
     def failed(self, tenant: Tenant, pipeline: str, code: str, message: str, *, is_final: bool) -> Sync:
         """Hold the tenant back: an hour at the first failure in a row, four times as long at each further one, a day at most, and
-        at once where another try is useless until somebody acts (`is_final`)."""
+        at once where another try is useless until somebody acts (`is_final`). The turn is not taken, and comes again then."""
         failure = {"code": storable(code), "message": storable(message)[:500]}
         seconds = func.least(DAY_S, _FIRST_HOLD_S * func.power(_HOLD_GROWS, func.least(syncs.c.failures, 4)))
         hold = func.make_interval(0, 0, 0, 0, 0, 0, DAY_S if is_final else seconds)
@@ -176,7 +179,12 @@ class SyncStore:
                     )
                     .on_conflict_do_update(
                         index_elements=[syncs.c.tenant_id, syncs.c.pipeline],
-                        set_={"failures": syncs.c.failures + 1, "failure": failure, "held_until": func.now() + hold},
+                        set_={
+                            "failures": syncs.c.failures + 1,
+                            "failure": failure,
+                            "held_until": func.now() + hold,
+                            "followed_at": None,
+                        },
                     )
                     .returning(syncs)
                 )
