@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks.agents.metadata import metadata
 from benchmarks.agents.queries import queries
 from benchmarks.agents.small_tenant import small_tenant
+from benchmarks.agents.tenants import tenants
 from benchmarks.charts import draw
 from benchmarks.ground import ROOT, Ground
 from benchmarks.loading import BENCHMARKS as LOADING
@@ -25,6 +26,7 @@ BENCHMARKS = {
     **LOADING,
     "transforms": transforms,
     "small_tenant": small_tenant,
+    "tenants": tenants,
     "metadata": metadata,
     "queries": queries,
 }

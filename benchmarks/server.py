@@ -3,6 +3,7 @@
 It ends when stdin does, so it never outlives the run.
 """
 
+import copy
 import json
 import os
 import sys
@@ -12,8 +13,9 @@ from typing import Any
 
 import httpx
 
-from demo_commcare import MATERNAL, RunningServer, serve_in_thread
+from demo_commcare import MATERNAL, NUTRITION, RunningServer, serve_in_thread
 from demo_commcare.clock import iso
+from demo_commcare.world import Project, Truth
 
 # Longer than the loader's overlap, so that the load of a later change does not read the earlier ones again.
 _BETWEEN_CHANGES_US = 2 * 3600 * 1_000_000
@@ -24,6 +26,7 @@ class Orders:
 
     def __init__(self, server: RunningServer) -> None:
         self._server = server
+        self._changing: Project
 
     @cached_property
     def _case_ids(self) -> list[str]:
@@ -51,6 +54,23 @@ class Orders:
             while answer.get("next"):
                 answer = client.get(answer["next"]).raise_for_status().json()
         return len(chosen)
+
+    def spaces(self, count: int) -> list[str]:
+        """Make so many project spaces, all with the content of the smallest; returns their names. Every twentieth is one of those
+        that `news` changes."""
+        projects = self._server.app.world.projects
+        still = projects[NUTRITION]
+        # They share the world's clock, which has a lock.
+        changing = copy.deepcopy(still, {id(still.clock): still.clock})
+        names = [f"space-{number:05}" for number in range(count)]
+        projects |= {name: still if number % 20 else changing for number, name in enumerate(names)}
+        self._changing = changing
+        return names
+
+    def news(self) -> None:
+        """A case changes in every twentieth space."""
+        case_id = sorted(case["case_id"] for case in Truth(self._changing).iter_cases())[0]
+        self._changing.update_case(case_id, {"note": str(time.time())})
 
     def requests(self) -> list[str]:
         """Path and query of each request so far."""

@@ -42,7 +42,7 @@ def small_tenant(ground: Ground, scale: Scale, step: Step) -> Result:
     result = Result("small_tenant")
     typed, ended, idle = Measure("typed tables (s)"), Measure("run ended (s)"), Measure("without news (s)")
     result.measures += [typed, ended, idle]
-    with ground.server(_CASES) as server, _platform(ground) as platform:
+    with ground.server(_CASES) as server, platform_of(ground) as platform:
         for number in range(_ROUNDS[scale.name]):
             step(f"first sync {number + 1}")
             with platform.tenant(server) as url_and_token:
@@ -122,13 +122,15 @@ class _client:
         await self._http.__aexit__(*error)
 
 
-class _Platform:
+class Platform:
     """A running platform with a HOME of its own."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, **variables: str) -> None:
+        self.home = home
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("EXPLORER_", "DAGSTER_"))}
         self._env = kept | {
             "EXPLORER_HOME": str(home), "EXPLORER_DAGSTER_PORT": "0", "EXPLORER_BRIDGE_PORT": "0",
+            **variables,
         }  # fmt: skip
 
     def command(self, *arguments: str, **variables: str) -> str:
@@ -156,9 +158,9 @@ class _Platform:
 
 
 @contextmanager
-def _platform(ground: Ground) -> Iterator[_Platform]:
-    home = ground.files.parent / "platform"
-    platform = _Platform(home)
+def platform_of(ground: Ground, **variables: str) -> Iterator[Platform]:
+    """Start it, with these settings, and stop it afterwards."""
+    platform = Platform(ground.files.parent / "platform", **variables)
     try:
         platform.command("up", "--detach", "--no-demo")
         yield platform

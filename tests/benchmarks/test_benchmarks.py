@@ -57,6 +57,15 @@ def test_metadata_are_asked_of_every_tenant(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_round_of_tenants_launches_those_with_news_alone(tmp_path: Path) -> None:
+    """The whole platform, its schedule and the queue: four tenants' turns come at once, and one of them has news."""
+    failures = run(["tenants"], "tiny", tmp_path / "out.json", tmp_path, Console(quiet=True))
+    assert failures == {}
+    found = json.loads((tmp_path / "out.json").read_text())["benchmarks"]["tenants"]
+    # That of the first sync, and one more.
+    assert found["facts"] == {"tenants": 4, "changed": 1, "runs": 2}
+
+
 def test_transforms_apply_what_changed(tmp_path: Path) -> None:
     failures = run(["transforms"], "tiny", tmp_path / "out.json", tmp_path, Console(quiet=True))
     assert failures == {}
