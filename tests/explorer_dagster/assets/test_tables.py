@@ -105,18 +105,19 @@ def assert_every_check_has_a_result_of_the_tenant(whole: Stage, result: Any) -> 
 
 
 def assert_a_run_without_news_ends_after_the_load(whole: Stage) -> None:
-    """Raw tables are checked; nothing but the look at the structure is materialized, and no list says what was not."""
+    """Checks of raw tables are told where they fail; nothing but the look at the structure is materialized, and no list says what
+    was not."""
     idle = whole.run()
     assert idle.success
     assert materialized(idle).keys() == {KEYS.discovery("app_structure")}
-    assert {tuple(key.asset_key.path) for key in checked(idle)} == {key for key in defined(whole) if is_raw(key)}
+    assert checked(idle) == set()
     skipped = [event.step_key for event in idle.all_events if event.is_step_skipped]
     assert skipped == ["commcare_tables", "commcare_dbt"]
     assert observed(idle) == []
     logged = whole.instance.all_logs(idle.run_id)
     assert not [event for event in logged if "did not yield" in event.message]
-    # A third of the 407 that told of every asset and check.
-    assert len(logged) <= 135
+    # A quarter of the 407 that told of every asset and check.
+    assert len(logged) <= 98
     # What somebody chose is materialized all the same.
     chosen = whole.run("groups")
     assert materialized(chosen).keys() == {KEYS.raw("groups")}
