@@ -139,6 +139,7 @@ class _World:
 
     def change(self, number: int) -> int:
         """Change every hundredth row of each table as a load does, other rows for each `number`; returns how many."""
+        self._ground.vacuum()
         changed = self._load(f"change {number}", number)
         self._ground.settle()
         return changed
