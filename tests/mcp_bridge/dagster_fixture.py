@@ -33,6 +33,8 @@ def running_dagster(home: Path, pg: PgServer) -> Iterator[str]:
     (home / "workspace.yaml").write_text(
         f"load_from:\n  - python_file: {{relative_path: {definitions}, location_name: explorer}}\n"
     )
+    # Not by a setting, which is read once: other tests rotate the keys.
+    (home / KEY_FILE).symlink_to(pg.home / KEY_FILE)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     environment = {
@@ -41,7 +43,6 @@ def running_dagster(home: Path, pg: PgServer) -> Iterator[str]:
         "EXPLORER_HOME": str(home),
         "EXPLORER_CATALOG_URL": pg.connections.service.sqlalchemy_url(),
         "EXPLORER_DATABASE_URL": pg.connections.admin.sqlalchemy_url(),
-        "EXPLORER_SECRET_KEYS_FILE": str(pg.home / KEY_FILE),
     }
     webserver = ["-m", "dagster_webserver", "-w", str(home / "workspace.yaml"), "-h", "127.0.0.1", "-p", str(port)]
     with (

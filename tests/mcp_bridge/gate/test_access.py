@@ -75,7 +75,7 @@ def test_both_revisions_of_the_protocol_list_the_same_tools(bridge_url: str, tok
         return json.dumps([tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in tools])
 
     first = on_http(bridge_url, token, work, mode=mode)
-    assert len(json.loads(first)) == 17
+    assert len(json.loads(first)) == 18
     assert on_http(bridge_url, token, work, mode=mode) == first
 
 
@@ -205,7 +205,7 @@ def test_stdio_serves_the_operator_while_dagster_is_down(stage: Stage) -> None:
     async def main() -> None:
         down = f"http://127.0.0.1:{free_port()}"
         async with Client(stdio_server(stage, EXPLORER_DAGSTER_URL=down)) as client:
-            assert len((await client.list_tools()).tools) == 17
+            assert len((await client.list_tools()).tools) == 18
             answer = await client.call_tool("query", {"sql": "select count(*) from cases", "tenant": "demo:one"})
             content = answer.structured_content or {}
             assert content["data"]["rows"] == [[3]]
