@@ -19,14 +19,20 @@ from explorer_dagster import queueing
 # A connection older than this is replaced before it is used, so that one which the server has closed meanwhile does no harm.
 POOL_RECYCLE_S = 1
 POOL_OVERFLOW = 20
+# In the text of Dagster's INFO that lists them.
+_LEFT_OUT = "did not yield or return expected outputs"
 
 
 class ExplorerEvents(PostgresEventLogStorage):
-    """Dagster's event log, which holds the metadata of an asset once: Dagster would store them with the step's output and with
-    the materialization, and reads only these."""
+    """Dagster's event log without what says nothing.
+
+    The metadata of an asset are stored once: Dagster would store them with the step's output and with the materialization, and
+    reads only these. A step that leaves checks out, because a run has no news, is not followed by a list of them.
+    """
 
     def store_event(self, event: EventLogEntry) -> None:
-        super().store_event(_without_copy(event))
+        if event.is_dagster_event or _LEFT_OUT not in event.user_message:
+            super().store_event(_without_copy(event))
 
 
 def _without_copy(event: EventLogEntry) -> EventLogEntry:

@@ -108,14 +108,18 @@ def test_who_waits_goes_first_and_full_reads_last() -> None:
 
 
 def test_metadata_are_stored_with_the_materialization_alone(instance: dg.DagsterInstance) -> None:
-    @dg.asset
-    def told() -> dg.MaterializeResult[None]:
-        return dg.MaterializeResult(metadata={"rows": 7})
+    @dg.multi_asset(
+        specs=[dg.AssetSpec("told")], check_specs=[dg.AssetCheckSpec("left_out", asset="told")], can_subset=True
+    )
+    def told() -> Iterator[dg.MaterializeResult[None]]:
+        yield dg.MaterializeResult(metadata={"rows": 7})
 
     result = dg.materialize([told], instance=instance)
     stored = [record.dagster_event for record in instance.all_logs(result.run_id)]
     outputs = [event for event in stored if event and event.event_type == dg.DagsterEventType.STEP_OUTPUT]
     assert [event.step_output_data.metadata for event in outputs] == [{}]
+    said = [record.message for record in instance.all_logs(result.run_id)]
+    assert not [message for message in said if "left_out" in message and "did not yield" in message]
     latest = instance.get_latest_materialization_event(dg.AssetKey("told"))
     assert latest is not None
     assert latest.asset_materialization is not None

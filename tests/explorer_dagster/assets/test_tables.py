@@ -105,8 +105,7 @@ def assert_every_check_has_a_result_of_the_tenant(whole: Stage, result: Any) -> 
 
 
 def assert_a_run_without_news_ends_after_the_load(whole: Stage) -> None:
-    """Checks of raw tables are told where they fail; nothing but the look at the structure is materialized, and no list says what
-    was not."""
+    """Checks of raw tables are told where they fail; nothing but the look at the structure is materialized."""
     idle = whole.run()
     assert idle.success
     assert materialized(idle).keys() == {KEYS.discovery("app_structure")}
@@ -115,7 +114,6 @@ def assert_a_run_without_news_ends_after_the_load(whole: Stage) -> None:
     assert skipped == ["commcare_tables", "commcare_dbt"]
     assert observed(idle) == []
     logged = whole.instance.all_logs(idle.run_id)
-    assert not [event for event in logged if "did not yield" in event.message]
     # A quarter of the 407 that told of every asset and check.
     assert len(logged) <= 98
     # What somebody chose is materialized all the same.
