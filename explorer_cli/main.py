@@ -31,6 +31,8 @@ for _command in (
     platform.down,
     platform.status,
     platform.metrics,
+    maintenance.backup,
+    maintenance.restore,
     platform.doctor,
     runs.sync,
     runs.query,

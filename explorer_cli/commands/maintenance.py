@@ -1,5 +1,6 @@
-"""`explorer db` and `explorer secrets`: rare maintenance tasks."""
+"""`explorer db`, `explorer secrets`, `explorer backup` and `explorer restore`: rare maintenance tasks."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +27,26 @@ def db_upgrade(
     from explorer_cli.operations.maintenance import upgrade_database
 
     raise typer.Exit(upgrade_database(take_over=take_over, as_json=as_json))
+
+
+def backup(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write to; it must be empty or not there.")],
+    as_json: Json = False,
+) -> None:
+    """Write databases, keys and sealed audit files to a folder, while the platform runs or is stopped."""
+    from explorer_cli.operations.backup.making import make_backup
+
+    raise typer.Exit(make_backup(folder, as_json=as_json))
+
+
+def restore(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `explorer backup` has written.")],
+    as_json: Json = False,
+) -> None:
+    """Make the installation of a backup in an empty HOME; an installation that is there is never written over."""
+    from explorer_cli.operations.backup.restoring import restore_backup
+
+    raise typer.Exit(restore_backup(folder, as_json=as_json))
 
 
 @secrets_app.command("rotate")
