@@ -25,6 +25,12 @@ GONE_AFTER_S = 30.0
 _ANSWERS_WITHIN_S = 2.0
 # One question to all workers tells of all runs.
 _ASKED_EVERY_S = 3.0
+_CONFIG = {
+    # A worker takes no task that it cannot begin at once: another one may be idle.
+    "worker_disable_prefetch": True,
+    "worker_prefetch_multiplier": 1,
+    "broker_connection_retry_on_startup": True,
+}
 _STATES = {"SUCCESS": WorkerStatus.SUCCESS, "FAILURE": WorkerStatus.FAILED, "REVOKED": WorkerStatus.FAILED}
 
 
@@ -43,7 +49,7 @@ def app_settings(settings: Settings) -> dict[str, Any]:
     return {
         "broker": url,
         "backend": url,
-        "config_source": {"worker_prefetch_multiplier": 1, "broker_connection_retry_on_startup": True},
+        "config_source": _CONFIG,
         "task_default_queue": QUEUE,
     }
 
