@@ -21,7 +21,7 @@ _MAX_CHARS = 500
 
 @dataclass(frozen=True)
 class Alert:
-    """Something wrong. `key`: of the thing, such as `failure:www:my-domain:commcare_sync`; `cause`: its kind; `code`: what
+    """Something wrong. `key`: of the thing, such as `failure:<tenant>:<pipeline>`; `cause`: its kind; `code`: what
     exactly, a change of which is news; `since`, `is_over`: as the catalog knows it."""
 
     key: str
