@@ -15,6 +15,7 @@ from starlette.websockets import WebSocketClose
 from explorer.contract.headers import TOKEN_HEADER, UI_LINKS_PATH, UI_RETURN_PATH
 from explorer.telemetry.metrics_token import METRICS_PATH
 from explorer_dagster.webserver.graphql_request import GraphQLRequest, Refused, read_address, read_body
+from explorer_dagster.webserver.looking import told_rights
 from explorer_dagster.webserver.people import NOT_KEPT, SIGN_IN_PATH, People
 from explorer_dagster.webserver.sessions import LINK_LASTS_S, Sessions
 
@@ -47,9 +48,9 @@ class Guard:
     """ASGI middleware in front of the Dagster app.
 
     Passes requests with the token (programs) or in a session (browsers). Refuses, with a reason: everything else, changes of who
-    may only look, a foreign Host or Origin, a GraphQL mutation by GET, a body over `MAX_BODY_BYTES`. A request to `/graphql` is
-    parsed here, and Dagster gets the parsed request written again: both read the same thing. `hosts`: accepted `host:port` values
-    of the Host header.
+    may only look (whose pages are told so), a foreign Host or Origin, a GraphQL mutation by GET, a body over `MAX_BODY_BYTES`. A
+    request to `/graphql` is parsed here, and Dagster gets the parsed request written again: both read the same thing. `hosts`:
+    accepted `host:port` values of the Host header.
 
     A session is opened at `/session/<secret>` and ended by POST of `/session/end`. A POST of `/session/links` with the token
     makes a secret. Where `people` may sign in, they do at `/session/sign-in`. `metrics` answers `/metrics` itself, whatever the
@@ -85,7 +86,7 @@ class Guard:
         if self._metrics is not None and scope["type"] == "http" and scope["path"] == METRICS_PATH:
             await self._metrics(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        headers, app = Headers(scope=scope), self._app
         try:
             self._refuse_foreign(headers)
             if scope["type"] == "http" and scope["path"].startswith(_SESSION_PATH):
@@ -97,12 +98,14 @@ class Guard:
                 raise Refused("there is no session and no token", 401)
             if scope["type"] == "http":
                 scope, receive = await self._let_in(scope, visitor, headers, receive)
+                if scope["path"] == GRAPHQL_PATH and not visitor.may_change:
+                    app = told_rights(app)
             else:
                 receive = self._watched(headers, receive)
         except Refused as refusal:
             await _answer(refusal, headers, with_sign_in=self._people is not None)(scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        await app(scope, receive, send)
 
     async def _session(self, scope: Scope, headers: Headers) -> Response:
         """The answer to everything below `/session/`."""

@@ -23,6 +23,7 @@ from demo_commcare import MATERNAL, NUTRITION, RunningServer, serve_in_thread
 from explorer.catalog import ApiKeyCredential, Catalog, migrate
 from explorer.catalog.access.oauth_grants import s256
 from explorer.core.settings import Settings
+from explorer.postgres.connections import Connections
 from explorer.tenants import add_tenant
 from tests.browser.elsewhere import CLIENT, Elsewhere, open_elsewhere
 from tests.conftest import PgServer
@@ -51,6 +52,7 @@ RULES = [
 class Place:
     """`url`: of the bridge; `ui`: of the guarded webserver; `environment`: of programs that belong to the platform."""
 
+    connections: Connections
     catalog: Catalog
     url: str
     ui: str
@@ -64,6 +66,18 @@ class Place:
         answer = httpx.post(f"{self.url}/oauth/register", json=wanted, trust_env=False)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["client_id"])
+
+    @contextmanager
+    def not_registered(self, domain: str) -> Iterator[None]:
+        """The project space is no tenant meanwhile, and what was asked for it is forgotten."""
+        with self.connections.admin.connect(autocommit=True) as admin:
+            move = "UPDATE catalog.tenants SET external_id = %s, external_id_key = %s WHERE key = %s"
+            admin.execute(move, ["moved-away", "moved-away", f"www:{domain}"])
+            try:
+                yield
+            finally:
+                admin.execute("DELETE FROM catalog.provisioning WHERE kind = 'register'")
+                admin.execute(move, [domain, domain, f"www:{domain}"])
 
     def link(self, client_id: str, redirect_uri: str | None = None) -> str:
         """What the program opens in the person's browser."""
@@ -119,7 +133,8 @@ def open_place(pg: PgServer, folder: Path) -> Iterator[Place]:
         server = {"provider": "commcare", "url": demo.url, "client_id": client_id, "client_secret_env": "DEMO_SECRET",
                   "title": "CommCare HQ"}  # fmt: skip
         acme = {"issuer": elsewhere.issuer, "title": "Acme", "sign_in": {"client_id": CLIENT}, "rules": RULES}
-        file.write_text(yaml.safe_dump({"servers": {"demo": server}, "issuers": {"acme": acme}}))
+        people = {"servers": {"demo": server}, "issuers": {"acme": acme}, "self_service": "on"}
+        file.write_text(yaml.safe_dump(people))
         ui = f"http://127.0.0.1:{_free_port()}"
         sign_in = {"EXPLORER_SIGN_IN_FILE": str(file), "DEMO_SECRET": secret, "EXPLORER_UI_URL": ui}
         url = stack.enter_context(http_bridge(Stage(settings, pg.connections, catalog, tenants), folder, **sign_in))
@@ -129,7 +144,7 @@ def open_place(pg: PgServer, folder: Path) -> Iterator[Place]:
             "EXPLORER_BRIDGE_PUBLIC_URL": url, "DAGSTER_HOME": str(folder), "PYTHONPATH": str(ROOT),
         }  # fmt: skip
         stack.enter_context(_webserver(ui, folder, environment))
-        yield Place(catalog, url, ui, demo, elsewhere, environment)
+        yield Place(pg.connections, catalog, url, ui, demo, elsewhere, environment)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from demo_commcare import NUTRITION
 from demo_commcare.sign_in.accounts import DATA_OFFICER
 from tests.browser.place import DESKTOP, NIGHT, chromium, logs_in, open_place, opened
 from tests.conftest import own_server
@@ -29,6 +30,13 @@ def main() -> None:
             page.screenshot(path=FOLDER / f"sign-in-spaces-{name}.png", full_page=True)
         page = opened(browser.new_context(**DESKTOP), place.link(place.registers("Claude")))
         page.screenshot(path=FOLDER / "sign-in-pretender.png", full_page=True)
+        with place.not_registered(NUTRITION):
+            page = opened(browser.new_context(**DESKTOP), claude)
+            page.get_by_role("button", name="Sign in with CommCare HQ").click()
+            logs_in(page, place.demo.username)
+            page.get_by_role("button", name="Register").click()
+            page.get_by_role("button", name="Register and bring in the data").wait_for()
+            page.screenshot(path=FOLDER / "sign-in-register.png", full_page=True)
 
 
 if __name__ == "__main__":

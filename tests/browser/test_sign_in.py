@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Response, Route, expect
 
+from demo_commcare import NUTRITION
 from demo_commcare.sign_in.accounts import DATA_OFFICER
 from tests.browser.place import DESKTOP, NIGHT, PHONE, Device, Place, logs_in, opened
 
@@ -78,6 +79,35 @@ def test_from_a_programs_link_to_its_answer(place: Place, browser: Browser, devi
     # Chromium asks each server for an icon, and says what it thinks of having none.
     assert [text for text, path in said if path != "/favicon.ico"] == []
     context.close()
+
+
+@pytest.mark.parametrize("device", [NIGHT, DESKTOP], ids=["phone at night", "desktop"])
+def test_an_administrator_registers_a_project_space(place: Place, browser: Browser, device: Device) -> None:
+    context = browser.new_context(**device)
+    context.set_default_timeout(20_000)
+    with place.not_registered(NUTRITION):
+        page = opened(context, place.link(place.registers()))
+        page.get_by_role("button", name=WITH_HQ).click()
+        logs_in(page, place.demo.username)
+        heading(page, CHOICE)
+        is_sound(page)
+        page.get_by_role("button", name="Register").click()
+        heading(page, "Register a project space")
+        is_sound(page)
+        page.get_by_label("API key").press("Enter")
+        # The browser itself asks for what is missing.
+        heading(page, "Register a project space")
+        page.get_by_label("User name").fill(place.demo.username)
+        page.get_by_label("API key").fill(place.demo.api_key)
+        page.get_by_label("Look for new data").select_option("once a day")
+        page.get_by_role("button", name="Register and bring in the data").click()
+        heading(page, "Bringing in the data")
+        is_sound(page)
+        expect(page.get_by_text("you may leave it, the work goes on")).to_be_visible()
+        with page.expect_navigation():
+            """It loads itself again."""
+        heading(page, "Bringing in the data")
+        context.close()
 
 
 def test_with_the_keyboard_alone(place: Place, context: BrowserContext) -> None:

@@ -10,6 +10,7 @@ MUTATION = (
     'mutation { addDynamicPartition(partitionKey: "KEY", partitionsDefName: "tenants", repositorySelector: '
     '{repositoryName: "__repository__", repositoryLocationName: "explorer"}) { __typename } }'
 )
+RIGHTS = "{ permissions { permission value disabledReason } }"
 # What a page of the UI does, with the browser's own cookies.
 ASK = """query => fetch("/graphql", {method: "POST", headers: {"content-type": "application/json"},
          body: JSON.stringify({query})}).then(answer => answer.json().then(said => [answer.status, said]))"""
@@ -61,6 +62,12 @@ def test_the_organisations_people_come_in_with_their_role(
     assert page.evaluate(ASK, "{ version }")[0] == 200
     answer = page.evaluate(ASK, MUTATION.replace("KEY", f"by {who}"))
     assert (answer[0], "role" in str(answer[1])) == (status, status == 403)
+    rights = page.evaluate(ASK, RIGHTS)[1]["data"]["permissions"]
+    assert any(each["value"] for each in rights) == (status == 200)
+    page.goto(f"{place.ui}/locations/explorer/jobs/commcare_sync")
+    button = page.get_by_role("button", name="Materialize all…")
+    expect(button).to_be_visible()
+    assert button.is_enabled() == (status == 200)
     (cookie,) = [each for each in context.cookies(place.ui) if "person" in each["name"]]
     assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Lax")
     bearer = {"Authorization": f"Bearer {cookie['value']}"}
