@@ -154,11 +154,13 @@ class IdentityStore:
                     .values(tokens=self._seal(principal_id, tokens), **values)
                 )
             _put_rights(connection, principal_id, rights, source)
-            _end_other_sessions(connection, principal_id, ui)
-            record = self._read(connection, principal_id)
-        if record is None:
-            raise RuntimeError("the identity was written in this transaction")
-        return record
+            ended = _end_other_sessions(connection, principal_id, ui)
+            found_now = self._read(connection, principal_id)
+            if found_now is None:
+                raise RuntimeError("the identity was written in this transaction")
+            if ended:
+                record(connection, change("grant_revoked", actor=found_now.name, sessions=ended, by="ui_role_changed"))
+        return found_now
 
     def find(self, principal_id: UUID) -> IdentityRecord | None:
         """The person of a principal.

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from sqlalchemy import case, delete, func
+from sqlalchemy import case, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from explorer.catalog.storage.database import Database
@@ -40,3 +40,11 @@ class RateStore:
             row = connection.execute(statement).one()
             connection.execute(delete(rates).where(rates.c.window_ends < func.now() - _KEPT))
         return max(1.0, float(row.left_s)) if row.used > limit else 0.0
+
+    def used_up(self, key: str, limit: int) -> float:
+        """As `take`, without a use: 0, or the seconds until the window ends in which `key` was used `limit` times."""
+        left = func.extract("epoch", rates.c.window_ends - func.clock_timestamp())
+        full = (rates.c.key == storable(key), rates.c.used >= limit, rates.c.window_ends > func.clock_timestamp())
+        with self._database.single() as connection:
+            found = connection.scalar(select(left).where(*full))
+        return max(1.0, float(found)) if found is not None else 0.0

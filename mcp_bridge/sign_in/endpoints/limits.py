@@ -3,8 +3,24 @@
 from mcp_bridge.sign_in.catalog_calls import CatalogCalls
 from mcp_bridge.sign_in.endpoints.answers import OAuthError
 
+_WINDOW_S = 60
+
 
 async def bounded(catalog: CatalogCalls, what: str, most: int) -> None:
     """Count `what`. Raises: OAuthError: it was there `most` times within this minute already."""
-    if wait_s := await catalog.ask(lambda found: found.rates.take(what, most, 60)):
+    _refuse(await catalog.ask(lambda found: found.rates.take(what, most, _WINDOW_S)))
+
+
+async def within(catalog: CatalogCalls, what: str, most: int) -> None:
+    """As `bounded`, for what is counted by `counted` when it has succeeded."""
+    _refuse(await catalog.ask(lambda found: found.rates.used_up(what, most)))
+
+
+async def counted(catalog: CatalogCalls, what: str, most: int) -> None:
+    """Count `what`, which has happened."""
+    await catalog.ask(lambda found: found.rates.take(what, most, _WINDOW_S))
+
+
+def _refuse(wait_s: float) -> None:
+    if wait_s:
         raise OAuthError("slow_down", "Too many requests within a minute.", 429, wait_s)

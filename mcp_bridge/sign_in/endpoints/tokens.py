@@ -10,7 +10,7 @@ from mcp_bridge.sign_in.addresses import Addresses
 from mcp_bridge.sign_in.catalog_calls import CatalogCalls
 from mcp_bridge.sign_in.clients import ClientDirectory, RegistrationRefused, registered
 from mcp_bridge.sign_in.endpoints.answers import CORS, OAuthError, told
-from mcp_bridge.sign_in.endpoints.limits import bounded
+from mcp_bridge.sign_in.endpoints.limits import bounded, counted, within
 from mcp_bridge.sign_in.endpoints.parameters import basic_client, in_form, in_json
 from mcp_bridge.sign_in.endpoints.senders import sender
 from mcp_bridge.sign_in.metadata import OFFLINE_ACCESS
@@ -41,6 +41,9 @@ class TokenEndpoints:
         client_id = await self._client(request, form)
         if "resource" in form and not self._addresses.is_resource(form["resource"]):
             raise OAuthError("invalid_target", f"Tokens are made here for {self._addresses.resource} alone.")
+        # Ids of programs are public: what a stranger sends in the name of one does not count, so that it shuts nobody out.
+        of_client = f"tokens for client {client_id}", EXCHANGES_A_MINUTE["client"]
+        await within(self._catalog, *of_client)
         kind = form.get("grant_type")
         if kind == "authorization_code":
             # What is missing is wrong: any attempt uses the code up.
@@ -56,6 +59,7 @@ class TokenEndpoints:
         if isinstance(result, Refused):
             await self._audit_reuse(result, kind)
             raise OAuthError(*_REFUSALS[result.reason])
+        await counted(self._catalog, *of_client)
         return told(_tokens(result))
 
     async def revoke(self, request: Request) -> Response:
@@ -95,8 +99,6 @@ class TokenEndpoints:
             raise OAuthError("invalid_client", "The request names no client_id.", 401)
         if not await self._clients.is_good(client_id):
             raise OAuthError("invalid_client", "This client is not known here. Register again.", 401)
-        # A known one: counts are kept for no name that a stranger makes up.
-        await bounded(self._catalog, f"token of client {client_id}", EXCHANGES_A_MINUTE["client"])
         return client_id
 
     async def _audit_reuse(self, refused: Refused, kind: str) -> None:
