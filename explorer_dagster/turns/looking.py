@@ -15,7 +15,7 @@ from uuid import UUID
 from explorer.catalog import Amounts, Spent, State, Sync, Tenant
 from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.catalog.coordination.syncs import DAY_S
-from explorer.core.errors import ExplorerError, TransientError
+from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
 from explorer.http.errors import CredentialsInvalid, CutOff, TenantUnknown, Throttled
 from explorer.load import LoadTarget
@@ -25,10 +25,12 @@ from explorer.registry import Pipeline
 from explorer_dagster.resources import Platform
 
 AT_A_TIME = 8
-# Well within the minute that Dagster waits for an evaluation: who was not asked by then is asked at the next tick.
+# Dagster waits a minute for an evaluation. Who was not asked by then is asked at the next tick; a look that has begun may take
+# twice the patience, a server's longest silence.
 TIME_S = 35.0
+_PATIENCE_S = 8.0
+# Of what a server allows in a day, looks take one part in so many.
 _SHARE = 10
-_PATIENCE_S = 15.0
 
 # `late`: the time was up. `spent`: the day's looks are. `failed`: the tenant is held back from now on.
 Outcome = Literal["news", "nothing", "late", "spent", "failed", "absent"]
@@ -77,10 +79,8 @@ class Looker:
         except Throttled as error:
             self._pause(tenant, error)
             return Found("spent", error.message)
-        except TransientError as error:
-            # A run would fail too. Nobody acts on a server that is away for an hour.
-            return self._held(tenant, error)
         except ExplorerError as error:
+            # A run would fail too.
             return self._held(tenant, error)
 
     def _asked(self, tenant: Tenant, sync: Sync | None) -> Found:

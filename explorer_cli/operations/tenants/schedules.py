@@ -15,6 +15,9 @@ from explorer_cli.output.terminal import answer_json, say
 from explorer_cli.platform.context import open_settings
 from explorer_cli.platform.store import Store, open_store
 
+# Of a failure in the list; `--json` and `tenants schedule KEY` have all of it.
+_WORDS = 60
+
 
 def schedule(key: str, pipeline_name: str, given: Mapping[str, Any], *, reset: bool, as_json: bool) -> int:
     """Change what is given, if anything is, and show what holds then."""
@@ -56,7 +59,7 @@ def in_words(rows: object) -> str:
     if first is None or first["next"] is None:
         return "stopped" if first and first["is_stopped"] else ""
     if first["held_until"]:
-        return f"held until {first['held_until']:%Y-%m-%d %H:%M}: {first['failure']}"
+        return f"held until {first['held_until']:%Y-%m-%d %H:%M}: {str(first['failure'])[:_WORDS]}"
     return f"{first['next']:%Y-%m-%d %H:%M}"
 
 
