@@ -119,15 +119,16 @@ class Installation:
         daemons = told["instance"]["daemonHealth"]["allDaemonStatuses"]
         return loaded == ["RepositoryLocation"] and all(each["healthy"] for each in daemons if each["required"])
 
-    def launch(self, tenant: str) -> str:
-        """The id of a new run."""
+    def launch(self, tenant: str | None, job: str = "commcare_sync", config: dict[str, Any] | None = None) -> str:
+        """The id of a new run, of the tenant or of nobody."""
         selector = {
             "repositoryLocationName": "explorer",
             "repositoryName": "__repository__",
-            "jobName": "commcare_sync",
+            "jobName": job,
         }
-        tags = [{"key": "dagster/partition", "value": tenant}]
-        told = self.graphql(_LAUNCH, p={"selector": selector, "executionMetadata": {"tags": tags}})["launchRun"]
+        tags = [{"key": "dagster/partition", "value": tenant}] if tenant else []
+        parameters = {"selector": selector, "executionMetadata": {"tags": tags}, "runConfigData": config or {}}
+        told = self.graphql(_LAUNCH, p=parameters)["launchRun"]
         assert told["__typename"] == "LaunchRunSuccess", told
         return str(told["run"]["runId"])
 
