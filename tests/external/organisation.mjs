@@ -2,11 +2,15 @@
 //
 //   node organisation.mjs BRIDGE SECRET      (the addresses of the bridge; the secret of every application)
 //
-// Tells `{"issuer": ...}` when it answers.
+// Tells `{"issuer": ...}` when it answers. After a line on its input it signs with a new key, publishes the old one too, and tells
+// `{"kid": ...}`.
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
+import { createInterface } from 'node:readline';
 import Provider from 'oidc-provider';
 
+// The library's remarks are no answers.
+console.info = console.error;
 const [, , bridge, secret] = process.argv;
 const GROUPS = { amina: ['staff', 'mothers-readers'], visitor: ['staff'] };
 const tell = (told) => console.log(JSON.stringify(told));
@@ -14,10 +18,14 @@ const machine = (client_id) => ({
   client_id, client_secret: secret, redirect_uris: [], response_types: [], grant_types: ['client_credentials'],
 });
 
-function provider(issuer) {
+function newKey() {
   const key = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey.export({ format: 'jwk' });
+  return { ...key, kid: randomUUID(), alg: 'RS256', use: 'sig' };
+}
+
+function provider(issuer, keys) {
   return new Provider(issuer, {
-    jwks: { keys: [{ ...key, kid: randomUUID(), alg: 'RS256', use: 'sig' }] },
+    jwks: { keys },
     cookies: { keys: [randomUUID()] },
     clients: [
       {
@@ -55,6 +63,12 @@ let answer;
 const server = createServer((request, response) => answer(request, response));
 server.listen(0, '127.0.0.1', () => {
   const issuer = `http://127.0.0.1:${server.address().port}`;
-  answer = provider(issuer).callback();
+  let keys = [newKey()];
+  answer = provider(issuer, keys).callback();
   tell({ issuer });
+  createInterface({ input: process.stdin }).on('line', () => {
+    keys = [newKey(), ...keys];
+    answer = provider(issuer, keys).callback();
+    tell({ kid: keys[0].kid });
+  });
 });

@@ -35,6 +35,11 @@ class Talk:
         for line in self.lines():
             yield json.loads(line)
 
+    def tell(self, line: str) -> None:
+        """Write a line to its input."""
+        assert self.process.stdin is not None
+        print(line, file=self.process.stdin, flush=True)
+
     def event(self) -> dict[str, Any]:
         """The next thing that it tells."""
         told = next(self.events(), None)

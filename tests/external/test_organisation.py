@@ -123,3 +123,22 @@ def test_who_is_in_no_such_group_gets_nothing_and_reads_why(platform: Platform) 
     page = person.signs_in(asked_by(platform)[1])
     assert "Nothing is open to your groups or roles there." in page.text
     assert 'value="connect"' not in page.text
+
+
+def test_a_new_key_of_the_provider_is_taken_and_the_old_one_still_is(platform: Platform) -> None:
+    """The bridge knows the old key alone, and asks again for one that it does not know."""
+    provider = platform.organisation.process
+    before = machine_token(platform.organisation, platform.url)
+    assert answer_to(platform, before).status_code == 200
+    provider.tell("rotate")
+    kid = provider.event()["kid"]
+    after = machine_token(platform.organisation, platform.url)
+    assert kid == part_of(after, 0)["kid"] != part_of(before, 0)["kid"]
+    # Strangers' keys must not make it ask all the time, so it may take a while.
+    deadline = time.monotonic() + 90
+    while answer_to(platform, after).status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert answer_to(platform, before).status_code == 200
+    _, address = asked_by(platform)
+    assert "code=" in platform.employee("amina").comes_to(address)
