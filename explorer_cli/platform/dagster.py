@@ -9,8 +9,8 @@ from explorer.core.home import code_server_socket, warm_pool_socket
 from explorer.core.runtime_state import webserver_token
 from explorer.core.settings import Settings
 from explorer_cli.platform.environment import child_env, python_module, python_script
-from explorer_cli.platform.probes import accepts, dagster_problem, listens, missing_daemons
-from explorer_cli.supervision.units import Part
+from explorer_cli.platform.probes import NOT_LOADED, accepts, dagster_problem, listens, missing_daemons
+from explorer_cli.supervision.units import Hindered, Part
 
 LOCATION = "explorer"
 # For who has no connection.json in HOME.
@@ -31,11 +31,12 @@ def dagster_parts(settings: Settings, port: int, url: str) -> list[Part]:
 
 
 def _code_server(settings: Settings) -> Part:
+    """Dagster's `code-server`, since `api grpc` cannot reload definitions; it runs them in a process of its own."""
     socket = code_server_socket(settings.home)
     return Part(
         "code-server",
         "Dagster code location",
-        [*python_module("dagster", "api", "grpc"), "--module-name", "explorer_dagster.definitions",
+        [*python_module("dagster", "code-server", "start"), "--module-name", "explorer_dagster.definitions",
          "--socket", str(socket), "--location-name", LOCATION, "--log-format", _log_format(settings)],
         # Sensors are evaluated here, also the one that tells alerts.
         child_env(settings, *_LOGINS, "database_url", "secret_keys", "alert_webhook_url"),
@@ -66,10 +67,26 @@ def _webserver(settings: Settings, workspace: Path, port: int, url: str) -> Part
         "Dagster UI",
         [*python_module("explorer_dagster.webserver"), *address, "-w", str(workspace)],
         child_env(settings, *_LOGINS, "dagster_token", "metrics_token"),
-        ready=lambda: accepts(settings.dagster_host, port) and dagster_problem(settings, url) is None,
+        ready=lambda: accepts(settings.dagster_host, port) and _is_loaded(settings, url),
         needs=("database", "code-server"),
         address=url,
     )
+
+
+def _is_loaded(settings: Settings, url: str) -> bool:
+    """Whether the definitions are loaded. The code server runs without them too, so that a reload can bring them.
+
+    Raises:
+        Hindered: they cannot be loaded as they are.
+    """
+    problem = dagster_problem(settings, url)
+    if problem not in (None, NOT_LOADED):
+        raise Hindered(
+            f"The definitions cannot be loaded: {problem}",
+            next_step="Mend the cause, then reload the definitions in the Dagster UI, or start again; details in"
+            f" {settings.home / 'logs' / 'code-server.log'}.",
+        )
+    return problem is None
 
 
 def _daemon(settings: Settings, workspace: Path, port: int, url: str) -> Part:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 PROBE_TIMEOUT_S = 3.0
 
+NOT_LOADED = "the code location is not loaded"
+"""Said of a Dagster whose location has no error either: it may load just now."""
+
 
 def answers(url: str) -> bool:
     """Whether a GET is answered with 200; uses no proxy."""
@@ -48,7 +51,7 @@ def listens(path: Path) -> bool:
 def dagster_problem(settings: Settings, url: str) -> str | None:
     """Why the Dagster at `url` cannot run the pipelines, None when it can. Raises DagsterUnavailable without an answer."""
     health = asyncio.run(_health(settings, url))
-    return None if health.code_loaded else health.error or "the code location is not loaded"
+    return None if health.code_loaded else health.error or NOT_LOADED
 
 
 def missing_daemons(settings: Settings, url: str) -> tuple[str, ...]:

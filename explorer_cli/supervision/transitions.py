@@ -134,6 +134,8 @@ class Transitions:
                 self._change(unit, "unhealthy")
             if isinstance(unit.spec, Step) and not isinstance(error, Hindered):
                 self._restart(unit, why)
+        elif unit.state == "starting" and isinstance(error, Hindered) and not unit.restarts:
+            self._fail(unit, error)
         elif unit.state == "starting":
             self._check_deadline(unit, now)
         if unit.state == "ready" and now - unit.ready_at > STABLE_AFTER_S:
