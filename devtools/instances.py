@@ -23,9 +23,14 @@ def renewed(path: Path) -> str:
     return f"{own}\n\n{LINE}\n\n{shared()}\n"
 
 
+def files() -> list[Path]:
+    """The instances; what else is in the folder is not one."""
+    return sorted(path for path in FOLDER.glob("*.yaml") if LINE in path.read_text(encoding="utf-8"))
+
+
 def main() -> None:
     """Write the present sections into each file."""
-    for path in sorted(FOLDER.glob("*.yaml")):
+    for path in files():
         path.write_text(renewed(path), encoding="utf-8")
 
 

@@ -10,12 +10,11 @@ import dagster as dg
 import pytest
 import yaml
 
-from devtools.instances import renewed
+from devtools.instances import files, renewed
 from explorer.catalog import Catalog
 from explorer.core.settings import get_settings
 
-ROOT = Path(__file__).parents[3]
-FILES = {path.stem: path for path in (ROOT / "deploy" / "instance").glob("*.yaml")}
+FILES = {path.stem: path for path in files()}
 LAUNCHERS = {
     "warm": "WarmRunLauncher",
     "local": "DefaultRunLauncher",
