@@ -134,7 +134,7 @@ class Transitions:
                 self._change(unit, "unhealthy")
             if isinstance(unit.spec, Step) and not isinstance(error, Hindered):
                 self._restart(unit, why)
-        elif unit.state == "starting" and isinstance(error, Hindered) and not unit.restarts:
+        elif unit.state == "starting" and isinstance(error, Hindered) and not (unit.restarts or unit.optional):
             self._fail(unit, error)
         elif unit.state == "starting":
             self._check_deadline(unit, now)

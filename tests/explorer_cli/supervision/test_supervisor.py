@@ -24,7 +24,7 @@ from explorer_cli.supervision.leftovers import stop_leftovers
 from explorer_cli.supervision.lock import Lock, holder_of
 from explorer_cli.supervision.processes import marked, stop_recorded, wait_until
 from explorer_cli.supervision.supervisor import Supervisor
-from explorer_cli.supervision.units import Part, Step
+from explorer_cli.supervision.units import Hindered, Part, Step
 
 SLEEPER = "import time; print('hello', flush=True); time.sleep(600)"
 # A grandchild in a session of its own, as Dagster's forked runs are; it ignores SIGTERM.
@@ -133,6 +133,15 @@ def test_a_part_that_never_came_up_fails_the_start_with_its_last_words(home: Pat
     assert "ended with status 3" in failure.value.message
     assert failure.value.details["log"] == ["no such table"]
     assert str(home / "logs" / "broken.log") in failure.value.next_step
+
+
+def test_a_part_that_runs_and_cannot_work_fails_the_start_at_once_with_its_reason(home: Path) -> None:
+    def is_ready() -> bool:
+        raise Hindered("a typing error in a model", next_step="Mend it.")
+
+    with supervised(home, part("loader", SLEEPER, ready=is_ready)) as supervisor, pytest.raises(Hindered) as failure:
+        supervisor.wait_ready(timeout_s=100)
+    assert failure.value.message == "a typing error in a model"
 
 
 def test_an_optional_part_that_fails_keeps_nobody_waiting_and_is_tried_again(
