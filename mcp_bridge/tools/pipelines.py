@@ -35,11 +35,11 @@ class ListPipelines(Arguments):
 
 class ConfigurePipeline(TenantArguments):
     pipeline: str = Field("", description="Name from list_pipelines.")
-    cron: str | None = Field(None, max_length=100, description="Five fields; news is looked for at these times.")
+    cron: str | None = Field(None, max_length=100, description="When to look for news, five fields.")
     full_refresh_cron: str | None = Field(None, max_length=100, description="When all is read again.")
     timezone: str | None = Field(None, max_length=60, description="Of both, e.g. Asia/Kolkata.")
     stopped: bool | None = Field(None, description="Nothing starts by itself.")
-    reset: bool = Field(False, description="First back to the pipeline's own schedule.")
+    reset: bool = Field(False, description="Back to the pipeline's own first.")
 
 
 def pipeline_named(files: PipelineFiles, tenant: Tenant, name: str) -> Pipeline:
@@ -153,10 +153,11 @@ class PipelineTools:
         Tool(
             "configure_pipeline",
             "Configure a pipeline",
-            "Changes when a tenant's tables are updated by themselves: its own cron, or stopped. get_schema_status shows it.",
+            "Sets when a tenant's tables are updated by themselves, or stops that. get_schema_status shows it.",
             ConfigurePipeline,
             configure_pipeline,
             Scope.SCHEMA_MANAGE,
+            mutates=True,
         ),
         Tool(
             "list_pipelines",

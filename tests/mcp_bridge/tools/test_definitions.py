@@ -17,7 +17,7 @@ from mcp_bridge.tools import ALL_TOOLS
 # A cautious estimate; English and JSON come to about four characters a token.
 CHARS_PER_TOKEN = 3.5
 # The tokens of all definitions in each conversation; a new tool may raise it by as much as it is worth.
-MAX_LISTING_TOKENS = 4000
+MAX_LISTING_TOKENS = 4260
 NAMES = {
     "list_tenants",
     "list_activity",
@@ -36,6 +36,7 @@ NAMES = {
     "get_lineage",
     "search_metadata",
     "set_semantics",
+    "configure_pipeline",
 }
 
 
