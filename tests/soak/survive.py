@@ -1,4 +1,4 @@
-"""Each part is killed in the middle of a sync, the database restarted, and one run asked for through three doors at once.
+"""Each part is killed in the middle of a sync, and one run is asked for through three doors at once.
 
     python -m tests.soak.survive [PART ...]
 
@@ -32,7 +32,6 @@ PARTS = (
     "webserver",
     "bridge",
     "database",
-    "database-restart",
     "supervisor",
 )
 
@@ -59,7 +58,7 @@ def killed(stack: Stack, name: str) -> dict[str, Any]:
     victim = pid_of(stack, name, run_id)
     children = {pid for pid in marked(state["instance"]) if parent_of(pid) == victim}
     began = time.monotonic()
-    os.kill(victim, signal.SIGTERM if name == "database-restart" else signal.SIGKILL)
+    os.kill(victim, signal.SIGKILL)
     told: dict[str, Any] = {}
     # What the supervisor and the pool have started goes on or is ended by the next start; others' children must go with them.
     if name in ("supervisor", "warm-pool"):
@@ -151,7 +150,7 @@ def pid_of(stack: Stack, name: str, run_id: str) -> int:
         return int(run_state(stack, run_id)[1])
     if name == "supervisor":
         return int(state["supervisor"]["pid"])
-    if name.startswith("database"):
+    if name == "database":
         address = EmbeddedPostgres(stack.home).status().address
         assert address is not None
         return address.pid
