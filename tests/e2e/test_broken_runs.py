@@ -17,6 +17,7 @@ import pytest
 from mcp.client import Client
 
 from demo_commcare import MATERNAL
+from explorer.core.processes import WorkerIdentity
 from tests.e2e.stack import ACTIVE, MOTHERS, Stack, call
 
 COUNT = "select count(*) from cases"
@@ -55,7 +56,7 @@ def worker_pid(stack: Stack, run_id: str) -> int | None:
     query = '{ runOrError(runId: "%s") { ... on Run { tags { key value } status } } }' % run_id  # noqa: UP031
     tags = {tag["key"]: tag["value"] for tag in stack.graphql(query)["runOrError"]["tags"]}
     identity = tags.get(".explorer/worker")
-    return int(identity.split(":")[0]) if identity else None
+    return WorkerIdentity.parse(identity).process.pid if identity else None
 
 
 def backends(stack: Stack) -> list[str]:

@@ -17,6 +17,7 @@ import pytest
 
 from demo_commcare import NUTRITION
 from explorer.catalog import Catalog
+from explorer.core.processes import WorkerIdentity
 from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Login, load_connections
@@ -214,7 +215,7 @@ def full_disk_for(stack: Stack, tenant: str) -> Iterator[str]:
 def worker_of(stack: Stack, run_id: str) -> int | None:
     tags = stack.graphql('{ runOrError(runId: "%s") { ... on Run { tags { key value } } } }' % run_id)  # noqa: UP031
     found = {tag["key"]: tag["value"] for tag in tags["runOrError"]["tags"]}.get(".explorer/worker")
-    return int(found.split(":")[0]) if found else None
+    return WorkerIdentity.parse(found).process.pid if found else None
 
 
 def running(stack: Stack, run_id: str) -> bool:
