@@ -8,12 +8,13 @@ ended, so rows, bytes and seconds may be passed by the calls that are in flight.
 import math
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from explorer.catalog import Amounts, Limits, Spent, Tenant, Used, budget_key
+from explorer.catalog import Amounts, Limits, Spent, Standing, Tenant, Used, budget_key
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
 from mcp_bridge.answers.envelope import Answer, compact_json, iso
@@ -62,15 +63,17 @@ class TableRules:
     """Which tables of each tenant may be read, as the gate last read it: at the latest for the call that asks."""
 
     def __init__(self) -> None:
-        self._limits: dict[UUID, Limits] = {}
+        self._limits: dict[UUID, tuple[float, Limits]] = {}
 
-    def put(self, tenant: Tenant, limits: Limits) -> None:
-        """What holds now, for all principals alike."""
-        self._limits[tenant.id] = Limits(allowed_tables=limits.allowed_tables, excluded_tables=limits.excluded_tables)
+    def put(self, tenant: Tenant, limits: Limits, asked_s: float) -> None:
+        """What held at that moment of the monotonic clock, for all principals alike. What was read later stays."""
+        rules = Limits(allowed_tables=limits.allowed_tables, excluded_tables=limits.excluded_tables)
+        if tenant.id not in self._limits or asked_s >= self._limits[tenant.id][0]:
+            self._limits[tenant.id] = asked_s, rules
 
     def of(self, tenant: Tenant) -> Limits:
-        """What held when the gate last let a call for this tenant in."""
-        return self._limits.get(tenant.id, Limits())
+        """What held when the gate last asked for a call for this tenant."""
+        return self._limits[tenant.id][1] if tenant.id in self._limits else Limits()
 
 
 class Budgets:
@@ -97,10 +100,16 @@ class Budgets:
         key = budget_key(principal, tenant.id) if principal else None
         # The standing is of one call: what the next one of the same token finds is newer.
         standing = caller.standings.pop(tenant.key, None)
-        if standing is None or standing.asked_s < time.monotonic() - _GOOD_S:
-            standing = await (await self._platform.calls()).standing(tenant.id, principal, key or "")
+        if standing is not None and standing.asked_s >= time.monotonic() - _GOOD_S:
+            # A call that ended meanwhile may be counted twice: nobody is refused for that.
+            with suppress(BudgetExhausted):
+                return self._admitted(tenant, key, standing)
+        standing = await (await self._platform.calls()).standing(tenant.id, principal, key or "")
+        return self._admitted(tenant, key, standing)
+
+    def _admitted(self, tenant: Tenant, key: str | None, standing: Standing) -> Budget:
         limits, used = standing.limits, standing.used
-        self._rules.put(tenant, limits)
+        self._rules.put(tenant, limits, standing.asked_s)
         budget = Budget(limits.over(self._defaults), key)
         if key is not None:
             amounts = used.amounts + Amounts(calls=self._in_flight[key] + self._ended_since(standing.asked_s, key))

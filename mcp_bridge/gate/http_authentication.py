@@ -7,6 +7,7 @@ sign-in is advertised: the 401 says how to get a token.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,7 @@ _METHODS = ("GET", "POST", "DELETE")
 _READING = ("GET", "HEAD")
 # Time limit for a whole request body.
 _BODY_S = 20.0
+_BODY_AT_ONCE_S = 1.0
 # A stream can outlive its token by this time.
 _TOKEN_CHECKED_EVERY_S = 10.0
 _CLOSING_S = 1.0
@@ -171,23 +173,33 @@ class HttpAuthentication:
         request = Request(scope)
         if request.method not in _METHODS:
             return _not_allowed(_METHODS)
+        if (refused := await self._let_in(request)) is not None:
+            return refused
+        # Streams cannot be resumed. A client that lost its stream gets a new one.
+        scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"last-event-id"]
+        if request.method == "POST":
+            begun_s = time.monotonic()
+            body = await _body(request, receive)
+            if isinstance(body, Response):
+                return body
+            # Whoever sends it slowly may have lost their rights meanwhile.
+            if time.monotonic() - begun_s > _BODY_AT_ONCE_S and (refused := await self._let_in(request)) is not None:
+                return refused
+            if (asked := self._asks_for_more(body, scope["user"].access_token)) is not None:
+                return asked
+            receive = _again(body, receive)
+        return await self._served(scope, receive, send)
+
+    async def _let_in(self, request: Request) -> Response | None:
+        """Put who asks into the request's scope, or return the response for a token that is not good."""
         try:
             known = await self._tokens.authenticate(request)
         except TokenUncheckable as error:
             return _uncheckable(error)
         if known is None:
             return self._unauthorized(request)
-        scope["auth"], scope["user"] = known
-        # Streams cannot be resumed. A client that lost its stream gets a new one.
-        scope["headers"] = [(name, value) for name, value in scope["headers"] if name != b"last-event-id"]
-        if request.method == "POST":
-            body = await _body(request, receive)
-            if isinstance(body, Response):
-                return body
-            if (asked := self._asks_for_more(body, known[1].access_token)) is not None:
-                return asked
-            receive = _again(body, receive)
-        return await self._served(scope, receive, send)
+        request.scope["auth"], request.scope["user"] = known
+        return None
 
     async def _served(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
         """Let `app` respond while the token is valid and the bridge does not shut down."""

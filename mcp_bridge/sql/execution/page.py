@@ -53,14 +53,14 @@ class SessionLost(Exception):
 
 
 class _Shape(NamedTuple):
-    """The columns of a statement's rows, and how they are read. `signature`: as the server describes them; `is_short`: the last
-    page ended with the first batches."""
+    """The columns of a statement's rows, and how they are read. `signature`: as the server describes them; `short_page`: the
+    page, by its place and limits, that ended with the first batches the last time."""
 
     columns: list[Column]
     expressions: list[str]
     readers: list[Callable[[str], JsonValue]]
     signature: list[tuple[bytes, int, int]]
-    is_short: bool = False
+    short_page: tuple[int, ...] = ()
 
     def is_of(self, described: PGresult) -> bool:
         """Whether these are the columns of the described result."""
@@ -104,6 +104,7 @@ class PageReader:
         self.timed_out = self.is_reset = False
         self._offset = offset
         self._limits = limits
+        self._page = (offset, limits.max_rows, limits.max_bytes)
         self._started = started
         self._shapes = shapes
         self._shape: _Shape | None = None
@@ -160,8 +161,8 @@ class PageReader:
         shape, fetched = await self._read_again() or await self._read_first()
         batches = self._first_batches(shape)
         ends, truncated = self._take_all(fetched, batches, shape)
-        if ends and not shape.is_short:
-            self._shapes.remember(self._text, shape._replace(is_short=True))
+        if ends and shape.short_page != self._page:
+            self._shapes.remember(self._text, shape._replace(short_page=self._page))
         if self.is_reset and not ends:
             # There are more rows than the last time, and the cursor is gone.
             self.is_reset = False
@@ -227,7 +228,7 @@ class PageReader:
         batches = self._first_batches(shape)
         fetching = [part for batch in batches for part in (_fetch(batch), FLUSH)][:-1]
         end = len(opening) + len(batches)
-        resetting = RESET if shape.is_short else ()
+        resetting = RESET if shape.short_page == self._page else ()
         results: list[PGresult] = []
 
         def is_told() -> bool:

@@ -226,6 +226,19 @@ def test_who_is_slow_or_too_long_is_hung_up_on(bridge_url: str, token: str) -> N
     assert time.monotonic() - started < 38
 
 
+def test_a_token_that_is_revoked_while_the_body_comes_is_not_good(bridge_url: str, stage: Stage) -> None:
+    token = stage.token("slow-body", "demo:one")
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}).encode()
+    head = f"POST /mcp HTTP/1.1\r\nHost: {bridge_url.removeprefix('http://')}\r\nAuthorization: Bearer {token}\r\n"
+    more = f"Content-Type: application/json\r\nAccept: {ACCEPT['Accept']}\r\nContent-Length: {len(body)}\r\n\r\n"
+    with connected(bridge_url) as client:
+        client.sendall(head.encode() + more.encode() + body[:10])
+        time.sleep(1.5)
+        stage.catalog.principals.revoke("slow-body")
+        client.sendall(body[10:])
+        assert b" 401 " in client.recv(100)
+
+
 def test_a_body_that_is_too_large_is_refused(bridge_url: str, token: str) -> None:
     headers = {**ACCEPT, "Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     answer = httpx.post(f"{bridge_url}/mcp", content=b" " * (5 << 20), headers=headers, trust_env=False, timeout=30)
