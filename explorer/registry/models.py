@@ -1,14 +1,31 @@
 """What may a pipeline file contain? The typed shape of `pipelines/*.yml`. Unknown keys are errors."""
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from croniter import CroniterError, croniter
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 KeyType = Literal["text", "boolean", "timestamp", "bigint"]
 _CRON_FIELD = re.compile(r"^[0-9A-Za-z*/,\-#L]+$")
+# Letters of croniter's own: a time by chance or by a hash.
+_BY_CHANCE = re.compile(r"(?<![a-z])[rh](?![a-z])", re.IGNORECASE)
+
+
+def is_cron(text: str) -> bool:
+    """Whether it is a cron string of five fields whose times come, and are always the same: not the 30th of February."""
+    fields = text.split()
+    if len(fields) != 5 or not all(_CRON_FIELD.match(field) for field in fields) or _BY_CHANCE.search(text):
+        return False
+    try:
+        times = croniter(text, datetime(2000, 1, 1, tzinfo=UTC))
+        times.get_next(), times.get_prev()
+    except (CroniterError, OverflowError):
+        return False
+    return True
 
 
 class _Part(BaseModel):
@@ -29,9 +46,8 @@ class Schedule(_Part):
     @field_validator("cron")
     @classmethod
     def _five_fields(cls, value: str) -> str:
-        fields = value.split()
-        if len(fields) != 5 or not all(_CRON_FIELD.match(field) for field in fields):
-            raise ValueError("a cron string has five fields: minute hour day month weekday")
+        if not is_cron(value):
+            raise ValueError("a cron string has five fields: minute hour day month weekday, and names times that come")
         return value
 
     @field_validator("timezone")

@@ -13,11 +13,6 @@ from croniter import croniter
 from explorer.registry.models import Schedule
 
 
-def is_cron(text: str) -> bool:
-    """Whether it is a cron string of five fields that has a next time."""
-    return len(text.split()) == 5 and bool(croniter.is_valid(text))
-
-
 def interval_s(schedule: Schedule) -> int:
     """Seconds between two times of the cron, in this year's middle."""
     return _interval_s(schedule.cron, schedule.timezone, datetime.now(UTC).year)

@@ -17,7 +17,7 @@ from explorer.tenants import WORK_DIRS
 from explorer_dagster.documentation import documentation
 from explorer_dagster.resources import Platform
 
-# Runs looked at in one night, the oldest first.
+# Runs looked at in one night. Dagster lists the newest of the old ones first: the nights after see the rest.
 _MOST_RUNS = 50_000
 _PAGE = 500
 # A folder may belong to a tenant that is being made.

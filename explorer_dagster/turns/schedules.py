@@ -4,6 +4,7 @@ Dagster's schedules tick every minute and take the turns that have come: of each
 another was chosen for it. A sync is launched where a look finds news, a full read always.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
@@ -21,6 +22,7 @@ from explorer_dagster.runs import UNFINISHED
 from explorer_dagster.turns.looking import Found, Looker, summary
 
 EVERY_MINUTE = "* * * * *"
+_log = logging.getLogger(__name__)
 
 
 def schedules(pipeline: Pipeline, provider: Provider) -> list[dg.ScheduleDefinition]:
@@ -64,7 +66,7 @@ def _schedule(
         if not due:
             yield dg.SkipReason("No tenant's turn has come.")
             return
-        busy = _busy(context.instance, pipeline.name, tags)
+        busy = keys_at_work(context.instance, pipeline.name, tags)
         free = [tenant for tenant in due if tenant.key not in busy]
         found: dict[str, Found] = {} if tags.full_refresh else Looker(platform, pipeline, provider).at(free, syncs)
         # Who failed has the turn when it is held back no longer.
@@ -83,7 +85,16 @@ def _schedule(
 
 
 def _is_due(schedule: Schedule, tenant: Tenant, sync: Sync, at: datetime, tags: RunTags) -> bool:
-    """Whether a turn of the tenant has come that was not taken, and nothing holds it back."""
+    """Whether a turn of the tenant has come that was not taken, and nothing holds it back. What nobody foresaw in one tenant's
+    choices must not keep the others from their turns."""
+    try:
+        return _has_come(schedule, tenant, sync, at, tags)
+    except Exception:
+        _log.exception("No turn of %s can be told.", tenant.key)
+        return False
+
+
+def _has_come(schedule: Schedule, tenant: Tenant, sync: Sync, at: datetime, tags: RunTags) -> bool:
     own = sync.schedule(schedule, full_refresh=tags.full_refresh)
     if own is None or (sync.held_until is not None and sync.held_until > at):
         return False
@@ -99,10 +110,16 @@ def _told(free: Sequence[Tenant], found: dict[str, Found]) -> Iterator[str]:
             yield f"{tenant.key}: {each.outcome}, {each.words}"
 
 
-def _busy(instance: dg.DagsterInstance, job: str, tags: RunTags) -> set[str | None]:
+def keys_at_work(instance: dg.DagsterInstance, job: str, tags: RunTags) -> set[str | None]:
     """Keys of tenants with an active run that does what a run with these tags would do.
 
-    A sync of changes does not find deleted records, so a full refresh queues behind it.
+    A sync of changes does not find deleted records, so a full refresh queues behind it. One that waits may do so for days, as
+    nobody waits for it, and syncs overtake it.
     """
     runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED, tags=tags.to_tags()))
-    return {RunTags.from_tags(run.tags).partition_key for run in runs}
+    found = [(RunTags.from_tags(run.tags), run.status) for run in runs]
+    return {
+        known.partition_key
+        for known, status in found
+        if tags.full_refresh or not known.full_refresh or status != dg.DagsterRunStatus.QUEUED
+    }

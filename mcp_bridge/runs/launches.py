@@ -19,7 +19,7 @@ from explorer.contract.tags import RunTags
 from explorer.core.errors import ExplorerError, TransientError
 from explorer.telemetry.traces import span, traceparent
 from mcp_bridge.clients.dagster.client import DagsterClient
-from mcp_bridge.clients.dagster.errors import CancelRefused, UnknownRun
+from mcp_bridge.clients.dagster.errors import CancelRefused, DagsterUnavailable, UnknownRun
 from mcp_bridge.clients.dagster.records import Run
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import in_thread
@@ -140,13 +140,17 @@ class Launches:
         return Launched(active, new=False, note=_ignored(wish, active)), None
 
     async def _withdraw_overtaken(self, tenant: Tenant, wish: Wish) -> None:
-        """Cancel runs in the queue that nobody waits for and that the launched run makes needless."""
+        """Cancel runs in the queue that nobody waits for and that the launched run makes needless. Where Dagster does not
+        answer, they stay: the launch has succeeded, and they find nothing to do."""
         background = RunTags(run_class="background")
-        queued = await self._dagster.runs(partition=tenant.key, job=wish.pipeline, statuses=["QUEUED"], tags=background)
-        for run in filter(wish.does_all_of, queued):
-            # One that has begun meanwhile is interrupted, between two transactions; the launched run does its work.
-            with suppress(UnknownRun, CancelRefused):
-                await self._dagster.stop(run.run_id)
+        with suppress(DagsterUnavailable):
+            queued = await self._dagster.runs(
+                partition=tenant.key, job=wish.pipeline, statuses=["QUEUED"], tags=background
+            )
+            for run in filter(wish.does_all_of, queued):
+                # One that has begun meanwhile is interrupted, between two transactions; the launched run does its work.
+                with suppress(UnknownRun, CancelRefused):
+                    await self._dagster.stop(run.run_id)
 
     @asynccontextmanager
     async def nothing_launched(self, tenant: Tenant, actor: str) -> AsyncIterator[None]:

@@ -21,7 +21,8 @@ from explorer.catalog.tenants.tenant import Tenant
 from explorer.core.errors import ExplorerError
 from explorer.core.jsonb import storable
 from explorer.registry import Pipeline, Schedule
-from explorer.registry.moments import is_cron, next_turn
+from explorer.registry.models import is_cron
+from explorer.registry.moments import next_turn
 
 DAY_S = 86_400
 # The first wait after a failure, and by what each further one grows, up to a day.

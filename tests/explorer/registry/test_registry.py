@@ -55,6 +55,8 @@ def test_structure_and_transforms_may_be_left_out_and_there_is_one_structure_at_
         ("    page_size: 1000", "    page_size: 100000", "page_size: 100000", "sources.0.page_size"),
         ("    table: raw_cases", "    tabel: raw_cases", "tabel: raw_cases", "sources.0.tabel"),
         ('  cron: "0 */6 * * *"', '  cron: "hourly"', 'cron: "hourly"', "schedule.cron"),
+        ('  cron: "0 */6 * * *"', '  cron: "0 0 30 2 *"', 'cron: "0 0 30 2 *"', "schedule.cron"),
+        ('  cron: "0 */6 * * *"', '  cron: "R * * * *"', 'cron: "R * * * *"', "schedule.cron"),
         ("  timezone: UTC", "  timezone: Mars/Base", "Mars/Base", "schedule.timezone"),
         ("    primary_key: form_id", "    primary_key: id", "- name: forms", "sources.1"),
         ("    primary_key: form_id", "    primary_key: form_id\n    max_page_size: 1", "- name: forms", "sources.1"),

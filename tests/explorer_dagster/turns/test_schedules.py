@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import cast
 
 import dagster as dg
 import pytest
@@ -9,12 +11,13 @@ import pytest
 from demo_commcare import MATERNAL
 from explorer.catalog import ApiKeyCredential
 from explorer.contract.names import TENANT_PARTITIONS
+from explorer.contract.tags import RunTags
 from explorer.providers import provider_named
 from explorer.registry import Pipeline, Schedule
 from explorer.registry.moments import last_turn, next_turn
 from explorer_dagster.resources import Platform
 from explorer_dagster.turns.outcomes import run_outcomes
-from explorer_dagster.turns.schedules import schedules
+from explorer_dagster.turns.schedules import keys_at_work, schedules
 from tests.explorer_dagster.conftest import Stage
 
 WEEKLY = Schedule(cron="30 2 * * 0", timezone="Asia/Kolkata", default_status="running")
@@ -93,6 +96,9 @@ def test_a_tenant_stops_or_has_a_cron_of_its_own(stage: Stage, pipeline: Pipelin
     assert requested(stage, sync, at) == []
     choose(stage.tenant, pipeline.name, {"cron": "* * * * *"}, actor="test")
     assert len(requested(stage, sync, at)) == 1
+    # As one could be chosen before it was refused: it stops nobody else's turn.
+    choose(stage.tenant, pipeline.name, {"cron": "0 0 30 2 *"}, actor="test")
+    assert requested(stage, sync, at + timedelta(days=1)) == []
 
 
 def test_a_wrong_key_starts_nothing_until_it_is_another(stage: Stage, pipeline: Pipeline, at: datetime) -> None:
@@ -147,6 +153,20 @@ def test_small_allowances_are_left_to_runs(stage: Stage, pipeline: Pipeline, at:
         assert requested(stage, named(pipeline)[SYNC], at + timedelta(days=number)) == []
         sent.append(len(stage.demo.control.requests) - before)
     assert sent == [2, 2, 0, 0]
+
+
+def test_a_full_read_in_the_queue_keeps_no_sync_waiting() -> None:
+    """It comes last there, after days perhaps."""
+    full = {"explorer/full_refresh": "true"}
+    told = [("queued", "QUEUED", full), ("reads-all", "STARTED", full), ("syncs", "QUEUED", {})]
+    runs = [
+        SimpleNamespace(status=dg.DagsterRunStatus(status), tags={"dagster/partition": key, **tags})
+        for key, status, tags in told
+    ]
+    queue = cast(dg.DagsterInstance, SimpleNamespace(get_runs=lambda _: runs))
+    assert keys_at_work(queue, "commcare_sync", RunTags()) == {"reads-all", "syncs"}
+    runs.pop()
+    assert keys_at_work(queue, "commcare_sync", RunTags(full_refresh=True)) == {"queued", "reads-all"}
 
 
 @pytest.mark.parametrize(
