@@ -1,9 +1,13 @@
 """How often within a minute? Limits of the endpoints for programs, shared by all bridges."""
 
+import logging
+
+from explorer.core.errors import ExplorerError
 from mcp_bridge.sign_in.catalog_calls import CatalogCalls
 from mcp_bridge.sign_in.endpoints.answers import OAuthError
 
 _WINDOW_S = 60
+_log = logging.getLogger(__name__)
 
 
 async def bounded(catalog: CatalogCalls, what: str, most: int) -> None:
@@ -17,8 +21,11 @@ async def within(catalog: CatalogCalls, what: str, most: int) -> None:
 
 
 async def counted(catalog: CatalogCalls, what: str, most: int) -> None:
-    """Count `what`, which has happened."""
-    await catalog.ask(lambda found: found.rates.take(what, most, _WINDOW_S))
+    """Count `what`, which has happened: it stays so if that fails, which is logged."""
+    try:
+        await catalog.ask(lambda found: found.rates.take(what, most, _WINDOW_S))
+    except ExplorerError as error:
+        _log.warning("Not counted: %s. %s [%s]", what, error.message, error.code)
 
 
 def _refuse(wait_s: float) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from explorer.catalog import CatalogUnavailable
+from explorer.catalog.access.rates import RateStore
 from tests.conftest import PgServer
 from tests.mcp_bridge.sign_in.house import House, Person, answer_in, exchange, token_request, tokens_for
 from tests.mcp_bridge.sign_in.test_flow import mcp
@@ -107,3 +109,18 @@ def test_tokens_are_asked_for_at_a_bounded_rate(house: House, person: Person, mo
     assert [answer.status_code for answer in answers] == [200, 200, 429, 429]
     assert int(answers[-1].headers["retry-after"]) > 0
     assert renewed(house, house.client(), "dxr_nothing").status_code == 400
+
+
+def test_tokens_that_cannot_be_counted_are_sent_all_the_same(
+    house: House, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code is used up by then: an error in their place would lose them."""
+    take = RateStore.take
+
+    def taken(store: RateStore, key: str, limit: int, window_s: float) -> float:
+        if key.startswith("tokens for client"):
+            raise CatalogUnavailable("The catalog's database does not answer.", next_step="Start it.")
+        return take(store, key, limit, window_s)
+
+    monkeypatch.setattr(RateStore, "take", taken)
+    assert "refresh_token" in tokens_for(house, person, house.client())
