@@ -10,12 +10,13 @@ from uuid import UUID
 from explorer.catalog.audit.log import AuditEntry
 from explorer.catalog.catalog import Catalog
 from explorer.catalog.errors import CredentialInvalid, ExternalIdTaken, TenantExists, TenantKeyRetired
-from explorer.catalog.lifecycle.provisioning import TENANT_REGISTERED, ProvisioningKind, ProvisioningRequest
+from explorer.catalog.lifecycle.provisioning import FOLLOWS, TENANT_REGISTERED, ProvisioningKind, ProvisioningRequest
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
 from explorer.http.errors import ApiError
 from explorer.postgres.connections import Connections
-from explorer.providers import provider_named
+from explorer.providers import faults_of, provider_named
+from explorer.registry import load_pipelines
 from explorer.tenants import add_tenant, provision_schema, teardown_schema
 
 _NAME_TAKEN = (TenantExists, ExternalIdTaken, TenantKeyRetired)
@@ -63,15 +64,25 @@ def _registered(
     request: ProvisioningRequest,
     place: Mapping[str, str],
 ) -> str:
-    """Make the tenant, unless a worker that died had done it."""
+    """Make the tenant, unless a worker that died had done it, and let it follow schedules as the person chose. One that was there
+    before they asked stays as it is."""
+    provider, server, external_id = _in_order(place)
+    # Read first: a fault in the files leaves nothing half done.
+    pipelines = load_pipelines(settings.project_dir / "pipelines", faults_of).values()
     for tenant in catalog.tenants.list():
         if (tenant.key, tenant.provider, tenant.server, tenant.external_id) == (request.tenant_key, *_in_order(place)):
-            return f"{tenant.key} was registered already."
-    provider, server, external_id = _in_order(place)
-    tenant = add_tenant(
-        settings, catalog, connections, provider_named(provider), key=request.tenant_key, server=server,
-        external_id=external_id, credential=catalog.provisioning.credential(request),
-    )  # fmt: skip
+            if tenant.created_at < request.asked_at:
+                return f"{tenant.key} was registered already."
+            break
+    else:
+        tenant = add_tenant(
+            settings, catalog, connections, provider_named(provider), key=request.tenant_key, server=server,
+            external_id=external_id, credential=catalog.provisioning.credential(request),
+        )  # fmt: skip
+    chosen = FOLLOWS[place.get("follows", "usual")]
+    for pipeline in pipelines:
+        if chosen and pipeline.provider == provider and pipeline.schedule is not None:
+            catalog.syncs.configure(tenant, pipeline.name, chosen, actor=request.actor)
     return f"{tenant.key} was registered for {request.actor}."
 
 

@@ -7,10 +7,9 @@ the keys of the launches are in the catalog, so nothing is done twice.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 from explorer.catalog import CatalogUnavailable, ProvisioningRequest, Tenant
@@ -23,8 +22,6 @@ from mcp_bridge.clients.timeouts import CATALOG_S, LIST_S, in_thread
 from mcp_bridge.runs.launches import Launches, Wish
 from mcp_bridge.runs.provisioning import ProvisioningFailed, ProvisioningJob
 
-# How a new tenant follows the schedules of its pipelines, by what a person chose: fields of `Sync`.
-FOLLOWS: Mapping[str, Mapping[str, Any]] = {"usual": {}, "daily": {"cron": "0 2 * * *"}, "none": {"is_stopped": True}}
 StepState = Literal["waiting", "running", "done", "failed"]
 _TRIED_FOR_S = 600.0
 _AGAIN_S = 5.0
@@ -109,14 +106,6 @@ class FirstSyncs:
         names = [pipeline.name for pipeline in self._pipelines_of(tenant)]
         return [Wish(name, request.actor, f"first:{request.id}:{name}") for name in names]
 
-    async def _choose(self, tenant: Tenant, request: ProvisioningRequest) -> None:
-        """Let the tenant follow the schedules as the person chose."""
-        chosen = FOLLOWS[(request.place or {}).get("follows", "usual")]
-        configure = partial(self._platform.catalog.syncs.configure, chosen=chosen, actor=request.actor)
-        for pipeline in self._pipelines_of(tenant):
-            if chosen and pipeline.schedule is not None:
-                await in_thread(configure, tenant, pipeline.name, within_s=CATALOG_S)
-
     def _take_up(self, request: ProvisioningRequest) -> None:
         if request.id not in self._works:
             self._works[request.id] = work = asyncio.create_task(self._bring_in(request))
@@ -132,7 +121,6 @@ class FirstSyncs:
                     return
                 if request.has_ended:
                     tenant = await in_thread(self._platform.catalog.tenants.get, request.tenant_key, within_s=CATALOG_S)
-                    await self._choose(tenant, request)
                     for wish in self._wishes(tenant, request):
                         await self._launches.launch(tenant, wish)
                     return

@@ -468,6 +468,28 @@ def test_the_job_does_once_what_it_is_asked_and_takes_over_from_a_dead_worker(pl
     ]
 
 
+def test_who_registers_chooses_the_schedules_of_what_the_job_makes_for_them(
+    platform: Platform, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when its worker died after the tenant was made. A tenant that was there before keeps its own."""
+    monkeypatch.setattr("explorer.provisioning.provider_named", lambda _: Checked(granted))
+    place = {"provider": "commcare", "server": "https://www.commcarehq.org"}
+
+    def chosen(name: str, follows: str, worker: Callable[[], object] = lambda: None) -> tuple[str | None, bool]:
+        wish, store = {**place, "external_id": name, "follows": follows}, platform.catalog.provisioning
+        asked = store.ask_to_register(f"t:{name}", wish, API_KEY, "jane")
+        assert asked is not None
+        worker()
+        carry_out(platform.settings, platform.catalog, platform.connections, asked.id, run_id="run")
+        sync = platform.catalog.syncs.of(platform.catalog.tenants.get(f"t:{name}"), "commcare_sync")
+        return sync.cron, sync.is_stopped
+
+    assert chosen(name, "none") == (None, True)
+    assert chosen(name, "daily") == (None, True)
+    assert chosen(f"{name}-2", "daily", lambda: platform.add(f"{name}-2")) == ("0 2 * * *", False)
+    assert chosen(f"{name}-3", "usual") == (None, False)
+
+
 def test_a_failed_provisioning_can_be_tried_again(
     platform: Platform, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

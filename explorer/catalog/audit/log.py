@@ -64,6 +64,14 @@ def record(connection: Connection, *entries: AuditEntry) -> None:
     connection.execute(_APPEND, {"given": as_json(entries)})
 
 
+def done_for(connection: Connection, actor: str, action: str) -> set[str]:
+    """The keys of the tenants for which this actor's `action` went well, by the entries that are in the database. In the caller's
+    transaction."""
+    mine = (entries.c.actor == _text(actor), entries.c.action == action, entries.c.outcome == "ok")
+    keys = select(entries.c.tenant_key).where(*mine, entries.c.tenant_key.is_not(None)).distinct()
+    return set(connection.scalars(keys))
+
+
 class AuditLog:
     """The log of all tenants."""
 

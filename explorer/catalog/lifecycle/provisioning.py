@@ -6,6 +6,7 @@ writes a row and starts the job; the row tells the worker what to do, and the ca
 
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,6 +14,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Row, delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
+from explorer.catalog.audit.log import done_for
 from explorer.catalog.errors import CredentialMissing
 from explorer.catalog.secrets.credentials import Credential, dump_credential, parse_credential
 from explorer.catalog.secrets.keyring import Keyring
@@ -25,6 +27,8 @@ from explorer.core.jsonb import storable
 RETENTION_DAYS = 30
 # The entry in the audit trail for a tenant that a person has registered; quotas count it.
 TENANT_REGISTERED = "tenant_registered"
+# How a tenant that a person registers follows the schedules of its pipelines, by what they choose: fields of `Sync`.
+FOLLOWS: Mapping[str, Mapping[str, Any]] = {"usual": {}, "daily": {"cron": "0 2 * * *"}, "none": {"is_stopped": True}}
 
 
 class ProvisioningKind(StrEnum):
@@ -46,9 +50,9 @@ class ProvisioningState(StrEnum):
 
 @dataclass(frozen=True)
 class ProvisioningRequest:
-    """One request. `place`: of a tenant to be registered, `{provider, server, external_id}`; `actor`: who asked, as in the audit
-    trail; `run_id`: of the Dagster run that does it, once there is one; `failure`: `{code, message, next_step}` of one that
-    failed."""
+    """One request. `place`: of a tenant to be registered, `{provider, server, external_id, follows}`, the last a key of
+    `FOLLOWS`, `usual` where it is missing; `actor`: who asked, as in the audit trail; `run_id`: of the Dagster run that does it,
+    once there is one; `failure`: `{code, message, next_step}` of one that failed."""
 
     id: UUID
     kind: ProvisioningKind
@@ -58,6 +62,7 @@ class ProvisioningRequest:
     state: ProvisioningState
     run_id: str | None
     failure: Mapping[str, Any] | None
+    asked_at: datetime
 
     @property
     def has_ended(self) -> bool:
@@ -83,10 +88,10 @@ class ProvisioningStore:
         allow: Callable[[Set[str]], object] = lambda keys: None,
     ) -> ProvisioningRequest | None:
         """Ask for a tenant `key` of `place`. The credential is kept encrypted until the request has ended; while there is an open
-        request for the key, that one is returned.
+        request for the key, that one is returned, whoever asked for what.
 
-        `allow` refuses by an error. It is called with the keys of the actor's other open requests, of which there will be no more
-        before it has answered: None when the actor asks for another one at this moment.
+        `allow` refuses by an error. It is called with what `registered_by` returns, which will not grow before it has answered:
+        None when the actor asks for another one at this moment.
         """
         id_ = uuid4()
         secret = self._keyring().encrypt(provisioning_purpose(id_), dump_credential(credential))
@@ -97,7 +102,7 @@ class ProvisioningStore:
             lock = func.pg_try_advisory_xact_lock(func.hashtextextended(f"registering:{actor}", 0))
             if not connection.scalar(select(lock)):
                 return None
-            allow(_registering(connection, actor) - {key})
+            allow(_registered_by(connection, actor, key))
             return self._asked(connection, key, values)
 
     def credential(self, request: ProvisioningRequest) -> Credential:
@@ -108,10 +113,11 @@ class ProvisioningStore:
             raise CredentialMissing("The request has no credential any more.", next_step="Ask again.")
         return parse_credential(self._keyring().decrypt(provisioning_purpose(request.id), secret))
 
-    def registering(self, actor: str) -> set[str]:
-        """The keys of the tenants that this actor has asked for in requests that are open."""
+    def registered_by(self, actor: str, key: str) -> set[str]:
+        """The keys of the tenants that this actor has registered, also of those that were removed, and of the others than `key`
+        that they have asked for in requests that are open."""
         with self._database.single() as connection:
-            return _registering(connection, actor)
+            return _registered_by(connection, actor, key)
 
     def _ask(self, key: str, values: Mapping[str, Any]) -> ProvisioningRequest:
         with self._database.begin() as connection:
@@ -185,14 +191,18 @@ def provisioning_purpose(id_: UUID) -> str:
     return f"provisioning:{id_}"
 
 
-def _registering(connection: Connection, actor: str) -> set[str]:
+def _registered_by(connection: Connection, actor: str, key: str) -> set[str]:
     table = provisioning
     mine = (table.c.actor == storable(actor), table.c.kind == ProvisioningKind.REGISTER, table.c.ended_at.is_(None))
-    return {str(row.tenant_key) for row in connection.execute(select(table.c.tenant_key).where(*mine))}
+    asked: set[str] = set(
+        connection.scalars(select(table.c.tenant_key).where(*mine, table.c.tenant_key != storable(key)))
+    )
+    # Read last: the entry is written before the request ends, so a tenant may be in both, but not in neither.
+    return done_for(connection, actor, TENANT_REGISTERED) | asked
 
 
 def _request(row: Row[Any]) -> ProvisioningRequest:
     return ProvisioningRequest(
         row.id, ProvisioningKind(row.kind), row.tenant_key, row.place, row.actor, ProvisioningState(row.state), row.run_id,
-        row.failure,
+        row.failure, row.asked_at,
     )  # fmt: skip

@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from explorer.catalog import CredentialInvalid, Identity, ProviderTokens
+from explorer.catalog.lifecycle.provisioning import FOLLOWS
 from explorer.core.errors import ExplorerError
 from mcp_bridge.clients.timeouts import in_thread
-from mcp_bridge.runs.first_sync import FOLLOWS, FirstSync, FirstSyncs
+from mcp_bridge.runs.first_sync import FirstSync, FirstSyncs
 from mcp_bridge.sign_in.endpoints.journeys import Desk, Journey, Stopped, refused, see, told
 from mcp_bridge.sign_in.endpoints.parameters import in_address, in_form
 from mcp_bridge.sign_in.identity import IdentityEnded, RegistrationRefused, SelfService, Unavailable

@@ -154,6 +154,10 @@ class ServerPeople:
         asked = self._requests().get(self.provider.external_id_key(external_id), [])
         return self.file.self_service == "request" and any(each.decision is Decision.APPROVED for each in asked)
 
+    def is_registered(self, external_id: str) -> bool:
+        """Whether the space is a tenant by now. Blocks."""
+        return self.provider.external_id_key(external_id) in self._registered()
+
     def _not_there_yet(
         self, identity: Identity, external_id: str, title: str, requests: list[TenantRequest]
     ) -> Unavailable:

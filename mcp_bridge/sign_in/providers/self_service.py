@@ -7,13 +7,10 @@ import re
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from explorer.catalog import ApiKeyCredential, Catalog, ProvisioningRequest
-from explorer.catalog.lifecycle.provisioning import TENANT_REGISTERED
+from explorer.catalog import ApiKeyCredential, ProvisioningRequest
 from explorer.providers.base import CredentialField, make_credential
 from mcp_bridge.sign_in.identity import Identity, Keep, ProviderTokens, RegistrationRefused, Unavailable
 from mcp_bridge.sign_in.providers.of_server import ServerPeople, actor_of
-
-_MAX_READ = 10_000
 
 
 @dataclass(frozen=True)
@@ -39,6 +36,11 @@ class ServerSelfService:
         way = self.people
         if space.external_id is None or not way.is_open(space.external_id):
             raise _not_here()
+        if way.is_registered(space.external_id):
+            raise RegistrationRefused(
+                f"{_short(space)} is registered here by now.",
+                next_step="Begin the sign-in anew, which tells what you may do there.",
+            )
         if tokens is None:
             raise RegistrationRefused(
                 f"Nobody can tell here whether you are an administrator of {_short(space)}.",
@@ -51,8 +53,8 @@ class ServerSelfService:
                 next_step="Ask one of them to sign in here and to register it.",
             )
         catalog = way.catalog()
-        actor = actor_of(catalog, identity)
-        self._check_quota(catalog, actor, catalog.provisioning.registering(actor))
+        registered = catalog.provisioning.registered_by(actor_of(catalog, identity), self._key(space.external_id))
+        self._check_quota(registered)
 
     def register(
         self,
@@ -70,14 +72,21 @@ class ServerSelfService:
             self._refuse_part(credential.username, tokens, space, keep)
         place = {"provider": way.provider.name, "server": way.server, "external_id": space.external_id or ""}
         wish = {**place, "follows": follows}
-        key = f"{way.name}:{re.sub(r'[^A-Za-z0-9._:-]', '-', place['external_id'])}"[:128]
-        actor = actor_of(catalog, identity)
-        asked = catalog.provisioning.ask_to_register(
-            key, wish, credential, actor, lambda open_keys: self._check_quota(catalog, actor, open_keys)
-        )
+        key, actor = self._key(place["external_id"]), actor_of(catalog, identity)
+        asked = catalog.provisioning.ask_to_register(key, wish, credential, actor, self._check_quota)
         if asked is None:
             raise RegistrationRefused("You are registering another one at this moment.", next_step="Try again.")
+        # A form that was sent twice leads to what it asked for. Anything else that is open for the key is not this person's.
+        if asked.actor != actor or not place.items() <= (asked.place or {}).items():
+            raise RegistrationRefused(
+                f"Something else was asked for {_short(space)} before, which is not done yet.",
+                next_step="Try again in some minutes; if it lasts, ask the operator of this installation.",
+            )
         return asked
+
+    def _key(self, external_id: str) -> str:
+        """The key of the tenant that is made of a space."""
+        return f"{self.people.name}:{re.sub(r'[^A-Za-z0-9._:-]', '-', external_id)}"[:128]
 
     def _refuse_part(self, username: str, tokens: ProviderTokens, space: Unavailable, keep: Keep) -> None:
         """The tables would hold what the owner of the key sees. An administrator is told of every member; the key's owner
@@ -90,14 +99,10 @@ class ServerSelfService:
                 next_step="Give the key of somebody who may access all locations.",
             )
 
-    def _check_quota(self, catalog: Catalog, actor: str, open_keys: Set[str]) -> None:
-        entries = [record.entry for record in catalog.audit.read(actor=actor, limit=_MAX_READ)]
-        done = {entry.tenant_key for entry in entries if entry.action == TENANT_REGISTERED and entry.outcome == "ok"}
-        # The entry is written before the request ends, so one is in both for a moment.
-        count = len(done | open_keys)
-        if count >= self.people.file.self_service_quota:
+    def _check_quota(self, registered: Set[str]) -> None:
+        if len(registered) >= self.people.file.self_service_quota:
             raise RegistrationRefused(
-                f"You have registered {count} already, and may not register more.",
+                f"You have registered {len(registered)} already, and may not register more.",
                 next_step="Ask the operator of this installation.",
             )
 

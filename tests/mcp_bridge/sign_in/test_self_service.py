@@ -8,17 +8,17 @@ import threading
 import time
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import httpx
 import pytest
 
-from demo_commcare import NUTRITION
+from demo_commcare import MATERNAL, NUTRITION
 from demo_commcare.sign_in.accounts import DATA_OFFICER
 from explorer.catalog import ApiKeyCredential, Decision, ProvisioningRequest, Scope
 from explorer.tenants import add_tenant, remove_tenant
-from mcp_bridge.sign_in.identity import RegistrationRefused
+from mcp_bridge.sign_in.identity import RegistrationRefused, Unavailable
 from mcp_bridge.sign_in.server import SignInParts
 from tests.conftest import PgServer
 from tests.demo_browser import Browser
@@ -241,11 +241,45 @@ def test_a_quota_holds_for_requests_at_once(clinic: Clinic) -> None:
         asker.join()
     (noted,) = [each for each in told if isinstance(each, ProvisioningRequest)]
     assert len(told) == 6
-    assert store.registering(actor) == {noted.tenant_key}
+    assert store.registered_by(actor, "another") == {noted.tenant_key}
+    assert store.registered_by(actor, noted.tenant_key) == set()
     with pytest.raises(RegistrationRefused):
         store.ask_to_register("at-once:next", place, ApiKeyCredential("u@example.org", "k" * 16), actor, allow)
     store.end(noted.id, None)
-    assert store.registering(actor) == set()
+    assert store.registered_by(actor, "another") == set()
+
+
+def test_a_form_that_comes_twice_is_one_request_and_none_over_what_is_there(clinic: Clinic) -> None:
+    """One's own open request is shown again; that of others, and a space that is a tenant by now, are refused in words."""
+    service, store = (
+        clinic.parts("self_service: on\nself_service_quota: 1").self_service["demo"],
+        clinic.catalog.provisioning,
+    )
+    signed_in = clinic.signs_in(clinic.people("self_service: on"), ADMIN, NUTRITION, MATERNAL)
+    # Another one than the administrator of the test before, whose tenants are counted.
+    who = replace(signed_in.identity, subject="somebody", username="comes.twice@example.org")
+    values = {"username": clinic.server.username, "api_key": clinic.server.api_key}
+
+    def registers(external_id: str) -> ProvisioningRequest:
+        space = Unavailable("A space", "It is not here.", external_id, "register")
+        return service.register(who, signed_in.tokens, space, values, "daily", lambda tokens: None)
+
+    asked = registers(NUTRITION)
+    try:
+        assert registers(NUTRITION) == asked
+        assert (asked.tenant_key, (asked.place or {})["follows"]) == (KEY, "daily")
+    finally:
+        store.end(asked.id, None)
+    with pytest.raises(RegistrationRefused, match="registered here by now"):
+        registers(MATERNAL)
+    credential = ApiKeyCredential("user@example.org", "0123456789abcdef")
+    of_another = store.ask_to_register(KEY, asked.place or {}, credential, "person:demo:another@example.org")
+    assert of_another is not None
+    try:
+        with pytest.raises(RegistrationRefused, match="Something else was asked"):
+            registers(NUTRITION)
+    finally:
+        store.end(of_another.id, None)
 
 
 def test_a_sign_in_that_waits_for_its_data_does_not_end(clinic: Clinic, pg_server: PgServer) -> None:
