@@ -7,7 +7,9 @@ import io
 import os
 import re
 import shutil
+import stat
 import subprocess
+import sys
 import sysconfig
 import tarfile
 import zipfile
@@ -92,6 +94,23 @@ def test_the_image_is_as_hadolint_wants_it_and_nobody_in_it_is_root() -> None:
     assert re.findall(r"^USER (.*)$", last, re.MULTILINE) == ["10001:10001"]
 
 
+def test_the_image_has_its_packages_whole_and_what_was_baked_may_be_read(tmp_path: Path) -> None:
+    """dbt and Dagster import packages of theirs that are called `tests` and `test`. What root wrote, another account reads."""
+    build = (DEPLOY / "Dockerfile").read_text().rpartition("\nFROM ")[0]
+    assert "site-packages" not in build
+    assert "[celery,kubernetes,telemetry]" in build
+    baked = tmp_path / "baked"
+    run(sys.executable, "-c", "import explorer_dagster.definitions", EXPLORER_HOME=str(baked))
+    assert (baked / "dbt" / "project" / "lock").exists()
+    (after,) = re.findall(r"import explorer_dagster\.definitions' \\\n    && (.*) \\\n    && (chmod .*)\n", build)
+    # The same words, here.
+    for command in after:
+        run("sh", "-c", command.replace("/opt/explorer", str(tmp_path)))
+    written = [path for path in baked.rglob("*") if path.is_file()]
+    assert "parsed" in {path.name for path in written}
+    assert [path for path in written if path.name == "lock" or not path.stat().st_mode & stat.S_IROTH] == []
+
+
 def test_every_setting_that_a_file_names_exists(compose: dict[str, Any]) -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     named = {
@@ -110,12 +129,34 @@ def test_in_compose_loaders_have_no_way_out_but_the_proxy(compose: dict[str, Any
     services = compose["services"]
     for name in ("code-server", "worker-1", "worker-2", "daemon", "webserver", "migrate", "postgres", "redis"):
         assert set(services[name]["networks"]) == {"inside"}, name
-    for name in ("code-server", "worker-1", "worker-2"):
-        assert services[name]["environment"]["HTTPS_PROXY"] == "http://egress:3128"
+    loaders = ("code-server", "worker-1", "worker-2", "migrate")
+    for name in loaders:
+        given = services[name]["environment"]
+        assert given["HTTPS_PROXY"] == "http://egress:3128"
+        assert given["NO_PROXY"] == given["no_proxy"]
+        assert {"localhost", "postgres", "redis", "code-server", "webserver"} <= set(given["NO_PROXY"].split(","))
+    # gRPC reads the small letters, by which Dagster's parts talk to each other.
+    proxied = {
+        (name, variable)
+        for name, service in services.items()
+        for variable in service.get("environment") or {}
+        if variable.casefold() in ("https_proxy", "http_proxy", "all_proxy", "grpc_proxy")
+    }
+    assert proxied == {(name, "HTTPS_PROXY") for name in loaders}
+    assert (services["egress"]["user"], services["egress"]["read_only"]) == ("13:13", True)
     squid = (DEPLOY / "compose" / "squid.conf").read_text()
     rules = [line for line in squid.splitlines() if line.startswith("http_access")]
     assert rules == ["http_access deny inside", "http_access allow CONNECT tls servers", "http_access deny all"]
     assert (DEPLOY / "kubernetes" / "base" / "squid.conf").read_text() == squid
+
+
+def test_in_compose_a_bridge_that_was_made_anew_is_found_again() -> None:
+    nginx = (DEPLOY / "compose" / "nginx.conf").read_text()
+    servers = re.findall(r"server (bridge-\d):8100 .*?(resolve)?;", nginx)
+    assert servers == [("bridge-1", "resolve"), ("bridge-2", "resolve")]
+    # What `resolve` needs: a place that all processes share, and who is asked.
+    assert "zone bridges" in nginx
+    assert "resolver 127.0.0.11" in nginx
 
 
 def test_in_compose_few_have_the_administrators_login_and_no_secret_is_written_out(compose: dict[str, Any]) -> None:
@@ -140,6 +181,7 @@ def test_in_a_cluster_every_pod_is_hardened_and_secrets_are_references(cluster: 
     for name, pod in pods(cluster).items():
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["enableServiceLinks"] is False, name
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
         for container in spec["containers"]:
             assert container["securityContext"]["readOnlyRootFilesystem"] is True, name
@@ -176,6 +218,23 @@ def test_in_a_cluster_loaders_reach_the_database_and_the_proxy_alone(cluster: An
             for port in rule["ports"]
         }
         assert ports - ({6379} if loader == "worker" else set()) == {53, 3128, 5432}, loader
+    # Who has no way to the proxy is not told of it; nor is it among the settings that all have.
+    assert not [name for name in cluster["ConfigMap", "explorer-settings"]["data"] if "proxy" in name.casefold()]
+    assert cluster["ConfigMap", "explorer-way-out"]["data"]["HTTPS_PROXY"] == "http://egress:3128"
+    told = {
+        name
+        for name, pod in pods(cluster).items()
+        for each in pod["spec"]["containers"][0].get("envFrom", ())
+        if each["configMapRef"]["name"] == "explorer-way-out"
+    }
+    assert told == {name for name in ("code-server", "migrate", "worker", "provisioner") if name in pods(cluster)}
+
+
+def test_in_a_cluster_the_webserver_reaches_the_bridge_where_people_sign_in(cluster: Any) -> None:
+    (rule,) = cluster["NetworkPolicy", "webserver-to-bridge"]["spec"]["egress"]
+    bridge = cluster["Deployment", "bridge"]["spec"]["template"]
+    assert _selects(rule["to"][0]["podSelector"], bridge["metadata"]["labels"])
+    assert rule["ports"][0]["port"] == bridge["spec"]["containers"][0]["ports"][0]["containerPort"]
 
 
 def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
@@ -197,6 +256,10 @@ def test_the_launcher_of_jobs_finds_what_it_names(kubectl: str) -> None:
     assert ("ServiceAccount", config["service_account_name"]) in objects
     assert ("ConfigMap", config["instance_config_map"]) in objects
     assert all(("ConfigMap", name) in objects for name in config["env_config_maps"])
+    assert "explorer-way-out" in config["env_config_maps"]
+    assert config["run_k8s_config"]["pod_spec_config"]["enable_service_links"] is False
+    # A pod that ends as if all were well is believed, whatever its run says.
+    assert config["fail_pod_on_run_failure"] is True
     claims = [each["persistent_volume_claim"]["claim_name"] for each in config["run_k8s_config"]["pod_spec_config"]["volumes"]
               if "persistent_volume_claim" in each]  # fmt: skip
     assert [("PersistentVolumeClaim", name) in objects for name in claims] == [True]
