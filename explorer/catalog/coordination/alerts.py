@@ -1,6 +1,7 @@
 """What is wrong at present? One row per thing, until it was told that it is over.
 
-A thing is told once, and again when its code changes: the same failure of a tenant, hour after hour, is one alert.
+A thing is told once, and again when its code changes: the same failure of a tenant, hour after hour, is one alert. `told_at` is
+when it was last told, and stays while there is news of it: who heard that something is wrong hears that it is over.
 """
 
 from collections.abc import Collection
@@ -43,9 +44,10 @@ class AlertStore:
     def found(self, present: Collection[Alert], causes: Collection[str]) -> list[Alert]:
         """Note what is wrong now, of the kinds `causes` that were looked at; what is gone of them is over. Returns what is to be
         told, as it was left untold before too: new ones, and those that are over."""
+        rows_found = sorted((_row(alert) for alert in present), key=lambda row: str(row["key"]))
         with self._database.begin() as connection:
-            for alert in sorted(present, key=lambda each: each.key):
-                statement = insert(alerts).values(_row(alert))
+            for row in rows_found:
+                statement = insert(alerts).values(row)
                 is_news = (alerts.c.code != statement.excluded.code) | alerts.c.over_at.is_not(None)
                 values = {name: statement.excluded[name] for name in ("severity", "code", "message", "next_step")}
                 connection.execute(
@@ -54,18 +56,17 @@ class AlertStore:
                         set_={
                             **values,
                             "since": case((is_news, func.now()), else_=alerts.c.since),
-                            "told_at": case((is_news, None), else_=alerts.c.told_at),
                             "over_at": None,
                         },
                     )
                 )
-            gone = alerts.c.cause.in_(causes) & alerts.c.key.not_in([alert.key for alert in present])
+            gone = alerts.c.cause.in_(causes) & alerts.c.key.not_in([row["key"] for row in rows_found])
             # Nobody was told of it: nobody needs to be told that it is over.
             connection.execute(delete(alerts).where(gone & alerts.c.told_at.is_(None) & alerts.c.over_at.is_(None)))
-            connection.execute(
-                update(alerts).where(gone & alerts.c.over_at.is_(None)).values(over_at=func.now(), told_at=None)
-            )
-            rows = connection.execute(select(alerts).where(alerts.c.told_at.is_(None)).order_by(alerts.c.key)).all()
+            connection.execute(update(alerts).where(gone & alerts.c.over_at.is_(None)).values(over_at=func.now()))
+            changed_at = func.coalesce(alerts.c.over_at, alerts.c.since)
+            is_untold = alerts.c.told_at.is_(None) | (alerts.c.told_at < changed_at)
+            rows = connection.execute(select(alerts).where(is_untold).order_by(alerts.c.key)).all()
         return [_alert(row) for row in rows]
 
     def told(self, those: Collection[Alert]) -> None:

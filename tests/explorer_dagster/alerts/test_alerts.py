@@ -99,11 +99,36 @@ def test_a_failure_is_told_once_until_it_changes_and_when_it_is_over(
     tick()
     assert [each["severity"] for each in webhook.take(key)] == ["critical"]
     assert [each.code for each in stage.catalog.alerts.open() if key in each.key] == ["commcare_credentials_invalid"]
+    # What changed and ended while the webhook was away is told as over: somebody heard that it began.
+    fails("commcare_throttled")
+    webhook.status = 500
+    tick()
     syncs.looked(pipeline.name, [stage.tenant.id])
+    tick()
+    webhook.status = 200
     tick()
     assert [each["state"] for each in webhook.take(key)] == ["over"]
     tick()
     assert webhook.take(key) == []
+
+
+def test_an_alert_with_a_long_key_stays_open_and_one_that_nobody_heard_of_ends_silently(stage: Stage) -> None:
+    store = stage.catalog.alerts
+    cause = f"long-{stage.tenant.key}"
+    alert = Alert(f"{cause}:{'x' * 600}", cause, "warning", "c", "Long.", "Look.")
+
+    def untold(*present: Alert) -> list[Alert]:
+        return [each for each in store.found(present, [cause]) if each.cause == cause]
+
+    assert [each.is_over for each in untold(alert)] == [False]
+    assert untold() == []
+    found = untold(alert)
+    store.told(found)
+    assert untold(alert) == []
+    [over] = untold()
+    assert over.is_over
+    store.told([over])
+    assert untold() == []
 
 
 def test_stale_tables_and_tokens_that_expire_are_found(stage: Stage, pipeline: Pipeline) -> None:
