@@ -23,7 +23,7 @@ from explorer.core.home import make_home
 from explorer.core.ports import free_port, port_free
 from explorer.core.processes import ProcessIdentity
 from explorer.core.settings import Settings
-from explorer.postgres.embedded.accounts import account_for, can_enter
+from explorer.postgres.embedded.accounts import Account, account_for, can_enter
 from explorer.postgres.embedded.cluster import HANGING_S, Cluster, ServerAddress
 from explorer.postgres.embedded.server_settings import HOST
 from explorer.postgres.errors import PostgresNotOwner, PostgresNotStartable, PostgresPortInUse
@@ -153,6 +153,11 @@ class EmbeddedPostgres:
             address is not None, address, owner, cluster.data if cluster else None, cluster.log if cluster else None
         )
 
+    def has_data(self) -> bool:
+        """Whether there are data where `start` would begin, also such that `connection.json` does not name; changes nothing."""
+        cluster = self._cluster() or self._cluster_at(self._new_root()[0])
+        return cluster.has_data()
+
     def remove_data(self) -> None:
         """Stop the server and delete its data and its record. For tests and for an explicit purge."""
         self.stop(force=True)
@@ -223,12 +228,16 @@ class EmbeddedPostgres:
         root = record.cluster_dir if record else None
         return self._cluster_at(root) if root else None
 
-    def _new_cluster(self) -> Cluster:
+    def _new_root(self) -> tuple[Path, Account | None]:
+        """Where the data of a new server are to be, and the account that is to own them (None: the caller's)."""
         inside = self.home / "postgres"
         outside = Path("/var/lib") / f"explorer-{hashlib.sha256(os.fsencode(self.home)).hexdigest()[:16]}"
         account = account_for(inside / "data", self._os_user)
         reachable = account is None or can_enter(account, self.home)
-        root = inside if reachable else outside
+        return inside if reachable else outside, account
+
+    def _new_cluster(self) -> Cluster:
+        root, account = self._new_root()
         if not root.is_dir():
             try:
                 root.mkdir(mode=0o700)

@@ -1,8 +1,6 @@
 """`explorer backup DIR`: everything that cannot be loaded again, and the rest too, while the platform runs or is stopped."""
 
-import re
 import shutil
-from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,22 +12,21 @@ from explorer.catalog.storage.database import HEAD
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Login
 from explorer_cli.operations.backup.package import (
+    AUDIT,
     DATABASES,
     GLOBALS,
     KEYS,
     BackupUnusable,
     Manifest,
     checksum,
+    is_ours,
     write_manifest,
 )
 from explorer_cli.operations.backup.programs import Programs
+from explorer_cli.operations.backup.roles import own_roles, united
 from explorer_cli.output.terminal import answer_json, say
 from explorer_cli.platform.context import open_settings
 from explorer_cli.platform.store import open_store
-
-_AUDIT = "audit"
-# The roles that are ours: on somebody's server there may be others.
-_OURS = re.compile(r"explorer_\w+|dagster|dp_\w+|t_[0-9a-f]{8}_\w+")
 
 
 def make_backup(folder: Path, *, as_json: bool) -> int:
@@ -39,10 +36,12 @@ def make_backup(folder: Path, *, as_json: bool) -> int:
     with open_store(settings) as store:
         admin = store.connections.admin
         programs = Programs(settings, admin)
-        statements = list(own_roles(programs.globals()))
-        (folder / GLOBALS).write_text("\n".join(statements) + "\n", encoding="utf-8")
+        # Twice: a dump with a tenant whose roles are missing could not be restored.
+        before = list(own_roles(programs.globals()))
         for database in DATABASES:
             programs.dump(database, folder / f"{database}.dump")
+        statements = united(before, own_roles(programs.globals()))
+        (folder / GLOBALS).write_text("\n".join(statements) + "\n", encoding="utf-8")
         keys = _copy_files(settings, folder)
         files = {str(path.relative_to(folder)): checksum(path) or "" for path in _files(folder)}
         write_manifest(
@@ -65,17 +64,6 @@ def make_backup(folder: Path, *, as_json: bool) -> int:
     return 0
 
 
-def own_roles(statements: Iterable[str]) -> Iterator[str]:
-    """Of `pg_dumpall --globals-only`, what makes our roles and puts them into groups of ours."""
-    for line in statements:
-        found = re.match(r"(?:CREATE|ALTER) ROLE (\w+)\b", line)
-        granted = re.match(r"GRANT (\w+) TO (\w+)\b", line)
-        roles = found.groups() if found else granted.groups() if granted else ()
-        if roles and all(_OURS.fullmatch(role) for role in roles):
-            # Who granted it may not be there; on restoring, the administrator does.
-            yield re.sub(r" GRANTED BY \w+;$", ";", line)
-
-
 def _empty(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -93,8 +81,12 @@ def _copy_files(settings: Settings, folder: Path) -> bool:
     for name in KEYS:
         if (settings.home / name).is_file():
             shutil.copyfile(settings.home / name, folder / name)
-    if (settings.home / _AUDIT).is_dir():
-        shutil.copytree(settings.home / _AUDIT, folder / _AUDIT)
+    if (settings.home / AUDIT).is_dir():
+        (folder / AUDIT).mkdir(mode=0o700)
+        for path in (settings.home / AUDIT).iterdir():
+            # Not the unfinished ones, which may be gone in a moment.
+            if is_ours(f"{AUDIT}/{path.name}") and path.is_file():
+                shutil.copyfile(path, folder / AUDIT / path.name)
     return (folder / KEYS[0]).is_file()
 
 

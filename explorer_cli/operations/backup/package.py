@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from explorer.core.errors import ExplorerError
 from explorer.core.files import write_private
@@ -14,7 +17,11 @@ GLOBALS = "globals.sql"
 DATABASES = ("explorer", "dagster")
 # Of HOME, where they are there. Sessions of the UI and the address of the server are made anew.
 KEYS = ("secret.keys", "audit.key", "bridge.key", "metrics.token")
+# Of HOME: sealed entries of the audit trail.
+AUDIT = "audit"
 FORMAT = 1
+_NEEDED = (GLOBALS, *(f"{database}.dump" for database in DATABASES))
+_SEALED = re.compile(rf"{AUDIT}/\w[\w.-]*", re.ASCII)
 _CHUNK = 1 << 20
 
 
@@ -53,12 +60,11 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest, after each file was compared with it.
 
     Raises:
-        BackupUnusable: there is none, or a file is missing or was changed.
+        BackupUnusable: there is none, it names a file that no backup has, or a file is missing or was changed.
     """
     try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        manifest = Manifest(**found)
-    except (OSError, ValueError, TypeError):
+        manifest = TypeAdapter(Manifest).validate_json((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
         raise BackupUnusable(
             f"{folder} holds no whole backup: it has no manifest that can be read.",
             next_step="Name the folder that `explorer backup` has filled to its end.",
@@ -68,13 +74,34 @@ def read_manifest(folder: Path) -> Manifest:
             f"The backup is of form {manifest.format}, this program reads form {FORMAT}.",
             next_step="Use its own version.",
         )
-    bad = sorted(name for name, digest in manifest.files.items() if checksum(folder / name) != digest)
+    strange = sorted(name for name in manifest.files if not is_ours(name) or _is_linked(folder, name))
+    if strange:
+        raise BackupUnusable(
+            f"The backup names files that no backup has, or links: {', '.join(strange)}.",
+            next_step="Do not restore it: somebody has changed it. Use another backup.",
+        )
+    wanted = dict.fromkeys(_NEEDED, "") | dict(manifest.files)
+    bad = sorted(name for name, digest in wanted.items() if checksum(folder / name) != digest)
     if bad:
         raise BackupUnusable(
             f"These files of the backup are missing or were changed: {', '.join(bad)}.",
             next_step="Use another backup, or bring the files back.",
         )
     return manifest
+
+
+def is_ours(name: str) -> bool:
+    """Whether a backup may hold a file of this name, which is a path in its folder."""
+    return name in (*_NEEDED, *KEYS) or _SEALED.fullmatch(name) is not None
+
+
+def is_of_home(name: str) -> bool:
+    """Whether this file of a backup is HOME's, at the same path there."""
+    return name not in _NEEDED
+
+
+def _is_linked(folder: Path, name: str) -> bool:
+    return any(path.is_symlink() for path in (folder / name, (folder / name).parent) if path != folder)
 
 
 def checksum(path: Path) -> str | None:

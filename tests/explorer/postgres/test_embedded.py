@@ -357,6 +357,7 @@ def test_home_below_a_private_folder(home: Path) -> None:
     private.mkdir(mode=0o700)
     inner = private / "a" / "home"
     postgres = server(inner)
+    assert not postgres.has_data()
     try:
         address = postgres.start()
         assert stat.S_IMODE(private.stat().st_mode) == 0o700
@@ -366,6 +367,10 @@ def test_home_below_a_private_folder(home: Path) -> None:
         connect(inner).close()
         assert postgres.start() == address
         assert server(inner).stop()
+        # Data without their record are found too: nobody may take the place for an empty one.
+        record = (inner / "connection.json").rename(inner / "aside")
+        assert postgres.has_data()
+        record.rename(inner / "connection.json")
         assert server(inner).start().port == address.port
     finally:
         postgres.remove_data()
