@@ -76,6 +76,17 @@ def test_a_backup_is_restored_with_data_keys_and_logins(home: Path, explorer: Ex
         assert "explorer.dump" in refused["error"]["message"]  # type: ignore[index]
         assert not (other / "secret.keys").exists()
 
+        # Its roles cannot be made: what was begun is taken away, so that a good one can be restored there.
+        failing = shutil.copytree(folder, tmp_path / "failing")
+        roles = failing / "globals.sql"
+        roles.write_text(roles.read_text() + "CREATE ROLE dagster;\n")
+        manifest = json.loads((failing / "manifest.json").read_text())
+        manifest["files"][roles.name] = checksum(roles)
+        (failing / "manifest.json").write_text(json.dumps(manifest))
+        code, refused = run("restore", str(failing), at=other)
+        assert 'role "dagster" already exists' in refused["error"]["message"]  # type: ignore[index]
+        assert not any((other / name).exists() for name in ("secret.keys", "postgres", "connection.json"))
+
         code, restored = run("restore", str(folder), at=other)
         assert code == 0, restored
         assert not EmbeddedPostgres(other).is_running()
