@@ -13,7 +13,7 @@ from pydantic import PrivateAttr
 from explorer.catalog import Catalog, State, Tenant, TenantSchema
 from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.contract.tags import RunTags
-from explorer.core.connect_guard import ConnectGuard, address_of, proxies
+from explorer.core.connect_guard import Address, ConnectGuard, address_of, proxies
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings, get_settings
 from explorer.http.client import ApiClient, Usage
@@ -137,11 +137,14 @@ class TenantSession:
             schemas.transition(self.tenant, {State.MATERIALIZING}, State.ACTIVE, run_id=self.run_id)
 
 
-def _needed(settings: Settings) -> list[tuple[str, int]]:
-    """What a run's process itself needs: the broker that gave it the run, and who collects its spans. The database is reached by
-    libpq."""
+def _needed(settings: Settings, connections: Connections) -> list[Address]:
+    """What a run's process itself needs: the servers of its databases, whose names psycopg looks up, the broker that gave it the
+    run, and who collects its spans."""
     broker = settings.celery_broker_url.get_secret_value() if settings.celery_broker_url is not None else None
-    return [address_of(url) for url in (broker, settings.otlp_endpoint) if url is not None]
+    urls = [address_of(url) for url in (broker, settings.otlp_endpoint) if url is not None]
+    # A login may name several servers, as libpq allows.
+    logins = (connections.service, *connections.more.values())
+    return [*urls, *sorted({(host, login.port) for login in logins for host in login.host.split(",")})]
 
 
 class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -163,7 +166,7 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
                 stack.enter_context(ended_with_its_run(context.instance, run.run_id))
             if run is not None and RunTags.from_tags(run.tags).partition_key is not None:
                 # A run of a tenant. Others, such as those that make tenants, may have more to do.
-                self._guard = stack.enter_context(ConnectGuard(*_needed(self.settings)))
+                self._guard = stack.enter_context(ConnectGuard(*_needed(self.settings, self.connections)))
             yield self
 
     @cached_property

@@ -173,7 +173,7 @@ def invoke(arguments: Sequence[str], environment: Environment, on_result: OnResu
 def serve(commands: Connection, ours: Connection | None) -> None:
     """dbt's process, until nobody is left to give commands. `ours`: the other end of the pipe, where it was inherited."""
     if ours is not None:
-        # Forked by a run's worker: dbt needs the database alone, which libpq reaches.
+        # Forked by a run's worker: dbt needs the database alone, which psycopg2 finds and reaches by libpq.
         ours.close()
         ConnectGuard().__enter__()
     # A Ctrl-C in the terminal is for our parent, which decides.

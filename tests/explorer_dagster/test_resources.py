@@ -1,11 +1,15 @@
 """The tenant of a step."""
 
 import socket
+from contextlib import closing
+from dataclasses import replace
 
 import dagster as dg
+import psycopg2
 import pytest
 
 from explorer.core.connect_guard import ConnectionForbidden
+from explorer.core.settings import get_settings
 from explorer.providers import provider_named
 from explorer.registry import Pipeline
 from explorer_dagster.partitions import tenants
@@ -68,3 +72,29 @@ def test_a_run_connects_to_its_tenants_server_alone_and_only_while_it_reads(stag
         assert ran.success
         assert may(other)
     assert [host in words for (host, _), words in zip((own, other, own), tried, strict=True)] == [True] * 3
+
+
+def test_a_run_finds_its_database_by_name_and_looks_up_no_other(
+    stage: Stage, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that has a name, as beyond one machine each has. psycopg looks it up in Python; psycopg2, for dlt and dbt, does not."""
+    service = replace(stage.pg_server.connections.service, host="localhost")
+    monkeypatch.setenv("EXPLORER_CATALOG_URL", service.sqlalchemy_url().replace("+psycopg2", ""))
+    get_settings.cache_clear()
+    found = []
+
+    @dg.asset(name="work", partitions_def=tenants)
+    def work(context: dg.AssetExecutionContext, platform: Platform) -> None:
+        session = platform.session(context, pipeline)
+        with session.changing_tables() as connection:
+            found.append((session.rw_database.host, connection.execute("SELECT session_user").fetchone()))
+        with closing(psycopg2.connect(**session.rw_database.conninfo())):
+            pass
+        with pytest.raises(ConnectionForbidden):
+            socket.getaddrinfo("c2VjcmV0.example.org", service.port)
+
+    ran = dg.materialize(
+        [work], resources={"platform": Platform()}, instance=stage.instance, partition_key=stage.tenant.key
+    )
+    assert ran.success
+    assert found == [("localhost", (stage.catalog.schemas.rw_login(stage.tenant).user,))]
