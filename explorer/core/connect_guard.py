@@ -3,8 +3,8 @@
 Python tells its audit hooks of every connection and of every name that is looked up (PEP 578), whichever library asks. A hook
 cannot be taken away again, so that there is one per process, which refuses nothing while no guard is up. libpq looks up and
 connects without Python, and so does psycopg2; but psycopg 3 looks up the names of database servers in Python, so that these are
-allowed by who uses it. Other processes are not seen, and code that wants to escape can; it is a second lock behind the rules of the
-network (docs/deploy.md).
+allowed by who uses it. Other processes are not seen, and code that wants to escape can; it is a second lock behind the rules
+of the network (docs/deploy.md).
 """
 
 import ipaddress

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Self
 
 LINUX = sys.platform == "linux"
+# The name that this machine had when the process began: a laptop that is called otherwise in another network is still the same.
+_HOST = socket.gethostname()
 
 
 @dataclass(frozen=True)
@@ -53,20 +55,20 @@ class WorkerIdentity:
     @classmethod
     def of(cls, pid: int) -> Self:
         """The process of this machine that has this pid now."""
-        return cls(socket.gethostname(), ProcessIdentity.of(pid))
+        return cls(_HOST, ProcessIdentity.of(pid))
 
     @classmethod
     def parse(cls, text: str) -> Self:
         """The identity of a text that `str` made. Raises ValueError."""
         host, _, process = text.rpartition("/")
-        return cls(host or socket.gethostname(), ProcessIdentity.parse(process))
+        return cls(host or _HOST, ProcessIdentity.parse(process))
 
     def __str__(self) -> str:
         return f"{self.host}/{self.process}"
 
     def alive(self) -> bool | None:
         """Whether it still runs; None: it is another machine's, and from here nobody can say."""
-        return self.process.alive() if self.host == socket.gethostname() else None
+        return self.process.alive() if self.host == _HOST else None
 
 
 def _start_time(pid: int) -> str | None:

@@ -31,7 +31,8 @@ _CONFIG = {
     "worker_prefetch_multiplier": 1,
     "broker_connection_retry_on_startup": True,
 }
-_STATES = {"SUCCESS": WorkerStatus.SUCCESS, "FAILURE": WorkerStatus.FAILED, "REVOKED": WorkerStatus.FAILED}
+# Of a task that has ended, however it ended: of its run nobody tells any more.
+_ENDED = ("SUCCESS", "FAILURE", "REVOKED")
 
 
 def app_settings(settings: Settings) -> dict[str, Any]:
@@ -100,8 +101,12 @@ class CeleryRunLauncher(launcher.CeleryRunLauncher):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         try:
             state = self.celery.AsyncResult(task).state
-            if state in _STATES:
-                return CheckRunHealthResult(_STATES[state], f"Its task of Celery is {state}", run_worker_id=task)
+            if state in _ENDED:
+                # Dagster's monitoring looks once more whether the run has ended. Told of a SUCCESS it would let it be, for ever.
+                words = (
+                    f"Its task of Celery has ended ({state}), and the run has not: its end could not be written down"
+                )
+                return CheckRunHealthResult(WorkerStatus.FAILED, words, run_worker_id=task)
             missed_s = self._missed_s(task)
         except (OperationalError, OSError):
             # Without the broker nobody can say anything; and nobody is called dead for it, also not right afterwards.

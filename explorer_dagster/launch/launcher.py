@@ -4,6 +4,9 @@ A run tag identifies a pool worker by `host/pid:start time`, so that neither a r
 it. The worker outlives webserver, daemon and code server. Run monitoring notices its death through `check_run_worker_health`;
 from another machine nobody can say, and nothing is done to it. There it is cancelled by its run's state, which it looks at
 itself (`explorer_dagster.runs`).
+
+Where the pool is, runs are forked, and nowhere else: there a worker of another machine is one of an earlier life of the
+installation, which was restored here, or whose machine or container has a new name. Its run is called failed.
 """
 
 import os
@@ -75,14 +78,20 @@ class WarmRunLauncher(DefaultRunLauncher):
             status = self._default_worker_status(run)
         else:
             # Dagster's monitoring ends a run whose worker is UNKNOWN: of what cannot be seen from here it is told that it runs.
-            status = WorkerStatus.NOT_FOUND if _is_gone(identity) else WorkerStatus.RUNNING
+            status = WorkerStatus.NOT_FOUND if self._is_gone(identity) else WorkerStatus.RUNNING
         words = None if status is WorkerStatus.RUNNING else _ended_silently(identity)
         return CheckRunHealthResult(status, words, run_worker_id=identity)
 
     def get_run_worker_debug_info(self, run: DagsterRun, include_container_logs: bool | None = True) -> str | None:
         """A note for runs that did not start or end in time: whether a process still works on the run."""
         identity = RunTags.from_tags(run.tags).worker
-        return _ended_silently(identity) if identity is not None and _is_gone(identity) else None
+        return _ended_silently(identity) if identity is not None and self._is_gone(identity) else None
+
+    def _is_gone(self, identity: str) -> bool:
+        """Whether the worker has ended, or can be none of this installation's any more. One that goes on all the same sees that
+        its run has failed, and ends."""
+        alive = WorkerIdentity.parse(identity).alive()
+        return alive is False or (alive is None and self._socket is not None and self._socket.is_socket())
 
     def _default_worker_status(self, run: DagsterRun) -> WorkerStatus:
         """Only the code server that spawned a worker of the default launcher knows it."""
@@ -119,11 +128,6 @@ def _ended_silently(identity: str | None) -> str:
     who = f" (process {worker.process.pid} of {worker.host})" if worker else ""
     return (
         f"The run's worker{who} ended without a word: it was killed, by somebody, by the system because memory ran out, or with "
-        "the machine or the platform. No table is half changed. Look at the machine's memory (`dmesg` tells of processes "
-        "killed for it), then run it again"
+        "the machine or the platform, or it was of a machine that is not here any more. No table is half changed. Look at the "
+        "machine's memory (`dmesg` tells of processes killed for it), then run it again"
     )
-
-
-def _is_gone(identity: str) -> bool:
-    """Whether the worker has ended for certain."""
-    return WorkerIdentity.parse(identity).alive() is False

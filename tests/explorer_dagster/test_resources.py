@@ -77,7 +77,7 @@ def test_a_run_connects_to_its_tenants_server_alone_and_only_while_it_reads(stag
 def test_a_run_finds_its_database_by_name_and_looks_up_no_other(
     stage: Stage, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that has a name, as beyond one machine each has. psycopg looks it up in Python; psycopg2, for dlt and dbt, does not."""
+    """As beyond one machine. psycopg looks the name up in Python; psycopg2, for dlt and dbt, does not."""
     service = replace(stage.pg_server.connections.service, host="localhost")
     monkeypatch.setenv("EXPLORER_CATALOG_URL", service.sqlalchemy_url().replace("+psycopg2", ""))
     get_settings.cache_clear()

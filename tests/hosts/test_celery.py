@@ -4,6 +4,7 @@ import subprocess
 import time
 
 import pytest
+from dagster._core.launcher import WorkerStatus
 
 from tests.hosts.conftest import CHILDREN, MOTHERS, Installation, python
 from tests.hosts.machines import until
@@ -30,7 +31,18 @@ def synced(place: Installation, tenant: str) -> str:
 
 
 def test_runs_are_done_by_workers_of_other_machines(place: Installation) -> None:
-    assert "Started process for run" in place.told(synced(place, MOTHERS))
+    run = synced(place, MOTHERS)
+    assert "Started process for run" in place.told(run)
+    assert place.instance is not None
+    launcher, record = place.instance.run_launcher, place.instance.get_run_by_id(run)
+    assert record is not None
+
+    def has_ended() -> bool:
+        told = launcher.check_run_worker_health(record)
+        return told.status == WorkerStatus.FAILED and "has ended (SUCCESS)" in str(told.msg)
+
+    # A task that went well is no sign of life: a run that did not end with it would keep its tenant for ever.
+    until(has_ended, 30, "the task has ended")
 
 
 def test_a_worker_that_is_killed_fails_its_run_within_a_minute_and_no_other(place: Installation) -> None:

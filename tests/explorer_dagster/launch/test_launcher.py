@@ -180,9 +180,14 @@ def test_health_is_that_of_the_very_process(instance: dg.DagsterInstance, pool: 
     assert launcher.get_run_worker_debug_info(run) == dead.msg
 
 
-def test_a_worker_of_another_machine_is_never_called_dead(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+def test_a_worker_of_another_machine_is_not_called_dead_where_no_runs_are_forked(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its pid is nobody's here. It ends itself when it sees that its run is being cancelled."""
-    launcher = launcher_of(instance)
+    monkeypatch.setenv("EXPLORER_RUN_LAUNCHER", "default")
+    get_settings.cache_clear()
+    launcher = WarmRunLauncher()
+    launcher.register_instance(instance)
     run = run_of(instance, tmp_path, dg.DagsterRunStatus.STARTED)
     instance.add_run_tags(run.run_id, RunTags(worker="elsewhere/1:1").to_tags())
     run = known(instance, run)
@@ -190,6 +195,23 @@ def test_a_worker_of_another_machine_is_never_called_dead(instance: dg.DagsterIn
     assert launcher.get_run_worker_debug_info(run) is None
     assert launcher.terminate(run.run_id)
     assert known(instance, run).status == dg.DagsterRunStatus.CANCELING
+
+
+def test_where_runs_are_forked_a_worker_of_another_machine_is_of_an_earlier_life(
+    instance: dg.DagsterInstance, pool: Pool, tmp_path: Path
+) -> None:
+    """The installation was restored here, or its container or laptop has a new name: nobody else would ever free the tenant."""
+    launcher = launcher_of(instance)
+    run = run_of(instance, tmp_path, dg.DagsterRunStatus.STARTED)
+    instance.add_run_tags(run.run_id, RunTags(worker="elsewhere/1:1").to_tags())
+    run = known(instance, run)
+    health = launcher.check_run_worker_health(run)
+    assert (health.status, health.msg) == (WorkerStatus.NOT_FOUND, launcher.get_run_worker_debug_info(run))
+    assert "(process 1 of elsewhere)" in str(health.msg)
+    assert "is not here any more" in str(health.msg)
+    # Between two pools nothing is known.
+    pool.socket.unlink()
+    assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
 
 
 def test_a_run_of_the_default_launcher_that_has_no_server_yet_is_not_called_dead(
