@@ -132,6 +132,11 @@ class Settings(BaseSettings):
         description="URL by which clients reach the bridge behind a proxy; its host is then accepted too. May lie in a file, as "
         "a secret may.",
     )
+    bridge_inner_url: str | None = Field(
+        None,
+        description="URL by which the Dagster UI asks the bridge who may sign in, where it does not reach the public one. Empty: "
+        "the public one.",
+    )
     sign_in_file: Path | None = Field(
         None,
         description="YAML file that says how people sign in to the bridge (docs/sign_in.md). Empty: only with tokens that the "

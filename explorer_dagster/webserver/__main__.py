@@ -49,7 +49,7 @@ def people_of(settings: Settings, url: str) -> People | None:
     def bridge() -> str | None:
         return settings.bridge_public_url or read_state(settings.home).get("bridge_url")
 
-    return People(settings.ui_url or settings.dagster_url or url, bridge)
+    return People(settings.ui_url or settings.dagster_url or url, bridge, inner=settings.bridge_inner_url)
 
 
 def accepted_hosts(host: str, port: int, *urls: str | None) -> set[str]:

@@ -47,8 +47,8 @@ class Person:
 class People:
     """Sessions of people who signed in.
 
-    `address`: of the UI, for browsers; `bridge`: the address of the bridge, None while that is not known. `transport` replaces
-    the network; `now`: seconds.
+    `address`: of the UI, for browsers; `bridge`: the address of the bridge, None while that is not known; `inner`: that by which
+    we reach it, where it is another one. `transport` replaces the network; `now`: seconds.
     """
 
     def __init__(
@@ -56,12 +56,13 @@ class People:
         address: str,
         bridge: Callable[[], str | None],
         *,
+        inner: str | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         parts = urlsplit(address)
         self._address, self._host = address.rstrip("/"), parts.netloc
-        self._bridge, self._transport, self._now = bridge, transport, now
+        self._bridge, self._inner, self._transport, self._now = bridge, inner, transport, now
         self._session_cookie, self._leaving_cookie = (
             f"explorer_ui_{name}_{parts.port or 443}" for name in ("person", "way")
         )
@@ -148,11 +149,15 @@ class People:
 
     async def _asked(self, endpoint: Literal["token", "introspect", "revoke"], **form: str) -> dict[str, Any]:
         """The bridge's answer; `{}` for a refusal. Raises: Refused: it does not answer."""
+        public = self._origin()
+        at = f"{(self._inner or public).rstrip('/')}/oauth/{endpoint}"
         try:
+            # By whichever way, the bridge is asked by its own name: it refuses others.
+            headers = {"Host": httpx.URL(public).netloc.decode("ascii")}
             async with httpx.AsyncClient(
                 transport=self._transport, timeout=_TIMEOUT_S, trust_env=False, verify=tls_context()
             ) as client:
-                answer = await client.post(f"{self._origin()}/oauth/{endpoint}", data=form)
+                answer = await client.post(at, data=form, headers=headers)
             if answer.status_code in (400, 401):
                 return {}
             answer.raise_for_status()

@@ -16,6 +16,7 @@ import zipfile
 from importlib.metadata import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -159,6 +160,15 @@ def test_in_compose_a_bridge_that_was_made_anew_is_found_again() -> None:
     assert "resolver 127.0.0.11" in nginx
 
 
+def test_in_compose_the_webserver_reaches_the_bridge_where_people_sign_in(compose: dict[str, Any]) -> None:
+    services = compose["services"]
+    asked = urlsplit(services["webserver"]["environment"]["EXPLORER_BRIDGE_INNER_URL"])
+    assert (asked.hostname, "inside" in services["webserver"]["networks"]) == ("proxy", True)
+    assert "inside" in services["proxy"]["networks"]
+    assert f"listen {asked.port};" in (DEPLOY / "compose" / "nginx.conf").read_text()
+    assert str(asked.port) not in {each["published"] for each in services["proxy"]["ports"]}
+
+
 def test_in_compose_few_have_the_administrators_login_and_no_secret_is_written_out(compose: dict[str, Any]) -> None:
     services = compose["services"]
     with_login = {
@@ -234,6 +244,8 @@ def test_in_a_cluster_the_webserver_reaches_the_bridge_where_people_sign_in(clus
     (rule,) = cluster["NetworkPolicy", "webserver-to-bridge"]["spec"]["egress"]
     bridge = cluster["Deployment", "bridge"]["spec"]["template"]
     assert _selects(rule["to"][0]["podSelector"], bridge["metadata"]["labels"])
+    asked = urlsplit(cluster["ConfigMap", "explorer-settings"]["data"]["EXPLORER_BRIDGE_INNER_URL"])
+    assert (("Service", asked.hostname) in cluster, asked.port) == (True, rule["ports"][0]["port"])
     assert rule["ports"][0]["port"] == bridge["spec"]["containers"][0]["ports"][0]["containerPort"]
 
 

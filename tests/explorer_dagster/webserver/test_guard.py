@@ -486,3 +486,22 @@ def test_requests_at_the_same_moment_share_a_question(clock: Clock, bridge: Brid
     # A question that failed is asked again.
     bridge.is_down = False
     assert asyncio.run(who("dxa_1")) == jane
+
+
+def test_the_bridge_is_asked_by_its_own_name_on_the_way_inside(bridge: Bridge) -> None:
+    """In a container the address for browsers leads elsewhere, and a bridge refuses a Host that is not its own."""
+    asked: list[tuple[str, str]] = []
+
+    def seen(request: httpx.Request) -> httpx.Response:
+        asked.append((str(request.url), request.headers["host"]))
+        return bridge(request)
+
+    people = People(
+        f"http://{HOST}",
+        lambda: "https://data.example.org/mcp",
+        inner="http://proxy:8101",
+        transport=httpx.MockTransport(seen),
+    )
+    assert asyncio.run(people.who("explorer_ui_person_3000=dxa_1")) == Person("person:acme:jane", may_change=False)
+    assert asked == [("http://proxy:8101/oauth/introspect", "data.example.org")]
+    assert people.leave(HOST).headers["location"].startswith("https://data.example.org/oauth/authorize?")
