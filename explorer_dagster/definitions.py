@@ -7,7 +7,7 @@ from explorer.providers import faults_of, provider_named
 from explorer.registry import load_pipelines
 from explorer_dagster.alerts.sensor import alerts
 from explorer_dagster.launch.run_log import run_log
-from explorer_dagster.pipelines import definitions_of
+from explorer_dagster.pipelines import definitions_of, version_of
 from explorer_dagster.provisioning import provisioning
 from explorer_dagster.resources import Platform
 from explorer_dagster.turns.maintenance import maintenance
@@ -24,7 +24,7 @@ def _all() -> dg.Definitions:
         sensors=[
             tenant_registration,
             throttled_runs(list(of_pipelines.jobs or []), titles),
-            run_outcomes(pipelines),
+            run_outcomes({pipeline.name: version_of(pipeline) for pipeline in pipelines}),
             alerts(pipelines),
         ],
         resources={"platform": Platform()},

@@ -1,5 +1,6 @@
 """What does Dagster run for one pipeline? Four steps of assets (discovery, raw, tables, dbt), their job, its schedules."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import dagster as dg
 
 from explorer.core.settings import get_settings
 from explorer.marts import Models, is_current, manifest
+from explorer.marts.definitions import definitions
 from explorer.providers import provider_named
 from explorer.registry import Pipeline
 from explorer_dagster.assets.dbt import dbt_models
@@ -19,7 +21,8 @@ from explorer_dagster.turns.schedules import schedules
 
 def definitions_of(pipeline: Pipeline) -> dg.Definitions:
     """Everything but resources and sensors, which all pipelines share."""
-    provider, models = provider_named(pipeline.provider), Models(manifest(get_settings(), pipeline.provider))
+    provider, models = provider_named(pipeline.provider), _models(pipeline)
+    turns = schedules(pipeline, provider, _version(pipeline, models))
     tables = TableAssets(pipeline, provider)
     taken = models.by_name.keys()
 
@@ -32,7 +35,22 @@ def definitions_of(pipeline: Pipeline) -> dg.Definitions:
         *table_step(pipeline, tables, taken=taken),
         *dbt_models(pipeline, models, tables),
     ]
-    return dg.Definitions(assets=assets, jobs=[_sync_job(pipeline, assets)], schedules=schedules(pipeline, provider))
+    return dg.Definitions(assets=assets, jobs=[_sync_job(pipeline, assets)], schedules=turns)
+
+
+def version_of(pipeline: Pipeline) -> str:
+    """A hash of all that a run of the pipeline uses, but for when it runs: of its file, and of the models."""
+    return _version(pipeline, _models(pipeline))
+
+
+def _models(pipeline: Pipeline) -> Models:
+    return Models(manifest(get_settings(), pipeline.provider))
+
+
+def _version(pipeline: Pipeline, models: Models) -> str:
+    own = pipeline.model_dump_json(exclude={"schedule", "full_refresh", "owners"})
+    built = definitions(get_settings(), models) if models.built else {}
+    return hashlib.sha256(repr((own, sorted(built.items()))).encode()).hexdigest()
 
 
 def _sync_job(pipeline: Pipeline, assets: Sequence[dg.AssetsDefinition]) -> Any:

@@ -78,6 +78,8 @@ class LoadJob(ABC, Generic[AnyRow]):
             return True
         if difference.state != self.destination.before:
             self.destination.schema.save(connection, self.destination.table, difference.state, self.destination.run_id)
+        else:
+            self.destination.schema.read_again(connection, self.destination.table, self.destination.contents.moment)
         self._done(RowCounts(live=difference.state.live_rows))
         return False
 

@@ -4,7 +4,9 @@ It sees new and changed records of sources that can be asked for what came after
 does not see (people, places, what is gone) is read by a load that comes at least every `trusted_s`, and by the full read.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from explorer.contract.bookkeeping import loads
 from explorer.contract.bookkeeping.loads import Reached
@@ -23,9 +25,9 @@ APPLICATION_NAME = "explorer-look"
 
 @dataclass(frozen=True)
 class Look:
-    """What was found. `why`: in words, for people; `requests`: how many were sent."""
+    """What was found. `unaffordable`: nothing was asked. `why`: in words, for people; `requests`: how many were sent."""
 
-    has_news: bool
+    answer: Literal["news", "nothing", "unaffordable"]
     why: str
     requests: int = 0
 
@@ -36,53 +38,74 @@ def seen_by_a_look(pipeline: Pipeline, styles: Styles) -> list[tuple[Source, Tim
     return [(source, paging) for source, paging in pagings if isinstance(paging, TimeWindows)][:MOST_REQUESTS]
 
 
-def look(target: LoadTarget, client: ApiClient, pipeline: Pipeline, styles: Styles, *, trusted_s: float) -> Look:
-    """Ask the tenant's server. That it had nothing new is recorded beside the tenant's raw tables, as the time when these
-    sources were last looked at. No run of the tenant may be at work.
+def look(
+    target: LoadTarget,
+    client: ApiClient,
+    pipeline: Pipeline,
+    styles: Styles,
+    *,
+    trusted_s: float,
+    tried_s: float | None,
+    may_ask: Callable[[], bool],
+) -> Look:
+    """Ask the tenant's server. That it had nothing new is recorded beside the tenant's raw tables, as the time when the sources
+    that answered were last looked at. No run of the tenant may be at work.
+
+    `tried_s`: seconds since a good run of everything began, None if none is known. What that did not load may not be read, and
+    is no reason for another run. `may_ask`: called once, before the first request; whether it may be sent.
 
     Raises:
         ApiError: the server refuses or fails.
         LoadFailed: the database does.
     """
-    seen = seen_by_a_look(pipeline, styles)
-    asked = [source.name for source, _ in seen]
     with database_errors():
         connection = target.connect(application_name=APPLICATION_NAME)
     with connection:
         with database_errors():
             now, reached = loads.reached(connection, target.schemas.raw)
-        if (why := _needs_a_load(pipeline, asked, reached, trusted_s)) is not None:
-            return Look(True, why)
+        seen = [(source, paging) for source, paging in seen_by_a_look(pipeline, styles) if source.name in reached]
+        asked = [source.name for source, _ in seen]
+        is_tried = tried_s is not None and tried_s < trusted_s
+        if (why := _needs_a_load(pipeline, asked, reached, trusted_s, is_tried=is_tried)) is not None:
+            return Look("news", why)
+        if not may_ask():
+            if not is_tried and max(reached[name].age_s for name in asked) >= trusted_s:
+                return Look("news", "it may not be looked at, and was last read too long ago")
+            return Look("unaffordable", "a tenth of the requests that its server allows in a day was spent on looks")
+        answered = []
         for sent, (source, paging) in enumerate(seen, 1):
             fetcher = Fetcher(client, source, styles.envelope_of(source))
-            if _has_more(fetcher, _after(source, paging, reached[source.name])):
-                return Look(True, f"{source.name} has news", sent)
+            has_more = _has_more(fetcher, _after(source, paging, reached[source.name]))
+            if has_more:
+                return Look("news", f"{source.name} has news", sent)
+            if has_more is not None:
+                answered.append(source.name)
+        if not answered:
+            return Look("news", "nothing may be read that a look asks for", len(seen))
         with database_errors():
-            loads.looked(connection, target.schemas.raw, asked, now)
-    return Look(False, "nothing new", len(asked))
+            loads.looked(connection, target.schemas.raw, answered, now)
+    return Look("nothing", "nothing new", len(seen))
 
 
-def _needs_a_load(pipeline: Pipeline, asked: list[str], reached: dict[str, Reached], trusted_s: float) -> str | None:
+def _needs_a_load(
+    pipeline: Pipeline, asked: list[str], reached: dict[str, Reached], trusted_s: float, *, is_tried: bool
+) -> str | None:
     """Why no look can tell, if none can."""
-    if not asked:
-        return "its sources cannot be asked for news"
-    if new := [name for name in asked if name not in reached]:
-        return f"{new[0]} was never loaded"
-    others = set(pipeline.source_names) - set(asked)
-    ages = [reached[name].age_s for name in others & reached.keys()]
-    # One that may not be read any more gets ever older: the youngest tells when the last load was.
-    if others and min(ages, default=trusted_s) >= trusted_s:
-        return "what a look does not see was last read too long ago"
-    return None
+    if not is_tried:
+        for name in pipeline.source_names:
+            if name not in reached:
+                return f"{name} was never loaded"
+            if name not in asked and reached[name].age_s >= trusted_s:
+                return f"{name}, which a look does not see, was last read too long ago"
+    return None if asked else "its sources cannot be asked for news"
 
 
-def _has_more(fetcher: Fetcher, params: Params) -> bool:
-    """Whether the server has such a record."""
+def _has_more(fetcher: Fetcher, params: Params) -> bool | None:
+    """Whether the server has such a record; None when it may not be read."""
     try:
         return bool(fetcher.fetch(params, asked=1).records)
     except NotAllowed:
-        # What may not be read brings no news.
-        return False
+        return None
 
 
 def _after(source: Source, paging: TimeWindows, reached: Reached) -> Params:

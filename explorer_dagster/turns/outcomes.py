@@ -3,16 +3,16 @@
 Whichever door launched them: an agent's run with a wrong key says as much as a schedule's.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
 from explorer.catalog import Catalog
+from explorer.catalog.coordination.syncs import GoodRun
 from explorer.contract.names import RUN_OUTCOMES
 from explorer.contract.tags import RunTags
-from explorer.registry import Pipeline
 from explorer_dagster.resources import Platform
 from explorer_dagster.turns.looking import is_final
 
@@ -23,9 +23,9 @@ _ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
 _UNKNOWN = "run_failed"
 
 
-def run_outcomes(pipelines: Sequence[Pipeline]) -> dg.SensorDefinition:
-    """The sensor that reads how the runs of these pipelines ended."""
-    names = {pipeline.name for pipeline in pipelines}
+def run_outcomes(versions: Mapping[str, str]) -> dg.SensorDefinition:
+    """The sensor that reads how runs of pipelines ended. `versions`: of all that a run uses, by the pipeline's name."""
+    loaded_at = datetime.now(UTC)
 
     @dg.sensor(
         name=RUN_OUTCOMES,
@@ -37,8 +37,8 @@ def run_outcomes(pipelines: Sequence[Pipeline]) -> dg.SensorDefinition:
         since = datetime.fromisoformat(context.cursor) if context.cursor else datetime.now(UTC) - timedelta(hours=1)
         ended = dg.RunsFilter(statuses=_ENDED, updated_after=since)
         records = context.instance.get_run_records(ended, limit=_AT_ONCE, order_by="update_timestamp", ascending=True)
-        last = {(run.job_name, tenant): run for run, tenant in _of_tenants(records, names)}
-        held = _take(context.instance, platform.catalog, last)
+        last = {(record.dagster_run.job_name, tenant): record for record, tenant in _of_tenants(records, versions)}
+        held = _take(context.instance, platform.catalog, last, versions, loaded_at)
         if records:
             context.update_cursor(records[-1].update_timestamp.isoformat())
         return dg.SkipReason(f"{len(records)} runs have ended, {held} tenants are held back for it.")
@@ -46,30 +46,53 @@ def run_outcomes(pipelines: Sequence[Pipeline]) -> dg.SensorDefinition:
     return sensor
 
 
-def _of_tenants(records: Sequence[dg.RunRecord], jobs: set[str]) -> Iterator[tuple[dg.DagsterRun, str]]:
-    """The runs of tenants, the earliest first, without those that start again by themselves."""
+def _of_tenants(records: Iterable[dg.RunRecord], jobs: Container[str]) -> Iterator[tuple[dg.RunRecord, str]]:
+    """The runs of tenants, the earliest first, without those that start again by themselves, and those of some assets only:
+    these say nothing about the others."""
     for record in records:
         run = record.dagster_run
         tags = RunTags.from_tags(run.tags)
         # One that the server made wait says nothing against the tenant, and is changed again when it is settled.
-        if run.job_name in jobs and tags.partition_key is not None and tags.retry is None:
-            yield run, tags.partition_key
+        is_whole = not run.asset_selection and not run.op_selection
+        if run.job_name in jobs and tags.partition_key is not None and tags.retry is None and is_whole:
+            yield record, tags.partition_key
 
 
-def _take(instance: dg.DagsterInstance, catalog: Catalog, last: Mapping[tuple[str, str], dg.DagsterRun]) -> int:
-    """Write the last outcome of each tenant and pipeline. Returns the number of failures."""
+def _take(
+    instance: dg.DagsterInstance,
+    catalog: Catalog,
+    last: Mapping[tuple[str, str], dg.RunRecord],
+    versions: Mapping[str, str],
+    loaded_at: datetime,
+) -> int:
+    """Write the last outcome of each tenant and pipeline. Returns the number of failures that count.
+
+    `loaded_at`: when this process read the definitions. A run that began before may have used others.
+    """
     tenants = {tenant.key: tenant for tenant in catalog.tenants.list()}
     failed = 0
     for pipeline in {job for job, _ in last}:
-        runs = {tenants[key]: run for (job, key), run in last.items() if job == pipeline and key in tenants}
-        good = [tenant.id for tenant, run in runs.items() if run.status == dg.DagsterRunStatus.SUCCESS]
-        catalog.syncs.looked(pipeline, good)
-        for tenant, run in runs.items():
-            if run.status == dg.DagsterRunStatus.FAILURE:
-                failed += 1
-                code, message = _cause(instance, run)
-                catalog.syncs.failed(tenant, pipeline, code, message, is_final=is_final(code))
+        runs = {tenants[key]: record for (job, key), record in last.items() if job == pipeline and key in tenants}
+        good = []
+        for tenant, record in runs.items():
+            run, (began_at, ended_at) = record.dagster_run, _times(record)
+            if run.status == dg.DagsterRunStatus.SUCCESS:
+                version = versions[pipeline] if began_at >= loaded_at else ""
+                good.append(GoodRun(tenant.id, began_at, ended_at, version))
+                continue
+            code, message = _cause(instance, run)
+            failed += catalog.syncs.failed(
+                tenant, pipeline, code, message, is_final=is_final(code), began_at=began_at, ended_at=ended_at,
+                full_refresh=RunTags.from_tags(run.tags).full_refresh,
+            )  # fmt: skip
+        catalog.syncs.ran(pipeline, good)
     return failed
+
+
+def _times(record: dg.RunRecord) -> tuple[datetime, datetime]:
+    """When the run began and ended. One that could not be launched has no beginning."""
+    ended = record.end_time or record.update_timestamp.timestamp()
+    return datetime.fromtimestamp(record.start_time or ended, UTC), datetime.fromtimestamp(ended, UTC)
 
 
 def _cause(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[str, str]:

@@ -5,6 +5,7 @@ another was chosen for it. A sync is launched where a look finds news, a full re
 """
 
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
@@ -22,24 +23,27 @@ from explorer_dagster.runs import UNFINISHED
 from explorer_dagster.turns.looking import Found, Looker, summary
 
 EVERY_MINUTE = "* * * * *"
+# Dagster waits a minute for an evaluation.
+_MOST_S = 50.0
 _log = logging.getLogger(__name__)
 
 
-def schedules(pipeline: Pipeline, provider: Provider) -> list[dg.ScheduleDefinition]:
-    """`<pipeline>_schedule` and `<pipeline>_full_refresh_schedule`, where the pipeline's file has them."""
+def schedules(pipeline: Pipeline, provider: Provider, version: str) -> list[dg.ScheduleDefinition]:
+    """`<pipeline>_schedule` and `<pipeline>_full_refresh_schedule`, where the pipeline's file has them. `version`: of all that a
+    run would use."""
     described = (
         (schedule_name(pipeline.name), pipeline.schedule, RunTags()),
         (full_refresh_schedule_name(pipeline.name), pipeline.full_refresh, RunTags(full_refresh=True)),
     )
     return [
-        _schedule(pipeline, provider, name, schedule, tags)
+        _schedule(pipeline, provider, version, name, schedule, tags)
         for name, schedule, tags in described
         if schedule is not None
     ]
 
 
 def _schedule(
-    pipeline: Pipeline, provider: Provider, name: str, schedule: Schedule, tags: RunTags
+    pipeline: Pipeline, provider: Provider, version: str, name: str, schedule: Schedule, tags: RunTags
 ) -> dg.ScheduleDefinition:
     what = "with everything read again, so that what is gone is found" if tags.full_refresh else "where it has news"
 
@@ -53,7 +57,7 @@ def _schedule(
         f"({schedule.timezone}), spread over {schedule.spread_minutes} minutes, or what was chosen for a tenant.",
     )
     def turns(context: dg.ScheduleEvaluationContext, platform: Platform) -> Iterator[dg.RunRequest | dg.SkipReason]:
-        at = context.scheduled_execution_time
+        began, at = time.monotonic(), context.scheduled_execution_time
         syncs = platform.catalog.syncs.all(pipeline.name)
         registered = set(context.instance.get_dynamic_partitions(tenants.name or ""))
         due = [
@@ -68,7 +72,13 @@ def _schedule(
             return
         busy = keys_at_work(context.instance, pipeline.name, tags)
         free = [tenant for tenant in due if tenant.key not in busy]
-        found: dict[str, Found] = {} if tags.full_refresh else Looker(platform, pipeline, provider).at(free, syncs)
+        found: dict[str, Found] = (
+            {} if tags.full_refresh else Looker(platform, pipeline, provider, version).at(free, syncs)
+        )
+        if time.monotonic() - began > _MOST_S:
+            # Dagster may not wait for what follows: a turn that is taken without its run would be lost.
+            yield dg.SkipReason("The looks took too long. The turns are taken at the next tick.")
+            return
         # Who failed has the turn when it is held back no longer.
         not_taken = {key for key, each in found.items() if each.outcome in ("late", "failed")}
         taken = [tenant.id for tenant in due if tenant.key not in not_taken]

@@ -28,6 +28,8 @@ DAY_S = 86_400
 # The first wait after a failure, and by what each further one grows, up to a day.
 _FIRST_HOLD_S = 3600
 _HOLD_GROWS = 4
+# What the column holds.
+_MOST_REQUESTS_PER_DAY = 2**31 - 1
 
 
 # What can be chosen for a tenant, by the names that people use.
@@ -63,6 +65,12 @@ def chosen_of(pipeline: Pipeline, given: Mapping[str, Any]) -> dict[str, Any]:
         raise ScheduleInvalid(
             f"There is no time zone {zone[:80]!r}.", next_step="Use a name such as UTC or Asia/Kolkata."
         )
+    allowed = chosen.get("requests_per_day")
+    if allowed is not None and not 1 <= allowed <= _MOST_REQUESTS_PER_DAY:
+        raise ScheduleInvalid(
+            f"No server allows {allowed} requests a day.",
+            next_step=f"Give a number from 1 to {_MOST_REQUESTS_PER_DAY}.",
+        )
     return chosen
 
 
@@ -73,7 +81,9 @@ class Sync:
     Chosen for it (None: as the pipeline's file says): `cron`, `full_refresh_cron`, `timezone`, `is_stopped`; and
     `requests_per_day`, what its server allows, where it is known. `followed_at`, `full_refresh_followed_at`: up to when its turns
     were taken. `looked_at`: its server was last asked for news, by a look or a run. `failures`: in a row; `failure`: code and
-    message of the last; `held_until`: no turn is taken before.
+    message of the last; `held_until`: no turn is taken before. `judged_at`: what began before says nothing against the tenant any
+    more, since it was counted, or the hold was lifted. `ran_at`: when the last good run of everything began; `ran_with`: the
+    version of the definitions that it used, empty if that is not known.
     """
 
     pipeline: str
@@ -88,6 +98,9 @@ class Sync:
     failures: int = 0
     failure: Mapping[str, str] | None = None
     held_until: datetime | None = None
+    judged_at: datetime | None = None
+    ran_at: datetime | None = None
+    ran_with: str | None = None
 
     def schedule(self, of: Schedule | None, *, full_refresh: bool = False) -> Schedule | None:
         """What the tenant follows in the place of the pipeline's schedule `of`; None when it follows none."""
@@ -105,6 +118,16 @@ class Sync:
         if own is not None and self.held_until is not None and self.held_until > now:
             return self.held_until if not full_refresh else next_turn(own, tenant.key, self.held_until)
         return next_turn(own, tenant.key, now) if own else None
+
+
+@dataclass(frozen=True)
+class GoodRun:
+    """A tenant's run of everything that ended well. `version`: of the definitions that it used, empty if that is not known."""
+
+    tenant_id: UUID
+    began_at: datetime
+    ended_at: datetime
+    version: str
 
 
 class SyncStore:
@@ -157,50 +180,102 @@ class SyncStore:
         self._set(pipeline, tenants, {name: at})
 
     def looked(self, pipeline: str, tenants: Collection[UUID]) -> None:
-        """These tenants' servers answered now. What held them back is over."""
-        self._set(pipeline, tenants, {"looked_at": func.now(), "failures": 0, "failure": None, "held_until": None})
+        """These tenants' servers answered a look now."""
+        self._set(pipeline, tenants, {"looked_at": func.now()})
 
-    def failed(self, tenant: Tenant, pipeline: str, code: str, message: str, *, is_final: bool) -> Sync:
+    def ran(self, pipeline: str, runs: Collection[GoodRun]) -> None:
+        """These runs of everything ended well, one of each tenant. What held the tenants back is over, unless it came later."""
+        if not runs:
+            return
+        # Sorted, so that two writers of the same rows do not wait for one another.
+        rows = [
+            {
+                "tenant_id": run.tenant_id,
+                "pipeline": pipeline,
+                "looked_at": run.ended_at,
+                "judged_at": run.ended_at,
+                "ran_at": run.began_at,
+                "ran_with": run.version,
+            }
+            for run in sorted(runs, key=lambda run: run.tenant_id)
+        ]
+        statement = insert(syncs).values(rows)
+        new = statement.excluded
+        changed = {
+            "looked_at": func.greatest(syncs.c.looked_at, new.looked_at),
+            "judged_at": new.judged_at,
+            "ran_at": new.ran_at,
+            "ran_with": new.ran_with,
+            "failures": 0,
+            "failure": None,
+            "held_until": None,
+        }
+        with self._database.single() as connection:
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=[syncs.c.tenant_id, syncs.c.pipeline],
+                    set_=changed,
+                    where=syncs.c.judged_at.is_(None) | (syncs.c.judged_at < new.judged_at),
+                )
+            )
+
+    def failed(
+        self,
+        tenant: Tenant,
+        pipeline: str,
+        code: str,
+        message: str,
+        *,
+        is_final: bool,
+        began_at: datetime,
+        ended_at: datetime,
+        full_refresh: bool = False,
+    ) -> bool:
         """Hold the tenant back: an hour at the first failure in a row, four times as long at each further one, a day at most, and
-        at once where another try is useless until somebody acts (`is_final`). The turn is not taken, and comes again then."""
+        at once where another try is useless until somebody acts (`is_final`). The turn is not taken, and comes again then.
+
+        Returns whether it counts: not what was counted before, nor what began before a new credential or an unblock.
+        """
         failure = {"code": storable(code), "message": storable(message)[:500]}
         seconds = func.least(DAY_S, _FIRST_HOLD_S * func.power(_HOLD_GROWS, func.least(syncs.c.failures, 4)))
         hold = func.make_interval(0, 0, 0, 0, 0, 0, DAY_S if is_final else seconds)
         first = func.make_interval(0, 0, 0, 0, 0, 0, DAY_S if is_final else _FIRST_HOLD_S)
         with self._database.single() as connection:
-            row = (
-                connection.execute(
-                    insert(syncs)
-                    .values(
-                        tenant_id=tenant.id,
-                        pipeline=pipeline,
-                        failures=1,
-                        failure=failure,
-                        held_until=func.now() + first,
-                    )
-                    .on_conflict_do_update(
-                        index_elements=[syncs.c.tenant_id, syncs.c.pipeline],
-                        set_={
-                            "failures": syncs.c.failures + 1,
-                            "failure": failure,
-                            "held_until": func.now() + hold,
-                            "followed_at": None,
-                        },
-                    )
-                    .returning(syncs)
+            row = connection.execute(
+                insert(syncs)
+                .values(
+                    tenant_id=tenant.id,
+                    pipeline=pipeline,
+                    failures=1,
+                    failure=failure,
+                    held_until=func.now() + first,
+                    judged_at=ended_at,
                 )
-                .mappings()
-                .one()
-            )
-        return _sync(row)
+                .on_conflict_do_update(
+                    index_elements=[syncs.c.tenant_id, syncs.c.pipeline],
+                    set_={
+                        "failures": syncs.c.failures + 1,
+                        "failure": failure,
+                        "held_until": func.now() + hold,
+                        "judged_at": ended_at,
+                        "full_refresh_followed_at" if full_refresh else "followed_at": None,
+                    },
+                    where=syncs.c.judged_at.is_(None) | (syncs.c.judged_at < began_at),
+                )
+                .returning(syncs.c.tenant_id)
+            ).one_or_none()
+        return row is not None
 
     def lift(self, tenant: Tenant) -> int:
         """Hold the tenant back no longer. Returns the number of its pipelines that were."""
-        with self._database.single() as connection:
-            held = (syncs.c.tenant_id == tenant.id) & (syncs.c.failures > 0)
-            return connection.execute(
-                update(syncs).where(held).values(failures=0, failure=None, held_until=None)
+        own = syncs.c.tenant_id == tenant.id
+        with self._database.begin() as connection:
+            held = connection.execute(
+                update(syncs).where(own & (syncs.c.failures > 0)).values(failures=0, failure=None, held_until=None)
             ).rowcount
+            # A run that is at work began with what was wrong.
+            connection.execute(update(syncs).where(own).values(judged_at=func.now()))
+        return held
 
     def _set(self, pipeline: str, tenants: Collection[UUID], values: dict[str, Any]) -> None:
         if not tenants:

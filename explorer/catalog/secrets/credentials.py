@@ -89,7 +89,8 @@ class CredentialStore:
             self.put(connection, tenant.id, credential)
             # Schedules try a tenant again whose old credential they had given up.
             held = syncs.c.tenant_id == tenant.id
-            connection.execute(update(syncs).where(held).values(failures=0, failure=None, held_until=None))
+            lifted = {"failures": 0, "failure": None, "held_until": None, "judged_at": func.now()}
+            connection.execute(update(syncs).where(held).values(lifted))
             record(connection, change("save_credential", tenant.key, kind=credential.kind))
 
     def refresh(

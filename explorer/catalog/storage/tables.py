@@ -204,6 +204,9 @@ syncs = Table(
     Column("failures", Integer),
     Column("failure", JSONB(none_as_null=True)),
     _at("held_until"),
+    _at("judged_at"),
+    _at("ran_at"),
+    Column("ran_with", Text),
 )
 alerts = Table(
     "alerts",

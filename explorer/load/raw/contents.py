@@ -150,6 +150,10 @@ class RawSchema:
         """Store `state` for the next load."""
         loads.write(connection, self.schemas.raw, table.source, table.name, state, run_id)
 
+    def read_again(self, connection: Connection, table: RawTable, at: datetime) -> None:
+        """Record that at that time the source was as its table is."""
+        loads.looked(connection, self.schemas.raw, [table.source], at)
+
     def prune(self, connection: Connection) -> None:
         """Delete dlt's history, except its latest part."""
         raw = self.schemas.raw

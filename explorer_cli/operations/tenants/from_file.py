@@ -11,12 +11,12 @@ from typing import Any
 
 import yaml
 
-from explorer.catalog import OPERATOR
+from explorer.catalog import OPERATOR, Tenant
 from explorer.catalog.coordination.syncs import CHOICES, chosen_of
 from explorer.core.errors import ExplorerError, UnknownTenant
 from explorer.core.settings import Settings
 from explorer.providers import faults_of
-from explorer.registry import load_pipelines
+from explorer.registry import Pipeline, load_pipelines
 from explorer_cli.errors import UsageInvalid
 from explorer_cli.operations.tenants.registering import CredentialOptions, add_to, chosen_provider, register_partitions
 from explorer_cli.output.tables import show_table
@@ -49,7 +49,7 @@ class _Line:
         """What is chosen for its schedule."""
         found: dict[str, Any] = {name: self.given[name] for name in CHOICES if name in self.given}
         if "requests_per_day" in found:
-            if not found["requests_per_day"].isdecimal() or int(found["requests_per_day"]) < 1:
+            if not found["requests_per_day"].isdecimal():
                 raise UsageInvalid("requests_per_day is no number.", next_step="Write how many, or leave it empty.")
             found["requests_per_day"] = int(found["requests_per_day"])
         if "stopped" in found:
@@ -132,6 +132,8 @@ def _add(settings: Settings, store: Store, line: _Line, *, dry_run: bool) -> str
         server,
         provider.external_id_key(external_id),
     ):
+        if chosen and pipeline is not None and not dry_run:
+            _complete(store, there, pipeline, chosen)
         return "there already"
     if dry_run:
         return "would be added"
@@ -139,3 +141,11 @@ def _add(settings: Settings, store: Store, line: _Line, *, dry_run: bool) -> str
     if chosen and pipeline is not None:
         store.catalog.syncs.configure(tenant, pipeline.name, chosen, actor=OPERATOR)
     return "added"
+
+
+def _complete(store: Store, tenant: Tenant, pipeline: Pipeline, chosen: Mapping[str, Any]) -> None:
+    """Choose what the file says where nothing was chosen yet: an import that ended between the two left the tenant so."""
+    sync = store.catalog.syncs.of(tenant, pipeline.name)
+    fields = ("is_stopped" if name == "stopped" else name for name in CHOICES)
+    if not any(getattr(sync, name) for name in fields):
+        store.catalog.syncs.configure(tenant, pipeline.name, chosen, actor=OPERATOR)

@@ -54,11 +54,15 @@ def test_nothing_new_writes_nothing_and_runs_no_dlt(loader: Loader, monkeypatch:
     content = " UNION ALL ".join(
         f"SELECT '{table}', ctid::text, xmin::text, xmax::text FROM raw.{table}" for table in tables
     )
-    content += " UNION ALL SELECT source, ctid::text, xmin::text, xmax::text FROM raw._explorer_cursors ORDER BY 1, 2"
-    before = loader.rows(content)
+    content += " UNION ALL SELECT source, cursor::text, changed_at::text, run_id FROM raw._explorer_cursors ORDER BY 1, 2"
+    before, read = loader.rows(content), "SELECT min(updated_at) FROM raw._explorer_cursors"
+    [(read_before,)] = loader.rows(read)
     monkeypatch.setattr(dlt_run, "run_dlt", lambda *_, **__: pytest.fail("dlt was run"))
     report = loader()
     assert loader.rows(content) == before
+    # That all was read, and is as it was, is known of each source.
+    [(read_now,)] = loader.rows(read)
+    assert read_now > read_before
     for name, resource in report.resources.items():
         assert (resource.rows_new, resource.rows_changed, resource.rows_deleted) == (0, 0, 0)
         if name != "ucr_rows":

@@ -13,6 +13,7 @@ import pytest
 
 from explorer.catalog import Scope
 from explorer.catalog.coordination.alerts import Alert
+from explorer.catalog.coordination.syncs import GoodRun
 from explorer.core.settings import get_settings
 from explorer.registry import Pipeline
 from explorer_dagster.alerts.causes import Causes
@@ -77,7 +78,10 @@ def test_a_failure_is_told_once_until_it_changes_and_when_it_is_over(
             return str(sensor.evaluate_tick(context).skip_message)
 
     def fails(code: str) -> None:
-        syncs.failed(stage.tenant, pipeline.name, code, "The <key> is refused.", is_final=True)
+        now = datetime.now(UTC)
+        assert syncs.failed(
+            stage.tenant, pipeline.name, code, "The <key> is refused.", is_final=True, began_at=now, ended_at=now
+        )
 
     tick()
     webhook.bodies = []
@@ -103,7 +107,8 @@ def test_a_failure_is_told_once_until_it_changes_and_when_it_is_over(
     fails("commcare_throttled")
     webhook.status = 500
     tick()
-    syncs.looked(pipeline.name, [stage.tenant.id])
+    now = datetime.now(UTC)
+    syncs.ran(pipeline.name, [GoodRun(stage.tenant.id, now, now, "1")])
     tick()
     webhook.status = 200
     tick()

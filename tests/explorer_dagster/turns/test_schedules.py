@@ -10,12 +10,14 @@ import pytest
 
 from demo_commcare import MATERNAL
 from explorer.catalog import ApiKeyCredential
+from explorer.catalog.coordination.syncs import GoodRun
 from explorer.contract.names import TENANT_PARTITIONS
 from explorer.contract.tags import RunTags
 from explorer.providers import provider_named
 from explorer.registry import Pipeline, Schedule
 from explorer.registry.moments import last_turn, next_turn
 from explorer_dagster.resources import Platform
+from explorer_dagster.turns import looking
 from explorer_dagster.turns.outcomes import run_outcomes
 from explorer_dagster.turns.schedules import keys_at_work, schedules
 from tests.explorer_dagster.conftest import Stage
@@ -24,8 +26,8 @@ WEEKLY = Schedule(cron="30 2 * * 0", timezone="Asia/Kolkata", default_status="ru
 SYNC, FULL = "commcare_sync_schedule", "commcare_sync_full_refresh_schedule"
 
 
-def named(pipeline: Pipeline) -> dict[str, dg.ScheduleDefinition]:
-    return {schedule.name: schedule for schedule in schedules(pipeline, provider_named("commcare"))}
+def named(pipeline: Pipeline, version: str = "1") -> dict[str, dg.ScheduleDefinition]:
+    return {schedule.name: schedule for schedule in schedules(pipeline, provider_named("commcare"), version)}
 
 
 def test_each_schedule_of_the_file_becomes_one_of_dagster(pipeline: Pipeline) -> None:
@@ -117,30 +119,51 @@ def test_a_wrong_key_starts_nothing_until_it_is_another(stage: Stage, pipeline: 
 
 
 def test_runs_that_fail_hold_the_tenant_back_ever_longer(stage: Stage, pipeline: Pipeline, at: datetime) -> None:
-    sensor, syncs = run_outcomes([pipeline]), stage.catalog.syncs
+    syncs, since = stage.catalog.syncs, datetime.now(UTC)
+    sensor = run_outcomes({pipeline.name: "1"})
 
     def outcome() -> None:
         with dg.build_sensor_context(
-            stage.instance, resources={"platform": Platform()}, cursor=datetime.now(UTC).isoformat()
+            stage.instance, resources={"platform": Platform()}, cursor=since.isoformat()
         ) as context:
-            run()
             sensor.evaluate_tick(context)
-
-    def run() -> None:
-        stage.run()
 
     stage.demo.control.fail("api", status=403, times=1000)
     waits = []
     for _ in range(2):
+        stage.run()
         outcome()
         held = syncs.of(stage.tenant, pipeline.name)
         assert held.held_until is not None
         waits.append((held.held_until - datetime.now(UTC)).total_seconds())
     assert waits == [pytest.approx(3600, abs=60), pytest.approx(4 * 3600, abs=60)]
-    stage.demo.control.clear_faults()
+    # Read again, the same failures count once, and not after an unblock.
+    outcome()
+    assert syncs.of(stage.tenant, pipeline.name).failures == 2
+    assert syncs.lift(stage.tenant) == 1
+    outcome()
+    assert syncs.of(stage.tenant, pipeline.name).failures == 0
+
+    stage.run(tags={"explorer/full_refresh": "true"})
+    syncs.follow(pipeline.name, [stage.tenant.id], at)
+    syncs.follow(pipeline.name, [stage.tenant.id], at, full_refresh=True)
     outcome()
     held = syncs.of(stage.tenant, pipeline.name)
-    assert (held.failures, held.failure, held.held_until) == (0, None, None)
+    assert (held.failures, held.followed_at, held.full_refresh_followed_at) == (1, at, None)
+
+    stage.demo.control.clear_faults()
+    # A run of a part says nothing about the whole.
+    assert stage.run("users").success
+    outcome()
+    assert syncs.of(stage.tenant, pipeline.name).failures == 1
+    assert stage.run().success
+    outcome()
+    held = syncs.of(stage.tenant, pipeline.name)
+    assert (held.failures, held.failure, held.held_until, held.ran_with) == (0, None, None, "1")
+
+    # The next turn needs no run, unless its definitions are others.
+    assert requested(stage, named(pipeline)[SYNC], at + timedelta(days=1)) == []
+    assert len(requested(stage, named(pipeline, "2")[SYNC], at + timedelta(days=2))) == 1
 
 
 def test_small_allowances_are_left_to_runs(stage: Stage, pipeline: Pipeline, at: datetime) -> None:
@@ -167,6 +190,73 @@ def test_a_full_read_in_the_queue_keeps_no_sync_waiting() -> None:
     assert keys_at_work(queue, "commcare_sync", RunTags()) == {"reads-all", "syncs"}
     runs.pop()
     assert keys_at_work(queue, "commcare_sync", RunTags(full_refresh=True)) == {"queued", "reads-all"}
+
+
+def aged(stage: Stage, hours: int, *sources: str) -> None:
+    """Let so many hours pass since these sources were read, or all."""
+    prefix = stage.catalog.schemas.get(stage.tenant).prefix
+    where = "source = ANY(%s)" if sources else "%s::text[] IS NOT NULL"
+    with stage.pg_server.connections.admin.connect(autocommit=True) as connection:
+        connection.execute(
+            f"UPDATE {prefix}_raw._explorer_cursors SET updated_at = updated_at - %s * interval '1 hour' WHERE {where}",
+            [hours, list(sources)],
+        )
+
+
+def test_what_a_look_cannot_tell_a_run_does(stage: Stage, pipeline: Pipeline, at: datetime) -> None:
+    assert stage.run().success
+    sync, control, days = named(pipeline)[SYNC], stage.demo.control, iter(range(100))
+
+    def launched() -> bool:
+        return bool(requested(stage, sync, at + timedelta(days=next(days))))
+
+    # What is read and is as it was is read now: a quiet tenant has no run at each turn after a day.
+    aged(stage, 25)
+    assert stage.run().success
+    assert not launched()
+    # One source alone that is too old needs a run, whatever the others are.
+    aged(stage, 25, "locations")
+    assert launched()
+    # A good run of everything that could not read it either stands for a day.
+    now = datetime.now(UTC)
+    stage.catalog.syncs.ran(pipeline.name, [GoodRun(stage.tenant.id, now, now, "1")])
+    assert not launched()
+
+    # A server that fails at an impatient single try says nothing against the tenant.
+    control.fail("api", status=503, times=1)
+    assert launched()
+    assert stage.catalog.syncs.of(stage.tenant, pipeline.name).failures == 0
+    control.clear_faults()
+    # All that a look asks for is refused.
+    control.fail("api", status=403, times=2)
+    assert launched()
+    control.clear_faults()
+
+    # A 429 makes everybody wait, and the turn is not lost.
+    control.fail("api", status=429, times=1, headers={"Retry-After": "2"})
+    turn = at + timedelta(days=next(days))
+    before = len(control.requests)
+    assert requested(stage, sync, turn) == []
+    assert requested(stage, sync, turn) == []
+    assert len(control.requests) == before + 1
+    followed = stage.catalog.syncs.of(stage.tenant, pipeline.name).followed_at
+    assert followed is not None
+    assert followed < turn
+
+
+def test_looks_that_hang_are_ended_and_the_turns_stay(
+    stage: Stage, pipeline: Pipeline, at: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stage.run().success
+    monkeypatch.setattr(looking, "_MORE_S", 0.5)
+    monkeypatch.setattr(looking, "TIME_S", 0.5)
+    monkeypatch.setattr(looking, "_END_S", 30.0)
+    stage.demo.control.set_latency(3.0)
+    try:
+        assert requested(stage, named(pipeline)[SYNC], at) == []
+    finally:
+        stage.demo.control.set_latency(0.0)
+    assert stage.catalog.syncs.of(stage.tenant, pipeline.name).followed_at is None
 
 
 @pytest.mark.parametrize(
