@@ -54,7 +54,9 @@ def test_nothing_new_writes_nothing_and_runs_no_dlt(loader: Loader, monkeypatch:
     content = " UNION ALL ".join(
         f"SELECT '{table}', ctid::text, xmin::text, xmax::text FROM raw.{table}" for table in tables
     )
-    content += " UNION ALL SELECT source, cursor::text, changed_at::text, run_id FROM raw._explorer_cursors ORDER BY 1, 2"
+    content += (
+        " UNION ALL SELECT source, cursor::text, changed_at::text, run_id FROM raw._explorer_cursors ORDER BY 1, 2"
+    )
     before, read = loader.rows(content), "SELECT min(updated_at) FROM raw._explorer_cursors"
     [(read_before,)] = loader.rows(read)
     monkeypatch.setattr(dlt_run, "run_dlt", lambda *_, **__: pytest.fail("dlt was run"))
