@@ -198,7 +198,7 @@ class TestTenantsAndTokens:
         refused(operator("tenants", "remove", key, "--json"), "unknown_tenant")
 
     def test_many_tenants_come_from_a_file_and_have_turns_of_their_own(
-        self, operator: Explorer, commcare: RunningServer, tmp_path: Path
+        self, operator: Explorer, commcare: RunningServer, pg_server: PgServer, tmp_path: Path
     ) -> None:
         file, url = tmp_path / "tenants.csv", commcare.url
         file.write_text(
@@ -223,6 +223,19 @@ class TestTenantsAndTokens:
         again = operator("tenants", "schedule", "cli:one", "--reset", "--json").json
         assert (again["is_stopped"], again["cron"]) == (False, "0 */6 * * *")
         refused(operator("tenants", "schedule", "cli:one", "--cron", "often", "--json"), "schedule_invalid")
+        # As an import leaves it that ends between adding and choosing: the next one repairs it, and it overwrites nothing.
+        with Catalog.open(Settings(_env_file=None, home=pg_server.home, database_url=None)) as catalog:
+            nothing = {"cron": None, "requests_per_day": None, "is_stopped": False}
+            one = catalog.tenants.get("cli:one")
+            catalog.syncs.configure(one, "commcare_sync", nothing, actor="test")
+            operator("tenants", "import", str(file), "--json")
+            assert catalog.syncs.of(one, "commcare_sync").requests_per_day == 50
+            catalog.syncs.configure(one, "commcare_sync", {"cron": "0 5 * * *"}, actor="test")
+            operator("tenants", "import", str(file), "--json")
+            assert catalog.syncs.of(one, "commcare_sync").cron == "0 5 * * *"
+        refused(
+            operator("tenants", "schedule", "cli:one", "--requests-per-day", str(2**31), "--json"), "schedule_invalid"
+        )
         operator("tenants", "remove", "cli:one", "--purge", "--yes")
 
     def test_people_and_programs_are_shown_and_ended(self, operator: Explorer, pg_server: PgServer) -> None:

@@ -11,6 +11,7 @@ import pytest
 from demo_commcare import MATERNAL
 from explorer.catalog import ApiKeyCredential
 from explorer.catalog.coordination.syncs import GoodRun
+from explorer.contract.bookkeeping import loads
 from explorer.contract.names import TENANT_PARTITIONS
 from explorer.contract.tags import RunTags
 from explorer.providers import provider_named
@@ -176,6 +177,11 @@ def test_small_allowances_are_left_to_runs(stage: Stage, pipeline: Pipeline, at:
         assert requested(stage, named(pipeline)[SYNC], at + timedelta(days=number)) == []
         sent.append(len(stage.demo.control.requests) - before)
     assert sent == [2, 2, 0, 0]
+    # With no look left, what a look asks for is read by a run after a day.
+    aged(stage, 25, "cases", "forms")
+    before = len(stage.demo.control.requests)
+    assert len(requested(stage, named(pipeline)[SYNC], at + timedelta(days=5))) == 1
+    assert len(stage.demo.control.requests) == before
 
 
 def test_a_full_read_in_the_queue_keeps_no_sync_waiting() -> None:
@@ -203,6 +209,14 @@ def aged(stage: Stage, hours: int, *sources: str) -> None:
         )
 
 
+def age_h(stage: Stage, source: str) -> float:
+    """Hours since the source was read or looked at."""
+    prefix = stage.catalog.schemas.get(stage.tenant).prefix
+    with stage.pg_server.connections.admin.connect(autocommit=True) as connection:
+        _, reached = loads.reached(connection, f"{prefix}_raw")
+    return reached[source].age_s / 3600
+
+
 def test_what_a_look_cannot_tell_a_run_does(stage: Stage, pipeline: Pipeline, at: datetime) -> None:
     assert stage.run().success
     sync, control, days = named(pipeline)[SYNC], stage.demo.control, iter(range(100))
@@ -226,6 +240,13 @@ def test_what_a_look_cannot_tell_a_run_does(stage: Stage, pipeline: Pipeline, at
     control.fail("api", status=503, times=1)
     assert launched()
     assert stage.catalog.syncs.of(stage.tenant, pipeline.name).failures == 0
+    control.clear_faults()
+    # A source that is refused is none that was looked at.
+    aged(stage, 3, "cases", "forms")
+    control.fail("/form/", status=403, times=1)
+    assert not launched()
+    assert 2 < age_h(stage, "forms") < 4
+    assert age_h(stage, "cases") < 1
     control.clear_faults()
     # All that a look asks for is refused.
     control.fail("api", status=403, times=2)
