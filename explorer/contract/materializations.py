@@ -32,6 +32,13 @@ class Discovery(Record, frozen=True, kw_only=True):
         return dict(metadata.pop("counts")) | metadata
 
 
+class Retention(Record, frozen=True, kw_only=True):
+    """What was too old: runs with their events and logs, and folders that no tenant has any more."""
+
+    runs_removed: int
+    folders_removed: int
+
+
 class SourceDefinition(Record, frozen=True, kw_only=True):
     """The source of a raw table, in the definition of its asset. `incremental`: whether a sync reads only changes."""
 

@@ -96,7 +96,7 @@ async def look(settings: Settings, dagster: DagsterClient, alerts: Callable[[], 
 def shown(overview: Overview) -> RenderableType:
     """The overview for a terminal."""
     return Group(
-        _parts(overview), Text(), _queue(overview.queued), _runs(overview.at_work), Text(), _alerts(overview.alerts),
+        _parts(overview), styled(), _queue(overview.queued), _runs(overview.at_work), styled(), _alerts(overview.alerts),
         *(styled((f"Unknown: {why}", "yellow")) for why in overview.unknown),
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from explorer.catalog import Catalog
+from explorer.contract.materializations import Retention
 from explorer.contract.names import MAINTENANCE, RETENTION
 from explorer.core.settings import Settings
 from explorer.tenants import WORK_DIRS
@@ -40,7 +41,7 @@ def retention(context: dg.AssetExecutionContext, platform: Platform) -> dg.Mater
     runs = _remove_runs(context.instance, settings.run_retention_days, context.run.run_id)
     folders = _remove_folders(settings, platform.catalog)
     platform.catalog.usage.forget_ended()
-    return dg.MaterializeResult(metadata={"runs_removed": runs, "folders_removed": folders})
+    return dg.MaterializeResult(metadata=Retention(runs_removed=runs, folders_removed=folders).to_metadata())
 
 
 def maintenance() -> dg.Definitions:

@@ -10,11 +10,9 @@ from explorer.contract.tags import RunTags
 from explorer_cli.operations.watch import AtWork, Overview, shown
 from mcp_bridge.clients.dagster.records import Run, RunStatus
 
-NOW = datetime.now(UTC)
-
 
 def run(tenant: str, status: RunStatus, minutes: float) -> Run:
-    at = NOW - timedelta(minutes=minutes)
+    at = datetime.now(UTC) - timedelta(minutes=minutes)
     return Run("r", "commcare_sync", status, RunTags(partition_key=tenant, run_class="waited_for"), at, at, None)
 
 
@@ -33,7 +31,7 @@ def test_each_part_run_and_alert_is_told_and_escapes_of_others_do_nothing() -> N
         "restarts": 2,
     }
     status = {"running": True, "home": "/h", "problem": None, "processes": {"bridge": bridge}}
-    alert = Alert("k", "failure", "critical", "c", "www:b fails: \x1b[2Jbad key [red]", "Give another.", NOW)
+    alert = Alert("k", "failure", "critical", "c", "www:b fails: \x1b[2Jbad key [red]", "Give another.", datetime.now(UTC))
     told = text_of(
         Overview(
             status,
