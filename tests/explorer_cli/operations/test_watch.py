@@ -31,7 +31,9 @@ def test_each_part_run_and_alert_is_told_and_escapes_of_others_do_nothing() -> N
         "restarts": 2,
     }
     status = {"running": True, "home": "/h", "problem": None, "processes": {"bridge": bridge}}
-    alert = Alert("k", "failure", "critical", "c", "www:b fails: \x1b[2Jbad key [red]", "Give another.", datetime.now(UTC))
+    alert = Alert(
+        "k", "failure", "critical", "c", "www:b fails: \x1b[2Jbad key [red]", "Give another.", datetime.now(UTC)
+    )
     told = text_of(
         Overview(
             status,
