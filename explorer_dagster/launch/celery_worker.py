@@ -6,6 +6,7 @@ The worker imports everything once; each run gets a fork of it. A worker that al
 administrator's login, no other does. `celery_launcher` sends the tasks.
 """
 
+import multiprocessing
 from typing import Any
 
 from celery.signals import worker_init, worker_process_init
@@ -30,6 +31,8 @@ def _import(**_: Any) -> None:
 
 def _stand_by(**_: Any) -> None:
     """In the fork, which has no threads yet."""
+    # Celery calls its forks daemons, which may have no children. This one may: dbt's process ends when its pipe does.
+    multiprocessing.current_process().daemon = False
     stand_by()
 
 
