@@ -209,6 +209,12 @@ class TestTenantsAndTokens:
         tried = operator("tenants", "import", str(file), "--dry-run", "--json")
         assert [row["outcome"] for row in tried.json["tenants"]] == ["would be added", "failed"]
         assert tried.json["tenants"][1]["code"] == "secret_missing"
+        assert [row["line"] for row in tried.json["tenants"]] == [2, 3]
+        (unclear := tmp_path / "unclear.csv").write_text(
+            f"key,server,domain,stopped\ncli:one,{url},demo-nutrition,perhaps\n"
+        )
+        (row,) = operator("tenants", "import", str(unclear), "--json").json["tenants"]
+        assert (row["code"], "neither yes nor no" in row["why"]) == ("usage", True)
         assert "cli:one" not in operator("tenants", "list", "--json").out
         done = operator("tenants", "import", str(file), "--json")
         assert (done.code, [row["outcome"] for row in done.json["tenants"]]) == (1, ["added", "failed"])

@@ -26,11 +26,13 @@ from explorer_cli.platform.store import Store, open_store
 
 _VARIABLE = "_env"
 _PLACE = ("key", "server", "domain")
+_YES, _NO = frozenset({"yes", "true", "1"}), frozenset({"no", "false", "0"})
 
 
 @dataclass(frozen=True)
 class _Line:
-    """One tenant of the file. `number`: of its line or entry, from 1; `given`: column to text, without empty ones."""
+    """One tenant of the file. `number`: of its entry, from 1, or of the line where it ends; `given`: column to text, without
+    empty ones."""
 
     number: int
     given: Mapping[str, str]
@@ -53,7 +55,10 @@ class _Line:
                 raise UsageInvalid("requests_per_day is no number.", next_step="Write how many, or leave it empty.")
             found["requests_per_day"] = int(found["requests_per_day"])
         if "stopped" in found:
-            found["stopped"] = found["stopped"].lower() in ("true", "yes", "1")
+            word = found["stopped"].lower()
+            if word not in _YES | _NO:
+                raise UsageInvalid("stopped is neither yes nor no.", next_step="Write yes or no, or leave it empty.")
+            found["stopped"] = word in _YES
         return found
 
 
@@ -88,9 +93,12 @@ def _read(file: Path) -> Iterator[_Line]:
     try:
         if file.suffix.lower() in (".yml", ".yaml"):
             rows = yaml.safe_load(file.read_text(encoding="utf-8"))
+            numbers = list(range(1, len(rows) + 1)) if isinstance(rows, list) else []
         else:
             with file.open(encoding="utf-8-sig", newline="") as opened:
-                rows = list(csv.DictReader(opened))
+                reader = csv.DictReader(opened)
+                found = [(reader.line_num, row) for row in reader]
+            numbers, rows = [number for number, _ in found], [row for _, row in found]
     except (OSError, UnicodeDecodeError, yaml.YAMLError, csv.Error) as error:
         raise UsageInvalid(
             f"{file} cannot be read: {type(error).__name__}.",
@@ -98,7 +106,7 @@ def _read(file: Path) -> Iterator[_Line]:
         ) from None
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise UsageInvalid(f"{file} lists no tenants.", next_step="Give a CSV file with a header line, or a YAML list.")
-    for number, row in enumerate(rows, 1):
+    for number, row in zip(numbers, rows, strict=True):
         texts = {str(name).strip(): str(value).strip() for name, value in row.items() if value not in (None, "")}
         if "external_id" in texts:
             texts["domain"] = texts.pop("external_id")
