@@ -28,8 +28,8 @@ from tests.e2e.home_before import (
 from tests.e2e.stack import Stack, environment
 
 # The first version kept guessed types of `contact` that its second sync contradicted; the later ones corrected them themselves.
-# In the last one dbt built all tables, also those of one row per record.
-GUESSED_WRONG, PUT_RIGHT, BUILT_BY_DBT = "c9b507b", "a3137b6", "c0bdc54"
+# In the third one dbt built all tables, also those of one row per record; the last one is the version before.
+GUESSED_WRONG, PUT_RIGHT, BUILT_BY_DBT, BEFORE = "c9b507b", "a3137b6", "c0bdc54", "3d0bb0d"
 
 
 @dataclass
@@ -50,8 +50,8 @@ class Before:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The version before; with `--all-homes` the older ones too, which takes minutes for each."""
     if "before" in metafunc.fixturenames:
-        every = [GUESSED_WRONG, PUT_RIGHT, BUILT_BY_DBT]
-        wanted = every if metafunc.config.getoption("all_homes") else [BUILT_BY_DBT]
+        every = [GUESSED_WRONG, PUT_RIGHT, BUILT_BY_DBT, BEFORE]
+        wanted = every if metafunc.config.getoption("all_homes") else [BEFORE]
         metafunc.parametrize("before", wanted, indirect=True, scope="module")
 
 
@@ -82,10 +82,12 @@ def test_it_comes_up_with_its_data_tables_and_tokens(before: Before) -> None:
     stack, facts = before.stack, before.facts
     assert before.first_sync["state"] == "SUCCESS", before.first_sync
     tables = before.first_sync["tables"]
-    # It was a table, and is a view.
-    del facts["tables"]["data_quality"]
-    # The demo's project space has got a person with a location since.
-    grown = {name: facts["tables"][name] + 1 for name in ("web_users", "user_locations")}
+    grown = {}
+    if facts["version"] != BEFORE:
+        # It was a table, and is a view.
+        del facts["tables"]["data_quality"]
+        # The demo's project space has got a person with a location since.
+        grown = {name: facts["tables"][name] + 1 for name in ("web_users", "user_locations")}
     assert {name: tables.get(name) for name in facts["tables"]} == facts["tables"] | grown
     assert set(before.columns) <= set(_columns(stack))
 
@@ -102,10 +104,10 @@ def test_the_catalog_secrets_and_what_dagster_remembers_stay(before: Before) -> 
     """After migration and a sync: the same tenants, keys of partitions, schemas, credentials, tokens, sensors, runs."""
     found = _kept(before.stack.home, before.stack.admin)
     runs, before_runs = found.pop("runs"), before.kept.pop("runs")
-    # There are more by now.
+    # The older versions had fewer.
     sensors, before_sensors = found.pop("sensors"), before.kept.pop("sensors")
-    assert len(before_sensors) == 2
-    assert set(before_sensors) < set(sensors)
+    assert len(before_sensors) >= 2
+    assert set(before_sensors) <= set(sensors)
     assert found == before.kept
     assert [KEY] == [key for key, *_ in found["tenants"]] == [key for _, key in found["partitions"]]
     assert set(before_runs) < set(runs)
@@ -136,7 +138,9 @@ def test_types_that_were_guessed_wrong_are_put_right_and_reported(before: Before
     columns = _columns(stack)["case_contact"]
     assert (columns["phone"], columns["back_on"]) == ("text", "text")
     assert columns["dose"] in ("numeric", "double precision")
-    assert _reported(before) == (["back_on: date to text", "phone: integer to text"] if wrong else [])
+    # The version before told them itself, in its second sync; that stays said until the tables are built again.
+    told = ["back_on: date to text", "phone: integer to text"]
+    assert _reported(before) in ([told] if wrong else [[]] if before.facts["version"] != BEFORE else [[], told])
 
 
 def test_it_takes_up_what_is_new(before: Before) -> None:
