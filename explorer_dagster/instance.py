@@ -7,7 +7,7 @@ environment variables. `launch` starts runs.
 from collections.abc import Mapping
 from typing import Any, Self
 
-from dagster import DagsterEventType, DagsterRun, EventLogEntry, QueuedRunCoordinator
+from dagster import DagsterEventType, DagsterRun, DagsterRunStatus, EventLogEntry, QueuedRunCoordinator
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage, PostgresScheduleStorage
 from sqlalchemy import make_url
 
@@ -19,6 +19,7 @@ from explorer_dagster import queueing
 # A connection older than this is replaced before it is used, so that one which the server has closed meanwhile does no harm.
 POOL_RECYCLE_S = 1
 POOL_OVERFLOW = 20
+_QUOTAS = queueing.RunQuotas()
 # In the text of Dagster's INFO that lists them.
 _LEFT_OUT = "did not yield or return expected outputs"
 
@@ -96,7 +97,8 @@ class ExplorerStorage(DagsterPostgresStorage):
 
 
 class ExplorerRunQueue(QueuedRunCoordinator[Any]):
-    """Dagster's run queue with the cap over all tenants taken from EXPLORER_MAX_CONCURRENT_RUNS, and a place for each run."""
+    """Dagster's run queue with the cap over all tenants taken from EXPLORER_MAX_CONCURRENT_RUNS, a place for each run, and the
+    tenants' quotas."""
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Self:
@@ -106,6 +108,11 @@ class ExplorerRunQueue(QueuedRunCoordinator[Any]):
         return cls(inst_data=inst_data, **config)
 
     def submit_run(self, context: Any) -> DagsterRun:
-        run = context.dagster_run
-        context.workspace.instance.add_run_tags(run.run_id, queueing.place(run.tags))
+        run, instance = context.dagster_run, context.workspace.instance
+        if run.status == DagsterRunStatus.NOT_STARTED and (refusal := _QUOTAS.refusal(run.tags)) is not None:
+            # Not an exception, which would end the tick or the backfill that other tenants' runs come from.
+            instance.report_run_canceled(run, message=str(refusal))
+            canceled: DagsterRun = instance.get_run_by_id(run.run_id) or run
+            return canceled
+        instance.add_run_tags(run.run_id, queueing.place(run.tags))
         return super().submit_run(context)

@@ -80,7 +80,11 @@ class TenantSession:
         """
         tenant = self.tenant
         with (
-            closing(RequestSlots(self.connections.service, tenant.server, tenant.external_id)) as slots,
+            closing(
+                RequestSlots(
+                    self.connections.service, tenant.server, tenant.external_id, self.catalog.quotas.allowance(tenant)
+                )
+            ) as slots,
             provider.open_client(
                 tenant.server,
                 tenant.external_id,

@@ -18,6 +18,7 @@ from explorer.catalog.audit.log import ANONYMOUS, OPERATOR, AuditEntry, AuditLog
 from explorer.catalog.catalog import Catalog
 from explorer.catalog.coordination.budgets import Amounts, Spent, Used
 from explorer.catalog.coordination.launches import Claim
+from explorer.catalog.coordination.quotas import Quota, QuotaExhausted, QuotaUse
 from explorer.catalog.coordination.syncs import Sync
 from explorer.catalog.errors import (
     AuditBroken,
@@ -108,6 +109,9 @@ __all__ = [
     "ProviderTokens",
     "ProvisioningKind",
     "ProvisioningRequest",
+    "Quota",
+    "QuotaExhausted",
+    "QuotaUse",
     "Refused",
     "SchemaAbsent",
     "SchemaStateConflict",

@@ -15,6 +15,7 @@ from explorer.catalog.audit.log import AuditLog, change, record
 from explorer.catalog.coordination.alerts import AlertStore
 from explorer.catalog.coordination.budgets import UsageStore
 from explorer.catalog.coordination.launches import LaunchStore
+from explorer.catalog.coordination.quotas import Quota, QuotaStore
 from explorer.catalog.coordination.syncs import SyncStore
 from explorer.catalog.lifecycle.provisioning import ProvisioningStore, provisioning_purpose
 from explorer.catalog.lifecycle.registration import Registration
@@ -34,7 +35,8 @@ from explorer.postgres.connections import Login, load_connections
 class Catalog:
     """All records about tenants, without their data. Thread-safe; synchronous; survives `fork`."""
 
-    def __init__(self, service: Login, keyring: Keyring) -> None:
+    def __init__(self, service: Login, keyring: Keyring, general: Quota | None = None) -> None:
+        """`general`: the quota of tenants without one of their own; None: they have none."""
         self._database = Database(service)
         self.keyring = keyring
         self.tenants = TenantStore(self._database)
@@ -53,6 +55,7 @@ class Catalog:
         self.audit = AuditLog(self._database)
         self.limits = LimitStore(self._database)
         self.usage = UsageStore(self._database)
+        self.quotas = QuotaStore(self._database, general or Quota())
         self.syncs = SyncStore(self._database)
         self.provisioning = ProvisioningStore(self._database, lambda: self.keyring)
         self.tenant_requests = TenantRequestStore(self._database)
@@ -67,7 +70,7 @@ class Catalog:
             CatalogNotReady: the tables are missing or of another version.
             CatalogUnavailable, KeyringInvalid.
         """
-        catalog = cls(load_connections(settings).service, Keyring.load(settings))
+        catalog = cls(load_connections(settings).service, Keyring.load(settings), Quota.of_settings(settings))
         try:
             catalog.check()
         except BaseException:

@@ -155,6 +155,21 @@ class Settings(BaseSettings):
         description="Days after which a run is removed with its events and logs, unless a table is still as that run left it; 0: "
         "never.",
     )
+    quota_runs: int = Field(
+        0,
+        ge=0,
+        description="Runs that a tenant may have in a day, whoever starts them; 0: any number. `explorer tenants quota` sets "
+        "others.",
+    )
+    quota_requests: int = Field(
+        0,
+        ge=0,
+        description="Requests that may be sent to a tenant's server in a day, by runs and looks; 0: any number.",
+    )
+    quota_rows: int = Field(0, ge=0, description="Rows that a tenant's runs may load in a day; 0: any number.")
+    quota_bytes: int = Field(
+        0, ge=0, description="Bytes that a tenant's server may send to runs and looks in a day; 0: any number."
+    )
     look_trusted_hours: float = Field(
         24.0,
         gt=0,

@@ -144,6 +144,7 @@ class ApiClient:
 
         Raises:
             ApiError: the subclass says what the server meant; resource and page are in its details.
+            ExplorerError: what `RateLimiter.wait` raises.
         """
         return self._ask(self._target(endpoint, resource, page, tuple(params), of_tenant=of_tenant), decode)
 
@@ -277,6 +278,7 @@ class ApiClient:
         with self._usage_lock:
             usage.requests += 1
             usage.bytes += received
+        self.limiter.received(received)
 
     def _wait_for_allowance(self, refused: RequestFailed, waited_s: float, attempt: int) -> float:
         """Sleep as a 429 demands. Returns the seconds slept. Raises Throttled when that is longer than a run waits."""

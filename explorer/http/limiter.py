@@ -27,8 +27,13 @@ class Slots(Protocol):
     def reserve(self, rate: float) -> tuple[float, float]:
         """Take the next slot at `rate` requests per second. A burst of one second's worth is allowed.
 
-        Returns seconds until the slot, and seconds until the end of the current pause (0 or less: none).
+        Returns seconds until the slot, and seconds until the end of the current pause (0 or less: none). Raises an ExplorerError
+        when the tenant may send no request now.
         """
+        ...
+
+    def received(self, size: int) -> None:
+        """An answer had so many bytes."""
         ...
 
     def pause(self, duration_s: float) -> None:
@@ -100,6 +105,7 @@ class RateLimiter:
 
         Raises:
             Paused: the current pause ends later than `longest_pause_s` seconds from now. Nothing was waited.
+            ExplorerError: the tenant has used up what it may ask; the message says when it may again.
         """
         rate = self.rate
         own = self._own.reserve(rate)
@@ -108,6 +114,11 @@ class RateLimiter:
             raise Paused(paused_s)
         if wait_s > 0:
             sleep(wait_s)
+
+    def received(self, size: int) -> None:
+        """Tell who shares the requests that an answer had so many bytes."""
+        if self._shared is not None:
+            self._shared.received(size)
 
     def pause(self, duration_s: float) -> None:
         """After a 429: start no request of any client for `duration_s` seconds, then go slower.

@@ -39,4 +39,7 @@ def _together(errors: Mapping[str, ExplorerError]) -> ExplorerError:
 
 def _rank(error: ExplorerError) -> int:
     """Most useful first: an exhausted allowance says when to continue; a missing permission may concern only one resource."""
-    return 0 if isinstance(error, Throttled) else 2 if isinstance(error, PermissionMissing) else 1
+    if not isinstance(error, ApiError):
+        # Of our own: a quota that is used up, a database that does not answer.
+        return 0
+    return 1 if isinstance(error, Throttled) else 3 if isinstance(error, PermissionMissing) else 2

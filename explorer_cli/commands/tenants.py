@@ -114,6 +114,27 @@ def tenants_schedule(
     raise typer.Exit(schedule(key, pipeline, given, reset=reset, as_json=as_json))
 
 
+@app.command("quota")
+def tenants_quota(
+    key: Key,
+    runs: Annotated[int | None, typer.Option(min=0, help="Runs in a day; 0: any number.")] = None,
+    requests_: Annotated[
+        int | None, typer.Option("--requests", min=0, help="Requests to its server in a day; 0: any number.")
+    ] = None,
+    rows: Annotated[int | None, typer.Option(min=0, help="Rows loaded in a day; 0: any number.")] = None,
+    bytes_: Annotated[
+        int | None, typer.Option("--bytes", min=0, help="Bytes received in a day; 0: any number.")
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Back to the settings' quotas first, and a new day.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show or change how much a tenant may load in a day, and show what it has used."""
+    from explorer_cli.operations.tenants.quotas import quota
+
+    given = {"runs": runs, "requests": requests_, "rows": rows, "bytes": bytes_}
+    raise typer.Exit(quota(key, given, reset=reset, as_json=as_json))
+
+
 @app.command("list")
 def tenants_list(as_json: Json = False) -> None:
     """Show the tenants, when their turn comes and what holds them back."""

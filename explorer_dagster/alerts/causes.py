@@ -75,6 +75,19 @@ class Causes:
                     "See docs/runbooks.md, Tables are old.",
                 )
 
+    def quotas(self) -> Iterator[Alert]:
+        """Tenants that load nothing more today."""
+        for id_, use in self._catalog.quotas.exhausted(self._tenants.keys()).items():
+            tenant, at = self._tenants[id_], use.again_at
+            yield Alert(
+                f"quota:{tenant.key}",
+                "quota",
+                "warning",
+                f"quota_exhausted:{use.exhausted}",
+                f"{tenant.key}: the {use.exhausted} of its day are used up until {at:%Y-%m-%d %H:%M} UTC.",
+                f"`explorer tenants quota {tenant.key}` shows and raises them.",
+            )
+
     def tokens(self) -> Iterator[Alert]:
         """Tokens of programs that expire within a week."""
         for principal in self._catalog.principals.list():

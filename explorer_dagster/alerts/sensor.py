@@ -47,6 +47,7 @@ def alerts(pipelines: Sequence[Pipeline]) -> dg.SensorDefinition:
             "failure": causes.failures,
             "staleness": causes.staleness,
             "credentials": causes.tokens,
+            "quota": causes.quotas,
             "disk": causes.disk,
             "hardening": causes.hardening,
         }

@@ -93,7 +93,7 @@ def _load(
 
     try:
         with span("loading"), session.changing_tables() as connection, session.client(provider) as client:
-            return load(
+            report = load(
                 LoadTarget(session.schema, session.rw_database),
                 connection,
                 client,
@@ -108,6 +108,8 @@ def _load(
             )
     except ExplorerError as error:
         raise failure(error, postpone(context, [error.as_dict()])) from error
+    session.catalog.quotas.loaded(session.tenant, sum(each.rows_landed or 0 for each in report.resources.values()))
+    return report
 
 
 def _is_by_need(session: TenantSession) -> bool:

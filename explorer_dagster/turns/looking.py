@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
-from explorer.catalog import Amounts, Spent, State, Sync, Tenant, TenantSchema
+from explorer.catalog import Amounts, QuotaExhausted, Spent, State, Sync, Tenant, TenantSchema
 from explorer.catalog.coordination.request_slots import RequestSlots
 from explorer.catalog.coordination.syncs import DAY_S
 from explorer.catalog.lifecycle.schemas import LIVE
@@ -116,8 +116,8 @@ class Looker:
                 return Found("failed", f"{error.message} [{error.code}]")
             # A run has all its tries, and waits longer for an answer.
             return _LATE if self._is_over.is_set() else Found("news", f"a run decides: {error.message}")
-        except (TransientError, LoadFailed) as error:
-            # Our own database: nothing is said about the tenant.
+        except (TransientError, LoadFailed, QuotaExhausted) as error:
+            # Our own database, or the quota of the day: nothing is said about the tenant.
             return Found("late", error.message)
         except ExplorerError as error:
             return Found("news", f"a run decides: {error.message}")
@@ -128,7 +128,8 @@ class Looker:
         if schema.state not in LIVE:
             return Found("absent", f"its schemas are {schema.state.value}")
         login = self._platform.connections.service
-        with closing(RequestSlots(login, tenant.server, tenant.external_id)) as slots:
+        allowance = catalog.quotas.allowance(tenant)
+        with closing(RequestSlots(login, tenant.server, tenant.external_id, allowance)) as slots:
             if (paused_s := slots.paused_s()) > 0:
                 return Found("late", f"its server asked for no requests for {paused_s:.0f} s more")
             if (why := self._needs_a_run(schema.state, sync)) is not None:

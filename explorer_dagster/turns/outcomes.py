@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from explorer.catalog import Catalog
+from explorer.catalog import Catalog, QuotaExhausted
 from explorer.catalog.coordination.syncs import GoodRun
 from explorer.contract.names import RUN_OUTCOMES
 from explorer.contract.tags import RunTags
@@ -81,6 +81,9 @@ def _take(
                 good.append(GoodRun(tenant.id, began_at, ended_at, version))
                 continue
             code, message = _cause(instance, run)
+            if code == QuotaExhausted.code:
+                # No turn is taken while it is used up.
+                continue
             failed += catalog.syncs.failed(
                 tenant, pipeline, code, message, is_final=is_final(code), began_at=began_at, ended_at=ended_at,
                 full_refresh=RunTags.from_tags(run.tags).full_refresh,

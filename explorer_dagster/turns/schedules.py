@@ -67,8 +67,12 @@ def _schedule(
             and tenant.key in registered
             and _is_due(schedule, tenant, syncs.get(tenant.id, Sync(pipeline.name)), at, tags)
         ]
+        # They have their turns when the day of their quota is over.
+        exhausted = platform.catalog.quotas.exhausted([tenant.id for tenant in due])
+        due = [tenant for tenant in due if tenant.id not in exhausted]
         if not due:
-            yield dg.SkipReason("No tenant's turn has come.")
+            waiting = f" {len(exhausted)} wait because their quotas are used up." if exhausted else ""
+            yield dg.SkipReason(f"No tenant's turn has come.{waiting}")
             return
         busy = keys_at_work(context.instance, pipeline.name, tags)
         free = [tenant for tenant in due if tenant.key not in busy]

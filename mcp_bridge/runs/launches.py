@@ -90,7 +90,7 @@ class Launches:
         """Launch the requested run, unless a run of the tenant already does it.
 
         Raises:
-            SchemaAbsent, KeyReused, LaunchBusy, LaunchRefused, DagsterUnavailable, CatalogUnavailable.
+            SchemaAbsent, QuotaExhausted, KeyReused, LaunchBusy, LaunchRefused, DagsterUnavailable, CatalogUnavailable.
         """
         # Checked first, because dropping the schemas holds the launch for a long time.
         await in_thread(self._require_schemas, tenant)
@@ -119,6 +119,8 @@ class Launches:
             found, note = await self._found(tenant, wish)
             if found is not None:
                 return found
+            # The run queue counts the run, and would cancel it.
+            await in_thread(self._platform.catalog.quotas.require, tenant)
             launched = await self._launch_under(tenant, wish, claim, note)
             await self._withdraw_overtaken(tenant, wish)
             return launched

@@ -229,6 +229,9 @@ class TestTenantsAndTokens:
         again = operator("tenants", "schedule", "cli:one", "--reset", "--json").json
         assert (again["is_stopped"], again["cron"]) == (False, "0 */6 * * *")
         refused(operator("tenants", "schedule", "cli:one", "--cron", "often", "--json"), "schedule_invalid")
+        quota = operator("tenants", "quota", "cli:one", "--runs", "24", "--json").json
+        assert (quota["quota"]["runs"], quota["used"]["runs"], quota["exhausted"]) == (24, 0, None)
+        assert "any number" in operator("tenants", "quota", "cli:one", "--reset").out
         # As an import leaves it that ends between adding and choosing: the next one repairs it, and it overwrites nothing.
         with Catalog.open(Settings(_env_file=None, home=pg_server.home, database_url=None)) as catalog:
             nothing = {"cron": None, "requests_per_day": None, "is_stopped": False}

@@ -4,7 +4,8 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, tzinfo
 from pathlib import Path
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import dagster as dg
 import pytest
@@ -20,6 +21,7 @@ from explorer_dagster.instance import POOL_RECYCLE_S, ExplorerRunQueue
 from explorer_dagster.resources import Platform
 from explorer_dagster.turns.maintenance import retention
 from tests.conftest import PgServer
+from tests.explorer_dagster.conftest import Stage
 
 SET_BY = "SELECT source FROM pg_settings WHERE name = 'synchronous_commit' AND setting = 'off'"
 YAML = Path(__file__).parents[2] / "dagster.yaml"
@@ -105,6 +107,22 @@ def test_who_waits_goes_first_and_full_reads_last() -> None:
     chosen = RunTags(schedule="commcare_sync_schedule", priority=7).to_tags()
     assert "dagster/priority" not in queueing.place(chosen)
     assert queueing.limits(1) == []
+
+
+def test_a_run_that_is_too_much_for_the_day_does_not_come_into_the_queue(
+    instance: dg.DagsterInstance, catalog: Catalog, stage: Stage
+) -> None:
+    """Whoever launches it: all of them submit it here."""
+    catalog.quotas.set(stage.tenant, {"runs": 1}, actor="test")
+    own = RunTags(partition_key=stage.tenant.key).to_tags()
+    assert queueing.RunQuotas().refusal({}) is None
+    assert queueing.RunQuotas().refusal(own) is None
+    run = instance.create_run_for_job(dg.GraphDefinition("g").to_job("counted"), tags=own)
+    context = SimpleNamespace(dagster_run=run, workspace=SimpleNamespace(instance=instance))
+    assert instance.run_coordinator.submit_run(cast(Any, context)).status == dg.DagsterRunStatus.CANCELED
+    said = [record.message for record in instance.all_logs(run.run_id)]
+    assert any("is used up: 1 runs in a day. Come again in" in words for words in said)
+    assert catalog.quotas.use([stage.tenant.id])[stage.tenant.id].used["runs"] == 1
 
 
 def test_metadata_are_stored_with_the_materialization_alone(instance: dg.DagsterInstance) -> None:

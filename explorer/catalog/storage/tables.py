@@ -279,6 +279,15 @@ limits = Table(
     Column("excluded_tables", ARRAY(Text)),
     _at("updated_at"),
 )
+quotas = Table(
+    "quotas",
+    metadata,
+    _tenant_id(),
+    Column("runs", BigInteger),
+    Column("requests", BigInteger),
+    Column("rows", BigInteger),
+    Column("bytes", BigInteger),
+)
 usage = Table(
     "usage",
     metadata,

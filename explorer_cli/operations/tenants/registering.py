@@ -15,6 +15,7 @@ from explorer.providers.base import CredentialKind, Provider, make_credential
 from explorer.registry import load_pipelines
 from explorer.tenants import add_tenant, remove_tenant
 from explorer_cli.errors import ConfirmationNeeded, SecretMissing, UsageInvalid
+from explorer_cli.operations.tenants import quotas
 from explorer_cli.operations.tenants.schedules import in_words, turns_of
 from explorer_cli.output.escapes import visible
 from explorer_cli.output.tables import show_table
@@ -153,8 +154,13 @@ def show_list(*, as_json: bool) -> int:
         tenants = store.catalog.tenants.list()
         schemas = store.catalog.schemas.of([tenant.id for tenant in tenants])
         turns = turns_of(store, tenants)
+        use = store.catalog.quotas.use([tenant.id for tenant in tenants])
         rows = [
-            {**describe(store, tenant, state=str(schemas[tenant.id].state)), "syncs": turns[tenant.id]}
+            {
+                **describe(store, tenant, state=str(schemas[tenant.id].state)),
+                "syncs": turns[tenant.id],
+                "quota": quotas.as_object(use[tenant.id]),
+            }
             for tenant in tenants
         ]
     if as_json:
@@ -163,7 +169,10 @@ def show_list(*, as_json: bool) -> int:
         columns = ("key", "display_name", "server", "domain", "schema_state", "created_at")
         show_table(
             ("Key", "Name", "Server", "Project space", "Schema", "Added", "Next turn"),
-            [[*(row[column] for column in columns), in_words(row["syncs"])] for row in rows],
+            [
+                [*(row[column] for column in columns), quotas.in_words(use[tenant.id]) or in_words(row["syncs"])]
+                for tenant, row in zip(tenants, rows, strict=True)
+            ],
             empty="No tenants yet. `explorer tenants add --help` tells how to add one; `explorer demo` adds two invented ones.",
         )
     return 0

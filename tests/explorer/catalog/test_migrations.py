@@ -41,6 +41,7 @@ SERVICE_RIGHTS = {
     "limits": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
     "principals": ({"SELECT", "INSERT"}, {"UPDATE": {"revoked_at"}}),
     "provisioning": ({"SELECT", "INSERT", "DELETE"}, {"UPDATE": {"state", "run_id", "failure", "secret", "ended_at"}}),
+    "quotas": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
     "rates": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
     "request_slots": ({"SELECT", "INSERT", "UPDATE"}, {}),
     "schemas": ({"SELECT", "INSERT", "UPDATE"}, {}),

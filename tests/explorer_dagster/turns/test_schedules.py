@@ -21,7 +21,7 @@ from explorer_dagster.resources import Platform
 from explorer_dagster.turns import looking
 from explorer_dagster.turns.outcomes import run_outcomes
 from explorer_dagster.turns.schedules import keys_at_work, schedules
-from tests.explorer_dagster.conftest import Stage
+from tests.explorer_dagster.conftest import Stage, failure_of
 
 WEEKLY = Schedule(cron="30 2 * * 0", timezone="Asia/Kolkata", default_status="running")
 SYNC, FULL = "commcare_sync_schedule", "commcare_sync_full_refresh_schedule"
@@ -102,6 +102,27 @@ def test_a_tenant_stops_or_has_a_cron_of_its_own(stage: Stage, pipeline: Pipelin
     # As one could be chosen before it was refused: it stops nobody else's turn.
     choose(stage.tenant, pipeline.name, {"cron": "0 0 30 2 *"}, actor="test")
     assert requested(stage, sync, at + timedelta(days=1)) == []
+
+
+def test_requests_of_the_day_end_a_sync_and_its_turns_come_when_the_day_is_over(
+    stage: Stage, pipeline: Pipeline, at: datetime
+) -> None:
+    quotas, syncs = stage.catalog.quotas, stage.catalog.syncs
+    assert stage.run("cases").success
+    spent = quotas.use([stage.tenant.id])[stage.tenant.id].used
+    assert spent["requests"] > 0
+    assert spent["bytes"] > 0
+    assert spent["rows"] == len(stage.demo.truth(MATERNAL).cases)
+    quotas.set(stage.tenant, {"requests": spent["requests"] + 2}, actor="test")
+    result = stage.run()
+    assert not result.success
+    assert "quota_exhausted" in str(failure_of(result).metadata)
+    with dg.build_sensor_context(stage.instance, resources={"platform": Platform()}) as context:
+        run_outcomes({pipeline.name: "1"}).evaluate_tick(context)
+    assert syncs.of(stage.tenant, pipeline.name).failures == 0
+    assert requested(stage, named(pipeline)[SYNC], at) == []
+    quotas.forget(stage.tenant)
+    assert len(requested(stage, named(pipeline)[SYNC], at)) == 1
 
 
 def test_a_wrong_key_starts_nothing_until_it_is_another(stage: Stage, pipeline: Pipeline, at: datetime) -> None:

@@ -263,6 +263,16 @@ def test_nothing_is_launched_into_schemas_that_went_meanwhile(stage: Stage, brid
             assert len(await runs_of(dagster, "demo:schema")) == before
             await asyncio.to_thread(provision_schema, *own)
 
+            # One run of the day was, and no more may be.
+            stage.catalog.quotas.set(tenant, {"runs": 1}, actor="test")
+            stage.catalog.quotas.take_run(tenant)
+            try:
+                error = await refused(client, "run_materialization", wait_s=0)
+            finally:
+                stage.catalog.quotas.set(tenant, {"runs": None}, actor="test")
+            assert (error["code"], error["details"]["exhausted"]) == ("quota_exhausted", "runs")
+            assert error["details"]["retry_after_s"] > 80_000
+
     asyncio.run(main())
 
 
