@@ -149,7 +149,9 @@ def http_app(
     tokens = BearerAuthBackend(NotingVerifier(verifier, services.refused_tokens), resource_server_url=resource)
     settings = services.settings
     metrics = Metrics(lambda given: may_read_metrics(settings, given), services.metrics.text)
-    return HttpAuthentication(app, tokens, security, services.readiness().report, metrics, sign_in)
+    # Not through the app's own routes and error pages: there is one route, and it is checked here.
+    serve = server.session_manager.handle_request
+    return HttpAuthentication(app, serve, tokens, security, services.readiness().report, metrics, sign_in)
 
 
 async def serve_http(services: Services, app: HttpAuthentication, sockets: list[Any], log_level: str) -> None:

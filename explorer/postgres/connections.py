@@ -3,9 +3,11 @@
 Reads only. `bootstrap.ensure_database` starts the server and makes the logins.
 """
 
+import os
 import select
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -15,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict
 from explorer.core.errors import SettingsInvalid
 from explorer.core.settings import Settings
 from explorer.postgres.errors import DatabaseNotReady, DatabaseUnreachable, LoginMissing
-from explorer.postgres.state import SUPERUSER, ConnectionRecord, read_record
+from explorer.postgres.state import SUPERUSER, ConnectionRecord, read_record, socket_folder, socket_path
 
 EXPLORER_DB = "explorer"
 DAGSTER_DB = "dagster"
@@ -146,6 +148,18 @@ def is_external(settings: Settings) -> bool:
         return True
     record = read_record(settings.home)
     return record is not None and record.mode == "external"
+
+
+def over_socket(connections: Connections, home: Path) -> Connections:
+    """The same with `service` over the Unix socket of HOME's embedded server, where this process reaches it. It takes half as
+    long as loopback TCP there and back, and much less CPU on both sides. For psycopg only."""
+    record = read_record(home)
+    if record is None or record.mode != "embedded" or record.cluster_dir is None:
+        return connections
+    folder = socket_folder(record.cluster_dir, record.port)
+    if folder is None or not os.access(socket_path(folder, record.port), os.W_OK):
+        return connections
+    return replace(connections, service=replace(connections.service, host=str(folder)))
 
 
 def load_connections(settings: Settings) -> Connections:

@@ -18,6 +18,8 @@ CONNECTION_FILE = "connection.json"
 # The embedded server's.
 SUPERUSER = "postgres"
 LOCK_TIMEOUT_S = 180.0
+# What the address of a Unix socket has room for on all systems, with its last zero byte.
+_SOCKET_PATH_BYTES = 103
 
 
 class ConnectionRecord(BaseModel):
@@ -57,6 +59,17 @@ def read_record(home: Path) -> ConnectionRecord | None:
             f"{path} is damaged.",
             next_step="Restore it from a backup, or remove it: the next start makes new passwords and keeps the data.",
         ) from None
+
+
+def socket_folder(cluster_dir: Path, port: int) -> Path | None:
+    """The folder of the embedded server's Unix socket; None where its path is too long for one."""
+    folder = cluster_dir / "socket"
+    return folder if len(bytes(socket_path(folder, port))) <= _SOCKET_PATH_BYTES else None
+
+
+def socket_path(folder: Path, port: int) -> Path:
+    """The socket itself, as PostgreSQL names it."""
+    return folder / f".s.PGSQL.{port}"
 
 
 def record_mark(home: Path) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from explorer.catalog import AsyncCatalog, Catalog
 from explorer.core.settings import Settings
-from explorer.postgres.connections import Connections, Login, load_connections
+from explorer.postgres.connections import Connections, Login, is_external, load_connections, over_socket
 from explorer.postgres.state import record_mark
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 
@@ -77,6 +77,9 @@ class PlatformDatabase:
         mark = record_mark(self._settings.home)
         given = self._settings.catalog_url is not None
         if cached is None or (not given and (mark is None or cached[0] != mark)):
-            cached = self._connections = (mark, load_connections(self._settings))
+            connections = load_connections(self._settings)
+            if not is_external(self._settings):
+                connections = over_socket(connections, self._settings.home)
+            cached = self._connections = (mark, connections)
         self._looked_s = now_s
         return cached[1]

@@ -77,8 +77,8 @@ class Metrics:
 
 
 class HttpAuthentication:
-    """Passes requests with a valid token to `app` at `/mcp`. `/healthz` and `/readyz` need no token, only a correct Host;
-    `/metrics` a token of its own and no Host, since who collects asks each bridge by its own address.
+    """Passes requests with a valid token at `/mcp` to `serve`, which `app` starts and ends. `/healthz` and `/readyz` need no
+    token, only a correct Host; `/metrics` a token of its own and no Host, since who collects asks each bridge by its own address.
 
     `ready` gives the body of `/readyz`; the body's `status` decides the HTTP status. `sign_in` None: nobody can sign in.
     """
@@ -86,6 +86,7 @@ class HttpAuthentication:
     def __init__(
         self,
         app: ASGIApp,
+        serve: ASGIApp,
         tokens: BearerAuthBackend,
         security: TransportSecuritySettings,
         ready: Report,
@@ -93,16 +94,19 @@ class HttpAuthentication:
         sign_in: SignIn | None = None,
     ) -> None:
         self._app = app
-        self._inner = AuthContextMiddleware(app)
+        self._inner = AuthContextMiddleware(serve)
         self._tokens = tokens
         self._security = TransportSecurityMiddleware(security)
         self._ready, self._metrics = ready, metrics
         self._sign_in = sign_in
-        self._closing = asyncio.Event()
+        # Done when the bridge shuts down.
+        self._closing: asyncio.Future[None] | None = None
 
     def close(self) -> None:
-        """End all calls and streams. Calls that do not end within a second are cancelled."""
-        self._closing.set()
+        """End all calls and streams. Calls that do not end within a second are cancelled. For the event loop."""
+        self._closing = self._closing or asyncio.get_running_loop().create_future()
+        if not self._closing.done():
+            self._closing.set_result(None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -205,7 +209,8 @@ class HttpAuthentication:
         """Let `app` respond while the token is valid and the bridge does not shut down."""
         stream = _Stream(send)
         work = asyncio.create_task(self._inner(scope, receive, stream.send))
-        closing = asyncio.create_task(self._closing.wait())
+        # One for all requests: a task for each would take as long as checking its token.
+        closing = self._closing = self._closing or asyncio.get_running_loop().create_future()
         try:
             while not work.done():
                 await asyncio.wait({work, closing}, timeout=_TOKEN_CHECKED_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
@@ -215,7 +220,6 @@ class HttpAuthentication:
                 if not work.done() and not await self._still_good(scope):
                     return None if await _ended(work, stream) else self._unauthorized(Request(scope))
         finally:
-            closing.cancel()
             if not work.done():
                 await _ended(work, stream)
         if not work.cancelled() and (error := work.exception()) is not None:

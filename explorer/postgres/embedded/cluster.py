@@ -21,7 +21,7 @@ from explorer.postgres.embedded.accounts import Account, can_run
 from explorer.postgres.embedded.binaries import Binaries, copy_binaries, find_binaries
 from explorer.postgres.embedded.server_settings import HOST, settings_for, shared_buffers_mb
 from explorer.postgres.errors import PostgresNotStartable
-from explorer.postgres.state import SUPERUSER
+from explorer.postgres.state import SUPERUSER, socket_folder
 
 START_TIMEOUT_S = 120
 LOG_ROTATE_BYTES = 10 * 1024 * 1024
@@ -144,7 +144,10 @@ class Cluster:
         self.keep_private()
         if self.log.exists() and self.log.lstat().st_size > LOG_ROTATE_BYTES:
             self.log.replace(self.log.with_suffix(".log.1"))
-        settings = settings_for(self._binaries.major, port, fsync=self._fsync)
+        sockets = socket_folder(self.root, port)
+        if sockets is not None:
+            self._own_folder(sockets)
+        settings = settings_for(self._binaries.major, port, sockets, fsync=self._fsync)
         options = " ".join(f"-c {key}={shlex.quote(value)}" for key, value in settings.items())
         answer = self._program("pg_ctl", "-D", str(self.data), "-l", str(self.log), "-w", "-t", str(START_TIMEOUT_S),
                                "-o", options, "start", limited=True)  # fmt: skip

@@ -1,7 +1,8 @@
 """How is the private PostgreSQL under HOME started, found and stopped?
 
-One server per HOME, on loopback TCP with SCRAM only (no Unix socket). The process that starts it owns it: only the owner, or an
-explicit `force`, stops it. `bootstrap` and `provisioning` make its databases, roles and tenants.
+One server per HOME, on loopback TCP and a Unix socket in a folder that only its account can enter, with SCRAM on both. The
+process that starts it owns it: only the owner, or an explicit `force`, stops it. `bootstrap` and `provisioning` make its
+databases, roles and tenants.
 
 Started by root, the server runs under an unprivileged account (configured, else `postgres`, else `nobody`; or the owner of
 existing data), whose group lets it into its own folder. No account is made, and no folder around HOME is changed. Where that

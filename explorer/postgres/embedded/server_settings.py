@@ -1,12 +1,12 @@
 """With which settings does the embedded server run? Some for all versions, some for new ones, memory by the machine's size."""
 
 import os
+from pathlib import Path
 
 HOST = "127.0.0.1"
 
 SERVER_SETTINGS = {
     "listen_addresses": HOST,
-    "unix_socket_directories": "",
     "password_encryption": "scram-sha-256",
     "max_connections": "200",
     "superuser_reserved_connections": "5",
@@ -41,8 +41,9 @@ def shared_buffers_mb() -> int:
     return max(least, min(most, int(memory_mb * SHARED_BUFFERS_SHARE)))
 
 
-def settings_for(major: int, port: int, *, fsync: bool) -> dict[str, str]:
-    """The settings of a server of this version."""
+def settings_for(major: int, port: int, sockets: Path | None, *, fsync: bool) -> dict[str, str]:
+    """The settings of a server of this version. `sockets`: the folder of its Unix socket, if it has one."""
     settings = SERVER_SETTINGS | {"port": str(port), "shared_buffers": f"{shared_buffers_mb()}MB"}
+    settings["unix_socket_directories"] = str(sockets or "")
     settings |= SERVER_SETTINGS_SINCE_16 if major >= 16 else {}
     return settings | ({} if fsync else UNSAFE_FAST_SETTINGS)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -19,10 +20,12 @@ import pytest
 
 from explorer.core.home import HomeNotUsable
 from explorer.core.processes import ProcessIdentity
+from explorer.postgres.connections import Connections, Login, over_socket
 from explorer.postgres.embedded import EmbeddedPostgres, ServerAddress
 from explorer.postgres.embedded.binaries import find_binaries
 from explorer.postgres.errors import (
     DatabaseNotReady,
+    DatabaseUnreachable,
     PostgresBinariesMissing,
     PostgresNotOwner,
     PostgresNotStartable,
@@ -105,7 +108,7 @@ def test_life_of_a_server(home: Path) -> None:
             "listen_addresses", "unix_socket_directories", "password_encryption", "timezone", "data_checksums")}  # fmt: skip
         assert shown == {
             "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
+            "unix_socket_directories": str(read_record(home).cluster_dir / "socket"),
             "password_encryption": "scram-sha-256",
             "timezone": "UTC",
             "data_checksums": "on",
@@ -115,6 +118,14 @@ def test_life_of_a_server(home: Path) -> None:
     assert not postgres.stop()
 
     assert postgres.start().port == address.port
+    near = over_socket(Connections(Login(address.host, address.port, "postgres", "postgres", "wrong")), home).service
+    folder = Path(near.host)
+    assert (folder.name, stat.S_IMODE(folder.stat().st_mode)) == ("socket", 0o700)
+    with pytest.raises(DatabaseUnreachable, match="password authentication failed"):
+        near.connect()
+    password = read_record(home).password
+    with contextlib.closing(replace(near, password=password).connect()) as conn:
+        assert conn.execute("SELECT inet_server_addr()").fetchone() == (None,)
     with connect(home) as conn:
         assert conn.execute("SELECT upper(name) FROM kept").fetchone() == ("ZOË",)
 
