@@ -119,8 +119,8 @@ class Settings(BaseSettings):
     )
     ui_url: str | None = Field(
         None,
-        description="Address by which browsers reach the Dagster UI behind a proxy, https and without a path; its host is then "
-        "accepted too. Empty: the one on which the webserver listens.",
+        description="Address by which browsers reach the Dagster UI behind a proxy, https and without a path; links name it, "
+        "and its host is accepted too. Empty: the one on which the webserver listens.",
     )
     ui_session_hours: float = Field(
         12, gt=0, le=24 * 30, description="Hours after which a browser's session at the Dagster UI ends."

@@ -48,7 +48,8 @@ def _new_link(settings: Settings) -> tuple[str, float]:
             f"{url.rstrip('/')}{UI_LINKS_PATH}", headers={TOKEN_HEADER: token}, timeout=_TIMEOUT_S, trust_env=False
         )
         given = answer.raise_for_status().json()
-        return f"{url.rstrip('/')}{given['path']}", float(given["lasts_s"])
+        # The browser's way may be another than this program's.
+        return f"{(settings.ui_url or url).rstrip('/')}{given['path']}", float(given["lasts_s"])
     except httpx.HTTPStatusError as error:
         raise UiNotReachable(
             f"The webserver at {url} gives no link: status {error.response.status_code}.",

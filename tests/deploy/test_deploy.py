@@ -145,6 +145,7 @@ def test_in_compose_loaders_have_no_way_out_but_the_proxy(compose: dict[str, Any
     }
     assert proxied == {(name, "HTTPS_PROXY") for name in loaders}
     assert (services["egress"]["user"], services["egress"]["read_only"]) == ("13:13", True)
+    assert "healthcheck" in services["egress"]
     squid = (DEPLOY / "compose" / "squid.conf").read_text()
     rules = [line for line in squid.splitlines() if line.startswith("http_access")]
     assert rules == ["http_access deny inside", "http_access allow CONNECT tls servers", "http_access deny all"]

@@ -30,6 +30,7 @@ class DagsterClient:
 
     `url` and `token` may be functions. They are called again after each connection failure, because a restarted Dagster
     may use another port. `timeout_s`: for a launch or cancel, which wait for more than Dagster itself.
+    `ui_url`: where browsers find it, if not at `url`.
     `on_finished` gets each run that somebody followed to its end, and its whole log.
 
     Raises:
@@ -43,7 +44,9 @@ class DagsterClient:
         *,
         timeout_s: float = 30.0,
         read_timeout_s: float = 10.0,
+        ui_url: str | None = None,
     ) -> None:
+        self._ui_url = ui_url
         self._transport = Transport(
             _as_function(url), _as_function(token), timeout_s=timeout_s, read_timeout_s=read_timeout_s
         )
@@ -61,7 +64,7 @@ class DagsterClient:
             secret = settings.dagster_token
             return secret.get_secret_value() if secret else known_webserver_token(settings.home)
 
-        return cls(locate, token, timeout_s=timeout_s)
+        return cls(locate, token, timeout_s=timeout_s, ui_url=settings.ui_url)
 
     async def __aenter__(self) -> Self:
         return self
@@ -80,7 +83,8 @@ class DagsterClient:
 
     def run_url(self, run_id: str) -> str | None:
         """The run's page in the Dagster UI."""
-        return f"{self.url}/runs/{run_id}" if self.url else None
+        base = self._ui_url or self.url
+        return f"{base}/runs/{run_id}" if base else None
 
     async def launch(
         self,

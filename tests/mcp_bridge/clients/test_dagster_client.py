@@ -10,6 +10,7 @@ import pytest
 from explorer.contract.observations import LoadProgress
 from explorer.contract.tags import RunTags
 from explorer.core.ports import free_port
+from explorer.core.settings import Settings
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import DagsterUnavailable, LaunchRefused, UnknownRun
 from mcp_bridge.clients.dagster.records import Run, RunEvent
@@ -127,6 +128,12 @@ def test_health_says_that_the_code_is_loaded(dagster_url: str) -> None:
     health = with_client(dagster_url, lambda client: client.health())
     assert health.code_loaded
     assert health.version.startswith("1.")
+
+
+def test_a_runs_page_is_named_as_browsers_reach_it() -> None:
+    assert DagsterClient("http://webserver:3000").run_url("r") == "http://webserver:3000/runs/r"
+    settings = Settings(_env_file=None, dagster_url="http://webserver:3000", ui_url="https://runs.example.org")
+    assert DagsterClient.from_settings(settings).run_url("r") == "https://runs.example.org/runs/r"
 
 
 def test_no_dagster_is_a_named_error_and_a_moved_one_is_found(dagster_url: str) -> None:
