@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, LiteralString, Protocol
+from typing import Any, Protocol
 
 from explorer.contract.bookkeeping.lineage import ColumnLineage
 from explorer.contract.joins import Join, Joinable
@@ -30,12 +30,13 @@ class ChangedRecords:
 
     `key`: the column that names the rows (`Rows.key` of the tables); `raw_table`: where the change is. `sql` returns `key`, and
     the groups (`TableSpec.group`) that the row is in now and was in before, as `kind` and `previous_kind`; it reads the changed
-    rows of the raw table as `changed`, and tables by their names, with the state before the update.
+    rows of the raw table as `changed`, and tables by their names, with the state before the update. It is made of the provider's
+    own words only, or of texts that `sql_text` made into SQL.
     """
 
     key: str
     raw_table: str
-    sql: LiteralString
+    sql: str
 
 
 @dataclass(frozen=True)

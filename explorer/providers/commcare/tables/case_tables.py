@@ -6,9 +6,12 @@ A property's columns come from the union of all definitions of its questions. Bl
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from explorer.contract.bookkeeping.lineage import Origin
 from explorer.providers.commcare.structure import Form, Question, Structure
 from explorer.providers.commcare.tables.choices import unfit_options
 from explorer.providers.commcare.tables.descriptions import MAX_DESCRIPTION, Applications, about_question, one_line
+from explorer.providers.commcare.tables.fixed.cases import CASES
+from explorer.providers.commcare.tables.fixed.owners import OWNERS
 from explorer.providers.commcare.tables.paths import key_of
 from explorer.providers.commcare.tables.profile import Profile
 from explorer.providers.commcare.tables.questions import KINDS, kind_of_property, questions_of_properties, recall
@@ -21,7 +24,7 @@ from explorer.tables.identifiers import identifier
 from explorer.tables.memory import ColumnMemory, TableMemory
 from explorer.tables.naming import DERIVED, TABLE_MAX_BYTES, table_names
 from explorer.tables.parts import Field, continues, in_parts
-from explorer.tables.sql_text import literal, shown, text_array
+from explorer.tables.sql_text import literal, quoted, shown, text_array
 from explorer.tables.value_counts import ValueCounts, likeness_facts
 from explorer.tables.values import ColumnSpec, Parent, TableSpec
 
@@ -36,6 +39,7 @@ _CASE_KEYS = {
     "closed": ("boolean", "Whether the case is closed."),
     "date_closed": ("timestamptz", "When the case was closed; NULL while it is open."),
 }
+_OF_OWNER = tuple(column for column in CASES.columns if column.name in ("owner_kind", "owner_name", "owner_location_path"))
 
 
 def case_tables(
@@ -71,6 +75,7 @@ def case_tables(
             ),
         ]
         keys = [ColumnSpec(key, kind, text) for key, (kind, text) in _CASE_KEYS.items()]
+        keys += _owner_columns(memories[name])
         for part, part_name, columns in in_parts(table, keys, 1, fields, memories[name], used, "cases.properties"):
             pointing = [
                 column.name for column in columns if column.document and column.path and column.path[1] == "case_id"
@@ -86,7 +91,21 @@ def case_tables(
                 applications=now,
                 part=part,
                 parent=Parent(tuple(pointing), "cases", "case_id") if pointing else None,
+                inputs=OWNERS.inputs if part == 1 else (),
             )
+
+
+def _owner_columns(memory: TableMemory) -> Iterator[ColumnSpec]:
+    """Who owns the case. A property that had such a name before these columns came keeps it: then they are `case_owner_name` and
+    its like."""
+    given = {name for _, name in memory.names.values()}
+    for column in _OF_OWNER:
+        name = column.name
+        while name in given:
+            name = f"case_{name}"
+        origin = Origin("cases", column.name)
+        text = "" if name == column.name else quoted(column.name)
+        yield ColumnSpec(name, column.type, column.description, text=text, origins=(origin,))
 
 
 def _index_fields(case_type: str, profile: Profile) -> Iterator[Field]:

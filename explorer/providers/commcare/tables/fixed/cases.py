@@ -17,7 +17,7 @@ from explorer.providers.commcare.tables.fixed.owners import OWNERS
 from explorer.tables.values import Rows
 
 _KEYS = ("case_id", "case_type", "owner_id", "closed", "indexed_on", "server_last_modified")
-_OWNED = """select unpacked.*, owners.owner_kind, owners.owner_name
+_OWNED = """select unpacked.*, owners.owner_kind, owners.owner_name, owners.location_path as owner_location_path
 from unpacked
 left join owners on unpacked.owner_id = owners.owner_id"""
 
@@ -59,7 +59,19 @@ CASES = table(
             "What the owner is: mobile_worker, web_user, group or location; NULL when it is not there.",
             Origin("owners", "owner_kind"),
         ),
-        unchanged("owner_name", "text", "Name of the owner, as in owners.", Origin("owners", "owner_name")),
+        unchanged(
+            "owner_name",
+            "text",
+            "Login name of the worker or web user who owns the case, else the name of the group or location.",
+            Origin("owners", "owner_name"),
+        ),
+        unchanged(
+            "owner_location_path",
+            "text",
+            "Where the owner is: names from the top of the location hierarchy down to the location itself, or to the main location"
+            " of a worker or web user, separated by ' / '; NULL for groups.",
+            Origin("owners", "location_path"),
+        ),
         unfit(),
     ),
     Rows("raw_cases", "case_id", PRESENT, (unpacked(*_KEYS), ("owned", _OWNED))),

@@ -1,20 +1,27 @@
 """Which cases and submissions does a change in a raw table concern?"""
 
-from typing import LiteralString
-
+from explorer.providers.commcare.tables.fixed.locations import LOCATIONS
+from explorer.providers.commcare.tables.fixed.owners import OWNERS
+from explorer.providers.commcare.tables.fixed.users import GROUPS, USERS, WEB_USERS
 from explorer.tables.plan import ChangedRecords
+from explorer.tables.select import select_sql
 
 
-def _owned(raw_table: str, key: LiteralString, kind: LiteralString, name: LiteralString) -> ChangedRecords:
-    """Cases of which the changed owner is no longer what they say. Where several owners have one identifier, a case that names
-    another one of them is looked at too."""
-    return ChangedRecords(
-        "case_id",
-        raw_table,
-        "select cases.case_id, cases.case_type as kind, cases.case_type as previous_kind"  # noqa: S608 - only literals of this module
-        f" from changed join cases on cases.owner_id = changed.{key} where changed._deleted_at is not null"
-        f" or (cases.owner_kind, cases.owner_name) is distinct from ('{kind}', {name})",
-    )
+def _of_other_owners() -> str:
+    """Cases whose owner will have another kind, name or place, or come, or go. The owners as they will be are computed by the very
+    SQL of `owners` and of what it reads: a location that moves takes along all below it, and the workers there."""
+    read = ",\n".join(f"{table.name} as (\n{select_sql(table)}\n)" for table in (USERS, WEB_USERS, GROUPS, LOCATIONS))
+    return f"""select case_id, case_type as kind, case_type as previous_kind
+from cases
+where owner_id = any(array(
+    with {read},
+    becoming as ({select_sql(OWNERS)})
+    select owner_id
+    from becoming
+    full join owners using (owner_id)
+    where (becoming.owner_kind, becoming.owner_name, becoming.location_path)
+        is distinct from (owners.owner_kind, owners.owner_name, owners.location_path)
+))"""  # noqa: S608 - only SQL of this folder
 
 
 CHANGED_RECORDS = (
@@ -24,10 +31,7 @@ CHANGED_RECORDS = (
         "select changed.case_id, changed.case_type as kind, cases.case_type as previous_kind"
         " from changed left join cases on changed.case_id = cases.case_id",
     ),
-    _owned("raw_users", "user_id", "mobile_worker", "changed.username"),
-    _owned("raw_web_users", "web_user_id", "web_user", "changed.username"),
-    _owned("raw_groups", "group_id", "group", "changed.name"),
-    _owned("raw_locations", "location_id", "location", "nullif(changed.record ->> 'name', '')"),
+    *(ChangedRecords("case_id", raw_table, _of_other_owners()) for raw_table in sorted(OWNERS.inputs)),
     ChangedRecords(
         "form_id",
         "raw_forms",

@@ -15,6 +15,9 @@ union all
 select 3, group_id, 'group', name, true, null from groups
 union all
 select 4, location_id, 'location', name, true, location_id from locations"""
+_PLACED = """select chosen.*, locations.path as location_path
+from chosen
+left join locations on chosen.location_id = locations.location_id"""
 
 
 OWNERS = table(
@@ -55,12 +58,19 @@ OWNERS = table(
             Origin("web_users", "primary_location_id"),
             Origin("locations", "location_id"),
         ),
+        unchanged(
+            "location_path",
+            "text",
+            "Names from the top of the hierarchy down to that location, separated by ' / '; NULL when it is archived or gone.",
+            Origin("locations", "path"),
+        ),
     ),
     Rows(
         None,
         queries=(
             ("listed", _LISTED),
             ("chosen", "select distinct on (owner_id) *\nfrom listed\norder by owner_id, place"),
+            ("placed", _PLACED),
         ),
     ),
     key=("owner_id",),

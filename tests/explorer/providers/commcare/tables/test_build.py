@@ -188,16 +188,18 @@ def test_cases_hold_what_the_source_still_has(built: Built) -> None:
 
 
 def test_cases_name_their_owners(built: Built) -> None:
-    query = "select case_id, owner_id, owner_kind, owner_name from cases order by 1"
-    assert built.workshop.read(query) == [
-        ("c1", "u1", "mobile_worker", "amina"),
-        ("c2", "u1", "mobile_worker", "amina"),
-        ("c4", None, None, None),
+    query = "select case_id, owner_id, owner_kind, owner_name, owner_location_path from {} order by 1"
+    rows = [
+        ("c1", "u1", "mobile_worker", "amina", "Country / V"),
+        ("c2", "u1", "mobile_worker", "amina", "Country / V"),
+        ("c4", None, None, None, None),
     ]
+    assert built.workshop.read(query.format("cases")) == rows
+    assert built.workshop.read(query.format("case_pregnancy")) == rows[:1]
     assert built.workshop.read("select * from owners order by 1") == [
-        ("country", "location", "Country", True, "country"),
-        ("u1", "mobile_worker", "amina", False, "v"),
-        ("v", "location", "V", True, "v"),
+        ("country", "location", "Country", True, "country", "Country"),
+        ("u1", "mobile_worker", "amina", False, "v", "Country / V"),
+        ("v", "location", "V", True, "v", "Country / V"),
     ]
 
 

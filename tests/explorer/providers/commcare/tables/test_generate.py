@@ -330,6 +330,21 @@ def test_what_is_spelt_like_its_table_or_column_has_the_plain_name() -> None:
     assert re.fullmatch(r"g__visit_date_[0-9a-f]{8}", names["visit-date"])
 
 
+def test_a_property_keeps_its_name_though_every_table_has_such_a_column_now() -> None:
+    profile, structure = Profile(), Structure((), (CaseType("shop", ("owner_name", "size"), ("a",)),), ())
+    profile.memory("case_type", "shop").names["owner_name"] = ("owner_name", "owner_name")
+    for taken in (profile, Profile()):
+        [table] = generate_tables(structure, taken, taken=())
+        names = {column.path: column.name for column in table.columns if column.path}
+        of_owner = [column.name for column in table.columns if column.origins]
+        if taken is profile:
+            assert names["owner_name",] == "owner_name"
+            assert of_owner == ["owner_kind", "case_owner_name", "owner_location_path"]
+        else:
+            assert re.fullmatch(r"owner_name_[0-9a-f]{8}", names["owner_name",])
+            assert of_owner == ["owner_kind", "owner_name", "owner_location_path"]
+
+
 def _titled(**titles: str) -> Structure:
     forms = tuple(Form(xmlns, {}, title, "a", "App", "m", None, ()) for xmlns, title in sorted(titles.items()))
     return Structure((), (), forms)

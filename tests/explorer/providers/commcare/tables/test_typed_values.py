@@ -157,7 +157,7 @@ def place(connections: Connections) -> Iterator[Place]:
             )
             # What the case type's table reads of them; its other columns are of no interest here.
             keys = ("case_name", "external_id", "owner_id", "date_opened", "last_modified", "server_last_modified", "closed",
-                    "date_closed")  # fmt: skip
+                    "date_closed", "owner_kind", "owner_name", "owner_location_path")  # fmt: skip
             connection.execute(
                 f"create view {tenant.prefix}_marts.cases as select case_id, case_type, record -> 'properties' as properties,"
                 f" '{{}}'::jsonb as indices, {', '.join(f'null as {key}' for key in keys)} from {tenant.prefix}_raw.raw_cases;"
