@@ -5,6 +5,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ GUESSED_WRONG, PUT_RIGHT, BUILT_BY_DBT, BEFORE = "c9b507b", "a3137b6", "c0bdc54"
 class Before:
     """The old installation under this version. `facts`: what was noted when it was packed; `kept`: rows of the catalog as it came
     up; `columns`: types, and `raw`: what identifies the loaded records, before the first sync; `described`: what
-    `describe_table` said of the contacts after it."""
+    `describe_table` said of the contacts after it; `read`: what a reader was told while it ran."""
 
     stack: Stack
     facts: dict[str, Any]
@@ -45,6 +46,7 @@ class Before:
     raw: dict[str, list[tuple[Any, ...]]]
     first_sync: dict[str, Any]
     described: dict[str, Any]
+    read: set[str]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -69,9 +71,14 @@ def before(request: pytest.FixtureRequest) -> Iterator[Before]:
         try:
             stack.up()
             columns, raw = _columns(stack), _raw_rows(stack)
-            first_sync = json.loads(stack.cli("sync", KEY, "--wait", "--json").stdout)
+            with ThreadPoolExecutor(1) as pool:
+                syncing = pool.submit(stack.cli, "sync", KEY, "--wait", "--json")
+                read = set()
+                while not syncing.done():
+                    read.add(str(stack.rows(KEY, "select count(*) from case_mother")))
+                first_sync = json.loads(syncing.result().stdout)
             described = stack.call("describe_table", tenant=KEY, table="case_contact")
-            yield Before(stack, facts, kept, columns, raw, first_sync, described)
+            yield Before(stack, facts, kept, columns, raw, first_sync, described, read)
         finally:
             stack.cli("down", check=False)
             EmbeddedPostgres(home).remove_data()
@@ -98,6 +105,16 @@ def test_it_comes_up_with_its_data_tables_and_tokens(before: Before) -> None:
     assert {row[0] for row in stack.rows(KEY, "select form_id from forms")} == forms
     listed = stack.call("list_tables", tenant=KEY, limit=50)
     assert listed["success"], listed
+
+
+def test_cases_say_who_owns_them_after_the_first_sync_while_readers_read(before: Before) -> None:
+    """The old version's tables did not. No reader was refused, or saw other rows."""
+    assert "owner_name" not in before.columns["case_mother"]
+    rows = "select count(*), count(owner_kind), count(owner_name), count(owner_location_path) from case_mother"
+    [[mothers, kinds, names, places]] = before.stack.rows(KEY, rows)
+    # One of the workers has no location.
+    assert mothers == kinds == names == places + 1
+    assert before.read == {f"[[{mothers}]]"}
 
 
 def test_the_catalog_secrets_and_what_dagster_remembers_stay(before: Before) -> None:

@@ -60,7 +60,10 @@ def test_no_cell_is_another_one(login: Login) -> None:
         for name in sorted(before.keys() - MODELS):
             table = updated.tables[name]
             assert {column: now[name][column] for column in before[name]} == before[name], name
-            assert now[name].keys() - before[name].keys() <= {"unfit_columns", *(NEW if name.startswith("case") else ())}, name
+            assert now[name].keys() - before[name].keys() <= {
+                "unfit_columns",
+                *(NEW if name.startswith("case") else ()),
+            }, name
             assert _differing(connection, schemas, table, list(before[name])) == (0, 0), name
 
 

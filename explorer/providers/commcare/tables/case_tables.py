@@ -39,7 +39,9 @@ _CASE_KEYS = {
     "closed": ("boolean", "Whether the case is closed."),
     "date_closed": ("timestamptz", "When the case was closed; NULL while it is open."),
 }
-_OF_OWNER = tuple(column for column in CASES.columns if column.name in ("owner_kind", "owner_name", "owner_location_path"))
+_OF_OWNER = tuple(
+    column for column in CASES.columns if column.name in ("owner_kind", "owner_name", "owner_location_path")
+)
 
 
 def case_tables(

@@ -68,8 +68,8 @@ CASES = table(
         unchanged(
             "owner_location_path",
             "text",
-            "Where the owner is: names from the top of the location hierarchy down to the location itself, or to the main location"
-            " of a worker or web user, separated by ' / '; NULL for groups.",
+            "Where the owner is: names from the top of the location hierarchy down to the location itself, or to the main"
+            " location of a worker or web user, separated by ' / '; NULL for groups.",
             Origin("owners", "location_path"),
         ),
         unfit(),

@@ -8,8 +8,8 @@ from explorer.tables.select import select_sql
 
 
 def _of_other_owners() -> str:
-    """Cases whose owner will have another kind, name or place, or come, or go. The owners as they will be are computed by the very
-    SQL of `owners` and of what it reads: a location that moves takes along all below it, and the workers there."""
+    """Cases whose owner will have another kind, name or place, or come, or go. The owners as they will be are computed by the
+    very SQL of `owners` and of what it reads: a location that moves takes along all below it, and the workers there."""
     read = ",\n".join(f"{table.name} as (\n{select_sql(table)}\n)" for table in (USERS, WEB_USERS, GROUPS, LOCATIONS))
     return f"""select case_id, case_type as kind, case_type as previous_kind
 from cases
