@@ -13,7 +13,7 @@
   {%- if records -%}
     {%- set definitions = fromjson(env_var('DBT_EXPLORER_DEFINITIONS', '{}')) -%}
     insert into {{ records }} as recorded
-      (name, kind, definition, relation, built_from, version, run_id, changed_at, rows, findings)
+      (name, kind, definition, relation, built_from, version, run_id, changed_at, rows, findings, whole_version)
     select
       {{ dbt.string_literal(this.identifier) }}, 'model', {{ dbt.string_literal(definitions.get(model.name, '')) }},
       {{ dbt.string_literal(this) }}::regclass,
@@ -30,9 +30,16 @@
       ),
       nextval('{{ records.schema }}.explorer_table_versions'),
       coalesce(current_setting('explorer.run_id', true), ''), now(),
-      {{ 'null' if config.get('materialized') == 'view' else '(select count(*) from ' ~ this ~ ')' }}, '[]'
+      {{ 'null' if config.get('materialized') == 'view' else '(select count(*) from ' ~ this ~ ')' }}, '[]',
+      currval('{{ records.schema }}.explorer_table_versions')
     on conflict (name) do update set
       kind = excluded.kind, definition = excluded.definition, relation = excluded.relation, built_from = excluded.built_from,
       version = excluded.version, run_id = excluded.run_id, changed_at = excluded.changed_at, rows = excluded.rows
+      {%- if config.get('materialized') != 'swapped_incremental' %},
+      whole_version = excluded.whole_version
+      {%- else %},
+      -- A swap makes another table.
+      whole_version = case when recorded.relation = excluded.relation then recorded.whole_version else excluded.version end
+      {%- endif %}
   {%- endif -%}
 {%- endmacro %}

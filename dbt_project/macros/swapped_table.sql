@@ -3,8 +3,12 @@
   built beside the old one and swapped with it at the end of the transaction. Views on the old table read the new one from then on.
 -#}
 {% materialization swapped_table, adapter='postgres' %}
-  {%- set existing = load_cached_relation(this) -%}
   {%- set target_relation = this.incorporate(type='table') -%}
+  {{ build_and_swap(load_cached_relation(this), target_relation) }}
+  {{ return({'relations': [target_relation]}) }}
+{% endmaterialization %}
+
+{% macro build_and_swap(existing, target_relation) -%}
   {%- set intermediate = make_intermediate_relation(target_relation) -%}
   {{ drop_relation_if_exists(load_cached_relation(intermediate)) }}
 
@@ -26,8 +30,7 @@
   {% do apply_grants(target_relation, config.get('grants'), should_revoke=False) %}
   {{ adapter.commit() }}
   {{ run_hooks(post_hooks, inside_transaction=False) }}
-  {{ return({'relations': [target_relation]}) }}
-{% endmaterialization %}
+{%- endmacro %}
 
 {#-
   The old table's readers are waited for in short attempts, so that new readers do not queue behind the lock. A view of this project

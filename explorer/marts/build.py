@@ -12,7 +12,7 @@ from explorer.marts.causes import Cause, causes
 from explorer.marts.command import TenantDbt, build_arguments
 from explorer.marts.definitions import definitions
 from explorer.marts.manifest import Models
-from explorer.marts.planning import Work, find_work, names_of
+from explorer.marts.planning import Work, find_work, names_of, updates
 from explorer.marts.process import invoke
 from explorer.marts.recording import record, version_of
 from explorer.marts.results import FAILED, SUCCESS, NodeResult
@@ -73,11 +73,12 @@ def build(
         on_plan(_sentence(work, len(models.built)))
         _retire(connection, dbt.schemas, models, work)
         select = [*sorted(work.models), *sorted(work.tests)]
-        ran = _run(dbt, select, run_id, now, on_result) if select else ()
-        known = record(connection, dbt, models, work.state, ran, version=version_of(now))
+        known = updates(connection, dbt.schemas, models, work.state, now) if by_need and work.models else {}
+        ran = _run(select, dbt.environment(run_id, now, known), on_result) if select else ()
+        written = record(connection, dbt, models, work.state, ran, version=version_of(now))
     all_wanted = models.built if wanted is None else wanted & models.built
-    results = _results(models, all_wanted, work.excluded, ran, known.builds)
-    return Built(results, _tests(models, work.excluded, known.tests), known.builds, known.columns)
+    results = _results(models, all_wanted, work.excluded, ran, written.builds)
+    return Built(results, _tests(models, work.excluded, written.tests), written.builds, written.columns)
 
 
 def _sentence(work: Work, total: int) -> str:
@@ -98,17 +99,13 @@ def _retire(connection: Connection, schemas: TenantSchemas, models: Models, work
 
 
 def _run(
-    dbt: TenantDbt,
-    select: Sequence[str],
-    run_id: str,
-    now: Mapping[str, str],
-    on_result: Callable[[TableResult], None],
+    select: Sequence[str], environment: Mapping[str, str], on_result: Callable[[TableResult], None]
 ) -> tuple[NodeResult, ...]:
     def report(result: NodeResult) -> None:
         if result.resource_type == "model":
             on_result(_result(result, Cause(result.message or "")))
 
-    return invoke(build_arguments(select), dbt.environment(run_id, now), report).results
+    return invoke(build_arguments(select), environment, report).results
 
 
 def _results(

@@ -56,12 +56,16 @@ class TenantDbt:
         """Where dbt keeps its parse, its compiled SQL and its log."""
         return self.settings.home / "dbt" / self.schemas.prefix
 
-    def environment(self, run_id: str, definitions: Mapping[str, str] | None = None) -> Mapping[str, str]:
-        """What profiles.yml and the macro `record_build` read, the folders, and the settings of dbt's sessions. `definitions`:
-        of the models, without which each is built again in the next run."""
+    def environment(
+        self, run_id: str, definitions: Mapping[str, str] | None = None, updates: Mapping[str, int] | None = None
+    ) -> Mapping[str, str]:
+        """What profiles.yml and the project's macros read, the folders, and the settings of dbt's sessions. `definitions`: of the
+        models, without which each is built again in the next run; `updates`: models that may be brought up to date by keys, to
+        the version of their rows."""
         session = {**SESSION, "explorer.run_id": run_id}
         return environment_for(find_project(self.settings), self.folder) | {
             "DBT_EXPLORER_DEFINITIONS": json.dumps(dict(definitions or {})),
+            "DBT_EXPLORER_UPDATES": json.dumps(dict(updates or {})),
             "DBT_EXPLORER_SCHEMA": self.schemas.marts,
             "DBT_EXPLORER_HOST": self.login.host,
             "DBT_EXPLORER_PORT": str(self.login.port),

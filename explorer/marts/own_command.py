@@ -7,7 +7,7 @@ from explorer.marts.command import TenantDbt
 from explorer.marts.definitions import definitions
 from explorer.marts.errors import TransformFailed
 from explorer.marts.manifest import Models, manifest, of_others
-from explorer.marts.planning import left_out, state_of
+from explorer.marts.planning import left_out, state_of, updates
 from explorer.marts.process import invoke
 from explorer.marts.recording import record
 from explorer.marts.results import Outcome
@@ -44,8 +44,9 @@ def run_command(dbt: TenantDbt, arguments: Sequence[str], *, run_id: str, tell: 
         tell(f"Left out: {', '.join(name for name in without if without[name] == reason)}. {reason}")
     is_ours = not given & _OTHERWISE
     now = definitions(dbt.settings, models) if is_ours else {}
+    known = _updates(dbt, models, now) if is_ours and given & _RUNNING else {}
     exclusion = ["--exclude", *without] if without else []
-    outcome = invoke([*arguments, *exclusion], dbt.environment(run_id, now), lambda _: None)
+    outcome = invoke([*arguments, *exclusion], dbt.environment(run_id, now, known), lambda _: None)
     if is_ours and given & _RUNNING:
         with dbt.login.connect(autocommit=True) as connection:
             record(connection, dbt, models, state_of(connection, dbt.schemas), outcome.results, version=run_id)
@@ -57,6 +58,11 @@ def _models(dbt: TenantDbt) -> Models | None:
     with contextlib.suppress(TransformFailed):
         return Models(manifest(dbt.settings, dbt.provider, keep_dbt=True))
     return None
+
+
+def _updates(dbt: TenantDbt, models: Models, now: Mapping[str, str]) -> Mapping[str, int]:
+    with dbt.login.connect(autocommit=True) as connection:
+        return updates(connection, dbt.schemas, models, state_of(connection, dbt.schemas), now)
 
 
 def _left_out(dbt: TenantDbt, models: Models) -> Mapping[str, str]:

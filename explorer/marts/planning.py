@@ -1,22 +1,25 @@
-"""Which models must dbt build, and which tests run? Those whose definition changed, or that have not seen the newest rows."""
+"""Which models must dbt build, and which tests run? Those whose definition changed, or that have not seen the newest rows. And
+which models can replace those rows alone that a change concerns? Where keys tell all that changed since they were built."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from math import inf, isinf
 from typing import NamedTuple
 
-from explorer.contract.bookkeeping import builds, dbt_tests, loads
+from explorer.contract.bookkeeping import builds, changes, dbt_tests, loads
 from explorer.contract.bookkeeping.builds import Build
 from explorer.contract.bookkeeping.dbt_tests import TestRecord
 from explorer.contract.bookkeeping.loads import Loaded
 from explorer.contract.retirement import retirement_of
 from explorer.contract.schemas import TenantSchemas
 from explorer.marts.definitions import definition_of_test
-from explorer.marts.manifest import WITHOUT_ROWS, Models, Node, layer_of
+from explorer.marts.manifest import EPHEMERAL, WITHOUT_ROWS, Models, Node, layer_of
 from explorer.postgres.connections import Connection
 from explorer.postgres.relations import Relation, relations
 
+_BY_KEYS = "swapped_incremental"
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -83,6 +86,46 @@ def find_work(
     return Work(built, tests, excluded, _retiring(schemas, models, excluded, state), gone(models, state), state)
 
 
+def updates(
+    connection: Connection, schemas: TenantSchemas, models: Models, state: State, definitions: Mapping[str, str]
+) -> dict[str, int]:
+    """Name of each such model to the version of its rows, which lack what changed later. Whichever of the stale models are built
+    now, it is so: one that is built as a whole lets those that read it be, too. `state`: of the tenant now; `definitions`: of the
+    models.
+
+    Raises:
+        psycopg.Error: the connection broke.
+    """
+    since = changes.known_since(connection, schemas)
+    unbuilt = _unbuilt(schemas, models, state, definitions)
+    whole = _stale(schemas, models, state, definitions)
+    found: dict[str, int] = {}
+    for name, node in models.by_name.items():
+        build = state.builds.get(name)
+        if node["config"]["materialized"] != _BY_KEYS or name in unbuilt or build is None:
+            continue
+        seen = partial(_is_told, models, state.builds, whole, build.version)
+        if since is not None and since <= build.version and all(seen(each) for each in models.inputs(name)):
+            found[name] = build.version
+            whole.discard(name)
+    return found
+
+
+def _is_told(models: Models, builds: Mapping[str, Build], whole: set[str], since: int, name: str) -> bool:
+    """Whether keys tell all that changed in a table or model since this version. `whole`: models that are built as a whole."""
+    model, build = models.by_name.get(name), builds.get(name)
+    if name in whole:
+        return False
+    if model is not None and model["config"]["materialized"] == EPHEMERAL:
+        return all(_is_told(models, builds, whole, since, each) for each in models.inputs(name))
+    if build is None:
+        return False
+    if model is not None and model["config"]["materialized"] in WITHOUT_ROWS:
+        told = (_is_told(models, builds, whole, since, each) for each in models.inputs(name))
+        return build.version <= since and all(told)
+    return build.version <= since or (build.whole_version is not None and build.whole_version <= since)
+
+
 def gone(models: Models, state: State) -> set[str]:
     """The recorded models that the project no longer has."""
     return {name for name, build in state.builds.items() if build.kind == "model"} - models.by_name.keys()
@@ -109,7 +152,8 @@ def state_of(connection: Connection, schemas: TenantSchemas) -> State:
 
 
 def _stale(schemas: TenantSchemas, models: Models, state: State, definitions: Mapping[str, str]) -> set[str]:
-    oids = {(each.schema, each.name): each.oid for each in state.relations}
+    """The models that are not there as they are defined, or have not seen the newest rows."""
+    unbuilt = _unbuilt(schemas, models, state, definitions)
     stale: set[str] = set()
     changing: set[str] = set()
     newest = ages(models, state)
@@ -117,16 +161,26 @@ def _stale(schemas: TenantSchemas, models: Models, state: State, definitions: Ma
         build, inputs = state.builds.get(name), models.inputs(name)
         reads_changes = not changing.isdisjoint(inputs)
         has_rows = node["config"]["materialized"] not in WITHOUT_ROWS
-        # A view is made anew, under its name, when a table that it reads is.
-        relation = oids.get((schemas.schema(layer_of(node)), node["alias"]))
-        is_there = build is not None and relation is not None and (not has_rows or build.relation == relation)
-        is_built = is_there and build is not None and build.definition == definitions[name]
         is_late = reads_changes or build is None or _is_late(build, _newest(newest, inputs))
-        if name in models.built and (not is_built or (has_rows and is_late)):
+        if name in models.built and (name in unbuilt or (has_rows and is_late)):
             stale.add(name)
         if name in stale or reads_changes:
             changing.add(name)
     return stale
+
+
+def _unbuilt(schemas: TenantSchemas, models: Models, state: State, definitions: Mapping[str, str]) -> set[str]:
+    """The models that are not there, or by another definition."""
+    oids = {(each.schema, each.name): each.oid for each in state.relations}
+    found = set()
+    for name, node in models.by_name.items():
+        build, relation = state.builds.get(name), oids.get((schemas.schema(layer_of(node)), node["alias"]))
+        has_rows = node["config"]["materialized"] not in WITHOUT_ROWS
+        # A view is made anew, under its name, when a table that it reads is.
+        is_there = build is not None and relation is not None and (not has_rows or build.relation == relation)
+        if not is_there or build is None or build.definition != definitions[name]:
+            found.add(name)
+    return found
 
 
 def ages(models: Models, state: State) -> dict[str, Age]:

@@ -50,6 +50,7 @@ class Build:
     rows: int | None
     findings: tuple[Finding, ...] = ()
     checked: Mapping[str, int] | None = None
+    whole_version: int | None = None
 
 
 def read(connection: Connection, schemas: Schemas) -> dict[str, Build]:
@@ -67,12 +68,12 @@ def read_provenance(connection: Connection, schemas: Schemas) -> dict[str, Build
 
 def _read(connection: Connection, schemas: Schemas) -> dict[str, Build]:
     query = sql.SQL(
-        "select name, kind, definition, relation::bigint, built_from, version, run_id, changed_at, rows, findings, checked"
-        " from {}"
+        "select name, kind, definition, relation::bigint, built_from, version, run_id, changed_at, rows, findings, checked,"
+        " whole_version from {}"
     )
     return {
-        name: Build(kind, definition, oid, built_from, version, run_id, at, rows, _findings(found), checked)
-        for name, kind, definition, oid, built_from, version, run_id, at, rows, found, checked in connection.execute(
+        name: Build(kind, definition, oid, built_from, version, run_id, at, rows, _findings(found), *more)
+        for name, kind, definition, oid, built_from, version, run_id, at, rows, found, *more in connection.execute(
             query.format(_place(schemas))
         )
     }
@@ -87,21 +88,25 @@ def record(
     built_from: Mapping[str, str],
     run_id: str,
     rows: int,
+    whole: bool = True,
 ) -> None:
-    """Record that the rows of a table of the marts schema changed, in the caller's transaction."""
+    """Record that the rows of a table of the marts schema changed, in the caller's transaction. `whole`: it was built as a whole;
+    otherwise `changes` tells which keys changed."""
     connection.execute(
         sql.SQL(
-            "insert into {} (name, kind, definition, relation, built_from, version, run_id, changed_at, rows)"
-            " values (%s, 'table', %s, {}::regclass, %s, nextval({}), %s, clock_timestamp(), %s)"
+            "insert into {0} as recorded"
+            " (name, kind, definition, relation, built_from, version, run_id, changed_at, rows, whole_version)"
+            " values (%s, 'table', %s, {1}::regclass, %s, nextval({2}), %s, clock_timestamp(), %s, currval({2}))"
             " on conflict (name) do update set kind = excluded.kind, definition = excluded.definition,"
             " relation = excluded.relation, built_from = excluded.built_from, version = excluded.version,"
-            " run_id = excluded.run_id, changed_at = excluded.changed_at, rows = excluded.rows"
+            " run_id = excluded.run_id, changed_at = excluded.changed_at, rows = excluded.rows,"
+            " whole_version = case when %s then excluded.version else recorded.whole_version end"
         ).format(
             _place(schemas),
             sql.Literal(sql.Identifier(schemas.marts, table).as_string(connection)),
             sql.Literal(sql.Identifier(schemas.staging, VERSIONS).as_string(connection)),
         ),
-        [table, definition, _json(built_from), run_id, rows],
+        [table, definition, _json(built_from), run_id, rows, whole],
     )
 
 

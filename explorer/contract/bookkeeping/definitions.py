@@ -18,6 +18,7 @@ LOADS = "_explorer_cursors"
 BUILDS = "explorer_tables"
 VERSIONS = "explorer_table_versions"
 """The sequence of the versions in it."""
+CHANGES = "explorer_changes"
 TESTS = "explorer_tests"
 COLUMNS = "explorer_columns"
 KINDS = "explorer_kinds"
@@ -80,6 +81,13 @@ def _one_record_per_table(connection: Connection, schema: str, _there: Collectio
             connection.execute(sql.SQL("drop view if exists {}").format(view))
 
 
+def _builds_as_a_whole(connection: Connection, schema: str, there: Collection[str]) -> None:
+    """Of what is there it is not known when it was last built as a whole: when it last changed is surely not before."""
+    if BUILDS in there:
+        statement = "alter table {} add column whole_version bigint"
+        connection.execute(sql.SQL(statement).format(sql.Identifier(schema, BUILDS)))
+
+
 IN_RAW = TableSet(
     "_explorer_bookkeeping",
     {
@@ -94,12 +102,14 @@ IN_STAGING = TableSet(
     {
         BUILDS: "name text primary key, kind text not null, definition text not null, relation oid not null,"
         " built_from jsonb not null default '{{}}', version bigint not null, run_id text not null,"
-        " changed_at timestamptz not null, rows bigint, findings jsonb not null default '[]', checked jsonb",
+        " changed_at timestamptz not null, rows bigint, findings jsonb not null default '[]', checked jsonb,"
+        " whole_version bigint",
+        CHANGES: "name text, value text, version bigint, primary key (version, name, value)",
         TESTS: "name text primary key, status text not null, rows bigint, message text, saw jsonb not null",
         COLUMNS: "relation text primary key, columns jsonb not null",
         KINDS: "relation text primary key, kind text not null, source text",
         LINEAGE: "relation text primary key, columns jsonb not null",
         PROFILE: "profile text not null",
     },
-    (_nothing, _one_record_per_table),
+    (_nothing, _one_record_per_table, _builds_as_a_whole),
 )

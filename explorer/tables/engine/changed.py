@@ -62,7 +62,8 @@ class Changes:
     def collect(self, since: Mapping[Way, Collection[str]]) -> None:
         """Collect the changes of these ways since the earliest of these times, by the loader's clock."""
         for number, (way, moments) in enumerate(sorted(since.items())):
-            place = f"{quoted(self._schemas.staging)}.{quoted(f'{_COLLECTED}{number}')}"
+            name = f"{_COLLECTED}{number}"
+            place = self._place(name)
             earliest = f"least({', '.join(f'{literal(moment)}::timestamptz' for moment in moments)})"
             # A way may read a table that was never built, or was dropped: then what it finds is built as a whole.
             try:
@@ -71,7 +72,7 @@ class Changes:
                 continue
             query = f"select kind, previous_kind, count(*) from {place} group by 1, 2"
             pairs = {(kind, before): count for kind, before, count in self._connection.execute(query.encode())}
-            self._collected[way] = (place, Counter(pairs))
+            self._collected[way] = (name, Counter(pairs))
 
     def of(self, table: TableSpec, raw_tables: Collection[str]) -> Changed | None:
         """The records of the table that changed with these raw tables; None where they could not be found."""
@@ -82,11 +83,15 @@ class Changes:
         count = sum(
             number for _, pairs in found for pair, number in pairs.items() if table.group is None or table.group in pair
         )
-        return Changed(table.rows.key, table.group, tuple(place for place, _ in found), count)
+        return Changed(table.rows.key, table.group, tuple(self._place(name) for name, _ in found), count)
 
     def knows(self, table: TableSpec, raw_table: str) -> bool:
         """Whether there is a way from changes of the raw table to rows of the table."""
         return (table.rows.key, raw_table) in self._ways or _is_own(table, raw_table)
+
+    def collected(self) -> list[tuple[str, str]]:
+        """Names of the tables that hold what was collected, each with the key that it holds."""
+        return [(name, key) for (key, _), (name, _) in self._collected.items()]
 
     def drop(self) -> None:
         """Drop what was collected, also by a killed update."""
@@ -94,6 +99,9 @@ class Changes:
         pattern = _COLLECTED.replace("_", r"\_") + "%"
         for (name,) in self._connection.execute(query, [self._schemas.staging, pattern]).fetchall():
             self._connection.execute(sql.SQL("drop table {}").format(sql.Identifier(self._schemas.staging, name)))
+
+    def _place(self, name: str) -> str:
+        return f"{quoted(self._schemas.staging)}.{quoted(name)}"
 
     def _statement(self, place: str, way: Way, earliest: str) -> str:
         key, raw_table = way

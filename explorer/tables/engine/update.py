@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from explorer.contract.bookkeeping import builds as build_records
+from explorer.contract.bookkeeping import changes as change_records
 from explorer.contract.bookkeeping import columns as column_records
 from explorer.contract.bookkeeping import kinds as kind_records
 from explorer.contract.bookkeeping import lineage as lineage_records
@@ -63,6 +64,8 @@ def update(
         on_plan(work.sentence)
         # After a kill these are built as a whole: the former group of a record that moved may be known nowhere else any more.
         build_records.build_as_a_whole(connection, schemas, work.stale)
+        if work.todo:
+            change_records.write(connection, schemas, changes.collected())
         results = {**_untouched(work, of_interest), **do_tasks(pool, schemas, work.todo, run_id, on_result)}
         _write_current(connection, schemas, work)
         applied = {name: work.todo[name].changed for name, result in results.items() if result.verb == "applied"}

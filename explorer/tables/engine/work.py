@@ -81,7 +81,7 @@ def _change_or_build(connection: Connection, schemas: TenantSchemas, task: Task,
             said.append(f"built as a whole, because its changes could not be applied: {cause_of(error)}")
     with connection.transaction():
         rows, lost = build(connection, schemas, task.table)
-        _record(connection, schemas, task, run_id, rows)
+        _record(connection, schemas, task, run_id, rows, whole=True)
     if lost:
         said.append(f"without the views {named(lost)}, which do not fit it any more: dbt builds them again")
     return TableResult(task.table.name, "built", rows, "; ".join(said) or None)
@@ -92,13 +92,13 @@ def _change(connection: Connection, schemas: TenantSchemas, task: Task, changed:
     with connection.transaction():
         rows, is_other = apply(connection, schemas, task.table, changed, before)
         if is_other:
-            _record(connection, schemas, task, run_id, rows)
+            _record(connection, schemas, task, run_id, rows, whole=False)
         else:
             build_records.unchanged_since(connection, schemas, {name: (task.definition, task.built_from)})
     return TableResult(name, "applied" if is_other else "unchanged", rows)
 
 
-def _record(connection: Connection, schemas: TenantSchemas, task: Task, run_id: str, rows: int) -> None:
+def _record(connection: Connection, schemas: TenantSchemas, task: Task, run_id: str, rows: int, *, whole: bool) -> None:
     build_records.record(
         connection,
         schemas,
@@ -107,4 +107,5 @@ def _record(connection: Connection, schemas: TenantSchemas, task: Task, run_id: 
         built_from=task.built_from,
         run_id=run_id,
         rows=rows,
+        whole=whole,
     )

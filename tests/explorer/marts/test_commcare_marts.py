@@ -1,12 +1,15 @@
 """The shipped marts of CommCare over tables that the engine built: what they say, and that they follow every change."""
 
-import random
+import secrets
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given
+from hypothesis import settings as settings_of_examples
+from hypothesis import strategies as st
 from psycopg import sql
 
 from explorer.core.settings import Settings
@@ -18,6 +21,7 @@ from tests.explorer.workshop import RAW_TABLES, Workshop
 ROOT = Path(__file__).resolve().parents[3]
 DAY = datetime(2024, 3, 1, tzinfo=UTC)
 VISIT = "http://x/visit"
+TABLES = ("swapped_table", "swapped_incremental")
 NOTHING = Structure((), (), ())
 
 
@@ -212,24 +216,82 @@ def test_follow_ups_are_read_from_what_submissions_wrote(workshop: Workshop, fir
     assert overdue >= (datetime.now(UTC).date() - date(2024, 4, 1)).days - 1
 
 
-@pytest.mark.parametrize("seed", range(3))
+# Changes as loads make them: of the record that a number chooses.
+CHANGES = {
+    "raw_cases": [
+        "owner_id = 'u2'",
+        "closed = not closed",
+        "_deleted_at = now()",
+        "server_last_modified = server_last_modified + interval '3 days'",
+    ],
+    "raw_forms": [
+        "archived = not archived",
+        "received_on = received_on + interval '40 days'",
+        "_deleted_at = now()",
+        """record = jsonb_set(record, '{form,case,@case_id}', '"orphan"')""",
+        """record = jsonb_set(record, '{metadata,userID}', '"u2"')""",
+    ],
+    "raw_users": ["is_active = not is_active", "username = username || '2'", "_deleted_at = now()"],
+    "raw_locations": ["parent_location_id = 'in'", "_deleted_at = now()"],
+    "raw_groups": ["""record = record || '{"case_sharing": true}'"""],
+}
+ONE_CHANGE = st.one_of(
+    st.tuples(st.sampled_from(["new visit", "new case"]), st.just("")),
+    *(st.tuples(st.just(table), st.sampled_from(changes)) for table, changes in CHANGES.items()),
+)
+# One that is built by keys tells that it was.
+BY_KEYS = {"stg_commcare__submissions", "visits", "case_life"}
+
+
+@settings_of_examples(max_examples=4, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(changes=st.lists(st.tuples(ONE_CHANGE, st.integers(0, 99)), min_size=1, max_size=5))
 def test_marts_that_follow_changes_are_what_a_whole_build_makes(
-    workshop: Workshop, dbt: TenantDbt, first: Built, seed: int
+    workshop: Workshop, dbt: TenantDbt, first: Built, changes: list[tuple[tuple[str, str], int]]
 ) -> None:
-    """Records of every kind change, come and go; what was not stale had no reason to change."""
-    _change_some(workshop, random.Random(seed))
+    """Records of every kind change, move, come and go; what was not stale had no reason to change."""
+    for (table, change), number in changes:
+        _change(workshop, table, change, number)
     workshop.build(NOTHING)
-    _build(dbt)
+    built = _build(dbt)
+    assert {name for name, result in built.results.items() if result.verb in ("failed", "skipped")} == set()
+    for name in BY_KEYS & {name for name, result in built.results.items() if result.verb == "built"}:
+        assert (built.builds[name].whole_version or 0) < built.builds[name].version
     followed = _contents(workshop, dbt)
     _build(dbt, by_need=False)
     assert followed == _contents(workshop, dbt)
     assert {result.verb for result in _build(dbt).results.values()} == {"unchanged"}
 
 
+def _change(workshop: Workshop, table: str, change: str, number: int) -> None:
+    if table not in CHANGES:
+        # Its day is of the number.
+        moment, name = DAY + timedelta(days=number), f"{table} {secrets.token_hex(4)}"
+        if table == "new visit":
+            record = {
+                "form": {"@xmlns": VISIT, "case": {"@case_id": "good", "update": {"next_visit": "2024-05-01"}}},
+                "metadata": {"userID": "u1", "timeStart": moment.isoformat(), "timeEnd": moment.isoformat()},
+            }
+            workshop.add("raw_forms", record, form_id=name, received_on=moment, archived=False)
+        else:
+            record = {"case_id": name, "date_opened": moment.isoformat(), "properties": {"next_visit": "2024-05-01"}}
+            keys = {"owner_id": "u1", "closed": False, "server_last_modified": moment}
+            workshop.add("raw_cases", record, case_id=name, case_type="child", **keys)
+        return
+    key = sql.Identifier(table.removeprefix("raw_").removesuffix("s") + "_id")
+    with workshop.tenant.rw.connect() as connection:
+        connection.execute(
+            sql.SQL(
+                "update {table} set {change}, _loaded_at = clock_timestamp()"
+                " where {key} = (select {key} from {table} where _deleted_at is null order by md5({key} || %s) limit 1)"
+            ).format(table=sql.Identifier(workshop.tenant.names.raw, table), change=sql.SQL(change), key=key),
+            [str(number)],
+        )
+
+
 def _contents(workshop: Workshop, dbt: TenantDbt) -> dict[str, list[tuple[Any, ...]]]:
     """All rows of all marts but the views, which cannot lag behind."""
     models = manifest(dbt.settings, dbt.provider)["nodes"].values()
-    tables = [model["name"] for model in models if model["config"].get("materialized") == "swapped_table"]
+    tables = [model["name"] for model in models if model["config"].get("materialized") in TABLES]
     with workshop.tenant.rw.connect() as connection:
         path = sql.SQL(", ").join(map(sql.Identifier, (workshop.tenant.names.marts, workshop.tenant.names.staging)))
         connection.execute(sql.SQL("set search_path = {}").format(path))
@@ -239,29 +301,3 @@ def _contents(workshop: Workshop, dbt: TenantDbt) -> dict[str, list[tuple[Any, .
             ).fetchall()
             for name in tables
         }
-
-
-def _change_some(workshop: Workshop, chance: random.Random) -> None:
-    """Changes as loads make them, in one kind of record or several."""
-    changes = {
-        "raw_cases": ["owner_id = 'u2'", "closed = not closed", "_deleted_at = now()"],
-        "raw_forms": [
-            "archived = not archived",
-            "received_on = received_on + interval '40 days'",
-            "_deleted_at = now()",
-        ],
-        "raw_users": ["is_active = not is_active", "_deleted_at = now()"],
-        "raw_locations": ["parent_location_id = 'in'", "_deleted_at = now()"],
-        "raw_groups": ["""record = record || '{"case_sharing": true}'"""],
-    }
-    with workshop.tenant.rw.connect() as connection:
-        for table in chance.sample(sorted(changes), 3):
-            change = chance.choice(changes[table])
-            key = sql.Identifier(table.removeprefix("raw_").removesuffix("s") + "_id")
-            connection.execute(
-                sql.SQL(
-                    "update {table} set {change}, _loaded_at = clock_timestamp()"
-                    " where {key} = (select {key} from {table} where _deleted_at is null order by md5({key} || %s) limit 1)"
-                ).format(table=sql.Identifier(workshop.tenant.names.raw, table), change=sql.SQL(change), key=key),
-                [str(chance.random())],
-            )

@@ -80,7 +80,7 @@ forms as not materialized (
         time_start,
         time_end,
         received_on
-    from {{ source('commcare', 'forms') }}
+    from {{ ref('stg_commcare__submissions') }}
 
 ),
 
@@ -107,7 +107,7 @@ last_moment as materialized (
 
     select
         greatest(
-            (select max(received_on) from forms),
+            (select max(received_on) from {{ source('commcare', 'forms') }}),
             (select max(server_last_modified) from cases)
         ) as last_moment
 

@@ -36,6 +36,26 @@ last_moment as (
 
 ),
 
+{%- if is_update() %}
+
+-- Those that a change concerns, and open ones that became a day older.
+chosen as (
+
+    select case_id
+    from cases
+    where {{ changed('case_id') }}
+    union
+    select lives.case_id
+    from {{ this }} as lives
+    cross join last_moment
+    where
+        lives.closed_at is null
+        -- They are few, which PostgreSQL supposes of an equality only.
+        and (date_part('day', last_moment.last_moment - lives.opened_at)::integer is distinct from lives.days_open)::integer = 1
+
+),
+{%- endif %}
+
 numbered as (
 
     select
@@ -47,6 +67,9 @@ numbered as (
         nullif(finished_day - lag(finished_day) over life, 0) as gap_days,
         lead(form_id) over life is null as is_last
     from visits
+    {%- if is_update() %}
+    inner join chosen using (case_id)
+    {%- endif %}
     window life as (partition by case_id order by finished_at, form_id)
 
 ),
@@ -89,6 +112,9 @@ joined as (
         cases.closed_at,
         date_part('day', coalesce(cases.closed_at, last_moment.last_moment) - cases.date_opened)::integer as days_open
     from cases
+    {%- if is_update() %}
+    inner join chosen using (case_id)
+    {%- endif %}
     cross join last_moment
     left join visited on cases.case_id = visited.case_id
 

@@ -3,13 +3,16 @@ with
 submissions as (
 
     select * from {{ ref('stg_commcare__submissions') }}
+    where {{ changed('received_day') }} or received_day is null
 
 ),
 
 visits as (
 
     select * from {{ ref('visits') }}
-    where not archived
+    where
+        not archived
+        and ({{ changed('received_day') }} or received_day is null)
 
 ),
 

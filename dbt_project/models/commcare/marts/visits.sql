@@ -3,12 +3,14 @@ with
 form_cases as (
 
     select * from {{ source('commcare', 'form_cases') }}
+    where {{ changed('form_id') }}
 
 ),
 
 submissions as (
 
     select * from {{ ref('stg_commcare__submissions') }}
+    where {{ changed('form_id') }}
 
 ),
 

@@ -3,14 +3,20 @@ with
 submissions as (
 
     select * from {{ ref('stg_commcare__submissions') }}
-    where not archived and user_id is not null
+    where
+        not archived
+        and user_id is not null
+        and ({{ changed('received_month') }} or received_month is null)
 
 ),
 
 visits as (
 
     select * from {{ ref('visits') }}
-    where not archived and user_id is not null
+    where
+        not archived
+        and user_id is not null
+        and ({{ changed('received_month') }} or received_month is null)
 
 ),
 
@@ -27,8 +33,6 @@ submitted as (
         received_month as month,
         max(username) as username,
         count(*) as submissions,
-        count(distinct xmlns) as forms,
-        count(distinct received_day) as days_active,
         percentile_cont(0.5) within group (order by duration_s) as median_duration_s,
         count(*) filter (where is_late) as late_submissions,
         count(*) filter (where is_in_working_hours) as submissions_in_working_hours,
@@ -40,7 +44,22 @@ submitted as (
 
 ),
 
--- Per case first: count(distinct) would sort all visits.
+-- Per form and day first: count(distinct) would sort all submissions.
+forms_and_days as (
+
+    select
+        user_id,
+        month,
+        count(distinct xmlns) as forms,
+        count(distinct received_day) as days_active
+    from (
+        select distinct user_id, received_month as month, xmlns, received_day from submissions
+    ) as different
+    group by 1, 2
+
+),
+
+-- Per case first, for the same reason.
 cases_of_month as (
 
     select
@@ -75,8 +94,8 @@ joined as (
         submitted.username,
         owners.owner_kind as user_kind,
         submitted.submissions,
-        submitted.forms,
-        submitted.days_active,
+        forms_and_days.forms,
+        forms_and_days.days_active,
         coalesce(touched.cases_touched, 0) as cases_touched,
         coalesce(touched.cases_opened, 0) as cases_opened,
         coalesce(touched.cases_closed, 0) as cases_closed,
@@ -90,6 +109,9 @@ joined as (
         submitted.first_received_on,
         submitted.last_received_on
     from submitted
+    inner join forms_and_days
+        on submitted.user_id = forms_and_days.user_id
+        and coalesce(submitted.month, '-infinity') = coalesce(forms_and_days.month, '-infinity')
     left join touched on submitted.user_id = touched.user_id and submitted.month = touched.month
     left join owners on submitted.user_id = owners.owner_id
 

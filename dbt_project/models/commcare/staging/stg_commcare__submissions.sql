@@ -3,6 +3,7 @@ with
 forms as (
 
     select * from {{ source('commcare', 'forms') }}
+    where {{ changed('form_id') }}
 
 ),
 
@@ -35,6 +36,8 @@ submissions as (
         archived,
 
         ---------- timestamps
+        time_start,
+        time_end,
         received_on,
         received_local::date as received_day,
         date_trunc('month', received_local)::date as received_month,

@@ -78,5 +78,5 @@ CASES = table(
     key=("case_id",),
     inputs={"raw_cases", *OWNERS.inputs},
     reads=("owners",),
-    indexes=("case_type", "owner_id"),
+    indexes=("case_type", "owner_id", "server_last_modified"),
 )
