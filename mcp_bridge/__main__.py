@@ -10,6 +10,7 @@ import gc
 import logging
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import anyio
@@ -18,7 +19,7 @@ import uvicorn
 from explorer.core.errors import ExplorerError
 from explorer.core.files import write_private, write_privately
 from explorer.core.loopback import is_loopback
-from explorer.core.ports import listen
+from explorer.core.ports import listen, reserve
 from explorer.core.settings import Settings, get_settings
 from explorer.providers import faults_of, provider_named
 from explorer.telemetry.logs import log_to
@@ -26,6 +27,7 @@ from explorer.telemetry.traces import send_spans
 from mcp_bridge.composition import Parts, Services
 from mcp_bridge.gate.http_authentication import PATH
 from mcp_bridge.gate.shutdown import leave_nobody_waiting
+from mcp_bridge.processes import Processes, Sibling
 from mcp_bridge.server import http_app, serve_http, serve_stdio
 from mcp_bridge.sign_in.providers.composition import sign_in_parts
 from mcp_bridge.sql.validation import PARSER
@@ -75,10 +77,14 @@ def main(argv: list[str] | None = None) -> int:
         gc.set_threshold(*_GC_THRESHOLDS)
         end_spans = send_spans(settings, "explorer-bridge")
         try:
+            host = args.host or settings.bridge_host
+            port = settings.bridge_port if args.port is None else args.port
             if args.transport == "stdio":
                 _serve_stdio(settings)
+            elif args.sibling is None and settings.bridge_processes > 1:
+                return 0 if _keep_processes(settings, host, port, args.port_file) else 1
             else:
-                _serve_http(settings, args.host or settings.bridge_host, args.port, args.port_file)
+                _serve_http(settings, host, port, args.port_file, args.sibling)
         finally:
             end_spans()
     except ExplorerError as error:
@@ -103,6 +109,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--host", help="address to listen on (streamable-http); default EXPLORER_BRIDGE_HOST")
     parser.add_argument("--port", type=_port, help="port; 0 picks a free one; default EXPLORER_BRIDGE_PORT")
     parser.add_argument("--port-file", type=Path, help="file to write the port to once it listens")
+    # For the processes of one bridge, which start each other.
+    parser.add_argument("--sibling", type=Sibling.parse, help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
@@ -112,10 +120,29 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _serve_http(settings: Settings, host: str, port: int | None, port_file: Path | None) -> None:
-    bound = bind(host, settings.bridge_port if port is None else port)
-    with bound:
-        actual = bound.getsockname()[1]
+def _keep_processes(settings: Settings, host: str, port: int, port_file: Path | None) -> bool:
+    # Two bridges must not share a port by mistake: only this finds out that somebody listens there.
+    bind(host, port).close()
+    with reserve(host, port) as held:
+        actual = held.getsockname()[1]
+        listening = ["--transport", "streamable-http", "--host", host, "--port", str(actual)]
+
+        def ready() -> None:
+            if port_file is not None:
+                write_private(port_file, f"{actual}\n")
+            _log.info(
+                "%s processes of the bridge answer at http://%s:%s%s", settings.bridge_processes, host, actual, PATH
+            )
+
+        return Processes(
+            settings.bridge_processes, lambda sibling: [*listening, "--sibling", sibling.as_argument], ready
+        ).run()
+
+
+def _serve_http(settings: Settings, host: str, port: int, port_file: Path | None, sibling: Sibling | None) -> None:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(bind(host, port))] if sibling is None else []
+        actual = sockets[0].getsockname()[1] if sockets else port
         if not is_loopback(host) and settings.bridge_public_url is None:
             _log.warning(
                 "Listening on %s without TLS: tokens travel in the clear. Put a TLS proxy in front and set "
@@ -128,13 +155,18 @@ def _serve_http(settings: Settings, host: str, port: int | None, port_file: Path
             people = sign_in_parts(
                 settings.sign_in_file, settings, services.platform, services.databases, provider_named
             )
-        app = http_app(services, host=host, port=actual, public_url=settings.bridge_public_url, people=people)
+        app = http_app(
+            services, host=host, port=actual, public_url=settings.bridge_public_url, people=people, sibling=sibling
+        )
+        if sibling is not None:
+            # Not before: from here on the kernel gives it connections.
+            sockets = [stack.enter_context(each) for each in sibling.listen(host, actual)]
         if port_file is not None:
             write_private(port_file, f"{actual}\n")
         _log.info("The bridge answers at http://%s:%s%s", host, actual, PATH)
         # uvloop where it is installed: half of a small call's time is the loop's.
         with asyncio.Runner(loop_factory=uvicorn.Config(app, log_config=None).get_loop_factory()) as runner:
-            runner.run(serve_http(services, app, [bound], settings.log_level))
+            runner.run(serve_http(services, app, sockets, settings.log_level, sibling))
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -14,6 +14,7 @@ from explorer.core.files import private_secret
 from explorer.core.settings import Settings
 from explorer.postgres.connections import is_external
 from explorer.postgres.embedded import EmbeddedPostgres
+from explorer.postgres.provisioning import RO_CONNECTIONS
 from explorer.providers.base import Provider
 from explorer.registry import Fault, Pipeline
 from mcp_bridge.answers.wording import Wording
@@ -41,7 +42,7 @@ from mcp_bridge.runs.following import RunFollower
 from mcp_bridge.runs.launches import Launches
 from mcp_bridge.runs.provisioning import ProvisioningJob
 from mcp_bridge.runs.results import RunResults
-from mcp_bridge.sql import PageCursors, QueryLimits
+from mcp_bridge.sql import MOST_SLOTS, PageCursors, QueryLimits
 from mcp_bridge.tools.activity import ActivityTools
 from mcp_bridge.tools.lineage import LineageTools
 from mcp_bridge.tools.materialization import MaterializationTools
@@ -179,7 +180,12 @@ def _query_path(platform: PlatformDatabase, settings: Settings, metrics: BridgeM
     """The SQL path. On a server that is not ours, only the tenant's own sessions are ended."""
     last_resort_s = 0.0 if is_external(settings) else settings.query_last_resort_s
     return QueryPath(
-        platform, lambda pid: EmbeddedPostgres(settings.home).end_session(pid), metrics, last_resort_s=last_resort_s
+        platform,
+        lambda pid: EmbeddedPostgres(settings.home).end_session(pid),
+        metrics,
+        last_resort_s=last_resort_s,
+        # Together not more than a reader may have connections, so that the processes need not wait for each other.
+        slots=min(MOST_SLOTS, RO_CONNECTIONS // settings.bridge_processes),
     )
 
 

@@ -3,10 +3,13 @@
 Labels stay few: tools, outcomes and error codes are closed lists, and no label names a tenant or a principal.
 """
 
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from explorer.catalog import Amounts
 
@@ -83,3 +86,25 @@ class BridgeMetrics:
         for part in ("database", "dagster"):
             self._ready.labels(part).set(readiness.get(part) == "ok")
         return generate_latest(self._registry)
+
+
+class _Families(Collector):
+    """Metrics that were measured elsewhere."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def of_processes(texts: Mapping[str, str]) -> bytes:
+    """The texts of several processes as one, each line with the label `process`: the key of its text."""
+    families: dict[str, Metric] = {}
+    for process, text in texts.items():
+        for found in text_string_to_metric_families(text):
+            family = families.setdefault(found.name, Metric(found.name, found.documentation, found.type))
+            family.samples += [each._replace(labels={**each.labels, "process": process}) for each in found.samples]
+    registry = CollectorRegistry()
+    registry.register(_Families(families.values()))
+    return generate_latest(registry)

@@ -20,6 +20,7 @@ from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.facts.relations import LiveTables
 from mcp_bridge.metrics import BridgeMetrics
 from mcp_bridge.sql import (
+    MOST_SLOTS,
     Executor,
     KeptSessions,
     OverrunThrottle,
@@ -51,11 +52,12 @@ class QueryPath:
         metrics: BridgeMetrics,
         *,
         last_resort_s: float = 0.0,
+        slots: int = MOST_SLOTS,
     ) -> None:
         """`end_session` ends the backend of a pid, and with it all other sessions of the server. It is called only for a backend
-        that still runs `last_resort_s` after it was told to stop (0: never)."""
+        that still runs `last_resort_s` after it was told to stop (0: never). `slots`: statements of one tenant at a time."""
         self._platform, self._end_session, self._last_resort_s = platform, end_session, last_resort_s
-        self._metrics = metrics
+        self._metrics, self._slots = metrics, slots
         # One executor per tenant, by tenant key; replaced when the tenant's login changes.
         self._executors: dict[str, tuple[_MadeFor, Executor]] = {}
         self._throttle, self._kept, self._tenants = OverrunThrottle(), KeptSessions(), Tenants()
@@ -139,6 +141,7 @@ class QueryPath:
             executor = Executor(
                 service.to(user=reader.user, password=reader.password),
                 schemas,
+                max_concurrent=self._slots,
                 throttle=self._throttle,
                 termination=termination,
                 kept=self._kept,

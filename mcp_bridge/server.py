@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -25,6 +26,8 @@ from mcp_bridge.gate.http_connections import TimedProtocol
 from mcp_bridge.gate.refused_tokens import NotingVerifier
 from mcp_bridge.gate.shutdown import InputLines, let_the_next_end_it, on_signals
 from mcp_bridge.gate.step_up import StepUp
+from mcp_bridge.metrics import of_processes
+from mcp_bridge.processes import Sibling
 from mcp_bridge.sign_in.addresses import Addresses
 from mcp_bridge.sign_in.server import SignInParts, authorization_server
 
@@ -122,11 +125,18 @@ async def serve_stdio(services: Services, token: str | None) -> None:
 
 
 def http_app(
-    services: Services, *, host: str, port: int, public_url: str | None = None, people: SignInParts | None = None
+    services: Services,
+    *,
+    host: str,
+    port: int,
+    public_url: str | None = None,
+    people: SignInParts | None = None,
+    sibling: Sibling | None = None,
 ) -> HttpAuthentication:
     """The ASGI app: `/mcp` with a valid token, `/healthz` and `/readyz` without, `/metrics` with its own, and the authorization
     server where `people` can sign in. A foreign Host is refused everywhere but at `/metrics`, a foreign Origin but where browsers
-    come from elsewhere.
+    come from elsewhere. As one of several processes, a `sibling`, it keeps no sessions of the older revisions, since each
+    connection goes to another process.
 
     While tokens cannot be checked, a request with a token gets status 503 with a JSON-RPC error.
 
@@ -137,7 +147,9 @@ def http_app(
     resource = AnyHttpUrl(f"{base}{PATH}")
     security = _transport_security(host, port, public_url)
     server = make_server(services, http_caller)
-    app = server.streamable_http_app(streamable_http_path=PATH, transport_security=security)
+    app = server.streamable_http_app(
+        streamable_http_path=PATH, transport_security=security, stateless_http=sibling is not None
+    )
     known_people, sign_in = None, None
     if people is not None:
         addresses = Addresses.of(base, PATH)
@@ -148,14 +160,19 @@ def http_app(
     verifier = CatalogVerifier(platform.calls, lambda: platform.catalog, str(resource), known_people)
     tokens = BearerAuthBackend(NotingVerifier(verifier, services.refused_tokens), resource_server_url=resource)
     settings = services.settings
-    metrics = Metrics(lambda given: may_read_metrics(settings, given), services.metrics.text)
+    of_all = partial(_metrics_of_all, sibling) if sibling is not None else None
+    metrics = Metrics(lambda given: may_read_metrics(settings, given), services.metrics.text, of_all)
     # Not through the app's own routes and error pages: there is one route, and it is checked here.
     serve = server.session_manager.handle_request
     return HttpAuthentication(app, serve, tokens, security, services.readiness().report, metrics, sign_in)
 
 
-async def serve_http(services: Services, app: HttpAuthentication, sockets: list[Any], log_level: str) -> None:
-    """Serve until SIGINT or SIGTERM, as `serve_stdio`."""
+async def serve_http(
+    services: Services, app: HttpAuthentication, sockets: list[Any], log_level: str, sibling: Sibling | None = None
+) -> None:
+    """Serve until SIGINT or SIGTERM, as `serve_stdio`; a `sibling` also until the first process is gone."""
+    if sibling is not None:
+        sibling.end_with_the_first()
     config = uvicorn.Config(
         app,
         log_level=log_level,
@@ -179,6 +196,10 @@ async def serve_http(services: Services, app: HttpAuthentication, sockets: list[
             let_the_next_end_it()
 
     await StoppingServer(config).serve(sockets=sockets)
+
+
+async def _metrics_of_all(sibling: Sibling, own: bytes, authorization: str) -> bytes:
+    return of_processes(await sibling.metrics_of_all(own, authorization))
 
 
 def _transport_security(host: str, port: int, public_url: str | None) -> TransportSecuritySettings:

@@ -41,7 +41,33 @@ def port_user(port: int) -> str | None:
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 picks one. Raises OSError."""
-    listener = socket.socket(_family(host), socket.SOCK_STREAM)
+    return _listening(socket.socket(_family(host), socket.SOCK_STREAM), host, port)
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """A socket that gets no connections, but holds the port for sockets of `listen_beside`; port 0 picks one. Raises OSError."""
+    holder = _sharing(host)
+    try:
+        holder.bind((host, port))
+    except OSError:
+        holder.close()
+        raise
+    return holder
+
+
+def listen_beside(host: str, port: int) -> socket.socket:
+    """A listening socket beside those that other processes of this account have there; each connection goes to one of them.
+    Raises OSError."""
+    return _listening(_sharing(host), host, port)
+
+
+def _sharing(host: str) -> socket.socket:
+    made = socket.socket(_family(host), socket.SOCK_STREAM)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return made
+
+
+def _listening(listener: socket.socket, host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # asyncio sets this only on sockets that name their protocol. Without it the end of an answer is delayed by 40 ms.

@@ -127,6 +127,13 @@ class Settings(BaseSettings):
     )
     bridge_host: str = Field("127.0.0.1", description="Address on which the MCP bridge listens (streamable HTTP).")
     bridge_port: int = Field(8100, ge=0, le=65535, description="Port of the MCP bridge; 0 picks a free one.")
+    bridge_processes: int = Field(
+        1,
+        ge=1,
+        le=4,
+        description="Processes of the MCP bridge on its port. More than one use more processors, and clients of MCP's older "
+        "revisions have no sessions then (docs/operations.md).",
+    )
     bridge_public_url: str | None = Field(
         None,
         description="URL by which clients reach the bridge behind a proxy; its host is then accepted too. May lie in a file, as "

@@ -70,10 +70,12 @@ class SignIn:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What `/metrics` answers, and to whom. `may_read`: by the header `Authorization`; `text`: by the report of `/readyz`."""
+    """What `/metrics` answers, and to whom. `may_read`: by the header `Authorization`; `text`: of this process, by the report of
+    `/readyz`; `of_all`: of all processes, from that text and the header. None where this is the only one."""
 
     may_read: Callable[[str], bool]
     text: Callable[[dict[str, Any]], bytes]
+    of_all: Callable[[bytes, str], Awaitable[bytes]] | None = None
 
 
 class HttpAuthentication:
@@ -161,7 +163,8 @@ class HttpAuthentication:
         if request.method not in _READING:
             return _not_allowed(_READING)
         # Reads a file.
-        if not await asyncio.to_thread(self._metrics.may_read, request.headers.get("authorization", "")):
+        authorization = request.headers.get("authorization", "")
+        if not await asyncio.to_thread(self._metrics.may_read, authorization):
             return _refusal(
                 401,
                 "invalid_token",
@@ -169,9 +172,11 @@ class HttpAuthentication:
                 _HOW_TO_READ_METRICS,
                 **{"WWW-Authenticate": 'Bearer realm="Data Explorer metrics"'},
             )
-        return Response(
-            self._metrics.text(await self._ready()), media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"}
-        )
+        text = self._metrics.text(await self._ready())
+        # The others of this bridge ask for one.
+        if self._metrics.of_all is not None and request.query_params.get("of") != "one":
+            text = await self._metrics.of_all(text, authorization)
+        return Response(text, media_type=CONTENT_TYPE, headers={"Cache-Control": "no-store"})
 
     async def _protocol(self, scope: Scope, receive: Receive, send: Send) -> Response | None:
         request = Request(scope)

@@ -10,6 +10,7 @@ Callers handle tools, sessions and grants: see `mcp_bridge.query_path`.
 
 from mcp_bridge.sql.errors import QueryFailed, QueryRejected
 from mcp_bridge.sql.execution import (
+    MOST_SLOTS,
     Executor,
     KeptSessions,
     OverrunThrottle,
@@ -22,6 +23,7 @@ from mcp_bridge.sql.page_cursors import CursorExpired, CursorRefused, PageBindin
 from mcp_bridge.sql.validation import ValidatedQuery, validate
 
 __all__ = [
+    "MOST_SLOTS",
     "CursorExpired",
     "CursorRefused",
     "Executor",

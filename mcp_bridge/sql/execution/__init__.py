@@ -5,13 +5,14 @@ reader (`kept`) or opens one (`session`), and reads one page (`page`, `results`)
 `QueryFailed`, and `hints` says what to write instead.
 """
 
-from mcp_bridge.sql.execution.executor import Executor
+from mcp_bridge.sql.execution.executor import MOST_SLOTS, Executor
 from mcp_bridge.sql.execution.kept import KeptSessions
 from mcp_bridge.sql.execution.results import QueryLimits, QueryResult
 from mcp_bridge.sql.execution.slots import Tenants, Termination
 from mcp_bridge.sql.execution.throttle import OverrunThrottle
 
 __all__ = [
+    "MOST_SLOTS",
     "Executor",
     "KeptSessions",
     "OverrunThrottle",

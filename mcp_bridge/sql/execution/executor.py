@@ -27,6 +27,8 @@ from mcp_bridge.sql.execution.slots import Slots, Tenants, Termination, busy
 from mcp_bridge.sql.execution.throttle import OUTLIVED, TIMED_OUT, OverrunThrottle
 from mcp_bridge.sql.validation import ValidatedQuery
 
+# Of one tenant in one bridge, below what its role may have.
+MOST_SLOTS = 3
 _CONNECT_S = 10.0
 # After a session was given up, its place stays free for this time, so that the bridge that waits gets it. Longer than the
 # pauses between its tries.
@@ -46,7 +48,7 @@ class Executor:
         search_path: tuple[str, ...],
         limits: QueryLimits | None = None,
         *,
-        max_concurrent: int = 3,
+        max_concurrent: int = MOST_SLOTS,
         throttle: OverrunThrottle | None = None,
         termination: Termination | None = None,
         kept: KeptSessions | None = None,
