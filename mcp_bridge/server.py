@@ -157,7 +157,7 @@ def http_app(
         entrance = authorization_server(addresses, people, lambda: services.platform.catalog, services.first_syncs)
         sign_in = SignIn(entrance, addresses.resource_metadata, StepUp.of(services.families))
     platform = services.platform
-    verifier = CatalogVerifier(platform.calls, lambda: platform.catalog, str(resource), known_people)
+    verifier = CatalogVerifier(platform.calls, str(resource), known_people)
     tokens = BearerAuthBackend(NotingVerifier(verifier, services.refused_tokens), resource_server_url=resource)
     settings = services.settings
     of_all = partial(_metrics_of_all, sibling) if sibling is not None else None

@@ -15,13 +15,15 @@ import msgspec
 import psycopg
 
 from explorer.catalog.access.limits import Limits
-from explorer.catalog.access.principals import TOKEN_PREFIX, Principal, Scope, token_hash
+from explorer.catalog.access.oauth_grants import ACCESS_PREFIX, SignedInPrincipal
+from explorer.catalog.access.principals import TOKEN_PREFIX, Principal, Scope, scopes_of, token_hash
 from explorer.catalog.audit.log import AuditEntry, as_json
 from explorer.catalog.coordination.budgets import Spent, Used
 from explorer.catalog.errors import CatalogUnavailable
 from explorer.catalog.lifecycle.schemas import TenantLogin, TenantSchema, reader_login
 from explorer.catalog.secrets.keyring import Keyring
 from explorer.catalog.tenants.tenant import Tenant
+from explorer.contract.headers import UI_CLIENT
 from explorer.core.jsonb import storable
 from explorer.postgres.connections import Login
 from explorer.postgres.shared_connection import SharedConnection
@@ -39,27 +41,44 @@ _TENANT_FIELDS = f"""'tenant', json_build_object('id', n.id, 'key', n.key, 'prov
   'schema', json_build_object({_SCHEMA_FIELDS}), 'sealed', translate(encode(s.passwords, 'base64'), chr(10), '')"""
 # The key of a budget as `budget_key` writes it.
 _BUDGET_JSON = "catalog.budget(n.id, p.id, concat(p.id, ':', n.id), $2::integer)"
-_ADMISSION = f"""
-SELECT json_build_object('token_id', t.id, 'id', p.id, 'name', p.name,
-  'use_is_news', t.last_used_at IS NULL OR t.last_used_at < now() - interval '1 minute',
-  'granted', coalesce((
+# Of principal p, in one round trip with it.
+_GRANTED = f"""'granted', coalesce((
     SELECT json_agg(json_build_object('key', n.key, 'scopes', n.scopes, 'tenant',
         CASE WHEN n.tenants <= {_DETAILED_TENANTS}
         THEN (SELECT json_build_object({_TENANT_FIELDS}) FROM catalog.schemas s WHERE s.tenant_id = n.id) END,
         'budget', CASE WHEN n.tenants <= {_BUDGETED_TENANTS} THEN {_BUDGET_JSON} END))
       FROM (SELECT n.*, g.scopes, count(*) OVER () AS tenants
               FROM catalog.grants g JOIN catalog.tenants n ON n.id = g.tenant_id AND n.status = 'active'
-             WHERE g.principal_id = p.id) AS n), '[]'))
+             WHERE g.principal_id = p.id) AS n), '[]')"""  # noqa: S608 (a number of ours)
+_ADMISSION = f"""
+SELECT json_build_object('token_id', t.id, 'id', p.id, 'name', p.name,
+  'use_is_news', t.last_used_at IS NULL OR t.last_used_at < now() - interval '1 minute', {_GRANTED})
   FROM catalog.tokens t JOIN catalog.principals p ON p.id = t.principal_id
  WHERE t.token_hash = $1::bytea AND t.revoked_at IS NULL AND p.revoked_at IS NULL
    AND (t.expires_at IS NULL OR t.expires_at > now())
 """.encode()  # noqa: S608 (a number of ours)
+# As `OAuthGrantStore.verify` has it.
+_PERSON = f"""
+SELECT json_build_object('grant_id', g.id, 'id', p.id, 'name', p.name, 'client_id', g.client_id, 'provider', i.provider,
+  'allowed', t.scopes, 'checked_age_s', extract(epoch FROM clock_timestamp() - i.checked_at)::float8,
+  'use_is_news', g.last_used_at IS NULL OR g.last_used_at < now() - interval '1 minute', {_GRANTED})
+  FROM catalog.oauth_tokens t JOIN catalog.oauth_grants g ON g.id = t.grant_id
+  JOIN catalog.oauth_clients c ON c.client_id = g.client_id
+  JOIN catalog.principals p ON p.id = g.principal_id JOIN catalog.identities i ON i.principal_id = p.id
+ WHERE t.token_hash = $1::bytea AND t.kind = 'access' AND t.expires_at > now() AND g.client_id <> '{UI_CLIENT}'
+   AND g.revoked_at IS NULL AND g.expires_at > clock_timestamp() AND c.blocked_at IS NULL
+   AND p.revoked_at IS NULL AND i.blocked_at IS NULL
+""".encode()  # noqa: S608 (a name of ours)
 _TENANT = f"""
 SELECT json_build_object({_TENANT_FIELDS}) FROM catalog.tenants n JOIN catalog.schemas s ON s.tenant_id = n.id
  WHERE n.key = $1::text AND n.status = 'active'
 """.encode()  # noqa: S608 (as above)
 _USED = b"""
 UPDATE catalog.tokens SET last_used_at = now()
+ WHERE id = $1::uuid AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+"""
+_GRANT_USED = b"""
+UPDATE catalog.oauth_grants SET last_used_at = now()
  WHERE id = $1::uuid AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
 """
 # The chain's lock first, as everybody takes it.
@@ -113,12 +132,41 @@ class _Admission(msgspec.Struct):
     granted: list[_Granted]
 
 
+class _Person(msgspec.Struct):
+    grant_id: UUID
+    id: UUID
+    name: str
+    client_id: str
+    provider: str
+    allowed: list[str]
+    checked_age_s: float
+    use_is_news: bool
+    granted: list[_Granted]
+
+
 @dataclass(frozen=True)
 class Admission:
     """The principal of a valid token. `tenants`: by key, all that are granted, or none when there are many; `standings`: the same
     for budgets, of which fewer are many."""
 
     principal: Principal
+    tenants: Mapping[str, AdmittedTenant]
+    standings: dict[str, Standing]
+
+    @classmethod
+    def of(cls, found: _Admission | _Person, asked_s: float) -> Self:
+        principal = Principal(found.id, found.name, {granted.key: granted.scopes for granted in found.granted})
+        tenants = {granted.key: granted.tenant for granted in found.granted if granted.tenant is not None}
+        standings = {each.key: Standing.of(each.budget, asked_s) for each in found.granted if each.budget is not None}
+        return cls(principal, tenants, standings)
+
+
+@dataclass(frozen=True)
+class PersonAdmission:
+    """The person of a valid token, for whom a program acts, and what came with it. Not an `Admission`: the program may do less
+    than the person."""
+
+    signed_in: SignedInPrincipal
     tenants: Mapping[str, AdmittedTenant]
     standings: dict[str, Standing]
 
@@ -163,10 +211,33 @@ class AsyncCatalog:
             return None
         if found.use_is_news:
             await _asked(self._writes, _USED, str(found.token_id))
-        principal = Principal(found.id, found.name, {granted.key: granted.scopes for granted in found.granted})
-        tenants = {granted.key: granted.tenant for granted in found.granted if granted.tenant is not None}
-        standings = {each.key: Standing.of(each.budget, asked_s) for each in found.granted if each.budget is not None}
-        return Admission(principal, tenants, standings)
+        return Admission.of(found, asked_s)
+
+    async def person(self, token: str) -> PersonAdmission | None:
+        """Whom an access token of a sign-in stands for, as `OAuthGrantStore.verify`; None for every other text. How fresh the
+        rights are is for the caller to judge.
+
+        Raises:
+            CatalogUnavailable
+        """
+        if not token.startswith(ACCESS_PREFIX) or not token.isascii():
+            return None
+        asked_s = time.monotonic()
+        found = await _read(self._reads, _Person, _PERSON, f"\\x{token_hash(token).hex()}", str(self._window_s))
+        if found is None:
+            return None
+        if found.use_is_news:
+            await _asked(self._writes, _GRANT_USED, str(found.grant_id))
+        admission = Admission.of(found, asked_s)
+        signed_in = SignedInPrincipal(
+            admission.principal,
+            found.provider,
+            found.client_id,
+            found.grant_id,
+            scopes_of(found.allowed),
+            found.checked_age_s,
+        )
+        return PersonAdmission(signed_in, admission.tenants, admission.standings)
 
     async def tenant(self, key: str) -> AdmittedTenant | None:
         """The active tenant of this key.

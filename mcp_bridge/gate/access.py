@@ -18,6 +18,7 @@ from explorer.catalog import (
     AdmittedTenant,
     AsyncCatalog,
     Catalog,
+    PersonAdmission,
     Scope,
     SignedInPrincipal,
     Standing,
@@ -27,7 +28,6 @@ from explorer.catalog.access.oauth_grants import ACCESS_PREFIX
 from explorer.catalog.access.principals import TOKEN_PREFIX
 from explorer.core.errors import ExplorerError, UnknownTenant
 from mcp_bridge.answers.envelope import MAX_ALLOWED_VALUES, did_you_mean
-from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.sign_in.identity import BearerTokens, MembershipCheck, ProviderUnavailable
 
 _log = logging.getLogger(__name__)
@@ -90,8 +90,9 @@ class Caller:
         )
 
     @classmethod
-    def of_person(cls, signed_in: SignedInPrincipal) -> "Caller":
-        """A program that acts for a person: it may do what the person may and has allowed it."""
+    def of_person(cls, signed_in: SignedInPrincipal, admission: PersonAdmission | None = None) -> "Caller":
+        """A program that acts for a person: it may do what the person may and has allowed it. `admission`: where the rights are
+        those that came with the token."""
         principal, allowed = signed_in.principal, signed_in.scopes
         audit = {"client_id": signed_in.client_id}
         if signed_in.grant_id is not None:
@@ -102,6 +103,8 @@ class Caller:
             {key: scopes & allowed for key, scopes in principal.grants.items()},
             {key: scopes - allowed for key, scopes in principal.grants.items() if scopes - allowed},
             audit,
+            admission.tenants if admission is not None else {},
+            admission.standings if admission is not None else {},
         )
 
     def may_anywhere(self, scope: Scope) -> bool:
@@ -202,11 +205,10 @@ class CatalogVerifier:
     def __init__(
         self,
         calls: Callable[[], Awaitable[AsyncCatalog]],
-        catalog: Callable[[], Catalog],
         resource: str,
         people: PeopleSignIn | None = None,
     ) -> None:
-        self._calls, self._catalog = calls, catalog
+        self._calls = calls
         self._resource = resource
         self._people = people
 
@@ -240,9 +242,14 @@ class CatalogVerifier:
         return BridgeToken(token=token, client_id=caller.identity, scopes=[], resource=self._resource, caller=caller)
 
     async def _of_person(self, token: str, people: PeopleSignIn) -> BridgeToken | None:
+        admission = None
         if token.startswith(ACCESS_PREFIX):
-            found = await in_thread(lambda: self._catalog().oauth_grants.verify(token), within_s=CATALOG_S)
+            admission = await (await self._calls()).person(token)
+            found = admission.signed_in if admission is not None else None
             signed_in = await people.membership.current(found) if found is not None else None
+            if signed_in is not found:
+                # The rights were renewed meanwhile, and what came with the token is older.
+                admission = None
         else:
             signed_in = await people.jwt.verify(token) if people.jwt is not None else None
         if signed_in is None:
@@ -255,7 +262,7 @@ class CatalogVerifier:
             claims={"iss": people.issuer},
             scopes=sorted(signed_in.scopes),
             resource=self._resource,
-            caller=Caller.of_person(signed_in),
+            caller=Caller.of_person(signed_in, admission),
         )
 
 

@@ -3,11 +3,27 @@
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
+from uuid import uuid4
 
 import pytest
 
-from explorer.catalog import AsyncCatalog, AuditEntry, Catalog, CatalogUnavailable, Scope, State, Tenant, TenantSchema
+from explorer.catalog import (
+    AsyncCatalog,
+    AuditEntry,
+    Catalog,
+    CatalogUnavailable,
+    Identity,
+    Issued,
+    Scope,
+    State,
+    Tenant,
+    TenantSchema,
+    UiRole,
+)
+from explorer.catalog.access.oauth_grants import s256
+from explorer.contract.headers import UI_CLIENT
 from explorer.postgres.connections import Connections, Login
 
 T = TypeVar("T")
@@ -52,6 +68,72 @@ def test_no_other_text_is_a_token(connections: Connections, catalog: Catalog, te
     catalog.principals.revoke(name)
     for text in (token, token[:-1], "", "dex_", "dex_\N{SNOWMAN}", "dxa_x"):
         assert asked(connections, catalog, lambda calls, text=text: calls.admission(text)) is None  # type: ignore[misc]
+
+
+def test_a_token_of_a_person_brings_the_same_as_the_store_knows(
+    connections: Connections, catalog: Catalog, make_tenant: Callable[..., Tenant]
+) -> None:
+    tenants = [make_tenant(), make_tenant()]
+    subject, callback = uuid4().hex, "http://localhost:1/callback"
+    rights = {tenant.key: frozenset({Scope.QUERY_RUN, Scope.METADATA_READ}) for tenant in tenants}
+    record = catalog.identities.sign_in(Identity("www", subject, f"{subject}@example.org"), None, rights)
+    client = catalog.oauth_clients.register("A host", [callback]).client_id
+
+    def issued(client_id: str, *scopes: Scope | UiRole) -> Issued:
+        _, code = catalog.oauth_grants.issue_code(record.principal_id, client_id, scopes, callback, s256("v" * 43))
+        pair = catalog.oauth_grants.exchange(code, client_id, callback, "v" * 43)
+        assert isinstance(pair, Issued)
+        return pair
+
+    catalog.oauth_clients.keep(UI_CLIENT, "pinned", "Dagster UI", [callback], None)
+    pair, other = issued(client, Scope.QUERY_RUN), issued(client, Scope.QUERY_RUN)
+    found = asked(connections, catalog, lambda calls: calls.person(pair.access))
+    known = catalog.oauth_grants.verify(pair.access)
+    assert found is not None
+    assert known is not None
+    age_s = found.signed_in.checked_age_s
+    assert 0 <= age_s <= known.checked_age_s
+    assert found.signed_in == replace(known, checked_age_s=age_s)
+    assert {key: admitted.tenant for key, admitted in found.tenants.items()} == {each.key: each for each in tenants}
+    assert found.standings.keys() == rights.keys()
+
+    def is_known(token: str) -> bool:
+        by_call = asked(connections, catalog, lambda calls: calls.person(token)) is not None
+        assert by_call == (catalog.oauth_grants.verify(token) is not None)
+        # Nobody takes it for a token of a machine, which is good for all that its principal may do.
+        assert asked(connections, catalog, lambda calls: calls.admission(token)) is None
+        return by_call
+
+    def changed(statement: str, *values: object) -> None:
+        with connections.admin.connect(autocommit=True) as conn:
+            conn.execute(statement, values)  # type: ignore[arg-type]
+
+    assert is_known(pair.access)
+    for text in (
+        pair.refresh or "",
+        pair.access[:-1],
+        "dxa_",
+        "dxa_\N{SNOWMAN}",
+        issued(UI_CLIENT, UiRole.VIEW).access,
+    ):
+        assert not is_known(text)
+    assert catalog.oauth_grants.revoke(other.refresh or "", client) is not None
+    assert not is_known(other.access)
+    for table, column, of, who in (
+        ("oauth_clients", "blocked_at", "client_id", client),
+        ("identities", "blocked_at", "principal_id", record.principal_id),
+        ("principals", "revoked_at", "id", record.principal_id),
+    ):
+        changed(f"UPDATE catalog.{table} SET {column} = now() WHERE {of} = %s", who)
+        assert not is_known(pair.access)
+        changed(f"UPDATE catalog.{table} SET {column} = NULL WHERE {of} = %s", who)
+        assert is_known(pair.access)
+    for table in ("oauth_grants", "oauth_tokens"):
+        of = "id" if table == "oauth_grants" else "grant_id"
+        changed(f"UPDATE catalog.{table} SET expires_at = now() - interval '1 second' WHERE {of} = %s", pair.grant.id)
+        assert not is_known(pair.access)
+        changed(f"UPDATE catalog.{table} SET expires_at = now() + interval '1 hour' WHERE {of} = %s", pair.grant.id)
+        assert is_known(pair.access)
 
 
 def test_a_caller_of_many_tenants_gets_their_names_alone(
