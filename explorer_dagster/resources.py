@@ -1,17 +1,23 @@
 """What does a step need to work for one tenant? Catalog entries, logins, folders, and the state of its schemas."""
 
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import dagster as dg
+import psycopg
+from msgspec.structs import replace
 from pydantic import PrivateAttr
 
 from explorer.catalog import Catalog, State, Tenant, TenantSchema
 from explorer.catalog.coordination.request_slots import RequestSlots
+from explorer.contract.bookkeeping import run_changes, steps
+from explorer.contract.bookkeeping.steps import Facts, Outcome, Step
 from explorer.contract.tags import RunTags
 from explorer.core.connect_guard import Address, ConnectGuard, address_of, proxies
 from explorer.core.errors import ExplorerError
@@ -20,6 +26,7 @@ from explorer.http.client import ApiClient, Usage
 from explorer.http.limiter import RateLimiter
 from explorer.marts import TenantDbt
 from explorer.postgres.connections import Connection, Connections, Login, load_connections
+from explorer.postgres.errors import DatabaseUnreachable
 from explorer.postgres.run_lock import Waiting, run_lock
 from explorer.providers.base import Provider
 from explorer.registry import Pipeline
@@ -32,6 +39,13 @@ class WrongPipeline(ExplorerError):
     """The run's tenant does not belong to the pipeline's provider."""
 
     code = "wrong_pipeline"
+
+
+@dataclass
+class Told:
+    """What a step says of itself while it is at work."""
+
+    facts: Facts = field(default_factory=Facts)
 
 
 @dataclass(frozen=True)
@@ -114,6 +128,32 @@ class TenantSession:
         requests = (before.requests or 0) + usage.requests
         received = (before.bytes or 0) + usage.bytes
         self.context.instance.add_run_tags(self.run_id, RunTags(requests=requests, bytes=received).to_tags())
+
+    @contextmanager
+    def step(self, name: Step) -> Iterator["Told"]:
+        """Write down beside the tables how this step of the run ends, and what it brought: the block says so in what is yielded.
+
+        Also of a step that fails or is cancelled, as far as the database can be reached then.
+        """
+        told, began = Told(), time.monotonic()
+
+        def note(outcome: Outcome) -> None:
+            facts = replace(told.facts, full=self.full_refresh)
+            seconds = round(time.monotonic() - began, 3)
+            with self.rw_database.connect(autocommit=True) as connection:
+                steps.write(connection, self.schema, self.run_id, name, seconds=seconds, outcome=outcome, facts=facts)
+                if days := self.settings.run_retention_days:
+                    for kept in (steps, run_changes):
+                        kept.forget(connection, self.schema, datetime.now(UTC) - timedelta(days=days))
+
+        try:
+            yield told
+        except BaseException as error:
+            # What went wrong is told to the caller, whether it can be written down or not.
+            with suppress(DatabaseUnreachable, psycopg.Error):
+                note("failed" if isinstance(error, Exception) else "stopped")
+            raise
+        note("failed" if told.facts.failed else "done")
 
     @contextmanager
     def changing_tables(self) -> Iterator[Connection]:

@@ -37,6 +37,7 @@ from mcp_bridge.metrics import BridgeMetrics
 from mcp_bridge.provenance.schedules import Schedules
 from mcp_bridge.provenance.states import DagsterStates
 from mcp_bridge.query_path import QueryPath
+from mcp_bridge.runs.comparison import RunComparisons
 from mcp_bridge.runs.first_sync import FirstSyncs
 from mcp_bridge.runs.following import RunFollower
 from mcp_bridge.runs.launches import Launches
@@ -126,6 +127,7 @@ class Services:
             return caller.tenants(platform.catalog)
 
         search = SearchTools(facts, layers)
+        compared = RunComparisons(platform, databases, settings.run_retention_days)
         families = (
             TenantTools(platform, job, files, schedules, dagster, launches, parts.provider_named),
             TableTools(facts, layers, files, databases, discovered, parts.provider_named),
@@ -133,7 +135,7 @@ class Services:
             SemanticsTools(facts, layers, path, platform, settings.query_timeout_s),
             QueryTools(facts, path, cache(lambda: PageCursors(key())), _query_limits(settings)),
             PipelineTools(files, schedules, platform),
-            MaterializationTools(tenants_of, files, dagster, launches, RunFollower(dagster), stopping.is_set),
+            MaterializationTools(tenants_of, files, dagster, launches, RunFollower(dagster), compared, stopping.is_set),
             RunTools(files, dagster, results),
             ActivityTools(platform),
             LineageTools(facts, databases, discovered, parts.provider_named),

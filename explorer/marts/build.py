@@ -75,7 +75,7 @@ def build(
         select = [*sorted(work.models), *sorted(work.tests)]
         known = updates(connection, dbt.schemas, models, work.state, now) if by_need and work.models else {}
         ran = _run(select, dbt.environment(run_id, now, known), on_result) if select else ()
-        written = record(connection, dbt, models, work.state, ran, version=version_of(now))
+        written = record(connection, dbt, models, work.state, ran, version=version_of(now), run_id=run_id)
     all_wanted = models.built if wanted is None else wanted & models.built
     results = _results(models, all_wanted, work.excluded, ran, written.builds)
     return Built(results, _tests(models, work.excluded, written.tests), written.builds, written.columns)

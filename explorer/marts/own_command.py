@@ -49,7 +49,8 @@ def run_command(dbt: TenantDbt, arguments: Sequence[str], *, run_id: str, tell: 
     outcome = invoke([*arguments, *exclusion], dbt.environment(run_id, now, known), lambda _: None)
     if is_ours and given & _RUNNING:
         with dbt.login.connect(autocommit=True) as connection:
-            record(connection, dbt, models, state_of(connection, dbt.schemas), outcome.results, version=run_id)
+            state = state_of(connection, dbt.schemas)
+            record(connection, dbt, models, state, outcome.results, version=run_id, run_id=run_id)
     return outcome
 
 

@@ -33,7 +33,14 @@ class Recorded:
 
 
 def record(
-    connection: Connection, dbt: TenantDbt, models: Models, state: State, ran: Iterable[NodeResult], *, version: str
+    connection: Connection,
+    dbt: TenantDbt,
+    models: Models,
+    state: State,
+    ran: Iterable[NodeResult],
+    *,
+    version: str,
+    run_id: str,
 ) -> Recorded:
     """Store what the tests among `ran` found and the models' lineage, and forget models and tests that the project no longer has.
 
@@ -41,7 +48,7 @@ def record(
     models, which marks their lineage.
     """
     now = replace(state, builds=build_records.read(connection, dbt.schemas))
-    tests = _record_tests(connection, dbt, models, now, ran)
+    tests = _record_tests(connection, dbt, models, now, ran, run_id)
     build_records.forget(connection, dbt.schemas, gone(models, now))
     found = columns(connection, dbt.schemas.schemas)
     lineage.write(connection, dbt.schemas, models, found, dbt.folder / "target", version=version)
@@ -54,7 +61,7 @@ def version_of(definitions: Mapping[str, str]) -> str:
 
 
 def _record_tests(
-    connection: Connection, dbt: TenantDbt, models: Models, now: State, ran: Iterable[NodeResult]
+    connection: Connection, dbt: TenantDbt, models: Models, now: State, ran: Iterable[NodeResult], run_id: str
 ) -> dict[str, TestRecord]:
     """Returns the records of all tests."""
     newest, found = ages(models, now), dict[str, TestRecord]()
@@ -71,5 +78,5 @@ def _record_tests(
         model = models.tested(models.test_named[name])
         if model in findings and of.status not in SUCCESS:
             findings[model].append(Finding(name, of.status, of.rows, of.message))
-    build_records.write_findings(connection, dbt.schemas, findings)
+    build_records.write_findings(connection, dbt.schemas, findings, run_id=run_id)
     return known

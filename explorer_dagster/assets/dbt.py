@@ -17,7 +17,7 @@ from explorer.registry import Pipeline
 from explorer.tables.engine import TableResult
 from explorer.telemetry.traces import span
 from explorer_dagster import column_metadata
-from explorer_dagster.assets.tables import TableAssets, table_facts
+from explorer_dagster.assets.tables import TableAssets, facts_of, table_facts
 from explorer_dagster.checks import check_result, check_spec
 from explorer_dagster.documentation import documentation
 from explorer_dagster.failures import failures_explained, raise_failures
@@ -47,8 +47,9 @@ def dbt_models(pipeline: Pipeline, models: Models, tables: TableAssets) -> list[
     def dbt(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Event]:
         session = platform.session(context, pipeline)
         selected = {name for name, key in keys.items() if key in context.selected_asset_keys}
-        with failures_explained(), span("dbt"), session.changing_tables():
+        with failures_explained(), span("dbt"), session.step("dbt") as told, session.changing_tables():
             built = _build(context, session, models, keys, selected)
+            told.facts = facts_of(built.results.values())
         yield from _materializations(session, models, built, keys, tables.keys)
         yield from _checks(models, translator, built, context.selected_asset_check_keys)
         raise_failures(built.results.values())

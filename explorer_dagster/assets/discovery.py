@@ -6,6 +6,7 @@ import dagster as dg
 
 from explorer import registry
 from explorer.catalog import DiscoveredVersion
+from explorer.contract.bookkeeping.steps import Facts
 from explorer.contract.materializations import Discovery
 from explorer.contract.names import AssetKeys
 from explorer.contract.records import Markdown
@@ -45,8 +46,9 @@ def _asset(pipeline: Pipeline, provider: Provider, part: registry.Discovery) -> 
             session = platform.session(context, pipeline)
             if pipeline.transforms:
                 get_ready(session.dbt)
-            with span("discovery"):
+            with span("discovery"), session.step("discovery") as told:
                 facts = _discover(context, session, pipeline, provider)
+                told.facts = Facts(structure=facts.version, news=facts.since_the_last_sync if facts.changed else None)
         return dg.MaterializeResult(metadata=as_metadata(facts))
 
     return discovery

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 import dagster as dg
 
 from explorer.contract import observations
+from explorer.contract.bookkeeping.run_changes import RowCounts
+from explorer.contract.bookkeeping.steps import Facts
 from explorer.contract.checks import LOAD_IS_SOUND
 from explorer.contract.materializations import RawLoad, SourceDefinition
 from explorer.contract.names import RAW, AssetKeys
@@ -49,7 +51,9 @@ def raw_assets(
         with failures_explained():
             session = platform.session(context, pipeline)
             selected = [name for name, key in keys.items() if key in context.selected_asset_keys]
-            report = _load(context, session, pipeline, provider, selected, keys)
+            with session.step("loading") as told:
+                report = _load(context, session, pipeline, provider, selected, keys)
+                told.facts = _told(report)
             is_idle = _is_by_need(session) and not report.has_news and is_up_to_date(session)
             if is_idle:
                 context.log.info("Nothing new came, and all tables are up to date: the next steps have nothing to do.")
@@ -110,6 +114,22 @@ def _load(
         raise failure(error, postpone(context, [error.as_dict()])) from error
     session.catalog.quotas.loaded(session.tenant, sum(each.rows_landed or 0 for each in report.resources.values()))
     return report
+
+
+def _told(report: LoadReport) -> Facts:
+    """What the load brought, for who compares runs."""
+    return Facts(
+        sources={
+            name: RowCounts(each.rows_new, each.rows_changed, each.rows_deleted)
+            for name, each in report.resources.items()
+            if each.rows_written
+        },
+        failed={
+            name: str((each.error or {}).get("message") or "no reason was given")
+            for name, each in report.resources.items()
+            if each.status == "failed"
+        },
+    )
 
 
 def _is_by_need(session: TenantSession) -> bool:

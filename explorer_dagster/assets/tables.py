@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 
 from explorer.contract.bookkeeping.builds import Build
+from explorer.contract.bookkeeping.steps import Facts
 from explorer.contract.checks import ROWS_ARE_SOUND
 from explorer.contract.materializations import GeneratedTables, ListedTable, Table
 from explorer.contract.names import AssetKeys
@@ -64,8 +65,14 @@ def table_step(pipeline: Pipeline, assets: "TableAssets", taken: Collection[str]
         selected = {name for name, key in assets.keys.items() if key in context.selected_asset_keys}
         if pipeline.transforms:
             read_ahead(session.dbt)
-        with failures_explained(), span("tables"), session.changing_tables():
+        with (
+            failures_explained(),
+            span("tables"),
+            session.step("tables") as told,
+            session.changing_tables(),
+        ):
             updated = _update(context, session, assets, selected, taken)
+            told.facts = facts_of(updated.results.values())
         yield from assets.events(session.schema, updated, selected, context.selected_asset_check_keys)
         raise_failures(updated.results.values())
 
@@ -216,6 +223,15 @@ def table_facts(relation: str, result: TableResult, build: Build, columns: colum
         duration_s=None if result.verb == "unchanged" else round(result.duration_s, 3),
         column_schema=columns.schema if columns else None,
         column_lineage=columns.lineage if columns else None,
+    )
+
+
+def facts_of(results: Collection[TableResult]) -> Facts:
+    """What a step did to its tables or models, for who compares runs."""
+    return Facts(
+        built=sum(result.verb == "built" for result in results),
+        applied=sum(result.verb == "applied" for result in results),
+        failed={result.table: result.message or "no reason was given" for result in results if result.verb == "failed"},
     )
 
 

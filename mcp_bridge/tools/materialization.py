@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -11,6 +11,7 @@ from pydantic import Field
 
 from explorer.catalog import Scope, Tenant
 from explorer.contract.names import within_pipeline
+from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
 from mcp_bridge.answers.envelope import Answer, InvalidArgument, clipped, did_you_mean, iso, unknown_name
 from mcp_bridge.clients.dagster.client import DagsterClient
@@ -21,12 +22,15 @@ from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.gate.access import Caller
 from mcp_bridge.gate.confirmation import Question
 from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
+from mcp_bridge.runs.comparison import RunComparisons, delta
 from mcp_bridge.runs.following import RunFollower
 from mcp_bridge.runs.launches import Launches, Wish
 from mcp_bridge.runs.summary import run_row, run_summary
 from mcp_bridge.tools.pipelines import pipeline_named
 
 _MAX_WAIT_S = 45
+# Tables whose changes a run's own answer names.
+_MAX_CHANGED = 10
 
 
 class RunMaterialization(TenantArguments):
@@ -86,6 +90,7 @@ class MaterializationTools:
     dagster: DagsterClient
     launches: Launches
     follower: RunFollower
+    comparisons: RunComparisons
     stopping: Callable[[], bool]
 
     async def run_materialization(self, call: Call, args: RunMaterialization) -> Answer:
@@ -101,7 +106,9 @@ class MaterializationTools:
         async with self._cancelled_with_the_call(call, found.run, found.new):
             run, events = await self.follower.wait(found.run.run_id, args.wait_s, call.progress)
             already_running = not found.new and not run.finished
-            answer = await self._run_answer(run, events, {"launched": found.new, "already_running": already_running})
+            answer = await self._run_answer(
+                call, run, events, {"launched": found.new, "already_running": already_running}
+            )
         answer.warnings[:0] = [found.note] if found.note else []
         return answer
 
@@ -110,10 +117,10 @@ class MaterializationTools:
         try:
             run, events = await self.follower.wait(args.run_id, args.wait_s, call.progress)
         except DagsterUnavailable as error:
-            answer = await self._run_answer(run, [], {})
+            answer = await self._run_answer(call, run, [], {})
             answer.warnings.append(f"{error.message} What the run did is unknown meanwhile: ask again.")
             return answer
-        return await self._run_answer(run, events, {})
+        return await self._run_answer(call, run, events, {})
 
     async def cancel_materialization(self, call: Call, args: CancelMaterialization) -> Answer:
         before = await self._own_run(call, args, args.run_id, Scope.RUNS_CANCEL)
@@ -151,13 +158,17 @@ class MaterializationTools:
                     call.audit["run_cancelled"] = await self.follower.stop(run.run_id)
             raise
 
-    async def _run_answer(self, run: Run, events: list[RunEvent], extra: dict[str, Any]) -> Answer:
+    async def _run_answer(self, call: Call, run: Run, events: list[RunEvent], extra: dict[str, Any]) -> Answer:
         data = run_summary(self.dagster, run, events) | extra
         warnings: list[str] = []
         if not run.finished:
             data["next_step"] = f"Call get_materialization_status with run_id {run.run_id} and wait_s to follow it."
             if run.status in ("QUEUED", "NOT_STARTED"):
                 warnings += await self.follower.why_it_waits()
+        elif call.tenant is not None:
+            # What a run wrote can be gone with its schemas, or be older than such records.
+            with suppress(ExplorerError):
+                data["changed"] = delta(await self.comparisons.of(call.tenant, run.run_id), _MAX_CHANGED)
         if data["failing_checks"]:
             warnings.append(f"{len(data['failing_checks'])} checks failed; the tables were built all the same.")
             warnings += [

@@ -23,6 +23,7 @@ from mcp_types import CallToolResult
 from explorer.catalog import ApiKeyCredential, Catalog, Scope, State, Tenant, migrate
 from explorer.contract.bookkeeping import builds, loads
 from explorer.contract.bookkeeping.builds import Finding
+from explorer.contract.bookkeeping.run_changes import RowCounts
 from explorer.core.files import private_secret
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Connections
@@ -55,15 +56,20 @@ class Stage:
         self.catalog.schemas.transition(tenant, {State.ACTIVE}, State.MATERIALIZING, run_id=run_id)
         self.catalog.schemas.transition(tenant, {State.MATERIALIZING}, State.ACTIVE, run_id=run_id)
 
-    def recorded(self, key: str, run_id: str, rows: dict[str, int], **findings: Finding) -> None:
-        """What a run records of these tables, beside them: it changed them, and its checks found this."""
+    def recorded(
+        self, key: str, run_id: str, rows: dict[str, int], counts: RowCounts | None = None, **findings: Finding
+    ) -> None:
+        """What a run records of these tables, beside them: it changed them, `counts` of their rows, and its checks found this."""
         schema, login = self.catalog.schemas.get(self.tenants[key]), self.catalog.schemas.rw_login(self.tenants[key])
         with self.connections.tenant(login.user, login.password).connect(autocommit=True) as connection:
             builds.read(connection, schema)
             loads.read(connection, schema.raw)
             for table, count in rows.items():
-                builds.record(connection, schema, table, definition="d", built_from={}, run_id=run_id, rows=count)
-            builds.write_findings(connection, schema, {table: [finding] for table, finding in findings.items()})
+                builds.record(
+                    connection, schema, table, definition="d", built_from={}, run_id=run_id, rows=count, counts=counts
+                )
+            found = {table: [finding] for table, finding in findings.items()}
+            builds.write_findings(connection, schema, found, run_id=run_id)
 
     def token(self, name: str, *keys: str, scopes: set[Scope] | None = None) -> str:
         """A token for these tenants, with all scopes unless told."""
@@ -86,7 +92,7 @@ COMMENT ON COLUMN cases.case_name IS 'Name of the case.';
 KEYS = (
     "demo:one", "demo:second", "demo:slow", "demo:broken", "demo:schema", "demo:words", "demo:crowded", "demo:hostile",
     "demo:slow-launch", "demo:slow-cancel", "demo:launch", "demo:rebuilt", "demo:budgets", "demo:asked", "demo:elsewhere",
-    "demo:lineage",
+    "demo:lineage", "demo:compared",
 )  # fmt: skip
 
 

@@ -12,7 +12,9 @@ from typing import Literal
 import msgspec
 from psycopg import sql
 
-from explorer.contract.bookkeeping.definitions import BUILDS, IN_STAGING, VERSIONS, Connection, Schemas
+from explorer.contract.bookkeeping import run_changes
+from explorer.contract.bookkeeping.definitions import BUILDS, IN_STAGING, RUN_CHANGES, VERSIONS, Connection, Schemas
+from explorer.contract.bookkeeping.run_changes import RowCounts
 from explorer.contract.bookkeeping.versions import is_there, upgrade
 
 Kind = Literal["table", "model"]
@@ -89,24 +91,46 @@ def record(
     run_id: str,
     rows: int,
     whole: bool = True,
+    counts: RowCounts | None = None,
 ) -> None:
-    """Record that the rows of a table of the marts schema changed, in the caller's transaction. `whole`: it was built as a whole;
-    otherwise `changes` tells which keys changed."""
+    """Record that the rows of a table of the marts schema changed, and what the run changed, in the caller's transaction.
+    `whole`: it was built as a whole; otherwise `changes` tells which keys changed. `counts`: None where nobody counted them."""
     connection.execute(
         sql.SQL(
-            "insert into {0} as recorded"
-            " (name, kind, definition, relation, built_from, version, run_id, changed_at, rows, whole_version)"
-            " values (%s, 'table', %s, {1}::regclass, %s, nextval({2}), %s, clock_timestamp(), %s, currval({2}))"
+            "with before as (select rows, columns from {builds} where name = %(table)s), now as ("
+            "select jsonb_object_agg(attname, format_type(atttypid, atttypmod)) as columns from pg_attribute"
+            " where attrelid = {relation}::regclass and attnum > 0 and not attisdropped), noted as ("
+            "insert into {changes} as known (run_id, name, at, rows_before, rows_after, rows_new, rows_changed, rows_gone,"
+            " columns_before, columns_after) select %(run_id)s, %(table)s, clock_timestamp(), before.rows, %(rows)s, %(new)s,"
+            " %(changed)s, %(gone)s, case when before.columns is distinct from now.columns then before.columns end,"
+            " case when before.columns is distinct from now.columns then now.columns end from now left join before on true"
+            " on conflict (run_id, name) do update set {again})"
+            " insert into {builds} as recorded (name, kind, definition, relation, built_from, version, run_id, changed_at, rows,"
+            " whole_version, columns)"
+            " select %(table)s, 'table', %(definition)s, {relation}::regclass, %(built_from)s, nextval({versions}), %(run_id)s,"
+            " clock_timestamp(), %(rows)s, currval({versions}), columns from now"
             " on conflict (name) do update set kind = excluded.kind, definition = excluded.definition,"
             " relation = excluded.relation, built_from = excluded.built_from, version = excluded.version,"
-            " run_id = excluded.run_id, changed_at = excluded.changed_at, rows = excluded.rows,"
-            " whole_version = case when %s then excluded.version else recorded.whole_version end"
+            " run_id = excluded.run_id, changed_at = excluded.changed_at, rows = excluded.rows, columns = excluded.columns,"
+            " whole_version = case when %(whole)s then excluded.version else recorded.whole_version end"
         ).format(
-            _place(schemas),
-            sql.Literal(sql.Identifier(schemas.marts, table).as_string(connection)),
-            sql.Literal(sql.Identifier(schemas.staging, VERSIONS).as_string(connection)),
+            builds=_place(schemas),
+            changes=sql.Identifier(schemas.staging, RUN_CHANGES),
+            again=sql.SQL(run_changes.AGAIN),
+            relation=sql.Literal(sql.Identifier(schemas.marts, table).as_string(connection)),
+            versions=sql.Literal(sql.Identifier(schemas.staging, VERSIONS).as_string(connection)),
         ),
-        [table, definition, _json(built_from), run_id, rows, whole],
+        {
+            "table": table,
+            "definition": definition,
+            "built_from": _json(built_from),
+            "run_id": run_id,
+            "rows": rows,
+            "whole": whole,
+            "new": counts.new if counts else None,
+            "changed": counts.changed if counts else None,
+            "gone": counts.gone if counts else None,
+        },
     )
 
 
@@ -133,12 +157,34 @@ def write_findings(
     schemas: Schemas,
     findings: Mapping[str, Sequence[Finding]],
     checked: Mapping[str, Mapping[str, int]] | None = None,
+    *,
+    run_id: str,
 ) -> None:
-    """Replace what the checks of these tables or models found; `checked`: the versions that they saw, by table."""
+    """Replace what the checks of these tables or models found, and record which of them turned in this run; `checked`: the
+    versions that they saw, by table. In the caller's transaction, if there is one."""
+    query = sql.SQL("select name, findings from {} where name = any(%s)").format(_place(schemas))
+    before = {name: _findings(found) for name, found in connection.execute(query, [list(findings)])}
+    run_changes.write_turned(
+        connection,
+        schemas,
+        run_id,
+        {name: turned for name, found in findings.items() if (turned := _turned(before.get(name, ()), found))},
+    )
     query = sql.SQL("update {} set findings = %s, checked = %s where name = %s").format(_place(schemas))
     saw = checked or {}
     with connection.cursor() as cursor:
         cursor.executemany(query, [(_json(found), _json(saw.get(name, {})), name) for name, found in findings.items()])
+
+
+def _turned(before: Sequence[Finding], now: Sequence[Finding]) -> dict[str, run_changes.Turned]:
+    """The checks whose status or number of failing rows is another than before."""
+    was, found = ({each.check: (each.status, each.rows) for each in of} for of in (before, now))
+    passed = ("pass", None)
+    return {
+        check: run_changes.Turned(*was.get(check, passed), *found.get(check, passed))
+        for check in (was | found)
+        if was.get(check, passed) != found.get(check, passed)
+    }
 
 
 def forget(connection: Connection, schemas: Schemas, names: Collection[str]) -> None:

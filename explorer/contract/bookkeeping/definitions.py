@@ -24,6 +24,8 @@ COLUMNS = "explorer_columns"
 KINDS = "explorer_kinds"
 LINEAGE = "explorer_lineage"
 PROFILE = "explorer_profile"
+STEPS = "explorer_steps"
+RUN_CHANGES = "explorer_run_changes"
 REJECTED = "raw_rejected"
 """Made by the loader, with the shape of a raw table."""
 
@@ -88,6 +90,20 @@ def _builds_as_a_whole(connection: Connection, schema: str, there: Collection[st
         connection.execute(sql.SQL(statement).format(sql.Identifier(schema, BUILDS)))
 
 
+def _columns_of_each_table(connection: Connection, schema: str, there: Collection[str]) -> None:
+    """What columns the tables have now is the first thing that later changes of columns are compared with."""
+    if BUILDS not in there:
+        return
+    place = sql.Identifier(schema, BUILDS)
+    connection.execute(sql.SQL("alter table {} add column if not exists columns jsonb").format(place))
+    connection.execute(
+        sql.SQL(
+            "update {} set columns = (select jsonb_object_agg(attname, format_type(atttypid, atttypmod)) from pg_attribute"
+            " where attrelid = relation and attnum > 0 and not attisdropped)"
+        ).format(place)
+    )
+
+
 IN_RAW = TableSet(
     "_explorer_bookkeeping",
     {
@@ -103,13 +119,18 @@ IN_STAGING = TableSet(
         BUILDS: "name text primary key, kind text not null, definition text not null, relation oid not null,"
         " built_from jsonb not null default '{{}}', version bigint not null, run_id text not null,"
         " changed_at timestamptz not null, rows bigint, findings jsonb not null default '[]', checked jsonb,"
-        " whole_version bigint",
+        " whole_version bigint, columns jsonb",
         CHANGES: "name text, value text, version bigint, primary key (version, name, value)",
         TESTS: "name text primary key, status text not null, rows bigint, message text, saw jsonb not null",
         COLUMNS: "relation text primary key, columns jsonb not null",
         KINDS: "relation text primary key, kind text not null, source text",
         LINEAGE: "relation text primary key, columns jsonb not null",
         PROFILE: "profile text not null",
+        STEPS: "run_id text not null, step text not null, began_at timestamptz not null, seconds float8 not null,"
+        " outcome text not null, facts jsonb not null, primary key (run_id, step)",
+        RUN_CHANGES: "run_id text not null, name text not null, at timestamptz not null, rows_before bigint, rows_after bigint,"
+        " rows_new bigint, rows_changed bigint, rows_gone bigint, columns_before jsonb, columns_after jsonb,"
+        " checks jsonb not null default '{{}}', primary key (run_id, name)",
     },
-    (_nothing, _one_record_per_table, _builds_as_a_whole),
+    (_nothing, _one_record_per_table, _builds_as_a_whole, _columns_of_each_table),
 )

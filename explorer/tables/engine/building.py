@@ -7,8 +7,10 @@ from typing import NamedTuple
 import psycopg
 
 from explorer.contract.bookkeeping import builds as build_records
+from explorer.contract.bookkeeping.run_changes import RowCounts
 from explorer.contract.schemas import TenantSchemas
 from explorer.postgres.connections import Connection
+from explorer.tables.counting import count_changes
 from explorer.tables.engine.definition import comments, indexes
 from explorer.tables.select import select_sql
 from explorer.tables.sql_text import quoted
@@ -88,8 +90,17 @@ class View(NamedTuple):
     make: str
 
 
-def build(connection: Connection, schemas: TenantSchemas, table: TableSpec) -> tuple[int, list[str]]:
-    """Build the table in the caller's transaction. Returns its number of rows, and dbt's views that were dropped.
+class Built(NamedTuple):
+    """`rows`: their number; `counts`: which of them are others than before, None where that cannot be compared; `lost`: dbt's
+    views that were dropped."""
+
+    rows: int
+    counts: RowCounts | None
+    lost: list[str]
+
+
+def build(connection: Connection, schemas: TenantSchemas, table: TableSpec) -> Built:
+    """Build the table in the caller's transaction.
 
     Views of the tenant's own that read the old table read the new one. If one of dbt's does not fit it any more, it is dropped,
     and dbt says so when it builds the model. Where anything else depends on the old table, that stays.
@@ -101,9 +112,10 @@ def build(connection: Connection, schemas: TenantSchemas, table: TableSpec) -> t
     rows = connection.execute(f"create table {beside} as {select_sql(table)}".encode()).rowcount
     dress = "; ".join((*indexes(table, beside), *comments(table, beside), f"analyze {beside}"))
     connection.execute(dress.encode())
+    counts = count_changes(connection, schemas, table, beside, rows)
     views = _drop(connection, place)
     connection.execute(f"alter table {beside} rename to {quoted(table.name)}".encode())
-    return rows, _make_again(connection, schemas, views)
+    return Built(rows, counts, _make_again(connection, schemas, views))
 
 
 def _drop(connection: Connection, place: str) -> list[View]:

@@ -69,7 +69,7 @@ def update(
         results = {**_untouched(work, of_interest), **do_tasks(pool, schemas, work.todo, run_id, on_result)}
         _write_current(connection, schemas, work)
         applied = {name: work.todo[name].changed for name, result in results.items() if result.verb == "applied"}
-        _check(connection, pool, schemas, tables, before, applied)
+        _check(connection, pool, schemas, tables, before, applied, run_id)
         changes.drop()
         column_records.write(connection, schemas, facts_of(planned.tables))
         kind_records.write(connection, schemas, kinds_of(planned.tables))
@@ -109,6 +109,7 @@ def _check(
     tables: Tables,
     before: Builds,
     applied: Mapping[str, Changed | None],
+    run_id: str,
 ) -> None:
     """Check what changed, and what refers to it."""
     now = state.builds(connection, schemas)
@@ -121,7 +122,7 @@ def _check(
     findings = {name: result_of(future) for name, future in found.items()}
     with connection.transaction():
         build_records.write_findings(
-            connection, schemas, findings, {name: versions_seen(tables[name], now) for name in findings}
+            connection, schemas, findings, {name: versions_seen(tables[name], now) for name in findings}, run_id=run_id
         )
 
 

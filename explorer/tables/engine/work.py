@@ -10,6 +10,7 @@ from graphlib import TopologicalSorter
 import psycopg
 
 from explorer.contract.bookkeeping import builds as build_records
+from explorer.contract.bookkeeping.run_changes import RowCounts
 from explorer.contract.schemas import TenantSchemas
 from explorer.postgres.connections import Connection
 from explorer.tables.engine.applying import apply
@@ -80,8 +81,8 @@ def _change_or_build(connection: Connection, schemas: TenantSchemas, task: Task,
                 raise
             said.append(f"built as a whole, because its changes could not be applied: {cause_of(error)}")
     with connection.transaction():
-        rows, lost = build(connection, schemas, task.table)
-        _record(connection, schemas, task, run_id, rows, whole=True)
+        rows, counts, lost = build(connection, schemas, task.table)
+        _record(connection, schemas, task, run_id, rows, counts, whole=True)
     if lost:
         said.append(f"without the views {named(lost)}, which do not fit it any more: dbt builds them again")
     return TableResult(task.table.name, "built", rows, "; ".join(said) or None)
@@ -90,15 +91,24 @@ def _change_or_build(connection: Connection, schemas: TenantSchemas, task: Task,
 def _change(connection: Connection, schemas: TenantSchemas, task: Task, changed: Changed, run_id: str) -> TableResult:
     name, before = task.table.name, (task.before.rows if task.before else None) or 0
     with connection.transaction():
-        rows, is_other = apply(connection, schemas, task.table, changed, before)
-        if is_other:
-            _record(connection, schemas, task, run_id, rows, whole=False)
+        rows, counts = apply(connection, schemas, task.table, changed, before)
+        if counts:
+            _record(connection, schemas, task, run_id, rows, counts, whole=False)
         else:
             build_records.unchanged_since(connection, schemas, {name: (task.definition, task.built_from)})
-    return TableResult(name, "applied" if is_other else "unchanged", rows)
+    return TableResult(name, "applied" if counts else "unchanged", rows)
 
 
-def _record(connection: Connection, schemas: TenantSchemas, task: Task, run_id: str, rows: int, *, whole: bool) -> None:
+def _record(
+    connection: Connection,
+    schemas: TenantSchemas,
+    task: Task,
+    run_id: str,
+    rows: int,
+    counts: RowCounts | None,
+    *,
+    whole: bool,
+) -> None:
     build_records.record(
         connection,
         schemas,
@@ -108,4 +118,5 @@ def _record(connection: Connection, schemas: TenantSchemas, task: Task, run_id: 
         run_id=run_id,
         rows=rows,
         whole=whole,
+        counts=counts,
     )

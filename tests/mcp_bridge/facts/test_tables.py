@@ -44,7 +44,7 @@ def test_what_is_amiss_with_a_table_is_said_where_it_is_listed_and_read(stage: S
             made_from = {"raw_cases": f"{of:%Y-%m-%d %H:%M:%S}+00"}
             builds.record(connection, schema, table, definition="", built_from=made_from, run_id=run_id, rows=3)
         unfit = Finding("values_fit", "warn", 3, None, {"dob": 2, "age": 1})
-        builds.write_findings(connection, schema, {"case_child": [unfit]})
+        builds.write_findings(connection, schema, {"case_child": [unfit]}, run_id="run")
         told_by_run = {"case_child": TableKind("case_type", "child"), "cases": TableKind("mart", None)}
         kinds.write(connection, schema, told_by_run)
     live = live_tables(databases, tenant, schema, with_raw=False)

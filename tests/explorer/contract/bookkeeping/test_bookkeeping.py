@@ -159,7 +159,7 @@ def test_a_build_is_recorded_with_the_rows_that_it_made(connection: Connection, 
     assert first.relation == oid
 
     found = [Finding("values_fit", "warn", 2, "2 values", {"age": 2}), Finding("t", "error", None, None)]
-    builds.write_findings(connection, schemas, {"a": found, "b": []}, {"a": {"a": first.version}})
+    builds.write_findings(connection, schemas, {"a": found, "b": []}, {"a": {"a": first.version}}, run_id="a")
     builds.unchanged_since(connection, schemas, {"a": ("e", {"raw_cases": "y"})})
     builds.build_as_a_whole(connection, schemas, ["b"])
     now = builds.read(connection, schemas)
