@@ -12,6 +12,7 @@ from typing import Self
 from explorer.catalog import DiscoveredStructure, HeadKey, Tenant
 from explorer.core.files import private_secret
 from explorer.core.settings import Settings
+from explorer.core.toolsets import Toolset
 from explorer.postgres.connections import is_external
 from explorer.postgres.embedded import EmbeddedPostgres
 from explorer.postgres.provisioning import RO_CONNECTIONS
@@ -165,7 +166,10 @@ class Services:
 
     def gate(self, caller: Callable[[], Awaitable[Caller]]) -> Gate:
         """The gate that checks and serves calls; `caller` returns the caller of the current call."""
-        return Gate(self.families, self.platform, caller, self.budgets, self.list_cursors, self.wording, self.metrics)
+        return Gate(
+            self.families, self.platform, caller, self.budgets, self.list_cursors, self.wording, self.metrics,
+            Toolset.listed(self.settings.bridge_toolsets),
+        )  # fmt: skip
 
     def readiness(self) -> Readiness:
         """The report of whether calls can be served now."""

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from explorer.core.toolsets import Toolset
 from explorer.providers import provider_named
 from explorer.registry import load_pipelines
 from mcp_bridge.answers.envelope import MAX_ANSWER_TOKENS, compact_json
@@ -24,8 +25,8 @@ def wording() -> Wording:
 
 
 def listing() -> str:
-    """The `tools/list` response, as sent when every scope is granted."""
-    return compact_json([_wire(tool) for tool in ALL_TOOLS])
+    """The `tools/list` response of the default set, as sent when every scope is granted."""
+    return compact_json([_wire(tool) for tool in ALL_TOOLS if tool.toolset is None])
 
 
 def render() -> str:
@@ -36,7 +37,17 @@ def render() -> str:
         "",
         "Made by `python -m mcp_bridge.docs`; a test keeps it equal to the code.",
         "",
-        f"{len(ALL_TOOLS)} tools. SHA-256 of their definitions as `tools/list` sends them (compact JSON): `{digest}`.",
+        f"{sum(tool.toolset is None for tool in ALL_TOOLS)} tools are listed for everybody, within their scopes. SHA-256 of "
+        f"their definitions as `tools/list` sends them (compact JSON): `{digest}`.",
+        "",
+        "Each tool costs tokens in every conversation, so the others are in toolsets (decisions/0090), which are hidden and "
+        "refused (`toolset_off`) until they are turned on: by `explorer tokens create --toolsets NAME,NAME`, by a tick on the "
+        "page where a person signs in, or for all callers of a bridge by `EXPLORER_BRIDGE_TOOLSETS`. A token that was granted "
+        "`schema:manage` or `semantics:write`, which are given only by name, sees the tools that need it.",
+        "",
+        "| toolset | tools |",
+        "|---|---|",
+        *(f"| `{toolset}` | {names} |" for toolset in Toolset if (names := _of_toolset(toolset))),
         "",
         "Every answer is `success, note, data, tenant, schema, warnings, timing_ms`; a failure has `success=false` and "
         "`error{code, message, next_step, details?}` in place of the data. `note` says that names, labels, descriptions, "
@@ -96,12 +107,17 @@ def _wire(tool: Tool) -> dict[str, Any]:
     return tool.definition(wording()).model_dump(by_alias=True, exclude_none=True, mode="json")
 
 
+def _of_toolset(toolset: Toolset) -> str:
+    return ", ".join(f"`{tool.name}`" for tool in ALL_TOOLS if tool.toolset is toolset)
+
+
 def _section(tool: Tool) -> list[str]:
     effects = "changes something" if tool.mutates else "reads only"
     if tool.destructive:
         effects = "destructive"
     scope = f"scope `{tool.scope.value}`" if tool.scope else "any valid token"
-    lines = [f"## {tool.name}", "", wording().fill(tool.description), "", f"Needs: {scope}. Effect: {effects}."]
+    needs = scope if tool.toolset is None else f"{scope}, toolset `{tool.toolset}`"
+    lines = [f"## {tool.name}", "", wording().fill(tool.description), "", f"Needs: {needs}. Effect: {effects}."]
     schema = _wire(tool)["inputSchema"]
     properties = schema["properties"]
     if properties:

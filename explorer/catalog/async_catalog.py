@@ -25,6 +25,7 @@ from explorer.catalog.secrets.keyring import Keyring
 from explorer.catalog.tenants.tenant import Tenant
 from explorer.contract.headers import UI_CLIENT
 from explorer.core.jsonb import storable
+from explorer.core.toolsets import Toolset
 from explorer.postgres.connections import Login
 from explorer.postgres.shared_connection import SharedConnection
 
@@ -51,7 +52,7 @@ _GRANTED = f"""'granted', coalesce((
               FROM catalog.grants g JOIN catalog.tenants n ON n.id = g.tenant_id AND n.status = 'active'
              WHERE g.principal_id = p.id) AS n), '[]')"""  # noqa: S608 (a number of ours)
 _ADMISSION = f"""
-SELECT json_build_object('token_id', t.id, 'id', p.id, 'name', p.name,
+SELECT json_build_object('token_id', t.id, 'id', p.id, 'name', p.name, 'toolsets', t.toolsets,
   'use_is_news', t.last_used_at IS NULL OR t.last_used_at < now() - interval '1 minute', {_GRANTED})
   FROM catalog.tokens t JOIN catalog.principals p ON p.id = t.principal_id
  WHERE t.token_hash = $1::bytea AND t.revoked_at IS NULL AND p.revoked_at IS NULL
@@ -60,7 +61,7 @@ SELECT json_build_object('token_id', t.id, 'id', p.id, 'name', p.name,
 # As `OAuthGrantStore.verify` has it.
 _PERSON = f"""
 SELECT json_build_object('grant_id', g.id, 'id', p.id, 'name', p.name, 'client_id', g.client_id, 'provider', i.provider,
-  'allowed', t.scopes, 'checked_age_s', extract(epoch FROM clock_timestamp() - i.checked_at)::float8,
+  'allowed', t.scopes, 'toolsets', g.toolsets, 'checked_age_s', extract(epoch FROM clock_timestamp() - i.checked_at)::float8,
   'use_is_news', g.last_used_at IS NULL OR g.last_used_at < now() - interval '1 minute', {_GRANTED})
   FROM catalog.oauth_tokens t JOIN catalog.oauth_grants g ON g.id = t.grant_id
   JOIN catalog.oauth_clients c ON c.client_id = g.client_id
@@ -129,6 +130,7 @@ class _Admission(msgspec.Struct):
     id: UUID
     name: str
     use_is_news: bool
+    toolsets: list[str]
     granted: list[_Granted]
 
 
@@ -139,6 +141,7 @@ class _Person(msgspec.Struct):
     client_id: str
     provider: str
     allowed: list[str]
+    toolsets: list[str]
     checked_age_s: float
     use_is_news: bool
     granted: list[_Granted]
@@ -155,7 +158,8 @@ class Admission:
 
     @classmethod
     def of(cls, found: _Admission | _Person, asked_s: float) -> Self:
-        principal = Principal(found.id, found.name, {granted.key: granted.scopes for granted in found.granted})
+        scopes = {granted.key: granted.scopes for granted in found.granted}
+        principal = Principal(found.id, found.name, scopes, Toolset.stored(found.toolsets))
         tenants = {granted.key: granted.tenant for granted in found.granted if granted.tenant is not None}
         standings = {each.key: Standing.of(each.budget, asked_s) for each in found.granted if each.budget is not None}
         return cls(principal, tenants, standings)
@@ -236,6 +240,7 @@ class AsyncCatalog:
             found.grant_id,
             scopes_of(found.allowed),
             found.checked_age_s,
+            Toolset.stored(found.toolsets),
         )
         return PersonAdmission(signed_in, admission.tenants, admission.standings)
 

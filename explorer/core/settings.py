@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from explorer.core.errors import SettingsInvalid
 from explorer.core.loopback import is_loopback
+from explorer.core.toolsets import Toolset, ToolsetUnknown
 
 PREFIX = "EXPLORER_"
 
@@ -143,6 +144,11 @@ class Settings(BaseSettings):
         None,
         description="URL by which the Dagster UI asks the bridge who may sign in, where it does not reach the public one. Empty: "
         "the public one.",
+    )
+    bridge_toolsets: str = Field(
+        "",
+        description="Tools that all callers of the bridge see beside the default ones: schema, models, workspaces, operations, "
+        "with commas, or all. Others turn them on by their token or when they sign in.",
     )
     sign_in_file: Path | None = Field(
         None,
@@ -301,6 +307,15 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().resolve() if value else None
+
+    @field_validator("bridge_toolsets")
+    @classmethod
+    def _known_toolsets(cls, value: str) -> str:
+        try:
+            Toolset.listed(value)
+        except ToolsetUnknown as error:
+            raise ValueError(str(error)) from None
+        return value
 
     @field_validator("ui_url")
     @classmethod

@@ -21,13 +21,22 @@ def tokens_create(
             show_default=False,
         ),
     ] = None,
+    toolsets: Annotated[
+        str,
+        typer.Option(
+            help="Tools it sees beside the default ones: schema, models, workspaces, operations, with commas, or all.",
+            show_default=False,
+        ),
+    ] = "",
     expires_days: Annotated[int | None, typer.Option(min=1, help="Days until it ends; default: never.")] = None,
     as_json: Json = False,
 ) -> None:
     """Make a token and print it, once: only its hash is kept."""
     from explorer_cli.operations.tokens import create
 
-    raise typer.Exit(create(name, tenants=tenant, scopes=scope, expires_days=expires_days, as_json=as_json))
+    raise typer.Exit(
+        create(name, tenants=tenant, scopes=scope, expires_days=expires_days, toolsets=toolsets, as_json=as_json)
+    )
 
 
 @app.command("list")

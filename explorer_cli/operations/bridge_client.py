@@ -100,8 +100,8 @@ async def over_http(url: str, token: str) -> AsyncIterator[Tools]:
 
 @asynccontextmanager
 async def as_operator(settings: Settings) -> AsyncIterator[Tools]:
-    """The tools of a private bridge over stdio, without a token: an account that can read HOME may do everything."""
-    env = bridge_env(settings)
+    """All tools of a private bridge over stdio, without a token: an account that can read HOME may do everything."""
+    env = bridge_env(settings) | {"EXPLORER_BRIDGE_TOOLSETS": "all"}
     command = StdioServerParameters(
         command=sys.executable, args=["-m", "mcp_bridge"], env=env, cwd=settings.home / "run"
     )

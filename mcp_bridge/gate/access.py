@@ -7,12 +7,13 @@ token the caller is the operator, who can read HOME's private files anyway. The 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken
 
 from explorer.catalog import (
+    DEFAULT_SCOPES,
     OPERATOR,
     Admission,
     AdmittedTenant,
@@ -27,6 +28,7 @@ from explorer.catalog import (
 from explorer.catalog.access.oauth_grants import ACCESS_PREFIX
 from explorer.catalog.access.principals import TOKEN_PREFIX
 from explorer.core.errors import ExplorerError, UnknownTenant
+from explorer.core.toolsets import Toolset
 from mcp_bridge.answers.envelope import MAX_ALLOWED_VALUES, did_you_mean
 from mcp_bridge.sign_in.identity import BearerTokens, MembershipCheck, ProviderUnavailable
 
@@ -43,6 +45,12 @@ class ScopeMissing(ExplorerError):
     """The token does not carry the scope that the tool needs."""
 
     code = "scope_missing"
+
+
+class ToolsetOff(ExplorerError):
+    """The tool is in a toolset that the caller has not turned on."""
+
+    code = "toolset_off"
 
 
 class TokenInvalid(ExplorerError):
@@ -62,8 +70,8 @@ class Caller:
     """An actor with its grants by tenant key. `grants` None means the operator: all tenants, all scopes.
 
     `withheld`: scopes that a person has but did not allow this client, by tenant key; they can still do so. `audit`: facts
-    about the caller for the audit trail. `admitted`: tenants that were read together with the token, by key; `standings`: the
-    same for budgets, each for one call.
+    about the caller for the audit trail. `toolsets`: that the token or the person turned on. `admitted`: tenants that were read
+    together with the token, by key; `standings`: the same for budgets, each for one call.
     """
 
     actor: str
@@ -71,6 +79,7 @@ class Caller:
     grants: dict[str, frozenset[Scope]] | None
     withheld: Mapping[str, frozenset[Scope]] = field(default_factory=dict)
     audit: Mapping[str, Any] = field(default_factory=dict)
+    toolsets: frozenset[Toolset] = frozenset()
     admitted: Mapping[str, AdmittedTenant] = field(default_factory=dict, repr=False)
     standings: dict[str, Standing] = field(default_factory=dict, repr=False)
 
@@ -85,6 +94,7 @@ class Caller:
             principal.name,
             str(principal.id),
             dict(principal.grants),
+            toolsets=principal.toolsets,
             admitted=admission.tenants,
             standings=admission.standings,
         )
@@ -103,6 +113,7 @@ class Caller:
             {key: scopes & allowed for key, scopes in principal.grants.items()},
             {key: scopes - allowed for key, scopes in principal.grants.items() if scopes - allowed},
             audit,
+            signed_in.toolsets,
             admission.tenants if admission is not None else {},
             admission.standings if admission is not None else {},
         )
@@ -113,6 +124,25 @@ class Caller:
         if self.grants is None:
             return True
         return any(scope in scopes for granted in (self.grants, self.withheld) for scopes in granted.values())
+
+    def has_named(self, scope: Scope) -> bool:
+        """Whether the caller holds, for any tenant, a scope that is granted only by name: then it wants what the scope is for."""
+        return scope not in DEFAULT_SCOPES and any(scope in scopes for scopes in (self.grants or {}).values())
+
+    def refuse_hidden(self, tool: str, toolset: Toolset) -> NoReturn:
+        """Raises: ToolsetOff."""
+        if "client_id" in self.audit:
+            next_step = f'Connect again in the program, and choose "{toolset}" under "More tools" on the page where you sign in.'
+        else:
+            next_step = (
+                f"Ask the operator for a token with it (`explorer tokens create --toolsets {toolset}`), or to set "
+                f"EXPLORER_BRIDGE_TOOLSETS={toolset} at the bridge."
+            )
+        raise ToolsetOff(
+            f"{tool} is in the toolset {toolset}, which is not turned on for you.",
+            next_step=next_step,
+            details={"toolset": toolset},
+        )
 
     def scopes(self, tenant_key: str) -> frozenset[Scope]:
         """The caller's scopes for one tenant; empty when the tenant is not one of theirs."""

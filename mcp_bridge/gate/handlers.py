@@ -16,12 +16,13 @@ from opentelemetry import trace
 
 from explorer.catalog import Tenant, Used
 from explorer.core.errors import ExplorerError, UnknownTenant
+from explorer.core.toolsets import Toolset
 from explorer.telemetry.logs import about, now_about
 from mcp_bridge.answers.envelope import Answer, did_you_mean, failure, success
 from mcp_bridge.answers.wording import Wording
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
-from mcp_bridge.gate.access import Caller, ScopeMissing, TenantRequired
+from mcp_bridge.gate.access import Caller, ScopeMissing, TenantRequired, ToolsetOff
 from mcp_bridge.gate.arguments import parse
 from mcp_bridge.gate.audit import AuditTrail, elapsed_ms, for_caller
 from mcp_bridge.gate.budgets import Budgets
@@ -51,11 +52,13 @@ class Gate:
         list_cursors: Callable[[], ListCursors],
         wording: Wording,
         metrics: BridgeMetrics,
+        toolsets: frozenset[Toolset],
     ) -> None:
-        """`caller` returns the caller of the current call. `list_cursors` is called when needed, because its key is in HOME."""
+        """`caller` returns the caller of the current call. `list_cursors` is called when needed, because its key is in HOME.
+        `toolsets`: that all callers see."""
         self._platform, self._caller, self._list_cursors = platform, caller, list_cursors
         self._audit = AuditTrail(platform)
-        self._budgets, self._metrics = budgets, metrics
+        self._budgets, self._metrics, self._toolsets = budgets, metrics, toolsets
         served = {tool.name: (tool, family) for family in families for tool in family.TOOLS}
         self._families = {name: family for name, (_, family) in served.items()}
         self._tools = {name: served[name][0] for name in sorted(served)}
@@ -65,14 +68,25 @@ class Gate:
     async def list_tools(
         self, ctx: ServerRequestContext[Any, Any], params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        """The tools that the caller may use for at least one tenant. An unknown caller gets a protocol error with the reason."""
+        """The tools that the caller may use for at least one tenant, of the default ones and the toolsets that are on. An unknown
+        caller gets a protocol error with the reason."""
         try:
             caller = await self._caller()
         except ExplorerError as error:
             refusal = for_caller(error, None)
             raise MCPError(code=types.INTERNAL_ERROR, message=str(refusal), data=refusal.as_dict()) from None
-        shown = [name for name, tool in self._tools.items() if tool.scope is None or caller.may_anywhere(tool.scope)]
+        shown = [
+            name
+            for name, tool in self._tools.items()
+            if (tool.scope is None or caller.may_anywhere(tool.scope)) and self._is_on(tool, caller)
+        ]
         return types.ListToolsResult(tools=[self._definitions[name] for name in shown])
+
+    def _is_on(self, tool: Tool, caller: Caller) -> bool:
+        """Whether the caller sees the tool's toolset, or was granted by name what only such tools need."""
+        if tool.toolset is None or tool.toolset in self._toolsets or tool.toolset in caller.toolsets:
+            return True
+        return tool.scope is not None and caller.has_named(tool.scope)
 
     def input_schema(self, tool: str) -> dict[str, Any] | None:
         """The input schema from the tool's definition; None when there is no such tool."""
@@ -107,6 +121,8 @@ class Gate:
         answer: Answer | None = None
         error: ExplorerError | None = None
         try:
+            if tool.toolset is not None and not self._is_on(tool, call.caller):
+                call.caller.refuse_hidden(tool.name, tool.toolset)
             arguments = parse(tool, raw)
             now_about(run=getattr(arguments, "run_id", None))
             await self._admit(tool, call, arguments)
@@ -196,4 +212,4 @@ class Gate:
 def _outcome(answer: Answer | None, error: ExplorerError | None) -> str:
     if answer is not None:
         return "ok"
-    return "denied" if isinstance(error, (UnknownTenant, TenantRequired, ScopeMissing)) else "error"
+    return "denied" if isinstance(error, (UnknownTenant, TenantRequired, ScopeMissing, ToolsetOff)) else "error"

@@ -10,6 +10,7 @@ import mcp_types as types
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from explorer.catalog import AdmittedTenant, Limits, Scope, Tenant
+from explorer.core.toolsets import Toolset
 from mcp_bridge.answers.envelope import Answer
 from mcp_bridge.answers.wording import Wording
 from mcp_bridge.gate.access import Caller
@@ -97,8 +98,8 @@ class Call:
 @dataclass(frozen=True)
 class Tool:
     """One tool, served by the method `run` of its family. `description` may have placeholders for `Wording.fill`. `scope` None:
-    any valid token may call it. `mutates`: an attempt is audited before it is made. `own_cursors`: the tool signs its cursors
-    itself; otherwise the gate does."""
+    any valid token may call it. `toolset` None: every caller sees it. `mutates`: an attempt is audited before it is made.
+    `own_cursors`: the tool signs its cursors itself; otherwise the gate does."""
 
     name: str
     title: str
@@ -106,6 +107,7 @@ class Tool:
     arguments: type[Arguments]
     run: Callable[[Any, Call, Any], Awaitable[Answer]]
     scope: Scope | None
+    toolset: Toolset | None = None
     mutates: bool = False
     destructive: bool = False
     idempotent: bool = True

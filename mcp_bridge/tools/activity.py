@@ -6,6 +6,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from explorer.catalog import AuditRecord
+from explorer.core.toolsets import Toolset
 from mcp_bridge.answers.envelope import Answer, fit, iso, room_left, without_nulls
 from mcp_bridge.answers.paging import PAGING_TOKENS, next_place
 from mcp_bridge.clients.platform_database import PlatformDatabase
@@ -44,6 +45,7 @@ class ActivityTools:
             ListActivity,
             list_activity,
             None,
+            Toolset.OPERATIONS,
         ),
     )
 

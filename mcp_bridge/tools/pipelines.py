@@ -10,6 +10,7 @@ from pydantic import Field
 from explorer.catalog import Scope, Tenant
 from explorer.catalog.coordination.syncs import CHOICES, chosen_of
 from explorer.core.errors import ExplorerError
+from explorer.core.toolsets import Toolset
 from explorer.registry import Pipeline
 from mcp_bridge.answers.envelope import Answer, InvalidArgument, fit, iso, room_left, unknown_name, without_nulls
 from mcp_bridge.answers.paging import PAGING_TOKENS, next_place, page_after
@@ -157,6 +158,7 @@ class PipelineTools:
             ConfigurePipeline,
             configure_pipeline,
             Scope.SCHEMA_MANAGE,
+            Toolset.OPERATIONS,
             mutates=True,
         ),
         Tool(

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from explorer.catalog import Scope, SemanticsVersion
+from explorer.core.toolsets import Toolset
 from explorer.registry import Semantics, SemanticsInvalid, parse_semantics
 from mcp_bridge.answers.envelope import Answer, compact_json, iso, room_left, weight
 from mcp_bridge.clients.platform_database import PlatformDatabase
@@ -155,6 +156,7 @@ class SemanticsTools:
             SetSemantics,
             set_semantics,
             Scope.SEMANTICS_WRITE,
+            Toolset.SCHEMA,
             mutates=True,
         ),
     )

@@ -20,6 +20,7 @@ from explorer.catalog import (
 )
 from explorer.catalog.lifecycle.schemas import LIVE
 from explorer.core.errors import ExplorerError
+from explorer.core.toolsets import Toolset
 from explorer.providers.base import Provider
 from mcp_bridge.answers.envelope import Answer, age_s, clipped, fit, iso, room_left
 from mcp_bridge.answers.paging import PAGING_TOKENS, next_place, page_after
@@ -299,6 +300,7 @@ class TenantTools:
             ProvisionSchema,
             provision_schema,
             Scope.SCHEMA_MANAGE,
+            Toolset.SCHEMA,
             mutates=True,
         ),
         Tool(
@@ -311,6 +313,7 @@ class TenantTools:
             TeardownSchema,
             teardown_schema,
             Scope.SCHEMA_MANAGE,
+            Toolset.SCHEMA,
             mutates=True,
             destructive=True,
         ),

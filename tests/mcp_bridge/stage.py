@@ -26,6 +26,7 @@ from explorer.contract.bookkeeping.builds import Finding
 from explorer.contract.bookkeeping.run_changes import RowCounts
 from explorer.core.files import private_secret
 from explorer.core.settings import Settings
+from explorer.core.toolsets import Toolset
 from explorer.postgres.connections import Connections
 from explorer.providers import faults_of, provider_named
 from explorer.tenants import add_tenant
@@ -72,8 +73,9 @@ class Stage:
             builds.write_findings(connection, schema, found, run_id=run_id)
 
     def token(self, name: str, *keys: str, scopes: set[Scope] | None = None) -> str:
-        """A token for these tenants, with all scopes unless told."""
-        return self.catalog.principals.create_token(name, [self.tenants[key] for key in keys], scopes or set(Scope))
+        """A token for these tenants, with all scopes unless told, and with all toolsets."""
+        tenants = [self.tenants[key] for key in keys]
+        return self.catalog.principals.create_token(name, tenants, scopes or set(Scope), toolsets=Toolset)
 
 
 TABLES = """

@@ -30,6 +30,7 @@ from explorer.catalog.storage.tables import (
 )
 from explorer.catalog.tenants.tenant import TenantStatus
 from explorer.contract.headers import UI_CLIENT
+from explorer.core.toolsets import Toolset
 
 ACCESS_PREFIX = "dxa_"
 REFRESH_PREFIX = "dxr_"
@@ -83,7 +84,8 @@ class Refused:
 @dataclass(frozen=True)
 class SignedInPrincipal:
     """Whom an access token stands for. `principal.grants` are the person's rights; `scopes` is what they allowed this client, so
-    that it may do what is in both. `checked_age_s`: seconds since the identity provider told the rights."""
+    that it may do what is in both. `checked_age_s`: seconds since the identity provider told the rights; `toolsets`: that the
+    person chose for this client."""
 
     principal: Principal
     provider: str
@@ -91,6 +93,7 @@ class SignedInPrincipal:
     grant_id: UUID | None
     scopes: frozenset[Scope]
     checked_age_s: float
+    toolsets: frozenset[Toolset] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,7 @@ class OAuthGrantStore:
         challenge: str,
         *,
         lifetime_s: int = GRANT_S,
+        toolsets: Iterable[Toolset] = (),
     ) -> tuple[UUID, str]:
         """Make a grant that ends with its code, unless the code is exchanged: then it lives `lifetime_s` seconds. Returns the
         grant's id and the code. `challenge`: S256."""
@@ -125,7 +129,12 @@ class OAuthGrantStore:
             self._forget_old(connection)
             connection.execute(
                 insert(oauth_grants).values(
-                    id=grant_id, principal_id=principal_id, client_id=client_id, scopes=sorted(scopes), expires_at=ends
+                    id=grant_id,
+                    principal_id=principal_id,
+                    client_id=client_id,
+                    scopes=sorted(scopes),
+                    expires_at=ends,
+                    toolsets=sorted(toolsets),
                 )
             )
             connection.execute(
@@ -222,7 +231,7 @@ class OAuthGrantStore:
         query = (
             select(
                 oauth_tokens.c.scopes.label("allowed"), oauth_grants.c.id.label("grant_id"), oauth_grants.c.client_id,
-                oauth_grants.c.scopes.label("written"),
+                oauth_grants.c.scopes.label("written"), oauth_grants.c.toolsets,
                 unused.label("unused"), principals.c.id.label("principal_id"), principals.c.name, identities.c.provider,
                 age.label("age_s"), tenants.c.key, grants.c.scopes,
             )
@@ -261,6 +270,7 @@ class OAuthGrantStore:
             row.grant_id,
             scopes_of(row.allowed),
             float(row.age_s),
+            Toolset.stored(row.toolsets),
         )
         return person, row.written
 

@@ -4,7 +4,7 @@ Each step is taken once: the row changes only for who still holds it. A request 
 waits for something that takes longer.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,6 +17,7 @@ from explorer.catalog.secrets.keyring import Keyring
 from explorer.catalog.storage.database import Database
 from explorer.catalog.storage.tables import oauth_requests
 from explorer.core.jsonb import storable
+from explorer.core.toolsets import Toolset
 
 REQUEST_S = 600
 
@@ -24,7 +25,8 @@ REQUEST_S = 600
 @dataclass(frozen=True)
 class SignInRequest:
     """A sign-in under way. `state`: the client's own; `challenge`: its S256 PKCE challenge; `provider`: the identity provider
-    that was chosen; `secret`: what belongs to the provider's part; `offered`: what page 2 shows, None before it."""
+    that was chosen; `secret`: what belongs to the provider's part; `offered`: what page 2 shows, None before it.
+    `toolsets`: chosen on page 1."""
 
     id: UUID
     client_id: str
@@ -35,6 +37,7 @@ class SignInRequest:
     provider: str | None = None
     secret: str | None = None
     offered: Mapping[str, Any] | None = None
+    toolsets: frozenset[Toolset] = frozenset()
 
 
 class OAuthRequestStore:
@@ -77,11 +80,20 @@ class OAuthRequestStore:
             row = connection.execute(select(oauth_requests).where(*_held(id_, browser))).first()
         return self._request(row)
 
-    def leave_for(self, id_: UUID, browser: str, provider: str, state: str, secret: str) -> bool:
-        """Record that the browser is sent to `provider` with `state`, whatever was chosen before. False when the sign-in is not
-        under way in this browser."""
+    def leave_for(
+        self,
+        id_: UUID,
+        browser: str,
+        provider: str,
+        state: str,
+        secret: str,
+        toolsets: Iterable[Toolset] = (),
+    ) -> bool:
+        """Record that the browser is sent to `provider` with `state`, and the toolsets, whatever was chosen before. False when
+        the sign-in is not under way in this browser."""
         values = {
             "provider": storable(provider), "state_hash": token_hash(state), "secret": self._seal(id_, secret), "offered": None,
+            "toolsets": sorted(toolsets),
         }  # fmt: skip
         with self._database.single() as connection:
             changed = connection.execute(update(oauth_requests).where(*_held(id_, browser)).values(**values))
@@ -147,6 +159,7 @@ class OAuthRequestStore:
             row.provider,
             secret,
             row.offered,
+            Toolset.stored(row.toolsets),
         )
 
     def _seal(self, id_: UUID, secret: str) -> bytes:

@@ -17,6 +17,7 @@ from explorer.catalog.storage.database import Database, constraint_name
 from explorer.catalog.storage.tables import grants, limits, principals, tenants, tokens
 from explorer.catalog.tenants.tenant import Tenant, TenantStatus
 from explorer.core.jsonb import storable
+from explorer.core.toolsets import Toolset
 
 TOKEN_PREFIX = "dex_"  # noqa: S105
 # Of people who signed in: such names are never given to tokens.
@@ -66,11 +67,12 @@ DEFAULT_SCOPES = frozenset(Scope) - {Scope.SCHEMA_MANAGE, Scope.SEMANTICS_WRITE}
 
 @dataclass(frozen=True)
 class Principal:
-    """The owner of a valid token. `grants`: tenant key to scopes, without removed tenants."""
+    """The owner of a valid token. `grants`: tenant key to scopes, without removed tenants; `toolsets`: of the token."""
 
     id: UUID
     name: str
     grants: dict[str, frozenset[Scope]]
+    toolsets: frozenset[Toolset] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class PrincipalSummary:
     expires_at: datetime | None
     revoked_at: datetime | None
     last_used_at: datetime | None
+    toolsets: frozenset[Toolset]
 
 
 class PrincipalStore:
@@ -98,8 +101,10 @@ class PrincipalStore:
         tenants: Iterable[Tenant],
         scopes: Iterable[Scope] = DEFAULT_SCOPES,
         expires_at: datetime | None = None,
+        toolsets: Iterable[Toolset] = (),
     ) -> str:
         """Make principal `name` with `scopes` on each of `tenants`. Returns its token, which cannot be read again later.
+        `toolsets`: that it sees beside the default tools.
 
         Raises:
             PrincipalExists: a principal of that name has not been revoked.
@@ -107,7 +112,7 @@ class PrincipalStore:
         """
         given = list(tenants)
         tenant_ids = {tenant.id for tenant in given}
-        wanted = sorted({Scope.parse(scope) for scope in scopes})
+        wanted, shown = sorted({Scope.parse(scope) for scope in scopes}), sorted(toolsets)
         _check_request(name, tenant_ids, wanted, expires_at)
         token = TOKEN_PREFIX + secrets.token_urlsafe(_TOKEN_BYTES)
         principal_id = uuid4()
@@ -116,12 +121,16 @@ class PrincipalStore:
                 connection.execute(insert(principals).values(id=principal_id, name=name))
                 connection.execute(
                     insert(tokens).values(
-                        id=uuid4(), principal_id=principal_id, token_hash=token_hash(token), expires_at=expires_at
+                        id=uuid4(),
+                        principal_id=principal_id,
+                        token_hash=token_hash(token),
+                        expires_at=expires_at,
+                        toolsets=shown,
                     )
                 )
                 rows = [{"principal_id": principal_id, "tenant_id": id_, "scopes": wanted} for id_ in tenant_ids]
                 connection.execute(insert(grants), rows)
-                record(connection, _made(name, given, wanted, expires_at))
+                record(connection, _made(name, given, wanted, expires_at, shown))
         except IntegrityError as error:
             if constraint_name(error) != "principals_name":
                 raise
@@ -141,8 +150,8 @@ class PrincipalStore:
         )
         query = (
             select(
-                tokens.c.id, principals.c.id.label("principal_id"), principals.c.name, unused.label("unused"),
-                tenants.c.key, grants.c.scopes,
+                tokens.c.id, tokens.c.toolsets, principals.c.id.label("principal_id"), principals.c.name,
+                unused.label("unused"), tenants.c.key, grants.c.scopes,
             )
             .join(principals, principals.c.id == tokens.c.principal_id)
             .outerjoin(granted_tenants, grants.c.principal_id == principals.c.id)
@@ -161,7 +170,7 @@ class PrincipalStore:
             if row.unused:
                 connection.execute(update(tokens).where(tokens.c.id == row.id, unused).values(last_used_at=func.now()))
         granted = {each.key: scopes_of(each.scopes) for each in rows if each.key is not None}
-        return Principal(row.principal_id, row.name, granted)
+        return Principal(row.principal_id, row.name, granted, Toolset.stored(row.toolsets))
 
     def revoke(self, name: str) -> None:
         """Revoke the tokens of principal `name` at once.
@@ -211,7 +220,7 @@ class PrincipalStore:
         """All principals that have a token, by name, with its dates; never a token."""
         with self._database.begin() as connection:
             rows = connection.execute(
-                select(principals, tokens.c.expires_at, tokens.c.last_used_at)
+                select(principals, tokens.c.expires_at, tokens.c.last_used_at, tokens.c.toolsets)
                 .join(tokens, tokens.c.principal_id == principals.c.id)
                 .where(true() if include_revoked else principals.c.revoked_at.is_(None))
                 .order_by(principals.c.name, principals.c.created_at)
@@ -233,6 +242,7 @@ class PrincipalStore:
                 row.expires_at,
                 row.revoked_at,
                 row.last_used_at,
+                Toolset.stored(row.toolsets),
             )
             for row in rows
         ]
@@ -262,11 +272,25 @@ def _check_request(name: str, tenant_ids: set[UUID], scopes: list[Scope], expire
         )
 
 
-def _made(name: str, tenants: Iterable[Tenant], scopes: Iterable[Scope], expires_at: datetime | None) -> AuditEntry:
+def _made(
+    name: str,
+    tenants: Iterable[Tenant],
+    scopes: Iterable[Scope],
+    expires_at: datetime | None,
+    toolsets: Iterable[Toolset],
+) -> AuditEntry:
     keys = sorted(tenant.key for tenant in tenants)
     ends = expires_at.isoformat() if expires_at else None
     only = keys[0] if len(keys) == 1 else None
-    return change("create_token", only, principal=name, tenants=keys, scopes=list(scopes), expires_at=ends)
+    return change(
+        "create_token",
+        only,
+        principal=name,
+        tenants=keys,
+        scopes=list(scopes),
+        expires_at=ends,
+        toolsets=list(toolsets),
+    )
 
 
 def unknown_principal(name: str) -> UnknownPrincipal:

@@ -79,6 +79,7 @@ tokens = Table(
     _at("expires_at"),
     _at("revoked_at"),
     _at("last_used_at"),
+    Column("toolsets", ARRAY(Text)),
 )
 grants = Table(
     "grants",
@@ -136,6 +137,7 @@ oauth_requests = Table(
     Column("offered", JSONB),
     _at("expires_at"),
     _at("used_at"),
+    Column("toolsets", ARRAY(Text)),
 )
 oauth_grants = Table(
     "oauth_grants",
@@ -148,6 +150,7 @@ oauth_grants = Table(
     _at("expires_at"),
     _at("last_used_at"),
     _at("revoked_at"),
+    Column("toolsets", ARRAY(Text)),
 )
 oauth_codes = Table(
     "oauth_codes",

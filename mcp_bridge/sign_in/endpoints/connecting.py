@@ -173,7 +173,7 @@ class ConnectPages:
             person = catalog.identities.sign_in(identity, tokens, rights, ui=ui, checked_age_s=age_s)
             id_, code = catalog.oauth_grants.issue_code(
                 person.principal_id, request.client_id, request.scopes, request.redirect_uri, request.challenge,
-                lifetime_s=GRANT_S if tokens else UNCHECKED_GRANT_S,
+                lifetime_s=GRANT_S if tokens else UNCHECKED_GRANT_S, toolsets=request.toolsets,
             )  # fmt: skip
             return person.name, id_, code
 

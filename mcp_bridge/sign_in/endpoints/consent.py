@@ -10,6 +10,7 @@ from starlette.responses import Response
 from explorer.catalog import OAuthClient, Scope, SignInRequest
 from explorer.catalog.access.oauth_grants import s256
 from explorer.contract.headers import UI_CLIENT
+from explorer.core.toolsets import Toolset
 from mcp_bridge.sign_in.endpoints.journeys import Desk, Journey, Stopped, refused, see
 from mcp_bridge.sign_in.endpoints.parameters import in_address, in_form
 from mcp_bridge.sign_in.endpoints.senders import sender
@@ -83,8 +84,9 @@ class ConsentPages:
         state = f"{id_.hex}.{secrets.token_urlsafe(_SECRET_BYTES)}"
         verifier, nonce = (secrets.token_urlsafe(_SECRET_BYTES) for _ in range(2))
         secret = json.dumps({"verifier": verifier, "nonce": nonce})
+        chosen = [toolset for toolset in Toolset if f"toolset_{toolset}" in form]
         is_held = await self._desk.catalog.ask(
-            lambda catalog: catalog.oauth_requests.leave_for(id_, browser, provider.name, state, secret)
+            lambda catalog: catalog.oauth_requests.leave_for(id_, browser, provider.name, state, secret, chosen)
         )
         if not is_held:
             return refused("other_browser")
@@ -102,6 +104,7 @@ class ConsentPages:
                 self._desk.clients.shown(client, journey.request.redirect_uri),
                 [scope for scope in Scope if scope in journey.request.scopes],
                 [(name, provider.title) for name, provider in self._desk.providers.items()],
+                list(Toolset),
                 self._desk.addresses.endpoint("consent"),
                 journey.hidden,
             )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from starlette.responses import Response
 
 from explorer.catalog import Scope
+from explorer.core.toolsets import Toolset
 from explorer.providers.base import CredentialField
 from mcp_bridge.sign_in.identity import Unavailable
 from mcp_bridge.sign_in.pages.rendering import page, text
@@ -31,11 +32,12 @@ class ClientShown:
 @dataclass(frozen=True)
 class Consent:
     """The page before the identity provider. `providers`: name and title of each way to sign in; `hidden`: hidden fields of the
-    form, which answers `provider=<name>` or `decision=deny`."""
+    form, which answers `provider=<name>` or `decision=deny`, and `toolset_<name>` for each of `toolsets` that was ticked."""
 
     client: ClientShown
     scopes: Sequence[Scope]
     providers: Sequence[tuple[str, str]]
+    toolsets: Sequence[Toolset]
     action: str
     hidden: Mapping[str, str]
 

@@ -35,7 +35,7 @@ SERVICE_RIGHTS = {
     ),
     "oauth_requests": (
         {"SELECT", "INSERT", "DELETE"},
-        {"UPDATE": {"provider", "state_hash", "secret", "offered", "used_at", "expires_at"}},
+        {"UPDATE": {"provider", "state_hash", "secret", "offered", "used_at", "expires_at", "toolsets"}},
     ),
     "oauth_tokens": ({"SELECT", "INSERT", "DELETE"}, {"UPDATE": {"rotated_at", "reissues"}}),
     "limits": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),

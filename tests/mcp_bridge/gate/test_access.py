@@ -6,15 +6,18 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
 
-from explorer.catalog import Scope
+from explorer.catalog import DEFAULT_SCOPES, Scope
 from explorer.core.ports import free_port
+from explorer.core.toolsets import Toolset
 from mcp_bridge.__main__ import bind
+from mcp_bridge.tools import ALL_TOOLS
 from tests.conftest import PgServer
 from tests.mcp_bridge.stage import Stage, ask, environment, http_bridge, on_http, refused, stdio_server
 
@@ -75,7 +78,7 @@ def test_both_revisions_of_the_protocol_list_the_same_tools(bridge_url: str, tok
         return json.dumps([tool.model_dump(by_alias=True, exclude_none=True, mode="json") for tool in tools])
 
     first = on_http(bridge_url, token, work, mode=mode)
-    assert len(json.loads(first)) == 18
+    assert len(json.loads(first)) == len(ALL_TOOLS)
     assert on_http(bridge_url, token, work, mode=mode) == first
 
 
@@ -91,6 +94,32 @@ def test_tools_beyond_the_scopes_are_hidden_and_refused(stage: Stage, bridge_url
 
     on_http(bridge_url, token, work)
     assert stage.catalog.schemas.get(stage.tenants["demo:one"]).state == "active"
+
+
+def test_toolsets_are_hidden_and_refused_until_they_are_on(stage: Stage, bridge_url: str, tmp_path: Path) -> None:
+    create, tenants = stage.catalog.principals.create_token, [stage.tenants["demo:one"]]
+    plain = create("agent-plain", tenants)
+    chosen = create("agent-chosen", tenants, toolsets=[Toolset.OPERATIONS])
+    named = create("agent-named", tenants, {*DEFAULT_SCOPES, Scope.SEMANTICS_WRITE})
+
+    async def names(client: Client) -> set[str]:
+        return {tool.name for tool in (await client.list_tools()).tools}
+
+    async def off(client: Client) -> dict[str, Any]:
+        return await refused(client, "list_activity", nonsense=1)
+
+    default = {tool.name for tool in ALL_TOOLS if tool.toolset is None}
+    assert on_http(bridge_url, plain, names) == default
+    error = on_http(bridge_url, plain, off)
+    assert (error["code"], error["details"]) == ("toolset_off", {"toolset": "operations"})
+    assert "explorer tokens create --toolsets operations" in error["next_step"]
+    denied = stage.catalog.audit.read(actor="agent-plain")[0].entry
+    assert (denied.action, denied.outcome, denied.code) == ("list_activity", "denied", "toolset_off")
+    # configure_pipeline needs a scope, which the token lacks.
+    assert on_http(bridge_url, chosen, names) == {*default, "list_activity"}
+    assert on_http(bridge_url, named, names) == {*default, "set_semantics"}
+    with http_bridge(stage, tmp_path, EXPLORER_BRIDGE_TOOLSETS="operations, schema") as url:
+        assert on_http(url, plain, names) == {*default, "list_activity"}
 
 
 def test_another_tenant_does_not_exist(stage: Stage, bridge_url: str, token: str) -> None:
@@ -205,7 +234,10 @@ def test_stdio_serves_the_operator_while_dagster_is_down(stage: Stage) -> None:
     async def main() -> None:
         down = f"http://127.0.0.1:{free_port()}"
         async with Client(stdio_server(stage, EXPLORER_DAGSTER_URL=down)) as client:
-            assert len((await client.list_tools()).tools) == 18
+            names = {tool.name for tool in (await client.list_tools()).tools}
+            assert {"query", "cancel_materialization"} <= names
+            assert names.isdisjoint({"list_activity", "provision_schema"})
+            assert (await refused(client, "list_activity"))["code"] == "toolset_off"
             answer = await client.call_tool("query", {"sql": "select count(*) from cases", "tenant": "demo:one"})
             content = answer.structured_content or {}
             assert content["data"]["rows"] == [[3]]

@@ -1,6 +1,7 @@
 """Pages as people may see them, with names from outside that try to be more than text."""
 
 from explorer.catalog import Scope
+from explorer.core.toolsets import Toolset
 from explorer.providers.base import CredentialField
 from mcp_bridge.sign_in.identity import Unavailable
 from mcp_bridge.sign_in.pages import ClientShown, Connect, Consent, Problem, Progress, Register, TenantShown
@@ -14,10 +15,14 @@ LOCAL = ClientShown("Claude Code", "claude.ai", "this computer", True)
 POSING = ClientShown("Claude", None, "evil.example", False, poses_as="Claude of claude.ai")
 HOSTILE = ClientShown("<script>alert(1)</script>\"'&\u202egnp.exe" + "x" * 500, None, "<b>evil</b>.example", False)
 
-CONSENT = Consent(KNOWN, WORKING, (("www", "CommCare HQ"), ("acme", "Acme's account")), "/oauth/consent", HIDDEN)
-CONSENT_LOCAL = Consent(LOCAL, READING, (("www", "CommCare HQ"),), "/oauth/consent", HIDDEN)
-CONSENT_POSING = Consent(POSING, WORKING, (("www", "CommCare HQ"),), "/oauth/consent", HIDDEN)
-CONSENT_HOSTILE = Consent(HOSTILE, WORKING, (("www", "<i>HQ</i>"),), "/oauth/consent", {"request": '"><script>'})
+CONSENT = Consent(
+    KNOWN, WORKING, (("www", "CommCare HQ"), ("acme", "Acme's account")), tuple(Toolset), "/oauth/consent", HIDDEN
+)
+CONSENT_LOCAL = Consent(LOCAL, READING, (("www", "CommCare HQ"),), tuple(Toolset), "/oauth/consent", HIDDEN)
+CONSENT_POSING = Consent(POSING, WORKING, (("www", "CommCare HQ"),), tuple(Toolset), "/oauth/consent", HIDDEN)
+CONSENT_HOSTILE = Consent(
+    HOSTILE, WORKING, (("www", "<i>HQ</i>"),), tuple(Toolset), "/oauth/consent", {"request": '"><script>'}
+)
 CONNECT = Connect(
     KNOWN,
     "amina@clinic.example",

@@ -9,6 +9,7 @@ import pytest
 from starlette.responses import Response
 
 from explorer.catalog import Scope
+from explorer.core.toolsets import Toolset
 from mcp_bridge.sign_in import pages
 from mcp_bridge.sign_in.pages import connect, consent, problem, progress, register, text
 from tests.mcp_bridge.sign_in import samples
@@ -103,7 +104,9 @@ def test_consent_says_who_asks_for_what_and_where_the_answer_goes() -> None:
     assert "Create and delete" not in page.text
     buttons = [(each["name"], each["value"]) for each in page.all("button")]
     assert buttons == [("provider", "www"), ("provider", "acme"), ("decision", "deny")]
-    assert {each["name"]: each["value"] for each in page.all("input")} == samples.HIDDEN
+    ticked = {f"toolset_{toolset}": "on" for toolset in Toolset}
+    assert {each["name"]: each["value"] for each in page.all("input")} == samples.HIDDEN | ticked
+    assert not [each for each in page.all("input") if "checked" in each]
 
 
 def test_a_client_that_is_not_what_it_seems_is_visible_as_such() -> None:
@@ -157,14 +160,16 @@ def test_a_secret_is_typed_unseen_and_a_refused_form_says_why() -> None:
 def test_every_scope_has_its_words_and_every_text_is_used() -> None:
     for scope in Scope:
         assert text(f"scope.{scope.value.replace(':', '_')}")
+    for toolset in Toolset:
+        assert text(f"toolset.{toolset}")
     sign_in = Path(pages.__file__).parents[1]
     used = "".join(file.read_text() for file in (*sign_in.rglob("*.py"), *sign_in.rglob("*.html")))
     texts = tomllib.loads((sign_in / "pages" / "en.toml").read_text())
-    # Of these the names are made from a scope, a state, a choice or an error.
+    # Of these the names are made from a scope, a toolset, a state, a choice or an error.
     whole = {kind for kind in texts if f'"{kind}." ~' in used or f'f"{kind}.{{' in used}
     unused = [
         f"{kind}.{name}" for kind in texts.keys() - whole for name in texts[kind] if f'"{kind}.{name}"' not in used
     ]
-    assert (unused, len(whole)) == ([], 4)
+    assert (unused, len(whole)) == ([], 5)
     html = "".join(bytes(response.body).decode() for response in ALL.values())
     assert not re.search(r"\{[a-z]+\}", html.split("</style>")[1])

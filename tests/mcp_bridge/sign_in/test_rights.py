@@ -7,7 +7,18 @@ import pytest
 from mcp.client import Client
 
 from explorer.catalog import Identity, Principal, Scope, SignedInPrincipal
-from tests.mcp_bridge.sign_in.house import READING, WORKING, House, Person, headers_of, programs, tokens_for
+from tests.mcp_bridge.sign_in.house import (
+    READING,
+    WORKING,
+    House,
+    Person,
+    answer_in,
+    exchange,
+    headers_of,
+    programs,
+    token_request,
+    tokens_for,
+)
 from tests.mcp_bridge.stage import ask, on_http, refused
 
 
@@ -42,6 +53,29 @@ def test_a_program_may_do_what_both_allow(house: House, person: Person) -> None:
     audited = [record.entry for record in house.catalog.audit.read(actor="person:www:jane@example.org", limit=5)]
     (listing,) = [entry for entry in audited[:3] if entry.action == "list_tenants"]
     assert {"client_id", "grant"} <= listing.detail.keys()
+
+
+def test_a_person_turns_toolsets_on_while_signing_in(house: House, person: Person) -> None:
+    client_id = house.client()
+    away = person.sends(person.asks(client_id), provider="www", toolset_operations="on", toolset_nonsense="on")
+    back = person.goes(house.provider.comes_back(away.headers["location"]))
+    code = answer_in(person.sends(person.goes(back.headers["location"]), decision="connect"))["code"]
+    tokens = exchange(house, client_id, code).json()
+    # Programs compare these scopes with those that they asked for.
+    assert set(tokens["scope"].split()) == set(WORKING)
+    again = token_request(
+        house.url, grant_type="refresh_token", client_id=client_id, refresh_token=tokens["refresh_token"]
+    ).json()
+
+    async def work(client: Client) -> tuple[set[str], dict[str, Any]]:
+        names = {tool.name for tool in (await client.list_tools()).tools}
+        return names, await refused(client, "set_semantics", tenant="clinic:one")
+
+    for each in (tokens, again):
+        names, error = on_http(house.url, each["access_token"], work)
+        assert "list_activity" in names
+        assert "set_semantics" not in names
+        assert (error["code"], "where you sign in" in error["next_step"]) == ("toolset_off", True)
 
 
 def test_a_call_that_needs_more_sends_the_person_back(house: House, person: Person) -> None:

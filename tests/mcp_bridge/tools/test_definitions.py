@@ -6,6 +6,7 @@ import re
 import pytest
 
 from explorer.catalog import DEFAULT_SCOPES
+from explorer.core.toolsets import Toolset
 from mcp_bridge import docs
 from mcp_bridge.answers.envelope import InvalidArgument
 from mcp_bridge.answers.wording import Wording
@@ -13,37 +14,40 @@ from mcp_bridge.gate.arguments import parse
 from mcp_bridge.gate.tool import Tool
 from mcp_bridge.server import INSTRUCTIONS
 from mcp_bridge.tools import ALL_TOOLS
+from tests.mcp_bridge.o200k import o200k
 
-# A cautious estimate; English and JSON come to about four characters a token.
-CHARS_PER_TOKEN = 3.5
-# The tokens of all definitions in each conversation; a new tool may raise it by as much as it is worth.
-MAX_LISTING_TOKENS = 4260
-NAMES = {
-    "list_tenants",
-    "list_activity",
-    "list_tables",
-    "describe_table",
-    "get_metadata",
-    "query",
-    "list_pipelines",
-    "run_materialization",
-    "get_materialization_status",
-    "list_runs",
-    "cancel_materialization",
-    "get_schema_status",
-    "provision_schema",
-    "teardown_schema",
-    "get_lineage",
-    "search_metadata",
-    "set_semantics",
-    "configure_pipeline",
+# What every conversation pays for `tools/list`, with the default set of fifteen.
+MAX_LISTING_TOKENS = 4_000
+NAMES: dict[Toolset | None, set[str]] = {
+    None: {
+        "list_tenants",
+        "list_tables",
+        "describe_table",
+        "get_metadata",
+        "search_metadata",
+        "query",
+        "get_lineage",
+        "list_pipelines",
+        "run_materialization",
+        "get_materialization_status",
+        "list_runs",
+        "cancel_materialization",
+        "get_schema_status",
+    },
+    Toolset.SCHEMA: {"provision_schema", "teardown_schema", "set_semantics"},
+    Toolset.OPERATIONS: {"configure_pipeline", "list_activity"},
 }
+ALL_NAMES = {name for names in NAMES.values() for name in names}
 
 
 def test_exactly_these_tools_and_no_longer_than_agreed() -> None:
-    assert {tool.name for tool in ALL_TOOLS} == NAMES
-    assert len([tool for tool in ALL_TOOLS if tool.scope is None or tool.scope in DEFAULT_SCOPES]) <= 15
-    assert len(docs.listing()) / CHARS_PER_TOKEN <= MAX_LISTING_TOKENS
+    found: dict[Toolset | None, set[str]] = {}
+    for tool in ALL_TOOLS:
+        found.setdefault(tool.toolset, set()).add(tool.name)
+    assert found == NAMES
+    assert len(NAMES[None]) <= 15
+    assert all(tool.scope is None or tool.scope in DEFAULT_SCOPES for tool in ALL_TOOLS if tool.toolset is None)
+    assert o200k(docs.listing()) <= MAX_LISTING_TOKENS
 
 
 @pytest.mark.parametrize("tool", ALL_TOOLS, ids=lambda tool: tool.name)
@@ -67,7 +71,7 @@ def test_a_definition_tells_all_it_should(tool: Tool) -> None:
 def test_other_tools_named_in_words_exist() -> None:
     words = " ".join([INSTRUCTIONS, *(tool.description for tool in ALL_TOOLS)])
     mentioned = set(re.findall(r"\b(?:list|get|describe|run|cancel|provision|search|set|teardown)_[a-z_]+\b", words))
-    assert mentioned - {"run_id", "run_url"} <= NAMES
+    assert mentioned - {"run_id", "run_url"} <= ALL_NAMES
 
 
 def test_instructions_are_short() -> None:
