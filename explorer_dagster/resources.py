@@ -16,7 +16,7 @@ from pydantic import PrivateAttr
 
 from explorer.catalog import Catalog, State, Tenant, TenantSchema
 from explorer.catalog.coordination.request_slots import RequestSlots
-from explorer.contract.bookkeeping import run_changes, steps
+from explorer.contract.bookkeeping import holdings, run_changes, steps
 from explorer.contract.bookkeeping.steps import Facts, Outcome, Step
 from explorer.contract.tags import RunTags
 from explorer.core.connect_guard import Address, ConnectGuard, address_of, proxies
@@ -165,12 +165,12 @@ class TenantSession:
         waiting = Waiting(self.settings.tenant_wait_s, self.context.log.info)
         with (
             run_lock(database, self.tenant.key, self.schema.prefix, holder=holder, waiting=waiting) as connection,
-            self._marked(),
+            self._marked(connection),
         ):
             yield connection
 
     @contextmanager
-    def _marked(self) -> Iterator[None]:
+    def _marked(self, connection: Connection) -> Iterator[None]:
         schemas = self.catalog.schemas
         schemas.transition(
             self.tenant, {State.ACTIVE, State.MATERIALIZING, State.EXPIRED}, State.MATERIALIZING, run_id=self.run_id
@@ -178,7 +178,11 @@ class TenantSession:
         try:
             yield
         finally:
-            schemas.transition(self.tenant, {State.MATERIALIZING}, State.ACTIVE, run_id=self.run_id)
+            # Whatever ended the work may have ended the connection, too.
+            held = None
+            with suppress(psycopg.Error):
+                held = holdings.read(connection, self.schema)
+            schemas.transition(self.tenant, {State.MATERIALIZING}, State.ACTIVE, run_id=self.run_id, holdings=held)
 
 
 def _needed(settings: Settings, connections: Connections) -> list[Address]:

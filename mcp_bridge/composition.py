@@ -46,6 +46,7 @@ from mcp_bridge.runs.provisioning import ProvisioningJob
 from mcp_bridge.runs.results import RunResults
 from mcp_bridge.sql import MOST_SLOTS, PageCursors, QueryLimits
 from mcp_bridge.tools.activity import ActivityTools
+from mcp_bridge.tools.glance import Glance
 from mcp_bridge.tools.lineage import LineageTools
 from mcp_bridge.tools.materialization import MaterializationTools
 from mcp_bridge.tools.pipelines import PipelineTools
@@ -130,7 +131,16 @@ class Services:
         search = SearchTools(facts, layers)
         compared = RunComparisons(platform, databases, settings.run_retention_days)
         families = (
-            TenantTools(platform, job, files, schedules, dagster, launches, parts.provider_named),
+            TenantTools(
+                platform,
+                job,
+                files,
+                schedules,
+                dagster,
+                launches,
+                parts.provider_named,
+                Glance(files, schedules, dagster),
+            ),
             TableTools(facts, layers, files, databases, discovered, parts.provider_named),
             search,
             SemanticsTools(facts, layers, path, platform, settings.query_timeout_s),

@@ -38,17 +38,19 @@ _NAME = "data-explorer"
 INSTRUCTIONS = """\
 Data Explorer: {tenants} (tenants) as PostgreSQL tables, kept up to date by Dagster runs.
 
-How to answer a question about data:
-1. list_tenants if you do not know the tenant key; with one tenant, leave `tenant` out everywhere.
-2. search_metadata finds tables and columns by words of any language; describe_table tells columns, what each question \
-meant, common values, joins with ready SQL; list_tables and get_metadata show all.
-3. query with one SELECT over unqualified table names. Prefer aggregates. Case properties and form answers have tables \
-of their own (case_<type>, form_<name>, form_<name>__<repeat>); cases, forms, users, locations, groups hold everything \
-in general form. A text that is mostly dates or numbers (describe_table says so) is read by safe_date(column), \
-safe_bigint, safe_numeric, safe_time or safe_timestamptz: NULL where it is none.
-4. Look at `sources` and `warnings` in the answer: how old the data is, which checks fail. Tell the user when it matters.
-5. Data too old or missing: run_materialization, then get_materialization_status until finished=true. A sync takes \
-seconds to minutes; do not start one for each question.
+How to answer a question about data, cheaply:
+1. list_tenants if you do not know the tenant key, or to see how fresh several are; with one tenant, leave `tenant` out \
+everywhere.
+2. get_metadata once: all tables with columns, rows, age, joins, measures, examples. Looking for something by words of \
+any language: search_metadata. Before SQL on columns whose meaning or values you do not know: describe_table. Empty and \
+retired tables are only named (left_out).
+3. query with one SELECT over unqualified table names; its answer says how old each table read is and which checks fail, \
+so nothing else need be asked. Prefer aggregates. Case properties and form answers have tables of their own \
+(case_<type>, form_<name>, form_<name>__<repeat>); cases, forms, users, locations, groups hold everything in general \
+form. A text that is mostly dates or numbers (describe_table says so) is read by safe_date(column), safe_bigint, \
+safe_numeric, safe_time or safe_timestamptz: NULL where it is none.
+4. Tell the user how old the data is where it matters. Too old or missing: run_materialization, then \
+get_materialization_status until finished=true. A sync takes seconds to minutes; do not start one for each question.
 
 Every answer is `success, note, data, tenant, schema, warnings, timing_ms`, and `budget`: what you have left. A failure \
 has error.code, error.message, error.next_step: do what next_step says. Lists continue by cursor=next_cursor \

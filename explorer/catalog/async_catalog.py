@@ -157,9 +157,9 @@ class Admission:
     standings: dict[str, Standing]
 
     @classmethod
-    def of(cls, found: _Admission | _Person, asked_s: float) -> Self:
+    def of(cls, found: _Admission | _Person, asked_s: float, toolsets: frozenset[Toolset] = frozenset()) -> Self:
         scopes = {granted.key: granted.scopes for granted in found.granted}
-        principal = Principal(found.id, found.name, scopes, Toolset.stored(found.toolsets))
+        principal = Principal(found.id, found.name, scopes, toolsets)
         tenants = {granted.key: granted.tenant for granted in found.granted if granted.tenant is not None}
         standings = {each.key: Standing.of(each.budget, asked_s) for each in found.granted if each.budget is not None}
         return cls(principal, tenants, standings)
@@ -215,7 +215,7 @@ class AsyncCatalog:
             return None
         if found.use_is_news:
             await _asked(self._writes, _USED, str(found.token_id))
-        return Admission.of(found, asked_s)
+        return Admission.of(found, asked_s, Toolset.stored(found.toolsets))
 
     async def person(self, token: str) -> PersonAdmission | None:
         """Whom an access token of a sign-in stands for, as `OAuthGrantStore.verify`; None for every other text. How fresh the

@@ -17,6 +17,7 @@ from explorer.catalog.coordination.budgets import UsageStore
 from explorer.catalog.coordination.launches import LaunchStore
 from explorer.catalog.coordination.quotas import Quota, QuotaStore
 from explorer.catalog.coordination.syncs import SyncStore
+from explorer.catalog.lifecycle.overviews import OverviewStore
 from explorer.catalog.lifecycle.provisioning import ProvisioningStore, provisioning_purpose
 from explorer.catalog.lifecycle.registration import Registration
 from explorer.catalog.lifecycle.schemas import SchemaStore, password_purpose
@@ -57,6 +58,7 @@ class Catalog:
         self.usage = UsageStore(self._database)
         self.quotas = QuotaStore(self._database, general or Quota())
         self.syncs = SyncStore(self._database)
+        self.overviews = OverviewStore(self._database)
         self.provisioning = ProvisioningStore(self._database, lambda: self.keyring)
         self.tenant_requests = TenantRequestStore(self._database)
         self.registration = Registration(self._database, self.credentials, self.schemas)

@@ -68,7 +68,7 @@ class Tools:
         tables: list[dict[str, Any]] = []
         cursor = None
         while True:
-            page = (await self.call("list_tables", {"tenant": tenant, "cursor": cursor}))["data"]
+            page = (await self.call("list_tables", {"tenant": tenant, "cursor": cursor, "all_tables": True}))["data"]
             tables += page["tables"]
             cursor = page.get("next_cursor")
             if not cursor:

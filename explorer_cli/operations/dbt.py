@@ -8,8 +8,11 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 
+import psycopg
+
 from explorer.catalog import OPERATOR, AuditEntry, State
 from explorer.catalog.tenants.tenant import Tenant
+from explorer.contract.bookkeeping import holdings
 from explorer.marts import TenantDbt, TransformFailed, close_all, run_command
 from explorer.postgres.run_lock import Waiting, run_lock
 from explorer_cli.errors import UsageInvalid
@@ -57,12 +60,15 @@ def _alone(store: Store, tenant: Tenant, dbt: TenantDbt, arguments: Sequence[str
         return
     schemas, before = store.catalog.schemas, {State.ACTIVE, State.MATERIALIZING, State.EXPIRED}
     holder, waiting = f"explorer dbt, process {os.getpid()}", Waiting(dbt.settings.tenant_wait_s, say)
-    with run_lock(dbt.login, tenant.key, dbt.schemas.prefix, holder=holder, waiting=waiting):
+    with run_lock(dbt.login, tenant.key, dbt.schemas.prefix, holder=holder, waiting=waiting) as connection:
         schemas.transition(tenant, before, State.MATERIALIZING, run_id=run_id)
         try:
             yield
         finally:
-            schemas.transition(tenant, {State.MATERIALIZING}, State.ACTIVE, run_id=run_id)
+            held = None
+            with contextlib.suppress(psycopg.Error):
+                held = holdings.read(connection, dbt.schemas)
+            schemas.transition(tenant, {State.MATERIALIZING}, State.ACTIVE, run_id=run_id, holdings=held)
 
 
 @contextlib.contextmanager

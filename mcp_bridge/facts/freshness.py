@@ -6,16 +6,19 @@ table is made from was read.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from explorer.catalog import Tenant
 from explorer.registry import Pipeline
+from mcp_bridge.answers.envelope import age_s
 
 STALE_AFTER_S = 24 * 3600
 # The time that a scheduled run may take.
 _GRACE_S = 3600
 
 Status = Literal["running", "stopped", "unknown"]
+Freshness = Literal["fresh", "stale", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,14 @@ class FreshnessRule:
     stale_after_s: int = STALE_AFTER_S
     read_after_s: int = STALE_AFTER_S
     because: str = f"No schedule runs: older than {STALE_AFTER_S // 3600} h is stale."
+
+    def judge(self, read_at: datetime | None, asked_at: datetime | None) -> Freshness:
+        """`read_at`: all that something is made from was read since; `asked_at`: when the tenant's server was last asked."""
+        read, asked = age_s(read_at), age_s(asked_at)
+        if read is None:
+            return "unknown"
+        is_old = read > self.read_after_s or (read if asked is None else asked) > self.stale_after_s
+        return "stale" if is_old else "fresh"
 
 
 NO_SCHEDULE = FreshnessRule()

@@ -9,9 +9,8 @@ from explorer.contract.bookkeeping.rejected import Rejected
 from explorer.contract.retirement import Retirement
 from mcp_bridge.answers.envelope import age_s, iso, without_nulls
 from mcp_bridge.facts.builds import TableBuild
-from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule
+from mcp_bridge.facts.freshness import NO_SCHEDULE, Freshness, FreshnessRule
 
-Freshness = Literal["fresh", "stale", "unknown"]
 # The form's identifier in the description of a table that is made from it. It is long, and `source` shows it anyway.
 _XMLNS = re.compile(r", xmlns [^)]*\)")
 
@@ -83,13 +82,17 @@ class TableFacts:
         return self.provenance.build.rows if self.provenance.build else None
 
     @property
+    def aside(self) -> Literal["empty", "retired"] | None:
+        """Why a list leaves the table out unless it is asked for: nobody can learn from it today."""
+        if self.retirement is not None:
+            return "retired"
+        return "empty" if self._recorded_rows == 0 else None
+
+    @property
     def freshness(self) -> Freshness:
         build = self.provenance.build
-        read, asked = (age_s(build.as_of), age_s(build.asked_at)) if build else (None, None)
-        if build is None or read is None:
-            return "unknown"
-        is_old = read > self.rule.read_after_s or (read if asked is None else asked) > self.rule.stale_after_s
-        return "stale" if self.provenance.left_behind or is_old else "fresh"
+        judged = self.rule.judge(build.as_of, build.asked_at) if build else "unknown"
+        return "stale" if self.provenance.left_behind and judged == "fresh" else judged
 
     def row(self, *, detailed: bool) -> dict[str, Any]:
         """The table in a list. Only the detailed form names the run that filled it, because ids cost tokens."""

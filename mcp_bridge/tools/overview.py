@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from explorer.core.words import words
-from mcp_bridge.answers.envelope import clipped, weight
+from mcp_bridge.answers.envelope import age_s, clipped, weight
 from mcp_bridge.facts.relations import Column
 from mcp_bridge.facts.table_facts import TableFacts
 
@@ -24,8 +24,9 @@ _MIN_COLUMNS_TOKENS = 30
 def overview(
     page: Sequence[TableFacts], tables: Sequence[TableFacts], columns: dict[str, list[Column]], room: int
 ) -> dict[str, Any]:
-    """`{tables: [{name, kind, rows, about?, columns}], columns_of_every?: {kind: columns}}` within `room` tokens, perhaps with
-    fewer tables than the page. `tables`: all of the tenant's. A column is its name, with its type unless the type is text."""
+    """`{tables: [{name, kind, rows, age_s?, about?, columns}], columns_of_every?: {kind: columns}}` within `room` tokens,
+    perhaps with fewer tables than the page. `tables`: all of the tenant's. A column is its name, with its type unless the type
+    is text."""
     shared = {kind: found for kind in _FAMILIES if (found := _shared(kind, tables, columns))}
     answer: dict[str, Any] = {}
     if shared:
@@ -45,6 +46,7 @@ def overview(
 
 def _head(facts: TableFacts) -> dict[str, Any]:
     head: dict[str, Any] = {"name": facts.name, "kind": facts.kind, "rows": facts.row_count}
+    head |= {"age_s": age_s(facts.provenance.build.as_of)} if facts.provenance.build else {}
     about = facts.description.strip().partition("\n")[0].partition(" (")[0].partition(". ")[0]
     # A generated table's description is left out when its words are all in the table's name.
     known = {

@@ -1,7 +1,7 @@
 """The tools about tables, their columns and joins: all that an agent needs to write correct SQL at once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -27,7 +27,7 @@ from mcp_bridge.tools.tenant_description import tables_with_columns, tenant_part
 
 # Tokens of a table in a list, and of the parts of an answer beside the list.
 _TABLE_TOKENS = {True: 1_000, False: 300}
-_RAW_TOKENS, _NOT_BUILT_TOKENS = 900, 600
+_RAW_TOKENS, _NOT_BUILT_TOKENS, _ASIDE_TOKENS = 900, 600, 150
 _MAX_NOT_BUILT = 40
 _MAX_CAUSE_CHARS = 200
 _NO_TABLES = "There are no tables yet: run_materialization brings the data."
@@ -41,6 +41,7 @@ Kind = Literal["mart", "case_type", "form", "repeat", "table", "retired", "raw"]
 class ListTables(TenantArguments):
     search: str | None = Field(None, max_length=200, description="Only tables with this in name or description.")
     kind: Kind | None = Field(None, description="Only tables of this kind; table: of no known kind.")
+    all_tables: bool = Field(False, description="Also empty and retired ones.")
     response_format: Format = "concise"
     limit: int = Field(50, ge=1, le=50, description="Tables per page.")
     cursor: str | None = _CURSOR
@@ -54,6 +55,20 @@ class GetMetadata(TenantArguments):
 
 def _entity(name: str | None) -> dict[str, str]:
     return {"entity": name} if name else {}
+
+
+def _in_use(tables: Sequence[TableFacts]) -> tuple[list[TableFacts], dict[str, Any]]:
+    """The tables without those that are empty or retired, and the names of these. All tables where no other is left."""
+    kept = [facts for facts in tables if facts.aside is None]
+    if len(kept) in (0, len(tables)):
+        return list(tables), {}
+    aside: dict[str, list[str]] = {}
+    for facts in tables:
+        if facts.aside is not None:
+            aside.setdefault(facts.aside, []).append(facts.name)
+    told = {why: fit(names, _ASIDE_TOKENS) for why, names in aside.items()}
+    more = {f"more_{why}": len(names) - len(told[why]) for why, names in aside.items() if len(told[why]) < len(names)}
+    return kept, {"left_out": told | more}
 
 
 def _raw_layer(known: TenantTables, *, described: bool) -> dict[str, Any]:
@@ -114,11 +129,14 @@ class TableTools:
             for facts in known.tables.values()
             if args.kind in (None, facts.kind) and (not wanted or wanted in fold(f"{facts.name}\n{facts.description}"))
         ]
+        # Who asks by words or for the retired ones wants to find them.
+        shown_all = args.all_tables or bool(wanted) or args.kind == "retired"
+        matching, left_out = (matching, {}) if shown_all else _in_use(matching)
         page, more = page_after(matching, args.cursor, args.limit, lambda facts: facts.name)
         detailed = args.response_format == "detailed"
         data: dict[str, Any] = {"total": len(matching), "freshness_rule": known.rule.because}
         if args.cursor is None:
-            data |= _raw_layer(known, described=detailed or args.kind == "raw")
+            data |= left_out | _raw_layer(known, described=detailed or args.kind == "raw")
         data |= _not_built(known)
         warnings = _warnings(known, page)
         entities = {entity.table: entity.name for entity in layer.semantics.entities}
@@ -152,10 +170,13 @@ class TableTools:
         )
         layer = await self.layers.of(tenant, known.live)
         columns = await self.facts.columns(tenant, known)
-        page, more = page_after(list(known.tables.values()), args.cursor, args.limit, lambda facts: facts.name)
-        data: dict[str, Any] = {"total": len(known.tables), "freshness_rule": known.rule.because}
+        listed, left_out = list(known.tables.values()), dict[str, Any]()
+        if args.response_format == "concise":
+            listed, left_out = _in_use(listed)
+        page, more = page_after(listed, args.cursor, args.limit, lambda facts: facts.name)
+        data: dict[str, Any] = {"total": len(listed), "freshness_rule": known.rule.because}
         if args.cursor is None:
-            data |= tenant_parts(known, layer, self.provider_named(tenant.provider), structure)
+            data |= left_out | tenant_parts(known, layer, self.provider_named(tenant.provider), structure)
         room = room_left(data, _warnings(known, page)) - PAGING_TOKENS
         if args.response_format == "detailed":
             shown: dict[str, Any] = {"tables": tables_with_columns(page, columns, layer, room)}
@@ -165,15 +186,15 @@ class TableTools:
         cursor = next_place(page, len(rows), more, lambda facts: facts.name)
         data = {**data, **shown, "next_cursor": cursor}
         if cursor:
-            data["next_call"] = f"get_metadata with cursor=next_cursor shows the next of {len(known.tables)}."
+            data["next_call"] = f"get_metadata with cursor=next_cursor shows the next of {len(listed)}."
         return Answer(data, _warnings(known, page[: len(rows)]), known.live.schema.marts)
 
     TOOLS: ClassVar[tuple[Tool, ...]] = (
         Tool(
             "list_tables",
             "List tables",
-            "Lists the tables of a tenant that can be queried: rows, age, freshness, failing checks, what each row is. "
-            "To find something by words use search_metadata, for columns and joins "
+            "Lists the tables of a tenant that can be queried: rows, age, freshness, failing checks, what each row is; empty "
+            "and retired ones are only named (left_out). To find something by words use search_metadata, for columns and joins "
             "describe_table, for everything at once get_metadata.",
             ListTables,
             list_tables,

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
+from uuid import UUID
 
 from pydantic import Field
 
@@ -18,6 +19,7 @@ from explorer.catalog import (
     Tenant,
     TenantSchema,
 )
+from explorer.catalog.lifecycle.overviews import Overview
 from explorer.catalog.lifecycle.schemas import LIVE
 from explorer.core.errors import ExplorerError
 from explorer.core.toolsets import Toolset
@@ -28,7 +30,7 @@ from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import DagsterUnavailable, in_time
 from mcp_bridge.clients.dagster.records import Run
 from mcp_bridge.clients.platform_database import PlatformDatabase
-from mcp_bridge.clients.timeouts import LIST_S, in_thread
+from mcp_bridge.clients.timeouts import CATALOG_S, LIST_S, in_thread
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.gate.confirmation import Question
 from mcp_bridge.gate.list_cursors import MAX_CHARS
@@ -36,6 +38,7 @@ from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
 from mcp_bridge.provenance.schedules import Schedules
 from mcp_bridge.runs.launches import Launches
 from mcp_bridge.runs.provisioning import WAIT_S, ProvisioningJob
+from mcp_bridge.tools.glance import Glance, overviews_of, told_once
 from mcp_bridge.tools.pipelines import sync_row
 
 _MAX_VERSIONS = 9
@@ -66,18 +69,6 @@ class ProvisionSchema(TenantArguments):
 
 class TeardownSchema(TenantArguments):
     confirm: str | None = Field(None, max_length=128, description="The tenant key again, if the host cannot ask.")
-
-
-def _tenant_row(call: Call, tenant: Tenant, schema: TenantSchema) -> dict[str, Any]:
-    return {
-        "key": tenant.key,
-        "name": tenant.display_name,
-        "provider": tenant.provider,
-        "server": tenant.server,
-        "domain": tenant.external_id,
-        "schema_state": schema.state.value,
-        "scopes": sorted(scope.value for scope in call.caller.scopes(tenant.key)),
-    }
 
 
 def _structure(provider: Provider, versions: list[DiscoveredVersion]) -> dict[str, Any] | None:
@@ -142,10 +133,11 @@ class TenantTools:
     dagster: DagsterClient
     launches: Launches
     provider_named: Callable[[str], Provider]
+    glance: Glance
 
     async def list_tenants(self, call: Call, args: ListTenants) -> Answer:
 
-        def read() -> tuple[list[dict[str, Any]], int, str | None]:
+        def read() -> tuple[list[Tenant], bool, int, dict[UUID, Overview]]:
             catalog = self.platform.catalog
             wanted = (args.search or "").lower()
             own = [
@@ -154,13 +146,20 @@ class TenantTools:
                 if wanted in f"{t.key}\n{t.display_name}\n{t.external_id}".lower()
             ]
             page, more = page_after(own, args.cursor, args.limit, lambda tenant: tenant.key)
-            listed = [_tenant_row(call, t, catalog.schemas.get(t)) for t in page]
-            rows = fit(listed, room_left({}, ()) - PAGING_TOKENS, _TENANT_TOKENS)
-            # The cursor uses the tenant's key, not its row, because a row may be cut.
-            return rows, len(own), next_place(page, len(rows), more, lambda tenant: tenant.key)
+            return page, more, len(own), overviews_of(catalog, page)
 
-        rows, total, cursor = await in_thread(read)
-        return Answer({"tenants": rows, "total": total, "next_cursor": cursor})
+        (page, more, total, overviews), (active, warnings) = await asyncio.gather(
+            in_thread(read, within_s=CATALOG_S), self.glance.active()
+        )
+        # One that was removed meanwhile has no overview.
+        page = [tenant for tenant in page if tenant.id in overviews]
+        listed = [self.glance.row(call.caller, t, overviews[t.id], active.get(t.key)) for t in page]
+        common, listed = told_once(listed)
+        rows = fit(listed, room_left(common, warnings) - PAGING_TOKENS, _TENANT_TOKENS)
+        # The cursor uses the tenant's key, not its row, because a row may be cut.
+        cursor = next_place(page, len(rows), more, lambda tenant: tenant.key)
+        of_all = {"of_all": common} if common else {}
+        return Answer({"tenants": rows, **of_all, "total": total, "next_cursor": cursor}, warnings)
 
     async def get_schema_status(self, call: Call, args: SchemaStatus) -> Answer:
         tenant = call.own_tenant
@@ -275,9 +274,9 @@ class TenantTools:
         Tool(
             "list_tenants",
             "List tenants",
-            "Lists the tenants ({tenants}) that this token may use, with the state of their schemas and "
-            "the scopes held. Call it first when you do not know the tenant key. For tables of one tenant use "
-            "list_tables.",
+            "Lists the tenants ({tenants}) that this token may use: age and freshness of their data, the active run, how "
+            "the last one ended, tables and rows in sum, scopes held. Call it first when you do not know the tenant key, "
+            "and to compare how fresh several are. For tables of one tenant use list_tables.",
             ListTenants,
             list_tenants,
             None,

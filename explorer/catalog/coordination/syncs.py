@@ -5,7 +5,7 @@ Dagster's schedules take the turns (`explorer_dagster.turns.schedules`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -140,7 +140,7 @@ class SyncStore:
         """Of all tenants that have a row for this pipeline."""
         with self._database.single() as connection:
             rows = connection.execute(select(syncs).where(syncs.c.pipeline == pipeline)).mappings().all()
-        return {row["tenant_id"]: _sync(row) for row in rows}
+        return {row["tenant_id"]: sync_of(row) for row in rows}
 
     def looked_at(self) -> dict[UUID, datetime]:
         """When each tenant's server was last looked at, for the pipeline for which that is longest ago."""
@@ -153,7 +153,7 @@ class SyncStore:
         """One row; the default without one."""
         with self._database.single() as connection:
             row = connection.execute(_where(select(syncs), tenant, pipeline)).mappings().one_or_none()
-        return _sync(row) if row is not None else Sync(pipeline)
+        return sync_of(row) if row is not None else Sync(pipeline)
 
     def configure(self, tenant: Tenant, pipeline: str, chosen: Mapping[str, Any], *, actor: str) -> Sync:
         """Change what is chosen: fields of `Sync` up to `requests_per_day`, by name. Audited. Turns that passed before the change
@@ -172,7 +172,7 @@ class SyncStore:
                 .one()
             )
             record(connection, change("configure_pipeline", tenant.key, actor=actor, pipeline=pipeline, **values))
-        return _sync(row)
+        return sync_of(row)
 
     def follow(self, pipeline: str, tenants: Collection[UUID], at: datetime, *, full_refresh: bool = False) -> None:
         """The turns of these tenants up to `at` are taken."""
@@ -293,5 +293,6 @@ def _where(query: Any, tenant: Tenant, pipeline: str) -> Any:
     return query.where(syncs.c.tenant_id == tenant.id, syncs.c.pipeline == pipeline)
 
 
-def _sync(row: RowMapping) -> Sync:
-    return Sync(**{str(name): value for name, value in row.items() if name != "tenant_id"})
+def sync_of(row: RowMapping) -> Sync:
+    """From a row that has the columns of `catalog.syncs`."""
+    return Sync(**{each.name: row[each.name] for each in fields(Sync)})

@@ -24,6 +24,7 @@ from explorer.catalog.secrets.keyring import Keyring
 from explorer.catalog.storage.database import Database
 from explorer.catalog.storage.tables import schemas
 from explorer.catalog.tenants.tenant import Tenant
+from explorer.contract.bookkeeping.holdings import Holdings
 from explorer.contract.schemas import TenantSchemas
 from explorer.core.errors import UnknownTenant
 from explorer.core.jsonb import storable
@@ -103,17 +104,24 @@ class SchemaStore:
         return {row.tenant_id: _schema(row) for row in rows}
 
     def transition(
-        self, tenant: Tenant, expected: Set[State], new: State, run_id: str | None = None, error: str | None = None
+        self,
+        tenant: Tenant,
+        expected: Set[State],
+        new: State,
+        run_id: str | None = None,
+        error: str | None = None,
+        holdings: Holdings | None = None,
     ) -> TenantSchema:
         """Change the state to `new` if it is one of `expected`, in one step.
 
         With a `run_id`, leaving `materializing` succeeds only if that run still holds the state; without one it always does.
-        `error` is stored as `last_error`, None clears it.
+        `error` is stored as `last_error`, None clears it. `holdings`: what the schemas hold now; None: as they were known.
 
         Raises:
             SchemaStateConflict: another state, another run holds it, or a change that the state machine does not allow.
         """
-        return self._swap(tenant, expected, new, run_id=run_id, error=error)
+        held: dict[str, Any] = {"holdings": holdings.as_object()} if holdings is not None else {}
+        return self._swap(tenant, expected, new, run_id=run_id, error=error, **held)
 
     def start(self, tenant: Tenant, prefix: str, passwords: Passwords) -> TenantSchema:
         """absent -> provisioning, under a new `prefix`, so that nothing remembered about former schemas applies to the new
@@ -179,7 +187,7 @@ class SchemaStore:
                 "run_id": run_id or (row.run_id if keep_run_id else None),
             }
             if new is State.ABSENT:
-                values["passwords"] = None
+                values |= {"passwords": None, "holdings": None}
             changed = connection.execute(
                 update(schemas).where(schemas.c.tenant_id == tenant.id).values(values).returning(schemas)
             ).one()

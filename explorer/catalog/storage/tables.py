@@ -49,6 +49,7 @@ schemas = Table(
     Column("last_error", Text),
     Column("run_id", Text),
     Column("passwords", LargeBinary),
+    Column("holdings", JSONB(none_as_null=True)),
 )
 discovered = Table(
     "discovered",
