@@ -23,6 +23,7 @@ from explorer.catalog.tenants.names import check_key
 from explorer.catalog.tenants.tenant import Tenant
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
+from explorer.personal_data import policy_of
 from explorer.postgres.connections import Connections
 from explorer.postgres.provisioning import deprovision, new_prefix, provision
 from explorer.providers.base import Access, Provider
@@ -165,7 +166,12 @@ def _make_schemas(settings: Settings, catalog: Catalog, connections: Connections
         schema = catalog.schemas.start(tenant, new_prefix(), passwords)
     with _admin(connections) as admin:
         provision(
-            admin, schema.prefix, rw_password=passwords.rw, ro_password=passwords.ro, expose_raw=settings.expose_raw
+            admin,
+            schema.prefix,
+            rw_password=passwords.rw,
+            ro_password=passwords.ro,
+            expose_raw=settings.expose_raw,
+            reader_sees_new=policy_of(settings, catalog, tenant) == "mark",
         )
     return passwords
 

@@ -25,6 +25,7 @@ from explorer.core.settings import Settings, get_settings
 from explorer.http.client import ApiClient, Usage
 from explorer.http.limiter import RateLimiter
 from explorer.marts import TenantDbt
+from explorer.personal_data import align_reader
 from explorer.postgres.connections import Connection, Connections, Login, load_connections
 from explorer.postgres.errors import DatabaseUnreachable
 from explorer.postgres.run_lock import Waiting, run_lock
@@ -159,7 +160,8 @@ class TenantSession:
     def changing_tables(self) -> Iterator[Connection]:
         """Change the tenant's tables alone, with the schemas marked as being written. Yields the connection that has the lock.
 
-        A killed worker leaves the mark; whoever has the lock next takes it over. Raises: TenantBusy.
+        A killed worker leaves the mark; whoever has the lock next takes it over. At the end agents may read what the policy for
+        personal data allows. Raises: TenantBusy.
         """
         database, holder = self.rw_database, f"run {self.run_id}"
         waiting = Waiting(self.settings.tenant_wait_s, self.context.log.info)
@@ -168,6 +170,7 @@ class TenantSession:
             self._marked(connection),
         ):
             yield connection
+            align_reader(self.settings, self.catalog, self.tenant, self.schema, connection)
 
     @contextmanager
     def _marked(self, connection: Connection) -> Iterator[None]:

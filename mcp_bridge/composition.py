@@ -22,6 +22,7 @@ from mcp_bridge.answers.wording import Wording
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
+from mcp_bridge.facts.personal_columns import PersonalColumns
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.facts.semantic_layer import SemanticLayers
 from mcp_bridge.facts.tenant_facts import TenantFacts
@@ -115,7 +116,8 @@ class Services:
         rules = TableRules()
         budgets = Budgets(platform, settings, rules)
         facts = TenantFacts(platform, databases, files, states, schedules, rules.of, with_raw=settings.expose_raw)
-        layers, path = SemanticLayers(platform, files), _query_path(platform, settings, metrics)
+        personal = PersonalColumns(platform, databases, files)
+        layers, path = SemanticLayers(platform, files), _query_path(platform, settings, metrics, personal)
 
         @cache
         def key() -> bytes:
@@ -143,7 +145,7 @@ class Services:
             ),
             TableTools(facts, layers, files, databases, discovered, parts.provider_named),
             search,
-            SemanticsTools(facts, layers, path, platform, settings.query_timeout_s),
+            SemanticsTools(facts, layers, path, platform, settings),
             QueryTools(facts, path, cache(lambda: PageCursors(key())), _query_limits(settings)),
             PipelineTools(files, schedules, platform),
             MaterializationTools(tenants_of, files, dagster, launches, RunFollower(dagster), compared, stopping.is_set),
@@ -192,13 +194,16 @@ class Services:
         await self.dagster.aclose()
 
 
-def _query_path(platform: PlatformDatabase, settings: Settings, metrics: BridgeMetrics) -> QueryPath:
+def _query_path(
+    platform: PlatformDatabase, settings: Settings, metrics: BridgeMetrics, personal: PersonalColumns
+) -> QueryPath:
     """The SQL path. On a server that is not ours, only the tenant's own sessions are ended."""
     last_resort_s = 0.0 if is_external(settings) else settings.query_last_resort_s
     return QueryPath(
         platform,
         lambda pid: EmbeddedPostgres(settings.home).end_session(pid),
         metrics,
+        personal,
         last_resort_s=last_resort_s,
         # Together not more than a reader may have connections, so that the processes need not wait for each other.
         slots=min(MOST_SLOTS, RO_CONNECTIONS // settings.bridge_processes),

@@ -7,16 +7,20 @@
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import NoReturn
 
-from explorer.catalog import AdmittedTenant
+from explorer.catalog import AdmittedTenant, PersonalDataPolicy, Tenant
 from explorer.core.errors import ExplorerError
 from explorer.postgres.connections import Login
 from explorer.postgres.hardening import lets_readers_leave_traces
+from explorer.registry import SemanticsInvalid
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
+from mcp_bridge.facts.personal_columns import PersonalColumns, Reasons
 from mcp_bridge.facts.relations import LiveTables
 from mcp_bridge.metrics import BridgeMetrics
 from mcp_bridge.sql import (
@@ -25,21 +29,62 @@ from mcp_bridge.sql import (
     KeptSessions,
     OverrunThrottle,
     QueryLimits,
+    QueryRejected,
     QueryResult,
     Tenants,
     Termination,
     ValidatedQuery,
+    masked,
     validate,
 )
 
 _log = logging.getLogger(__name__)
 # Statements of dashboards and next pages come again and again.
 _CHECKED = 200
+# Columns in an error's message.
+_NAMED = 10
 
 
-def check(live: LiveTables, statement: str) -> ValidatedQuery:
-    """Raises: QueryRejected."""
-    return validate(statement, schemas=frozenset(live.schemas), relations=live.columns_by_schema)
+def check(
+    live: LiveTables, statement: str, personal: Mapping[str, Reasons] | None = None, policy: PersonalDataPolicy = "mark"
+) -> ValidatedQuery:
+    """Check a statement; `personal`: why columns are personal data, by table and column, for which the policy holds.
+
+    Raises: QueryRejected.
+    """
+    hidden = {table: frozenset(columns) for table, columns in (personal or {}).items()}
+    names = partial(validate, schemas=frozenset(live.schemas), relations=live.columns_by_schema, personal=hidden)
+    query = names(statement)
+    if policy == "mark" or not query.personal_read:
+        return query
+    if policy == "mask" and (made := masked(query.text, live.columns_by_schema, hidden)) is not None:
+        query = replace(names(made.text), masked=made.columns, tells=query.tells)
+    if query.personal_read:
+        _refuse(query.personal_read, personal or {}, policy)
+    return query
+
+
+def _refuse(columns: Iterable[str], personal: Mapping[str, Reasons], policy: PersonalDataPolicy) -> NoReturn:
+    """Raises: QueryRejected, with the columns, for the one who wrote the statement knows them."""
+    shown = sorted(columns)
+    named = ", ".join(
+        f"{column} ({personal[column.rpartition('.')[0]][column.rpartition('.')[2]]})" for column in shown[:_NAMED]
+    )
+    more = f" and {len(shown) - _NAMED} more" if len(shown) > _NAMED else ""
+    if policy == "mask":
+        raise QueryRejected(
+            "personal_data_masked",
+            f"The statement uses columns with personal data elsewhere than by themselves in its select list: {named}{more}.",
+            next_step="They are masked in this tenant: name them only as columns of the outermost SELECT, without DISTINCT, "
+            "and filter, join, group and sort by other columns.",
+            details={"columns": shown},
+        )
+    raise QueryRejected(
+        "personal_data_refused",
+        f"The statement reads columns with personal data, which this tenant does not give: {named}{more}.",
+        next_step="Leave them out; instead of * name the columns that you need. describe_table tells which have pii.",
+        details={"columns": shown},
+    )
 
 
 class QueryPath:
@@ -50,6 +95,7 @@ class QueryPath:
         platform: PlatformDatabase,
         end_session: Callable[[int], None],
         metrics: BridgeMetrics,
+        personal: PersonalColumns,
         *,
         last_resort_s: float = 0.0,
         slots: int = MOST_SLOTS,
@@ -57,26 +103,44 @@ class QueryPath:
         """`end_session` ends the backend of a pid, and with it all other sessions of the server. It is called only for a backend
         that still runs `last_resort_s` after it was told to stop (0: never). `slots`: statements of one tenant at a time."""
         self._platform, self._end_session, self._last_resort_s = platform, end_session, last_resort_s
-        self._metrics, self._slots = metrics, slots
+        self._metrics, self.personal, self._slots = metrics, personal, slots
         # One executor per tenant, by tenant key; replaced when the tenant's login changes.
         self._executors: dict[str, tuple[_MadeFor, Executor]] = {}
         self._throttle, self._kept, self._tenants = OverrunThrottle(), KeptSessions(), Tenants()
-        # What was checked last, by schema and text, with the names that it was checked against.
-        self._checked: OrderedDict[tuple[str, str], tuple[LiveTables, ValidatedQuery]] = OrderedDict()
+        # What was checked last, by schema and text.
+        self._checked: OrderedDict[tuple[str, str], _Checked] = OrderedDict()
         self._hardened: tuple[Login, bool] | None = None
         self._name = secrets.token_hex(8)
         platform.on_wanted = self._give_up
 
-    def checked(self, live: LiveTables, statement: str) -> ValidatedQuery:
-        """As `check`, at once for a statement that was checked lately against the same tables. Raises: QueryRejected."""
+    async def checked(
+        self, tenant: Tenant, live: LiveTables, statement: str, policy: PersonalDataPolicy
+    ) -> ValidatedQuery:
+        """As `check`, at once for a statement that was checked lately against the same tables, by this policy for personal
+        data.
+
+        Raises:
+            QueryRejected
+            SemanticsInvalid: what is personal data is not known, and the policy needs it. Also as `PersonalColumns.of`.
+        """
         key = live.schema.prefix, statement
         known = self._checked.pop(key, None)
-        if known is None or known[0] is not live:
-            known = live, check(live, statement)
+        if known is None or known.live is not live:
+            known = _Checked(live, check(live, statement))
         self._checked[key] = known
         if len(self._checked) > _CHECKED:
             self._checked.popitem(last=False)
-        return known[1]
+        try:
+            personal = await self.personal.of(tenant, live, known.plain.tables)
+        except SemanticsInvalid:
+            if policy != "mark":
+                raise
+            personal = {}
+        if not personal:
+            return known.plain
+        if known.judged is None or known.judged[:2] != (policy, personal):
+            known.judged = policy, personal, check(live, statement, personal, policy)
+        return known.judged[2]
 
     async def execute(
         self,
@@ -152,6 +216,15 @@ class QueryPath:
             )
             known = self._executors[key] = made_for, executor
         return known[1]
+
+
+@dataclass
+class _Checked:
+    """A checked statement, with the names that it was checked against; and as it may run by a policy for these personal data."""
+
+    live: LiveTables
+    plain: ValidatedQuery
+    judged: tuple[PersonalDataPolicy, dict[str, Reasons], ValidatedQuery] | None = None
 
 
 _MadeFor = tuple[bytes | None, tuple[str, ...], Login]

@@ -78,6 +78,7 @@
     if not locked then
       raise exception 'The table is in use by long-running queries; its old rows stay.' using errcode = 'lock_not_available';
     end if;
+    {{ keep_rights(old, new) }}
     alter {{ old.type }} {{ old }} rename to {{ adapter.quote(make_backup_relation(old, old.type).identifier) }};
     alter table {{ new }} rename to {{ adapter.quote(target_relation.identifier) }};
     for dependent in select * from jsonb_to_recordset(dependents) as (name text, options text, definition text) loop
@@ -96,6 +97,38 @@
   end
   $swap$;
   {%- endif -%}
+{%- endmacro %}
+
+{#- Whoever may read the old table, or some of its columns, may read as much of the new one, and nobody else may. -#}
+{% macro keep_rights(old, new) -%}
+    for dependent in
+      with held as (
+        select found.oid, null as attname, acl.grantee
+        from pg_class as found cross join aclexplode(found.relacl) as acl
+        where found.oid in (old_table, {{ dbt.string_literal(new) }}::regclass)
+          and acl.privilege_type = 'SELECT' and acl.grantee not in (0, found.relowner)
+        union all
+        select found.attrelid, found.attname, acl.grantee
+        from pg_attribute as found cross join aclexplode(found.attacl) as acl
+        where found.attrelid in (old_table, {{ dbt.string_literal(new) }}::regclass)
+          and acl.privilege_type = 'SELECT' and not found.attisdropped
+      ), of_old as (
+        select attname, grantee from held where oid = old_table
+      ), of_new as (
+        select attname, grantee from held where oid <> old_table
+      )
+      select format('revoke select on {{ new }} from %s', grantee::regrole) as statement
+      from (select * from of_new except select * from of_old) as lost where attname is null
+      union all
+      select format('grant select %s on {{ new }} to %s', '(' || quote_ident(attname) || ')', grantee::regrole)
+      from (select * from of_old except select * from of_new) as missing
+      where attname is null or exists (
+        select from pg_attribute as there where there.attrelid = {{ dbt.string_literal(new) }}::regclass
+        and there.attname = missing.attname and not there.attisdropped
+      )
+    loop
+      execute dependent.statement;
+    end loop;
 {%- endmacro %}
 
 {#- The project's views that read a model. -#}

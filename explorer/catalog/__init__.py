@@ -7,7 +7,7 @@ not here: Dagster's storage records them. Nor are tenants' data, roles and schem
 """
 
 from explorer.catalog.access.identities import Identity, IdentityRecord, PersonSummary, ProviderTokens
-from explorer.catalog.access.limits import Limits, StoredLimits, budget_key
+from explorer.catalog.access.limits import Limits, PersonalDataPolicy, StoredLimits, budget_key
 from explorer.catalog.access.oauth_clients import ClientSummary, OAuthClient
 from explorer.catalog.access.oauth_grants import Grant, Issued, Refused, SignedInPrincipal, UiSession
 from explorer.catalog.access.oauth_requests import SignInRequest
@@ -103,6 +103,7 @@ __all__ = [
     "OAuthCredential",
     "PersonAdmission",
     "PersonSummary",
+    "PersonalDataPolicy",
     "Principal",
     "PrincipalExists",
     "PrincipalInvalid",

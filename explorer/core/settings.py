@@ -271,6 +271,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Seconds that the statements of a principal's queries of one tenant may run in a window; 0: any number.",
     )
+    personal_data: Literal["mark", "refuse", "mask"] = Field(
+        "mark",
+        description="What agents may do with columns that hold personal data: read them, marked as such; not read them; or only "
+        "see that there are any. `explorer tenants personal-data` sets it for one tenant.",
+    )
     metrics_token: SecretStr | None = Field(
         None,
         min_length=16,

@@ -58,8 +58,18 @@ def new_prefix() -> str:
     return f"t_{secrets.token_hex(4)}"
 
 
-def provision(conn: Connection, prefix: str, *, rw_password: str, ro_password: str, expose_raw: bool = False) -> None:
+def provision(
+    conn: Connection,
+    prefix: str,
+    *,
+    rw_password: str,
+    ro_password: str,
+    expose_raw: bool = False,
+    reader_sees_new: bool = True,
+) -> None:
     """Make the tenant's logins, schemas and rights, or bring existing ones (and passwords) to exactly this state.
+
+    `reader_sees_new`: agents may read every table that will be made; otherwise `reader_rights` opens their columns.
 
     Raises:
         ProvisioningRefused: the prefix is malformed, or another role owns one of its schemas.
@@ -75,7 +85,7 @@ def provision(conn: Connection, prefix: str, *, rw_password: str, ro_password: s
         grant_membership(conn, CATALOG_GROUP, names.rw)
         _execute(conn, "GRANT CONNECT ON DATABASE {} TO {}", EXPLORER_DB, names.ro)
         _make_schemas(conn, names)
-        _set_default_rights(conn, names)
+        _set_default_rights(conn, names, reader_sees_new)
         _set_raw_exposure(conn, names, expose_raw)
 
 
@@ -183,10 +193,11 @@ def _make_schemas(conn: Connection, names: TenantSchemas) -> None:
     _execute(conn, "GRANT USAGE ON SCHEMA {} TO {}", names.schema("marts"), names.ro)
 
 
-def _set_default_rights(conn: Connection, names: TenantSchemas) -> None:
+def _set_default_rights(conn: Connection, names: TenantSchemas, reader_sees_new: bool) -> None:
     # For the role, not IN SCHEMA: the loader moves tables out of its staging schema, and they keep the rights that they were
     # made with.
-    _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} GRANT SELECT ON TABLES TO {}", names.rw, names.ro)
+    change = "GRANT SELECT ON TABLES TO" if reader_sees_new else "REVOKE SELECT ON TABLES FROM"
+    _execute(conn, f"ALTER DEFAULT PRIVILEGES FOR ROLE {{}} {change} {{}}", names.rw, names.ro)
     _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE EXECUTE ON ROUTINES FROM PUBLIC", names.rw)
     _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} REVOKE USAGE ON TYPES FROM PUBLIC", names.rw)
 

@@ -1,7 +1,7 @@
 """`explorer tenants`: add, list, remove and unblock tenants."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -133,6 +133,22 @@ def tenants_quota(
 
     given = {"runs": runs, "requests": requests_, "rows": rows, "bytes": bytes_}
     raise typer.Exit(quota(key, given, reset=reset, as_json=as_json))
+
+
+@app.command("personal-data")
+def tenants_personal_data(
+    key: Key,
+    policy: Annotated[
+        Literal["mark", "refuse", "mask"] | None,
+        typer.Argument(help="Without it: show what holds.", show_default=False),
+    ] = None,
+    reset: Annotated[bool, typer.Option("--reset", help="Back to EXPLORER_PERSONAL_DATA.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show or set what agents may do with columns that hold personal data."""
+    from explorer_cli.operations.tenants.personal_data import personal_data
+
+    raise typer.Exit(personal_data(key, policy, reset=reset, as_json=as_json))
 
 
 @app.command("list")

@@ -14,6 +14,7 @@ from explorer.catalog import OPERATOR, AuditEntry, State
 from explorer.catalog.tenants.tenant import Tenant
 from explorer.contract.bookkeeping import holdings
 from explorer.marts import TenantDbt, TransformFailed, close_all, run_command
+from explorer.personal_data import align_reader
 from explorer.postgres.run_lock import Waiting, run_lock
 from explorer_cli.errors import UsageInvalid
 from explorer_cli.output.terminal import say, show_error
@@ -64,6 +65,7 @@ def _alone(store: Store, tenant: Tenant, dbt: TenantDbt, arguments: Sequence[str
         schemas.transition(tenant, before, State.MATERIALIZING, run_id=run_id)
         try:
             yield
+            align_reader(dbt.settings, store.catalog, tenant, dbt.schemas, connection)
         finally:
             held = None
             with contextlib.suppress(psycopg.Error):

@@ -124,7 +124,7 @@ SELECT n.nspname AS schema, c.relname AS name, obj_description(c.oid, 'pg_class'
   FROM pg_namespace n
   JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.classid = 'pg_class'::regclass
   JOIN pg_class c ON c.oid = d.objid AND c.relnamespace = n.oid
- WHERE n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'v', 'm') AND has_table_privilege(%s, c.oid, 'SELECT')
+ WHERE n.nspname = ANY(%s) AND c.relkind IN ('r', 'p', 'v', 'm') AND has_any_column_privilege(%s, c.oid, 'SELECT')
 """
 _COLUMNS = """
 SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull, d.description,

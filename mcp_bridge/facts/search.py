@@ -14,16 +14,19 @@ from mcp_bridge.facts.relations import Column
 from mcp_bridge.facts.semantic_layer import SemanticLayer
 from mcp_bridge.facts.table_facts import TableFacts
 
-Field = Literal["name", "label", "synonym", "translation", "option", "path", "description"]
+Field = Literal["name", "label", "synonym", "translation", "option", "path", "description", "pii"]
 # The score of a match by its field, and by the part of the word that it covers.
 _WORTH: dict[Field, int] = {
     "name": 60, "label": 60, "synonym": 60, "translation": 50, "option": 30, "path": 20, "description": 12,
+    "pii": 12,
 }  # fmt: skip
 _WHOLE, _BEGINNING, _INSIDE = 10, 6, 3
 _TABLE_BONUS = 1.2
 # Shorter Latin words occur inside too many others.
 _MIN_PART_CHARS = 3
 _SNIPPET_CHARS = 90
+# These words find all columns with personal data.
+PERSONAL_DATA = "Personal data:"
 # A separator: texts in PostgreSQL cannot contain this character.
 _BETWEEN = "\0"
 
@@ -173,6 +176,8 @@ def _of_column(column: Column, layer: SemanticLayer) -> Iterator[_Text]:
         yield _Text("path", "path", "/".join(facts["path"]))
     for word in layer.semantics.words_of(column.table, column.name):
         yield _Text("synonym", "synonym", word)
+    if (why := layer.pii(column)) is not None:
+        yield _Text("pii", "pii", f"{PERSONAL_DATA} {why}")
 
 
 def snippet(text: str, question: str) -> str:

@@ -84,7 +84,11 @@ class Budgets:
         self._platform, self._rules = platform, rules
         self._window_s = settings.budget_window_s
         self._defaults = Limits(
-            settings.budget_calls, settings.budget_rows, settings.budget_bytes, settings.budget_seconds
+            settings.budget_calls,
+            settings.budget_rows,
+            settings.budget_bytes,
+            settings.budget_seconds,
+            personal_data=settings.personal_data,
         )
         self._in_flight: Counter[str] = Counter()
         # When calls ended, by the monotonic clock and the key of their budget, while a standing is good.

@@ -1,9 +1,10 @@
 """Checks an agent's SQL, runs it as the tenant's own reader, and reads the rows into JSON values.
 
 1. `validation`: text -> `ValidatedQuery`, or `QueryRejected`. Nothing reaches the database in this step.
-2. `execution`: `ValidatedQuery` -> `QueryResult`, or `QueryFailed`, by an `Executor` with the tenant's read-only login.
-3. `values`: PostgreSQL's text of a value -> JSON.
-4. `page_cursors`: where the next page begins, signed.
+2. `masking`: a statement with masks in the place of personal data, where a tenant wants that.
+3. `execution`: `ValidatedQuery` -> `QueryResult`, or `QueryFailed`, by an `Executor` with the tenant's read-only login.
+4. `values`: PostgreSQL's text of a value -> JSON.
+5. `page_cursors`: where the next page begins, signed.
 
 Callers handle tools, sessions and grants: see `mcp_bridge.query_path`.
 """
@@ -19,6 +20,7 @@ from mcp_bridge.sql.execution import (
     Tenants,
     Termination,
 )
+from mcp_bridge.sql.masking import masked
 from mcp_bridge.sql.page_cursors import CursorExpired, CursorRefused, PageBinding, PageCursors
 from mcp_bridge.sql.validation import ValidatedQuery, validate
 
@@ -38,5 +40,6 @@ __all__ = [
     "Tenants",
     "Termination",
     "ValidatedQuery",
+    "masked",
     "validate",
 ]

@@ -35,7 +35,8 @@ class QueryRejected(_CodedError):
     Codes: `empty`, `syntax_error`, `too_long`, `too_complex`, `invalid_text`, `multiple_statements`, `not_a_select`,
     `locking`, `select_into`, `data_modifying_cte`, `parameter`, `unknown_relation`, `reserved_name`,
     `function_not_allowed`, `type_not_allowed`, `operator_not_allowed`, `collation_not_allowed`, `system_column`,
-    `unsupported_syntax`, `unknown_column`, `text_search_configuration`, `too_costly`.
+    `unsupported_syntax`, `unknown_column`, `text_search_configuration`, `too_costly`,
+    `personal_data_refused`, `personal_data_masked`.
     """
 
 

@@ -26,6 +26,8 @@ _CONCISE_BYTES = 18_000
 _PAGING_TOKENS = 350
 _SOURCES_TOKENS = 2_000
 _CELL_CHARS = (1_000, 300, 100, 30, 10)
+# Columns with personal data named for one column of a result.
+_MAX_TOLD = 3
 # How often a page is read when a run changes its tables meanwhile. A run changes a table once.
 _TRIES = 3
 
@@ -117,11 +119,26 @@ def _limits(most: QueryLimits, args: Query, own: Limits) -> QueryLimits:
     )
 
 
-def _answer(known: TenantTables, tables: list[str], page: _Page, cursor: str | None) -> Answer:
+def _columns(statement: ValidatedQuery, result: QueryResult) -> list[dict[str, Any]]:
+    """The columns with their types. `pii`: the columns with personal data that one is made of; `masked`: a mask stands there."""
+    tells = statement.tells
+    if tells is None or len(tells) != len(result.columns):
+        tells = (statement.personal_read,) * len(result.columns)
+    return [
+        {"name": column.name, "type": sql_type(column.type)}
+        | ({"pii": ", ".join(sorted(told)[:_MAX_TOLD])} if told else {})
+        | ({"masked": True} if told and told <= statement.masked else {})
+        for column, told in zip(result.columns, tells, strict=True)
+    ]
+
+
+def _answer(
+    known: TenantTables, statement: ValidatedQuery, tables: list[str], page: _Page, cursor: str | None
+) -> Answer:
     result = page.result
     read = [known.as_built(known.tables[name], page.builds) for name in tables if name in known.tables]
     data: dict[str, Any] = {
-        "columns": [{"name": column.name, "type": sql_type(column.type)} for column in result.columns],
+        "columns": _columns(statement, result),
         "rows": result.rows,
         "row_count": result.row_count,
         "truncated": result.truncated is not None,
@@ -164,23 +181,24 @@ class QueryTools:
         tenant = call.own_tenant
         call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()
         known = await self.facts.tables(tenant, QUERY_S, call.own.schema)
-        statement = self.path.checked(known.live, args.sql)
+        statement = await self.path.checked(tenant, known.live, args.sql, call.budget.limits.personal_data or "mark")
         tables = known.with_those_of_views(statement.tables)
         read = await self._read(call, args, known, statement, tables)
-        answer = self._paged(known, tables, read)
+        answer = self._paged(known, statement, tables, read)
         answer.bounded = args.response_format == "concise"
         if answer.bounded and not fits([answer.data, answer.warnings], MAX_ANSWER_TOKENS // 2):
-            without_rows = _answer(known, tables, replace(read, result=replace(read.result, rows=[])), None)
-            answer = self._paged(known, tables, replace(read, result=_page(read.result, without_rows)))
+            without_rows = _answer(known, statement, tables, replace(read, result=replace(read.result, rows=[])), None)
+            answer = self._paged(known, statement, tables, replace(read, result=_page(read.result, without_rows)))
         rows = len(answer.data["rows"])
         call.budget.returned(rows)
         call.audit |= {"tables": sorted(statement.tables), "rows": rows}
         return answer
 
-    def _paged(self, known: TenantTables, tables: list[str], read: _Page) -> Answer:
+    def _paged(self, known: TenantTables, statement: ValidatedQuery, tables: list[str], read: _Page) -> Answer:
         """The answer, with the cursor of the next page if there is one."""
         offset = read.result.next_offset
-        return _answer(known, tables, read, self.cursors().issue(read.binding, offset) if offset is not None else None)
+        cursor = self.cursors().issue(read.binding, offset) if offset is not None else None
+        return _answer(known, statement, tables, read, cursor)
 
     async def _read(
         self, call: Call, args: Query, known: TenantTables, statement: ValidatedQuery, tables: list[str]

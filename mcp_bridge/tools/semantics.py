@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from explorer.catalog import Scope, SemanticsVersion
+from explorer.catalog import Scope, SemanticsVersion, Tenant
+from explorer.core.settings import Settings
 from explorer.core.toolsets import Toolset
+from explorer.personal_data import realign
 from explorer.registry import Semantics, SemanticsInvalid, parse_semantics
 from mcp_bridge.answers.envelope import Answer, compact_json, iso, room_left, weight
 from mcp_bridge.clients.platform_database import PlatformDatabase
@@ -18,7 +20,7 @@ from mcp_bridge.facts.relations import LiveTables
 from mcp_bridge.facts.semantic_layer import SemanticLayers, measure_sql
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, TenantArguments, Tool
-from mcp_bridge.query_path import QueryPath, check
+from mcp_bridge.query_path import QueryPath
 from mcp_bridge.sql import QueryFailed, QueryLimits, QueryRejected
 
 _MAX_OVERLAY_TOKENS = 6_000
@@ -74,7 +76,8 @@ class _Trial:
         statements += [(f"examples.{index}", example.sql) for index, example in enumerate(overlay.examples)]
         for where, statement in statements:
             try:
-                query = check(self._live, statement)
+                policy = self._call.budget.limits.personal_data or "mark"
+                query = await self._path.checked(self._call.own_tenant, self._live, statement, policy)
                 await self._path.execute(
                     self._call.own,
                     self._live,
@@ -98,13 +101,13 @@ def _raise_faults(faults: list[str]) -> None:
 
 @dataclass(frozen=True)
 class SemanticsTools:
-    """`path` tries each statement of an overlay within `timeout_s`."""
+    """`path` tries each statement of an overlay."""
 
     facts: TenantFacts
     layers: SemanticLayers
     path: QueryPath
     platform: PlatformDatabase
-    timeout_s: float
+    settings: Settings
 
     async def set_semantics(self, call: Call, args: SetSemantics) -> Answer:
         tenant = call.own_tenant
@@ -119,16 +122,28 @@ class SemanticsTools:
             )
         known = await self.facts.tables(tenant)
         _raise_faults(list(_unknown(overlay, known.live)))
-        _raise_faults([fault async for fault in _Trial(self.path, call, known.live, self.timeout_s).faults(overlay)])
+        _raise_faults(
+            [
+                fault
+                async for fault in _Trial(self.path, call, known.live, self.settings.query_timeout_s).faults(overlay)
+            ]
+        )
         before = await in_thread(lambda: self.platform.catalog.semantics.latest(tenant))
         saved = await in_thread(
             lambda: self.platform.catalog.semantics.save(tenant, content, call.caller.actor),
         )
+        await self._realigned(tenant)
         call.audit |= {
             "version": saved.version,
             "content_sha256": hashlib.sha256(compact_json(content).encode()).hexdigest(),
         }
         return self._answer(call, saved, changed=before is None or saved.version != before.version)
+
+    async def _realigned(self, tenant: Tenant) -> None:
+        """What is personal data may have changed: queries here, and the rights of the tenant's reader, follow."""
+        self.path.personal.forget(tenant)
+        platform = self.platform
+        await in_thread(lambda: realign(self.settings, platform.catalog, platform.connections, tenant))
 
     def _answer(self, call: Call, version: SemanticsVersion | None, *, changed: bool) -> Answer:
         data: dict[str, Any] = {

@@ -6,7 +6,7 @@ the settings holds. `coordination.budgets` counts what is used.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 from uuid import UUID
 
 from sqlalchemy import Connection, delete, select
@@ -20,7 +20,9 @@ from explorer.catalog.storage.tables import limits, principals
 from explorer.catalog.tenants.tenant import Tenant
 from explorer.core.jsonb import storable
 
-_OF_TENANTS_ONLY = ("allowed_tables", "excluded_tables")
+_LISTS = ("allowed_tables", "excluded_tables")
+PersonalDataPolicy = Literal["mark", "refuse", "mask"]
+"""What agents may do with columns that hold personal data: read them, marked as such; not read them; read that there are any."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Limits:
     """Limits of one principal at one tenant; None: the next more general value holds.
 
     `calls`, `rows`, `bytes`, `seconds`: budget per window, 0 for any number. `allowed_tables`: only these may be read;
-    `excluded_tables`: these may not; both per tenant only.
+    `excluded_tables`: these may not; `personal_data`: the policy in force; all three per tenant only.
     """
 
     calls: int | None = None
@@ -39,12 +41,13 @@ class Limits:
     max_query_timeout_seconds: float | None = None
     allowed_tables: tuple[str, ...] | None = None
     excluded_tables: tuple[str, ...] | None = None
+    personal_data: PersonalDataPolicy | None = None
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> Self:
         """From a row, or the JSON of one; other columns are left out."""
         found: dict[str, Any] = {name: values[name] for name in NAMES}
-        for name in _OF_TENANTS_ONLY:
+        for name in _LISTS:
             found[name] = tuple(found[name]) if found[name] is not None else None
         return cls(**found)
 
@@ -133,13 +136,13 @@ def _checked(values: Mapping[str, Any], principal: str | None) -> dict[str, Any]
     for name, value in values.items():
         if value is None:
             checked[name] = None
-        elif name in _OF_TENANTS_ONLY:
+        elif name in (*_LISTS, "personal_data"):
             if principal is not None:
                 raise LimitInvalid(
-                    "Tables are allowed and excluded for a tenant, not for one principal.",
+                    "Tables and personal data are allowed and excluded for a tenant, not for one principal.",
                     next_step="Leave out --principal, or give the principal budgets only.",
                 )
-            checked[name] = sorted(set(_names(value)))
+            checked[name] = sorted(set(_names(value))) if name in _LISTS else _policy(value)
         else:
             checked[name] = _number(name, value)
     if not checked:
@@ -152,6 +155,15 @@ def _names(value: Iterable[str]) -> list[str]:
     if not all(names):
         raise LimitInvalid("A table's name is empty.", next_step="Name tables as list_tables shows them.")
     return names
+
+
+def _policy(value: object) -> str:
+    if value not in get_args(PersonalDataPolicy):
+        raise LimitInvalid(
+            f"Personal data cannot be treated by {value!r}.",
+            next_step=f"Give one of: {', '.join(get_args(PersonalDataPolicy))}.",
+        )
+    return str(value)
 
 
 def _number(name: str, value: object) -> int | float:

@@ -281,6 +281,7 @@ limits = Table(
     Column("max_query_timeout_seconds", Double),
     Column("allowed_tables", ARRAY(Text)),
     Column("excluded_tables", ARRAY(Text)),
+    Column("personal_data", Text),
     _at("updated_at"),
 )
 quotas = Table(

@@ -10,6 +10,7 @@ from explorer.contract.bookkeeping import builds as build_records
 from explorer.contract.bookkeeping.run_changes import RowCounts
 from explorer.contract.schemas import TenantSchemas
 from explorer.postgres.connections import Connection
+from explorer.postgres.reader_rights import keep_rights
 from explorer.tables.counting import count_changes
 from explorer.tables.engine.definition import comments, indexes
 from explorer.tables.select import select_sql
@@ -28,7 +29,7 @@ where c.oid = to_regclass(%s)
 """
 
 # Views of the tenant's writer that read a relation, also through other views, those that are read first: how each is dropped, and
-# how it is made again with its options and comments.
+# how it is made again with its options, comments and rights to single columns.
 _VIEWS = """
 with recursive reading (oid, depth) as (
     select %s::regclass::oid, 0
@@ -46,13 +47,18 @@ select
         'with (' || array_to_string(c.reloptions, ', ') || ')', pg_get_viewdef(c.oid)
     ) || coalesce((
         select string_agg(
-            format('comment on %%s is %%L;', case
+            format('; comment on %%s is %%L', case
                 when a.attnum is null then format('view %%I.%%I', n.nspname, c.relname)
                 else format('column %%I.%%I.%%I', n.nspname, c.relname, a.attname)
-            end, said.description), ' ')
+            end, said.description), '')
         from pg_description said
         left join pg_attribute a on a.attrelid = c.oid and a.attnum = said.objsubid and said.objsubid > 0
         where said.objoid = c.oid and said.classoid = 'pg_class'::regclass
+    ), '') || coalesce((
+        select string_agg(
+            format('; grant select (%%I) on %%I.%%I to %%s', a.attname, n.nspname, c.relname, held.grantee::regrole), '')
+        from pg_attribute a cross join aclexplode(a.attacl) held
+        where a.attrelid = c.oid and held.privilege_type = 'SELECT'
     ), '')
 from reading
 join pg_class c on c.oid = reading.oid
@@ -113,17 +119,18 @@ def build(connection: Connection, schemas: TenantSchemas, table: TableSpec) -> B
     dress = "; ".join((*indexes(table, beside), *comments(table, beside), f"analyze {beside}"))
     connection.execute(dress.encode())
     counts = count_changes(connection, schemas, table, beside, rows)
-    views = _drop(connection, place)
+    views = _drop(connection, place, beside)
     connection.execute(f"alter table {beside} rename to {quoted(table.name)}".encode())
     return Built(rows, counts, _make_again(connection, schemas, views))
 
 
-def _drop(connection: Connection, place: str) -> list[View]:
-    """Drop what has this name, and the views that read it. Returns these."""
+def _drop(connection: Connection, place: str, successor: str) -> list[View]:
+    """Drop what has this name, and the views that read it. Returns these. The successor gets its rights."""
     there = connection.execute(_THERE, [place]).fetchone()
     if there is None:
         return []
     kind, is_read = there
+    keep_rights(connection, place, successor)
     if is_read:
         # A view may read several tables that are built at the same time: one after the other makes it again.
         schema = place.partition(".")[0]

@@ -10,7 +10,7 @@ from typing import Any
 from mcp_bridge.sql.validation import costs
 from mcp_bridge.sql.validation.budget import Budget
 from mcp_bridge.sql.validation.costs import CELL, GATHERED, SCALAR
-from mcp_bridge.sql.validation.names import SMALL, Columns, NameLookup, Scope, Value, same_row
+from mcp_bridge.sql.validation.names import SMALL, Columns, NameLookup, Scope, Value, same_row, told_by
 from mcp_bridge.sql.validation.rules import Rules
 from mcp_bridge.sql.validation.tree import (
     Json,
@@ -87,18 +87,22 @@ class Expressions:
         if "ColumnRef" in node:
             names = strings(node["ColumnRef"]["fields"])
             if not names:
-                return tuple(scope.levels[0].star)
-            return self._names.from_item(names, scope, self._positions.of(node["ColumnRef"])).columns
+                columns = tuple(scope.levels[0].star)
+            else:
+                columns = self._names.from_item(names, scope, self._positions.of(node["ColumnRef"])).columns
+            self._rules.reads_personal(told_by(value for _, value in columns))
+            return columns
         return self.value(node, scope).fields or ()
 
     def _parts(self, node: Json, scope: Scope) -> Value:
         """An expression without a method of its own: as large as its parts together."""
-        size = 0
-        for name, part in node.items():
-            for piece in part if isinstance(part, list) else (part,):
-                if isinstance(piece, dict) and piece and name not in ("typeName", "funcname", "name"):
-                    size += self.value(piece, scope).size
-        return Value(costs.cap(max(size, SCALAR)))
+        parts = [
+            self.value(piece, scope)
+            for name, part in node.items()
+            for piece in (part if isinstance(part, list) else (part,))
+            if isinstance(piece, dict) and piece and name not in ("typeName", "funcname", "name")
+        ]
+        return Value(costs.cap(max(sum(part.size for part in parts), SCALAR)), tells=told_by(parts))
 
     def _value_A_Const(self, node: Json, _scope: Scope) -> Value:
         text = literal(node)
@@ -107,8 +111,11 @@ class Expressions:
     def _value_ColumnRef(self, node: Json, scope: Scope) -> Value:
         names, at = strings(node["fields"]), self._positions.of(node)
         if "A_Star" in node["fields"][-1]:
-            return self._names.from_item(names, scope, at).row() if names else Value()
-        return self._names.column(names, scope, at)
+            value = self._names.from_item(names, scope, at).row() if names else Value()
+        else:
+            value = self._names.column(names, scope, at)
+        self._rules.reads_personal(value.tells)
+        return value
 
     def _value_A_Indirection(self, node: Json, scope: Scope) -> Value:
         value = self.value(node["arg"], scope)
@@ -122,7 +129,7 @@ class Expressions:
                 self._parts(step["A_Indices"], scope)
                 self._budget.spend(value.size / 16)
                 if not step["A_Indices"].get("is_slice"):
-                    value = Value(value.size, value.elements, own=value.elements)
+                    value = Value(value.size, value.elements, own=value.elements, tells=value.tells)
         return value
 
     def _value_SubLink(self, node: Json, scope: Scope) -> Value:
@@ -130,14 +137,18 @@ class Expressions:
         columns = self._select(node["subselect"]["SelectStmt"], scope)
         kind = node["subLinkType"]
         if kind == "ARRAY_SUBLINK":
-            return Value(GATHERED, None, columns[0][1].own if columns else None, is_list=True)
+            tells = told_by(value for _, value in columns)
+            return Value(GATHERED, None, columns[0][1].own if columns else None, is_list=True, tells=tells)
         if kind == "EXPR_SUBLINK" and columns:
             return columns[0][1].handed_on()
         self._budget.spend((test.size + sum(value.size for _, value in columns)) / 16)
-        return SMALL
+        # EXISTS tells that there is a row; IN and ANY compare values.
+        compared = () if kind == "EXISTS_SUBLINK" else (test, *(value for _, value in columns))
+        return Value(SCALAR, tells=told_by(compared))
 
     def _value_SelectStmt(self, node: Json, scope: Scope) -> Value:
-        return Value(costs.cap(sum(value.size for _, value in self._select(node, scope))))
+        values = [value for _, value in self._select(node, scope)]
+        return Value(costs.cap(sum(value.size for value in values)), tells=told_by(values))
 
     def _value_TypeCast(self, node: Json, scope: Scope) -> Value:
         value = self.value(node["arg"], scope)
@@ -145,50 +156,55 @@ class Expressions:
         name = (strings(type_.get("names")) or [""])[-1]
         self._budget.spend(costs.work_of_cast(name, value.size))
         is_array = "arrayBounds" in type_
-        return Value(costs.of_type(name, is_array, value.size), is_list=is_array)
+        return Value(costs.of_type(name, is_array, value.size), is_list=is_array, tells=value.tells)
 
     def _value_RowExpr(self, node: Json, scope: Scope) -> Value:
         values = self.row(node.get("args", ()), scope)
         fields = tuple((f"f{number}", value) for number, value in enumerate(values, start=1))
-        return Value(costs.cap(sum(value.size for value in values) + SCALAR), fields)
+        return Value(costs.cap(sum(value.size for value in values) + SCALAR), fields, tells=told_by(values))
 
     def _value_A_Expr(self, node: Json, scope: Scope) -> Value:
         left, right = self.value(node.get("lexpr"), scope), self._operand(node.get("rexpr"), scope)
         name = (strings(node.get("name")) or [""])[-1]
         kind = node.get("kind", "AEXPR_OP")
+        tells = left.tells | right.tells
         if kind == "AEXPR_NULLIF":
             self._budget.spend((left.size + right.size) / 16)
-            return left.handed_on()
+            return replace(left.handed_on(), tells=tells)
         self._budget.spend(costs.work_of_operator(name, left.size, right.size))
         if kind != "AEXPR_OP":
-            return SMALL
-        return Value(costs.of_operator(name, left.size, right.size), is_list=left.is_list and right.is_list)
+            return Value(SCALAR, tells=tells)
+        size = costs.of_operator(name, left.size, right.size)
+        return Value(size, is_list=left.is_list and right.is_list, tells=tells)
 
     def _operand(self, node: Any, scope: Scope) -> Value:
-        if isinstance(node, list):
-            return Value(costs.cap(sum(self.value(part, scope).size for part in node)))
         if node and "List" in node:
-            return Value(costs.cap(sum(self.value(part, scope).size for part in node["List"].get("items", ()))))
-        return self.value(node, scope)
+            node = node["List"].get("items", ())
+        if not isinstance(node, list | tuple):
+            return self.value(node, scope)
+        parts = [self.value(part, scope) for part in node]
+        return Value(costs.cap(sum(part.size for part in parts)), tells=told_by(parts))
 
     def _value_BoolExpr(self, node: Json, scope: Scope) -> Value:
-        self.all(node.get("args"), scope)
-        return SMALL
+        return Value(SCALAR, tells=told_by([self.value(part, scope) for part in node.get("args", ())]))
 
     def _value_NullTest(self, node: Json, scope: Scope) -> Value:
+        """Whether there is a value tells no value."""
         self.value(node["arg"], scope)
         return SMALL
 
-    _value_BooleanTest = _value_NullTest
+    def _value_BooleanTest(self, node: Json, scope: Scope) -> Value:
+        return Value(SCALAR, tells=self.value(node["arg"], scope).tells)
 
     def _value_CaseExpr(self, node: Json, scope: Scope) -> Value:
-        self.value(node.get("arg"), scope)
+        conditions = [self.value(node.get("arg"), scope)]
         branches = []
         for branch in node.get("args", ()):
-            self.value(branch["CaseWhen"]["expr"], scope)
+            conditions.append(self.value(branch["CaseWhen"]["expr"], scope))
             branches.append(self.value(branch["CaseWhen"]["result"], scope))
         default = [self.value(node["defresult"], scope)] if "defresult" in node else []
-        return same_row([*branches, *default]).handed_on()
+        value = same_row([*branches, *default]).handed_on()
+        return replace(value, tells=value.tells | told_by(conditions))
 
     def _value_CoalesceExpr(self, node: Json, scope: Scope) -> Value:
         return same_row([self.value(part, scope) for part in node.get("args", ())]).handed_on()
@@ -202,8 +218,7 @@ class Expressions:
         return replace(self._parts(node, scope), is_list=True)
 
     def _value_JsonArrayAgg(self, node: Json, scope: Scope) -> Value:
-        self._parts(node, scope)
-        return Value(GATHERED)
+        return Value(GATHERED, tells=self._parts(node, scope).tells)
 
     _value_JsonObjectAgg = _value_JsonArrayAgg
 
@@ -230,13 +245,14 @@ class Expressions:
         numbers, texts = [literal_number(part) for part in nodes], [literal_text(part) for part in nodes]
         self._budget.spend(costs.work_of_call(name, _path_sizes(name, sizes, texts)))
         size = costs.of_call(name, sizes, numbers, texts) if name != "array_fill" else _filled(values, nodes)
+        tells = frozenset[str]() if name == "count" else told_by([*values, *sorted_by])
         if len(out := OUT_COLUMNS.get(name, ())) > 1:
-            return Value(size, tuple((column, Value(size)) for column in out))
+            return Value(size, tuple((column, Value(size, tells=tells)) for column in out), tells=tells)
         if name == "array_agg" and values:
-            return Value(size, None, values[0].own, is_list=True)
+            return Value(size, None, values[0].own, is_list=True, tells=tells)
         if name in _ROW_FUNCTIONS and values:
-            return replace(values[0].handed_on(), size=size)
-        return Value(size, is_list=name in _LIST_FUNCTIONS)
+            return replace(values[0].handed_on(), size=size, tells=tells)
+        return Value(size, is_list=name in _LIST_FUNCTIONS, tells=tells)
 
 
 def _path_sizes(name: str, sizes: list[int], texts: list[str | None]) -> list[int]:

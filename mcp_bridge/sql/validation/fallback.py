@@ -20,7 +20,7 @@ from mcp_bridge.sql.validation.allowlist import (
     TYPES,
 )
 from mcp_bridge.sql.validation.costs import GATHERING, SUPERLINEAR
-from mcp_bridge.sql.validation.rules import Rules
+from mcp_bridge.sql.validation.rules import Checked, Rules
 
 _LITERALS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n\r]*|/\*(?:(?!/\*)[\s\S])*?\*/""")
 # The text without literals, quoted names and comments must be plain. Then both parsers split it into the same tokens.
@@ -88,8 +88,8 @@ _TYPE_SPELLINGS = frozenset(
 _QUERIES = (exp.Select, exp.Union, exp.Except, exp.Intersect, exp.Values, exp.Subquery)
 
 
-def check_statement(sql: str, rules: Rules) -> int:
-    """Check sqlglot's tree of `sql`; returns the end of its one statement. Raises `QueryRejected`."""
+def check_statement(sql: str, rules: Rules) -> Checked:
+    """Check sqlglot's tree of `sql`. Raises `QueryRejected`."""
     _check_plain(sql, rules)
     end = _check_calls(sql, rules)
     try:
@@ -106,7 +106,22 @@ def check_statement(sql: str, rules: Rules) -> int:
     for node in trees[0].walk():
         rules.count_node()
         _check_node(node, rules)
-    return end
+    _note_personal(trees[0], rules)
+    return Checked(end, None)
+
+
+def _note_personal(tree: exp.Expr, rules: Rules) -> None:
+    """Note every column with personal data that could be meant: by its name, or by a star or the name of a row."""
+    rows = {table.alias_or_name for table in tree.find_all(exp.Table)} | {a.name for a in tree.find_all(exp.TableAlias)}
+    names = {identifier.name for identifier in tree.find_all(exp.Identifier)}
+    stars = any(not isinstance(star.parent, exp.Count) for star in tree.find_all(exp.Star))
+    # NATURAL and USING compare columns by name.
+    joined = any(join.args.get("method") == "NATURAL" for join in tree.find_all(exp.Join))
+    whole = stars or joined or any(column.name in rows for column in tree.find_all(exp.Column))
+    for table in rules.tables:
+        for column in rules.personal.get(table, ()):
+            if whole or column in names:
+                rules.reads_personal(rules.personal_column(table, column))
 
 
 def _check_plain(sql: str, rules: Rules) -> None:

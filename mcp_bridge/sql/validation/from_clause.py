@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from mcp_bridge.sql.validation.budget import Budget
 from mcp_bridge.sql.validation.expressions import OUT_COLUMNS, Expressions
-from mcp_bridge.sql.validation.names import SMALL, Columns, FromItem, Level, Scope, Value, by_name, renamed
+from mcp_bridge.sql.validation.names import SMALL, Columns, FromItem, Level, Scope, Value, by_name, renamed, told_by
 from mcp_bridge.sql.validation.rules import Rules
 from mcp_bridge.sql.validation.tree import Json, column_definitions, implied_name, json_table_columns, strings
 
@@ -56,7 +56,10 @@ class FromClause:
         known, own = scope.ctes.get(name) if schema is None else None, None
         if known is None:
             # Tables have no columns for text search.
-            known = own = tuple((column, Value(is_list=True)) for column in self._rules.columns_of(schema, name))
+            known = own = tuple(
+                (column, Value(is_list=True, tells=self._rules.personal_column(name, column)))
+                for column in self._rules.columns_of(schema, name)
+            )
         return FromItem(alias.get("aliasname", name), renamed(known, names), None if alias else schema or "", own=own)
 
     def _subquery(self, item: Json, alias: Json, names: list[str], scope: Scope) -> FromItem:
@@ -65,7 +68,8 @@ class FromClause:
         return FromItem(alias.get("aliasname", ""), renamed(self._select(item["subquery"]["SelectStmt"], seen), names))
 
     def _json_table(self, item: Json, alias: Json, names: list[str], scope: Scope) -> FromItem:
-        part = Value(self._expressions.json_function(item, scope).size)
+        document = self._expressions.json_function(item, scope)
+        part = Value(document.size, tells=document.tells)
         columns = tuple((name, part) for name in json_table_columns(item))
         return FromItem(alias.get("aliasname", "json_table"), renamed(columns, names))
 
@@ -94,7 +98,8 @@ class FromClause:
         """The result of one function in FROM. `unnest` of several arrays counts as several functions."""
         value, function = self._expressions.value(call[0], scope), implied_name(call[0])
         definitions = column_definitions(call[1:]) or column_definitions([{"List": {"items": coldeflist}}])
-        element = SMALL if function in ("generate_series", "generate_subscripts") else Value(value.size)
+        is_number = function in ("generate_series", "generate_subscripts")
+        element = Value(SMALL.size if is_number else value.size, tells=value.tells)
         out = OUT_COLUMNS.get(function, ())
         if definitions or len(out) > 1:
             return [_FunctionColumns(function, element, tuple((name, element) for name in definitions or out))]
@@ -102,7 +107,11 @@ class FromClause:
             arrays = [self._expressions.value(argument, scope) for argument in call[0]["FuncCall"].get("args", ())]
             return [
                 _FunctionColumns(
-                    function, Value(array.size), array.elements, is_typed=True, out_name=None if array.is_list else ""
+                    function,
+                    Value(array.size, tells=array.tells),
+                    array.elements,
+                    is_typed=True,
+                    out_name=None if array.is_list else "",
                 )
                 for array in arrays
             ]
@@ -122,6 +131,7 @@ class FromClause:
         both = self._budget.columns(left + right, MAX_COLUMNS)
         named, once = by_name(both), set(merged)
         shared = [(name, named.get(name, Value())) for name in merged]
+        self._rules.reads_personal(told_by(value for _, value in shared))
         columns = shared + [(name, value) for name, value in both if name not in once]
         alias = node.get("alias")
         if alias:

@@ -12,7 +12,7 @@ import pgparse
 from mcp_bridge.sql.validation import hints
 from mcp_bridge.sql.validation.allowlist import TEXT_SEARCH_CALLS, TEXT_SEARCH_CONFIGURATIONS, TYPE_NAME_FUNCTION
 from mcp_bridge.sql.validation.queries import Queries
-from mcp_bridge.sql.validation.rules import Rules
+from mcp_bridge.sql.validation.rules import Checked, Rules
 from mcp_bridge.sql.validation.tree import Json, Positions, strings
 
 _LEAVES = frozenset(
@@ -74,8 +74,8 @@ class _Visit(NamedTuple):
     ctes: frozenset[str]
 
 
-def check_statement(sql: str, rules: Rules) -> int:
-    """Check the tree of `sql`; returns the end of its one statement (0-based character offset). Raises `QueryRejected`."""
+def check_statement(sql: str, rules: Rules) -> Checked:
+    """Check the tree of `sql`. Raises `QueryRejected`."""
     statements = _parse(sql, rules)
     if len(statements) != 1:
         code = "multiple_statements" if statements else "empty"
@@ -96,9 +96,10 @@ def check_statement(sql: str, rules: Rules) -> int:
         )
     positions = Positions(sql)
     _NodeCheck(rules, positions).run(node)
-    Queries(rules, positions).check(node)
+    columns = Queries(rules, positions).check(node)
     length = raw.get("stmt_len", 0)
-    return positions.at_byte(length) if length else len(sql)
+    end = positions.at_byte(length) if length else len(sql)
+    return Checked(end, tuple(value.tells for _, value in columns))
 
 
 def _parse(sql: str, rules: Rules) -> list[Json]:

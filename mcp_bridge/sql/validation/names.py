@@ -19,7 +19,8 @@ class Value:
     `own`: the fields of its type; only rows of relations have them. PostgreSQL knows the fields of other rows by their origin,
     and the renamed fields of a relation's row by FROM. Both are lost as soon as an expression passes the row on (source:
     ParseComplexProjection in PostgreSQL's parse_func.c, expandRecordVariable in parse_target.c).
-    `is_list`: surely an array, for which `unnest` gives values; for a tsvector it gives rows.
+    `is_list`: surely an array, for which `unnest` gives values; for a tsvector it gives rows. `tells`: the columns with personal
+    data (`table.column`) that the value is made of.
     """
 
     size: int = CELL
@@ -27,6 +28,7 @@ class Value:
     elements: "Columns | None" = None
     own: "Columns | None" = None
     is_list: bool = False
+    tells: frozenset[str] = frozenset()
 
     def handed_on(self) -> "Value":
         """The value after CASE, coalesce, a function or a scalar subquery, or as a field of another row."""
@@ -66,7 +68,8 @@ class FromItem:
 
     def row(self) -> Value:
         size = costs.cap(sum(value.size for _, value in self.columns))
-        return Value(size) if self._is_scalar else Value(size, self.columns, own=self._own)
+        tells = told_by(value for _, value in self.columns)
+        return Value(size, tells=tells) if self._is_scalar else Value(size, self.columns, own=self._own, tells=tells)
 
 
 def by_name(columns: Iterable[tuple[str, Value]]) -> dict[str, Value]:
@@ -105,7 +108,13 @@ def larger(one: Value, other: Value) -> Value:
         one.elements if _same(one.elements, other.elements) else None,
         one.own if _same(one.own, other.own) else None,
         one.is_list and other.is_list,
+        one.tells | other.tells,
     )
+
+
+def told_by(values: Iterable[Value]) -> frozenset[str]:
+    """The columns with personal data that any of the values tells."""
+    return frozenset[str]().union(*(value.tells for value in values))
 
 
 def same_row(values: list[Value]) -> Value:

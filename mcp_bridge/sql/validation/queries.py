@@ -14,7 +14,7 @@ from mcp_bridge.sql.validation.costs import GATHERED, SCALAR
 from mcp_bridge.sql.validation.expressions import Expressions
 from mcp_bridge.sql.validation.from_clause import MAX_COLUMNS as MAX_IN_FROM
 from mcp_bridge.sql.validation.from_clause import FromClause
-from mcp_bridge.sql.validation.names import Columns, FromItem, Level, Scope, Value, larger, renamed, same_row
+from mcp_bridge.sql.validation.names import Columns, FromItem, Level, Scope, Value, larger, renamed, same_row, told_by
 from mcp_bridge.sql.validation.rules import Rules
 from mcp_bridge.sql.validation.tree import Json, Positions, by_need, implied_name, relations_read, strings
 
@@ -31,10 +31,10 @@ class Queries:
         self._expressions = Expressions(rules, positions, self._budget, self._select)
         self._from = FromClause(rules, self._budget, self._expressions, self._select)
 
-    def check(self, select: Json) -> None:
-        """Check the statement. Raises `QueryRejected`."""
+    def check(self, select: Json) -> Columns:
+        """Check the statement; returns its columns. Raises `QueryRejected`."""
         try:
-            self._select(select, Scope())
+            return self._select(select, Scope())
         except RecursionError:
             self._rules.too_complex()
 
@@ -102,21 +102,27 @@ class Queries:
     def _recursive(self, query: Json, scope: Scope) -> Columns:
         """A query that reads itself. Values that are larger after the second round may grow without end."""
         select, name, names = query["ctequery"]["SelectStmt"], query["ctename"], strings(query.get("aliascolnames"))
-        extra = _search_and_cycle_columns(query)
         if "larg" not in select or name not in relations_read(select["rarg"]):
-            return renamed(self._select(select, scope), names) + extra
+            columns = self._select(select, scope)
+            return renamed(columns, names) + _search_and_cycle_columns(query, columns)
         first = tuple(
             (column, replace(value, size=max(value.size, 4 * SCALAR)))
             for column, value in renamed(self._select(select["larg"], scope), names)
         )
+        extra = _search_and_cycle_columns(query, first)
         again = self._select(select["rarg"], Scope(scope.levels, {**scope.ctes, name: first + extra}))
+        # What one column tells in a round, any of them may tell in a later one.
+        tells = told_by(value for _, value in (*first, *again))
         grown = tuple(
             (
                 column,
-                value if index < len(again) and again[index][1].size <= value.size else replace(value, size=GATHERED),
+                replace(value, tells=tells)
+                if index < len(again) and again[index][1].size <= value.size
+                else replace(value, size=GATHERED, tells=tells),
             )
             for index, (column, value) in enumerate(first)
         )
+        extra = _search_and_cycle_columns(query, grown)
         self._select(select["rarg"], Scope(scope.levels, {**scope.ctes, name: grown + extra}))
         return grown + extra
 
@@ -133,7 +139,9 @@ class Queries:
                 )
 
 
-def _search_and_cycle_columns(query: Json) -> Columns:
+def _search_and_cycle_columns(query: Json, columns: Columns) -> Columns:
+    """The columns that SEARCH and CYCLE add, made of any of the others."""
     search, cycle = query.get("search_clause", {}), query.get("cycle_clause", {})
     names = (search.get("search_seq_column"), cycle.get("cycle_mark_column"), cycle.get("cycle_path_column"))
-    return tuple((name, Value(GATHERED)) for name in names if name)
+    tells = told_by(value for _, value in columns)
+    return tuple((name, Value(GATHERED, tells=tells)) for name in names if name)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from explorer.postgres.connections import CASTS_SCHEMA
 from mcp_bridge.sql.errors import QueryRejected, place
@@ -73,15 +73,26 @@ def _depth(sql: str) -> int:
     return max(accumulate((char in "([") - (char in ")]") for char in sql), default=0)
 
 
+class Checked(NamedTuple):
+    """What a parser's check found: `end`: of the one statement, 0-based character offset; `tells`: by column of the result, in
+    order, the columns with personal data that it tells; None where the parser cannot say."""
+
+    end: int
+    tells: tuple[frozenset[str], ...] | None
+
+
 @dataclass
 class Rules:
-    """The tenant's names, and the relations found in the statement so far. One instance per validation."""
+    """The tenant's names, and the relations found in the statement so far. One instance per validation. `personal`: the columns
+    with personal data, by table; `personal_read`: those of them (`table.column`) that the statement reads in any place."""
 
     text: str
     schemas: frozenset[str]
     relations: Mapping[str, Mapping[str, Sequence[str]]]
     own_types: frozenset[str]
+    personal: Mapping[str, frozenset[str]] = field(default_factory=dict)
     tables: set[str] = field(default_factory=set)
+    personal_read: set[str] = field(default_factory=set)
     _nodes: int = 0
 
     def reject(self, code: str, message: str, *, next_step: str, at: int | None = None, **details: Any) -> NoReturn:
@@ -118,6 +129,14 @@ class Rules:
         """The columns of a relation that `relation` has accepted, in their order."""
         places = [schema] if schema is not None else list(self.relations)
         return next((self.relations[place][name] for place in places if name in self.relations.get(place, ())), ())
+
+    def personal_column(self, table: str, column: str) -> frozenset[str]:
+        """`table.column` if it has personal data."""
+        return frozenset((f"{table}.{column}",)) if column in self.personal.get(table, ()) else frozenset()
+
+    def reads_personal(self, columns: frozenset[str]) -> None:
+        """Note that the statement reads these columns (`table.column`) with personal data."""
+        self.personal_read |= columns
 
     def column_names(self) -> frozenset[str]:
         """The columns of the relations that the statement reads."""

@@ -8,6 +8,7 @@ rules. The choice is made at import (`PARSER`). The caller's own text is execute
 import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from mcp_bridge.sql.validation.rules import Rules, check_text
 
@@ -28,11 +29,18 @@ class ValidatedQuery:
     `text` is the caller's text up to the end of its one statement (without a closing semicolon and the text after it), so
     a character position in it is a position in the caller's text. `tables` are names without schema and without CTEs;
     `columns` are the columns of these tables. An error may repeat these names.
+
+    `personal_read` are the columns with personal data (`table.column`) that it reads in any place; `tells` are, by column of the
+    result, those that the column is made of, or None where the parser cannot say: then any column may tell any of them.
+    `masked` are those in whose place a mask stands; the text is then not the caller's.
     """
 
     text: str
     tables: frozenset[str]
     columns: frozenset[str] = frozenset()
+    personal_read: frozenset[str] = frozenset()
+    tells: tuple[frozenset[str], ...] | None = ()
+    masked: frozenset[str] = frozenset()
 
 
 def validate(
@@ -41,14 +49,16 @@ def validate(
     schemas: frozenset[str],
     relations: Mapping[str, Mapping[str, Sequence[str]]],
     own_types: frozenset[str] = frozenset(),
+    personal: Mapping[str, frozenset[str]] = MappingProxyType({}),
 ) -> ValidatedQuery:
     """Check `sql` against the tenant's names and the allow-lists.
 
     `relations` are the readable tables and views by schema, in the order in which unqualified names are looked up, each with
-    its columns in their order. `own_types` are the tenant's own types (enums), names without schema. Raises only
-    `QueryRejected`, for any text.
+    its columns in their order. `own_types` are the tenant's own types (enums), names without schema. `personal` are the columns
+    with personal data, by table. Raises only `QueryRejected`, for any text.
     """
     check_text(sql)
-    rules = Rules(sql, schemas, relations, own_types)
-    end = check_statement(sql, rules)
-    return ValidatedQuery(sql[:end], frozenset(rules.tables), rules.column_names())
+    rules = Rules(sql, schemas, relations, own_types, personal)
+    checked = check_statement(sql, rules)
+    read = frozenset(rules.personal_read)
+    return ValidatedQuery(sql[: checked.end], frozenset(rules.tables), rules.column_names(), read, checked.tells)

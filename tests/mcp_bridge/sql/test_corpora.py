@@ -148,5 +148,5 @@ def test_the_fallback_still_serves_plain_questions(clinic: Clinic) -> None:
 def _fallback(clinic: Clinic, statement: str) -> ValidatedQuery:
     check_text(statement)
     rules = Rules(statement, frozenset({clinic.schema}), {clinic.schema: RELATIONS}, OWN_TYPES)
-    end = fallback.check_statement(statement, rules)
+    end = fallback.check_statement(statement, rules).end
     return ValidatedQuery(statement[:end], frozenset(rules.tables))
