@@ -76,8 +76,9 @@ def render() -> str:
         "told of each. Whether a schedule runs is asked of Dagster, at most every ten seconds, for "
         "all answers that speak of it (`schedules`, `freshness_rule`): running, stopped, or unknown while Dagster does "
         "not answer. Statistics of columns are PostgreSQL's own, from the build of the table: no row is read for them. "
-        "Columns marked `pii` are masked in samples (by the database: the values do not leave it) and statistics, never "
-        "in the answers of `query`; what counts as personal data is written in [semantics.md](semantics.md).",
+        "Columns marked `pii` are masked in samples (by the database: the values do not leave it) and statistics; in the "
+        "answers of `query` a column names the personal data it is made of, and a tenant may refuse or mask them "
+        "([security.md](security.md#personal-data)). What counts as personal data is written in [semantics.md](semantics.md).",
         "",
         "What is amiss with a table stands with it in `list_tables` and `describe_table`, with the sources of a `query`, and in "
         "`warnings`; where nothing is amiss the field is absent:",
