@@ -50,6 +50,7 @@ from mcp_bridge.tools.activity import ActivityTools
 from mcp_bridge.tools.glance import Glance
 from mcp_bridge.tools.lineage import LineageTools
 from mcp_bridge.tools.materialization import MaterializationTools
+from mcp_bridge.tools.personal_data import PersonalDataTools
 from mcp_bridge.tools.pipelines import PipelineTools
 from mcp_bridge.tools.query import QueryTools
 from mcp_bridge.tools.runs import RunTools
@@ -146,6 +147,7 @@ class Services:
             TableTools(facts, layers, files, databases, discovered, parts.provider_named),
             search,
             SemanticsTools(facts, layers, path, platform, settings),
+            PersonalDataTools(platform, settings),
             QueryTools(facts, path, cache(lambda: PageCursors(key())), _query_limits(settings)),
             PipelineTools(files, schedules, platform),
             MaterializationTools(tenants_of, files, dagster, launches, RunFollower(dagster), compared, stopping.is_set),

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from explorer.catalog import PersonalDataPolicy, Scope
 from explorer.core.settings import Settings
+from explorer.core.toolsets import Toolset
 from explorer.personal_data import set_policy
 from mcp_bridge.answers.envelope import Answer
 from mcp_bridge.clients.platform_database import PlatformDatabase
@@ -58,6 +59,7 @@ class PersonalDataTools:
             SetPersonalData,
             set_personal_data,
             Scope.SCHEMA_MANAGE,
+            Toolset.SCHEMA,
             mutates=True,
         ),
     )

@@ -34,7 +34,7 @@ NAMES: dict[Toolset | None, set[str]] = {
         "cancel_materialization",
         "get_schema_status",
     },
-    Toolset.SCHEMA: {"provision_schema", "teardown_schema", "set_semantics"},
+    Toolset.SCHEMA: {"provision_schema", "teardown_schema", "set_semantics", "set_personal_data"},
     Toolset.OPERATIONS: {"configure_pipeline", "list_activity"},
 }
 ALL_NAMES = {name for names in NAMES.values() for name in names}
