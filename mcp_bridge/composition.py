@@ -50,12 +50,12 @@ from mcp_bridge.tools.activity import ActivityTools
 from mcp_bridge.tools.glance import Glance
 from mcp_bridge.tools.lineage import LineageTools
 from mcp_bridge.tools.materialization import MaterializationTools
-from mcp_bridge.tools.personal_data import PersonalDataTools
 from mcp_bridge.tools.pipelines import PipelineTools
 from mcp_bridge.tools.query import QueryTools
 from mcp_bridge.tools.runs import RunTools
+from mcp_bridge.tools.schema.personal_data import PersonalDataTools
+from mcp_bridge.tools.schema.semantics import SemanticsTools
 from mcp_bridge.tools.search import SearchTools
-from mcp_bridge.tools.semantics import SemanticsTools
 from mcp_bridge.tools.tables import TableTools
 from mcp_bridge.tools.tenants import TenantTools
 

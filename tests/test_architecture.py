@@ -53,6 +53,8 @@ MOST_MODULES = 15
 LARGE_FOLDERS = {
     "demo_commcare": 18,
 }
+# A log: one more file with each change of the catalog, and none is read for another.
+LOGS = {"explorer/catalog/migrations/versions"}
 
 
 def _declared() -> set[str]:
@@ -179,6 +181,8 @@ def test_a_package_says_its_purpose_in_one_line(package: str) -> None:
 
 
 def test_folders_are_read_in_one_sitting() -> None:
-    counts = Counter(str(module.path.parent.relative_to(ROOT)) for module in MODULES.values() if not module.is_package)
+    folders = [str(module.path.parent.relative_to(ROOT)) for module in MODULES.values() if not module.is_package]
+    assert not LOGS.difference(folders)
+    counts = Counter(folder for folder in folders if folder not in LOGS)
     assert {folder: count for folder, count in counts.items() if count > LARGE_FOLDERS.get(folder, MOST_MODULES)} == {}
     assert [folder for folder in LARGE_FOLDERS if counts[folder] <= MOST_MODULES] == []

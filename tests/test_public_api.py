@@ -93,6 +93,7 @@ OWN_PROCESS = {
         "logging.getLogger('sqlglot')": _MAIN,
         "logging.getLogger(noisy)": _MAIN,
     },
+    "mcp_bridge.processes": {"signal.signal": "the main of a bridge of several processes, which serves nobody itself"},
     "mcp_bridge.gate.shutdown": {"signal.signal": "the bridge's, after the first signal has stopped it"},
 }
 

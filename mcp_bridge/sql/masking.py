@@ -4,10 +4,14 @@ The mask is a constant, so nothing of the column is read, not even whether there
 caller's text. What cannot be masked stays, and the validator then refuses it as a read of the column.
 """
 
-import importlib.util
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+try:
+    import pgparse
+except ImportError:  # no wheel for this platform
+    pgparse = None
 
 from mcp_bridge.sql.validation.tree import Json, literal_number, strings
 
@@ -38,10 +42,8 @@ def masked(
 ) -> Masked | None:
     """The statement with masks; None where none can be put. `text`: a statement that the validator has passed with the same
     `relations`; `personal`: the columns with personal data, by table."""
-    if importlib.util.find_spec("pgparse") is None:
+    if pgparse is None:
         return None
-    import pgparse
-
     select = pgparse.parse(text)[0]["stmt"]["SelectStmt"]
     if "larg" in select or "valuesLists" in select or "distinctClause" in select:
         return None

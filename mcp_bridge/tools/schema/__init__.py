@@ -1,0 +1,1 @@
+"""Tools of the toolset `schema`: what a tenant consists of, and what its columns mean."""
