@@ -41,6 +41,7 @@ for _command in (
 app.command(context_settings={"ignore_unknown_options": True})(dbt.dbt)
 for _name, _group in {
     "tenants": tenants.app,
+    "runs": runs.app,
     "tokens": tokens.app,
     "people": people.people_app,
     "clients": people.clients_app,

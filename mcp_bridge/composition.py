@@ -151,7 +151,7 @@ class Services:
             QueryTools(facts, path, cache(lambda: PageCursors(key())), _query_limits(settings)),
             PipelineTools(files, schedules, platform),
             MaterializationTools(tenants_of, files, dagster, launches, RunFollower(dagster), compared, stopping.is_set),
-            RunTools(files, dagster, results),
+            RunTools(files, dagster, results, compared),
             ActivityTools(platform),
             LineageTools(facts, databases, discovered, parts.provider_named),
         )

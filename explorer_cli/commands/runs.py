@@ -1,10 +1,12 @@
-"""Commands that sync and query a tenant's tables."""
+"""Commands that sync and query a tenant's tables, and `explorer runs`, which tells of its runs."""
 
 from typing import Annotated
 
 import typer
 
 from explorer_cli.commands.options import Json, Key
+
+app = typer.Typer(help="What runs did to a tenant's tables.", no_args_is_help=True)
 
 
 def sync(
@@ -39,3 +41,20 @@ def query(
     from explorer_cli.operations.runs import run_query
 
     raise typer.Exit(run_query(key, sql, limit=limit, as_json=as_json))
+
+
+@app.command("compare")
+def runs_compare(
+    key: Key,
+    before: Annotated[
+        str | None, typer.Argument(metavar="[BEFORE]", help="Id of the earlier run; default: the one before AFTER.")
+    ] = None,
+    after: Annotated[
+        str | None, typer.Argument(metavar="[AFTER]", help="Id of the later run; default: the last one.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What changed between two runs: rows, columns, checks and seconds; by default the last run and the one before it."""
+    from explorer_cli.operations.runs import compare_runs
+
+    raise typer.Exit(compare_runs(key, before, after, as_json=as_json))

@@ -1,4 +1,4 @@
-"""`explorer sync` and `explorer query`: the operator calls the same tools of the bridge as an agent."""
+"""`explorer sync`, `explorer query` and `explorer runs`: the operator calls the same tools of the bridge as an agent."""
 
 import asyncio
 from collections.abc import Sequence
@@ -29,7 +29,8 @@ def run_sync(key: str, *, full: bool, wait: bool, as_json: bool) -> int:
 def run_query(key: str, sql: str, *, limit: int | None, as_json: bool) -> int:
     """Call `query` once; shows the envelope's data with --json, else a table."""
     settings = open_settings()
-    envelope = asyncio.run(_query(settings, key, sql, limit))
+    arguments = {"tenant": key, "sql": sql, "limit": limit, "response_format": "detailed"}
+    envelope = asyncio.run(_call(settings, "query", arguments))
     if as_json:
         answer_json(envelope)
         return 0
@@ -37,6 +38,46 @@ def run_query(key: str, sql: str, *, limit: int | None, as_json: bool) -> int:
     for warning in envelope.get("warnings") or []:
         say(("Note", "yellow"), f"  {warning}")
     return 0
+
+
+def compare_runs(key: str, before: str | None, after: str | None, *, as_json: bool) -> int:
+    """Call `compare_runs` once; shows the envelope's data with --json, else a line for each step and a table of tables."""
+    arguments = {"tenant": key, "run_id": after, "before_run_id": before, "response_format": "detailed"}
+    envelope = asyncio.run(_call(open_settings(), "compare_runs", arguments))
+    if as_json:
+        answer_json(envelope)
+        return 0
+    show_comparison(envelope["data"])
+    for warning in envelope.get("warnings") or []:
+        say(("Note", "yellow"), f"  {warning}")
+    return 0
+
+
+def show_comparison(data: dict[str, Any]) -> None:
+    """Show what `compare_runs` tells."""
+    before, after = data.get("before"), data["after"]
+    say(
+        f"Run {after['run_id']} of {after['at']}, compared with",
+        f" {before['run_id']} of {before['at']}" if before else " nothing",
+    )
+    say(f"First difference: {data['first_difference']}")
+    for step, of in data["steps"].items():
+        say(
+            f"  {step}: {of.get('before_s', '-')} s before, {of.get('after_s', '-')} s now",
+            f"  {of.get('outcome', '')}",
+        )
+    show_table(
+        ("Table", "Rows", "New", "Changed", "Gone", "Else"), map(_table_row, data["tables"]), empty="No table changed."
+    )
+
+
+def _table_row(table: dict[str, Any]) -> list[Any]:
+    """A table's cells; `Else`: its columns, types and checks that are others now."""
+    rows = f"{table.get('rows_before', '-')} -> {table['rows']}" if "rows" in table else ""
+    told = [f"+{name}" for name in table.get("columns_added", ())]
+    told += [f"-{name}" for name in table.get("columns_removed", ())]
+    told += [f"{name}: {change}" for part in ("types", "checks") for name, change in table.get(part, {}).items()]
+    return [table["table"], rows, *(table.get(kind) for kind in ("new", "changed", "gone")), ", ".join(told)]
 
 
 def show_answer(data: dict[str, Any]) -> None:
@@ -83,6 +124,6 @@ async def _sync(settings: Settings, key: str, *, full: bool, wait: bool) -> dict
         return summarize(key, run, await tools.tables(key) if done else [])
 
 
-async def _query(settings: Settings, key: str, sql: str, limit: int | None) -> dict[str, Any]:
+async def _call(settings: Settings, tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
     async with as_operator(settings) as tools:
-        return await tools.call("query", {"tenant": key, "sql": sql, "limit": limit, "response_format": "detailed"})
+        return await tools.call(tool, arguments)

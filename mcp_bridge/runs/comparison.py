@@ -13,7 +13,7 @@ from explorer.contract.bookkeeping import run_changes, steps
 from explorer.contract.bookkeeping.run_changes import Change
 from explorer.contract.bookkeeping.steps import STEPS_IN_ORDER, RunSpan, Step, StepRecord
 from explorer.core.errors import ExplorerError
-from mcp_bridge.answers.envelope import age_s, clipped, iso, without_nulls
+from mcp_bridge.answers.envelope import age_s, clipped, fit, iso, weight, without_nulls
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
 from mcp_bridge.clients.timeouts import CATALOG_S, LIST_S, in_thread
@@ -22,6 +22,8 @@ Steps = Mapping[Step, StepRecord]
 _MAX_NAMES = 12
 _MAX_REASON_TOKENS = 60
 _MAX_RECENT = 5
+# However long the rest is, one table with its numbers has room.
+_LEAST_TABLE_TOKENS = 120
 NOT_COUNTED = "Of tables without new, changed and gone, as those of dbt, only the number of rows is known."
 SEVERAL = "A row that changed in several of the runs is counted in each of them."
 
@@ -43,19 +45,23 @@ class Comparison:
     steps: Mapping[str, Steps]
     changes: Sequence[Change]
 
-    def to_dict(self) -> dict[str, Any]:
-        """For an answer: without nulls; `tables` are those that changed, with the most changed rows first."""
-        return without_nulls(
+    def to_dict(self, room: int) -> dict[str, Any]:
+        """For an answer of about `room` tokens: without nulls; `tables` are those that changed, the most changed rows first, and
+        `more_tables` the number of those that had no room."""
+        told = without_nulls(
             {
                 "before": _moment(self.before),
                 "after": _moment(self.after),
                 "runs_between": len(self.ids) - 1 or None,
                 "first_difference": self.first_difference,
-                "steps": list(self._steps()),
+                "steps": dict(self._steps()),
                 "sources": self._sources() or None,
-                "tables": [_row(change) for change in sorted(self.changes, key=_weight)],
             }
         )
+        rows = [_row(change) for change in sorted(self.changes, key=_weight)]
+        fitting = fit(rows, max(_LEAST_TABLE_TOKENS, room - weight(told)))
+        more = {"more_tables": len(rows) - len(fitting)} if len(rows) > len(fitting) else {}
+        return told | {"tables": fitting} | more
 
     @property
     def notes(self) -> list[str]:
@@ -96,18 +102,16 @@ class Comparison:
     def _of(self, run: RunSpan | None, step: Step) -> StepRecord | None:
         return self.steps[run.run_id].get(step) if run else None
 
-    def _steps(self) -> Iterator[dict[str, Any]]:
+    def _steps(self) -> Iterator[tuple[Step, dict[str, Any]]]:
         for step in STEPS_IN_ORDER:
             before, after = self._of(self.before, step), self._of(self.after, step)
             if before or after:
-                yield without_nulls(
-                    {
-                        "step": step,
-                        "before_s": before and round(before.seconds, 1),
-                        "after_s": after and round(after.seconds, 1),
-                        "outcome": _said(after) if not after or after.outcome != "done" else None,
-                    }
-                )
+                told = {
+                    "before_s": before and round(before.seconds, 1),
+                    "after_s": after and round(after.seconds, 1),
+                    "outcome": _said(after) if not after or after.outcome != "done" else None,
+                }
+                yield step, without_nulls(told)
 
     def _sources(self) -> dict[str, dict[str, int]]:
         """Records that differed, by source, over all runs."""
@@ -127,14 +131,16 @@ class RunComparisons:
     databases: TenantDatabases
     kept_days: int
 
-    async def of(self, tenant: Tenant, after: str | None = None, before: str | None = None) -> Comparison:
+    async def of(
+        self, tenant: Tenant, after: str | None = None, before: str | None = None, *, within_s: float = LIST_S
+    ) -> Comparison:
         """Compare two runs by their ids, the older one first, whichever is named so. Without `after` the newest run; without
-        `before` the one before that.
+        `before` the one before that. Gives up after `within_s`.
 
         Raises:
             RunNotRecorded. As `TenantDatabases.connection`.
         """
-        return await in_thread(lambda: self._of(tenant, after, before), within_s=LIST_S)
+        return await in_thread(lambda: self._of(tenant, after, before), within_s=within_s)
 
     async def last_seconds(self, tenant: Tenant) -> dict[Step, float]:
         """How long each step took when it was last done; empty where that is not recorded. Raises as `of`."""
@@ -246,7 +252,7 @@ def _counted(name: str, of: Mapping[str, int]) -> str:
 
 def _said(record: StepRecord | None) -> str:
     if record is None:
-        return "not reached"
+        return "not run"
     reasons = [f"{name}: {reason}" for name, reason in record.facts.failed.items()]
     why = f" ({clipped('; '.join(reasons), _MAX_REASON_TOKENS)})" if reasons else ""
     return f"{record.outcome}{why}"

@@ -1,4 +1,4 @@
-"""The tool that lists a tenant's runs, with the causes of failed ones."""
+"""The tools that tell of a tenant's runs: which there were, with the causes of failed ones, and what changed between two."""
 
 import asyncio
 import time
@@ -9,17 +9,18 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from explorer.catalog import Scope, Tenant
+from explorer.catalog import Scope, State, Tenant
 from explorer.core.errors import ExplorerError
-from mcp_bridge.answers.envelope import Answer, InvalidCursor, fit, room_left
+from mcp_bridge.answers.envelope import Answer, InvalidArgument, InvalidCursor, fit, room_left
 from mcp_bridge.answers.paging import PAGING_TOKENS, next_place
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import UnknownRun, in_time
 from mcp_bridge.clients.dagster.records import Run, RunStatus
-from mcp_bridge.clients.timeouts import LIST_S
+from mcp_bridge.clients.timeouts import LIST_S, METADATA_S
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.gate.list_cursors import MAX_CHARS
-from mcp_bridge.gate.tool import Call, TenantArguments, Tool
+from mcp_bridge.gate.tool import Call, Format, TenantArguments, Tool
+from mcp_bridge.runs.comparison import RunComparisons
 from mcp_bridge.runs.results import RunResults
 from mcp_bridge.runs.summary import run_row
 from mcp_bridge.tools.pipelines import pipeline_named
@@ -27,6 +28,8 @@ from mcp_bridge.tools.pipelines import pipeline_named
 # Limits of the causes of failed runs in a list, and the warning when Dagster does not return them in time.
 _MAX_CAUSES = 10
 _MAX_CAUSE_CHARS = 300
+# What a concise comparison costs in tokens without the envelope around it, as `weight` counts them.
+_CONCISE_TOKENS = 450
 _CAUSES_LATE = "Dagster did not tell in time why all of these runs failed; get_materialization_status tells it of one."
 
 
@@ -38,6 +41,14 @@ class ListRuns(TenantArguments):
     cursor: str | None = Field(None, max_length=MAX_CHARS, description="next_cursor of the page before.")
 
 
+class CompareRuns(TenantArguments):
+    run_id: str | None = Field(None, min_length=1, max_length=64, description="The later run. Default: the last one.")
+    before_run_id: str | None = Field(
+        None, min_length=1, max_length=64, description="The earlier run. Default: the one before run_id."
+    )
+    response_format: Format = "concise"
+
+
 @dataclass(frozen=True)
 class RunTools:
     """`results`: the causes of failed runs, each read once."""
@@ -45,6 +56,7 @@ class RunTools:
     files: PipelineFiles
     dagster: DagsterClient
     results: RunResults
+    comparisons: RunComparisons
 
     async def list_runs(self, call: Call, args: ListRuns) -> Answer:
         deadline = time.monotonic() + LIST_S
@@ -57,6 +69,23 @@ class RunTools:
         rows = fit(listed, room_left({}, warnings) - PAGING_TOKENS)
         cursor = next_place(page, len(rows), len(runs) > len(page), lambda run: run.run_id)
         return Answer({"runs": rows, "next_cursor": cursor}, warnings)
+
+    async def compare_runs(self, call: Call, args: CompareRuns) -> Answer:
+        """Raises: RunNotRecorded; SchemaAbsent, DatabaseUnreachable, DatabaseTimeout."""
+        if args.run_id is not None and args.run_id == args.before_run_id:
+            raise InvalidArgument(
+                "run_id and before_run_id are the same run.", next_step="Leave before_run_id out for the run before it."
+            )
+        found = await self.comparisons.of(call.own_tenant, args.run_id, args.before_run_id, within_s=METADATA_S)
+        call.audit["run_id"] = found.after.run_id
+        warnings = found.notes
+        if call.own.schema.state is State.MATERIALIZING and call.own.schema.run_id == found.after.run_id:
+            warnings.append(f"Run {found.after.run_id} is still at work: this is what it has done so far.")
+        room = room_left({}, warnings)
+        data = found.to_dict(min(room, _CONCISE_TOKENS) if args.response_format == "concise" else room)
+        if "more_tables" in data:
+            warnings.append(f"{data['more_tables']} more tables changed; response_format=detailed names them.")
+        return Answer(data, warnings, call.own.schema.marts)
 
     async def _runs_behind(self, tenant: Tenant, args: ListRuns) -> list[Run]:
         """The runs of the page and one more."""
@@ -99,6 +128,16 @@ class RunTools:
             "use get_materialization_status.",
             ListRuns,
             list_runs,
+            Scope.METADATA_READ,
+        ),
+        Tool(
+            "compare_runs",
+            "Compare runs",
+            "What changed between two runs of a tenant, by default the last one and the one before: rows new, changed and gone "
+            "per table, columns, types, checks that turned, seconds of each step, and the first step that went otherwise. "
+            "Works without Dagster, for runs that left a record. The tables' present state: get_metadata.",
+            CompareRuns,
+            compare_runs,
             Scope.METADATA_READ,
         ),
     )

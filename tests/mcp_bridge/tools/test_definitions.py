@@ -31,6 +31,7 @@ NAMES: dict[Toolset | None, set[str]] = {
         "run_materialization",
         "get_materialization_status",
         "list_runs",
+        "compare_runs",
         "cancel_materialization",
         "get_schema_status",
     },
@@ -70,7 +71,9 @@ def test_a_definition_tells_all_it_should(tool: Tool) -> None:
 
 def test_other_tools_named_in_words_exist() -> None:
     words = " ".join([INSTRUCTIONS, *(tool.description for tool in ALL_TOOLS)])
-    mentioned = set(re.findall(r"\b(?:list|get|describe|run|cancel|provision|search|set|teardown)_[a-z_]+\b", words))
+    mentioned = set(
+        re.findall(r"\b(?:list|get|describe|run|compare|cancel|provision|search|set|teardown)_[a-z_]+\b", words)
+    )
     assert mentioned - {"run_id", "run_url"} <= ALL_NAMES
 
 
