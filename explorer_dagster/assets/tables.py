@@ -86,6 +86,7 @@ class TableAssets:
         self.planner = provider.tables
         self._pipeline = pipeline
         self._named = AssetKeys(pipeline.asset_prefix)
+        self._discovered = [dg.AssetKey(self._named.discovery(part.name)) for part in pipeline.discovery]
         self.raw = {source.table: dg.AssetKey(self._named.raw(source.name)) for source in pipeline.sources}
         self._fixed = {table.name: table for table in self.planner.fixed}
         names = [*self._fixed, *(family.name for family in self.planner.families)]
@@ -101,14 +102,15 @@ class TableAssets:
         read_before = {raw for each in read for raw in each.inputs}
         direct = [raw for raw in self.raw if raw == table.rows.relation or raw in table.inputs - read_before]
         deps = [*(self.raw[raw] for raw in direct), *(self.keys[each.name] for each in read)]
+        # One that is made from no records is made from the structure.
+        deps = deps or self._discovered
         metadata = {COLUMN_SCHEMA: column_metadata.planned(table), **documentation("tables.md", table.name)}
         return self._spec(table.name, deps, table.description, metadata)
 
     def _family_spec(self, family: TableFamily) -> dg.AssetSpec:
-        discovered = [dg.AssetKey(self._named.discovery(part.name)) for part in self._pipeline.discovery]
         about = f"{family.description} Made from the tenant's own applications: each materialization lists the tables."
         metadata = documentation("tables.md", "Generated for each tenant")
-        return self._spec(family.name, [*discovered, self.keys[family.reads]], about, metadata)
+        return self._spec(family.name, [*self._discovered, self.keys[family.reads]], about, metadata)
 
     def _spec(
         self, name: str, deps: Sequence[dg.AssetKey], description: str, metadata: Mapping[str, Any]

@@ -116,10 +116,12 @@ class _Builds:
         known = [self._of(parent) for parent in build.built_from if parent not in changed and parent != name]
         moments = [parent.as_of for parent in known if parent is not None and parent.as_of is not None]
         moments += [self._moment_of(build, parent) for parent in changed]
+        # What is made from no records is made from the structure, which is discovered whenever the server is asked.
+        unread = build.changed_at if build.built_from else max(build.changed_at, self._asked_at or build.changed_at)
         return TableBuild(
             build.run_id,
             build.changed_at,
-            min(moments, default=build.changed_at),
+            min(moments, default=unread),
             self._asked_at,
             build.rows,
             build.version,

@@ -32,12 +32,15 @@ from tests.e2e.stack import Stack, environment
 # In the third one dbt built all tables, also those of one row per record; the last one is the version before.
 GUESSED_WRONG, PUT_RIGHT, BUILT_BY_DBT, BEFORE = "c9b507b", "a3137b6", "c0bdc54", "3d0bb0d"
 
+# What readers ask while the first sync runs: of a table that gets columns, and of one whose column gets another type.
+READ = ("select count(*) from case_mother", "select count(water_sources) from case_household")
+
 
 @dataclass
 class Before:
     """The old installation under this version. `facts`: what was noted when it was packed; `kept`: rows of the catalog as it came
     up; `columns`: types, and `raw`: what identifies the loaded records, before the first sync; `described`: what
-    `describe_table` said of the contacts after it; `read`: what a reader was told while it ran."""
+    `describe_table` said of the contacts after it; `read`: what readers were told while it ran."""
 
     stack: Stack
     facts: dict[str, Any]
@@ -46,7 +49,7 @@ class Before:
     raw: dict[str, list[tuple[Any, ...]]]
     first_sync: dict[str, Any]
     described: dict[str, Any]
-    read: set[str]
+    read: dict[str, set[str]]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -73,9 +76,10 @@ def before(request: pytest.FixtureRequest) -> Iterator[Before]:
             columns, raw = _columns(stack), _raw_rows(stack)
             with ThreadPoolExecutor(1) as pool:
                 syncing = pool.submit(stack.cli, "sync", KEY, "--wait", "--json")
-                read = set()
+                read: dict[str, set[str]] = {query: set() for query in READ}
                 while not syncing.done():
-                    read.add(str(stack.rows(KEY, "select count(*) from case_mother")))
+                    for query, answers in read.items():
+                        answers.add(str(stack.rows(KEY, query)))
                 first_sync = json.loads(syncing.result().stdout)
             described = stack.call("describe_table", tenant=KEY, table="case_contact")
             yield Before(stack, facts, kept, columns, raw, first_sync, described, read)
@@ -114,7 +118,25 @@ def test_cases_say_who_owns_them_after_the_first_sync_while_readers_read(before:
     [[mothers, kinds, names, places]] = before.stack.rows(KEY, rows)
     # One of the workers has no location.
     assert mothers == kinds == names == places + 1
-    assert before.read == {f"[[{mothers}]]"}
+    assert before.read[READ[0]] == {f"[[{mothers}]]"}
+
+
+def test_several_choices_are_an_array_after_the_first_sync_while_readers_read(before: Before) -> None:
+    """No reader was refused, or saw other answers; and each answer has a label in each language of the application."""
+    stack, now = before.stack, _columns(before.stack)
+    kinds = (before.columns["case_household"]["water_sources"], now["case_household"]["water_sources"])
+    assert kinds == ("text", "ARRAY")
+    assert "case_household.water_sources: text to choices" in before.first_sync["type_changes"]
+    [[answered]] = stack.rows(KEY, READ[1])
+    assert answered > 0
+    assert before.read[READ[1]] == {f"[[{answered}]]"}
+    assert "question_options" not in before.columns
+    labelled = (
+        "select o.language, count(distinct h.case_id), count(*) = count(distinct (h.case_id, o.value)) from case_household h"
+        " join question_options o on o.table_name = 'case_household' and o.column_name = 'water_sources'"
+        " and o.value = any(h.water_sources) group by 1 order by 1"
+    )
+    assert stack.rows(KEY, labelled) == [[language, answered, True] for language in ("default", "en", "fr", "hi")]
 
 
 def test_the_catalog_secrets_and_what_dagster_remembers_stay(before: Before) -> None:

@@ -54,17 +54,33 @@ def test_no_cell_is_another_one(login: Login) -> None:
             planned = PLANNER.plan_tables(structure, connection, schemas, taken=MODELS)
         updated = update(login, schemas, planned, PLANNER.changed_records, run_id="a run")
         assert list(updated.failures()) == []
-        assert updated.tables.keys() - before.keys() == {"owners"}
+        assert updated.tables.keys() - before.keys() == {"owners", "question_options"}
         assert before.keys() - updated.tables.keys() == MODELS
-        now = _columns(connection, schemas.marts)
+        now, arrays = _columns(connection, schemas.marts), list[tuple[str, str]]()
         for name in sorted(before.keys() - MODELS):
             table = updated.tables[name]
+            # Properties of questions with several choices are arrays now.
+            for column in [
+                each for each, was in before[name].items() if (was[0], now[name][each][0]) == ("text", "text[]")
+            ]:
+                assert before[name].pop(column)[1] == now[name].pop(column)[1]
+                arrays.append((name, column))
             assert {column: now[name][column] for column in before[name]} == before[name], name
             assert now[name].keys() - before[name].keys() <= {
                 "unfit_columns",
                 *(NEW if name.startswith("case") else ()),
             }, name
             assert _differing(connection, schemas, table, list(before[name])) == (0, 0), name
+        told = {(change.table, change.column): (change.before, change.after) for change in updated.type_changes}
+        assert told == dict.fromkeys(arrays, ("text", "choices"))
+        assert arrays
+        for name, column in arrays:
+            query = (
+                f"select count(*) filter (where array_to_string(n.{column}, ' ') is distinct from b.{column}),"
+                f" count(n.{column}) > 0"
+                f" from before.{name} b full join {schemas.marts}.{name} n using (case_id)"
+            )
+            assert connection.execute(query.encode()).fetchone() == (0, True), (name, column)
 
 
 def _columns(connection: Connection, schema: str) -> dict[str, dict[str, tuple[str, str]]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from explorer.contract.bookkeeping.lineage import Origin
 from explorer.providers.commcare.structure import Form, Question, Structure
-from explorer.providers.commcare.tables.choices import unfit_options
+from explorer.providers.commcare.tables.choices import unfit_options, watched
 from explorer.providers.commcare.tables.descriptions import MAX_DESCRIPTION, Applications, about_question, one_line
 from explorer.providers.commcare.tables.fixed.cases import CASES
 from explorer.providers.commcare.tables.fixed.owners import OWNERS
@@ -170,4 +170,6 @@ def _property_field(
         values=unfit or likeness_facts(kind, seen),
     )
     wish = f"{name}_property" if name in PROPERTIES_OF_HEAD else identifier(name)
-    return Field(key, ((key, wish, typed(column, kind)),))
+    own = typed(column, kind)
+    # An array may be cut wrongly where the value is no choices: then it is named.
+    return Field(key, ((key, wish, watched(own, known) if kind == "choices" and not unfit else own),))

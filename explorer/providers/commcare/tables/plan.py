@@ -59,7 +59,7 @@ class CommCareTables:
         scan(profile, connection, schemas.raw, structure.forms)
         tables = generate_tables(structure, profile, taken={*taken, *(table.name for table in self.fixed)})
         profile.write(connection, schemas)
-        return TablePlan((*fixed_tables(repeat_groups(tables)), *tables), profile.unreported_changes)
+        return TablePlan((*fixed_tables(repeat_groups(tables), tables), *tables), profile.unreported_changes)
 
     def mark_reported(self, connection: Connection, schemas: TenantSchemas) -> None:
         """Record that the type changes so far were reported."""

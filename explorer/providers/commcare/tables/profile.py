@@ -25,11 +25,14 @@ from explorer.tables.memory import ColumnMemory, TableMemory
 from explorer.tables.value_counts import ValueCounts
 
 # Raise this when values are classified by other rules, or when the scan looks for more.
-_VERSION = 2
+_VERSION = 3
+# Up to this one values are counted otherwise.
+_RECOUNTED = 1
 
 
 _MAX_TYPE_CHANGES = 200
 _EXACT = "Numbers are kept exactly now, as they came."
+_SEVERAL = "A property of a question with several choices is an array now, as the answers in forms are."
 
 
 class CaseTypeProfile(msgspec.Struct):
@@ -90,8 +93,11 @@ class Profile(msgspec.Struct):
             made_by = msgspec.json.decode(text, type=_MadeBy).version
         except msgspec.DecodeError:
             return cls()
-        if made_by < _VERSION:
+        if made_by <= _RECOUNTED:
             profile._begin_anew()
+        if made_by < _VERSION:
+            profile._take_choices_as_arrays()
+        profile.version = _VERSION
         return profile
 
     def write(self, connection: Connection, schemas: TenantSchemas) -> None:
@@ -125,16 +131,17 @@ class Profile(msgspec.Struct):
         before, after = remembered.kind, settle(declared, remembered.kind, seen.all, seen.latest)
         previous, now = remembered.previous_type or before or "text", after or "text"
         # Older rules had another SQL type for the same kind.
-        is_exact_now = bool(remembered.previous_type) and before == after
-        if (previous != now or is_exact_now) and not is_new:
-            reason = _EXACT if is_exact_now else _reason(before, declared, seen.all)
+        is_other_now = bool(remembered.previous_type) and before == after
+        of_rules = _SEVERAL if after == "choices" else _EXACT
+        if (previous != now or is_other_now) and not is_new:
+            reason = of_rules if is_other_now else _reason(before, declared, seen.all)
             at = datetime.now(UTC).isoformat(timespec="seconds")
             self.type_changes.append(
                 TypeChange(
                     table=table,
                     column=column,
                     before=previous,
-                    after="numeric" if is_exact_now else now,
+                    after="numeric" if is_other_now and of_rules is _EXACT else now,
                     at=at,
                     reason=reason,
                 )
@@ -154,7 +161,6 @@ class Profile(msgspec.Struct):
 
     def _begin_anew(self) -> None:
         """Scan all rows again by the current rules. Names and places stay known."""
-        self.version = _VERSION
         self.cases_until = self.forms_until = "-infinity"
         for values in self.values():
             values.forget()
@@ -169,6 +175,15 @@ class Profile(msgspec.Struct):
                 for place in places:
                     if (known := place.columns.get(key_of(question.path))) is not None:
                         known.learn(question)
+
+    def _take_choices_as_arrays(self) -> None:
+        """Older rules kept properties of multiple-select questions as text. Where questions of other types have the same
+        property, `settle` makes it text again, and nothing has changed."""
+        for name, table in self.tables.items():
+            if name.startswith("case_type "):
+                for column in table.columns.values():
+                    if column.kind == "text" and column.types == ["MSelect"]:
+                        column.kind, column.previous_type = "choices", "text"
 
     def repeats_with_tables(self) -> dict[str, list[Path]]:
         """xmlns to the repeat groups that ever had a table."""

@@ -46,8 +46,8 @@ def recall(question: Question, known: ColumnMemory) -> Question:
 
 
 def kind_of_property(kind: Kind | None) -> Kind | None:
-    """The kind of a case property that a question of `kind` saves to: text unless it is a single value."""
-    return "text" if kind in ("choices", "geopoint") else kind
+    """The kind of a case property that a question of `kind` saves to: a place is one text."""
+    return "text" if kind == "geopoint" else kind
 
 
 def _with_options(question: Question, other: Question) -> Question:

@@ -203,6 +203,15 @@ def test_cases_name_their_owners(built: Built) -> None:
     ]
 
 
+def test_options_are_rows_with_their_labels(built: Built) -> None:
+    rows = built.workshop.read(
+        "select column_name, value, label, language, position from question_options where table_name like 'form_%' order by 1, 2"
+    )
+    assert ("details__signs", "bleeding", "Bleeding", "default", 1) in rows
+    assert [row[1:3] for row in rows if row[0] == "hostile"] == [(HOSTILE, HOSTILE)]
+    assert built.updated.findings("question_options") == ()
+
+
 def test_values_that_do_not_fit_are_named(built: Built) -> None:
     assert built.workshop.read(
         "select case_id, date_opened, unfit_columns from cases where unfit_columns is not null"

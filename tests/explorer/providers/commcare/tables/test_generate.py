@@ -261,15 +261,27 @@ def test_properties_are_told_by_questions_of_the_same_name() -> None:
         Question(("phone",), label="Phone?", type="PhoneNumber"),
         Question(("risk",), label="Risk", type="DataBindOnly"),
         Question(("sex",), label="Sex?", type="Select", options=(Option("f", "Female"),)),
+        Question(
+            ("signs",), label="Signs?", type="MSelect", options=(Option("fever", "Fever"), Option("cough", "Cough"))
+        ),
+        Question(("drugs",), label="Drugs?", type="MSelect", options=(Option("ors", "ORS"),)),
+        Question(("g", "drugs"), label="Drug?", type="Select", options=(Option("zinc", "Zinc"),)),
     )
     form = Form("x", {}, "Register", "a", "A", "m", "mother", asked)
     profile = Profile()
     numbers = ValueCounts({"integer": 30}, {"integer": 30})
     profile.case_types["mother"] = CaseTypeProfile({name: numbers for name in ("phone", "risk", "sex")})
-    structure = Structure((), (CaseType("mother", ("edd", "phone", "risk", "sex", "other"), ("a",)),), (form,))
+    structure = Structure(
+        (), (CaseType("mother", ("edd", "phone", "risk", "sex", "other", "signs", "drugs"), ("a",)),), (form,)
+    )
     table = next(table for table in generate(structure, profile) if table.kind == "case_type")
     types = {column.name: column.type for column in table.columns if column.path}
-    assert types == {"edd": "date", "phone": "text", "risk": "bigint", "sex": "text", "other": "text"}
+    # Several choices in one form and one in another: the text as it came.
+    assert types == {
+        "edd": "date", "phone": "text", "risk": "bigint", "sex": "text", "other": "text", "signs": "text[]", "drugs": "text",
+    }  # fmt: skip
+    unfit = {column.name: column.unfit for column in table.columns if column.unfit}
+    assert (unfit.keys(), "array" in unfit["signs"]) == ({"edd", "risk", "signs"}, True)
     sex = next(column for column in table.columns if column.name == "sex")
     assert (sex.label, sex.options) == ("Sex?", (Option("f", "Female"),))
     assert sex.description.startswith("Case property sex. Asked by the question of that name in Register: Sex? ")
