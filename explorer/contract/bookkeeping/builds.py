@@ -18,6 +18,13 @@ from explorer.contract.bookkeeping.run_changes import RowCounts
 from explorer.contract.bookkeeping.versions import is_there, upgrade
 
 Kind = Literal["table", "model"]
+_READ = sql.SQL(
+    "select name, kind, definition, relation::bigint, built_from, version, run_id, changed_at, rows, findings, checked from {}"
+)
+_READ_ALL = sql.SQL(
+    "select name, kind, definition, relation::bigint, built_from, version, run_id, changed_at, rows, findings, checked,"
+    " whole_version from {}"
+)
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -39,7 +46,7 @@ class Build:
     `built_from`: raw table to the time of the latest change that is in the rows; of a model, also table to its version.
     `version`: grows with each change of the rows, among all tables of the tenant. `run_id`, `changed_at`: of that change.
     `rows`: None for views. `findings`: of the last checks; `checked`: table to the version that these checks saw, of itself and
-    of those that it refers to.
+    of those that it refers to; `whole_version`: the version when it was last built as a whole, which readers do not read.
     """
 
     kind: Kind
@@ -58,21 +65,17 @@ class Build:
 def read(connection: Connection, schemas: Schemas) -> dict[str, Build]:
     """The build of each table and model, by its name."""
     upgrade(connection, schemas.staging, IN_STAGING)
-    return _read(connection, schemas)
+    return _builds(connection, schemas, _READ_ALL)
 
 
 def read_provenance(connection: Connection, schemas: Schemas) -> dict[str, Build]:
-    """The same for readers: empty where nothing was built yet, or only by an earlier version of the platform. The connection
-    needs no right to write, and may be in a transaction: what it read before and reads afterwards in a REPEATABLE READ one
-    belongs to these builds."""
-    return _read(connection, schemas) if is_there(connection, _place(schemas)) else {}
+    """The same for readers, from the columns that the version before has too: it may have written them last. Empty where nothing
+    was built yet, or only by a still earlier version. The connection needs no right to write, and may be in a transaction: what
+    it read before and reads afterwards in a REPEATABLE READ one belongs to these builds."""
+    return _builds(connection, schemas, _READ) if is_there(connection, _place(schemas)) else {}
 
 
-def _read(connection: Connection, schemas: Schemas) -> dict[str, Build]:
-    query = sql.SQL(
-        "select name, kind, definition, relation::bigint, built_from, version, run_id, changed_at, rows, findings, checked,"
-        " whole_version from {}"
-    )
+def _builds(connection: Connection, schemas: Schemas, query: sql.SQL) -> dict[str, Build]:
     return {
         name: Build(kind, definition, oid, built_from, version, run_id, at, rows, _findings(found), *more)
         for name, kind, definition, oid, built_from, version, run_id, at, rows, found, *more in connection.execute(

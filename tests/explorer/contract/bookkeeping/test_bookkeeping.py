@@ -163,12 +163,27 @@ def test_a_build_is_recorded_with_the_rows_that_it_made(connection: Connection, 
     builds.unchanged_since(connection, schemas, {"a": ("e", {"raw_cases": "y"})})
     builds.build_as_a_whole(connection, schemas, ["b"])
     now = builds.read(connection, schemas)
-    assert now["a"] == replace(
-        first, definition="e", built_from={"raw_cases": "y"}, findings=tuple(found), checked={"a": first.version}
-    )
-    assert now["b"] == replace(second, definition="", checked={})
+    of_whole = {"definition": "e", "checked": {"a": first.version}, "whole_version": first.version}
+    assert now["a"] == replace(first, built_from={"raw_cases": "y"}, findings=tuple(found), **of_whole)
+    assert now["b"] == replace(second, definition="", checked={}, whole_version=second.version)
     builds.forget(connection, schemas, ["a"])
     assert builds.read(connection, schemas).keys() == {"b"}
+
+
+def test_readers_know_the_builds_of_the_version_before_until_the_next_run(
+    connection: Connection, schemas: TenantSchemas
+) -> None:
+    """It had fewer columns, which only a run may add."""
+    builds.read(connection, schemas)
+    connection.execute(f"create table {schemas.marts}.a ()".encode())
+    builds.record(connection, schemas, "a", definition="d", built_from={}, run_id="a run", rows=3)
+    place = f"{schemas.staging}.{definitions.BUILDS}"
+    connection.execute(f"alter table {place} drop column whole_version, drop column columns".encode())
+    connection.execute(f"update {schemas.staging}.{IN_STAGING.version_table} set version = 2".encode())
+    connection.execute("set default_transaction_read_only = on")
+    assert [(name, of.rows) for name, of in builds.read_provenance(connection, schemas).items()] == [("a", 3)]
+    connection.execute("set default_transaction_read_only = off")
+    assert [(name, of.rows) for name, of in builds.read(connection, schemas).items()] == [("a", 3)]
 
 
 def test_views_between_raw_tables_and_tables_go_unless_somebody_reads_them(
