@@ -2,13 +2,16 @@
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
+import psycopg
 from psycopg import sql
 
 from explorer.catalog import Catalog
 from explorer.catalog.audit.log import change
 from explorer.catalog.storage.database import HEAD
+from explorer.core.errors import ExplorerError
 from explorer.core.files import settle
 from explorer.core.settings import Settings
 from explorer.installation import set_up
@@ -26,7 +29,7 @@ from explorer_cli.operations.backup.package import (
     read_manifest,
 )
 from explorer_cli.operations.backup.programs import Programs
-from explorer_cli.operations.backup.roles import own_roles
+from explorer_cli.operations.backup.roles import is_own, own_roles
 from explorer_cli.output.terminal import answer_json, say
 from explorer_cli.platform.context import open_settings
 from explorer_cli.platform.database import stop_database
@@ -35,7 +38,7 @@ from explorer_cli.supervision.lock import Lock
 
 def restore_backup(folder: Path, *, as_json: bool) -> int:
     """Restore `folder` into HOME, which holds no installation, and into the server of the settings, which has no databases of
-    ours. When it fails, nothing is left in HOME.
+    ours. When it fails, nothing of it is left in HOME or on the server.
 
     Raises:
         BackupUnusable, HomeInUse.
@@ -103,6 +106,17 @@ def _restore(settings: Settings, folder: Path, manifest: Manifest, statements: l
     _refuse_databases(admin)
     for name in _files_of_home(manifest):
         _copy(folder / name, settings.home / name)
+    roles = _roles_on(admin)
+    try:
+        _fill(settings, folder, manifest, statements, admin)
+    except BaseException:
+        if is_external(settings):
+            _take_back(admin, roles)
+        raise
+
+
+def _fill(settings: Settings, folder: Path, manifest: Manifest, statements: list[str], admin: Login) -> None:
+    """Make roles and databases on a server that has none of the databases, and set it up."""
     programs = Programs(settings, admin)
     programs.execute(statements)
     for database in DATABASES:
@@ -151,9 +165,27 @@ def _refuse_databases(admin: Login) -> None:
         )
 
 
+def _roles_on(admin: Login) -> set[str]:
+    """Roles of the server that are called as ours are."""
+    with admin.connect(autocommit=True) as connection:
+        rows = connection.execute("SELECT rolname FROM pg_roles").fetchall()
+    return {name for (name,) in rows if is_own(name)}
+
+
+def _take_back(admin: Login, roles_before: set[str]) -> None:
+    """Remove databases and roles that this call made on an external server. A server that is gone keeps them; the error of the
+    restore is the one that is told then, and the next try names the databases that are in its way."""
+    with suppress(ExplorerError, psycopg.Error), admin.connect(autocommit=True) as connection:
+        for database in DATABASES:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
+        for role in sorted(_roles_on(admin) - roles_before):
+            # Rights on databases that stay; what it owned went with the others.
+            connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
 def _undo(settings: Settings, manifest: Manifest) -> None:
-    """Take away what this call made in HOME, where none of it was before. What an external server has been given stays: the error
-    says what failed."""
+    """Take away what this call made in HOME, where none of it was before."""
     if not is_external(settings):
         embedded_from(settings).remove_data()
     for name in (CONNECTION_FILE, *KEYS, *_files_of_home(manifest)):

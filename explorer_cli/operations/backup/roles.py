@@ -13,6 +13,10 @@ _STATEMENT = re.compile(rf"(?:CREATE ROLE \w+|ALTER ROLE \w+ {_REST}|GRANT \w+ T
 _ORDER = ("CREATE", "ALTER", "GRANT")
 
 
+def is_own(role: str) -> bool:
+    return _OURS.fullmatch(role) is not None
+
+
 def own_roles(statements: Iterable[str]) -> Iterator[str]:
     """The lines about our roles alone.
 
@@ -23,7 +27,7 @@ def own_roles(statements: Iterable[str]) -> Iterator[str]:
         found = re.match(r"(?:CREATE|ALTER) ROLE (\w+)\b", line)
         granted = re.match(r"GRANT (\w+) TO (\w+)\b", line)
         roles = found.groups() if found else granted.groups() if granted else ()
-        if not roles or not all(_OURS.fullmatch(role) for role in roles):
+        if not roles or not all(map(is_own, roles)):
             continue
         if not _STATEMENT.fullmatch(line):
             raise BackupUnusable(

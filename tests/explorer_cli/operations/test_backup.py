@@ -10,7 +10,7 @@ import pytest
 from explorer.catalog import ApiKeyCredential, Catalog
 from explorer.core.settings import Settings
 from explorer.installation import prepare, set_up
-from explorer.postgres.connections import Connections
+from explorer.postgres.connections import Connections, Login
 from explorer.postgres.embedded import EmbeddedPostgres
 from explorer.postgres.state import read_record
 from explorer.tenants import add_tenant
@@ -149,6 +149,23 @@ def test_a_restore_with_logins_of_settings_closes_the_server_and_has_what_came_d
         assert (code, refused["error"]["code"]) == (1, "home_in_use")  # type: ignore[index]
         assert (live / "audit.key").read_text() == "live"
         assert not (live / "secret.keys").exists()
+
+        # What a restore that fails half way has made is gone; what was there before is not.
+        whole = Programs.restore
+
+        def break_off(programs: Programs, file: Path) -> None:
+            whole(programs, file)
+            raise BackupUnusable("It broke off.", next_step="Try again.")
+
+        there = "SELECT rolname FROM pg_roles UNION ALL SELECT datname FROM pg_database ORDER BY 1"
+        with Login("127.0.0.1", port, "postgres", "postgres", record.password).connect(autocommit=True) as connection:
+            connection.execute("CREATE ROLE explorer_somebody")
+            before = connection.execute(there).fetchall()
+            with monkeypatch.context() as patch:
+                patch.setattr(Programs, "restore", break_off)
+                code, refused = restore(tmp_path / "broken")
+            assert (code, refused["error"]["message"]) == (1, "It broke off.")  # type: ignore[index]
+            assert connection.execute(there).fetchall() == before
 
         code, restored = restore(tmp_path / "new")
         assert code == 0, restored
