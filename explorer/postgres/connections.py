@@ -85,7 +85,8 @@ class Login:
             DatabaseUnreachable: the server does not answer or refuses the login.
         """
         try:
-            return psycopg.connect(**self.conninfo(), autocommit=autocommit)
+            # A server that was made without an encoding (SQL_ASCII, as by LC_ALL=C) would give names as bytes.
+            return psycopg.connect(**{"client_encoding": "UTF8", **self.conninfo()}, autocommit=autocommit)
         except psycopg.OperationalError as error:
             # libpq: 'connection to server at "...", port ... failed: FATAL:  reason', details on further lines.
             reason = str(error).partition("failed: ")[2].removeprefix("FATAL:").strip().partition("\n")[0]

@@ -278,6 +278,14 @@ def test_a_set_up_that_broke_off_goes_on(bare: Login, tmp_path: Path) -> None:
     assert works(ensure_database(external(tmp_path, bare))) == [True]
 
 
+def test_a_server_made_without_an_encoding_gives_names_as_text(bare: Login) -> None:
+    with bare.connect(autocommit=True) as conn:
+        conn.execute("CREATE DATABASE plain TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    plain = bare.to(user=bare.user, password=bare.password, dbname="plain")
+    with plain.connect() as conn:
+        assert conn.execute("SELECT current_database(), 'Zoë'::text").fetchone() == ("plain", "Zoë")
+
+
 def test_administrator_without_superuser(bare: Login, tmp_path: Path) -> None:
     """As on a managed server: tenants work and are isolated, and the report lists what stays readable."""
     forget(bare)
