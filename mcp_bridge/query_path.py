@@ -28,6 +28,7 @@ from mcp_bridge.sql import (
     Executor,
     KeptSessions,
     OverrunThrottle,
+    Plan,
     QueryLimits,
     QueryRejected,
     QueryResult,
@@ -158,16 +159,32 @@ class QueryPath:
             QueryFailed: the database refused or stopped it.
             SchemaAbsent: the tenant had no schemas when the call came.
         """
-        service = self._platform.connections.service
-        if self._hardened is None or self._hardened[0] != service:
-            self._hardened = service, await in_thread(_is_hardened, service, within_s=CATALOG_S)
-        executor = await self._executor(admitted, live.schemas, service)
+        executor = await self._current_executor(admitted, live)
 
         def counted(ms: int) -> None:
             self._metrics.statement_ran(ms / 1000)
             ran(ms)
 
         return await executor.run(query, offset=offset, limits=limits, principal=principal, ran=counted)
+
+    async def plan(
+        self,
+        admitted: AdmittedTenant,
+        live: LiveTables,
+        query: ValidatedQuery,
+        limits: QueryLimits,
+        principal: str,
+        ran: Callable[[int], None] = lambda _: None,
+    ) -> Plan:
+        """How the database would run a validated statement. Errors as for `execute`."""
+        executor = await self._current_executor(admitted, live)
+        return await executor.plan(query, limits=limits, principal=principal, ran=ran)
+
+    async def _current_executor(self, admitted: AdmittedTenant, live: LiveTables) -> Executor:
+        service = self._platform.connections.service
+        if self._hardened is None or self._hardened[0] != service:
+            self._hardened = service, await in_thread(_is_hardened, service, within_s=CATALOG_S)
+        return await self._executor(admitted, live.schemas, service)
 
     def close(self) -> None:
         """End the idle sessions."""

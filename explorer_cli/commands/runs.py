@@ -35,12 +35,15 @@ def query(
     key: Key,
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT statement.", show_default=False)],
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="Rows to show at most.")] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Do not run it; tell what it would read and cost.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Ask a tenant's tables, the way agents do: same validator, same read-only login, same limits."""
     from explorer_cli.operations.runs import run_query
 
-    raise typer.Exit(run_query(key, sql, limit=limit, as_json=as_json))
+    raise typer.Exit(run_query(key, sql, limit=limit, explain=explain, as_json=as_json))
 
 
 @app.command("compare")

@@ -26,15 +26,15 @@ def run_sync(key: str, *, full: bool, wait: bool, as_json: bool) -> int:
     return 1 if run["state"] in ("FAILURE", "CANCELED") else 0
 
 
-def run_query(key: str, sql: str, *, limit: int | None, as_json: bool) -> int:
-    """Call `query` once; shows the envelope's data with --json, else a table."""
+def run_query(key: str, sql: str, *, limit: int | None, explain: bool, as_json: bool) -> int:
+    """Call `query` once; shows the envelope's data with --json, else a table, or with `explain` the plan in words."""
     settings = open_settings()
-    arguments = {"tenant": key, "sql": sql, "limit": limit, "response_format": "detailed"}
+    arguments = {"tenant": key, "sql": sql, "limit": limit, "response_format": "detailed", "explain": explain}
     envelope = asyncio.run(_call(settings, "query", arguments))
     if as_json:
         answer_json(envelope)
         return 0
-    show_answer(envelope["data"])
+    (show_plan if explain else show_answer)(envelope["data"])
     for warning in envelope.get("warnings") or []:
         say(("Note", "yellow"), f"  {warning}")
     return 0
@@ -78,6 +78,16 @@ def _table_row(table: dict[str, Any]) -> list[Any]:
     told += [f"-{name}" for name in table.get("columns_removed", ())]
     told += [f"{name}: {change}" for part in ("types", "checks") for name, change in table.get(part, {}).items()]
     return [table["table"], rows, *(table.get(kind) for kind in ("new", "changed", "gone")), ", ".join(told)]
+
+
+def show_plan(data: dict[str, Any]) -> None:
+    """Show what `query` tells with `explain`: the tables read on stdout, the rest as remarks."""
+    show_table(("Table", "Rows", "How"), [[each[name] for name in ("table", "rows", "how")] for each in data["reads"]])
+    say(data["in_words"])
+    for step in data["steps"]:
+        say(f"  {step}")
+    for hint in data["hints"]:
+        say(("Hint", "yellow"), f"  {hint}")
 
 
 def show_answer(data: dict[str, Any]) -> None:

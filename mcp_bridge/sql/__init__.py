@@ -3,6 +3,7 @@
 1. `validation`: text -> `ValidatedQuery`, or `QueryRejected`. Nothing reaches the database in this step.
 2. `masking`: a statement with masks in the place of personal data, where a tenant wants that.
 3. `execution`: `ValidatedQuery` -> `QueryResult`, or `QueryFailed`, by an `Executor` with the tenant's read-only login.
+   `execution.plan`: how it would be run; `joins` finds conditions that are missing, `explained` says both in words.
 4. `values`: PostgreSQL's text of a value -> JSON.
 5. `page_cursors`: where the next page begins, signed.
 
@@ -15,11 +16,14 @@ from mcp_bridge.sql.execution import (
     Executor,
     KeptSessions,
     OverrunThrottle,
+    Plan,
     QueryLimits,
     QueryResult,
     Tenants,
     Termination,
 )
+from mcp_bridge.sql.explained import explained, hints
+from mcp_bridge.sql.joins import unjoined
 from mcp_bridge.sql.masking import masked
 from mcp_bridge.sql.page_cursors import CursorExpired, CursorRefused, PageBinding, PageCursors
 from mcp_bridge.sql.validation import ValidatedQuery, validate
@@ -33,6 +37,7 @@ __all__ = [
     "OverrunThrottle",
     "PageBinding",
     "PageCursors",
+    "Plan",
     "QueryFailed",
     "QueryLimits",
     "QueryRejected",
@@ -40,6 +45,9 @@ __all__ = [
     "Tenants",
     "Termination",
     "ValidatedQuery",
+    "explained",
+    "hints",
     "masked",
+    "unjoined",
     "validate",
 ]

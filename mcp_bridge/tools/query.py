@@ -1,7 +1,9 @@
 """The tool that runs SQL as the tenant's own reader: check, run, cut to size, add the provenance of the tables read."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -18,7 +20,18 @@ from mcp_bridge.facts.tables import TenantTables
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, ResponseFormat, TenantArguments, Tool
 from mcp_bridge.query_path import QueryPath
-from mcp_bridge.sql import PageBinding, PageCursors, QueryLimits, QueryResult, ValidatedQuery
+from mcp_bridge.sql import (
+    PageBinding,
+    PageCursors,
+    Plan,
+    QueryFailed,
+    QueryLimits,
+    QueryResult,
+    ValidatedQuery,
+    explained,
+    hints,
+    unjoined,
+)
 
 # A concise answer has no room for more bytes than this, so they are not read. Its final size is counted in tokens.
 _CONCISE_BYTES = 18_000
@@ -30,6 +43,8 @@ _CELL_CHARS = (1_000, 300, 100, 30, 10)
 _MAX_TOLD = 3
 # How often a page is read when a run changes its tables meanwhile. A run changes a table once.
 _TRIES = 3
+# For the plan of a statement that was stopped: its error should not wait longer.
+_PLAN_S = 2.0
 
 
 class ResultTooWide(ExplorerError):
@@ -49,6 +64,9 @@ class Query(TenantArguments):
     response_format: ResponseFormat = Field(
         "concise",
         description="concise ends a page at about 8,000 tokens; detailed at the server's limit.",
+    )
+    explain: bool = Field(
+        False, description="Do not run it; tell its estimated rows and cost, and join conditions that are missing."
     )
 
 
@@ -182,17 +200,47 @@ class QueryTools:
         call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()
         known = await self.facts.tables(tenant, QUERY_S, call.own.schema)
         statement = await self.path.checked(tenant, known.live, args.sql, call.budget.limits.personal_data or "mark")
+        if args.explain:
+            return await self._explained(call, args, known, statement)
         tables = known.with_those_of_views(statement.tables)
-        read = await self._read(call, args, known, statement, tables)
+        try:
+            read = await self._read(call, args, known, statement, tables)
+        except QueryFailed as error:
+            if error.code != "timeout":
+                raise
+            said = " ".join([*await self._why_slow(call, args, known, statement), error.next_step])
+            raise QueryFailed(error.code, error.message, next_step=said, details=error.details) from None
+        slow = await self._why_slow(call, args, known, statement) if read.result.truncated == "time" else []
         answer = self._paged(known, statement, tables, read)
         answer.bounded = args.response_format == "concise"
         if answer.bounded and not fits([answer.data, answer.warnings], MAX_ANSWER_TOKENS // 2):
             without_rows = _answer(known, statement, tables, replace(read, result=replace(read.result, rows=[])), None)
             answer = self._paged(known, statement, tables, replace(read, result=_page(read.result, without_rows)))
+        answer.warnings += slow
         rows = len(answer.data["rows"])
         call.budget.returned(rows)
         call.audit |= {"tables": sorted(statement.tables), "rows": rows}
         return answer
+
+    async def _explained(self, call: Call, args: Query, known: TenantTables, statement: ValidatedQuery) -> Answer:
+        """The statement's plan in words. Raises: QueryFailed."""
+        limits = _limits(self.most, args, call.budget.limits)
+        plan = await self.path.plan(call.own, known.live, statement, limits, call.caller.identity, call.budget.ran)
+        gaps = unjoined(statement.text, known.live.columns_by_schema)
+        call.audit |= {"tables": sorted(statement.tables), "explain": True}
+        return Answer(explained(plan, statement, gaps, limits.timeout_s), known.warnings, known.live.schema.marts)
+
+    async def _why_slow(self, call: Call, args: Query, known: TenantTables, statement: ValidatedQuery) -> list[str]:
+        """What makes a statement expensive that was stopped: of its plan, or of its text where there is no plan in time."""
+        gaps = unjoined(statement.text, known.live.columns_by_schema)
+        limits = replace(_limits(self.most, args, call.budget.limits), timeout_s=_PLAN_S, wait_s=_PLAN_S)
+        plan: Plan | None = None
+        with suppress(ExplorerError, TimeoutError):
+            async with asyncio.timeout(_PLAN_S):
+                plan = await self.path.plan(
+                    call.own, known.live, statement, limits, call.caller.identity, call.budget.ran
+                )
+        return hints(statement, gaps, plan)
 
     def _paged(self, known: TenantTables, statement: ValidatedQuery, tables: list[str], read: _Page) -> Answer:
         """The answer, with the cursor of the next page if there is one."""
@@ -227,7 +275,8 @@ class QueryTools:
             "Query",
             "Runs one read-only PostgreSQL SELECT over a tenant's tables and returns typed columns, rows, and for each "
             "table read the run that made its rows, its age, its failing checks. Look "
-            "up names with list_tables or describe_table first; to bring newer data use run_materialization.",
+            "up names with list_tables or describe_table first; to bring newer data use run_materialization. Unsure what it "
+            "costs: explain=true first.",
             Query,
             query,
             Scope.QUERY_RUN,

@@ -2,7 +2,7 @@
 
 1. The call waits for the delay of its principal (`throttle`).
 2. It waits for a slot of the tenant (`slots`), which it keeps until its session was reset or its backend is gone.
-3. It takes a kept session (`kept`) or opens a new one (`session`) and reads one page (`page`).
+3. It takes a kept session (`kept`) or opens a new one (`session`) and reads one page (`page`), or the plan (`plan`).
 
 Only the session of a statement that gave its page is kept. After an error, a cancel or a time-out it is closed.
 `mcp_bridge.sql.validation` decides whether a statement may run at all.
@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -20,12 +21,16 @@ from explorer.postgres.connections import CASTS_SCHEMA, Login
 from explorer.telemetry.traces import span
 from mcp_bridge.sql.execution.failures import failure, is_full
 from mcp_bridge.sql.execution.kept import KeptSessions
-from mcp_bridge.sql.execution.page import PageReader, SessionLost, Shapes
+from mcp_bridge.sql.execution.page import PageReader, Shapes
+from mcp_bridge.sql.execution.plan import Plan, PlanReader
+from mcp_bridge.sql.execution.reading import Reading, SessionLost
 from mcp_bridge.sql.execution.results import QueryLimits, QueryResult
 from mcp_bridge.sql.execution.session import Session, connect
 from mcp_bridge.sql.execution.slots import Slots, Tenants, Termination, busy
 from mcp_bridge.sql.execution.throttle import OUTLIVED, TIMED_OUT, OverrunThrottle
 from mcp_bridge.sql.validation import ValidatedQuery
+
+T = TypeVar("T")
 
 # Of one tenant in one bridge, below what its role may have.
 MOST_SLOTS = 3
@@ -91,6 +96,36 @@ class Executor:
         closing the connection, which makes the server end the backend.
         """
         limits = limits or self._limits
+
+        def page(session: Session) -> PageReader:
+            return PageReader(session.connection, query, offset, limits, time.monotonic(), self._shapes)
+
+        return await self._read(page, query, limits, principal, ran)
+
+    async def plan(
+        self,
+        query: ValidatedQuery,
+        *,
+        limits: QueryLimits | None = None,
+        principal: str = "",
+        ran: Callable[[int], None] = lambda _: None,
+    ) -> Plan:
+        """How the database would run `query`; it is not run. Turns, limits and errors as for `run`."""
+        limits = limits or self._limits
+
+        def plan(session: Session) -> PlanReader:
+            return PlanReader(session.connection, query, limits, time.monotonic())
+
+        return await self._read(plan, query, limits, principal, ran)
+
+    async def _read(
+        self,
+        begin: Callable[[Session], Reading[T]],
+        query: ValidatedQuery,
+        limits: QueryLimits,
+        principal: str,
+        ran: Callable[[int], None],
+    ) -> T:
         await self._throttle.wait(principal)
         asked = time.monotonic()
         try:
@@ -99,28 +134,28 @@ class Executor:
         finally:
             self._waited(time.monotonic() - asked)
         while True:
-            page = PageReader(session.connection, query, offset, limits, time.monotonic(), self._shapes)
+            reading = begin(session)
             try:
                 with span("statement"):
-                    result = await page.read()
+                    result = await reading.read()
             except SessionLost as lost:
                 if not session.is_used:
-                    self._close(session, page, principal)
+                    self._close(session, reading, principal)
                     raise failure(lost.cause, query, 0) from None
                 # It was ended while it was idle: by a restart, or by a bridge that waited for a connection.
                 self._slots.end(session)
                 session = await self._session(query, limits, asked + limits.wait_s)
             except BaseException:
-                self._close(session, page, principal)
+                self._close(session, reading, principal)
                 raise
             else:
                 break
             finally:
-                ran(page.elapsed_ms)
-                self._slots.took(page.elapsed_ms / 1000)
-        if page.timed_out or not self._keeps_sessions or self._is_closed:
-            self._close(session, page, principal)
-        elif page.is_reset and self._may_keep(session):
+                ran(reading.elapsed_ms)
+                self._slots.took(reading.elapsed_ms / 1000)
+        if reading.timed_out or not self._keeps_sessions or self._is_closed:
+            self._close(session, reading, principal)
+        elif reading.is_reset and self._may_keep(session):
             session.is_used = True
             self._kept.put(self, session, self._slots.end)
             self._slots.release()
@@ -140,8 +175,8 @@ class Executor:
         self._is_closed = True
         self._kept.drop_all(self)
 
-    def _close(self, session: Session, page: PageReader, principal: str) -> None:
-        if page.timed_out:
+    def _close(self, session: Session, reading: Reading[Any], principal: str) -> None:
+        if reading.timed_out:
             self._throttle.record(principal, TIMED_OUT)
         self._slots.release_after(session, partial(self._throttle.record, principal, OUTLIVED))
 

@@ -7,20 +7,16 @@ page, and one for a statement whose columns are known, as of a next page. If its
 the session goes along, so that the session is free with the page.
 """
 
-import asyncio
-import contextlib
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import psycopg
-import psycopg.errors
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 from psycopg.pq.abc import PGresult
 
-from explorer.postgres.pipelined import FLUSH, Described, pipelined
-from mcp_bridge.sql.execution.failures import failure, out_of_time
+from explorer.postgres.pipelined import FLUSH, pipelined
+from mcp_bridge.sql.execution.reading import TIMEOUTS, Reading
 from mcp_bridge.sql.execution.results import Column, QueryLimits, QueryResult, Truncation
 from mcp_bridge.sql.execution.session import RESET
 from mcp_bridge.sql.validation import ValidatedQuery
@@ -30,26 +26,9 @@ from mcp_bridge.sql.values import JsonValue, document, reader
 _FETCH_BYTES = 4 * 1024 * 1024
 _FETCH_ROWS = 200
 _FIRST_ROWS = 8
-_CANCEL_S = 2.0
 _CAPPED = "DECLARE capped NO SCROLL CURSOR FOR "
 # Statements whose columns are remembered.
 _SHAPES = 200
-_TRANSACTION_TIMEOUT_SINCE = 170000
-_TIMEOUTS = (
-    psycopg.errors.QueryCanceled,
-    psycopg.errors.TransactionTimeout,
-    psycopg.errors.IdleInTransactionSessionTimeout,
-)
-
-_SESSION_ENDS = (psycopg.errors.AdminShutdown, psycopg.errors.CrashShutdown, psycopg.errors.IdleSessionTimeout)
-
-
-class SessionLost(Exception):
-    """The server ended the session before the statement gave anything. `cause`: psycopg's error."""
-
-    def __init__(self, cause: psycopg.Error) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
 
 
 class _Shape(NamedTuple):
@@ -85,9 +64,8 @@ class Shapes:
         self._known.pop(text, None)
 
 
-class PageReader:
-    """Reads one page of a statement over a connection. `timed_out`: the statement had to be stopped; `is_reset`: the session was
-    reset together with the page."""
+class PageReader(Reading[QueryResult]):
+    """Reads one page of a statement over a connection."""
 
     def __init__(
         self,
@@ -98,66 +76,23 @@ class PageReader:
         started: float,
         shapes: Shapes,
     ) -> None:
-        self._connection = connection
-        self._query = query
-        self._text = query.text
-        self.timed_out = self.is_reset = False
+        super().__init__(connection, query, limits, started)
         self._offset = offset
-        self._limits = limits
         self._page = (offset, limits.max_rows, limits.max_bytes)
-        self._started = started
         self._shapes = shapes
         self._shape: _Shape | None = None
         self._rows: list[list[JsonValue]] = []
         self._cells_truncated = 0
         self._bytes = 0
-        self._shift = 0  # characters that precede the caller's text in what the server reads
 
     @property
-    def elapsed_ms(self) -> int:
-        """Milliseconds since the statement was sent."""
-        return int((time.monotonic() - self._started) * 1000)
+    def _has_something(self) -> bool:
+        return bool(self._rows)
 
-    async def read(self) -> QueryResult:
-        """Read within the time limit. The work is a separate task, so that a cancelled caller can still stop the
-        server first. Raises `QueryFailed`, `SessionLost`.
-        """
-        work = asyncio.create_task(self._read())
-        remaining = max(self._started + self._limits.timeout_s - time.monotonic(), 0.001)
-        try:
-            done, _ = await asyncio.wait({work}, timeout=remaining)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._stop(work))
-            raise
-        if not done:
-            await self._stop(work)
-            return self._result_at_timeout()
-        try:
-            truncated = work.result()
-        except _TIMEOUTS:
-            return self._result_at_timeout()
-        except psycopg.OperationalError as error:
-            if (self._connection.closed or isinstance(error, _SESSION_ENDS)) and not self._rows:
-                raise SessionLost(error) from None
-            raise failure(error, self._query, self._shift) from None
-        except (psycopg.Error, UnicodeError) as error:
-            raise failure(error, self._query, self._shift) from None
-        return self._result(truncated)
+    async def _read(self) -> QueryResult:
+        return self._result(await self._read_rows())
 
-    async def _stop(self, work: asyncio.Task[Truncation | None]) -> None:
-        """Ask the server to cancel. If the statement does not end, wait for it no longer: its connection is closed next, which
-        the server notices within a second. The socket stays open for reading, because its end tells that the backend is gone.
-        """
-        with contextlib.suppress(psycopg.Error, OSError):
-            await self._connection.cancel_safe(timeout=_CANCEL_S)
-        await asyncio.wait({work}, timeout=_CANCEL_S)
-        if not work.done():
-            work.cancel()
-            await asyncio.wait({work})
-        if work.done() and not work.cancelled():
-            work.exception()  # marks it as retrieved: the caller gets the cancel or the timeout, not this error
-
-    async def _read(self) -> Truncation | None:
+    async def _read_rows(self) -> Truncation | None:
         shape, fetched = await self._read_again() or await self._read_first()
         batches = self._first_batches(shape)
         ends, truncated = self._take_all(fetched, batches, shape)
@@ -197,7 +132,7 @@ class PageReader:
         self._shape = known
         try:
             fetched = await self._fetch_first(self._declaring(), known)
-        except (psycopg.OperationalError, *_TIMEOUTS):
+        except (psycopg.OperationalError, *TIMEOUTS):
             raise
         except psycopg.Error:
             fetched = None
@@ -243,18 +178,6 @@ class PageReader:
         idle = self._connection.info.transaction_status is TransactionStatus.IDLE
         self.is_reset = bool(resetting) and idle
         return results[len(opening) : end] if is_told() else None
-
-    def _declaring(self) -> list[bytes]:
-        """Statements that begin the transaction and tell the columns."""
-        timeout_ms = max(int(self._limits.timeout_s * 1000), 1)
-        statements = [
-            b"BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY",
-            b"SET LOCAL statement_timeout = %d" % timeout_ms,
-            Described(self._text.encode()),
-        ]
-        if self._connection.info.server_version >= _TRANSACTION_TIMEOUT_SINCE:
-            statements.insert(2, b"SET LOCAL transaction_timeout = %d" % (timeout_ms + 2000))
-        return statements
 
     def _opening(self, shape: _Shape) -> list[bytes]:
         """Statements after which the page's first row is the next."""
@@ -322,11 +245,8 @@ class PageReader:
         self._cells_truncated += 1
         return f"{preview}... [cut: the value has {int(size_bytes):,} bytes]"
 
-    def _result_at_timeout(self) -> QueryResult:
-        self.timed_out = True
-        if not self._rows:
-            raise out_of_time(self._limits.timeout_s) from None
-        return self._result("time")
+    def _at_timeout(self) -> QueryResult:
+        return self._result("time") if self._rows else super()._at_timeout()
 
     def _result(self, truncated: Truncation | None) -> QueryResult:
         return QueryResult(

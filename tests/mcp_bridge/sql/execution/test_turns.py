@@ -10,7 +10,7 @@ import pytest
 
 from explorer.postgres.provisioning import RO_CONNECTIONS
 from mcp_bridge.sql import Executor, QueryFailed, QueryLimits, ValidatedQuery
-from mcp_bridge.sql.execution import page
+from mcp_bridge.sql.execution import reading
 from mcp_bridge.sql.execution.slots import Slots, Tenants
 from mcp_bridge.sql.execution.throttle import MEMORY_S, OUTLIVED, REFUSED_AT, TIMED_OUT, OverrunThrottle
 from tests.mcp_bridge.sql.clinic import Clinic
@@ -173,7 +173,7 @@ def test_connections_held_elsewhere_are_waited_for(clinic: Clinic) -> None:
 
 def test_a_place_stays_taken_until_the_backend_is_gone(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
     """The statement looks for no cancel and outlives the wait for it; nobody takes its place before it ends."""
-    monkeypatch.setattr(page, "_CANCEL_S", 0.05)
+    monkeypatch.setattr(reading, "_CANCEL_S", 0.05)
     stubborn = ValidatedQuery("select length(normalize(repeat(U&'\\0315\\0300', 9000)))", frozenset())
 
     async def main() -> tuple[float, float]:
