@@ -118,8 +118,7 @@ def bootstrap(admin: Login, passwords: dict[str, str], *, take_over: bool = Fals
     """Set up the server of `admin`; None when it was set up already (one connection, a few milliseconds).
 
     `passwords` holds one per name in SERVICE_LOGINS. Existing logins with other passwords stay, unless `take_over` gives them
-    these. `admin` is a superuser, or on PostgreSQL 16 and newer a login with CREATEROLE and CREATEDB: then the returned report
-    says what stays exposed.
+    these. `admin` is a superuser, or a login with CREATEROLE and CREATEDB: then the returned report says what stays exposed.
 
     Raises:
         DatabaseOwnedElsewhere, DatabaseUnreachable, DatabaseSetupFailed.
@@ -147,7 +146,7 @@ def bootstrap(admin: Login, passwords: dict[str, str], *, take_over: bool = Fals
         except psycopg.Error as error:
             raise DatabaseSetupFailed(
                 f"The database could not be set up as {admin.user}: {error.diag.message_primary or type(error).__name__}.",
-                next_step="Use a superuser's login, or on PostgreSQL 16 or newer one with CREATEROLE and CREATEDB.",
+                next_step="Use a superuser's login, or one with CREATEROLE and CREATEDB.",
                 details={"sqlstate": error.sqlstate},
             ) from error
 
@@ -182,10 +181,10 @@ def _check_server(conn: Connection) -> None:
         "SELECT rolsuper, rolcreaterole AND rolcreatedb FROM pg_roles WHERE rolname = current_user"
     ).fetchone()
     superuser, can_create = row or (False, False)
-    if not superuser and (not can_create or version < 160000):
+    if not superuser and not can_create:
         raise DatabaseSetupFailed(
             f"The login {conn.info.user} may not create roles and databases on this server.",
-            next_step="Use a superuser, or on PostgreSQL 16 or newer a login with CREATEROLE and CREATEDB.",
+            next_step="Use a superuser, or a login with CREATEROLE and CREATEDB.",
         )
 
 

@@ -1,0 +1,1 @@
+"""What other versions of PostgreSQL and Python than the usual ones do."""
