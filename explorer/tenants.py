@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
+from explorer.catalog.audit.log import AuditEntry
 from explorer.catalog.catalog import Catalog
 from explorer.catalog.errors import CredentialInvalid, CredentialMissing, KeyringMismatch, SchemaStateConflict
 from explorer.catalog.lifecycle.registration import Place
@@ -26,11 +27,14 @@ from explorer.core.settings import Settings
 from explorer.personal_data import policy_of
 from explorer.postgres.connections import Connections
 from explorer.postgres.provisioning import deprovision, new_prefix, provision
+from explorer.postgres.run_lock import TenantBusy, run_lock
 from explorer.providers.base import Access, Provider
 
 # Temporary files of loader and dbt, one folder per prefix under HOME.
 WORK_DIRS = ("dlt", "dbt")
 _PASSWORD_BYTES = 24
+# Who drops schemas that nobody asks, in the audit trail and for whoever finds the lock taken.
+EXPIRY = "expiry"
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +119,47 @@ def teardown_schema(settings: Settings, catalog: Catalog, connections: Connectio
     with catalog.registration.exclusive():
         _refuse_while_materializing(catalog, tenant)
         return _drop_schemas(settings, catalog, connections, tenant)
+
+
+def expire_schema(
+    settings: Settings,
+    catalog: Catalog,
+    connections: Connections,
+    tenant: Tenant,
+    seen: TenantSchema,
+    is_idle: Callable[[], bool],
+) -> bool:
+    """Drop the schemas of a tenant that nobody asked for long; the next run makes them again. Audited.
+
+    `seen`: as the schemas were when the tenant was chosen; `is_idle`: asked once more when nobody can change its tables. What a
+    run brought since then is never dropped: who loads holds the tenant's lock and leaves its id, and here both are looked at
+    before the state changes, after which no run can begin to write. Returns whether the schemas are gone.
+    """
+    with catalog.registration.exclusive():
+        schema = catalog.schemas.get(tenant)
+        if not schema.is_gone_for_now:
+            if schema != seen or not _expired_alone(catalog, connections, tenant, seen, is_idle):
+                return False
+        elif schema.state is State.ABSENT:
+            return False
+        _drop_schemas(settings, catalog, connections, tenant)
+    catalog.audit.append(AuditEntry(EXPIRY, "expire_schema", tenant.key, "ok"))
+    return True
+
+
+def _expired_alone(
+    catalog: Catalog, connections: Connections, tenant: Tenant, seen: TenantSchema, is_idle: Callable[[], bool]
+) -> bool:
+    """Whether the state was changed, with the tenant's lock held. In that order, as everybody takes them."""
+    login = catalog.schemas.rw_login(tenant)
+    try:
+        with run_lock(connections.tenant(login.user, login.password), tenant.key, seen.prefix, holder=EXPIRY):
+            if catalog.schemas.get(tenant) != seen or not is_idle():
+                return False
+            catalog.schemas.expire(tenant)
+    except (TenantBusy, SchemaStateConflict):
+        return False
+    return True
 
 
 def _place(provider: Provider, key: str, server: str, external_id: str) -> Place:

@@ -7,7 +7,7 @@ environment variables. `launch` starts runs.
 from collections.abc import Mapping
 from typing import Any, Self
 
-from dagster import DagsterEventType, DagsterRun, DagsterRunStatus, EventLogEntry, QueuedRunCoordinator
+from dagster import DagsterRun, DagsterRunStatus, QueuedRunCoordinator
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage, PostgresScheduleStorage
 from sqlalchemy import make_url
 
@@ -15,33 +15,12 @@ from explorer.core.files import write_privately
 from explorer.core.settings import get_settings
 from explorer.installation import prepare
 from explorer_dagster import queueing
+from explorer_dagster.events import ExplorerEvents
 
 # A connection older than this is replaced before it is used, so that one which the server has closed meanwhile does no harm.
 POOL_RECYCLE_S = 1
 POOL_OVERFLOW = 20
 _QUOTAS = queueing.RunQuotas()
-# In the text of Dagster's INFO that lists them.
-_LEFT_OUT = "did not yield or return expected outputs"
-
-
-class ExplorerEvents(PostgresEventLogStorage):
-    """Dagster's event log without what says nothing.
-
-    The metadata of an asset are stored once: Dagster would store them with the step's output and with the materialization, and
-    reads only these. A step that leaves checks out, because a run has no news, is not followed by a list of them.
-    """
-
-    def store_event(self, event: EventLogEntry) -> None:
-        if event.is_dagster_event or _LEFT_OUT not in event.user_message:
-            super().store_event(_without_copy(event))
-
-
-def _without_copy(event: EventLogEntry) -> EventLogEntry:
-    told = event.dagster_event
-    if told is None or told.event_type != DagsterEventType.STEP_OUTPUT:
-        return event
-    output = told.step_output_data._replace(metadata={})
-    return event._replace(dagster_event=told._replace(event_specific_data=output))
 
 
 class ExplorerSchedules(PostgresScheduleStorage):

@@ -33,6 +33,7 @@ from explorer.providers.base import Provider
 from explorer.registry import Pipeline
 from explorer.telemetry.logs import about
 from explorer.telemetry.traces import parent_of, send_spans, span
+from explorer.tenants import provision_schema
 from explorer_dagster.runs import ended_with_its_run
 
 
@@ -69,6 +70,11 @@ class TenantSession:
     @property
     def full_refresh(self) -> bool:
         return RunTags.from_tags(self.context.run.tags).full_refresh
+
+    @property
+    def is_by_need(self) -> bool:
+        """Whether the run is of the whole job and does what is needed. What somebody chose is materialized in any case."""
+        return not self.context.run.asset_selection and not self.full_refresh
 
     @cached_property
     def rw_database(self) -> Login:
@@ -244,6 +250,7 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
         Raises:
             UnknownTenant: the catalog has no tenant for the partition.
             WrongPipeline: the tenant belongs to another provider than the pipeline.
+            LoginMissing: the tenant's schemas were dropped since nobody asked them, and this process cannot make them again.
         """
         tenant = self.catalog.tenants.get(context.partition_key)
         if tenant.provider != pipeline.provider:
@@ -251,6 +258,10 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
                 f"Tenant {tenant.key} is of provider {tenant.provider}, pipeline {pipeline.name} is of {pipeline.provider}.",
                 next_step="Run a pipeline of the tenant's own provider.",
             )
+        schema = self.catalog.schemas.get(tenant)
+        if schema.is_gone_for_now:
+            context.log.info(f"The schemas of {tenant.key} were dropped, since nobody asked them: they are made again.")
+            schema = provision_schema(self.settings, self.catalog, self.connections, tenant)
         return TenantSession(
             guard=self._guard,
             context=context,
@@ -258,7 +269,7 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
             catalog=self.catalog,
             connections=self.connections,
             tenant=tenant,
-            schema=self.catalog.schemas.get(tenant),
+            schema=schema,
         )
 
 

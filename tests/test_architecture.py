@@ -48,7 +48,12 @@ ELSEWHERE = {"commcare_export", "openpyxl"}
 # The MCP SDK accepts only this HTTP client as an argument.
 HTTP_LIBRARIES = {"httpx": "", "httpx2": "the MCP SDK's clients"}
 OTHER_HTTP_LIBRARIES = ("requests", "urllib3", "aiohttp", "httpcore", "http.client", "urllib.request")
-SDK_CLIENTS = ("explorer_cli.operations.bridge_client", "benchmarks.agents.metadata", "benchmarks.agents.small_tenant")
+SDK_CLIENTS = (
+    "explorer_cli.operations.bridge_client",
+    "benchmarks.agents.meanwhile",
+    "benchmarks.agents.metadata",
+    "benchmarks.agents.small_tenant",
+)
 MOST_MODULES = 15
 LARGE_FOLDERS = {
     "demo_commcare": 18,

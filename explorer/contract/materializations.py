@@ -33,10 +33,12 @@ class Discovery(Record, frozen=True, kw_only=True):
 
 
 class Retention(Record, frozen=True, kw_only=True):
-    """What was too old: runs with their events and logs, and folders that no tenant has any more."""
+    """What was too old: runs with their events and logs, folders that no tenant has any more, and schemas that nobody asked, by
+    their tenants' keys."""
 
     runs_removed: int
     folders_removed: int
+    schemas_expired: tuple[str, ...] = ()
 
 
 class SourceDefinition(Record, frozen=True, kw_only=True):

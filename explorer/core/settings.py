@@ -168,6 +168,13 @@ class Settings(BaseSettings):
         description="Days after which a run is removed with its events and logs, unless a table is still as that run left it; 0: "
         "never.",
     )
+    idle_schema_days: int = Field(
+        0,
+        ge=0,
+        le=36_500,
+        description="Days after which the schemas of a tenant that nobody asked are dropped, until its next run makes them "
+        "again; 0: never.",
+    )
     quota_runs: int = Field(
         0,
         ge=0,

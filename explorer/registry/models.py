@@ -36,11 +36,13 @@ class Schedule(_Part):
     """When the pipeline starts for every active tenant: off until turned on in the UI, unless `running`.
 
     `spread_minutes`: the tenants' turns are spread over so many minutes after each time of the cron, and not beyond the next one.
+    `fresh_within_minutes`: the target: how long ago a tenant's server may have been asked for news; None: as the cron says.
     """
 
     cron: str
     timezone: str = "UTC"
     spread_minutes: int = Field(60, ge=0, le=10_080)
+    fresh_within_minutes: int | None = Field(None, ge=1, le=525_600)
     default_status: Literal["running", "stopped"] = "stopped"
 
     @field_validator("cron")

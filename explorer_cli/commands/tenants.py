@@ -97,6 +97,9 @@ def tenants_schedule(
     requests_per_day: Annotated[
         int | None, typer.Option(min=1, help="What its server allows; looks for news take a tenth at most.")
     ] = None,
+    fresh_within_minutes: Annotated[
+        int | None, typer.Option(min=1, help="Target: how long ago its server may have been asked for news.")
+    ] = None,
     reset: Annotated[bool, typer.Option("--reset", help="Back to the pipeline's own schedule first.")] = False,
     pipeline: Annotated[str, typer.Option(help="Which of the tenant's pipelines; default: the first.")] = "",
     as_json: Json = False,
@@ -110,6 +113,7 @@ def tenants_schedule(
         "timezone": timezone,
         "stopped": stopped,
         "requests_per_day": requests_per_day,
+        "fresh_within_minutes": fresh_within_minutes,
     }
     raise typer.Exit(schedule(key, pipeline, given, reset=reset, as_json=as_json))
 

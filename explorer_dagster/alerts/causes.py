@@ -59,12 +59,17 @@ class Causes:
                 )
 
     def staleness(self) -> Iterator[Alert]:
-        """Tenants whose server was not looked at for longer than the setting says, though a schedule runs."""
-        limit = timedelta(hours=self._settings.alert_stale_hours)
+        """Tenants whose server was not looked at for longer than their target or the setting says, though a schedule runs. Not
+        those whose schemas were dropped since nobody asks them."""
+        usual = timedelta(hours=self._settings.alert_stale_hours)
+        unused = {id_ for id_, own in self._catalog.schemas.of(self._tenants.keys()).items() if own.is_gone_for_now}
         for pipeline in filter(self._scheduled, self._pipelines):
             for id_, sync in self._catalog.syncs.all(pipeline.name).items():
-                tenant = self._tenants.get(id_)
-                if tenant is None or sync.is_stopped or sync.looked_at is None or self._now - sync.looked_at <= limit:
+                tenant, target_s = self._tenants.get(id_), sync.target_s(pipeline.schedule)
+                limit = timedelta(seconds=target_s) if target_s is not None else usual
+                if tenant is None or id_ in unused or sync.is_stopped or sync.looked_at is None:
+                    continue
+                if self._now - sync.looked_at <= limit:
                     continue
                 yield Alert(
                     f"stale:{tenant.key}:{pipeline.name}",

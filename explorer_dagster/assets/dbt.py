@@ -17,13 +17,14 @@ from explorer.registry import Pipeline
 from explorer.tables.engine import TableResult
 from explorer.telemetry.traces import span
 from explorer_dagster import column_metadata
+from explorer_dagster.assets.progress import Progress
 from explorer_dagster.assets.tables import TableAssets, facts_of, table_facts
 from explorer_dagster.checks import check_result, check_spec
 from explorer_dagster.documentation import documentation
+from explorer_dagster.events import materialized
 from explorer_dagster.failures import failures_explained, raise_failures
-from explorer_dagster.metadata import Event, as_metadata
+from explorer_dagster.metadata import Event
 from explorer_dagster.partitions import tenants
-from explorer_dagster.progress import Progress
 from explorer_dagster.resources import Platform, TenantSession
 
 Node = Mapping[str, Any]
@@ -149,7 +150,7 @@ def _materializations(
         types = built.columns[schema][relation]
         columns = column_metadata.of_relation(types, about, lineage.get(relation, {}), {**tables, **keys})
         facts = table_facts(f"{schema}.{relation}", current[name], built.builds[name], columns)
-        yield dg.MaterializeResult(asset_key=keys[name], metadata=as_metadata(facts))
+        yield materialized(keys[name], facts, is_as_before=session.is_by_need and facts.verb == "unchanged")
 
 
 def _checks(models: Models, translator: Translator, built: Built, selected: Set[dg.AssetCheckKey]) -> Iterator[Event]:

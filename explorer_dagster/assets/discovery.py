@@ -15,8 +15,9 @@ from explorer.marts import get_ready
 from explorer.providers.base import Outline, Provider
 from explorer.registry import Pipeline
 from explorer.telemetry.traces import span
+from explorer_dagster.events import materialized
 from explorer_dagster.failures import failure, failures_explained
-from explorer_dagster.metadata import as_metadata, inert, markdown_table
+from explorer_dagster.metadata import inert, markdown_table
 from explorer_dagster.partitions import tenants
 from explorer_dagster.resources import Platform, TenantSession
 from explorer_dagster.retries import postpone
@@ -49,7 +50,7 @@ def _asset(pipeline: Pipeline, provider: Provider, part: registry.Discovery) -> 
             with span("discovery"), session.step("discovery") as told:
                 facts = _discover(context, session, pipeline, provider)
                 told.facts = Facts(structure=facts.version, news=facts.since_the_last_sync if facts.changed else None)
-        return dg.MaterializeResult(metadata=as_metadata(facts))
+        return materialized(None, facts, is_as_before=session.is_by_need and not facts.changed)
 
     return discovery
 

@@ -16,12 +16,13 @@ from explorer.load.checks import check_load, described
 from explorer.providers.base import Provider
 from explorer.registry import Pipeline, Source
 from explorer.telemetry.traces import span
+from explorer_dagster.assets.progress import Progress
 from explorer_dagster.checks import check_result, check_spec
 from explorer_dagster.documentation import documentation
+from explorer_dagster.events import materialized
 from explorer_dagster.failures import failure, failure_of_sources, failures_explained
 from explorer_dagster.metadata import Event, as_metadata
 from explorer_dagster.partitions import tenants
-from explorer_dagster.progress import Progress
 from explorer_dagster.resources import Platform, TenantSession
 from explorer_dagster.retries import postpone
 
@@ -54,7 +55,7 @@ def raw_assets(
             with session.step("loading") as told:
                 report = _load(context, session, pipeline, provider, selected, keys)
                 told.facts = _told(report)
-            is_idle = _is_by_need(session) and not report.has_news and is_up_to_date(session)
+            is_idle = session.is_by_need and not report.has_news and is_up_to_date(session)
             if is_idle:
                 context.log.info("Nothing new came, and all tables are up to date: the next steps have nothing to do.")
             yield from _events(context, session, pipeline, report, keys, is_idle=is_idle)
@@ -132,11 +133,6 @@ def _told(report: LoadReport) -> Facts:
     )
 
 
-def _is_by_need(session: TenantSession) -> bool:
-    """Whether the run is of the whole job and does what is needed. What somebody chose is materialized in any case."""
-    return not session.context.run.asset_selection and not session.full_refresh
-
-
 def _events(
     context: dg.AssetExecutionContext,
     session: TenantSession,
@@ -157,7 +153,8 @@ def _events(
             context.log.warning(f"{name} skipped: {resource.skipped_reason}")
         if not is_idle:
             table = f"{session.schema.raw}.{resource.table}"
-            yield dg.MaterializeResult(asset_key=keys[name], metadata=as_metadata(_facts(table, resource)))
+            is_as_before = session.is_by_need and resource.status == "loaded" and not resource.rows_written
+            yield materialized(keys[name], _facts(table, resource), is_as_before=is_as_before)
         outcome = check_load(session.rw_database, session.schema.raw, pipeline.source(name), resource)
         if not is_idle or not outcome.passed:
             yield check_result(keys[name], outcome)

@@ -16,7 +16,7 @@ from explorer.contract.checks import ROWS_ARE_SOUND
 from explorer.contract.materializations import GeneratedTables, ListedTable, Table
 from explorer.contract.names import AssetKeys
 from explorer.contract.observations import TableProgress
-from explorer.contract.records import COLUMN_SCHEMA, Markdown, Record, RunId
+from explorer.contract.records import COLUMN_SCHEMA, Markdown, RunId
 from explorer.contract.schemas import TenantSchemas
 from explorer.marts import read_ahead
 from explorer.providers.base import Provider
@@ -35,12 +35,13 @@ from explorer.tables.plan import TableFamily, TablePlan
 from explorer.tables.values import TableSpec
 from explorer.telemetry.traces import span
 from explorer_dagster import column_metadata
+from explorer_dagster.assets.progress import Progress
 from explorer_dagster.checks import check_result, check_spec
 from explorer_dagster.documentation import documentation
+from explorer_dagster.events import materialized
 from explorer_dagster.failures import failures_explained, raise_failures
-from explorer_dagster.metadata import Event, as_metadata, inert, markdown_table
+from explorer_dagster.metadata import Event, inert, markdown_table
 from explorer_dagster.partitions import tenants
-from explorer_dagster.progress import Progress
 from explorer_dagster.resources import Platform, TenantSession
 
 GROUP = "tables"
@@ -73,7 +74,8 @@ def table_step(pipeline: Pipeline, assets: "TableAssets", taken: Collection[str]
         ):
             updated = _update(context, session, assets, selected, taken)
             told.facts = facts_of(updated.results.values())
-        yield from assets.events(session.schema, updated, selected, context.selected_asset_check_keys)
+        checks = context.selected_asset_check_keys
+        yield from assets.events(session.schema, updated, selected, checks, by_need=session.is_by_need)
         raise_failures(updated.results.values())
 
     return [tables]
@@ -145,19 +147,25 @@ class TableAssets:
         return known or dg.AssetKey(self._named.marts(name))
 
     def events(
-        self, schemas: TenantSchemas, updated: Updated, selected: Set[str], checks: Set[dg.AssetCheckKey]
+        self,
+        schemas: TenantSchemas,
+        updated: Updated,
+        selected: Set[str],
+        checks: Set[dg.AssetCheckKey],
+        *,
+        by_need: bool,
     ) -> Iterator[Event]:
-        """Materializations of the selected assets that are up to date, and results of the selected checks."""
+        """Materializations of the selected assets that are up to date, and results of the selected checks. `by_need`: what is as
+        it was needs not to be told."""
         families = {family.name: family for family in self.planner.families}
         for name, key in self.keys.items():
             tables = [table for table in updated.tables.values() if self.asset_of(table) == name]
             if name in selected and name in families:
-                facts: Record = _family(families[name], tables, updated, {**self.raw, **self.keys})
-                yield dg.MaterializeResult(asset_key=key, metadata=as_metadata(facts))
+                family = _family(families[name], tables, updated, {**self.raw, **self.keys})
+                yield materialized(key, family, is_as_before=by_need and _is_as_before(family))
             elif name in selected and updated.results[name].is_current:
-                yield dg.MaterializeResult(
-                    asset_key=key, metadata=as_metadata(self._facts(tables[0], schemas, updated))
-                )
+                table = self._facts(tables[0], schemas, updated)
+                yield materialized(key, table, is_as_before=by_need and table.verb == "unchanged")
             if dg.AssetCheckKey(key, ROWS_ARE_SOUND) in checks:
                 yield check_result(key, check_tables(updated, [table.name for table in tables]))
 
@@ -257,6 +265,10 @@ def _family(family: TableFamily, tables: Sequence[TableSpec], updated: Updated, 
         retired=tuple(each for each in updated.retired if each.name.startswith(family.prefix)),
         tables=listed,
     )
+
+
+def _is_as_before(family: GeneratedTables) -> bool:
+    return not (family.rebuilt or family.applied or family.failed or family.migrations or family.retired)
 
 
 def _overview(listed: Sequence[ListedTable], updated: Updated) -> str:

@@ -1,7 +1,8 @@
-"""What is too old, and who removes it? One asset, materialized every night: runs with their events and logs, and folders of
-tenants whose schemas are gone. Dagster itself removes old ticks (`dagster.yaml`).
+"""What is too old, and who removes it? One asset, materialized every night: runs with their events and logs, schemas that nobody
+asks any more, and folders of tenants whose schemas are gone. Dagster itself removes old ticks (`dagster.yaml`).
 """
 
+import logging
 import shutil
 import time
 from collections.abc import Iterator
@@ -10,14 +11,18 @@ from pathlib import Path
 
 import dagster as dg
 
-from explorer.catalog import Catalog
+from explorer.catalog import Catalog, State
 from explorer.contract.materializations import Retention
 from explorer.contract.names import MAINTENANCE, RETENTION
+from explorer.contract.tags import RunTags
 from explorer.core.settings import Settings
-from explorer.tenants import WORK_DIRS
+from explorer.tenants import EXPIRY, WORK_DIRS, expire_schema
 from explorer_dagster.documentation import documentation
+from explorer_dagster.metadata import as_metadata
 from explorer_dagster.resources import Platform
+from explorer_dagster.runs import UNFINISHED
 
+_log = logging.getLogger(__name__)
 # Runs looked at in one night. Dagster lists the newest of the old ones first: the nights after see the rest.
 _MOST_RUNS = 50_000
 _PAGE = 500
@@ -39,9 +44,11 @@ _FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Dagste
 def retention(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[None]:
     settings = platform.settings
     runs = _remove_runs(context.instance, settings.run_retention_days, context.run.run_id)
+    expired = tuple(_expire_schemas(context.instance, platform))
     folders = _remove_folders(settings, platform.catalog)
     platform.catalog.usage.forget_ended()
-    return dg.MaterializeResult(metadata=Retention(runs_removed=runs, folders_removed=folders).to_metadata())
+    told = Retention(runs_removed=runs, folders_removed=folders, schemas_expired=expired)
+    return dg.MaterializeResult(metadata=as_metadata(told))
 
 
 def maintenance() -> dg.Definitions:
@@ -103,6 +110,42 @@ def _latest_materializations(instance: dg.DagsterInstance) -> set[int]:
 def _holds(instance: dg.DagsterInstance, run_id: str, latest: set[int]) -> bool:
     told = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
     return any(record.storage_id in latest for record in told)
+
+
+def _expire_schemas(instance: dg.DagsterInstance, platform: Platform) -> Iterator[str]:
+    """Drop the schemas of tenants that nobody asked for `EXPLORER_IDLE_SCHEMA_DAYS` (0: none); their keys. A call that names the
+    tenant is in the audit trail; a run that somebody waits for is in Dagster."""
+    settings, catalog = platform.settings, platform.catalog
+    if settings.idle_schema_days == 0:
+        return
+    if 0 < settings.audit_retention_days < settings.idle_schema_days:
+        _log.warning("No schemas are dropped: the audit trail has no calls of EXPLORER_IDLE_SCHEMA_DAYS days.")
+        return
+    since = datetime.now(UTC) - timedelta(days=settings.idle_schema_days)
+    tenants = [tenant for tenant in catalog.tenants.list() if tenant.created_at < since]
+    schemas = catalog.schemas.of([tenant.id for tenant in tenants])
+    for tenant in tenants:
+
+        def is_idle(key: str = tenant.key) -> bool:
+            asked_at = catalog.audit.last_of(key, but_by=EXPIRY)
+            return (asked_at is None or asked_at < since) and not _is_wanted(instance, key, since)
+
+        schema = schemas[tenant.id]
+        may_go = schema.state in (State.ACTIVE, State.EXPIRED) or schema.is_gone_for_now
+        if may_go and is_idle() and expire_schema(settings, catalog, platform.connections, tenant, schema, is_idle):
+            yield tenant.key
+
+
+def _is_wanted(instance: dg.DagsterInstance, key: str, since: datetime) -> bool:
+    """Whether a run of the tenant is at work or waits, or somebody waited for one since then."""
+    own, waited_for = RunTags(partition_key=key), RunTags(partition_key=key, run_class="waited_for")
+    return any(
+        instance.get_run_ids(runs, limit=1)
+        for runs in (
+            dg.RunsFilter(statuses=[dg.DagsterRunStatus.NOT_STARTED, *UNFINISHED], tags=own.to_tags()),
+            dg.RunsFilter(created_after=since, tags=waited_for.to_tags()),
+        )
+    )
 
 
 def _remove_folders(settings: Settings, catalog: Catalog) -> int:

@@ -50,13 +50,14 @@ def strictest(rules: Sequence[FreshnessRule]) -> FreshnessRule:
 @dataclass(frozen=True)
 class ScheduleState:
     """What tenants follow, or one of them. `interval_s`: seconds between two turns; `trusted_s`: the longest time without a run
-    where looks find no news."""
+    where looks find no news; `target_s`: how long ago the server may have been asked, where that was set."""
 
     cron: str
     timezone: str
     status: Status
     interval_s: int
     trusted_s: int = STALE_AFTER_S
+    target_s: int | None = None
 
     def row(self) -> dict[str, Any]:
         """The schedule in an answer."""
@@ -66,6 +67,14 @@ class ScheduleState:
     def rule(self) -> FreshnessRule:
         """The freshness rule that follows from the schedule."""
         hours = STALE_AFTER_S // 3600
+        if self.target_s is not None:
+            read_s = max(self.target_s, self.trusted_s + _GRACE_S)
+            return FreshnessRule(
+                self.target_s,
+                read_s,
+                f"The target: stale when the server was not asked for news for {_hours(self.target_s)} h, or a part not read for "
+                f"{_hours(read_s)} h.",
+            )
         if self.status == "unknown":
             return FreshnessRule(
                 because=f"Whether schedule {self.cron} ({self.timezone}) runs is unknown, Dagster does not answer: older than "

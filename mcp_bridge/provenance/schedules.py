@@ -105,7 +105,8 @@ class Schedules:
         followed = own or described
         status: Status = known.status if own is not None else "stopped"
         interval_s = moments.interval_s(followed)
-        return ScheduleState(followed.cron, followed.timezone, status, interval_s, self._trusted_s)
+        target_s = (chosen or Sync(pipeline.name)).target_s(described)
+        return ScheduleState(followed.cron, followed.timezone, status, interval_s, self._trusted_s, target_s)
 
     def _ask(self, name: str, pipeline: str) -> "asyncio.Task[_Known]":
         task = self._tasks.get(name)

@@ -74,8 +74,8 @@ class DagsterStates:
         own run that loaded it."""
         found = {}
         for asset in assets:
-            if is_raw(asset.key) and (asset.run_id or asset.key in last.checked):
-                checked = last if asset.key in last.checked else await self._results.of(asset.run_id or "")
+            if is_raw(asset.key) and (asset.run_id or last.checked(asset.key)):
+                checked = last if last.checked(asset.key) else await self._results.of(asset.run_id or "")
                 found[asset.key] = tuple(check.name for check in checked.failing if check.asset_key == asset.key)
         return found
 

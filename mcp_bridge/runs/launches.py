@@ -198,8 +198,9 @@ class Launches:
 
     def _require_schemas(self, tenant: Tenant) -> None:
         """Blocks. Raises: SchemaAbsent, CatalogUnavailable."""
-        state = self._platform.catalog.schemas.get(tenant).state
-        if state in (State.ABSENT, State.TEARDOWN, State.PROVISIONING):
+        schema = self._platform.catalog.schemas.get(tenant)
+        state = schema.state
+        if state in (State.ABSENT, State.TEARDOWN, State.PROVISIONING) and not schema.is_gone_for_now:
             raise SchemaAbsent(
                 f"The schemas of {tenant.key} are {state.value}: there is nothing to load into.",
                 next_step="Call provision_schema (scope schema:manage), then run_materialization again.",

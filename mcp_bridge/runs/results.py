@@ -6,6 +6,7 @@ Cached for runs that have ended. A run that the bridge followed to its end needs
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from explorer.contract.materializations import Tables
 from mcp_bridge.clients.dagster.client import DagsterClient
@@ -29,14 +30,20 @@ class Materialization:
 
 @dataclass(frozen=True)
 class RunResult:
-    """`finished`: the run has ended, so nothing will be added; `failing`: its failed checks, of the assets that it `checked`;
-    `cause`: why it failed, if the log says so."""
+    """`finished`: the run has ended, so nothing will be added; `failing`: its failed checks; `told`: the assets of which its log
+    has checks; `succeeded_with`: those that a good run was of; `cause`: why it failed, if the log says so."""
 
     finished: bool
     failing: tuple[CheckResult, ...] = ()
-    checked: frozenset[AssetKey] = frozenset()
+    told: frozenset[AssetKey] = frozenset()
+    succeeded_with: frozenset[AssetKey] | Literal["all", "none"] = "none"
     cause: str | None = None
     materialized: dict[AssetKey, Materialization] = field(default_factory=dict)
+
+    def checked(self, key: AssetKey) -> bool:
+        """Whether `failing` has all that fails of the asset. A good run's log has no checks that passed as before."""
+        good = self.succeeded_with
+        return key in self.told or (key in good if isinstance(good, frozenset) else good == "all")
 
 
 class RunResults:
@@ -65,8 +72,11 @@ class RunResults:
                 tables = Tables.from_metadata(event.metadata)
                 materialized[event.asset_key] = Materialization(run.run_id, event.at, tables)
         failing = tuple(check for check in checks if not check.passed)
-        checked = frozenset(check.asset_key for check in checks)
-        result = RunResult(run.finished, failing, checked, first_cause(events), materialized)
+        told = frozenset(check.asset_key for check in checks)
+        good: frozenset[AssetKey] | Literal["all", "none"] = "none"
+        if run.status == "SUCCESS":
+            good = run.assets if run.assets is not None else "all"
+        result = RunResult(run.finished, failing, told, good, first_cause(events), materialized)
         if run.finished:
             self._cache[run.run_id] = result
             if len(self._cache) > _CACHED_RUNS:

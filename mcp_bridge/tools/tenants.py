@@ -101,6 +101,8 @@ def _schema_row(schema: TenantSchema) -> dict[str, Any]:
         "age_s": age_s(schema.state_changed_at),
         "last_error": clipped(schema.last_error, _MAX_ERROR) if schema.last_error else None,
         "last_run_id": schema.run_id,
+        # Dropped because nobody asked them; a run makes them again.
+        **({"expired_at": iso(schema.expired_at)} if schema.is_gone_for_now else {}),
         "schemas": {"marts": schema.marts, "staging": schema.staging, "raw": schema.raw},
     }
 

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -38,6 +39,7 @@ from explorer.catalog import (
 from explorer.core.errors import ExplorerError, UnknownTenant
 from explorer.core.settings import Settings
 from explorer.postgres.connections import Connections
+from explorer.postgres.run_lock import Waiting, run_lock
 from explorer.providers.base import Access
 from explorer.providers.commcare.provider import CommCare
 from explorer.providers.commcare.servers import DomainInvalid
@@ -522,3 +524,79 @@ def test_a_failed_teardown_says_so_and_is_finished_later(
     assert failed.state is State.TEARDOWN
     assert failed.last_error
     assert platform.teardown(tenant) is State.ABSENT
+
+
+def expire(platform: Platform, tenant: Tenant, is_idle: Callable[[], bool] = lambda: True) -> bool:
+    seen = platform.catalog.schemas.get(tenant)
+    return tenants.expire_schema(platform.settings, platform.catalog, platform.connections, tenant, seen, is_idle)
+
+
+def refresh(platform: Platform, tenant: Tenant, run_id: str) -> None:
+    """What a step of a run does with the tenant's tables: under its lock, with the mark, one row of its own."""
+    schemas = platform.catalog.schemas
+    schema, login = schemas.get(tenant), schemas.rw_login(tenant)
+    database = platform.connections.tenant(login.user, login.password)
+    with run_lock(
+        database, tenant.key, schema.prefix, holder=run_id, waiting=Waiting(5.0, lambda _: None)
+    ) as connection:
+        schemas.transition(tenant, {State.ACTIVE}, State.MATERIALIZING, run_id=run_id)
+        connection.execute(f"CREATE TABLE IF NOT EXISTS {schema.raw}.fresh (run text)".encode())
+        connection.execute(f"INSERT INTO {schema.raw}.fresh VALUES (%s)".encode(), [run_id])
+        schemas.transition(tenant, {State.MATERIALIZING}, State.ACTIVE, run_id=run_id)
+
+
+def test_schemas_that_nobody_asks_go_and_the_next_run_makes_them_again(platform: Platform, name: str) -> None:
+    tenant, schemas = platform.add(name), platform.catalog.schemas
+    before = schemas.get(tenant)
+    assert not expire(platform, tenant, lambda: False)
+    assert schemas.get(tenant) == before
+    assert expire(platform, tenant)
+    gone = schemas.get(tenant)
+    assert (gone.state, gone.is_gone_for_now) == (State.ABSENT, True)
+    assert platform.catalog.tenants.get(tenant.key) == tenant
+    entry = platform.catalog.audit.read(tenant=tenant.key)[0].entry
+    assert (entry.actor, entry.action) == (tenants.EXPIRY, "expire_schema")
+    last = platform.catalog.audit.last_of(tenant.key, but_by=tenants.EXPIRY)
+    assert last is not None
+    assert last < gone.state_changed_at
+    assert not expire(platform, tenant)
+    platform.provision(tenant)
+    assert not schemas.get(tenant).is_gone_for_now
+    # What somebody tore down is not made again by a run.
+    platform.teardown(tenant)
+    assert not schemas.get(tenant).is_gone_for_now
+
+
+def test_a_refresh_that_races_the_expiry_loses_nothing(platform: Platform, name: str) -> None:
+    """Whoever comes first: a refresh that was told to have succeeded finds its row, or it is told that it has not."""
+    tenant, schemas = platform.add(name), platform.catalog.schemas
+    outcomes = set()
+    for number in range(8):
+        run_id, both = f"run-{number}", threading.Barrier(2)
+
+        def loaded(run_id: str = run_id, both: threading.Barrier = both, number: int = number) -> bool:
+            both.wait()
+            time.sleep(0.01 * (number % 4))
+            try:
+                refresh(platform, tenant, run_id)
+            except (ExplorerError, psycopg.Error):
+                return False
+            return True
+
+        def expired(both: threading.Barrier = both) -> bool:
+            seen = schemas.get(tenant)
+            both.wait()
+            return tenants.expire_schema(
+                platform.settings, platform.catalog, platform.connections, tenant, seen, lambda: True
+            )
+
+        with ThreadPoolExecutor(2) as pool:
+            was_loaded, was_expired = [each.result() for each in (pool.submit(loaded), pool.submit(expired))]
+        assert not (was_loaded and was_expired), run_id
+        outcomes.add((was_loaded, was_expired))
+        if was_expired:
+            platform.provision(tenant)
+        else:
+            raw = schemas.get(tenant).raw
+            assert (run_id,) in platform.run(tenant, "rw", f"SELECT run FROM {raw}.fresh")
+    assert outcomes <= {(True, False), (False, True)}

@@ -226,7 +226,10 @@ class TestTenantsAndTokens:
         assert sync["next"] is not None
         stopped = operator("tenants", "schedule", "cli:one", "--stop", "--json").json
         assert (stopped["is_stopped"], stopped["next"]) == (True, None)
+        target = operator("tenants", "schedule", "cli:one", "--start", "--fresh-within-minutes", "90", "--json").json
+        assert (target["fresh_within_s"], target["is_late"]) == (5400, True)
         again = operator("tenants", "schedule", "cli:one", "--reset", "--json").json
+        assert again["fresh_within_s"] is None
         assert (again["is_stopped"], again["cron"]) == (False, "0 */6 * * *")
         refused(operator("tenants", "schedule", "cli:one", "--cron", "often", "--json"), "schedule_invalid")
         quota = operator("tenants", "quota", "cli:one", "--runs", "24", "--json").json

@@ -13,10 +13,12 @@ from dagster_postgres import PostgresEventLogStorage, PostgresRunStorage
 from sqlalchemy import text
 
 from explorer.catalog import Catalog
+from explorer.contract import observations
 from explorer.contract.names import PROVISIONING_TAGS
 from explorer.contract.tags import RunTags
 from explorer.core.settings import get_settings
 from explorer_dagster import queueing
+from explorer_dagster.events import materialized
 from explorer_dagster.instance import POOL_RECYCLE_S, ExplorerRunQueue
 from explorer_dagster.resources import Platform
 from explorer_dagster.turns.maintenance import retention
@@ -125,23 +127,79 @@ def test_a_run_that_is_too_much_for_the_day_does_not_come_into_the_queue(
     assert catalog.quotas.use([stage.tenant.id])[stage.tenant.id].used["runs"] == 1
 
 
-def test_metadata_are_stored_with_the_materialization_alone(instance: dg.DagsterInstance) -> None:
-    @dg.multi_asset(
-        specs=[dg.AssetSpec("told")], check_specs=[dg.AssetCheckSpec("left_out", asset="told")], can_subset=True
-    )
-    def told() -> Iterator[dg.MaterializeResult[None]]:
-        yield dg.MaterializeResult(metadata={"rows": 7})
+# The outside world of the assets below: what each run finds.
+WORLD: dict[str, Any] = {}
+ONE = dg.StaticPartitionsDefinition(["one"])
 
-    result = dg.materialize([told], instance=instance)
-    stored = [record.dagster_event for record in instance.all_logs(result.run_id)]
-    outputs = [event for event in stored if event and event.event_type == dg.DagsterEventType.STEP_OUTPUT]
-    assert [event.step_output_data.metadata for event in outputs] == [{}]
-    said = [record.message for record in instance.all_logs(result.run_id)]
-    assert not [message for message in said if "left_out" in message and "did not yield" in message]
+
+@dg.multi_asset(
+    specs=[dg.AssetSpec("told"), dg.AssetSpec("same")],
+    partitions_def=ONE,
+    check_specs=[dg.AssetCheckSpec("left_out", asset="told"), dg.AssetCheckSpec("is_sound", asset="same")],
+    can_subset=True,
+)
+def first() -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    for name in ("told", "same"):
+        yield materialized(
+            dg.AssetKey(name), observations.TableProgress(table=name, rows=7), is_as_before=name == "same"
+        )
+    yield dg.AssetCheckResult(asset_key="same", check_name="is_sound", passed=WORLD["is_sound"])
+
+
+@dg.asset(deps=["told"], partitions_def=ONE)
+def second() -> None:
+    if WORLD["fails"]:
+        raise dg.Failure("asked for")
+
+
+def test_the_log_of_a_run_has_what_says_something(instance: dg.DagsterInstance) -> None:
+    def run(*, is_sound: bool, fails: bool = False) -> list[tuple[str, str | None]]:
+        WORLD.update(is_sound=is_sound, fails=fails)
+        result = dg.materialize([first, second], instance=instance, partition_key="one", raise_on_error=False)
+        logs = instance.all_logs(result.run_id)
+        assert not [each.message for each in logs if "left_out" in each.message and "did not yield" in each.message]
+        events = [each.dagster_event for each in logs if each.dagster_event is not None]
+        return [
+            (event.event_type.value, event.asset_key.path[0] if event.asset_key else event.step_key) for event in events
+        ]
+
+    materialization, check = "ASSET_MATERIALIZATION", ("ASSET_CHECK_EVALUATION", "first")
+    whole = run(is_sound=True)
+    assert {(materialization, "told"), (materialization, "same"), (materialization, "second"), check} <= set(whole)
+    assert "STEP_OUTPUT" not in dict(whole)
+    as_before = run(is_sound=True)
+    assert (materialization, "told") in as_before
+    assert not {(materialization, "same"), check} & set(as_before)
+    # What fails is told each time, and that it is over.
+    assert [check in run(is_sound=sound) for sound in (False, False, True, True)] == [True, True, True, False]
     latest = instance.get_latest_materialization_event(dg.AssetKey("told"))
     assert latest is not None
     assert latest.asset_materialization is not None
     assert latest.asset_materialization.metadata["rows"].value == 7
+    kept = run(is_sound=True, fails=True)
+    assert ("STEP_OUTPUT", "first") in kept
+
+
+def test_a_run_that_failed_goes_on_from_there(instance: dg.DagsterInstance) -> None:
+    """It needs the outputs of the steps that did not fail, and has no more metadata than the materializations."""
+    WORLD.update(is_sound=True, fails=True)
+    job = dg.reconstructable(again)
+    tags = {"dagster/partition": "one"}
+    assert not dg.execute_job(job, instance=instance, tags=tags).success
+    [failed] = instance.get_run_ids(dg.RunsFilter(job_name="again"), limit=1)
+    outputs = [record.dagster_event for record in instance.all_logs(failed, of_type=dg.DagsterEventType.STEP_OUTPUT)]
+    assert {str(event.step_output_data.metadata) for event in outputs if event is not None} == {"{}"}
+    WORLD.update(fails=False)
+    options = dg.ReexecutionOptions.from_failure(failed, instance)
+    with dg.execute_job(job, instance=instance, tags=tags, reexecution_options=options) as result:
+        assert result.success
+        assert [event.step_key for event in result.all_events if event.is_step_success] == ["second"]
+
+
+def again() -> dg.JobDefinition:
+    """The job of both steps."""
+    job = dg.define_asset_job("again", executor_def=dg.in_process_executor)
+    return dg.Definitions(assets=[first, second], jobs=[job]).resolve_job_def("again")
 
 
 def test_old_runs_are_removed_but_for_those_that_tables_are_of(

@@ -101,6 +101,18 @@ class AuditLog:
         with self._database.begin() as connection:
             return [_record(row) for row in connection.execute(query)]
 
+    def last_of(self, tenant: str, *, but_by: str) -> datetime | None:
+        """When the newest entry about a tenant was made, by anybody but this actor; None without any in the database."""
+        query = (
+            select(entries.c.at)
+            .where(entries.c.tenant_key == _text(tenant), entries.c.actor != _text(but_by))
+            .order_by(entries.c.id.desc())
+            .limit(1)
+        )
+        with self._database.single() as connection:
+            at: datetime | None = connection.scalar(query)
+        return at
+
     def head(self) -> Head:
         """The newest entry's id and hash."""
         with self._database.single() as connection:

@@ -30,10 +30,11 @@ _FIRST_HOLD_S = 3600
 _HOLD_GROWS = 4
 # What the column holds.
 _MOST_REQUESTS_PER_DAY = 2**31 - 1
+_MOST_MINUTES = 525_600
 
 
 # What can be chosen for a tenant, by the names that people use.
-CHOICES = ("cron", "full_refresh_cron", "timezone", "stopped", "requests_per_day")
+CHOICES = ("cron", "full_refresh_cron", "timezone", "stopped", "requests_per_day", "fresh_within_minutes")
 
 
 class ScheduleInvalid(ExplorerError):
@@ -71,6 +72,11 @@ def chosen_of(pipeline: Pipeline, given: Mapping[str, Any]) -> dict[str, Any]:
             f"No server allows {allowed} requests a day.",
             next_step=f"Give a number from 1 to {_MOST_REQUESTS_PER_DAY}.",
         )
+    target = chosen.get("fresh_within_minutes")
+    if target is not None and not 1 <= target <= _MOST_MINUTES:
+        raise ScheduleInvalid(
+            f"No tenant can be fresh within {target} minutes.", next_step=f"Give a number from 1 to {_MOST_MINUTES}."
+        )
     return chosen
 
 
@@ -79,7 +85,8 @@ class Sync:
     """A tenant and one of its pipelines.
 
     Chosen for it (None: as the pipeline's file says): `cron`, `full_refresh_cron`, `timezone`, `is_stopped`; and
-    `requests_per_day`, what its server allows, where it is known. `followed_at`, `full_refresh_followed_at`: up to when its turns
+    `requests_per_day`, what its server allows, where it is known; `fresh_within_minutes`, its target.
+    `followed_at`, `full_refresh_followed_at`: up to when its turns
     were taken. `looked_at`: its server was last asked for news, by a look or a run. `failures`: in a row; `failure`: code and
     message of the last; `held_until`: no turn is taken before. `judged_at`: what began before says nothing against the tenant any
     more, since it was counted, or the hold was lifted. `ran_at`: when the last good run of everything began; `ran_with`: the
@@ -92,6 +99,7 @@ class Sync:
     timezone: str | None = None
     is_stopped: bool = False
     requests_per_day: int | None = None
+    fresh_within_minutes: int | None = None
     followed_at: datetime | None = None
     full_refresh_followed_at: datetime | None = None
     looked_at: datetime | None = None
@@ -109,6 +117,11 @@ class Sync:
         cron = self.full_refresh_cron if full_refresh else self.cron
         return of.model_copy(update={"cron": cron or of.cron, "timezone": self.timezone or of.timezone})
 
+    def target_s(self, of: Schedule | None) -> int | None:
+        """How many seconds ago the tenant's server may have been asked: its own target, or that of the pipeline's schedule."""
+        minutes = self.fresh_within_minutes or (of.fresh_within_minutes if of is not None else None)
+        return minutes * 60 if minutes is not None else None
+
     def next_turn(
         self, tenant: Tenant, of: Schedule | None, now: datetime, *, full_refresh: bool = False
     ) -> datetime | None:
@@ -118,6 +131,14 @@ class Sync:
         if own is not None and self.held_until is not None and self.held_until > now:
             return self.held_until if not full_refresh else next_turn(own, tenant.key, self.held_until)
         return next_turn(own, tenant.key, now) if own else None
+
+
+def is_late(sync: Sync, of: Schedule | None, now: datetime) -> bool | None:
+    """Whether the tenant's server was asked longer ago than its target says; None where it has none, or follows no schedule."""
+    target_s = sync.target_s(of)
+    if target_s is None or sync.is_stopped:
+        return None
+    return sync.looked_at is None or (now - sync.looked_at).total_seconds() > target_s
 
 
 @dataclass(frozen=True)
@@ -156,8 +177,8 @@ class SyncStore:
         return sync_of(row) if row is not None else Sync(pipeline)
 
     def configure(self, tenant: Tenant, pipeline: str, chosen: Mapping[str, Any], *, actor: str) -> Sync:
-        """Change what is chosen: fields of `Sync` up to `requests_per_day`, by name. Audited. Turns that passed before the change
-        are not caught up."""
+        """Change what is chosen: fields of `Sync` up to `fresh_within_minutes`, by name. Audited. Turns that passed before the
+        change are not caught up."""
         values = {name: storable(value) for name, value in chosen.items()}
         now = {"followed_at": func.now(), "full_refresh_followed_at": func.now()}
         with self._database.begin() as connection:

@@ -69,12 +69,19 @@ class TenantSchema(TenantSchemas):
     """State and names of a tenant's schemas. In state `absent` the names are those of the last schemas, if there were any.
 
     `run_id`: the Dagster run that materializes, or was the last one; `last_error`: of the last transition, if it reported one.
+    `expired_at`: when the schemas were dropped because nobody had asked them for long; the next run makes them again.
     """
 
     state: State
     state_changed_at: datetime
     last_error: str | None
     run_id: str | None
+    expired_at: datetime | None = None
+
+    @property
+    def is_gone_for_now(self) -> bool:
+        """Whether the next run makes them again."""
+        return self.expired_at is not None and self.state in (State.TEARDOWN, State.ABSENT)
 
 
 @dataclass(frozen=True)
@@ -128,8 +135,19 @@ class SchemaStore:
         ones."""
         sealed = self._seal(tenant.id, passwords)
         return self._swap(
-            tenant, {State.ABSENT}, State.PROVISIONING, prefix=prefix, passwords=sealed, keep_run_id=False
+            tenant,
+            {State.ABSENT},
+            State.PROVISIONING,
+            prefix=prefix,
+            passwords=sealed,
+            keep_run_id=False,
+            expired_at=None,
         )
+
+    def expire(self, tenant: Tenant) -> TenantSchema:
+        """active, expired -> teardown, for now. Raises: SchemaStateConflict."""
+        idle = {State.ACTIVE, State.EXPIRED}
+        return self._swap(tenant, idle, State.TEARDOWN, expired_at=func.clock_timestamp())
 
     def set_passwords(self, connection: Connection, tenant: Tenant, passwords: Passwords) -> None:
         """Store the new passwords of the tenant's logins."""
@@ -226,7 +244,7 @@ def _row(connection: Connection, tenant: Tenant, *, lock: bool = False) -> Row[A
 
 
 def _schema(row: Row[Any]) -> TenantSchema:
-    return TenantSchema(row.prefix, State(row.state), row.state_changed_at, row.last_error, row.run_id)
+    return TenantSchema(row.prefix, State(row.state), row.state_changed_at, row.last_error, row.run_id, row.expired_at)
 
 
 def reader_login(keyring: Keyring, tenant: Tenant, prefix: str, sealed: bytes | None) -> TenantLogin:
@@ -238,7 +256,8 @@ def _opened(keyring: Keyring, tenant: Tenant, sealed: bytes | None) -> Passwords
     if sealed is None:
         raise SchemaAbsent(
             f"Tenant {tenant.key} has no schemas at present.",
-            next_step="Provision them with the tool `provision_schema`, then sync the tenant.",
+            next_step="Sync the tenant: where they were dropped because nobody asked them, that makes them again. Otherwise "
+            "provision them first with the tool `provision_schema`.",
         )
     return Passwords(**json.loads(keyring.decrypt(password_purpose(tenant.id), sealed)))
 

@@ -50,6 +50,7 @@ schemas = Table(
     Column("run_id", Text),
     Column("passwords", LargeBinary),
     Column("holdings", JSONB(none_as_null=True)),
+    _at("expired_at"),
 )
 discovered = Table(
     "discovered",
@@ -202,6 +203,7 @@ syncs = Table(
     Column("timezone", Text),
     Column("is_stopped", Boolean),
     Column("requests_per_day", Integer),
+    Column("fresh_within_minutes", Integer),
     _at("followed_at"),
     _at("full_refresh_followed_at"),
     _at("looked_at"),

@@ -50,10 +50,11 @@ class _Line:
     def choices(self) -> dict[str, Any]:
         """What is chosen for its schedule."""
         found: dict[str, Any] = {name: self.given[name] for name in CHOICES if name in self.given}
-        if "requests_per_day" in found:
-            if not found["requests_per_day"].isdecimal():
-                raise UsageInvalid("requests_per_day is no number.", next_step="Write how many, or leave it empty.")
-            found["requests_per_day"] = int(found["requests_per_day"])
+        for name in ("requests_per_day", "fresh_within_minutes"):
+            if name in found:
+                if not found[name].isdecimal():
+                    raise UsageInvalid(f"{name} is no number.", next_step="Write how many, or leave it empty.")
+                found[name] = int(found[name])
         if "stopped" in found:
             word = found["stopped"].lower()
             if word not in _YES | _NO:

@@ -160,6 +160,7 @@ def show_list(*, as_json: bool) -> int:
                 **describe(store, tenant, state=str(schemas[tenant.id].state)),
                 "syncs": turns[tenant.id],
                 "quota": quotas.as_object(use[tenant.id]),
+                "expired_at": schemas[tenant.id].expired_at,
             }
             for tenant in tenants
         ]
@@ -170,12 +171,19 @@ def show_list(*, as_json: bool) -> int:
         show_table(
             ("Key", "Name", "Server", "Project space", "Schema", "Added", "Next turn"),
             [
-                [*(row[column] for column in columns), quotas.in_words(use[tenant.id]) or in_words(row["syncs"])]
+                [
+                    *(row[column] for column in columns),
+                    _unused(row["expired_at"]) or quotas.in_words(use[tenant.id]) or in_words(row["syncs"]),
+                ]
                 for tenant, row in zip(tenants, rows, strict=True)
             ],
             empty="No tenants yet. `explorer tenants add --help` tells how to add one; `explorer demo` adds two invented ones.",
         )
     return 0
+
+
+def _unused(expired_at: object) -> str:
+    return f"dropped {expired_at:%Y-%m-%d}, nobody asked; a sync builds it" if expired_at is not None else ""
 
 
 def remove(key: str, *, purge: bool, yes: bool, as_json: bool) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from explorer.catalog import OPERATOR, Sync, Tenant
-from explorer.catalog.coordination.syncs import chosen_of
+from explorer.catalog.coordination.syncs import chosen_of, is_late
 from explorer.providers import faults_of
 from explorer.registry import Pipeline, load_pipelines
 from explorer_cli.errors import UsageInvalid
@@ -27,7 +27,11 @@ def schedule(key: str, pipeline_name: str, given: Mapping[str, Any], *, reset: b
         pipeline = _pipeline(_pipelines(store), tenant, pipeline_name)
         chosen = chosen_of(pipeline, {name: value for name, value in given.items() if value is not None})
         if reset:
-            chosen = dict.fromkeys(("cron", "full_refresh_cron", "timezone")) | {"is_stopped": False} | chosen
+            chosen = (
+                dict.fromkeys(("cron", "full_refresh_cron", "timezone", "fresh_within_minutes"))
+                | {"is_stopped": False}
+                | chosen
+            )
         if chosen:
             store.catalog.syncs.configure(tenant, pipeline.name, chosen, actor=OPERATOR)
         row = _row(tenant, pipeline, store.catalog.syncs.of(tenant, pipeline.name))
@@ -77,6 +81,8 @@ def _row(tenant: Tenant, pipeline: Pipeline, sync: Sync) -> dict[str, Any]:
         "next": sync.next_turn(tenant, pipeline.schedule, now),
         "next_full_refresh": sync.next_turn(tenant, pipeline.full_refresh, now, full_refresh=True),
         "looked_at": sync.looked_at,
+        "fresh_within_s": sync.target_s(pipeline.schedule),
+        "is_late": is_late(sync, pipeline.schedule, now),
         "failures": sync.failures,
         "failure": sync.failure["message"] if sync.failure else None,
         "held_until": sync.held_until if sync.held_until is not None and sync.held_until > now else None,

@@ -8,7 +8,7 @@ import pytest
 from explorer.registry import load_pipelines
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.records import Schedule
-from mcp_bridge.facts.freshness import STALE_AFTER_S
+from mcp_bridge.facts.freshness import STALE_AFTER_S, FreshnessRule
 from mcp_bridge.provenance.schedules import Schedules
 from tests.explorer.registry.test_semantics import PIPELINES
 from tests.mcp_bridge.clients.test_dagster_client import with_client
@@ -47,6 +47,19 @@ def test_a_running_schedule_says_how_old_is_stale(schedule: Schedule | None, sta
     rule = asyncio.run(work())
     assert (rule.stale_after_s, dagster.asked) == (stale_after_s, 1)
     assert said in rule.because
+
+
+def test_a_target_decides_whether_the_schedule_runs_or_not() -> None:
+    described = PIPELINE.schedule
+    assert described is not None
+    pipeline = PIPELINE.model_copy(update={"schedule": described.model_copy(update={"fresh_within_minutes": 90})})
+
+    async def rules() -> list[FreshnessRule]:
+        return [await Schedules(Scheduled(Schedule(running))).of(pipeline) for running in (True, False)]
+
+    running, stopped = asyncio.run(rules())
+    assert running.stale_after_s == stopped.stale_after_s == 5400
+    assert "1.5 h" in running.because
 
 
 def test_schedules_are_read_from_dagster(dagster_url: str) -> None:
