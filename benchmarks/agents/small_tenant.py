@@ -67,14 +67,14 @@ class _First:
 
 async def _first_sync(url: str, token: str) -> _First:
     began = time.perf_counter()
-    async with _client(url, token) as asking, _client(url, token) as running:
+    async with BridgeClient(url, token) as asking, BridgeClient(url, token) as running:
         polling = asyncio.create_task(_until_typed(asking, began))
         ended_s = await _run(running, began)
         return _First(await polling, ended_s)
 
 
 async def _sync(url: str, token: str) -> float:
-    async with _client(url, token) as client:
+    async with BridgeClient(url, token) as client:
         return await _run(client, time.perf_counter())
 
 
@@ -105,7 +105,7 @@ async def _call(client: Client, tool: str, **arguments: Any) -> dict[str, Any]:
     return answer
 
 
-class _client:
+class BridgeClient:
     """A client over HTTP with the token."""
 
     def __init__(self, url: str, token: str) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from psycopg import sql
 
+from benchmarks.agents.meanwhile import asked, p95
 from benchmarks.agents.small_tenant import Platform, platform_of
 from benchmarks.ground import ROOT, Ground, Server, resident_mb
 from benchmarks.loading import Scale, Step, WrongRows
@@ -32,6 +33,7 @@ from explorer.tenants import add_tenant
 
 _TENANTS = {"tiny": 4, "small": 100, "full": 1000}
 _ROUNDS = {"tiny": 1, "small": 3, "full": 3}
+_QUIET_S = {"tiny": 3.0, "small": 20.0, "full": 20.0}
 _PIPELINE = "commcare_sync"
 # A turn in the year: rounds begin when the benchmark says so.
 _CRON = "0 0 1 1 *"
@@ -55,7 +57,12 @@ def tenants(ground: Ground, scale: Scale, step: Step) -> Result:
     idle, news = Measure("a round without news (s)"), Measure("a round with 5 % changed (s)")
     cpu, idle_cpu = Measure("CPU of a round with 5 % changed (s)"), Measure("CPU of a round without news (s)")
     connections, memory = Measure("connections after a round"), Measure("memory after a round (MB)")
-    result.measures += [idle, news, idle_cpu, cpu, connections, memory]
+    cores, page = (
+        Measure("share of the cores, a round an hour"),
+        Measure("partitions of a raw table in the UI, longest (s)"),
+    )
+    quiet, busy = Measure("query, quiet, p95 (s)"), Measure("query during a round, p95 (s)")
+    result.measures += [idle, news, idle_cpu, cpu, cores, connections, memory, quiet, busy, page]
     project = _project(ground.files / "project")
     with ground.server(1) as server, platform_of(ground, EXPLORER_PROJECT_DIR=str(project)) as platform:
         names = server.order("spaces", count=count)
@@ -68,7 +75,10 @@ def tenants(ground: Ground, scale: Scale, step: Step) -> Result:
             shown(number)
         step("partitions")
         field.registered(count)
-        # Tables know their own identity: the first run of a copy finds that out, and is not measured.
+        step("queries while nothing runs")
+        with asked(platform, field.asked) as noticed:
+            time.sleep(_QUIET_S[scale.name])
+        quiet.samples.append(p95(noticed.queries))
         for number in range(_ROUNDS[scale.name]):
             # A round waits for the minute; one is enough to see that all works.
             rounds = ((idle, idle_cpu, False), (news, cpu, True))[scale.name == "tiny" :]
@@ -77,20 +87,32 @@ def tenants(ground: Ground, scale: Scale, step: Step) -> Result:
                 if has_news:
                     server.order("news")
                 before = field.cpu_s()
-                measure.samples.append(field.round(count))
+                with asked(platform, field.asked) as noticed:
+                    measure.samples.append(field.round(count))
                 used.samples.append(field.cpu_s() - before)
+                busy.samples.append(p95(noticed.queries))
+                page.samples.append(max(noticed.pages))
             connections.samples.append(field.connections())
             memory.samples.append(field.memory_mb())
         result.facts["runs"] = field.runs()
     # The goals are those of 1,000 tenants; fewer tenants have as much less time, and the minute's tick.
     part = count / 1000
     goals = ((idle, "without news", max(60 * part, 15)), (news, "with 5 % changed", max(300 * part, 45)))
+    # A round an hour.
+    cores.samples = [one / 3600 / (os.cpu_count() or 1) for one in (*idle_cpu.samples, *cpu.samples)]
     result.measures = [measure for measure in result.measures if measure.samples]
     result.claims += [
         Claim(f"a round {what}, median", measure.median, goal, "at most", "s")
         for measure, what, goal in goals
         if measure.samples
-    ]
+    ] + [
+        Claim("of the cores, one such round an hour, the most", max(cores.samples), 0.5, "at most"),
+        Claim("memory after the last round to that after the first", memory.samples[-1] / memory.samples[0], 1.1, "at most"),
+        Claim("connections after the last round to those after the first", connections.samples[-1] / connections.samples[0], 1.1,
+              "at most"),
+        Claim("query during a round to quiet, p95, the most", max(busy.samples) / quiet.median, 2, "at most"),
+        Claim("partitions of a raw table in the UI, the longest", max(page.samples), 2, "at most", "s"),
+    ]  # fmt: skip
     return result
 
 
@@ -119,10 +141,13 @@ class _Field:
         self._connections: Connections = load_connections(self._settings)
         self._catalog = Catalog.open(self._settings)
         self._source: TenantSchemas
+        # Whose tables are asked meanwhile.
+        self.asked = ""
 
     def first(self, name: str) -> None:
         """The tenant that is synced and then copied."""
         tenant = self._added(name)
+        self.asked = tenant.key
         self._platform.command("sync", tenant.key, "--wait", "--json")
         self._source = TenantSchemas(self._catalog.schemas.get(tenant).prefix)
         self._follow(tenant)
