@@ -43,6 +43,7 @@ from mcp_bridge.runs.comparison import RunComparisons
 from mcp_bridge.runs.first_sync import FirstSyncs
 from mcp_bridge.runs.following import RunFollower
 from mcp_bridge.runs.launches import Launches
+from mcp_bridge.runs.plans import RunPlans
 from mcp_bridge.runs.provisioning import ProvisioningJob
 from mcp_bridge.runs.results import RunResults
 from mcp_bridge.sql import MOST_SLOTS, PageCursors, QueryLimits
@@ -150,7 +151,16 @@ class Services:
             PersonalDataTools(platform, settings),
             QueryTools(facts, path, cache(lambda: PageCursors(key())), _query_limits(settings)),
             PipelineTools(files, schedules, platform),
-            MaterializationTools(tenants_of, files, dagster, launches, RunFollower(dagster), compared, stopping.is_set),
+            MaterializationTools(
+                tenants_of,
+                files,
+                dagster,
+                launches,
+                RunFollower(dagster),
+                compared,
+                RunPlans(platform, dagster, launches, compared),
+                stopping.is_set,
+            ),
             RunTools(files, dagster, results, compared),
             ActivityTools(platform),
             LineageTools(facts, databases, discovered, parts.provider_named),

@@ -142,13 +142,14 @@ class RunComparisons:
         """
         return await in_thread(lambda: self._of(tenant, after, before), within_s=within_s)
 
-    async def last_seconds(self, tenant: Tenant) -> dict[Step, float]:
-        """How long each step took when it was last done; empty where that is not recorded. Raises as `of`."""
+    async def last_seconds(self, tenant: Tenant, *, full: bool = False) -> dict[Step, float]:
+        """How long each step took when it was last done, `full`: in a run that did everything again, where there was one; empty
+        where that is not recorded. Raises as `of`."""
 
         def read() -> dict[Step, float]:
             schema = self.platform.catalog.schemas.get(tenant)
             with self.databases.connection(tenant, schema) as connection:
-                return steps.last_seconds(connection, schema)
+                return steps.last_seconds(connection, schema, full=full)
 
         return await in_thread(read, within_s=CATALOG_S)
 

@@ -112,6 +112,15 @@ class Launches:
             del self._launching[tenant.id]
             ended.set()
 
+    async def foreseen(self, tenant: Tenant, wish: Wish) -> tuple[Launched | None, str | None]:
+        """What `launch` would find now: the run that answers the request, or None and a remark on runs that do not. Nothing is
+        launched. Errors as for `launch`, but for those of launching itself."""
+        await in_thread(self._require_schemas, tenant)
+        found, note = await self._found(tenant, wish)
+        if found is None:
+            await in_thread(self._platform.catalog.quotas.require, tenant)
+        return found, note
+
     async def _launch_alone(self, tenant: Tenant, wish: Wish) -> Launched:
         async with self._held(tenant, wish.actor, wish.pipeline, wish.key, _LAUNCH_HOLD_S) as claim:
             # The schemas may have been dropped while this waited.

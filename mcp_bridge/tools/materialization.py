@@ -25,6 +25,7 @@ from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
 from mcp_bridge.runs.comparison import RunComparisons, delta
 from mcp_bridge.runs.following import RunFollower
 from mcp_bridge.runs.launches import Launches, Wish
+from mcp_bridge.runs.plans import RunPlans
 from mcp_bridge.runs.summary import run_row, run_summary
 from mcp_bridge.tools.pipelines import pipeline_named
 
@@ -43,6 +44,7 @@ class RunMaterialization(TenantArguments):
     idempotency_key: str | None = Field(
         None, min_length=1, max_length=100, description="Calls with one key start one run; for retries."
     )
+    plan: bool = Field(False, description="Launch nothing; tell what would run, its last seconds, and what conflicts.")
 
 
 class RunArguments(Arguments):
@@ -91,6 +93,7 @@ class MaterializationTools:
     launches: Launches
     follower: RunFollower
     comparisons: RunComparisons
+    plans: RunPlans
     stopping: Callable[[], bool]
 
     async def run_materialization(self, call: Call, args: RunMaterialization) -> Answer:
@@ -99,6 +102,9 @@ class MaterializationTools:
         call.audit |= {"pipeline": pipeline.name, "full_refresh": args.full_refresh, "assets": len(args.assets or ())}
         assets = await self._asset_keys(pipeline, args.assets)
         wish = Wish(pipeline.name, call.caller.actor, args.idempotency_key, args.full_refresh, assets)
+        if args.plan:
+            call.audit["plan"] = True
+            return await self._planned(tenant, wish)
         # Shielded: the id of a run that Dagster accepted must get here, so that a cancelled call can cancel the run.
         with CancelScope(shield=True):
             found = await self.launches.launch(tenant, wish)
@@ -111,6 +117,11 @@ class MaterializationTools:
             )
         answer.warnings[:0] = [found.note] if found.note else []
         return answer
+
+    async def _planned(self, tenant: Tenant, wish: Wish) -> Answer:
+        data = await self.plans.of(tenant, wish)
+        told = data["last_s"] is not None
+        return Answer(data, [] if told else ["No run has recorded how long its steps take."])
 
     async def get_materialization_status(self, call: Call, args: RunStatusArguments) -> Answer:
         run = await self._own_run(call, args, args.run_id, Scope.METADATA_READ)

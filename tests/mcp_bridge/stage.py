@@ -94,7 +94,8 @@ COMMENT ON COLUMN cases.case_name IS 'Name of the case.';
 KEYS = (
     "demo:one", "demo:second", "demo:slow", "demo:broken", "demo:schema", "demo:words", "demo:crowded", "demo:hostile",
     "demo:slow-launch", "demo:slow-cancel", "demo:launch", "demo:rebuilt", "demo:budgets", "demo:asked", "demo:elsewhere",
-    "demo:lineage", "demo:compared", "demo:explained", "demo:glance", "demo:glance-old", "demo:glance-busy", "demo:glance-failed",
+    "demo:lineage", "demo:compared", "demo:explained", "demo:planned", "demo:slow-plan",
+    "demo:glance", "demo:glance-old", "demo:glance-busy", "demo:glance-failed",
     "demo:personal",
 )  # fmt: skip
 

@@ -103,14 +103,16 @@ def read(connection: Connection, schemas: Schemas, run_ids: Sequence[str]) -> Ma
     return found
 
 
-def last_seconds(connection: Connection, schemas: Schemas) -> dict[Step, float]:
-    """How long each step took when it was last done. The connection needs no right to write."""
+def last_seconds(connection: Connection, schemas: Schemas, *, full: bool = False) -> dict[Step, float]:
+    """How long each step took when it was last done; of runs that did everything again or that did not, as `full` says, where
+    there is one. The connection needs no right to write."""
     if not is_there(connection, _place(schemas)):
         return {}
     query = sql.SQL(
-        "select distinct on (step) step, seconds from {} where outcome = 'done' order by step, began_at desc"
+        "select distinct on (step) step, seconds from {} where outcome = 'done'"
+        " order by step, coalesce((facts ->> 'full')::boolean, false) = %s desc, began_at desc"
     )
-    return dict(connection.execute(query.format(_place(schemas))).fetchall())
+    return dict(connection.execute(query.format(_place(schemas)), [full]).fetchall())
 
 
 def _place(schemas: Schemas) -> sql.Identifier:
