@@ -102,6 +102,10 @@ class Control:
     def no_throttle(self) -> None:
         self._throttle.configure({})
 
+    def register_redirect_uri(self, uri: str) -> None:
+        """The application may send people there, as when a superuser of HQ adds the address to it."""
+        self._access.tokens.redirect_uris.add(uri)
+
     def expire_access_tokens(self) -> None:
         self._access.tokens.expire_access_tokens()
 

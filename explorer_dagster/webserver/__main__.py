@@ -52,6 +52,11 @@ def people_of(settings: Settings, url: str) -> People | None:
     return People(settings.ui_url or settings.dagster_url or url, bridge, inner=settings.bridge_inner_url)
 
 
+def secure_hosts(*urls: str | None) -> set[str]:
+    """The Host values of those of the addresses that browsers reach by TLS."""
+    return {urlsplit(url).netloc for url in urls if url and urlsplit(url).scheme == "https"}
+
+
 def accepted_hosts(host: str, port: int, *urls: str | None) -> set[str]:
     """The Host values by which a browser on this machine reaches us, and those of the addresses that others were given."""
     names = {host} if host not in ("0.0.0.0", "::") else {socket.gethostname(), socket.getfqdn()}  # noqa: S104
@@ -118,6 +123,7 @@ def main() -> None:
             pages,
             token=token,
             hosts=accepted_hosts(options.host, port, settings.ui_url, settings.dagster_url),
+            secure_hosts=secure_hosts(settings.ui_url, settings.dagster_url),
             sessions=sessions,
             record=Changes(settings).record,
             people=people_of(settings, url),

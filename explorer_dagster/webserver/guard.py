@@ -6,6 +6,7 @@ import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
@@ -50,7 +51,8 @@ class Guard:
     Passes requests with the token (programs) or in a session (browsers). Refuses, with a reason: everything else, changes of who
     may only look (whose pages are told so), a foreign Host or Origin, a GraphQL mutation by GET, a body over `MAX_BODY_BYTES`. A
     request to `/graphql` is parsed here, and Dagster gets the parsed request written again: both read the same thing. `hosts`:
-    accepted `host:port` values of the Host header.
+    accepted `host:port` values of the Host header; `secure_hosts`: those to which browsers come by TLS that a proxy ends: their
+    cookies go by TLS alone.
 
     A session is opened at `/session/<secret>` and ended by POST of `/session/end`. A POST of `/session/links` with the token
     makes a secret. Where `people` may sign in, they do at `/session/sign-in`. `metrics` answers `/metrics` itself, whatever the
@@ -66,6 +68,7 @@ class Guard:
         *,
         token: str,
         hosts: Iterable[str],
+        secure_hosts: Iterable[str] = (),
         sessions: Sessions,
         record: Record,
         people: People | None = None,
@@ -73,7 +76,7 @@ class Guard:
     ) -> None:
         self._app = app
         self._token = token
-        self._hosts = frozenset(hosts)
+        self._hosts, self._secure_hosts = frozenset(hosts), frozenset(secure_hosts)
         self._sessions = sessions
         self._record = record
         self._people = people
@@ -110,7 +113,8 @@ class Guard:
     async def _session(self, scope: Scope, headers: Headers) -> Response:
         """The answer to everything below `/session/`."""
         method, path, cookies = scope["method"], scope["path"], headers.get("cookie", "")
-        attributes = {"httponly": True, "samesite": "lax", "secure": scope["scheme"] == "https"}
+        by_tls = scope["scheme"] == "https" or headers.get("host") in self._secure_hosts
+        attributes: dict[str, Any] = {"httponly": True, "samesite": "lax", "secure": by_tls}
         if (method, path) == ("POST", UI_LINKS_PATH):
             if not self._has_token(headers):
                 raise Refused("a link is made with the token", 401)

@@ -27,7 +27,7 @@ from explorer.postgres.connections import Connections
 from explorer.tenants import add_tenant
 from tests.browser.elsewhere import CLIENT, Elsewhere, open_elsewhere
 from tests.conftest import PgServer
-from tests.mcp_bridge.stage import ROOT, Stage, http_bridge
+from tests.mcp_bridge.stage import ROOT, Stage, bridge_process
 from tests.unasked import Unasked
 
 VERIFIER = "v" * 43
@@ -48,9 +48,19 @@ RULES = [
 ]
 
 
+@dataclass(frozen=True)
+class Front:
+    """Where a proxy stands before the bridges and the UI: their addresses for browsers, and that of the bridges for the UI."""
+
+    bridge: str
+    ui: str
+    inner: str
+
+
 @dataclass
 class Place:
-    """`url`: of the bridge; `ui`: of the guarded webserver; `environment`: of programs that belong to the platform."""
+    """`url`: of the bridge; `ui`: of the guarded webserver; `environment`: of programs that belong to the platform. Behind a
+    proxy the two are the proxy's, and `webserver` and `bridges` (each with its process) are what stands there."""
 
     connections: Connections
     catalog: Catalog
@@ -59,11 +69,13 @@ class Place:
     demo: RunningServer
     elsewhere: Elsewhere
     environment: dict[str, str]
+    webserver: str
+    bridges: list[tuple[str, "subprocess.Popen[bytes]"]]
 
     def registers(self, name: str = "A program of mine") -> str:
         """The id of a program that registered itself."""
         wanted = {"client_name": name, "redirect_uris": [self.elsewhere.callback]}
-        answer = httpx.post(f"{self.url}/oauth/register", json=wanted, trust_env=False)
+        answer = httpx.post(f"{self.url}/oauth/register", json=wanted, trust_env=False, verify=False)
         assert answer.status_code == 201, answer.text
         return str(answer.json()["client_id"])
 
@@ -93,7 +105,7 @@ class Place:
             "grant_type": "authorization_code", "client_id": client_id, "code": code, "code_verifier": VERIFIER,
             "redirect_uri": self.elsewhere.callback,
         }  # fmt: skip
-        return httpx.post(f"{self.url}/oauth/token", data=form, trust_env=False)
+        return httpx.post(f"{self.url}/oauth/token", data=form, trust_env=False, verify=False)
 
     def cli(self, *arguments: str) -> str:
         return subprocess.run(
@@ -115,7 +127,10 @@ def logs_in(page: Page, username: str) -> None:
 
 
 @contextmanager
-def open_place(pg: PgServer, folder: Path) -> Iterator[Place]:
+def open_place(
+    pg: PgServer, folder: Path, front: Front | None = None, *, bridges: int = 1, prefix: str = "www"
+) -> Iterator[Place]:
+    """`front`: of a proxy that is started afterwards; `prefix`: of the tenants' keys: all places have one database."""
     migrate(pg.connections)
     settings = Settings(_env_file=None, home=pg.home, database_url=None, dagster_url="http://127.0.0.1:9")
     with ExitStack() as stack:
@@ -124,7 +139,7 @@ def open_place(pg: PgServer, folder: Path) -> Iterator[Place]:
         titles = {MATERNAL: "Maternal health", NUTRITION: "Nutrition"}
         credential = ApiKeyCredential(demo.username, demo.api_key)
         tenants = {
-            domain: add_tenant(settings, catalog, pg.connections, Unasked(titles[domain]), key=f"www:{domain}",
+            domain: add_tenant(settings, catalog, pg.connections, Unasked(titles[domain]), key=f"{prefix}:{domain}",
                                server=demo.url, external_id=domain, credential=credential)
             for domain in titles
         }  # fmt: skip
@@ -135,25 +150,33 @@ def open_place(pg: PgServer, folder: Path) -> Iterator[Place]:
         acme = {"issuer": elsewhere.issuer, "title": "Acme", "sign_in": {"client_id": CLIENT}, "rules": RULES}
         people = {"servers": {"demo": server}, "issuers": {"acme": acme}, "self_service": "on"}
         file.write_text(yaml.safe_dump(people))
-        ui = f"http://127.0.0.1:{_free_port()}"
+        webserver = f"http://127.0.0.1:{_free_port()}"
+        ui = front.ui if front else webserver
         sign_in = {"EXPLORER_SIGN_IN_FILE": str(file), "DEMO_SECRET": secret, "EXPLORER_UI_URL": ui}
-        url = stack.enter_context(http_bridge(Stage(settings, pg.connections, catalog, tenants), folder, **sign_in))
+        behind = {"EXPLORER_BRIDGE_PUBLIC_URL": front.bridge} if front else {}
+        place = Stage(settings, pg.connections, catalog, tenants)
+        served = []
+        for number in range(bridges):
+            (own := folder / f"bridge-{number + 1}").mkdir()
+            served.append(stack.enter_context(bridge_process(place, own, **sign_in, **behind)))
+        url = front.bridge if front else served[0][0]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("EXPLORER_")}
         environment = inherited | sign_in | {
-            "EXPLORER_HOME": str(pg.home), "EXPLORER_DAGSTER_URL": ui, "EXPLORER_DAGSTER_TOKEN": TOKEN,
+            "EXPLORER_HOME": str(pg.home), "EXPLORER_DAGSTER_URL": webserver, "EXPLORER_DAGSTER_TOKEN": TOKEN,
             "EXPLORER_BRIDGE_PUBLIC_URL": url, "DAGSTER_HOME": str(folder), "PYTHONPATH": str(ROOT),
         }  # fmt: skip
-        stack.enter_context(_webserver(ui, folder, environment))
-        yield Place(pg.connections, catalog, url, ui, demo, elsewhere, environment)
+        environment |= {"EXPLORER_BRIDGE_INNER_URL": front.inner} if front else {}
+        stack.enter_context(_webserver(webserver, folder, environment))
+        yield Place(pg.connections, catalog, url, ui, demo, elsewhere, environment, webserver, served)
 
 
 @contextmanager
-def _webserver(ui: str, folder: Path, environment: dict[str, str]) -> Iterator[None]:
+def _webserver(url: str, folder: Path, environment: dict[str, str]) -> Iterator[None]:
     (folder / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     (folder / "workspace.yaml").write_text(
         f"load_from:\n  - python_file: {{relative_path: {DEFINITIONS}, location_name: explorer}}\n"
     )
-    command = [sys.executable, "-m", "explorer_dagster.webserver", "--port", ui.rpartition(":")[2]]
+    command = [sys.executable, "-m", "explorer_dagster.webserver", "--port", url.rpartition(":")[2]]
     log = folder / "webserver.log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -161,7 +184,7 @@ def _webserver(ui: str, folder: Path, environment: dict[str, str]) -> Iterator[N
         )
     try:
         deadline = time.monotonic() + 120
-        while not _answers(ui):
+        while not _answers(url):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)

