@@ -65,6 +65,7 @@ class Instance:
         self.events = 0
         self.tokens: dict[str, str] = {}
         self.owners: dict[str, tuple[Login, TenantSchemas]] = {}
+        self._dagster_url = f"http://127.0.0.1:{free_port()}"
 
     def __enter__(self) -> "Instance":
         migrate(self._ground.connections)
@@ -114,17 +115,21 @@ class Instance:
     @contextmanager
     def served(self) -> Iterator[Bridge]:
         """Start Dagster and the bridge."""
-        port, port_file = free_port(), self._ground.files / "port"
-        dagster, bridge = (
-            f"http://127.0.0.1:{port}",
-            [sys.executable, "-m", "mcp_bridge", "--port-file", str(port_file)],
-        )
-        webserver = [sys.executable, "-m", "explorer_dagster.webserver", "--host", "127.0.0.1", "--port", str(port)]
+        port = self._dagster_url.rpartition(":")[2]
+        webserver = [sys.executable, "-m", "explorer_dagster.webserver", "--host", "127.0.0.1", "--port", port]
         with ExitStack() as stack:
             stack.enter_context(self._process([*webserver, "-w", str(ROOT / "workspace.yaml")]))
-            _wait(lambda: _answers(f"{dagster}/server_info"), "Dagster", self._ground.files)
-            transport = ["--transport", "streamable-http", "--port", "0"]
-            pid = stack.enter_context(self._process([*bridge, *transport], EXPLORER_DAGSTER_URL=dagster))
+            _wait(lambda: _answers(f"{self._dagster_url}/server_info"), "Dagster", self._ground.files)
+            yield stack.enter_context(self.bridge())
+
+    @contextmanager
+    def bridge(self, **settings: str) -> Iterator[Bridge]:
+        """Start another bridge, with these settings; Dagster is served already."""
+        port_file = self._ground.files / f"port-{free_port()}"
+        command = [sys.executable, "-m", "mcp_bridge", "--transport", "streamable-http", "--port", "0"]
+        with self._process(
+            [*command, "--port-file", str(port_file)], EXPLORER_DAGSTER_URL=self._dagster_url, **settings
+        ) as pid:
             _wait(port_file.exists, "the bridge", self._ground.files)
             url = f"http://127.0.0.1:{port_file.read_text().strip()}"
             _wait(lambda: _answers(f"{url}/healthz"), "the bridge", self._ground.files)
