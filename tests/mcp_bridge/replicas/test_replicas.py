@@ -145,6 +145,39 @@ def test_a_budget_is_one(replicas: Replicas) -> None:
         stage.catalog.limits.clear(stage.tenants["demo:budgets"])
 
 
+def test_what_was_used_at_one_is_used_up_at_all(replicas: Replicas) -> None:
+    """Rows of 3 calls, each at another bridge: what is left is exact after each, and the fourth is refused wherever it comes."""
+    stage, key = replicas.stage, "demo:budgets"
+    stage.catalog.limits.set(stage.tenants[key], {"rows": 8})
+    token = stage.token("rows-at-all", key)
+
+    async def left(client: Client) -> int:
+        answer = envelope(await client.call_tool("query", {"sql": SQL}))
+        return int(answer["budget"]["rows"])
+
+    try:
+        # The last one passes what is left by a row: what a call returns is known when it has ended.
+        assert [on_http(url, token, left) for url in replicas.urls] == [5, 2, 0]
+        for url in replicas.urls:
+            error = on_http(url, token, lambda client: refused(client, "query", sql=SQL))
+            assert (error["code"], error["details"]["exhausted"]) == ("budget_exhausted", "rows")
+    finally:
+        stage.catalog.limits.clear(stage.tenants[key])
+
+
+def test_limits_of_the_sign_in_are_one(replicas: Replicas) -> None:
+    """20 programs of one address register themselves in a minute, at whichever bridge."""
+
+    def registers(number: int) -> int:
+        wanted, address = {"redirect_uris": ["http://127.0.0.1/callback"]}, {"X-Forwarded-For": "198.51.100.7"}
+        url = f"{replicas.urls[number % BRIDGES]}/oauth/register"
+        host = {"Host": httpx.URL(replicas.front.url).netloc.decode()}
+        return httpx.post(url, json=wanted, headers=address | host, trust_env=False, verify=False).status_code
+
+    assert [registers(number) for number in range(20)] == [201] * 20
+    assert [registers(number) for number in range(BRIDGES)] == [429] * BRIDGES
+
+
 def test_one_key_is_one_run(replicas: Replicas, dagster_url: str) -> None:
     token, key = replicas.stage.token("one-key", "demo:slow-launch"), "demo:slow-launch"
 
