@@ -49,8 +49,10 @@ def answer_to(platform: Platform, token: str) -> httpx.Response:
 
 def tenants(platform: Platform, token: str) -> dict[str, list[str]]:
     """What the token is good for."""
-    listed = platform.stack.call("list_tenants", token)
-    return {tenant["key"]: sorted(tenant["scopes"]) for tenant in listed["data"]["tenants"]}
+    listed = platform.stack.call("list_tenants", token)["data"]
+    # What all have stands once.
+    of_all = listed.get("of_all", {})
+    return {tenant["key"]: sorted((of_all | tenant)["scopes"]) for tenant in listed["tenants"]}
 
 
 def test_a_machine_brings_the_token_of_its_organisation(platform: Platform) -> None:
