@@ -63,6 +63,8 @@
     {% endfor -%}
     delete from {{ target_relation }} where {{ is_replaced }};
     insert into {{ target_relation }} select * from {{ new }};
+  {%- endcall %}
+  {% call statement('drop') -%}
     drop table {{ new }};
   {%- endcall %}
   {{ run_hooks(post_hooks, inside_transaction=True) }}
