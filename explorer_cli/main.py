@@ -13,7 +13,19 @@ from typer.exceptions import TyperException
 from explorer.core.errors import ExplorerError
 from explorer.core.files import write_privately
 from explorer.core.home import HomeNotUsable
-from explorer_cli.commands import audit, dbt, limits, maintenance, people, platform, runs, semantics, tenants, tokens
+from explorer_cli.commands import (
+    audit,
+    dbt,
+    dictionary,
+    limits,
+    maintenance,
+    people,
+    platform,
+    runs,
+    semantics,
+    tenants,
+    tokens,
+)
 from explorer_cli.errors import InternalError, UsageInvalid
 from explorer_cli.output.terminal import show_error
 
@@ -36,6 +48,7 @@ for _command in (
     platform.doctor,
     runs.sync,
     runs.query,
+    dictionary.dictionary,
 ):
     app.command()(_command)
 app.command(context_settings={"ignore_unknown_options": True})(dbt.dbt)

@@ -22,6 +22,7 @@ from mcp_bridge.answers.wording import Wording
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
+from mcp_bridge.dictionary.gathering import Dictionaries
 from mcp_bridge.facts.personal_columns import PersonalColumns
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.facts.semantic_layer import SemanticLayers
@@ -86,6 +87,7 @@ class Services:
     dagster: DagsterClient
     schedules: Schedules
     facts: TenantFacts
+    dictionaries: Dictionaries
     families: tuple[ToolFamily, ...]
     list_cursors: Callable[[], ListCursors]
     questions: SealedQuestions
@@ -165,6 +167,7 @@ class Services:
             ActivityTools(platform),
             LineageTools(facts, databases, discovered, parts.provider_named),
         )
+        dictionaries = Dictionaries(facts, layers, files, databases, discovered, parts.provider_named)
         wording = Wording.of(files.pipelines.values(), parts.provider_named)
         list_cursors = cache(lambda: ListCursors(key()))
         # A bridge on another machine makes no key of its own, which nobody would know.
@@ -184,8 +187,8 @@ class Services:
             platform.close_calls,
         )
         return cls(
-            settings, platform, databases, dagster, schedules, facts, families, list_cursors, SealedQuestions(key), budgets,
-            heads, RefusedTokens(platform, metrics), wording, closes, stopping, syncs, metrics,
+            settings, platform, databases, dagster, schedules, facts, dictionaries, families, list_cursors,
+            SealedQuestions(key), budgets, heads, RefusedTokens(platform, metrics), wording, closes, stopping, syncs, metrics,
         )  # fmt: skip
 
     def gate(self, caller: Callable[[], Awaitable[Caller]]) -> Gate:

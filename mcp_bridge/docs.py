@@ -95,6 +95,11 @@ def render() -> str:
         "| `type_changes` | columns that the last sync gave another type |",
         "| `retired` | the source is gone: since when, and after which day the table is dropped |",
         "",
+        "Beside PostgreSQL's own functions as far as they are harmless, `query` knows casts that never fail, where the text is "
+        "none NULL: `safe_bigint(text)`, `safe_numeric`, `safe_boolean`, `safe_date`, `safe_time`, `safe_timestamptz`, and "
+        "`place_part(text, 1..4)` for latitude, longitude, altitude and accuracy of a place. What they take is written in "
+        "[tables.md](tables.md). `question_options` has the label of each choice in each language, to join on.",
+        "",
         "How the applications changed from sync to sync is told by `get_schema_status` (`structure`: the version, what it "
         "brought, in sentences, and the versions before it), also while a tenant has no schemas. Raw tables are named by "
         "`list_tables` and described by `kind=raw`; queries read them only where `EXPLORER_EXPOSE_RAW` is set.",

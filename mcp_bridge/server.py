@@ -48,7 +48,8 @@ retired tables are only named (left_out).
 so nothing else need be asked. Prefer aggregates. Case properties and form answers have tables of their own \
 (case_<type>, form_<name>, form_<name>__<repeat>); cases, forms, users, locations, groups hold everything in general \
 form. A text that is mostly dates or numbers (describe_table says so) is read by safe_date(column), safe_bigint, \
-safe_numeric, safe_time or safe_timestamptz: NULL where it is none.
+safe_numeric, safe_time or safe_timestamptz: NULL where it is none. Labels of choices in \
+each language: question_options.
 4. Tell the user how old the data is where it matters. Too old or missing: run_materialization, then \
 get_materialization_status until finished=true. A sync takes seconds to minutes; do not start one for each question.
 

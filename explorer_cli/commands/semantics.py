@@ -16,7 +16,7 @@ def semantics_show(
     as_json: Json = False,
 ) -> None:
     """Print the tenant's own entities, measures, synonyms, flags of personal data and example queries, as YAML."""
-    from explorer_cli.operations.semantics import show
+    from explorer_cli.operations.meaning.semantics import show
 
     raise typer.Exit(show(key, as_json=as_json))
 
@@ -28,6 +28,6 @@ def semantics_set(
     as_json: Json = False,
 ) -> None:
     """Check a file and put it in force as the tenant's newest version; its SQL is tried as the tenant's reader."""
-    from explorer_cli.operations.semantics import set_from
+    from explorer_cli.operations.meaning.semantics import set_from
 
     raise typer.Exit(set_from(key, file, as_json=as_json))

@@ -96,7 +96,7 @@ KEYS = (
     "demo:slow-launch", "demo:slow-cancel", "demo:launch", "demo:rebuilt", "demo:budgets", "demo:asked", "demo:elsewhere",
     "demo:lineage", "demo:compared", "demo:explained", "demo:planned", "demo:slow-plan",
     "demo:glance", "demo:glance-old", "demo:glance-busy", "demo:glance-failed",
-    "demo:personal",
+    "demo:personal", "demo:dictionary",
 )  # fmt: skip
 
 

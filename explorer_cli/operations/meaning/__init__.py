@@ -1,0 +1,1 @@
+"""What a tenant's tables mean: its semantics, and its data dictionary as a file."""

@@ -1,0 +1,1 @@
+"""The data dictionary of a tenant: its tables and columns in words, for people to read."""
