@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from explorer.catalog import Scope, Tenant
-from explorer.catalog.coordination.syncs import CHOICES, chosen_of
+from explorer.catalog.coordination.syncs import CHOICES, RESET, chosen_of, is_late
 from explorer.core.errors import ExplorerError
 from explorer.core.toolsets import Toolset
 from explorer.registry import Pipeline
@@ -40,6 +40,7 @@ class ConfigurePipeline(TenantArguments):
     full_refresh_cron: str | None = Field(None, max_length=100, description="When all is read again.")
     timezone: str | None = Field(None, max_length=60, description="Of both, e.g. Asia/Kolkata.")
     stopped: bool | None = Field(None, description="Nothing starts by itself.")
+    fresh_within_minutes: int | None = Field(None, ge=1, le=525_600, description="Older is stale.")
     reset: bool = Field(False, description="Back to the pipeline's own first.")
 
 
@@ -98,6 +99,8 @@ async def sync_row(
         {
             "next": iso(sync.next_turn(tenant, pipeline.schedule, now)) if runs else None,
             "looked_at": iso(sync.looked_at),
+            "fresh_within_s": sync.target_s(pipeline.schedule),
+            "is_late": is_late(sync, pipeline.schedule, now) if runs else None,
             "held_until": iso(held),
             "failures": sync.failures or None,
             "failure": dict(sync.failure) if sync.failure else None,
@@ -119,10 +122,11 @@ class PipelineTools:
         pipeline = pipeline_named(self.files, tenant, args.pipeline)
         chosen = chosen_of(pipeline, args.model_dump(include=set(CHOICES), exclude_none=True))
         if args.reset:
-            chosen = dict.fromkeys(("cron", "full_refresh_cron", "timezone")) | {"is_stopped": False} | chosen
+            chosen = dict.fromkeys(RESET) | {"is_stopped": False} | chosen
         if not chosen:
             raise InvalidArgument(
-                "Nothing is to be changed.", next_step="Give cron, full_refresh_cron, timezone, stopped or reset."
+                "Nothing is to be changed.",
+                next_step="Give cron, full_refresh_cron, timezone, stopped, fresh_within_minutes or reset.",
             )
         call.audit |= {"pipeline": pipeline.name, **chosen}
         await in_thread(

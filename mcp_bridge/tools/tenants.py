@@ -13,6 +13,7 @@ from explorer.catalog import (
     DiscoveredVersion,
     ProvisioningKind,
     ProvisioningRequest,
+    QuotaUse,
     SchemaStateConflict,
     Scope,
     State,
@@ -24,7 +25,7 @@ from explorer.catalog.lifecycle.schemas import LIVE
 from explorer.core.errors import ExplorerError
 from explorer.core.toolsets import Toolset
 from explorer.providers.base import Provider
-from mcp_bridge.answers.envelope import Answer, age_s, clipped, fit, iso, room_left
+from mcp_bridge.answers.envelope import Answer, age_s, clipped, fit, iso, room_left, without_nulls
 from mcp_bridge.answers.paging import PAGING_TOKENS, next_place, page_after
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import DagsterUnavailable, in_time
@@ -107,6 +108,14 @@ def _schema_row(schema: TenantSchema) -> dict[str, Any]:
     }
 
 
+def _quota_row(use: QuotaUse) -> dict[str, Any] | None:
+    """What the tenant may load in a day and has loaded, where that has a limit."""
+    limits = {name: limit for name, limit in use.quota.given().items() if limit}
+    row = {name: {"per_day": limit, "used": use.used[name]} for name, limit in limits.items()}
+    again = {"exhausted": use.exhausted, "again_at": iso(use.again_at)} if use.exhausted is not None else {}
+    return {**row, **again} or None
+
+
 def _drops(tenant: Tenant, schema: TenantSchema) -> Question:
     """The question before a tenant's schemas go. New schemas of the tenant are another question."""
     name = clipped(tenant.display_name, _MAX_HEADLINE)
@@ -166,12 +175,12 @@ class TenantTools:
     async def get_schema_status(self, call: Call, args: SchemaStatus) -> Answer:
         tenant = call.own_tenant
 
-        def read() -> tuple[TenantSchema, dict[str, Any] | None]:
+        def read() -> tuple[TenantSchema, dict[str, Any] | None, QuotaUse]:
             catalog = self.platform.catalog
-            provider = self.provider_named(tenant.provider)
-            return catalog.schemas.get(tenant), _structure(provider, catalog.discovered.versions(tenant))
+            structure = _structure(self.provider_named(tenant.provider), catalog.discovered.versions(tenant))
+            return catalog.schemas.get(tenant), structure, catalog.quotas.use([tenant.id])[tenant.id]
 
-        (schema, structure), (active, warnings), schedules = await asyncio.gather(
+        (schema, structure, use), (active, warnings), schedules = await asyncio.gather(
             in_thread(read), self._active(tenant), self._schedules(tenant)
         )
         return Answer(
@@ -179,6 +188,7 @@ class TenantTools:
                 **_schema_row(schema),
                 "schedules": schedules,
                 "structure": structure,
+                **without_nulls({"quota": _quota_row(use)}),
                 "active_run": {"run_id": active.run_id, "status": active.status} if active else None,
             },
             warnings,
@@ -286,7 +296,7 @@ class TenantTools:
         Tool(
             "get_schema_status",
             "Get schema status",
-            "State of a tenant's schemas (active, materializing, absent, ...), the last error, the active run, and how "
+            "State of a tenant's schemas (active, materializing, absent, ...), the last error, the active run, quotas, and how "
             "the applications changed, version by version. Use it when tables or "
             "columns are missing or new. For a run's progress use get_materialization_status.",
             SchemaStatus,

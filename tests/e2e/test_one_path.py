@@ -243,3 +243,30 @@ def test_changes_on_the_server_arrive_with_the_next_sync(stack: Stack) -> None:
     sql = f"select properties ->> 'village_note' from cases where case_id = '{case['case_id']}'"
     assert stack.rows(MOTHERS, sql) == [["moved to the river"]]
     assert stack.rows(MOTHERS, "select count(*) from cases") == [[len(stack.demo.truth(MATERNAL).cases)]]
+
+
+def test_a_backfill_over_tenants_runs_each_of_them_behind_those_who_wait(stack: Stack) -> None:
+    """As a person starts it in the UI, from an asset and partitions. Dagster's daemon submits the runs in threads."""
+    launch = """mutation($of: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $of) {
+      __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+    asset = {"path": ["commcare", "raw", "users"]}
+    chosen = {"assetSelection": [asset], "partitionNames": [MOTHERS, CHILDREN]}
+    launched = stack.graphql(launch, of=chosen)["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+    state = """query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill {
+      status runs { status tags { key value } assetSelection { path } } } } }"""
+    seen: list[dict[str, Any]] = []
+
+    def is_over() -> bool:
+        seen.append(stack.graphql(state, id=launched["backfillId"])["partitionBackfillOrError"])
+        return seen[-1]["status"] in ("COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED")
+
+    wait_until(is_over, 150.0)
+    assert seen[-1]["status"] == "COMPLETED_SUCCESS", seen[-1]
+    runs = seen[-1]["runs"]
+    tags = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in runs]
+    assert sorted(each["dagster/partition"] for each in tags) == sorted([MOTHERS, CHILDREN])
+    assert {(run["status"], each["dagster/priority"]) for run, each in zip(runs, tags, strict=True)} == {
+        ("SUCCESS", "-20")
+    }
+    assert [run["assetSelection"] for run in runs] == [[asset], [asset]]

@@ -35,6 +35,8 @@ _MOST_MINUTES = 525_600
 
 # What can be chosen for a tenant, by the names that people use.
 CHOICES = ("cron", "full_refresh_cron", "timezone", "stopped", "requests_per_day", "fresh_within_minutes")
+# Those of which the pipeline's own holds again after a reset; what a server allows stays.
+RESET = ("cron", "full_refresh_cron", "timezone", "fresh_within_minutes")
 
 
 class ScheduleInvalid(ExplorerError):

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from explorer.catalog import OPERATOR, Sync, Tenant
-from explorer.catalog.coordination.syncs import chosen_of, is_late
+from explorer.catalog.coordination.syncs import RESET, chosen_of, is_late
 from explorer.providers import faults_of
 from explorer.registry import Pipeline, load_pipelines
 from explorer_cli.errors import UsageInvalid
@@ -27,11 +27,7 @@ def schedule(key: str, pipeline_name: str, given: Mapping[str, Any], *, reset: b
         pipeline = _pipeline(_pipelines(store), tenant, pipeline_name)
         chosen = chosen_of(pipeline, {name: value for name, value in given.items() if value is not None})
         if reset:
-            chosen = (
-                dict.fromkeys(("cron", "full_refresh_cron", "timezone", "fresh_within_minutes"))
-                | {"is_stopped": False}
-                | chosen
-            )
+            chosen = dict.fromkeys(RESET) | {"is_stopped": False} | chosen
         if chosen:
             store.catalog.syncs.configure(tenant, pipeline.name, chosen, actor=OPERATOR)
         row = _row(tenant, pipeline, store.catalog.syncs.of(tenant, pipeline.name))

@@ -268,10 +268,15 @@ def test_nothing_is_launched_into_schemas_that_went_meanwhile(stage: Stage, brid
             stage.catalog.quotas.take_run(tenant)
             try:
                 error = await refused(client, "run_materialization", wait_s=0)
+                told = (await ask(client, "get_schema_status"))["quota"]
             finally:
                 stage.catalog.quotas.set(tenant, {"runs": None}, actor="test")
             assert (error["code"], error["details"]["exhausted"]) == ("quota_exhausted", "runs")
             assert error["details"]["retry_after_s"] > 80_000
+            assert (told["runs"]["per_day"], told["exhausted"]) == (1, "runs")
+            assert told["runs"]["used"] >= 1
+            assert told["again_at"].endswith("Z")
+            assert "quota" not in await ask(client, "get_schema_status")
 
     asyncio.run(main())
 
