@@ -6,6 +6,7 @@ the installation's setting. Under `refuse` and `mask` the reader's login has no 
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from explorer.catalog import Catalog, PersonalDataPolicy, Tenant
 from explorer.catalog.lifecycle.schemas import LIVE
@@ -14,7 +15,7 @@ from explorer.contract.bookkeeping.columns import ColumnFacts
 from explorer.contract.schemas import TenantSchemas
 from explorer.core.settings import Settings
 from explorer.postgres import reader_rights, relations
-from explorer.postgres.connections import Connection, Connections
+from explorer.postgres.connections import Connection, Connections, Login
 from explorer.registry import Semantics, load_pipelines, load_semantics, parse_semantics
 
 
@@ -43,7 +44,16 @@ def realign(settings: Settings, catalog: Catalog, connections: Connections, tena
         return False
     login = catalog.schemas.rw_login(tenant)
     with connections.tenant(login.user, login.password).connect(autocommit=True) as connection:
-        return align_reader(settings, catalog, tenant, schema, connection)
+        return align_reader(settings, catalog, connections, tenant, schema, connection)
+
+
+def saved_models_database(catalog: Catalog, connections: Connections, tenant: Tenant) -> Login | None:
+    """The database as the login of the tenant's saved models; None before the first one.
+
+    Raises: SchemaAbsent, KeyringMismatch.
+    """
+    login = catalog.schemas.saved_login(tenant)
+    return connections.tenant(login.user, login.password) if login is not None else None
 
 
 def semantics_of(settings: Settings, catalog: Catalog, tenant: Tenant) -> Semantics:
@@ -57,6 +67,15 @@ def semantics_of(settings: Settings, catalog: Catalog, tenant: Tenant) -> Semant
     return found.under(parse_semantics(own.content)) if own else found
 
 
+def reason(semantics: Semantics, relation: str, column: str, type_: str, facts: ColumnFacts) -> str | None:
+    """Why a column is personal data; None where it is not. A column of a saved model is what it is made of."""
+    if told := facts.get("tells"):
+        return f"It tells {', '.join(told[:3])}."
+    label = facts.get("label")
+    labels = [*([label] if label else []), *facts.get("translations", {}).values()]
+    return semantics.personal(relation, column, type_, labels, facts.get("question_type"))
+
+
 def personal_columns(
     semantics: Semantics, columns: relations.Columns, facts: Mapping[str, Mapping[str, ColumnFacts]]
 ) -> dict[str, dict[str, str]]:
@@ -66,29 +85,40 @@ def personal_columns(
         for relation, live in of_schema.items():
             known = facts.get(relation, {})
             for column, type_ in live:
-                why = _judged(semantics, relation, column, type_, known.get(column, {}))
+                why = reason(semantics, relation, column, type_, known.get(column, {}))
                 if why is not None:
                     found.setdefault(relation, {})[column] = why
     return found
 
 
 def align_reader(
-    settings: Settings, catalog: Catalog, tenant: Tenant, schemas: TenantSchemas, connection: Connection
+    settings: Settings,
+    catalog: Catalog,
+    connections: Connections,
+    tenant: Tenant,
+    schemas: TenantSchemas,
+    connection: Connection,
 ) -> bool:
     """Give the login of the tenant's agents exactly the columns that its policy allows. Returns whether anything changed.
 
     `connection`: of the tenant's rw login, in autocommit mode. Raises: PipelineInvalid, SemanticsInvalid: nothing is changed.
     """
-    if policy_of(settings, catalog, tenant) == "mark":
-        return reader_rights.open_all(connection, schemas)
-    columns = relations.columns(connection, [schemas.marts, schemas.raw])
+    with ExitStack() as stack:
+        owners = [(connection, [schemas.marts, schemas.raw])]
+        saved = saved_models_database(catalog, connections, tenant)
+        if saved is not None:
+            owners.append((stack.enter_context(saved.connect(autocommit=True)), [schemas.saved]))
+        if policy_of(settings, catalog, tenant) == "mark":
+            return any([reader_rights.open_all(owner, schemas, places) for owner, places in owners])
+        hidden = _hidden(settings, catalog, tenant, schemas, connection)
+        return any([reader_rights.withhold(owner, schemas, places, hidden) for owner, places in owners])
+
+
+def _hidden(
+    settings: Settings, catalog: Catalog, tenant: Tenant, schemas: TenantSchemas, connection: Connection
+) -> dict[str, set[str]]:
+    columns = relations.columns(connection, [schemas.marts, schemas.raw, schemas.saved])
     names: Sequence[str] = [name for of_schema in columns.values() for name in of_schema]
     facts = column_records.read(connection, schemas, names)
     personal = personal_columns(semantics_of(settings, catalog, tenant), columns, facts)
-    return reader_rights.withhold(connection, schemas, {name: set(found) for name, found in personal.items()})
-
-
-def _judged(semantics: Semantics, relation: str, column: str, type_: str, facts: ColumnFacts) -> str | None:
-    label = facts.get("label")
-    labels = [*([label] if label else []), *facts.get("translations", {}).values()]
-    return semantics.personal(relation, column, type_, labels, facts.get("question_type"))
+    return {name: set(found) for name, found in personal.items()}

@@ -17,10 +17,14 @@ from explorer.http.errors import ApiError
 from explorer.postgres.connections import Connections
 from explorer.providers import faults_of, provider_named
 from explorer.registry import load_pipelines
-from explorer.tenants import add_tenant, provision_schema, teardown_schema
+from explorer.tenants import add_tenant, provision_saved_models, provision_schema, teardown_schema
 
 _NAME_TAKEN = (TenantExists, ExternalIdTaken, TenantKeyRetired)
-_DOES = {ProvisioningKind.PROVISION: provision_schema, ProvisioningKind.TEARDOWN: teardown_schema}
+_DOES = {
+    ProvisioningKind.PROVISION: provision_schema,
+    ProvisioningKind.TEARDOWN: teardown_schema,
+    ProvisioningKind.SAVED_MODELS: provision_saved_models,
+}
 
 log = logging.getLogger(__name__)
 

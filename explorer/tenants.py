@@ -26,7 +26,7 @@ from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
 from explorer.personal_data import policy_of
 from explorer.postgres.connections import Connections
-from explorer.postgres.provisioning import deprovision, new_prefix, provision
+from explorer.postgres.provisioning import deprovision, new_prefix, provision, provision_saved
 from explorer.postgres.run_lock import TenantBusy, run_lock
 from explorer.providers.base import Access, Provider
 
@@ -106,6 +106,26 @@ def provision_schema(settings: Settings, catalog: Catalog, connections: Connecti
         with _undone_on_failure(settings, catalog, connections, tenant):
             _make_schemas(settings, catalog, connections, tenant)
             return catalog.schemas.transition(tenant, {State.PROVISIONING}, State.ACTIVE)
+
+
+def provision_saved_models(
+    settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant
+) -> TenantSchema:
+    """Give the tenant the login and the schema of saved models, unless it has them.
+
+    Raises:
+        SchemaAbsent: it has no schemas at all.
+        UnknownTenant: the tenant was removed.
+    """
+    with catalog.registration.exclusive():
+        catalog.tenants.get(tenant.key)
+        schema, passwords = catalog.schemas.get(tenant), catalog.schemas.passwords(tenant)
+        if not passwords.saved:
+            passwords = replace(passwords, saved=secrets.token_urlsafe(_PASSWORD_BYTES))
+            with _admin(connections) as admin:
+                provision_saved(admin, schema.prefix, passwords.saved)
+            catalog.schemas.store(tenant, passwords)
+        return schema
 
 
 def teardown_schema(settings: Settings, catalog: Catalog, connections: Connections, tenant: Tenant) -> TenantSchema:
@@ -208,6 +228,8 @@ def _make_schemas(settings: Settings, catalog: Catalog, connections: Connections
             passwords = catalog.schemas.passwords(tenant)
     else:
         _drop_schemas(settings, catalog, connections, tenant)
+        if catalog.saved_models.current(tenant):
+            passwords = replace(passwords, saved=secrets.token_urlsafe(_PASSWORD_BYTES))
         schema = catalog.schemas.start(tenant, new_prefix(), passwords)
     with _admin(connections) as admin:
         provision(
@@ -218,6 +240,8 @@ def _make_schemas(settings: Settings, catalog: Catalog, connections: Connections
             expose_raw=settings.expose_raw,
             reader_sees_new=policy_of(settings, catalog, tenant) == "mark",
         )
+        if passwords.saved:
+            provision_saved(admin, schema.prefix, passwords.saved)
     return passwords
 
 

@@ -1,4 +1,5 @@
-"""What does Dagster run for one pipeline? Four steps of assets (discovery, raw, tables, dbt), their job, its schedules."""
+"""What does Dagster run for one pipeline? Five steps of assets (discovery, raw, tables, dbt, saved models), their job, its
+schedules."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,9 +12,10 @@ from explorer.marts import Models, is_current, manifest
 from explorer.marts.definitions import definitions
 from explorer.providers import provider_named
 from explorer.registry import Pipeline
-from explorer_dagster.assets.dbt import dbt_models
+from explorer_dagster.assets.dbt import dbt_models, model_keys
 from explorer_dagster.assets.discovery import discovery_assets
 from explorer_dagster.assets.loading import raw_assets
+from explorer_dagster.assets.saved_models import saved_models, saved_models_are_current
 from explorer_dagster.assets.tables import TableAssets, table_step, tables_are_current
 from explorer_dagster.resources import TenantSession
 from explorer_dagster.turns.schedules import schedules
@@ -27,13 +29,18 @@ def definitions_of(pipeline: Pipeline) -> dg.Definitions:
     taken = models.by_name.keys()
 
     def is_up_to_date(session: TenantSession) -> bool:
-        return tables_are_current(session, tables, taken) and (not models.built or is_current(session.dbt, models))
+        return (
+            tables_are_current(session, tables, taken)
+            and (not models.built or is_current(session.dbt, models))
+            and saved_models_are_current(session)
+        )
 
     assets = [
         *discovery_assets(pipeline, provider),
         raw_assets(pipeline, provider, is_up_to_date),
         *table_step(pipeline, tables, taken=taken),
         *dbt_models(pipeline, models, tables),
+        saved_models(pipeline, [*tables.keys.values(), *model_keys(pipeline, models, tables)]),
     ]
     return dg.Definitions(assets=assets, jobs=[_sync_job(pipeline, assets)], schedules=turns)
 

@@ -176,7 +176,7 @@ class TenantSession:
             self._marked(connection),
         ):
             yield connection
-            align_reader(self.settings, self.catalog, self.tenant, self.schema, connection)
+            align_reader(self.settings, self.catalog, self.connections, self.tenant, self.schema, connection)
 
     @contextmanager
     def _marked(self, connection: Connection) -> Iterator[None]:

@@ -27,6 +27,7 @@ from explorer.catalog.secrets.keyring import Keyring
 from explorer.catalog.storage.database import Database
 from explorer.catalog.storage.tables import credentials, identities, oauth_requests, provisioning, schemas
 from explorer.catalog.tenants.discovered import DiscoveredStore
+from explorer.catalog.tenants.saved_models import SavedModelStore
 from explorer.catalog.tenants.semantics import SemanticsStore
 from explorer.catalog.tenants.tenant import TenantStore
 from explorer.core.settings import Settings
@@ -45,6 +46,7 @@ class Catalog:
         self.schemas = SchemaStore(self._database, lambda: self.keyring)
         self.discovered = DiscoveredStore(self._database)
         self.semantics = SemanticsStore(self._database)
+        self.saved_models = SavedModelStore(self._database)
         self.principals = PrincipalStore(self._database)
         self.identities = IdentityStore(self._database, lambda: self.keyring)
         self.oauth_clients = OAuthClientStore(self._database)

@@ -99,6 +99,18 @@ class UnknownStructureVersion(ExplorerError):
     code = "unknown_structure_version"
 
 
+class UnknownModel(ExplorerError):
+    """The tenant has no saved model of this name, or it was dropped."""
+
+    code = "unknown_model"
+
+
+class ModelLimitReached(ExplorerError):
+    """The tenant has as many saved models as it may have."""
+
+    code = "model_limit_reached"
+
+
 class PrincipalInvalid(ExplorerError):
     """The principal has no rights, or its name cannot be used."""
 

@@ -22,6 +22,8 @@ LOAD_IS_SOUND = "load_is_sound"
 LoadFinding = Literal["rows_match_api", "primary_key_unique", "no_rows_rejected", "missing_rows_are_gone"]
 # The check of an asset of tables, and what it may find. Models have dbt's tests, under dbt's names.
 ROWS_ARE_SOUND = "rows_are_sound"
+# The check of the asset of saved models.
+MODELS_ARE_SOUND = "models_are_sound"
 TableCheck = Literal["primary_keys", "relationships", "accepted_values", "values_fit"]
 
 

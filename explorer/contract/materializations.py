@@ -166,6 +166,19 @@ class GeneratedTables(Record, frozen=True, kw_only=True):
     tables: tuple[ListedTable, ...]
 
 
+class SavedModels(Record, frozen=True, kw_only=True):
+    """The asset of the models that people have saved. `overview`: the list for people; `rebuilt`, `failed`: numbers of models;
+    `tables`: the list for the bridge; `dropped`: tables of models that are not saved any more."""
+
+    overview: str
+    table_count: int
+    rebuilt: int
+    failed: int
+    row_count: int = msgspec.field(name=ROW_COUNT)
+    dropped: tuple[str, ...]
+    tables: tuple[ListedTable, ...]
+
+
 class Summary(Record, frozen=True, kw_only=True):
     """What a list of a run's materializations shows of each one, for every kind of asset."""
 

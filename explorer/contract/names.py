@@ -24,6 +24,8 @@ RUN_OUTCOMES = "run_outcomes"
 
 AssetKey = tuple[str, ...]
 Layer = Literal["raw", "staging", "marts"]
+SAVED_MODELS = "saved_models"
+"""The name of the asset that stands for all models that people have saved."""
 RAW: Layer = "raw"
 MARTS: Layer = "marts"
 

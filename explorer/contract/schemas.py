@@ -44,8 +44,14 @@ class TenantSchemas:
         return f"{self.prefix}_ro"
 
     @property
+    def saved(self) -> str:
+        """Schema of the models that people and agents have saved, and login that builds them. A tenant has both from its first
+        one on."""
+        return f"{self.prefix}_saved"
+
+    @property
     def schemas(self) -> tuple[str, ...]:
-        """Names of all four schemas."""
+        """Names of the four schemas that each tenant has."""
         return tuple(self.schema(kind) for kind in SCHEMA_KINDS)
 
     def schema(self, kind: SchemaKind) -> str:

@@ -89,6 +89,17 @@ class Settings(BaseSettings):
         description="Days after which entries of the audit trail move to files in HOME/audit (`explorer audit seal`, and "
         "`explorer up` every hour); 0: never.",
     )
+    saved_models_max: int = Field(
+        50, ge=0, le=1000, description="How many models people and agents of one tenant may save; 0: none."
+    )
+    saved_model_max_rows: int = Field(
+        1_000_000,
+        ge=1,
+        description="How many rows a saved model may have; one that has more fails, and its old rows stay.",
+    )
+    saved_model_timeout_s: float = Field(
+        120.0, gt=0, le=3600, description="How long a statement of a saved model may run while it is built, in seconds."
+    )
     postgres_port: int = Field(
         0, ge=0, le=65535, description="Port of the embedded Postgres; 0 picks a free one and keeps it."
     )

@@ -6,6 +6,7 @@ A tenant is a random prefix (`t_<8 hex>`, never the customer's name, which error
 | `<prefix>_ro` | login of agents' queries; in no group, so that SET ROLE leads nowhere; reads the schemas with USAGE |
 | `<prefix>_raw`, `<prefix>_raw_staging` | the loader's dataset and its staging dataset |
 | `<prefix>_staging`, `<prefix>_marts` | dbt's models; only the marts are open to `_ro` |
+| `<prefix>_saved` | from the first saved model on: login that builds them, and its schema. It reads what `_ro` may |
 
 All functions need an administrator's connection to database `explorer` in autocommit mode
 (`Connections.admin.connect(autocommit=True)`), and each is all or nothing. The catalog knows which customer a prefix belongs to,
@@ -14,7 +15,7 @@ and stores the passwords.
 
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import psycopg
@@ -28,6 +29,7 @@ from explorer.postgres.roles import ensure_role, grant_membership, has_role, is_
 
 _PREFIX = re.compile(r"t_[0-9a-f]{8}")
 RW_CONNECTIONS = 12
+SAVED_CONNECTIONS = 6
 RO_CONNECTIONS = 4
 # The query path lowers these per query. A reader cannot raise temp_file_limit, and has no function to lift the others.
 READER_SETTINGS = {
@@ -41,6 +43,15 @@ READER_SETTINGS = {
 }
 READER_SETTINGS_SINCE_17 = {"transaction_timeout": "30s"}
 READER_TEMP_FILE_LIMIT = "256MB"
+# Of the login that builds saved models, whose SQL nobody has reviewed. A run lowers the statement's time.
+BUILDER_SETTINGS = {
+    "statement_timeout": "300s",
+    "idle_in_transaction_session_timeout": "60s",
+    "work_mem": "32MB",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+}
+BUILDER_TEMP_FILE_LIMIT = "1GB"
 
 
 def _names(prefix: str) -> TenantSchemas:
@@ -89,6 +100,38 @@ def provision(
         _set_raw_exposure(conn, names, expose_raw)
 
 
+def provision_saved(conn: Connection, prefix: str, password: str) -> None:
+    """Make the login that builds the tenant's saved models and its schema, or bring existing ones (and the password) to exactly
+    this state. The tenant is provisioned already.
+
+    Raises:
+        ProvisioningRefused: the prefix is malformed, or another role owns the schema.
+    """
+    names = _names(prefix)
+    with _change(conn):
+        ensure_role(conn, names.saved)
+        set_password(conn, names.saved, password)
+        plain = "" if not is_superuser(conn) else " NOSUPERUSER NOREPLICATION NOBYPASSRLS"
+        _execute(
+            conn,
+            f"ALTER ROLE {{}} NOCREATEDB NOCREATEROLE INHERIT CONNECTION LIMIT {SAVED_CONNECTIONS}{plain}",
+            names.saved,
+        )
+        _set(conn, names.saved, BUILDER_SETTINGS, BUILDER_TEMP_FILE_LIMIT)
+        _execute(conn, "ALTER ROLE {} SET search_path = {}", names.saved, names.saved)
+        own_role(conn, names.saved)
+        # What agents may not read, neither may what they save: also single columns.
+        grant_membership(conn, names.ro, names.saved)
+        # dbt looks at the catalogs.
+        grant_membership(conn, CATALOG_GROUP, names.saved)
+        _make_schema(conn, names.saved, names.saved)
+        for reader in (names.ro, names.rw):
+            _execute(conn, "GRANT USAGE ON SCHEMA {} TO {}", names.saved, reader)
+        _execute(conn, "ALTER DEFAULT PRIVILEGES FOR ROLE {} GRANT SELECT ON TABLES TO {}", names.saved, names.rw)
+        for change in ("REVOKE EXECUTE ON ROUTINES", "REVOKE USAGE ON TYPES"):
+            _execute(conn, f"ALTER DEFAULT PRIVILEGES FOR ROLE {{}} {change} FROM PUBLIC", names.saved)
+
+
 def exists(conn: Connection, prefix: str) -> bool:
     """Whether both logins and all four schemas exist."""
     names = _names(prefix)
@@ -126,7 +169,8 @@ def deprovision(conn: Connection, prefix: str) -> None:
         ProvisioningRefused: another role's object depends on the tenant's objects or is in its schemas; nothing was removed.
     """
     names = _names(prefix)
-    roles = [role for role in (names.rw, names.ro) if has_role(conn, role)]
+    # What the first one owns may be read by the others.
+    roles = [role for role in (names.saved, names.rw, names.ro) if has_role(conn, role)]
     try:
         # Committed first, so that no new session begins between ending the old ones and dropping the role.
         with _change(conn):
@@ -134,7 +178,7 @@ def deprovision(conn: Connection, prefix: str) -> None:
                 _execute(conn, "ALTER ROLE {} NOLOGIN", role)
         _end_sessions(conn, roles)
         with _change(conn):
-            _refuse_dependents(conn, list(names.schemas))
+            _refuse_dependents(conn, [*names.schemas, names.saved])
             for role in roles:
                 # RESTRICT: the whole statement fails on dependent objects and on objects of others in the schemas.
                 _execute(conn, "DROP OWNED BY {} RESTRICT", role)
@@ -169,27 +213,34 @@ def _limit_roles(conn: Connection, names: TenantSchemas) -> None:
     settings = dict(READER_SETTINGS)
     if conn.info.server_version >= 170000:
         settings |= READER_SETTINGS_SINCE_17
-    if conn.execute("SELECT has_parameter_privilege('temp_file_limit', 'SET')").fetchone() == (True,):
-        settings["temp_file_limit"] = READER_TEMP_FILE_LIMIT
-    for name, value in settings.items():
-        statement = sql.SQL("ALTER ROLE {} SET {} = {}")
-        conn.execute(statement.format(sql.Identifier(names.ro), sql.Identifier(name), sql.Literal(value)))
+    _set(conn, names.ro, settings, READER_TEMP_FILE_LIMIT)
     for role in (names.rw, names.ro):
         _execute(conn, "ALTER ROLE {} SET search_path = {}", role, names.schema("marts"))
 
 
+def _set(conn: Connection, role: str, settings: Mapping[str, str], temp_file_limit: str) -> None:
+    """Set the role's defaults, and the limit where the administrator may."""
+    if conn.execute("SELECT has_parameter_privilege('temp_file_limit', 'SET')").fetchone() == (True,):
+        settings = {**settings, "temp_file_limit": temp_file_limit}
+    for name, value in settings.items():
+        statement = sql.SQL("ALTER ROLE {} SET {} = {}")
+        conn.execute(statement.format(sql.Identifier(role), sql.Identifier(name), sql.Literal(value)))
+
+
+def _make_schema(conn: Connection, schema: str, role: str) -> None:
+    owner = conn.execute("SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = %s", [schema]).fetchone()
+    if owner is None:
+        _execute(conn, "CREATE SCHEMA {} AUTHORIZATION {}", schema, role)
+    elif owner != (role,):
+        raise ProvisioningRefused(
+            f"Schema {schema} belongs to {owner[0]}, not to {role}.",
+            next_step="Use a new prefix, or remove that schema.",
+        )
+
+
 def _make_schemas(conn: Connection, names: TenantSchemas) -> None:
     for schema in names.schemas:
-        owner = conn.execute(
-            "SELECT pg_get_userbyid(nspowner) FROM pg_namespace WHERE nspname = %s", [schema]
-        ).fetchone()
-        if owner is None:
-            _execute(conn, "CREATE SCHEMA {} AUTHORIZATION {}", schema, names.rw)
-        elif owner != (names.rw,):
-            raise ProvisioningRefused(
-                f"Schema {schema} belongs to {owner[0]}, not to {names.rw}.",
-                next_step="Use a new prefix, or remove that schema.",
-            )
+        _make_schema(conn, schema, names.rw)
     _execute(conn, "GRANT USAGE ON SCHEMA {} TO {}", names.schema("marts"), names.ro)
 
 

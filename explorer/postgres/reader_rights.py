@@ -1,11 +1,11 @@
 """Which columns may the login of a tenant's agents read? All of them, or all but some that are withheld.
 
-The functions run as the tenant's rw login, which owns the tables. A table that is made while columns are withheld can be read
-by nobody until `withhold` was called again; a table that is swapped keeps the rights of the one before, column by column
-(`keep_rights`), so that readers see no gap.
+The functions run as the login that owns the tables: the tenant's rw login, or that of its saved models. A table
+that is made while columns are withheld can be read by nobody until `withhold` was called again; a table that is swapped keeps
+the rights of the one before, column by column (`keep_rights`), so that readers see no gap.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 
 from psycopg import sql
 
@@ -27,10 +27,10 @@ SELECT n.nspname::text, c.relname::text, has_table_privilege(%(reader)s, c.oid, 
 """
 
 
-def open_all(connection: Connection, schemas: TenantSchemas) -> bool:
-    """Let agents read all columns, also of tables that are made later. Returns whether anything changed."""
+def open_all(connection: Connection, schemas: TenantSchemas, places: Sequence[str]) -> bool:
+    """Let agents read all columns in the schemas `places`, also of later tables. Returns whether anything changed."""
     with connection.transaction():
-        closed = _relations(connection, schemas, sql.SQL("AND " + _WITHHELD))
+        closed = _relations(connection, schemas, places, sql.SQL("AND " + _WITHHELD))
         if not closed and _is_open_for_new(connection, schemas):
             return False
         _for_new_tables(connection, schemas, "GRANT SELECT ON TABLES TO")
@@ -39,14 +39,16 @@ def open_all(connection: Connection, schemas: TenantSchemas) -> bool:
     return True
 
 
-def withhold(connection: Connection, schemas: TenantSchemas, hidden: Mapping[str, Set[str]]) -> bool:
-    """Let agents read all columns but those `hidden`, by relation. Returns whether anything changed."""
+def withhold(
+    connection: Connection, schemas: TenantSchemas, places: Sequence[str], hidden: Mapping[str, Set[str]]
+) -> bool:
+    """Let agents read all columns in the schemas `places` but those `hidden`, by relation. Returns whether anything changed."""
     changed = False
     with connection.transaction():
         if _is_open_for_new(connection, schemas):
             _for_new_tables(connection, schemas, "REVOKE SELECT ON TABLES FROM")
             changed = True
-        for schema, name, is_whole, columns, readable in _relations(connection, schemas, sql.SQL("")):
+        for schema, name, is_whole, columns, readable in _relations(connection, schemas, places, sql.SQL("")):
             allowed = [column for column in columns if column not in hidden.get(name, ())]
             if not is_whole and set(readable or ()) == set(allowed):
                 continue
@@ -93,8 +95,8 @@ def keep_rights(connection: Connection, old: str, new: str) -> None:
         connection.execute(statement.encode())
 
 
-def _relations(connection: Connection, schemas: TenantSchemas, only: sql.SQL) -> list[_Readable]:
-    values = {"reader": schemas.ro, "schemas": [schemas.marts, schemas.raw]}
+def _relations(connection: Connection, schemas: TenantSchemas, places: Sequence[str], only: sql.SQL) -> list[_Readable]:
+    values = {"reader": schemas.ro, "schemas": list(places)}
     return connection.execute(sql.SQL(_RELATIONS).format(only=only), values).fetchall()
 
 

@@ -65,7 +65,7 @@ def _alone(store: Store, tenant: Tenant, dbt: TenantDbt, arguments: Sequence[str
         schemas.transition(tenant, before, State.MATERIALIZING, run_id=run_id)
         try:
             yield
-            align_reader(dbt.settings, store.catalog, tenant, dbt.schemas, connection)
+            align_reader(dbt.settings, store.catalog, store.connections, tenant, dbt.schemas, connection)
         finally:
             held = None
             with contextlib.suppress(psycopg.Error):

@@ -1,1 +1,1 @@
-"""The four kinds of partitioned assets: discovery, loading, tables, dbt."""
+"""The five kinds of partitioned assets: discovery, loading, tables, dbt, saved models."""

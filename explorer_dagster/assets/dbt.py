@@ -58,6 +58,12 @@ def dbt_models(pipeline: Pipeline, models: Models, tables: TableAssets) -> list[
     return [dbt]
 
 
+def model_keys(pipeline: Pipeline, models: Models, tables: TableAssets) -> list[dg.AssetKey]:
+    """The assets of all models of the provider."""
+    translator = Translator(pipeline, models, tables)
+    return [translator.get_asset_key(models.by_name[name]) for name in sorted(models.built)]
+
+
 class Translator(DagsterDbtTranslator):  # type: ignore[misc]
     """dbt's nodes as the pipeline's assets: models as `<prefix>/<layer>/<model>`, sources as the assets of the tenant's tables.
 

@@ -4,9 +4,12 @@ queries that follow."""
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 from uuid import UUID
 
 from explorer.catalog import State, Tenant, TenantSchema
+from explorer.contract.bookkeeping.columns import ColumnFacts
+from explorer.personal_data import reason
 from explorer.registry import Semantics, parse_semantics
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
@@ -83,11 +86,7 @@ class PersonalColumns:
             name: {
                 column.name: why
                 for column in columns[name]
-                if (
-                    why := semantics.personal(
-                        name, column.name, column.type, column.labels, column.facts.get("question_type")
-                    )
-                )
+                if (why := reason(semantics, name, column.name, column.type, cast(ColumnFacts, column.facts)))
             }
             for name in names
         }

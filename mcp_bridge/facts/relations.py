@@ -140,15 +140,18 @@ SELECT c.relname::text, a.attname::text, format_type(a.atttypid, a.atttypmod), N
 
 def live_tables(databases: TenantDatabases, tenant: Tenant, schema: TenantSchema, *, with_raw: bool) -> LiveTables:
     """The tenant's readable relations; the raw schema's only `with_raw`. Blocks; raises as `TenantDatabases.connection`."""
-    schemas = (schema.marts, schema.raw) if with_raw else (schema.marts,)
+    places = [schema.marts, schema.saved, *([schema.raw] if with_raw else [])]
     with databases.connection(tenant, schema) as connection:
         with connection.cursor(row_factory=class_row(Relation)) as cursor:
-            rows = cursor.execute(_RELATIONS, [list(schemas), schema.ro]).fetchall()
+            rows = cursor.execute(_RELATIONS, [places, schema.ro]).fetchall()
         set_aside, builds = rejected.read(connection, schema), builds_of(connection, schema)
         known_kinds = kinds.read(connection, schema)
-    # The loader's bookkeeping tables are left out. If two relations have the same name, an unqualified name means the mart.
-    readable = [row for row in rows if row.schema == schema.marts or row.name.startswith("raw_")]
-    by_name = {row.name: _interned(row) for row in sorted(readable, key=lambda row: row.schema == schema.marts)}
+    # The loader's bookkeeping tables are left out. If relations have the same name, an unqualified name means the mart, then the
+    # saved model.
+    readable = [row for row in rows if row.schema != schema.raw or row.name.startswith("raw_")]
+    by_name = {row.name: _interned(row) for row in sorted(readable, key=lambda row: -places.index(row.schema))}
+    saved = any(row.schema == schema.saved for row in readable)
+    schemas = tuple(place for place in places if place != schema.saved or saved)
     return LiveTables(schema, schemas, dict(sorted(by_name.items())), set_aside, builds, known_kinds)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from explorer.catalog import Limits, State, Tenant
+from explorer.contract.bookkeeping.builds import SAVED
 from explorer.contract.bookkeeping.rejected import Rejected
 from explorer.contract.materializations import ListedTable
 from explorer.contract.names import AssetKeys
@@ -21,7 +22,7 @@ from mcp_bridge.clients.dagster.records import AssetState
 from mcp_bridge.facts.builds import TableBuild, build_of_view, raw_tables_of
 from mcp_bridge.facts.freshness import NO_SCHEDULE, FreshnessRule
 from mcp_bridge.facts.partition_state import Failing, PartitionState
-from mcp_bridge.facts.relations import LiveTables
+from mcp_bridge.facts.relations import LiveTables, Relation
 from mcp_bridge.facts.table_facts import Provenance, TableFacts, short
 
 _MAX_CHECKS = 10
@@ -191,7 +192,7 @@ def _facts(
     facts = TableFacts(
         name=name,
         schema=relation.schema,
-        kind="retired" if retirement else (made.kind if made else None) or _kind(in_raw, asset, build),
+        kind="retired" if retirement else (made.kind if made else None) or _kind(known, relation, asset, build),
         description=str(described or ""),
         source=made.source if made else None,
         estimate=relation.estimate,
@@ -211,8 +212,9 @@ def _facts(
     return known.as_built(facts, known.live.builds)
 
 
-def _kind(in_raw: bool, asset: AssetState | None, build: TableBuild | None) -> str:
-    return "raw" if in_raw else "mart" if asset or (build and build.is_model) else "table"
+def _kind(known: TenantTables, relation: Relation, asset: AssetState | None, build: TableBuild | None) -> str:
+    places = {known.live.schema.raw: "raw", known.live.schema.saved: SAVED}
+    return places.get(relation.schema) or ("mart" if asset or (build and build.is_model) else "table")
 
 
 def _asset_of(known: TenantTables, name: str, in_raw: bool) -> AssetState | None:

@@ -4,7 +4,6 @@ The mask is a constant, so nothing of the column is read, not even whether there
 caller's text. What cannot be masked stays, and the validator then refuses it as a read of the column.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,11 +12,9 @@ try:
 except ImportError:  # no wheel for this platform
     pgparse = None
 
-from mcp_bridge.sql.validation.tree import Json, literal_number, strings
+from mcp_bridge.sql.validation.tree import Json, end_of_name, literal_number, strings
 
 MASK = "***"
-_NAME = re.compile(r'"(?:[^"]|"")+"|[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*|\*')
-_DOT = re.compile(r"\s*\.\s*")
 
 
 @dataclass(frozen=True)
@@ -115,27 +112,11 @@ def _columns(item: Json, relations: Mapping[str, Mapping[str, Sequence[str]]], c
 
 
 def _end_of(text: str, at: int, reference: Json) -> int | None:
-    """Where the reference ends, if it stands at `at` in plain spelling: no escapes and no comments within."""
-    if at < 0:
-        return None
+    """Where the reference ends, if it stands at `at` in plain spelling."""
     names = strings(reference["fields"])
     if "A_Star" in reference["fields"][-1]:
         names.append("*")
-    for number, name in enumerate(names):
-        if number:
-            dot = _DOT.match(text, at)
-            if dot is None:
-                return None
-            at = dot.end()
-        written = _NAME.match(text, at)
-        if written is None or _read(written[0]) != name:
-            return None
-        at = written.end()
-    return at
-
-
-def _read(written: str) -> str:
-    return written[1:-1].replace('""', '"') if written.startswith('"') else written.lower()
+    return end_of_name(text, at, names)
 
 
 def _replacement(

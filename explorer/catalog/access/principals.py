@@ -36,6 +36,7 @@ class Scope(StrEnum):
     RUNS_CANCEL = "runs:cancel"
     SCHEMA_MANAGE = "schema:manage"
     SEMANTICS_WRITE = "semantics:write"
+    MODELS_WRITE = "models:write"
 
     @classmethod
     def parse(cls, text: str) -> "Scope":
@@ -62,7 +63,7 @@ class UiRole(StrEnum):
 _UI_ROLES = frozenset(UiRole)
 
 # Granted only by name: dropping a tenant's schemas destroys data, and its semantics decide what is masked.
-DEFAULT_SCOPES = frozenset(Scope) - {Scope.SCHEMA_MANAGE, Scope.SEMANTICS_WRITE}
+DEFAULT_SCOPES = frozenset(Scope) - {Scope.SCHEMA_MANAGE, Scope.SEMANTICS_WRITE, Scope.MODELS_WRITE}
 
 
 @dataclass(frozen=True)

@@ -32,11 +32,12 @@ FOLLOWS: Mapping[str, Mapping[str, Any]] = {"usual": {}, "daily": {"cron": "0 2 
 
 
 class ProvisioningKind(StrEnum):
-    """What can be asked for: schemas for a tenant, none any more, or a tenant that is not there yet."""
+    """What can be asked for: schemas for a tenant, none any more, a tenant that is not there yet, or what saved models need."""
 
     PROVISION = "provision"
     TEARDOWN = "teardown"
     REGISTER = "register"
+    SAVED_MODELS = "saved_models"
 
 
 class ProvisioningState(StrEnum):

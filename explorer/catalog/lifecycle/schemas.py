@@ -11,7 +11,7 @@ Every change of state is a compare-and-swap: it names the expected state and fai
 
 import json
 from collections.abc import Callable, Collection, Set
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -86,10 +86,11 @@ class TenantSchema(TenantSchemas):
 
 @dataclass(frozen=True)
 class Passwords:
-    """Passwords of a tenant's two logins."""
+    """Passwords of a tenant's logins. `saved`: of the one that builds saved models; empty where the tenant has none."""
 
     rw: str = field(repr=False)
     ro: str = field(repr=False)
+    saved: str = field(default="", repr=False)
 
 
 class SchemaStore:
@@ -155,6 +156,11 @@ class SchemaStore:
             update(schemas).where(schemas.c.tenant_id == tenant.id).values(passwords=self._seal(tenant.id, passwords))
         )
 
+    def store(self, tenant: Tenant, passwords: Passwords) -> None:
+        """`set_passwords` by itself."""
+        with self._database.begin() as connection:
+            self.set_passwords(connection, tenant, passwords)
+
     def passwords(self, tenant: Tenant) -> Passwords:
         """Passwords of the tenant's logins.
 
@@ -172,6 +178,11 @@ class SchemaStore:
         """The login for agents' SQL. Raises SchemaAbsent, KeyringMismatch."""
         prefix, sealed = self._prefix_and_sealed(tenant)
         return reader_login(self._keyring(), tenant, prefix, sealed)
+
+    def saved_login(self, tenant: Tenant) -> TenantLogin | None:
+        """The login that builds saved models; None before the first one. Raises SchemaAbsent, KeyringMismatch."""
+        prefix, passwords = self._prefix_and_passwords(tenant)
+        return TenantLogin(TenantSchemas(prefix).saved, passwords.saved) if passwords.saved else None
 
     def _prefix_and_passwords(self, tenant: Tenant) -> tuple[str, Passwords]:
         prefix, sealed = self._prefix_and_sealed(tenant)
@@ -212,9 +223,7 @@ class SchemaStore:
         return _schema(changed)
 
     def _seal(self, tenant_id: UUID, passwords: Passwords) -> bytes:
-        return self._keyring().encrypt(
-            password_purpose(tenant_id), json.dumps({"rw": passwords.rw, "ro": passwords.ro}).encode()
-        )
+        return self._keyring().encrypt(password_purpose(tenant_id), json.dumps(asdict(passwords)).encode())
 
 
 def _check_swap(tenant: Tenant, row: Row[Any], expected: Set[State], new: State, run_id: str | None) -> None:

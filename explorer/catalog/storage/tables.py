@@ -185,6 +185,17 @@ semantics = Table(
     Column("actor", Text),
     _at("created_at"),
 )
+saved_models = Table(
+    "saved_models",
+    metadata,
+    _tenant_id(),
+    Column("name", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("content", JSONB(none_as_null=True)),
+    Column("owner", Text),
+    Column("actor", Text),
+    _at("saved_at"),
+)
 request_slots = Table(
     "request_slots",
     metadata,

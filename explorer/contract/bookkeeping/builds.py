@@ -17,7 +17,10 @@ from explorer.contract.bookkeeping.definitions import BUILDS, IN_STAGING, RUN_CH
 from explorer.contract.bookkeeping.run_changes import RowCounts
 from explorer.contract.bookkeeping.versions import is_there, upgrade
 
-Kind = Literal["table", "model"]
+
+Kind = Literal["table", "model", "saved"]
+SAVED: Kind = "saved"
+"""A model that people or agents have saved."""
 _READ = sql.SQL(
     "select name, kind, definition, relation::bigint, built_from, version, run_id, changed_at, rows, findings, checked from {}"
 )
@@ -95,9 +98,12 @@ def record(
     rows: int,
     whole: bool = True,
     counts: RowCounts | None = None,
+    kind: Kind = "table",
+    schema: str | None = None,
 ) -> None:
-    """Record that the rows of a table of the marts schema changed, and what the run changed, in the caller's transaction.
-    `whole`: it was built as a whole; otherwise `changes` tells which keys changed. `counts`: None where nobody counted them."""
+    """Record that the rows of a table of the marts schema, or of `schema`, changed, and what the run changed, in the caller's
+    transaction. `whole`: it was built as a whole; otherwise `changes` tells which keys changed. `counts`: None where nobody
+    counted them."""
     connection.execute(
         sql.SQL(
             "with before as (select rows, columns from {builds} where name = %(table)s), now as ("
@@ -110,7 +116,7 @@ def record(
             " on conflict (run_id, name) do update set {again})"
             " insert into {builds} as recorded (name, kind, definition, relation, built_from, version, run_id, changed_at, rows,"
             " whole_version, columns)"
-            " select %(table)s, 'table', %(definition)s, {relation}::regclass, %(built_from)s, nextval({versions}), %(run_id)s,"
+            " select %(table)s, %(kind)s, %(definition)s, {relation}::regclass, %(built_from)s, nextval({versions}), %(run_id)s,"
             " clock_timestamp(), %(rows)s, currval({versions}), columns from now"
             " on conflict (name) do update set kind = excluded.kind, definition = excluded.definition,"
             " relation = excluded.relation, built_from = excluded.built_from, version = excluded.version,"
@@ -120,11 +126,12 @@ def record(
             builds=_place(schemas),
             changes=sql.Identifier(schemas.staging, RUN_CHANGES),
             again=sql.SQL(run_changes.AGAIN),
-            relation=sql.Literal(sql.Identifier(schemas.marts, table).as_string(connection)),
+            relation=sql.Literal(sql.Identifier(schema or schemas.marts, table).as_string(connection)),
             versions=sql.Literal(sql.Identifier(schemas.staging, VERSIONS).as_string(connection)),
         ),
         {
             "table": table,
+            "kind": kind,
             "definition": definition,
             "built_from": _json(built_from),
             "run_id": run_id,

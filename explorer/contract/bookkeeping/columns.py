@@ -28,7 +28,8 @@ class ColumnFacts(TypedDict, total=False):
     """Facts of one column; a key that does not apply is missing.
 
     `path`: keys within the source's record; `values`: why the column is text (`{are, fitting, of, not?}`), or that the options
-    do not match the data (`{options_unfit, of, such_as}`); `case_block`: path to the block whose case the column holds.
+    do not match the data (`{options_unfit, of, such_as}`); `case_block`: path to the block whose case the column holds; `tells`:
+    the columns with personal data (`table.column`) that a column of a saved model is made of.
     """
 
     path: list[str]
@@ -38,6 +39,7 @@ class ColumnFacts(TypedDict, total=False):
     options: list[OptionFacts]
     values: dict[str, Any]
     case_block: list[str]
+    tells: list[str]
 
 
 FactsOfTable = Mapping[str, ColumnFacts]
@@ -56,9 +58,9 @@ def write(connection: Connection, schemas: Schemas, facts: Mapping[str, FactsOfT
         cursor.execute(
             sql.SQL(
                 "delete from {} where relation <> all(%s)"
-                " and relation not in (select tablename from pg_tables where schemaname = %s)"
+                " and relation not in (select tablename from pg_tables where schemaname = any(%s))"
             ).format(place),
-            [[table for table, _ in rows], schemas.marts],
+            [[table for table, _ in rows], [schemas.marts, schemas.saved]],
         )
         cursor.executemany(
             sql.SQL(

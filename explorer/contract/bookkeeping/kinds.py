@@ -27,9 +27,9 @@ def write(connection: Connection, schemas: Schemas, kinds: Kinds) -> None:
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(
             sql.SQL(
-                "delete from {} where relation not in (select tablename from pg_tables where schemaname = %s)"
+                "delete from {} where relation not in (select tablename from pg_tables where schemaname = any(%s))"
             ).format(_place(schemas)),
-            [schemas.marts],
+            [[schemas.marts, schemas.saved]],
         )
         cursor.executemany(
             sql.SQL(

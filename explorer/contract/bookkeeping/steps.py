@@ -15,9 +15,9 @@ from explorer.contract.bookkeeping.definitions import IN_STAGING, RUN_CHANGES, S
 from explorer.contract.bookkeeping.run_changes import RowCounts
 from explorer.contract.bookkeeping.versions import is_there, upgrade
 
-Step = Literal["discovery", "loading", "tables", "dbt"]
+Step = Literal["discovery", "loading", "tables", "dbt", "saved_models"]
 # In the order in which a run does them.
-STEPS_IN_ORDER: tuple[Step, ...] = ("discovery", "loading", "tables", "dbt")
+STEPS_IN_ORDER: tuple[Step, ...] = ("discovery", "loading", "tables", "dbt", "saved_models")
 Outcome = Literal["done", "failed", "stopped"]
 
 

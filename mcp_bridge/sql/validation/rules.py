@@ -84,7 +84,8 @@ class Checked(NamedTuple):
 @dataclass
 class Rules:
     """The tenant's names, and the relations found in the statement so far. One instance per validation. `personal`: the columns
-    with personal data, by table; `personal_read`: those of them (`table.column`) that the statement reads in any place."""
+    with personal data, by table; `personal_read`: those of them (`table.column`) that the statement reads in any place;
+    `references`: schema and name of relations in FROM, by their 0-based character offset."""
 
     text: str
     schemas: frozenset[str]
@@ -93,6 +94,7 @@ class Rules:
     personal: Mapping[str, frozenset[str]] = field(default_factory=dict)
     tables: set[str] = field(default_factory=set)
     personal_read: set[str] = field(default_factory=set)
+    references: dict[int, tuple[str | None, str]] = field(default_factory=dict)
     _nodes: int = 0
 
     def reject(self, code: str, message: str, *, next_step: str, at: int | None = None, **details: Any) -> NoReturn:
@@ -158,6 +160,8 @@ class Rules:
         if name not in known or (schema is None and name.startswith("pg_")):
             self._unknown_relation(name if schema is None else f"{schema}.{name}", name, at)
         self.tables.add(name)
+        if at is not None:
+            self.references[at] = schema, name
 
     def _unknown_relation(self, shown: str, name: str, at: int | None) -> NoReturn:
         likely = closest(name, self.relation_names())

@@ -3,10 +3,14 @@
 Knows the shapes of the tree, but no tenants and no rules. A node is `{"Kind": {fields}}`; its fields may hold further nodes.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 Json = dict[str, Any]
+
+_NAME = re.compile(r'"(?:[^"]|"")+"|[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*|\*')
+_DOT = re.compile(r"\s*\.\s*")
 
 _IMPLIED_NAMES = {
     "A_ArrayExpr": "array", "RowExpr": "row", "CoalesceExpr": "coalesce", "GroupingFunc": "grouping",
@@ -39,6 +43,28 @@ class Positions:
     def at_byte(self, offset: int) -> int:
         """The offset of the character that begins at the byte `offset`."""
         return len(self._utf8[:offset].decode(errors="replace"))
+
+
+def end_of_name(text: str, at: int, names: Sequence[str]) -> int | None:
+    """Where a dotted name ends that stands at `at` (0-based character; -1: nowhere) in plain spelling: without escapes or
+    comments within. The last part may be `*`. None of any other spelling."""
+    if at < 0:
+        return None
+    for number, name in enumerate(names):
+        if number:
+            dot = _DOT.match(text, at)
+            if dot is None:
+                return None
+            at = dot.end()
+        written = _NAME.match(text, at)
+        if written is None or _read(written[0]) != name:
+            return None
+        at = written.end()
+    return at
+
+
+def _read(written: str) -> str:
+    return written[1:-1].replace('""', '"') if written.startswith('"') else written.lower()
 
 
 def by_need(queries: list[Json]) -> list[Json] | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from mcp_bridge.sql.validation.rules import Rules, check_text
+from mcp_bridge.sql.validation.tree import end_of_name
 
 if importlib.util.find_spec("pgparse") is not None:
     from mcp_bridge.sql.validation.libpg import check_statement
@@ -32,7 +33,8 @@ class ValidatedQuery:
 
     `personal_read` are the columns with personal data (`table.column`) that it reads in any place; `tells` are, by column of the
     result, those that the column is made of, or None where the parser cannot say: then any column may tell any of them.
-    `masked` are those in whose place a mask stands; the text is then not the caller's.
+    `masked` are those in whose place a mask stands; the text is then not the caller's. `references`: where the text names
+    which of `tables`, as begin, end and name, in its order; None where that cannot be said.
     """
 
     text: str
@@ -41,6 +43,7 @@ class ValidatedQuery:
     personal_read: frozenset[str] = frozenset()
     tells: tuple[frozenset[str], ...] | None = ()
     masked: frozenset[str] = frozenset()
+    references: tuple[tuple[int, int, str], ...] | None = None
 
 
 def validate(
@@ -61,4 +64,21 @@ def validate(
     rules = Rules(sql, schemas, relations, own_types, personal)
     checked = check_statement(sql, rules)
     read = frozenset(rules.personal_read)
-    return ValidatedQuery(sql[: checked.end], frozenset(rules.tables), rules.column_names(), read, checked.tells)
+    return ValidatedQuery(
+        sql[: checked.end],
+        frozenset(rules.tables),
+        rules.column_names(),
+        read,
+        checked.tells,
+        references=_references(sql, rules),
+    )
+
+
+def _references(sql: str, rules: Rules) -> tuple[tuple[int, int, str], ...] | None:
+    found = []
+    for at, (schema, name) in sorted(rules.references.items()):
+        end = end_of_name(sql, at, [name] if schema is None else [schema, name])
+        if end is None:
+            return None
+        found.append((at, end, name))
+    return tuple(found) if {name for _, _, name in found} == rules.tables else None

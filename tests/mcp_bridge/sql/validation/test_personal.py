@@ -66,14 +66,15 @@ NOT_READING = [
 def withheld(clinic: Clinic) -> Iterator[Clinic]:
     """The clinic, whose reader may not read the columns with personal data."""
     schemas = TenantSchemas(clinic.own)
+    places = [schemas.marts, schemas.raw]
     with clinic.owner.connect(autocommit=True) as connection:
-        assert reader_rights.withhold(connection, schemas, PERSONAL)
-        assert not reader_rights.withhold(connection, schemas, PERSONAL)
+        assert reader_rights.withhold(connection, schemas, places, PERSONAL)
+        assert not reader_rights.withhold(connection, schemas, places, PERSONAL)
         try:
             yield clinic
         finally:
-            assert reader_rights.open_all(connection, schemas)
-            assert not reader_rights.open_all(connection, schemas)
+            assert reader_rights.open_all(connection, schemas, places)
+            assert not reader_rights.open_all(connection, schemas, places)
 
 
 def judged(clinic: Clinic, statement: str) -> ValidatedQuery:
@@ -219,7 +220,8 @@ def test_a_swapped_table_keeps_the_rights_of_the_one_before(withheld: Clinic) ->
     with withheld.owner.connect(autocommit=True) as connection:
         connection.execute(f"SET search_path = {withheld.schema}")
         connection.execute("CREATE TABLE swapped (a int, b int, c int)")
-        reader_rights.withhold(connection, TenantSchemas(withheld.own), {**PERSONAL, "swapped": {"b"}})
+        schemas = TenantSchemas(withheld.own)
+        reader_rights.withhold(connection, schemas, [schemas.marts, schemas.raw], {**PERSONAL, "swapped": {"b"}})
         connection.execute("CREATE TABLE _swapped (c int, d int, b int)")
         connection.execute(f"GRANT SELECT ON _swapped TO {withheld.reader.user}")
         reader_rights.keep_rights(connection, f"{withheld.schema}.swapped", f"{withheld.schema}._swapped")
