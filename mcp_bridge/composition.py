@@ -52,6 +52,7 @@ from mcp_bridge.tools.activity import ActivityTools
 from mcp_bridge.tools.glance import Glance
 from mcp_bridge.tools.lineage import LineageTools
 from mcp_bridge.tools.materialization import MaterializationTools
+from mcp_bridge.tools.models.saved_models import SavedModelTools
 from mcp_bridge.tools.pipelines import PipelineTools
 from mcp_bridge.tools.query import QueryTools
 from mcp_bridge.tools.runs import RunTools
@@ -151,6 +152,7 @@ class Services:
             search,
             SemanticsTools(facts, layers, path, platform, settings),
             PersonalDataTools(platform, settings),
+            SavedModelTools(facts, path, platform, job, settings),
             QueryTools(facts, path, cache(lambda: PageCursors(key())), _query_limits(settings)),
             PipelineTools(files, schedules, platform),
             MaterializationTools(

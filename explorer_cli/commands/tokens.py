@@ -16,8 +16,8 @@ def tokens_create(
     scope: Annotated[
         list[str] | None,
         typer.Option(
-            help="metadata:read, query:run, runs:launch, runs:cancel, schema:manage or semantics:write; repeat. "
-            "Default: all but the last two.",
+            help="metadata:read, query:run, runs:launch, runs:cancel, schema:manage, semantics:write or models:write; "
+            "repeat. Default: all but the last three.",
             show_default=False,
         ),
     ] = None,

@@ -4,6 +4,7 @@ from mcp_bridge.gate.tool import Tool
 from mcp_bridge.tools.activity import ActivityTools
 from mcp_bridge.tools.lineage import LineageTools
 from mcp_bridge.tools.materialization import MaterializationTools
+from mcp_bridge.tools.models.saved_models import SavedModelTools
 from mcp_bridge.tools.pipelines import PipelineTools
 from mcp_bridge.tools.query import QueryTools
 from mcp_bridge.tools.runs import RunTools
@@ -22,6 +23,7 @@ ALL_TOOLS: tuple[Tool, ...] = tuple(
             *MaterializationTools.TOOLS,
             *PersonalDataTools.TOOLS,
             *PipelineTools.TOOLS,
+            *SavedModelTools.TOOLS,
             *QueryTools.TOOLS,
             *RunTools.TOOLS,
             *SearchTools.TOOLS,

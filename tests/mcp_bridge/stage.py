@@ -92,12 +92,34 @@ COMMENT ON COLUMN cases.case_name IS 'Name of the case.';
 """
 # What a test changes lastingly is its own tenant's: files come in any order.
 KEYS = (
-    "demo:one", "demo:second", "demo:slow", "demo:broken", "demo:schema", "demo:words", "demo:crowded", "demo:hostile",
-    "demo:slow-launch", "demo:slow-cancel", "demo:launch", "demo:rebuilt", "demo:budgets", "demo:asked", "demo:elsewhere",
-    "demo:lineage", "demo:compared", "demo:explained", "demo:planned", "demo:slow-plan",
-    "demo:glance", "demo:glance-old", "demo:glance-busy", "demo:glance-failed",
-    "demo:personal", "demo:dictionary",
-)  # fmt: skip
+    "demo:one",
+    "demo:second",
+    "demo:slow",
+    "demo:broken",
+    "demo:schema",
+    "demo:words",
+    "demo:crowded",
+    "demo:hostile",
+    "demo:slow-launch",
+    "demo:slow-cancel",
+    "demo:launch",
+    "demo:rebuilt",
+    "demo:budgets",
+    "demo:asked",
+    "demo:elsewhere",
+    "demo:lineage",
+    "demo:compared",
+    "demo:explained",
+    "demo:planned",
+    "demo:slow-plan",
+    "demo:glance",
+    "demo:glance-old",
+    "demo:glance-busy",
+    "demo:glance-failed",
+    "demo:personal",
+    "demo:dictionary",
+    "demo:models",
+)
 
 
 def make_stage(pg: PgServer, dagster_url: str) -> Stage:

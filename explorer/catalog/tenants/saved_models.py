@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Self
 
 import msgspec
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import Row, exists, func, insert, select
 
 from explorer.catalog.errors import ModelLimitReached, UnknownModel
 from explorer.catalog.storage.database import Database
@@ -79,14 +79,8 @@ class SavedModelStore:
 
     def current(self, tenant: Tenant) -> dict[str, tuple[SavedModel, ModelText]]:
         """The newest version of each model that was not dropped, with its text, by name."""
-        query = (
-            select(saved_models)
-            .where(saved_models.c.tenant_id == tenant.id)
-            .distinct(saved_models.c.name)
-            .order_by(saved_models.c.name, saved_models.c.version.desc())
-        )
         with self._database.single() as connection:
-            found = [SavedModel.of(row) for row in connection.execute(query)]
+            found = [SavedModel.of(row) for row in connection.execute(_kept(tenant).order_by(saved_models.c.name))]
         return {model.name: (model, model.text) for model in found if model.text is not None}
 
     def versions(self, tenant: Tenant, name: str) -> list[SavedModel]:
@@ -155,20 +149,26 @@ class SavedModelStore:
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"saved models:{tenant.id}", 0))))
 
     def _require_room(self, connection: Any, tenant: Tenant, most: int) -> None:
-        newest = (
-            select(saved_models.c.content)
-            .where(saved_models.c.tenant_id == tenant.id)
-            .distinct(saved_models.c.name)
-            .order_by(saved_models.c.name, saved_models.c.version.desc())
-            .subquery()
-        )
-        count = connection.scalar(select(func.count()).select_from(newest).where(newest.c.content.is_not(None)))
+        count = connection.scalar(select(func.count()).select_from(_kept(tenant).subquery()))
         if count >= most:
             raise ModelLimitReached(
                 f"The tenant has {count} saved models, and may have {most}.",
                 next_step="Drop one that nobody needs, or ask the operator (EXPLORER_SAVED_MODELS_MAX).",
                 details={"models": count, "max": most},
             )
+
+
+def _kept(tenant: Tenant) -> Any:
+    """The newest version of each model that was not dropped."""
+    later = saved_models.alias()
+    is_newest = ~exists().where(
+        later.c.tenant_id == saved_models.c.tenant_id,
+        later.c.name == saved_models.c.name,
+        later.c.version > saved_models.c.version,
+    )
+    return select(saved_models).where(
+        saved_models.c.tenant_id == tenant.id, saved_models.c.content.is_not(None), is_newest
+    )
 
 
 def _newest(tenant: Tenant, name: str) -> Any:

@@ -36,6 +36,7 @@ NAMES: dict[Toolset | None, set[str]] = {
         "get_schema_status",
     },
     Toolset.SCHEMA: {"provision_schema", "teardown_schema", "set_semantics", "set_personal_data"},
+    Toolset.MODELS: {"save_model", "list_models", "drop_model"},
     Toolset.OPERATIONS: {"configure_pipeline", "list_activity"},
 }
 ALL_NAMES = {name for names in NAMES.values() for name in names}

@@ -1,0 +1,1 @@
+"""Tools of the toolset `models`: SELECTs that people and agents keep as tables."""
