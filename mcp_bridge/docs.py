@@ -43,7 +43,7 @@ def render() -> str:
         "Each tool costs tokens in every conversation, so the others are in toolsets (decisions/0090), which are hidden and "
         "refused (`toolset_off`) until they are turned on: by `explorer tokens create --toolsets NAME,NAME`, by a tick on the "
         "page where a person signs in, or for all callers of a bridge by `EXPLORER_BRIDGE_TOOLSETS`. A token that was granted "
-        "`schema:manage` or `semantics:write`, which are given only by name, sees the tools that need it.",
+        "`schema:manage`, `semantics:write` or `models:write`, which are given only by name, sees the tools that need it.",
         "",
         "| toolset | tools |",
         "|---|---|",

@@ -17,7 +17,6 @@ from explorer.contract.bookkeeping.definitions import BUILDS, IN_STAGING, RUN_CH
 from explorer.contract.bookkeeping.run_changes import RowCounts
 from explorer.contract.bookkeeping.versions import is_there, upgrade
 
-
 Kind = Literal["table", "model", "saved"]
 SAVED: Kind = "saved"
 """A model that people or agents have saved."""
