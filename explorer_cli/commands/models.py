@@ -17,7 +17,7 @@ _Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder with .sql a
 @app.command("list")
 def models_list(key: Key, as_json: Json = False) -> None:
     """Show the saved models: owner, what each reads, when it was built."""
-    from explorer_cli.operations.models import show_list
+    from explorer_cli.operations.meaning.models import show_list
 
     raise typer.Exit(show_list(key, as_json=as_json))
 
@@ -25,7 +25,7 @@ def models_list(key: Key, as_json: Json = False) -> None:
 @app.command("show")
 def models_show(key: Key, name: _Name, as_json: Json = False) -> None:
     """Print a model's SQL, and its versions."""
-    from explorer_cli.operations.models import show
+    from explorer_cli.operations.meaning.models import show
 
     raise typer.Exit(show(key, name, as_json=as_json))
 
@@ -50,7 +50,7 @@ def models_save(
     as_json: Json = False,
 ) -> None:
     """Check a SELECT, try it as the tenant's reader, and keep it as the newest version of a model; the next run builds it."""
-    from explorer_cli.operations.models import save
+    from explorer_cli.operations.meaning.models import save
 
     tests = (unique or [], not_null or [], accepted or [])
     raise typer.Exit(save(key, file, description, tests, dry_run=dry_run, as_json=as_json))
@@ -59,7 +59,7 @@ def models_save(
 @app.command("drop")
 def models_drop(key: Key, name: _Name, as_json: Json = False) -> None:
     """Drop a model: the next run drops its table, its versions stay."""
-    from explorer_cli.operations.models import drop
+    from explorer_cli.operations.meaning.models import drop
 
     raise typer.Exit(drop(key, name, as_json=as_json))
 
@@ -67,7 +67,7 @@ def models_drop(key: Key, name: _Name, as_json: Json = False) -> None:
 @app.command("export")
 def models_export(key: Key, folder: _Folder, as_json: Json = False) -> None:
     """Write the models as dbt files, which can be moved into dbt_project/models/."""
-    from explorer_cli.operations.models import export
+    from explorer_cli.operations.meaning.models import export
 
     raise typer.Exit(export(key, folder, as_json=as_json))
 
@@ -80,6 +80,6 @@ def models_import(
     as_json: Json = False,
 ) -> None:
     """Save each .sql file of a folder as a model, with description and tests of its .yml; all are tried first."""
-    from explorer_cli.operations.models import import_
+    from explorer_cli.operations.meaning.models import import_
 
     raise typer.Exit(import_(key, folder, dry_run=dry_run, as_json=as_json))

@@ -1,1 +1,1 @@
-"""What a tenant's tables mean: its semantics, and its data dictionary as a file."""
+"""What a tenant's tables mean, and what is kept of them: semantics, saved models, its data dictionary as a file."""
