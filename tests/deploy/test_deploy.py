@@ -125,6 +125,30 @@ def test_every_setting_that_a_file_names_exists(compose: dict[str, Any]) -> None
     assert named - known == set()
 
 
+SERVES_CODE = ["dagster", "api", "grpc", "--module-name", "explorer_dagster.definitions"]
+
+
+def _is_where_others_look(command: list[str]) -> bool:
+    (served,) = yaml.safe_load((DEPLOY / "workspace.yaml").read_text())["load_from"]
+    named = {command[at]: command[at + 1] for at in range(len(SERVES_CODE), len(command), 2)}
+    location = served["grpc_server"]["location_name"], str(served["grpc_server"]["port"])
+    return (named["--location-name"], named["--port"]) == location and named["--host"] == "0.0.0.0"
+
+
+def test_compose_serves_code_by_api_grpc(compose: dict[str, Any]) -> None:
+    """Decision 72: the code of an image does not change, and a reload would lose runs."""
+    command = compose["services"]["code-server"]["command"]
+    assert command[: len(SERVES_CODE)] == SERVES_CODE
+    assert _is_where_others_look(command)
+
+
+def test_a_cluster_serves_code_by_api_grpc(cluster: Any) -> None:
+    (container,) = cluster["Deployment", "code-server"]["spec"]["template"]["spec"]["containers"]
+    assert container["args"][: len(SERVES_CODE)] == SERVES_CODE
+    assert _is_where_others_look(container["args"])
+    assert {probe["grpc"]["service"] for name, probe in container.items() if name.endswith("Probe")} == {"DagsterApi"}
+
+
 def test_in_compose_loaders_have_no_way_out_but_the_proxy(compose: dict[str, Any]) -> None:
     assert compose["networks"]["inside"]["internal"] is True
     services = compose["services"]
