@@ -19,8 +19,6 @@ from explorer_cli.errors import PartFailed
 from explorer_cli.output.tables import show_table
 from explorer_cli.output.terminal import answer_json, make_console, styled, tell
 from explorer_cli.platform.context import open_settings
-from explorer_cli.platform.database import database_recovers, stop_database
-from explorer_cli.platform.running import running_platform
 from explorer_cli.platform.status import describe
 from explorer_cli.supervision.home import write_problem
 from explorer_cli.supervision.interrupts import Interrupts, StopRequested
@@ -42,6 +40,9 @@ POLL_S = 0.2
 
 def up(*, demo: bool, as_json: bool) -> int:
     """Run in the foreground until a signal; exit status 0, or 130 when the signal came before everything was ready."""
+    # Here, since what knows all parts takes half a second to import, for which `status` and `down` need not wait.
+    from explorer_cli.platform.running import running_platform
+
     settings = open_settings()
     console = make_console(stderr=True)
     code = 130
@@ -89,6 +90,8 @@ def up_detached(*, demo: bool, as_json: bool) -> int:
 
 def down(*, as_json: bool) -> int:
     """Stop the supervisor and its parts (or leftovers of them) and the embedded database; always ends within 15 s."""
+    from explorer_cli.platform.database import database_recovers, stop_database
+
     settings = open_settings(writable=False)
     console = make_console(stderr=True)
     deadline = time.monotonic() + DOWN_S

@@ -6,7 +6,6 @@ from explorer.core.errors import ExplorerError
 from explorer.core.processes import ProcessIdentity
 from explorer.core.runtime_state import read_state
 from explorer.core.settings import Settings
-from explorer_cli.platform.database import database_answers
 from explorer_cli.supervision.lock import holder_of, problem_of
 
 
@@ -40,6 +39,8 @@ def describe(settings: Settings) -> dict[str, Any]:
 
 def _database_now(settings: Settings) -> dict[str, Any]:
     """The present state of the database."""
+    from explorer_cli.platform.database import database_answers
+
     try:
         well, note = database_answers(settings), ""
     except ExplorerError as error:

@@ -35,12 +35,25 @@ def refused(answer: Answer, code: str) -> dict[str, str]:
     return dict(error)
 
 
-def test_help_waits_for_no_heavy_import() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "needed", "says"),
+    [
+        (["--help"], set(), "doctor"),
+        (["tenants", "--help"], {"pydantic"}, "schedule"),
+        (["status"], {"pydantic"}, "Nothing runs"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_needs_no_database_waits_for_no_heavy_import(
+    arguments: list[str], needed: set[str], says: str, home: Path
+) -> None:
+    """`needed`: by Typer for arguments, and by the settings."""
     heavy = {"dagster", "dbt", "dlt", "mcp", "sqlalchemy", "psycopg", "pydantic", "httpx"}
-    code = f"import sys, explorer_cli.main as m; m.run(['--help']); print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
-    assert "doctor" in done.stdout
+    code = f"import sys, explorer_cli.main as m; m.run({arguments}); print(sorted({heavy} & set(sys.modules)))"
+    env = {**os.environ, "EXPLORER_HOME": str(home)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == str(sorted(needed))
+    assert says in done.stdout
 
 
 def test_an_unknown_setting_is_named_with_its_nearest(explorer: Explorer) -> None:
