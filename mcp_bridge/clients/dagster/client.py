@@ -3,6 +3,7 @@
 Callers check permissions; the tools put the answers into words for agents.
 """
 
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
@@ -15,7 +16,15 @@ from explorer.contract.tags import RunTags
 from explorer.core.runtime_state import known_webserver_token, read_state
 from explorer.core.settings import Settings
 from mcp_bridge.clients.dagster.errors import CancelRefused, LaunchRefused, unknown_run
-from mcp_bridge.clients.dagster.reading import first_line, read_asset, read_event, read_run, require, require_no_fault
+from mcp_bridge.clients.dagster.reading import (
+    first_line,
+    read_asset,
+    read_event,
+    read_run,
+    require,
+    require_no_fault,
+    unhealthy_daemons,
+)
 from mcp_bridge.clients.dagster.records import ACTIVE, AssetState, Health, Run, RunEvent, RunStatus, Schedule
 from mcp_bridge.clients.dagster.stopping import stop_run
 from mcp_bridge.clients.dagster.transport import Transport
@@ -313,7 +322,7 @@ class DagsterClient:
             version=data["version"],
             code_loaded=loaded.get("__typename") == "RepositoryLocation",
             error=first_line(loaded["message"]) if loaded.get("message") else None,
-            unhealthy_daemons=tuple(d["daemonType"] for d in daemons if d["required"] and not d["healthy"]),
+            unhealthy_daemons=unhealthy_daemons(daemons, time.time()),
         )
 
 

@@ -12,6 +12,9 @@ from mcp_bridge.clients.dagster.records import AssetState, CheckResult, Run, Run
 
 # The errors that a cancel causes in a step: Dagster's own, and the one in code that handles the signal itself.
 _INTERRUPTS = frozenset({"DagsterExecutionInterruptedError", "KeyboardInterrupt"})
+# A daemon tells that it lives every 30 s. Dagster itself believes in one for half an hour after its last sign, so that one that
+# hangs would pass for healthy. The alert ExplorerDaemonSilent waits as long.
+_SILENT_S = 120.0
 _log = logging.getLogger(__name__)
 
 
@@ -29,6 +32,15 @@ def _metadata_value(entry: dict[str, Any]) -> Any:
         if entry.get(name) is not None:
             return entry[name]
     return None
+
+
+def unhealthy_daemons(rows: list[dict[str, Any]], now: float) -> tuple[str, ...]:
+    """The required ones that Dagster calls so, and those that have given no sign of life for two minutes. `now`: since 1970."""
+
+    def is_well(row: dict[str, Any]) -> bool:
+        return bool(row["healthy"]) and now - (row["lastHeartbeatTime"] or 0.0) <= _SILENT_S
+
+    return tuple(row["daemonType"] for row in rows if row["required"] and not is_well(row))
 
 
 def read_run(row: dict[str, Any]) -> Run:

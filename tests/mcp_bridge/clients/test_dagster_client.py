@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -13,6 +13,7 @@ from explorer.core.ports import free_port
 from explorer.core.settings import Settings
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import DagsterUnavailable, LaunchRefused, UnknownRun
+from mcp_bridge.clients.dagster.reading import unhealthy_daemons
 from mcp_bridge.clients.dagster.records import Run, RunEvent
 
 JOB = "commcare_sync"
@@ -128,6 +129,20 @@ def test_health_says_that_the_code_is_loaded(dagster_url: str) -> None:
     health = with_client(dagster_url, lambda client: client.health())
     assert health.code_loaded
     assert health.version.startswith("1.")
+
+
+def test_a_daemon_that_hangs_is_not_called_healthy() -> None:
+    now = 1_800_000_000.0
+
+    def daemon(name: str, age_s: float | None, *, required: bool = True, healthy: bool = True) -> dict[str, Any]:
+        at = None if age_s is None else now - age_s
+        return {"daemonType": name, "required": required, "healthy": healthy, "lastHeartbeatTime": at}
+
+    rows = [
+        daemon("SCHEDULER", 40.0), daemon("QUEUED_RUN_COORDINATOR", 150.0), daemon("SENSOR", 10.0, healthy=False),
+        daemon("BACKFILL", 900.0, required=False), daemon("MONITORING", None), daemon("ASSET", -7200.0),
+    ]  # fmt: skip
+    assert unhealthy_daemons(rows, now) == ("QUEUED_RUN_COORDINATOR", "SENSOR", "MONITORING")
 
 
 def test_a_runs_page_is_named_as_browsers_reach_it() -> None:
