@@ -6,9 +6,10 @@ over finds the run.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert as insert_or_leave
 
 from explorer.catalog.storage.database import Database
@@ -18,6 +19,8 @@ from explorer.core.jsonb import storable
 
 # How long a key is remembered; afterwards the row of a launch is useless.
 RETENTION_DAYS = 30
+# Nobody holds a launch for so long: one that seems to was held under a clock that has been set back since.
+_LONGEST_HOLD = timedelta(minutes=5)
 _LAUNCHING, _LAUNCHED = "launching", "launched"
 
 
@@ -61,7 +64,10 @@ class LaunchStore:
                 .where(
                     launches.c.tenant_id == tenant.id,
                     launches.c.state == _LAUNCHING,
-                    launches.c.held_until < func.clock_timestamp(),
+                    or_(
+                        launches.c.held_until < func.clock_timestamp(),
+                        launches.c.held_until > func.clock_timestamp() + _LONGEST_HOLD,
+                    ),
                 )
                 .values(holder=holder, held_until=until)
                 .returning(launches.c.id)

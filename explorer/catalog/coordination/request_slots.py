@@ -17,18 +17,21 @@ from explorer.postgres.connections import Login
 
 _CONNECT_TIMEOUT_S = 3
 _STATEMENT_TIMEOUT_S = 2
-# `next_at`: when the bucket will be full again; a slot comes one bucket earlier.
-_RESERVE = """
+# `next_at`: when the bucket will be full again; a slot comes one bucket earlier. One that is further ahead than so many callers
+# can have moved it was written under a clock that has been set back since: nobody waits for that to come round again.
+_MOST_WAITING = 100
+_RESERVE = f"""
 INSERT INTO catalog.request_slots AS slots (server, external_id, next_at, not_before)
 VALUES (%(server)s, %(external_id)s, clock_timestamp() + %(interval_s)s * interval '1 second', to_timestamp(0))
 ON CONFLICT (server, external_id) DO UPDATE SET next_at = %(interval_s)s * interval '1 second' + greatest(
-    slots.next_at,
+    least(slots.next_at, greatest(slots.not_before, clock_timestamp())
+        + (%(burst_s)s + {_MOST_WAITING} * %(interval_s)s) * interval '1 second'),
     slots.not_before + (%(burst_s)s - %(interval_s)s) * interval '1 second',
     clock_timestamp()
 )
 RETURNING extract(epoch FROM next_at - clock_timestamp())::float8 - %(burst_s)s,
           extract(epoch FROM not_before - clock_timestamp())::float8
-"""
+"""  # noqa: S608 (a statement of ours)
 # The same, and the request is counted with the bytes of the answers before it.
 _RESERVE_COUNTED = f"""
 WITH slot (wait_s, paused_s) AS ({_RESERVE}) SELECT wait_s, paused_s, catalog.spend(%(spent)s::jsonb) FROM slot

@@ -47,10 +47,13 @@ class Run:
 
     @property
     def duration_s(self) -> float | None:
-        """Seconds from the start to the end, or until now while the run is active; None before it started."""
+        """Seconds from the start to the end, or until now while the run is active; None before it started.
+
+        0 where the clock was set back since.
+        """
         if self.started_at is None:
             return None
-        return ((self.ended_at or datetime.now(UTC)) - self.started_at).total_seconds()
+        return max(0.0, ((self.ended_at or datetime.now(UTC)) - self.started_at).total_seconds())
 
 
 @dataclass(frozen=True)

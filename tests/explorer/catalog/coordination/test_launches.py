@@ -46,6 +46,19 @@ def test_what_a_dead_holder_left_is_taken_over_and_it_says_no_more(
     assert catalog.launches.run_of(tenant, "b") == "run-1"
 
 
+def test_a_hold_of_a_clock_that_was_set_back_is_taken_over(
+    catalog: Catalog, make_tenant: Callable[..., Tenant]
+) -> None:
+    tenant = make_tenant()
+    # As made two hours later, by the clock of then.
+    dead = catalog.launches.claim(tenant, "dead", JOB, None, 7200.0)
+    assert dead is not None
+    heir = catalog.launches.claim(tenant, "heir", JOB, None, 30.0)
+    assert heir is not None
+    assert (heir.id, heir.taken_over) == (dead.id, True)
+    assert catalog.launches.claim(tenant, "third", JOB, None, 30.0) is None
+
+
 def test_a_key_passes_to_its_newest_run_and_is_forgotten_in_time(
     catalog: Catalog, make_tenant: Callable[..., Tenant], connections: Connections
 ) -> None:

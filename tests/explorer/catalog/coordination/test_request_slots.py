@@ -48,6 +48,21 @@ def test_one_seconds_worth_goes_at_once_and_the_rest_in_step(slots: RequestSlots
     assert waits[-1] <= (30 - 5) * 0.2
 
 
+def test_a_clock_that_was_set_back_stops_no_requests(
+    slots: RequestSlots, connections: Connections, domain: str
+) -> None:
+    slots.reserve(5.0)
+    with connections.service.connect() as connection:
+        connection.execute(
+            "UPDATE catalog.request_slots SET next_at = clock_timestamp() + interval '2 hours' WHERE external_id = %s",
+            [domain],
+        )
+    waits = [slots.reserve(5.0)[0] for _ in range(2)]
+    # As if a hundred others waited, at five in a second; and the next one after that.
+    assert 15 < waits[0] <= 100 / 5 + 0.2
+    assert waits[1] <= waits[0] + 0.2
+
+
 def test_processes_share_one_ceiling(
     slots: RequestSlots, catalog: Catalog, connections: Connections, domain: str
 ) -> None:
