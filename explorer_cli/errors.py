@@ -45,6 +45,12 @@ class DemoMoved(ExplorerError):
     code = "demo_moved"
 
 
+class ExportIncomplete(ExplorerError):
+    """Some tables could not be exported; the others are there."""
+
+    code = "export_incomplete"
+
+
 class ToolFailed(ExplorerError):
     """The bridge answered a tool call with an error; `code` is the bridge's own."""
 

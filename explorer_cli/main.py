@@ -50,6 +50,7 @@ for _command in (
     runs.sync,
     runs.query,
     dictionary.dictionary,
+    runs.export,
 ):
     app.command()(_command)
 app.command(context_settings={"ignore_unknown_options": True})(dbt.dbt)

@@ -23,6 +23,7 @@ from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.tenant_databases import TenantDatabases
 from mcp_bridge.dictionary.gathering import Dictionaries
+from mcp_bridge.exports.exporting import Exports
 from mcp_bridge.facts.personal_columns import PersonalColumns
 from mcp_bridge.facts.pipelines import PipelineFiles
 from mcp_bridge.facts.semantic_layer import SemanticLayers
@@ -49,6 +50,7 @@ from mcp_bridge.runs.provisioning import ProvisioningJob
 from mcp_bridge.runs.results import RunResults
 from mcp_bridge.sql import MOST_SLOTS, PageCursors, QueryLimits
 from mcp_bridge.tools.activity import ActivityTools
+from mcp_bridge.tools.export import Delivery, ExportTools
 from mcp_bridge.tools.glance import Glance
 from mcp_bridge.tools.lineage import LineageTools
 from mcp_bridge.tools.materialization import MaterializationTools
@@ -100,6 +102,8 @@ class Services:
     stopping: Event
     first_syncs: FirstSyncs
     metrics: BridgeMetrics
+    exports: Exports
+    delivery: Delivery
 
     @classmethod
     def compose(cls, settings: Settings, parts: Parts) -> Self:
@@ -135,8 +139,9 @@ class Services:
         def tenants_of(caller: Caller) -> list[Tenant]:
             return caller.tenants(platform.catalog)
 
-        search = SearchTools(facts, layers)
+        search, exports = SearchTools(facts, layers), Exports(facts, path, settings)
         compared = RunComparisons(platform, databases, settings.run_retention_days)
+        delivery = Delivery(settings.export_dir or settings.home / "exports", settings.export_link_minutes * 60)
         families = (
             TenantTools(
                 platform,
@@ -154,6 +159,7 @@ class Services:
             PersonalDataTools(platform, settings),
             SavedModelTools(facts, path, platform, job, settings),
             QueryTools(facts, path, cache(lambda: PageCursors(key())), _query_limits(settings)),
+            ExportTools(exports, platform, delivery),
             PipelineTools(files, schedules, platform),
             MaterializationTools(
                 tenants_of,
@@ -191,6 +197,7 @@ class Services:
         return cls(
             settings, platform, databases, dagster, schedules, facts, dictionaries, families, list_cursors,
             SealedQuestions(key), budgets, heads, RefusedTokens(platform, metrics), wording, closes, stopping, syncs, metrics,
+            exports, delivery,
         )  # fmt: skip
 
     def gate(self, caller: Callable[[], Awaitable[Caller]]) -> Gate:

@@ -7,11 +7,11 @@
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from explorer.catalog import AdmittedTenant, PersonalDataPolicy, Tenant
 from explorer.core.errors import ExplorerError
@@ -32,6 +32,9 @@ from mcp_bridge.sql import (
     QueryLimits,
     QueryRejected,
     QueryResult,
+    RowStream,
+    StreamedColumn,
+    StreamLimits,
     Tenants,
     Termination,
     ValidatedQuery,
@@ -44,6 +47,8 @@ _log = logging.getLogger(__name__)
 _CHECKED = 200
 # Columns in an error's message.
 _NAMED = 10
+# Columns with personal data named for one column of a result.
+_TOLD = 3
 
 
 def check(
@@ -86,6 +91,19 @@ def _refuse(columns: Iterable[str], personal: Mapping[str, Reasons], policy: Per
         next_step="Leave them out; instead of * name the columns that you need. describe_table tells which have pii.",
         details={"columns": shown},
     )
+
+
+def personal_marks(query: ValidatedQuery, columns: int) -> list[dict[str, Any]]:
+    """By column of the result, of which there are so many. `pii`: the columns with personal data that it is made of; `masked`: a
+    mask stands there."""
+    tells = query.tells
+    if tells is None or len(tells) != columns:
+        tells = (query.personal_read,) * columns
+    return [
+        ({"pii": ", ".join(sorted(told)[:_TOLD])} if told else {})
+        | ({"masked": True} if told and told <= query.masked else {})
+        for told in tells
+    ]
 
 
 class QueryPath:
@@ -159,7 +177,7 @@ class QueryPath:
             QueryFailed: the database refused or stopped it.
             SchemaAbsent: the tenant had no schemas when the call came.
         """
-        executor = await self._current_executor(admitted, live)
+        executor = await self._executor(admitted, live.schemas)
 
         def counted(ms: int) -> None:
             self._metrics.statement_ran(ms / 1000)
@@ -177,14 +195,26 @@ class QueryPath:
         ran: Callable[[int], None] = lambda _: None,
     ) -> Plan:
         """How the database would run a validated statement. Errors as for `execute`."""
-        executor = await self._current_executor(admitted, live)
+        executor = await self._executor(admitted, live.schemas)
         return await executor.plan(query, limits=limits, principal=principal, ran=ran)
 
-    async def _current_executor(self, admitted: AdmittedTenant, live: LiveTables) -> Executor:
-        service = self._platform.connections.service
-        if self._hardened is None or self._hardened[0] != service:
-            self._hardened = service, await in_thread(_is_hardened, service, within_s=CATALOG_S)
-        return await self._executor(admitted, live.schemas, service)
+    async def describe(
+        self, admitted: AdmittedTenant, live: LiveTables, query: ValidatedQuery, limits: StreamLimits, principal: str
+    ) -> list[StreamedColumn]:
+        """The columns of a validated statement, which is not run. Raises as `execute`."""
+        return await (await self._executor(admitted, live.schemas)).describe(query, limits, principal)
+
+    @asynccontextmanager
+    async def stream(
+        self, admitted: AdmittedTenant, live: LiveTables, query: ValidatedQuery, limits: StreamLimits, principal: str
+    ) -> AsyncIterator[RowStream]:
+        """All rows of a validated statement, to be read within the block. Raises as `execute`."""
+        executor = await self._executor(admitted, live.schemas)
+        async with executor.stream(query, limits, principal) as rows:
+            try:
+                yield rows
+            finally:
+                self._metrics.statement_ran(rows.ran_ms / 1000)
 
     def close(self) -> None:
         """End the idle sessions."""
@@ -202,8 +232,11 @@ class QueryPath:
         if name != self._name and key in self._executors:
             self._executors[key][1].give_up()
 
-    async def _executor(self, admitted: AdmittedTenant, schemas: tuple[str, ...], service: Login) -> Executor:
+    async def _executor(self, admitted: AdmittedTenant, schemas: tuple[str, ...]) -> Executor:
         """The tenant's executor; a new one when its passwords, its schemas or the database's address have changed."""
+        service = self._platform.connections.service
+        if self._hardened is None or self._hardened[0] != service:
+            self._hardened = service, await in_thread(_is_hardened, service, within_s=CATALOG_S)
         key, made_for = admitted.tenant.key, (admitted.sealed, schemas, service)
         known = self._executors.get(key)
         if known is not None and known[0] == made_for:

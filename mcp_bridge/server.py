@@ -19,6 +19,7 @@ from pydantic import AnyHttpUrl
 
 from explorer.telemetry.metrics_token import may_read_metrics
 from mcp_bridge.composition import Services
+from mcp_bridge.exports.links import ExportLinks
 from mcp_bridge.gate.access import Caller, CatalogVerifier, PeopleSignIn, http_caller, stdio_caller
 from mcp_bridge.gate.confirmation import ASKED_FOR_S
 from mcp_bridge.gate.http_authentication import PATH, HttpAuthentication, Metrics, SignIn
@@ -162,12 +163,14 @@ def http_app(
     platform = services.platform
     verifier = CatalogVerifier(platform.calls, str(resource), known_people)
     tokens = BearerAuthBackend(NotingVerifier(verifier, services.refused_tokens), resource_server_url=resource)
+    services.delivery.base = base
+    links = ExportLinks(platform, services.exports, services.budgets, services.metrics, verifier.verify_token)
     settings = services.settings
     of_all = partial(_metrics_of_all, sibling) if sibling is not None else None
     metrics = Metrics(lambda given: may_read_metrics(settings, given), services.metrics.text, of_all)
     # Not through the app's own routes and error pages: there is one route, and it is checked here.
     serve = server.session_manager.handle_request
-    return HttpAuthentication(app, serve, tokens, security, services.readiness().report, metrics, sign_in)
+    return HttpAuthentication(app, serve, tokens, security, services.readiness().report, metrics, sign_in, links)
 
 
 async def serve_http(

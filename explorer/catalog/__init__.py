@@ -1,11 +1,12 @@
 """The platform's records about its tenants: schema `catalog` of database `explorer`, as stores of plain values.
 
 Tenants, their encrypted credentials, the state of their schemas, discovered structures, semantic overlays, principals with
-tokens and grants, people who signed in and the programs that act for them, launches in progress, what is asked of the
-provisioning job, and the audit log. Runs are
+tokens and grants, people who signed in and the programs that act for them, launches in progress, links to results,
+what is asked of the provisioning job, and the audit log. Runs are
 not here: Dagster's storage records them. Nor are tenants' data, roles and schemas.
 """
 
+from explorer.catalog.access.exports import ExportLink
 from explorer.catalog.access.identities import Identity, IdentityRecord, PersonSummary, ProviderTokens
 from explorer.catalog.access.limits import Limits, PersonalDataPolicy, StoredLimits, budget_key
 from explorer.catalog.access.oauth_clients import ClientSummary, OAuthClient
@@ -85,6 +86,7 @@ __all__ = [
     "Decision",
     "DiscoveredStructure",
     "DiscoveredVersion",
+    "ExportLink",
     "ExternalIdTaken",
     "FieldsCredential",
     "Grant",

@@ -4,6 +4,7 @@ from typing import Self
 
 from sqlalchemy import func, select, update
 
+from explorer.catalog.access.exports import ExportStore
 from explorer.catalog.access.identities import IdentityStore, upstream_purpose
 from explorer.catalog.access.limits import LimitStore
 from explorer.catalog.access.oauth_clients import OAuthClientStore
@@ -53,6 +54,7 @@ class Catalog:
         self.oauth_requests = OAuthRequestStore(self._database, lambda: self.keyring)
         self.oauth_grants = OAuthGrantStore(self._database)
         self.rates = RateStore(self._database)
+        self.exports = ExportStore(self._database)
         self.launches = LaunchStore(self._database)
         self.alerts = AlertStore(self._database)
         self.audit = AuditLog(self._database)

@@ -266,6 +266,19 @@ class Settings(BaseSettings):
     query_max_cell_bytes: int = Field(
         4_000, ge=100, le=1_000_000, description="Bytes of one cell at most; longer ones are cut and marked."
     )
+    export_link_minutes: float = Field(
+        15.0, gt=0, le=24 * 60, description="Minutes for which a link to an export is good."
+    )
+    export_timeout_s: float = Field(
+        50.0,
+        gt=0,
+        le=3600,
+        description="Time limit of one export, in seconds, the client's reading included: until then a run that changes the "
+        "tables waits, and a run waits for a minute.",
+    )
+    export_max_rows: int = Field(5_000_000, ge=1, description="Rows in one export at most.")
+    export_max_bytes: int = Field(2_000_000_000, ge=1_000, description="Bytes of one export at most.")
+    export_dir: Path | None = Field(None, description="Folder for exports of a bridge over stdio. Empty: HOME/exports.")
     budget_window_s: int = Field(
         3600, ge=1, le=604_800, description="Length of the window for which the budgets below hold, in seconds."
     )
@@ -326,7 +339,7 @@ class Settings(BaseSettings):
         "info", description="Least severity that is logged."
     )
 
-    @field_validator("home", "project_dir", "postgres_bin", "sign_in_file")
+    @field_validator("home", "project_dir", "postgres_bin", "sign_in_file", "export_dir")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value.expanduser().resolve() if value else None

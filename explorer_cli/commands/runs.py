@@ -1,6 +1,7 @@
 """Commands that sync and query a tenant's tables, and `explorer runs`, which tells of its runs."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
@@ -61,3 +62,24 @@ def runs_compare(
     from explorer_cli.operations.runs import compare_runs
 
     raise typer.Exit(compare_runs(key, before, after, as_json=as_json))
+
+
+def export(
+    key: Key,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the files.", show_default=False)],
+    to: Annotated[
+        Literal["csv", "csv_exact", "jsonl", "parquet"],
+        typer.Option("--to", help="Format; csv puts ' before texts that a spreadsheet would run.", show_default=False),
+    ],
+    sql: Annotated[str | None, typer.Option("--sql", help="One SELECT, instead of tables.")] = None,
+    tables: Annotated[
+        list[str] | None, typer.Option("--tables", help="Only these tables; may be repeated.", metavar="TABLE")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a tenant's tables, or the result of one SELECT, out as files; tables that have not changed are left as they are."""
+    from explorer_cli.operations.export import run_export
+
+    if sql is not None and tables:
+        raise typer.BadParameter("Give --sql or --tables, not both.")
+    raise typer.Exit(run_export(key, folder, to, sql=sql, tables=tables or (), as_json=as_json))

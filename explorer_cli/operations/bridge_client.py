@@ -63,16 +63,25 @@ class Tools:
             run = await self._launch(tenant, full=full, wait=wait, on_progress=on_progress)
         return run
 
-    async def tables(self, tenant: str) -> list[dict[str, Any]]:
-        """Every table that the tenant's agents see, as `list_tables` shows it."""
-        tables: list[dict[str, Any]] = []
+    async def tables(self, tenant: str, *, detailed: bool = False) -> list[dict[str, Any]]:
+        """Every table that the tenant's agents see, as `list_tables` shows it; `detailed`: with its run."""
+        asked = {"tenant": tenant, "all_tables": True, "response_format": "detailed" if detailed else None}
+        return await self._pages("list_tables", asked, "tables")
+
+    async def columns(self, tenant: str, table: str) -> list[dict[str, Any]]:
+        """Every column of a table, as `describe_table` shows it."""
+        return await self._pages("describe_table", {"tenant": tenant, "table": table}, "columns")
+
+    async def _pages(self, tool: str, arguments: dict[str, Any], of: str) -> list[dict[str, Any]]:
+        """The rows under `of` of all pages."""
+        rows: list[dict[str, Any]] = []
         cursor = None
         while True:
-            page = (await self.call("list_tables", {"tenant": tenant, "cursor": cursor, "all_tables": True}))["data"]
-            tables += page["tables"]
+            page = (await self.call(tool, {**arguments, "cursor": cursor}))["data"]
+            rows += page[of]
             cursor = page.get("next_cursor")
             if not cursor:
-                return tables
+                return rows
 
     async def _launch(self, tenant: str, *, full: bool, wait: bool, on_progress: ProgressFnT | None) -> dict[str, Any]:
         arguments = {"tenant": tenant, "full_refresh": full, "wait_s": WAIT_S if wait else 0}

@@ -7,12 +7,14 @@ are true while a run is at work, and without Dagster. They are read as the loade
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
 from explorer.catalog import TenantSchema
 from explorer.contract.bookkeeping import builds as records
 from explorer.contract.bookkeeping import loads, provenance
 from explorer.contract.bookkeeping.builds import Build
 from explorer.contract.bookkeeping.loads import Loaded
+from mcp_bridge.answers.envelope import iso
 from mcp_bridge.clients.loader_connections import Connection
 
 _UNFIT = ("accepted_values", "values_fit")
@@ -74,6 +76,12 @@ def build_of_view(own: TableBuild | None, read: Iterable[TableBuild]) -> TableBu
         unfit={},
         made_from=frozenset().union(*(build.made_from for build in tables)),
     )
+
+
+def versions_of(builds: Mapping[str, TableBuild], names: Iterable[str]) -> list[tuple[str, Any]]:
+    """What grows with each change of these tables, by name and in their order."""
+    found = ((name, builds[name]) for name in sorted(names) if name in builds)
+    return [(name, build.version or iso(build.changed_at)) for name, build in found]
 
 
 def raw_tables_of(builds: Mapping[str, TableBuild], name: str) -> set[str]:

@@ -304,6 +304,14 @@ async def http_caller() -> Caller:
     return token.caller
 
 
+def bearer() -> str:
+    """The token of the HTTP request being served. Raises: TokenInvalid."""
+    token = get_access_token()
+    if token is None:
+        raise TokenInvalid("The call carries no bearer token.", next_step="Send Authorization: Bearer <token>.")
+    return token.token
+
+
 def stdio_caller(calls: Callable[[], Awaitable[AsyncCatalog]], token: str | None) -> Callable[[], Awaitable[Caller]]:
     """The caller over stdio: the token's principal, looked up again on each call, or the operator when there is no token."""
 

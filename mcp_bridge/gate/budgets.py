@@ -36,11 +36,12 @@ class BudgetExhausted(ExplorerError):
 @dataclass
 class Budget:
     """What holds for one call. `key`: of the windows that it counts for; None for the operator, who has no budget. `used`: rows
-    and milliseconds that the tool reports."""
+    and milliseconds that the tool reports, and bytes beside its answer; `before`: what the window had used when the call came."""
 
     limits: Limits
     key: str | None = None
     used: Amounts = field(default_factory=Amounts)
+    before: Amounts = field(default_factory=Amounts)
 
     def ran(self, ms: int) -> None:
         """A statement of the call ran for so many milliseconds."""
@@ -49,6 +50,10 @@ class Budget:
     def returned(self, rows: int) -> None:
         """The answer has so many rows."""
         self.used += Amounts(rows=rows)
+
+    def sent(self, size_bytes: int) -> None:
+        """The call sent so many bytes beside its answer."""
+        self.used += Amounts(bytes=size_bytes)
 
     def left(self, window: Used) -> dict[str, int]:
         """What is left of each budget, and the seconds until all begin anew."""
@@ -115,7 +120,7 @@ class Budgets:
     def _admitted(self, tenant: Tenant, key: str | None, standing: Standing) -> Budget:
         limits, used = standing.limits, standing.used
         self._rules.put(tenant, limits, standing.asked_s)
-        budget = Budget(limits.over(self._defaults), key)
+        budget = Budget(limits.over(self._defaults), key, before=used.amounts)
         if key is not None:
             amounts = used.amounts + Amounts(calls=self._in_flight[key] + self._ended_since(standing.asked_s, key))
             self._refuse_exhausted(tenant, budget.limits, amounts, used.left_s or float(self._window_s))

@@ -33,6 +33,8 @@ from mcp_bridge.sign_in.metadata import DEFAULT_SCOPES
 from mcp_bridge.sign_in.server import is_served
 
 PATH = "/mcp"
+# Under this, links to exports.
+LINKS = "/export/"
 _METHODS = ("GET", "POST", "DELETE")
 _READING = ("GET", "HEAD")
 # Time limit for a whole request body.
@@ -82,7 +84,8 @@ class HttpAuthentication:
     """Passes requests with a valid token at `/mcp` to `serve`, which `app` starts and ends. `/healthz` and `/readyz` need no
     token, only a correct Host; `/metrics` a token of its own and no Host, since who collects asks each bridge by its own address.
 
-    `ready` gives the body of `/readyz`; the body's `status` decides the HTTP status. `sign_in` None: nobody can sign in.
+    `ready` gives the body of `/readyz`; the body's `status` decides the HTTP status. `sign_in` None: nobody can sign in. `links`
+    serves what lies under `/export/`, whose addresses are rights of their own.
     """
 
     def __init__(
@@ -94,13 +97,14 @@ class HttpAuthentication:
         ready: Report,
         metrics: Metrics,
         sign_in: SignIn | None = None,
+        links: ASGIApp | None = None,
     ) -> None:
         self._app = app
         self._inner = AuthContextMiddleware(serve)
         self._tokens = tokens
         self._security = TransportSecurityMiddleware(security)
         self._ready, self._metrics = ready, metrics
-        self._sign_in = sign_in
+        self._sign_in, self._links = sign_in, links
         # Done when the bridge shuts down.
         self._closing: asyncio.Future[None] | None = None
 
@@ -139,6 +143,8 @@ class HttpAuthentication:
         if self._sign_in is not None and to_sign_in:
             await self._sign_in.app(scope, receive, send)
             return None
+        if self._links is not None and scope["path"].startswith(LINKS):
+            return await self._linked(self._links, scope, receive, send)
         # Also serve the path with a slash at its end: some clients drop their token on a redirect.
         path = scope["path"].rstrip("/")
         if path == PATH:
@@ -234,6 +240,22 @@ class HttpAuthentication:
             _log.info("A request failed after its response: %r", error)
         return None
 
+    async def _linked(self, links: ASGIApp, scope: Scope, receive: Receive, send: Send) -> Response | None:
+        """Let `links` respond while the bridge does not shut down. A response that has begun is then left without its end."""
+        stream = _Stream(send)
+        work = asyncio.ensure_future(links(scope, receive, stream.send))
+        closing = self._closing = self._closing or asyncio.get_running_loop().create_future()
+        try:
+            await asyncio.wait({work, closing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work})
+        if work.cancelled():
+            return None if stream.has_begun else _closed()
+        await work
+        return None
+
     async def _still_good(self, scope: Scope) -> bool:
         """Whether the token that opened a stream is still valid, for the same caller. True while it cannot be checked, because no
         call is served then."""
@@ -281,20 +303,20 @@ class _Stream:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._started = self.is_complete = False
+        self.has_begun = self.is_complete = False
 
     async def send(self, message: Message) -> None:
         if self.is_complete:
             raise RuntimeError("The response is complete.")
-        self._started = True
+        self.has_begun = True
         self.is_complete = message["type"] == "http.response.body" and not message.get("more_body")
         await self._send(message)
 
     async def end(self) -> bool:
         """End the response; False when it had not begun."""
-        if self._started and not self.is_complete:
+        if self.has_begun and not self.is_complete:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        return self._started
+        return self.has_begun
 
 
 async def _ended(work: "asyncio.Task[None]", stream: _Stream) -> bool:

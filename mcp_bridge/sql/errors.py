@@ -45,7 +45,7 @@ class QueryFailed(_CodedError):
     know it.
 
     Codes: `query_failed`, `syntax_error`, `unknown_column`, `unknown_relation`, `unknown_function`, `timeout`,
-    `too_expensive`, `busy`, `slow_down`, `database_unavailable`.
+    `too_expensive`, `busy`, `slow_down`, `database_unavailable`, `cell_too_large`.
     """
 
     @property

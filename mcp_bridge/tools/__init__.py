@@ -2,6 +2,7 @@
 
 from mcp_bridge.gate.tool import Tool
 from mcp_bridge.tools.activity import ActivityTools
+from mcp_bridge.tools.export import ExportTools
 from mcp_bridge.tools.lineage import LineageTools
 from mcp_bridge.tools.materialization import MaterializationTools
 from mcp_bridge.tools.models.saved_models import SavedModelTools
@@ -19,6 +20,7 @@ ALL_TOOLS: tuple[Tool, ...] = tuple(
     sorted(
         (
             *ActivityTools.TOOLS,
+            *ExportTools.TOOLS,
             *LineageTools.TOOLS,
             *MaterializationTools.TOOLS,
             *PersonalDataTools.TOOLS,

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -11,15 +11,15 @@ from pydantic import Field
 
 from explorer.catalog import Limits, Scope
 from explorer.core.errors import ExplorerError
-from mcp_bridge.answers.envelope import MAX_ANSWER_TOKENS, Answer, compact_json, fit, fits, iso, room_left, weight
+from mcp_bridge.answers.envelope import MAX_ANSWER_TOKENS, Answer, compact_json, fit, fits, room_left, weight
 from mcp_bridge.clients.timeouts import QUERY_S
-from mcp_bridge.facts.builds import TableBuild
+from mcp_bridge.facts.builds import TableBuild, versions_of
 from mcp_bridge.facts.relations import sql_type
 from mcp_bridge.facts.table_facts import table_warnings
 from mcp_bridge.facts.tables import TenantTables
 from mcp_bridge.facts.tenant_facts import TenantFacts
 from mcp_bridge.gate.tool import Call, ResponseFormat, TenantArguments, Tool
-from mcp_bridge.query_path import QueryPath
+from mcp_bridge.query_path import QueryPath, personal_marks
 from mcp_bridge.sql import (
     PageBinding,
     PageCursors,
@@ -39,8 +39,6 @@ _CONCISE_BYTES = 18_000
 _PAGING_TOKENS = 350
 _SOURCES_TOKENS = 2_000
 _CELL_CHARS = (1_000, 300, 100, 30, 10)
-# Columns with personal data named for one column of a result.
-_MAX_TOLD = 3
 # How often a page is read when a run changes its tables meanwhile. A run changes a table once.
 _TRIES = 3
 # For the plan of a statement that was stopped: its error should not wait longer.
@@ -119,12 +117,6 @@ class _Page:
     changed: bool
 
 
-def _versions(builds: Mapping[str, TableBuild], names: Iterable[str]) -> list[tuple[str, Any]]:
-    """What grows with each change of these tables."""
-    found = ((name, builds[name]) for name in sorted(names) if name in builds)
-    return [(name, build.version or iso(build.changed_at)) for name, build in found]
-
-
 def _limits(most: QueryLimits, args: Query, own: Limits) -> QueryLimits:
     """The caller's limits, within those of the server and of the tenant."""
     max_bytes = min(most.max_bytes, _CONCISE_BYTES) if args.response_format == "concise" else most.max_bytes
@@ -137,26 +129,16 @@ def _limits(most: QueryLimits, args: Query, own: Limits) -> QueryLimits:
     )
 
 
-def _columns(statement: ValidatedQuery, result: QueryResult) -> list[dict[str, Any]]:
-    """The columns with their types. `pii`: the columns with personal data that one is made of; `masked`: a mask stands there."""
-    tells = statement.tells
-    if tells is None or len(tells) != len(result.columns):
-        tells = (statement.personal_read,) * len(result.columns)
-    return [
-        {"name": column.name, "type": sql_type(column.type)}
-        | ({"pii": ", ".join(sorted(told)[:_MAX_TOLD])} if told else {})
-        | ({"masked": True} if told and told <= statement.masked else {})
-        for column, told in zip(result.columns, tells, strict=True)
-    ]
-
-
 def _answer(
     known: TenantTables, statement: ValidatedQuery, tables: list[str], page: _Page, cursor: str | None
 ) -> Answer:
     result = page.result
     read = [known.as_built(known.tables[name], page.builds) for name in tables if name in known.tables]
     data: dict[str, Any] = {
-        "columns": _columns(statement, result),
+        "columns": [
+            {"name": column.name, "type": sql_type(column.type), **marks}
+            for column, marks in zip(result.columns, personal_marks(statement, len(result.columns)), strict=True)
+        ],
         "rows": result.rows,
         "row_count": result.row_count,
         "truncated": result.truncated is not None,
@@ -259,12 +241,12 @@ class QueryTools:
         is_known = args.cursor is None and not known.is_rebuilt_now
         builds = known.live.builds if is_known else await self.facts.builds(tenant, known)
         for _ in range(_TRIES):
-            versions = _versions(builds, tables)
+            versions = versions_of(builds, tables)
             binding = PageBinding(caller, tenant.key, args.sql, compact_json([known.live.schema.prefix, versions]))
             offset = self.cursors().offset(args.cursor, binding) if args.cursor is not None else 0
             result = await self.path.execute(call.own, known.live, statement, limits, caller, offset, call.budget.ran)
             builds = await self.facts.builds(tenant, known)
-            changed = _versions(builds, tables) != versions
+            changed = versions_of(builds, tables) != versions
             if not changed:
                 break
         return _Page(result, builds, binding, changed)

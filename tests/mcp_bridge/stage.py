@@ -92,6 +92,8 @@ COMMENT ON COLUMN cases.case_name IS 'Name of the case.';
 """
 # What a test changes lastingly is its own tenant's: files come in any order.
 KEYS = (
+    "demo:export",
+    "demo:export-files",
     "demo:one",
     "demo:second",
     "demo:slow",

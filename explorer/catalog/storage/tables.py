@@ -154,6 +154,22 @@ oauth_grants = Table(
     _at("revoked_at"),
     Column("toolsets", ARRAY(Text)),
 )
+exports = Table(
+    "exports",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("link_hash", LargeBinary),
+    Column("tenant_id", UUID(as_uuid=True)),
+    Column("principal_id", UUID(as_uuid=True)),
+    Column("format", Text),
+    Column("statement_sha256", Text),
+    Column("versions", JSONB),
+    Column("sealed", LargeBinary),
+    _at("made_at"),
+    _at("expires_at"),
+    Column("starts", Integer),
+    Column("ended", JSONB),
+)
 oauth_codes = Table(
     "oauth_codes",
     metadata,

@@ -11,7 +11,8 @@ Only the session of a statement that gave its page is kept. After an error, a ca
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ from mcp_bridge.sql.execution.page import PageReader, Shapes
 from mcp_bridge.sql.execution.plan import Plan, PlanReader
 from mcp_bridge.sql.execution.reading import Reading, SessionLost
 from mcp_bridge.sql.execution.results import QueryLimits, QueryResult
+from mcp_bridge.sql.execution.rows import RowStream, StreamedColumn, StreamLimits, not_read_in_time
 from mcp_bridge.sql.execution.session import Session, connect
 from mcp_bridge.sql.execution.slots import Slots, Tenants, Termination, busy
 from mcp_bridge.sql.execution.throttle import OUTLIVED, TIMED_OUT, OverrunThrottle
@@ -38,6 +40,8 @@ _CONNECT_S = 10.0
 # After a session was given up, its place stays free for this time, so that the bridge that waits gets it. Longer than the
 # pauses between its tries.
 _FREE_FOR_S = 0.6
+# Of a tenant's places, so many serve whole results, which take long: the others are for queries.
+_STREAMS = 1
 # What an operator changes at a role (its limits) reaches only new sessions.
 _MAX_AGE_S = 600.0
 
@@ -77,6 +81,7 @@ class Executor:
         self._want, self._waited = want, waited
         self._owes = False
         self._shapes = Shapes()
+        self._streams = asyncio.Semaphore(_STREAMS)
         self._is_closed = False
         self._resets: set[asyncio.Task[None]] = set()
 
@@ -164,6 +169,41 @@ class Executor:
             self._resets.add(resetting)
             resetting.add_done_callback(self._resets.discard)
         return result
+
+    @asynccontextmanager
+    async def stream(self, query: ValidatedQuery, limits: StreamLimits, principal: str) -> AsyncIterator[RowStream]:
+        """All rows of `query`, for `principal`: they are read within the block, at whose end the statement is stopped on the
+        server. One at a time for each tenant. Raises `QueryFailed`."""
+        try:
+            async with asyncio.timeout(limits.wait_s):
+                await self._streams.acquire()
+        except TimeoutError:
+            raise busy("Another export of this tenant is being read.", 10) from None
+        try:
+            async with self._described(query, limits, principal) as rows:
+                yield rows
+        finally:
+            self._streams.release()
+
+    async def describe(self, query: ValidatedQuery, limits: StreamLimits, principal: str) -> list[StreamedColumn]:
+        """The columns of `query`, which is parsed and not run. Raises `QueryFailed`."""
+        async with self._described(query, limits, principal) as rows:
+            return rows.columns
+
+    @asynccontextmanager
+    async def _described(self, query: ValidatedQuery, limits: StreamLimits, principal: str) -> AsyncIterator[RowStream]:
+        await self._throttle.wait(principal)
+        deadline = time.monotonic() + limits.wait_s
+        await self._slots.acquire(limits.wait_s)
+        session = await self._session(query, QueryLimits(timeout_s=limits.timeout_s), deadline)
+        try:
+            # The server's own time-outs do not end a backend that waits for its client to read.
+            async with asyncio.timeout(limits.timeout_s), RowStream(session.connection, query, limits) as rows:
+                yield rows
+        except TimeoutError:
+            raise not_read_in_time(limits.timeout_s) from None
+        finally:
+            self._slots.release_after(session, partial(self._throttle.record, principal, OUTLIVED))
 
     def give_up(self) -> None:
         """Leave a connection of the role to another bridge: an idle session now, or else the next one that is no longer used."""

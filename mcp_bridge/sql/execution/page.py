@@ -16,6 +16,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.pq.abc import PGresult
 
 from explorer.postgres.pipelined import FLUSH, pipelined
+from mcp_bridge.sql.execution.cells import capped
 from mcp_bridge.sql.execution.reading import TIMEOUTS, Reading
 from mcp_bridge.sql.execution.results import Column, QueryLimits, QueryResult, Truncation
 from mcp_bridge.sql.execution.session import RESET
@@ -148,7 +149,7 @@ class PageReader(Reading[QueryResult]):
         self._shift = 0
         *_, described = await pipelined(self._connection, self._declaring())
         self._shape = shape = await self._shape_of(described)
-        head, _ = _capped(shape.expressions, self._limits)
+        head, _ = self._cut_on_the_server(shape)
         self._shift = len(_CAPPED) + len(head)
         fetched = await self._fetch_first([], shape)
         # Not of a statement that fails: it would be run twice each time.
@@ -181,9 +182,13 @@ class PageReader(Reading[QueryResult]):
 
     def _opening(self, shape: _Shape) -> list[bytes]:
         """Statements after which the page's first row is the next."""
-        head, tail = _capped(shape.expressions, self._limits)
+        head, tail = self._cut_on_the_server(shape)
         statements = [(_CAPPED + head + self._text + tail).encode()]
         return [*statements, b"MOVE FORWARD %d FROM capped" % self._offset] if self._offset else statements
+
+    def _cut_on_the_server(self, shape: _Shape) -> tuple[str, str]:
+        cap = _cell_cap(len(shape.expressions), self._limits)
+        return capped(shape.expressions, cap, min(self._limits.preview_chars, cap // 4))
 
     async def _shape_of(self, described: PGresult) -> _Shape:
         types = [self._connection.adapters.types.get(oid) for _, oid, _ in _signature(described)]
@@ -235,7 +240,7 @@ class PageReader(Reading[QueryResult]):
         return None
 
     def _cell(self, cell: bytes | None, read: Callable[[str], JsonValue]) -> JsonValue:
-        """Read a cell as `_capped` sends it: `=<value>`, or `<size in bytes>:<preview>` if it is too large."""
+        """Read a cell as `capped` sends it: `=<value>`, or `<size in bytes>:<preview>` if it is too large."""
         if cell is None:
             return None
         text = cell.decode()
@@ -272,25 +277,3 @@ def _signature(described: PGresult) -> list[tuple[bytes, int, int]]:
 def _cell_cap(columns: int, limits: QueryLimits) -> int:
     """The byte limit of a cell, so that a row with this many columns stays below `max_bytes`."""
     return max(min(limits.max_cell_bytes, limits.max_bytes // max(columns, 1)), 64)
-
-
-def _capped(expressions: list[str], limits: QueryLimits) -> tuple[str, str]:
-    """The text before and after the caller's text in the statement that cuts cells.
-
-    `concat` gives a value's own output form where a cast to text would not (`char(n)` keeps its blanks, `inet` its
-    missing mask). `IS DISTINCT FROM NULL` tells a row of nulls from null. OFFSET 0 stops the planner from computing an
-    expression twice. The newline ends a comment.
-    """
-    cap = _cell_cap(len(expressions), limits)
-    preview = min(limits.preview_chars, cap // 4)
-    numbers = range(1, len(expressions) + 1)
-    outer = ",".join(
-        f"CASE WHEN octet_length(t{n})<={cap} THEN '='||t{n} ELSE octet_length(t{n})||':'||left(t{n},{preview}) END"
-        for n in numbers
-    )
-    inner = ",".join(
-        f"CASE WHEN c{n} IS DISTINCT FROM NULL THEN {expression} END AS t{n}"
-        for n, expression in zip(numbers, expressions, strict=True)
-    )
-    aliases = f"({','.join(f'c{n}' for n in numbers)})" if expressions else ""
-    return f"SELECT {outer} FROM (SELECT {inner} FROM (\n", f"\n) AS q{aliases} OFFSET 0) AS r"  # noqa: S608 (validated text goes between)

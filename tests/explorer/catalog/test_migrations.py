@@ -18,6 +18,7 @@ SERVICE_RIGHTS = {
     "alembic_version": ({"SELECT"}, {}),
     "credentials": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
     "discovered": ({"SELECT", "INSERT"}, {}),
+    "exports": ({"SELECT", "INSERT", "DELETE"}, {"UPDATE": {"starts", "ended"}}),
     "grants": ({"SELECT", "INSERT", "DELETE"}, {}),
     "identities": (
         {"SELECT", "INSERT"},

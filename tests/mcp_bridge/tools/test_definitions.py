@@ -26,6 +26,7 @@ NAMES: dict[Toolset | None, set[str]] = {
         "get_metadata",
         "search_metadata",
         "query",
+        "export_query",
         "get_lineage",
         "list_pipelines",
         "run_materialization",
