@@ -111,6 +111,7 @@ KEYS = (
     "demo:elsewhere",
     "demo:lineage",
     "demo:compared",
+    "demo:compared-crowd",
     "demo:explained",
     "demo:planned",
     "demo:slow-plan",

@@ -131,7 +131,7 @@ def test_tables_that_may_not_be_read_are_left_out(bridge_url: str, token: str, s
 
 
 def test_a_run_at_work_is_marked_and_a_large_one_costs_few_tokens(stage: Stage, bridge_url: str) -> None:
-    key = "demo:crowded"
+    key = "demo:compared-crowd"
     tables = {f"form_registration_of_mothers_{number}": number for number in range(60)}
     tenant = stage.tenants[key]
     schema, login = stage.catalog.schemas.get(tenant), stage.catalog.schemas.rw_login(tenant)
