@@ -98,6 +98,8 @@ def _daemon(settings: Settings, workspace: Path, port: int, url: str) -> Part:
         child_env(settings, *_LOGINS, "dagster_token"),
         ready=lambda: accepts(settings.dagster_host, port) and not missing_daemons(settings, url),
         needs=("database", "code-server"),
+        # `while time.time() - start_time < interval` in dagster/_daemon/daemon.py.
+        waits_by_clock=True,
     )  # fmt: skip
 
 

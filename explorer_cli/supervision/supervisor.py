@@ -30,6 +30,8 @@ from explorer_cli.supervision.units import Part, State, Step, Unit, UnitStatus
 
 TICK_S = 0.1
 ROTATE_INTERVAL_S = 60.0
+# Smaller steps of the clock are made daily, and cost no more than they are long.
+SET_BACK_S = 5.0
 # A stop takes seconds even when parts hang: first the parts that answer clients, then the others together, then the rest.
 FIRST_GRACE_S = 1.0
 STOP_GRACE_S = 3.0
@@ -147,6 +149,7 @@ class Supervisor:
 
     def _loop(self) -> None:
         next_beat = next_rotation = 0.0
+        ahead = _clock_ahead()
         while not self._stopping.wait(TICK_S):
             if not self._lock.intact():
                 # Do not start again: that would make an empty HOME in place of the one that was moved or deleted.
@@ -157,6 +160,8 @@ class Supervisor:
                     )
                 )
                 return
+            if (back := ahead - (ahead := _clock_ahead())) > SET_BACK_S:
+                self._start_clock_waiters_again(f"the clock was set back by {back:.0f} s")
             now = time.monotonic()
             if now > next_beat:
                 next_beat = now + BEAT_S
@@ -171,6 +176,11 @@ class Supervisor:
                 for unit in self._units.values():
                     with contextlib.suppress(OSError):
                         rotate(log_of(self._home, unit))
+
+    def _start_clock_waiters_again(self, why: str) -> None:
+        for unit in self._units.values():
+            if isinstance(unit.spec, Part) and unit.spec.waits_by_clock and unit.process is not None:
+                self._transitions.start_again(unit, why)
 
     def _attend(self, unit: Unit) -> None:
         """An error of one unit does not stop work on the others or later attempts."""
@@ -239,3 +249,8 @@ class Supervisor:
             "pids": {unit.spec.name: unit.identity.pid for unit in units if unit.identity},
             "processes": {unit.spec.name: unit.describe(now) for unit in units},
         }
+
+
+def _clock_ahead() -> float:
+    """Seconds that the machine's clock is ahead of one that nobody sets."""
+    return time.time() - time.monotonic()

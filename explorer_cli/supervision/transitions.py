@@ -64,6 +64,14 @@ class Transitions:
         elif unit.state in ("starting", "ready", "unhealthy"):
             self._check(unit, now)
 
+    def start_again(self, unit: Unit, why: str) -> None:
+        """Stop a part's process, which lives, and start another one."""
+        assert unit.process is not None  # noqa: S101
+        assert isinstance(unit.spec, Part)  # noqa: S101
+        stop_child(unit.process, unit.spec.stop_signal, HANGING_GRACE_S)
+        unit.forget_process()
+        self._restart(unit, why)
+
     def _begin(self, unit: Unit) -> None:
         unit.began = time.monotonic()
         unit.next_check = unit.began

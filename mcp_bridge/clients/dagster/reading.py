@@ -35,10 +35,13 @@ def _metadata_value(entry: dict[str, Any]) -> Any:
 
 
 def unhealthy_daemons(rows: list[dict[str, Any]], now: float) -> tuple[str, ...]:
-    """The required ones that Dagster calls so, and those that have given no sign of life for two minutes. `now`: since 1970."""
+    """The required ones that Dagster calls so, and those that have given no sign of life for two minutes. `now`: since 1970.
+
+    Neither has one whose sign lies ahead: the clock was set back since, and it waits for that moment to come again.
+    """
 
     def is_well(row: dict[str, Any]) -> bool:
-        return bool(row["healthy"]) and now - (row["lastHeartbeatTime"] or 0.0) <= _SILENT_S
+        return bool(row["healthy"]) and abs(now - (row["lastHeartbeatTime"] or 0.0)) <= _SILENT_S
 
     return tuple(row["daemonType"] for row in rows if row["required"] and not is_well(row))
 

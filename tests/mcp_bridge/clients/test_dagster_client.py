@@ -142,7 +142,7 @@ def test_a_daemon_that_hangs_is_not_called_healthy() -> None:
         daemon("SCHEDULER", 40.0), daemon("QUEUED_RUN_COORDINATOR", 150.0), daemon("SENSOR", 10.0, healthy=False),
         daemon("BACKFILL", 900.0, required=False), daemon("MONITORING", None), daemon("ASSET", -7200.0),
     ]  # fmt: skip
-    assert unhealthy_daemons(rows, now) == ("QUEUED_RUN_COORDINATOR", "SENSOR", "MONITORING")
+    assert unhealthy_daemons(rows, now) == ("QUEUED_RUN_COORDINATOR", "SENSOR", "MONITORING", "ASSET")
 
 
 def test_a_runs_page_is_named_as_browsers_reach_it() -> None:
