@@ -6,10 +6,13 @@ they would mislead.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 from anyio import to_thread
 
 from explorer.catalog import SemanticsVersion, State, Tenant
+from explorer.contract.bookkeeping.columns import ColumnFacts
+from explorer.personal_data import reason
 from explorer.registry import Example, Semantics, parse_semantics
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
@@ -33,8 +36,7 @@ class SemanticLayer:
         """The reason why the column is masked in samples and statistics; None when it is not."""
         place = (column.table, column.name, column.type)
         if place not in self._masked:
-            question_type = column.facts.get("question_type")
-            self._masked[place] = self.semantics.personal(*place, column.labels, question_type)
+            self._masked[place] = reason(self.semantics, *place, cast(ColumnFacts, column.facts))
         return self._masked[place]
 
     def examples_of(self, table: str) -> list[Example]:

@@ -175,6 +175,8 @@ class TableTools:
             listed, left_out = _in_use(listed)
         page, more = page_after(listed, args.cursor, args.limit, lambda facts: facts.name)
         data: dict[str, Any] = {"total": len(listed), "freshness_rule": known.rule.because}
+        if (policy := call.budget.limits.personal_data or "mark") != "mark":
+            data["personal_data"] = policy
         if args.cursor is None:
             data |= left_out | tenant_parts(known, layer, self.provider_named(tenant.provider), structure)
         room = room_left(data, _warnings(known, page)) - PAGING_TOKENS

@@ -6,7 +6,8 @@ import pytest
 from mcp.client import Client
 
 from explorer.catalog import Scope
-from explorer.personal_data import set_policy
+from explorer.contract.bookkeeping import columns
+from explorer.personal_data import realign, set_policy
 from explorer.tenants import provision_saved_models
 from tests.mcp_bridge.stage import Stage, ask, on_http, refused
 
@@ -123,6 +124,41 @@ def test_no_model_keeps_personal_data_that_may_not_be_read(stage: Stage, bridge_
         on_http(bridge_url, token, masked)
     finally:
         set_policy(stage.settings, stage.catalog, stage.connections, stage.tenants[KEY], None)
+
+
+def test_a_column_that_tells_personal_data_is_personal_data(stage: Stage, bridge_url: str, token: str) -> None:
+    tenant = stage.tenants[KEY]
+    schema, own = stage.catalog.schemas.get(tenant), stage.catalog.schemas.saved_login(tenant)
+    rw = stage.catalog.schemas.rw_login(tenant)
+    assert own is not None
+    with stage.connections.tenant(own.user, own.password).connect() as connection:
+        connection.execute(f"CREATE TABLE {schema.saved}.shouted AS SELECT 'ASHA' AS loud, 1 AS n".encode())
+    with stage.connections.tenant(rw.user, rw.password).connect(autocommit=True) as connection:
+        columns.write(connection, schema, {"shouted": {"loud": {"tells": ["cases.case_name"]}}})
+
+    async def marked(client: Client) -> None:
+        answer = await ask(client, "query", tenant=KEY, sql="SELECT * FROM shouted")
+        assert [column.get("pii") for column in answer["columns"]] == ["shouted.loud", None]
+        assert "ASHA" not in str(await ask(client, "describe_table", tenant=KEY, table="shouted"))
+
+    async def held(client: Client) -> None:
+        assert (await refused(client, "query", tenant=KEY, sql="SELECT * FROM shouted"))[
+            "code"
+        ] == "personal_data_refused"
+        assert (await ask(client, "query", tenant=KEY, sql="SELECT n FROM shouted"))["rows"] == [[1]]
+        assert (await ask(client, "get_metadata", tenant=KEY))["personal_data"] == "refuse"
+
+    try:
+        realign(stage.settings, stage.catalog, stage.connections, tenant)
+        stage.written(KEY, "run-shouted")
+        on_http(bridge_url, token, marked)
+        set_policy(stage.settings, stage.catalog, stage.connections, tenant, "refuse")
+        on_http(bridge_url, token, held)
+    finally:
+        set_policy(stage.settings, stage.catalog, stage.connections, tenant, None)
+        with stage.connections.tenant(own.user, own.password).connect() as connection:
+            connection.execute(f"DROP TABLE {schema.saved}.shouted".encode())
+        stage.written(KEY, "run-shouted-gone")
 
 
 def test_a_tenant_has_so_many_models_and_no_more(stage: Stage, bridge_url: str, token: str) -> None:
