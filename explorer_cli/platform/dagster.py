@@ -43,6 +43,8 @@ def _code_server(settings: Settings) -> Part:
         ready=lambda: listens(socket),
         # It loads Dagster's instance, and that does not set the storage up.
         needs=("packages", "database"),
+        # The process with the definitions ends when it seems to have heard nothing for half a minute, and none follows it.
+        waits_by_clock=True,
     )  # fmt: skip
 
 

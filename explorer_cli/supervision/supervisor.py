@@ -30,8 +30,8 @@ from explorer_cli.supervision.units import Part, State, Step, Unit, UnitStatus
 
 TICK_S = 0.1
 ROTATE_INTERVAL_S = 60.0
-# Smaller steps of the clock are made daily, and cost no more than they are long.
-SET_BACK_S = 5.0
+# Smaller steps of the clock are made daily, and cost no more than they are long. A machine that slept is ahead too.
+CLOCK_SET_S = 5.0
 # A stop takes seconds even when parts hang: first the parts that answer clients, then the others together, then the rest.
 FIRST_GRACE_S = 1.0
 STOP_GRACE_S = 3.0
@@ -160,8 +160,9 @@ class Supervisor:
                     )
                 )
                 return
-            if (back := ahead - (ahead := _clock_ahead())) > SET_BACK_S:
-                self._start_clock_waiters_again(f"the clock was set back by {back:.0f} s")
+            if abs(step := _clock_ahead() - ahead) > CLOCK_SET_S:
+                self._start_clock_waiters_again(f"the clock was set by {step:+.0f} s")
+            ahead += step
             now = time.monotonic()
             if now > next_beat:
                 next_beat = now + BEAT_S

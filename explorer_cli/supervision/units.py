@@ -43,7 +43,7 @@ class Part:
     optional: bool = False
     # Stopped before the others, because it still calls them while it stops.
     stops_first: bool = False
-    # It waits for moments of the machine's clock, so that it stands still when that is set back, and is started again then.
+    # It measures waits by the machine's clock, so that it stands still or gives up when that is set: it is started again then.
     waits_by_clock: bool = False
 
 
