@@ -149,7 +149,7 @@ class Supervisor:
 
     def _loop(self) -> None:
         next_beat = next_rotation = 0.0
-        ahead = _clock_ahead()
+        ahead = clock_ahead()
         while not self._stopping.wait(TICK_S):
             if not self._lock.intact():
                 # Do not start again: that would make an empty HOME in place of the one that was moved or deleted.
@@ -160,7 +160,7 @@ class Supervisor:
                     )
                 )
                 return
-            if abs(step := _clock_ahead() - ahead) > CLOCK_SET_S:
+            if abs(step := clock_ahead() - ahead) > CLOCK_SET_S:
                 self._start_clock_waiters_again(f"the clock was set by {step:+.0f} s")
             ahead += step
             now = time.monotonic()
@@ -252,6 +252,6 @@ class Supervisor:
         }
 
 
-def _clock_ahead() -> float:
+def clock_ahead() -> float:
     """Seconds that the machine's clock is ahead of one that nobody sets."""
     return time.time() - time.monotonic()

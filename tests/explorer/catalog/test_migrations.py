@@ -47,6 +47,7 @@ SERVICE_RIGHTS = {
     "request_slots": ({"SELECT", "INSERT", "UPDATE"}, {}),
     "schemas": ({"SELECT", "INSERT", "UPDATE"}, {}),
     "semantics": ({"SELECT", "INSERT"}, {}),
+    "saved_models": ({"SELECT", "INSERT"}, {}),
     "syncs": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
     "tenant_requests": ({"SELECT", "INSERT"}, {"UPDATE": {"decision", "words", "decided_at"}}),
     "tenants": ({"SELECT", "INSERT", "DELETE"}, {"UPDATE": {"display_name", "status", "removed_at"}}),

@@ -63,7 +63,13 @@ def test_each_door_of_the_command_line_is_in_the_trail(operated: Operated, commc
         ("operator", "remove_tenant", KEY),
         ("operator", "purge_tenant", KEY),
     ]
-    assert written[1].detail == {"principal": "door", "tenants": [KEY], "scopes": ["query:run"], "expires_at": None}
+    assert written[1].detail == {
+        "principal": "door",
+        "tenants": [KEY],
+        "scopes": ["query:run"],
+        "expires_at": None,
+        "toolsets": [],
+    }
     assert commcare.api_key not in json.dumps([entry.detail for entry in written])
 
 

@@ -107,7 +107,7 @@ def test_a_killed_part_comes_back(home: Path) -> None:
 
 def test_a_clock_that_is_set_starts_those_again_that_wait_by_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ahead = [0.0]
-    monkeypatch.setattr("explorer_cli.supervision.supervisor._clock_ahead", lambda: ahead[0])
+    monkeypatch.setattr("explorer_cli.supervision.supervisor.clock_ahead", lambda: ahead[0])
     waiter, other = part("waiter", SLEEPER, waits_by_clock=True), part("other", SLEEPER)
     with supervised(home, waiter, other) as supervisor:
         supervisor.wait_ready(timeout_s=20)

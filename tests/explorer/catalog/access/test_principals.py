@@ -38,13 +38,11 @@ def test_a_token_stands_for_its_principal(
     assert not [row for (row,) in rows if token[4:] in row]
 
 
-def test_by_default_a_token_may_all_but_manage_schemas_and_semantics(
-    catalog: Catalog, tenant: Tenant, name: str
-) -> None:
+def test_by_default_a_token_may_all_but_what_is_granted_by_name(catalog: Catalog, tenant: Tenant, name: str) -> None:
     principal = catalog.principals.verify(catalog.principals.create_token(name, [tenant]))
     assert principal is not None
     assert principal.grants[tenant.key] == DEFAULT_SCOPES
-    assert frozenset(Scope) - DEFAULT_SCOPES == {Scope.SCHEMA_MANAGE, Scope.SEMANTICS_WRITE}
+    assert frozenset(Scope) - DEFAULT_SCOPES == {Scope.SCHEMA_MANAGE, Scope.SEMANTICS_WRITE, Scope.MODELS_WRITE}
 
 
 @pytest.mark.parametrize(
