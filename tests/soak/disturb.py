@@ -85,7 +85,9 @@ class Server:
     def follow(self, other: "Server", password: str) -> None:
         """Be a copy of another, and stay one."""
         place = ("-h", "127.0.0.1", "-p", str(other.port), "-U", "postgres")
-        self.program("pg_basebackup", "-D", str(self.folder), "-R", "-X", "stream", *place, PGPASSWORD=password)
+        self.program(
+            "pg_basebackup", "-D", str(self.folder), "-R", "-X", "stream", "-c", "fast", *place, PGPASSWORD=password
+        )
         with (self.folder / "postgresql.auto.conf").open("a") as settings:
             settings.write(f"primary_conninfo = 'host=127.0.0.1 port={other.port} user=postgres password={password}'\n")
 
