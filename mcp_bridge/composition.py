@@ -58,6 +58,7 @@ from mcp_bridge.tools.models.saved_models import SavedModelTools
 from mcp_bridge.tools.pipelines import PipelineTools
 from mcp_bridge.tools.query import QueryTools
 from mcp_bridge.tools.runs import RunTools
+from mcp_bridge.tools.schema.meanings import Meanings
 from mcp_bridge.tools.schema.personal_data import PersonalDataTools
 from mcp_bridge.tools.schema.semantics import SemanticsTools
 from mcp_bridge.tools.search import SearchTools
@@ -160,6 +161,7 @@ class Services:
             SavedModelTools(facts, path, platform, job, settings),
             QueryTools(facts, path, cache(lambda: PageCursors(key())), _query_limits(settings)),
             ExportTools(exports, platform, delivery),
+            Meanings(facts, layers),
             PipelineTools(files, schedules, platform),
             MaterializationTools(
                 tenants_of,

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import anyio
 import uvicorn
 from mcp.server import CacheHint, Server
+from mcp.server.apps import EXTENSION_ID
 from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.server.stdio import stdio_server
@@ -29,6 +30,8 @@ from mcp_bridge.gate.shutdown import InputLines, let_the_next_end_it, on_signals
 from mcp_bridge.gate.step_up import StepUp
 from mcp_bridge.metrics import of_processes
 from mcp_bridge.processes import Sibling
+from mcp_bridge.resources.prompts import get_prompt, list_prompts
+from mcp_bridge.resources.reading import Resources
 from mcp_bridge.sign_in.addresses import Addresses
 from mcp_bridge.sign_in.server import SignInParts, authorization_server
 
@@ -66,6 +69,7 @@ teardown_schema deletes data: only on the user's explicit wish.
 def make_server(services: Services, caller: Callable[[], Awaitable[Caller]]) -> "Server[None]":
     """The MCP server over these services, which are closed when it ends. `caller` returns the caller of the current call."""
     gate = services.gate(caller)
+    resources = Resources(gate, services.platform, caller)
 
     @asynccontextmanager
     async def lifespan(_: "Server[None]") -> AsyncIterator[None]:
@@ -101,8 +105,14 @@ def make_server(services: Services, caller: Callable[[], Awaitable[Caller]]) -> 
         },
         on_list_tools=gate.list_tools,
         on_call_tool=gate.call_tool,
+        on_list_resources=resources.list_resources,
+        on_list_resource_templates=resources.list_templates,
+        on_read_resource=resources.read,
+        on_list_prompts=list_prompts,
+        on_get_prompt=get_prompt,
         get_tool_input_schema=gate.input_schema,
     )
+    server.extensions[EXTENSION_ID] = {}
     questions = RequestStateSecurity(codec=services.questions, ttl=ASKED_FOR_S)
     server.middleware.append(RequestStateBoundary(questions, default_audience=_NAME))
     return server

@@ -55,7 +55,8 @@ class InvalidCursor(ExplorerError):
 class Answer:
     """A tool's answer: `data` for the caller, warnings in plain words, facts for the audit trail (never literals).
 
-    `bounded` False: the caller asked for more than `MAX_ANSWER_TOKENS`, or the answer is only useful as a whole.
+    `bounded` False: the caller asked for more than `MAX_ANSWER_TOKENS`, or the answer is only useful as a whole. `links`: what
+    hosts may show or read beside the answer.
     """
 
     data: dict[str, Any]
@@ -63,6 +64,7 @@ class Answer:
     schema: str | None = None
     audit: dict[str, Any] = field(default_factory=dict)
     bounded: bool = True
+    links: list[types.ResourceLink] = field(default_factory=list)
 
 
 def success(
@@ -88,7 +90,9 @@ def success(
     }
     if budget:
         envelope["budget"] = budget
-    return _result(envelope, is_error=False)
+    result = _result(envelope, is_error=False)
+    result.content += answer.links
+    return result
 
 
 def failure(error: ExplorerError, tenant: str | None, timing_ms: int) -> types.CallToolResult:

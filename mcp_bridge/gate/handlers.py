@@ -61,7 +61,8 @@ class Gate:
         self._budgets, self._metrics, self._toolsets = budgets, metrics, toolsets
         served = {tool.name: (tool, family) for family in families for tool in family.TOOLS}
         self._families = {name: family for name, (_, family) in served.items()}
-        self._tools = {name: served[name][0] for name in sorted(served)}
+        self._tools = {name: served[name][0] for name in sorted(served) if not served[name][0].by_address}
+        self._read = {name: tool for name, (tool, _) in served.items() if not tool.mutates}
         # Made once, because the SDK reads a tool's parameters on every call.
         self._definitions = {name: tool.definition(wording) for name, tool in self._tools.items()}
 
@@ -103,6 +104,21 @@ class Gate:
             near = did_you_mean(params.name, self._tools)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise MCPError(code=types.INVALID_PARAMS, message=f"Unknown tool: {params.name[:80]}.{hint}")
+        return await self._called(ctx, tool, params, started)
+
+    async def read(
+        self, ctx: ServerRequestContext[Any, Any], name: str, arguments: dict[str, Any]
+    ) -> types.CallToolResult:
+        """Serve what is read by address as a call of that tool, which changes nothing."""
+        params = types.CallToolRequestParams(name=name, arguments=arguments)
+        result = await self._called(ctx, self._read[name], params, time.monotonic())
+        if not isinstance(result, types.CallToolResult):
+            raise TypeError(f"{name} reads only, and asks nothing")
+        return result
+
+    async def _called(
+        self, ctx: ServerRequestContext[Any, Any], tool: Tool, params: types.CallToolRequestParams, started: float
+    ) -> types.CallToolResult | types.InputRequiredResult:
         try:
             caller = await self._caller()
         except ExplorerError as error:

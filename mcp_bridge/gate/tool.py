@@ -16,6 +16,7 @@ from mcp_bridge.answers.wording import Wording
 from mcp_bridge.gate.access import Caller
 from mcp_bridge.gate.budgets import Budget
 from mcp_bridge.gate.confirmation import User
+from mcp_bridge.views.pages import tool_meta
 
 ResponseFormat = Literal["concise", "detailed"]
 Format = Annotated[
@@ -98,7 +99,8 @@ class Call:
 @dataclass(frozen=True)
 class Tool:
     """One tool, served by the method `run` of its family. `description` may have placeholders for `Wording.fill`. `scope` None:
-    any valid token may call it. `toolset` None: every caller sees it. `mutates`: an attempt is audited before it is made.
+    any valid token may call it. `toolset` None: every caller sees it. `view`: the page that hosts may show beside its answers.
+    `by_address`: it is not for agents to call, but read as a resource. `mutates`: an attempt is audited before it is made.
     `own_cursors`: the tool signs its cursors itself; otherwise the gate does."""
 
     name: str
@@ -108,6 +110,8 @@ class Tool:
     run: Callable[[Any, Call, Any], Awaitable[Answer]]
     scope: Scope | None
     toolset: Toolset | None = None
+    view: str | None = None
+    by_address: bool = False
     mutates: bool = False
     destructive: bool = False
     idempotent: bool = True
@@ -132,6 +136,7 @@ class Tool:
                 idempotent_hint=self.idempotent,
                 open_world_hint=self.open_world,
             ),
+            _meta=tool_meta(self.view),
         )
 
 

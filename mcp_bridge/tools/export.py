@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
+import mcp_types as types
 from pydantic import Field
 
 from explorer.catalog import Scope
@@ -15,6 +16,7 @@ from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.exports.exporting import Exportable, Exports, provenance_of
 from mcp_bridge.exports.files import FolderSink, beside, file_name
+from mcp_bridge.exports.formats import KINDS
 from mcp_bridge.facts.table_facts import table_warnings
 from mcp_bridge.gate.access import bearer
 from mcp_bridge.gate.http_authentication import LINKS
@@ -76,7 +78,11 @@ class ExportTools:
             for name in asked.tables
             if name in asked.known.tables
         ]
-        return Answer(data, asked.known.warnings + table_warnings(read), asked.known.live.schema.marts)
+        answer = Answer(data, asked.known.warnings + table_warnings(read), asked.known.live.schema.marts)
+        if "url" in told:
+            media_type = KINDS[args.format][1]
+            answer.links.append(types.ResourceLink(uri=told["url"], name=told["file_name"], mime_type=media_type))
+        return answer
 
     async def _link(self, call: Call, args: ExportQuery, asked: Exportable) -> tuple[dict[str, Any], dict[str, Any]]:
         """A link, which runs the statement when it is opened. Only what the statement is was checked so far."""

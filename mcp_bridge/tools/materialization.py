@@ -13,6 +13,7 @@ from explorer.catalog import Scope, Tenant
 from explorer.contract.names import within_pipeline
 from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
+from mcp_bridge.answers.addresses import RUN, link
 from mcp_bridge.answers.envelope import Answer, InvalidArgument, clipped, did_you_mean, iso, unknown_name
 from mcp_bridge.clients.dagster.client import DagsterClient
 from mcp_bridge.clients.dagster.errors import DagsterUnavailable, UnknownRun
@@ -116,6 +117,7 @@ class MaterializationTools:
                 call, run, events, {"launched": found.new, "already_running": already_running}
             )
         answer.warnings[:0] = [found.note] if found.note else []
+        answer.links.append(link(RUN, f"Run {run.run_id[:8]}", run_id=run.run_id))
         return answer
 
     async def _planned(self, tenant: Tenant, wish: Wish) -> Answer:

@@ -32,6 +32,7 @@ from mcp_bridge.sql import (
     hints,
     unjoined,
 )
+from mcp_bridge.views.pages import RESULT
 
 # A concise answer has no room for more bytes than this, so they are not read. Its final size is counted in tokens.
 _CONCISE_BYTES = 18_000
@@ -262,6 +263,7 @@ class QueryTools:
             Query,
             query,
             Scope.QUERY_RUN,
+            view=RESULT,
             own_cursors=True,
         ),
     )

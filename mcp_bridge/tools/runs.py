@@ -24,6 +24,7 @@ from mcp_bridge.runs.comparison import RunComparisons
 from mcp_bridge.runs.results import RunResults
 from mcp_bridge.runs.summary import run_row
 from mcp_bridge.tools.pipelines import pipeline_named
+from mcp_bridge.views.pages import RESULT
 
 # Limits of the causes of failed runs in a list, and the warning when Dagster does not return them in time.
 _MAX_CAUSES = 10
@@ -139,5 +140,6 @@ class RunTools:
             CompareRuns,
             compare_runs,
             Scope.METADATA_READ,
+            view=RESULT,
         ),
     )

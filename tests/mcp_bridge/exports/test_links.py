@@ -17,6 +17,7 @@ from mcp.client import Client
 
 from explorer.catalog import PersonalDataPolicy, Scope, State
 from explorer.personal_data import set_policy
+from mcp_bridge.answers.envelope import compact_json
 from tests.mcp_bridge.o200k import o200k
 from tests.mcp_bridge.stage import Stage, ask, envelope, http_bridge, on_http, refused
 
@@ -95,7 +96,9 @@ def test_any_number_of_rows_costs_few_tokens_and_is_counted(stage: Stage, bridge
         return await client.call_tool("export_query", {"tenant": KEY, "sql": "SELECT id, words FROM big"})
 
     answer = on_http(bridge, token, work)
-    assert o200k(answer.content[0].text) <= 600
+    # All that a host may hand to the model.
+    assert o200k(compact_json([part.model_dump(exclude_none=True) for part in answer.content])) <= 600
+    assert answer.content[1].uri == envelope(answer)["data"]["url"]
     with httpx.stream("GET", envelope(answer)["data"]["url"], trust_env=False, verify=False, timeout=60) as response:
         assert response.headers["transfer-encoding"] == "chunked"
         lines = sum(1 for line in response.iter_lines() if line)
