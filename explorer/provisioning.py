@@ -18,6 +18,7 @@ from explorer.postgres.connections import Connections
 from explorer.providers import faults_of, provider_named
 from explorer.registry import load_pipelines
 from explorer.tenants import add_tenant, provision_saved_models, provision_schema, teardown_schema
+from explorer.workspaces import align
 
 _NAME_TAKEN = (TenantExists, ExternalIdTaken, TenantKeyRetired)
 _DOES = {
@@ -56,9 +57,19 @@ def carry_out(settings: Settings, catalog: Catalog, connections: Connections, id
 def _done(settings: Settings, catalog: Catalog, connections: Connections, request: ProvisioningRequest) -> str:
     if request.place is not None:
         return _registered(settings, catalog, connections, request, request.place)
+    if request.kind is ProvisioningKind.WORKSPACE:
+        return _aligned(catalog, connections, UUID(request.tenant_key))
     tenant = catalog.tenants.get(request.tenant_key)
     schema = _DOES[request.kind](settings, catalog, connections, tenant)
     return f"{request.kind.value} of {tenant.key} for {request.actor}: its schemas are {schema.state.value} now."
+
+
+def _aligned(catalog: Catalog, connections: Connections, id_: UUID) -> str:
+    workspace = catalog.workspaces.by_id(id_)
+    if workspace is None:
+        return f"Workspace {id_} is gone already."
+    align(catalog, connections, [workspace])
+    return f"The login of workspace {id_} has the rights that it may have."
 
 
 def _registered(
@@ -98,7 +109,10 @@ def _record(catalog: Catalog, request: ProvisioningRequest, run_id: str, code: s
     detail = {"kind": request.kind.value, "run_id": run_id, "request": str(request.id)}
     outcome = "ok" if code is None else "error"
     action = TENANT_REGISTERED if request.kind is ProvisioningKind.REGISTER else "provisioning"
-    catalog.audit.append(AuditEntry(request.actor, action, request.tenant_key, outcome, code, detail))
+    key: str | None = request.tenant_key
+    if request.kind is ProvisioningKind.WORKSPACE:
+        key, detail["workspace"] = None, request.tenant_key
+    catalog.audit.append(AuditEntry(request.actor, action, key, outcome, code, detail))
 
 
 def _told(error: Exception, *, for_people: bool) -> dict[str, str]:

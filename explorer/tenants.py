@@ -29,6 +29,7 @@ from explorer.postgres.connections import Connections
 from explorer.postgres.provisioning import deprovision, new_prefix, provision, provision_saved
 from explorer.postgres.run_lock import TenantBusy, run_lock
 from explorer.providers.base import Access, Provider
+from explorer.workspaces import align_with
 
 # Temporary files of loader and dbt, one folder per prefix under HOME.
 WORK_DIRS = ("dlt", "dbt")
@@ -69,7 +70,9 @@ def add_tenant(
         tenant = removed or catalog.registration.begin(place, new_prefix())
         with _undone_on_failure(settings, catalog, connections, tenant):
             passwords = _make_schemas(settings, catalog, connections, tenant)
-            return catalog.registration.complete(place, tenant, credential, passwords, access.title)
+            added = catalog.registration.complete(place, tenant, credential, passwords, access.title)
+        align_with(catalog, connections, added)
+        return added
 
 
 def remove_tenant(settings: Settings, catalog: Catalog, connections: Connections, key: str, *, purge: bool) -> Tenant:
@@ -89,6 +92,8 @@ def remove_tenant(settings: Settings, catalog: Catalog, connections: Connections
         if purge:
             _drop_schemas(settings, catalog, connections, tenant)
             catalog.registration.forget(tenant)
+        else:
+            align_with(catalog, connections, tenant)
     return catalog.tenants.get(key, include_removed=True)
 
 
@@ -105,7 +110,9 @@ def provision_schema(settings: Settings, catalog: Catalog, connections: Connecti
             return schema
         with _undone_on_failure(settings, catalog, connections, tenant):
             _make_schemas(settings, catalog, connections, tenant)
-            return catalog.schemas.transition(tenant, {State.PROVISIONING}, State.ACTIVE)
+            schema = catalog.schemas.transition(tenant, {State.PROVISIONING}, State.ACTIVE)
+        align_with(catalog, connections, tenant)
+        return schema
 
 
 def provision_saved_models(

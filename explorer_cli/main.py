@@ -26,6 +26,7 @@ from explorer_cli.commands import (
     semantics,
     tenants,
     tokens,
+    workspaces,
 )
 from explorer_cli.errors import InternalError, UsageInvalid
 from explorer_cli.output.terminal import show_error
@@ -62,6 +63,7 @@ for _name, _group in {
     "clients": people.clients_app,
     "semantics": semantics.app,
     "models": models.app,
+    "workspaces": workspaces.app,
     "limits": limits.app,
     "audit": audit.app,
     "db": maintenance.db_app,

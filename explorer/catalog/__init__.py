@@ -49,10 +49,13 @@ from explorer.catalog.errors import (
     UnknownPrincipal,
     UnknownStructureVersion,
     UnknownTenantRequest,
+    UnknownWorkspace,
+    WorkspaceInvalid,
 )
 from explorer.catalog.lifecycle.provisioning import ProvisioningKind, ProvisioningRequest
 from explorer.catalog.lifecycle.schemas import State, TenantLogin, TenantSchema
 from explorer.catalog.lifecycle.tenant_requests import Decision, TenantRequest
+from explorer.catalog.lifecycle.workspaces import Workspace
 from explorer.catalog.migrations import migrate
 from explorer.catalog.secrets.credentials import ApiKeyCredential, Credential, FieldsCredential, OAuthCredential
 from explorer.catalog.secrets.keyring import Keyring
@@ -147,7 +150,10 @@ __all__ = [
     "UnknownPrincipal",
     "UnknownStructureVersion",
     "UnknownTenantRequest",
+    "UnknownWorkspace",
     "Used",
+    "Workspace",
+    "WorkspaceInvalid",
     "budget_key",
     "check_key",
     "migrate",

@@ -23,10 +23,11 @@ from explorer.catalog.lifecycle.provisioning import ProvisioningStore, provision
 from explorer.catalog.lifecycle.registration import Registration
 from explorer.catalog.lifecycle.schemas import SchemaStore, password_purpose
 from explorer.catalog.lifecycle.tenant_requests import TenantRequestStore
+from explorer.catalog.lifecycle.workspaces import WorkspaceStore, workspace_purpose
 from explorer.catalog.secrets.credentials import CredentialStore, credential_purpose
 from explorer.catalog.secrets.keyring import Keyring
 from explorer.catalog.storage.database import Database
-from explorer.catalog.storage.tables import credentials, identities, oauth_requests, provisioning, schemas
+from explorer.catalog.storage.tables import credentials, identities, oauth_requests, provisioning, schemas, workspaces
 from explorer.catalog.tenants.discovered import DiscoveredStore
 from explorer.catalog.tenants.saved_models import SavedModelStore
 from explorer.catalog.tenants.semantics import SemanticsStore
@@ -65,6 +66,7 @@ class Catalog:
         self.overviews = OverviewStore(self._database)
         self.provisioning = ProvisioningStore(self._database, lambda: self.keyring)
         self.tenant_requests = TenantRequestStore(self._database)
+        self.workspaces = WorkspaceStore(self._database, lambda: self.keyring)
         self.registration = Registration(self._database, self.credentials, self.schemas)
 
     @classmethod
@@ -93,7 +95,7 @@ class Catalog:
         self._database.check_version()
 
     def rotate_keys(self) -> int:
-        """Encrypt every stored secret (credentials, passwords of tenants, tokens of people) with a new key, in one transaction.
+        """Encrypt every stored secret (credentials, passwords of logins, tokens of people) with a new key, in one transaction.
         Returns the number of values.
 
         The new key comes first in a key file; the old ones stay for processes that are about to write, and may be deleted
@@ -113,6 +115,7 @@ class Catalog:
                 (identities.c.principal_id, identities.c.tokens, upstream_purpose),
                 (oauth_requests.c.id, oauth_requests.c.secret, request_purpose),
                 (provisioning.c.id, provisioning.c.secret, provisioning_purpose),
+                (workspaces.c.id, workspaces.c.password, workspace_purpose),
             ):
                 rows = connection.execute(
                     select(id_.label("id"), column.label("ciphertext")).where(column.is_not(None)).with_for_update()

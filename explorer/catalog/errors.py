@@ -169,3 +169,15 @@ class UnknownClient(ExplorerError):
     """No OAuth client has this id."""
 
     code = "unknown_client"
+
+
+class WorkspaceInvalid(ExplorerError):
+    """The workspace cannot have this name or these tenants."""
+
+    code = "workspace_invalid"
+
+
+class UnknownWorkspace(ExplorerError):
+    """The principal has no workspace of this name."""
+
+    code = "unknown_workspace"

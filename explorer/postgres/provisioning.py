@@ -8,6 +8,9 @@ A tenant is a random prefix (`t_<8 hex>`, never the customer's name, which error
 | `<prefix>_staging`, `<prefix>_marts` | dbt's models; only the marts are open to `_ro` |
 | `<prefix>_saved` | from the first saved model on: login that builds them, and its schema. It reads what `_ro` may |
 
+A workspace is a login `w_<8 hex>` that is a member of its tenants' `_ro` logins and has no other right. So it sees what they see:
+a swapped table, no withheld column, nothing of a tenant that is gone.
+
 All functions need an administrator's connection to database `explorer` in autocommit mode
 (`Connections.admin.connect(autocommit=True)`), and each is all or nothing. The catalog knows which customer a prefix belongs to,
 and stores the passwords.
@@ -15,7 +18,7 @@ and stores the passwords.
 
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import psycopg
@@ -28,6 +31,7 @@ from explorer.postgres.hardening import CATALOG_GROUP
 from explorer.postgres.roles import ensure_role, grant_membership, has_role, is_superuser, own_role, set_password
 
 _PREFIX = re.compile(r"t_[0-9a-f]{8}")
+_WORKSPACE = re.compile(r"w_[0-9a-f]{8}")
 RW_CONNECTIONS = 12
 SAVED_CONNECTIONS = 6
 RO_CONNECTIONS = 4
@@ -195,6 +199,67 @@ def deprovision(conn: Connection, prefix: str) -> None:
         raise
 
 
+def provision_workspace(conn: Connection, role: str, *, password: str, readers: Collection[str]) -> bool:
+    """Make a workspace's login, or bring it to this state: the rights of these tenants' readers and no others. Readers that the
+    server does not have are left out. Returns whether its readers have changed; open sessions have the new rights at once.
+
+    Raises:
+        ProvisioningRefused: the name of the login or of a reader is malformed.
+    """
+    _check_workspace(role)
+    for reader in readers:
+        _names(reader.removesuffix("_ro"))
+    with _change(conn):
+        ensure_role(conn, role)
+        set_password(conn, role, password)
+        _limit_reader(conn, role, inherits=True)
+        _execute(conn, "ALTER ROLE {} SET search_path = ''", role)
+        _execute(conn, "GRANT CONNECT ON DATABASE {} TO {}", EXPLORER_DB, role)
+        held = _readers_of(conn, role)
+        wanted = {reader for reader in readers if has_role(conn, reader)}
+        for reader in held - wanted:
+            _execute(conn, "REVOKE {} FROM {}", reader, role)
+        for reader in wanted - held:
+            grant_membership(conn, reader, role)
+    return held != wanted
+
+
+def deprovision_workspace(conn: Connection, role: str) -> None:
+    """Remove a workspace's login and end its sessions. No error when it is not there.
+
+    Raises:
+        ProvisioningRefused: the name is malformed.
+    """
+    _check_workspace(role)
+    if not has_role(conn, role):
+        return
+    with _change(conn):
+        _execute(conn, "ALTER ROLE {} NOLOGIN", role)
+        for reader in _readers_of(conn, role):
+            _execute(conn, "REVOKE {} FROM {}", reader, role)
+    _end_sessions(conn, [role])
+    with _change(conn):
+        _execute(conn, "REVOKE CONNECT ON DATABASE {} FROM {}", EXPLORER_DB, role)
+        _execute(conn, "DROP ROLE {}", role)
+
+
+def _check_workspace(role: str) -> None:
+    if not _WORKSPACE.fullmatch(role):
+        raise ProvisioningRefused(
+            f"{role!r} is no login of a workspace.", next_step="Use one made by the catalog: w_ and eight hex digits."
+        )
+
+
+def _readers_of(conn: Connection, role: str) -> set[str]:
+    """The roles that this one is a member of."""
+    rows = conn.execute(
+        "SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid JOIN pg_roles r ON r.oid = m.member"
+        " WHERE r.rolname = %s",
+        [role],
+    ).fetchall()
+    return {name for (name,) in rows}
+
+
 def _reopen(conn: Connection, roles: list[str]) -> None:
     if not conn.closed:
         with _change(conn):
@@ -203,19 +268,25 @@ def _reopen(conn: Connection, roles: list[str]) -> None:
 
 
 def _limit_roles(conn: Connection, names: TenantSchemas) -> None:
-    plain = "" if not is_superuser(conn) else " NOSUPERUSER NOREPLICATION NOBYPASSRLS"
-    _execute(
-        conn, f"ALTER ROLE {{}} NOCREATEDB NOCREATEROLE INHERIT CONNECTION LIMIT {RW_CONNECTIONS}{plain}", names.rw
-    )
-    _execute(
-        conn, f"ALTER ROLE {{}} NOCREATEDB NOCREATEROLE NOINHERIT CONNECTION LIMIT {RO_CONNECTIONS}{plain}", names.ro
-    )
+    _make_plain(conn, names.rw, inherits=True, connections=RW_CONNECTIONS)
+    _limit_reader(conn, names.ro, inherits=False)
+    for role in (names.rw, names.ro):
+        _execute(conn, "ALTER ROLE {} SET search_path = {}", role, names.schema("marts"))
+
+
+def _make_plain(conn: Connection, role: str, *, inherits: bool, connections: int) -> None:
+    plain = " NOSUPERUSER NOREPLICATION NOBYPASSRLS" if is_superuser(conn) else ""
+    inherit = "INHERIT" if inherits else "NOINHERIT"
+    _execute(conn, f"ALTER ROLE {{}} NOCREATEDB NOCREATEROLE {inherit} CONNECTION LIMIT {connections}{plain}", role)
+
+
+def _limit_reader(conn: Connection, role: str, *, inherits: bool) -> None:
+    """A login that agents' SQL runs with: read-only, with limits."""
+    _make_plain(conn, role, inherits=inherits, connections=RO_CONNECTIONS)
     settings = dict(READER_SETTINGS)
     if conn.info.server_version >= 170000:
         settings |= READER_SETTINGS_SINCE_17
-    _set(conn, names.ro, settings, READER_TEMP_FILE_LIMIT)
-    for role in (names.rw, names.ro):
-        _execute(conn, "ALTER ROLE {} SET search_path = {}", role, names.schema("marts"))
+    _set(conn, role, settings, READER_TEMP_FILE_LIMIT)
 
 
 def _set(conn: Connection, role: str, settings: Mapping[str, str], temp_file_limit: str) -> None:

@@ -1,5 +1,6 @@
 """`explorer people` and `explorer clients`: who signed in, and which programs may act for them."""
 
+from explorer_cli.operations.tenants.workspaces import follow_rights
 from explorer_cli.output.tables import show_table
 from explorer_cli.output.terminal import answer_json, say
 from explorer_cli.platform.context import open_settings
@@ -48,6 +49,7 @@ def revoke(name: str, *, block: bool, as_json: bool) -> int:
     """End all that was granted to a person."""
     with open_store(open_settings()) as store:
         ended = store.catalog.identities.revoke(name, block=block)
+        follow_rights(store)
     if as_json:
         answer_json({"revoked": name, "grants": ended, "blocked": block})
     else:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from explorer.catalog import DEFAULT_SCOPES, Scope
 from explorer.core.toolsets import Toolset
+from explorer_cli.operations.tenants.workspaces import follow_rights
 from explorer_cli.output.tables import show_table
 from explorer_cli.output.terminal import answer_json, say, write
 from explorer_cli.platform.context import open_settings
@@ -86,6 +87,7 @@ def revoke(name: str, *, as_json: bool) -> int:
     settings = open_settings()
     with open_store(settings) as store:
         store.catalog.principals.revoke(name)
+        follow_rights(store)
     if as_json:
         answer_json({"revoked": name})
     else:

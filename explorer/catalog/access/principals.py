@@ -200,6 +200,34 @@ class PrincipalStore:
                 raise unknown_principal(name)
             record(connection, change("revoke_token", principal=name))
 
+    def id_of(self, name: str) -> UUID:
+        """The id of a principal that was not revoked, people too.
+
+        Raises:
+            UnknownPrincipal
+        """
+        query = select(principals.c.id).where(principals.c.name == storable(name), principals.c.revoked_at.is_(None))
+        with self._database.single() as connection:
+            found = connection.scalar(query)
+        if found is None:
+            raise unknown_principal(name)
+        return UUID(str(found))
+
+    def scopes(self, id_: UUID) -> dict[str, frozenset[Scope]]:
+        """A principal's scopes by the key of the tenants that it may use; none once it was revoked."""
+        query = (
+            select(tenants.c.key, grants.c.scopes)
+            .join(grants, grants.c.tenant_id == tenants.c.id)
+            .join(principals, principals.c.id == grants.c.principal_id)
+            .where(
+                grants.c.principal_id == id_,
+                principals.c.revoked_at.is_(None),
+                tenants.c.status == TenantStatus.ACTIVE,
+            )
+        )
+        with self._database.single() as connection:
+            return {row.key: scopes_of(row.scopes) for row in connection.execute(query)}
+
     def of(self, tenant: Tenant) -> dict[str, UUID]:
         """The ids of all who may use a tenant or have limits there, people too, by name and in its order."""
         query = (

@@ -1,4 +1,4 @@
-"""What is asked of the provisioning job, and what became of it? One open request per tenant.
+"""What is asked of the provisioning job, and what became of it? One open request per tenant, or workspace.
 
 Making and dropping schemas and logins needs the administrator's login, which only the job's worker has. Whoever wants it done
 writes a row and starts the job; the row tells the worker what to do, and the caller how it ended.
@@ -32,12 +32,14 @@ FOLLOWS: Mapping[str, Mapping[str, Any]] = {"usual": {}, "daily": {"cron": "0 2 
 
 
 class ProvisioningKind(StrEnum):
-    """What can be asked for: schemas for a tenant, none any more, a tenant that is not there yet, or what saved models need."""
+    """What can be asked for: schemas for a tenant, none any more, a tenant that is not there yet, or what saved models need; or
+    that the rights of a workspace's login follow its members."""
 
     PROVISION = "provision"
     TEARDOWN = "teardown"
     REGISTER = "register"
     SAVED_MODELS = "saved_models"
+    WORKSPACE = "workspace"
 
 
 class ProvisioningState(StrEnum):
@@ -51,9 +53,9 @@ class ProvisioningState(StrEnum):
 
 @dataclass(frozen=True)
 class ProvisioningRequest:
-    """One request. `place`: of a tenant to be registered, `{provider, server, external_id, follows}`, the last a key of
-    `FOLLOWS`, `usual` where it is missing; `actor`: who asked, as in the audit trail; `run_id`: of the Dagster run that does it,
-    once there is one; `failure`: `{code, message, next_step}` of one that failed."""
+    """One request. `tenant_key`: for a workspace its id; `place`: of a tenant to be registered, `{provider, server, external_id,
+    follows}`, the last a key of `FOLLOWS`, `usual` where it is missing; `actor`: who asked, as in the audit trail; `run_id`:
+    of the Dagster run that does it, once there is one; `failure`: `{code, message, next_step}` of one that failed."""
 
     id: UUID
     kind: ProvisioningKind
@@ -79,6 +81,11 @@ class ProvisioningStore:
     def ask(self, kind: ProvisioningKind, tenant: Tenant, actor: str) -> ProvisioningRequest:
         """Ask for something; while the tenant has an open request, that one is returned, whatever its kind."""
         return self._ask(tenant.key, {"id": uuid4(), "kind": kind, "actor": storable(actor)})
+
+    def ask_for_workspace(self, workspace: UUID, actor: str) -> ProvisioningRequest:
+        """Ask that the login of a workspace gets the rights that it may have now; or the open request that does."""
+        kind = ProvisioningKind.WORKSPACE
+        return self._ask(str(workspace), {"id": uuid4(), "kind": kind, "actor": storable(actor)})
 
     def ask_to_register(
         self,

@@ -17,7 +17,7 @@ from explorer.catalog.errors import ExternalIdTaken, TenantExists, TenantKeyReti
 from explorer.catalog.lifecycle.schemas import Passwords, SchemaStore, State
 from explorer.catalog.secrets.credentials import Credential, CredentialStore
 from explorer.catalog.storage.database import Database, constraint_name
-from explorer.catalog.storage.tables import credentials, grants, schemas, syncs, tenants
+from explorer.catalog.storage.tables import credentials, grants, schemas, syncs, tenants, workspace_members
 from explorer.catalog.tenants.tenant import Tenant, TenantStatus
 from explorer.core.jsonb import storable
 
@@ -183,10 +183,11 @@ class Registration:
                 record(connection, change("remove_tenant", tenant.key))
 
     def forget(self, tenant: Tenant) -> None:
-        """Delete the tenant's credential and all grants on it."""
+        """Delete the tenant's credential, all grants on it and its place in workspaces."""
         with self._database.begin() as connection:
             connection.execute(delete(credentials).where(credentials.c.tenant_id == tenant.id))
             connection.execute(delete(grants).where(grants.c.tenant_id == tenant.id))
+            connection.execute(delete(workspace_members).where(workspace_members.c.tenant_id == tenant.id))
             record(connection, change("purge_tenant", tenant.key))
 
 

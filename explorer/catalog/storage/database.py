@@ -17,7 +17,7 @@ from explorer.catalog.errors import CatalogNotReady, CatalogUnavailable
 from explorer.postgres.connections import Login, is_alive
 
 # The newest of the files in `explorer.catalog.migrations.versions`.
-HEAD = "0029"
+HEAD = "0031"
 _UNDEFINED_TABLE = "42P01"
 _INVALID_SCHEMA = "3F000"
 _LOCK_NOT_AVAILABLE = "55P03"

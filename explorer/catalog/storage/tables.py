@@ -313,6 +313,23 @@ limits = Table(
     Column("personal_data", Text),
     _at("updated_at"),
 )
+workspaces = Table(
+    "workspaces",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("principal_id", UUID(as_uuid=True)),
+    Column("name", Text),
+    Column("role", Text),
+    Column("password", LargeBinary),
+    _at("created_at"),
+    _at("dropped_at"),
+)
+workspace_members = Table(
+    "workspace_members",
+    metadata,
+    Column("workspace_id", UUID(as_uuid=True), primary_key=True),
+    _tenant_id(),
+)
 quotas = Table(
     "quotas",
     metadata,

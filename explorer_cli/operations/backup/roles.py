@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from explorer_cli.operations.backup.package import BackupUnusable
 
 # The roles that are ours: on somebody's server there may be others.
-_OURS = re.compile(r"explorer_\w+|dagster|dp_\w+|t_[0-9a-f]{8}_\w+")
+_OURS = re.compile(r"explorer_\w+|dagster|dp_\w+|t_[0-9a-f]{8}_\w+|w_[0-9a-f]{8}")
 # psql obeys backslashes and colons outside of literals: there are none.
 _REST = r"(?:[\w ,.=\"]|'(?:[^'\\]|'')*'|E'(?:[^'\\]|''|\\.)*')*"
 _STATEMENT = re.compile(rf"(?:CREATE ROLE \w+|ALTER ROLE \w+ {_REST}|GRANT \w+ TO \w+{_REST});")

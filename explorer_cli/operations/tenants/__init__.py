@@ -1,1 +1,1 @@
-"""`explorer tenants`: registering them, one by one or from a file; what people asked for; when their turns come."""
+"""`explorer tenants` and `workspaces`: registering them, singly or from a file; what people asked for; whose turn it is."""

@@ -54,6 +54,8 @@ SERVICE_RIGHTS = {
     "tokens": ({"SELECT", "INSERT"}, {"UPDATE": {"revoked_at", "last_used_at"}}),
     "alerts": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
     "usage": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
+    "workspace_members": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
+    "workspaces": ({"SELECT", "INSERT", "UPDATE", "DELETE"}, {}),
 }
 
 
