@@ -64,6 +64,9 @@ from mcp_bridge.tools.schema.semantics import SemanticsTools
 from mcp_bridge.tools.search import SearchTools
 from mcp_bridge.tools.tables import TableTools
 from mcp_bridge.tools.tenants import TenantTools
+from mcp_bridge.tools.workspaces.leaving import LostMembers
+from mcp_bridge.tools.workspaces.managing import WorkspaceTools
+from mcp_bridge.tools.workspaces.querying import WorkspaceQueries
 
 # In HOME unless it is a setting, so that replicas and restarts accept each other's cursors.
 _INSTALLATION_KEY = "bridge.key"
@@ -141,6 +144,9 @@ class Services:
             return caller.tenants(platform.catalog)
 
         search, exports = SearchTools(facts, layers), Exports(facts, path, settings)
+        lost = LostMembers(job)
+        cursors, limits = cache(lambda: PageCursors(key())), _query_limits(settings)
+        over = WorkspaceQueries(platform, facts, path, cursors, limits, lost.notice)
         compared = RunComparisons(platform, databases, settings.run_retention_days)
         delivery = Delivery(settings.export_dir or settings.home / "exports", settings.export_link_minutes * 60)
         families = (
@@ -159,9 +165,10 @@ class Services:
             SemanticsTools(facts, layers, path, platform, settings),
             PersonalDataTools(platform, settings),
             SavedModelTools(facts, path, platform, job, settings),
-            QueryTools(facts, path, cache(lambda: PageCursors(key())), _query_limits(settings)),
+            QueryTools(facts, path, cursors, limits, over.query),
             ExportTools(exports, platform, delivery),
             Meanings(facts, layers),
+            WorkspaceTools(platform, facts, job),
             PipelineTools(files, schedules, platform),
             MaterializationTools(
                 tenants_of,
@@ -187,6 +194,7 @@ class Services:
         heads = AuditHeads(platform, head_key, settings.audit_head_interval_s)
         closes = (
             syncs.close,
+            lost.close,
             schedules.close,
             facts.close,
             layers.close,

@@ -7,13 +7,13 @@
 import logging
 import secrets
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NoReturn
 
-from explorer.catalog import AdmittedTenant, PersonalDataPolicy, Tenant
+from explorer.catalog import AdmittedTenant, AdmittedWorkspace, AsyncCatalog, PersonalDataPolicy, Tenant, TenantLogin
 from explorer.core.errors import ExplorerError
 from explorer.postgres.connections import Login
 from explorer.postgres.hardening import lets_readers_leave_traces
@@ -58,12 +58,26 @@ def check(
 
     Raises: QueryRejected.
     """
+    return check_names(live.columns_by_schema, frozenset(live.schemas), statement, personal, policy)
+
+
+def check_names(
+    relations: Mapping[str, Mapping[str, Sequence[str]]],
+    schemas: frozenset[str],
+    statement: str,
+    personal: Mapping[str, Reasons] | None = None,
+    policy: PersonalDataPolicy = "mark",
+) -> ValidatedQuery:
+    """The same for any `relations`, by a first name that the statement may write before them where it is one of `schemas`.
+
+    Raises: QueryRejected.
+    """
     hidden = {table: frozenset(columns) for table, columns in (personal or {}).items()}
-    names = partial(validate, schemas=frozenset(live.schemas), relations=live.columns_by_schema, personal=hidden)
+    names = partial(validate, schemas=schemas, relations=relations, personal=hidden)
     query = names(statement)
     if policy == "mark" or not query.personal_read:
         return query
-    if policy == "mask" and (made := masked(query.text, live.columns_by_schema, hidden)) is not None:
+    if policy == "mask" and (made := masked(query.text, relations, hidden)) is not None:
         query = replace(names(made.text), masked=made.columns, tells=query.tells)
     if query.personal_read:
         _refuse(query.personal_read, personal or {}, policy)
@@ -177,8 +191,38 @@ class QueryPath:
             QueryFailed: the database refused or stopped it.
             SchemaAbsent: the tenant had no schemas when the call came.
         """
-        executor = await self._executor(admitted, live.schemas)
+        executor = await self._current_executor(admitted, live)
+        return await self._run(executor, query, limits, principal, offset, ran)
 
+    async def execute_over(
+        self,
+        workspace: AdmittedWorkspace,
+        query: ValidatedQuery,
+        limits: QueryLimits,
+        principal: str,
+        offset: int = 0,
+        ran: Callable[[int], None] = lambda _: None,
+    ) -> QueryResult:
+        """Run a validated statement, with the unions of its tables around it, as the workspace's login. No schema is searched, so
+        that a name which is no union is unknown.
+
+        Raises:
+            QueryFailed: the database refused or stopped it.
+        """
+        # Not the key of a tenant: those have no blanks.
+        key = f"workspace {workspace.id}"
+        executor = await self._executor(key, workspace.sealed, (), lambda calls: calls.workspace_login(workspace))
+        return await self._run(executor, query, limits, principal, offset, ran)
+
+    async def _run(
+        self,
+        executor: Executor,
+        query: ValidatedQuery,
+        limits: QueryLimits,
+        principal: str,
+        offset: int,
+        ran: Callable[[int], None],
+    ) -> QueryResult:
         def counted(ms: int) -> None:
             self._metrics.statement_ran(ms / 1000)
             ran(ms)
@@ -195,26 +239,31 @@ class QueryPath:
         ran: Callable[[int], None] = lambda _: None,
     ) -> Plan:
         """How the database would run a validated statement. Errors as for `execute`."""
-        executor = await self._executor(admitted, live.schemas)
+        executor = await self._current_executor(admitted, live)
         return await executor.plan(query, limits=limits, principal=principal, ran=ran)
 
     async def describe(
         self, admitted: AdmittedTenant, live: LiveTables, query: ValidatedQuery, limits: StreamLimits, principal: str
     ) -> list[StreamedColumn]:
         """The columns of a validated statement, which is not run. Raises as `execute`."""
-        return await (await self._executor(admitted, live.schemas)).describe(query, limits, principal)
+        return await (await self._current_executor(admitted, live)).describe(query, limits, principal)
 
     @asynccontextmanager
     async def stream(
         self, admitted: AdmittedTenant, live: LiveTables, query: ValidatedQuery, limits: StreamLimits, principal: str
     ) -> AsyncIterator[RowStream]:
         """All rows of a validated statement, to be read within the block. Raises as `execute`."""
-        executor = await self._executor(admitted, live.schemas)
+        executor = await self._current_executor(admitted, live)
         async with executor.stream(query, limits, principal) as rows:
             try:
                 yield rows
             finally:
                 self._metrics.statement_ran(rows.ran_ms / 1000)
+
+    async def _current_executor(self, admitted: AdmittedTenant, live: LiveTables) -> Executor:
+        return await self._executor(
+            admitted.tenant.key, admitted.sealed, live.schemas, lambda calls: calls.reader(admitted)
+        )
 
     def close(self) -> None:
         """End the idle sessions."""
@@ -232,16 +281,19 @@ class QueryPath:
         if name != self._name and key in self._executors:
             self._executors[key][1].give_up()
 
-    async def _executor(self, admitted: AdmittedTenant, schemas: tuple[str, ...]) -> Executor:
-        """The tenant's executor; a new one when its passwords, its schemas or the database's address have changed."""
+    async def _executor(
+        self, key: str, sealed: bytes | None, schemas: tuple[str, ...], login: Callable[[AsyncCatalog], TenantLogin]
+    ) -> Executor:
+        """The executor of a tenant or workspace; a new one when its passwords, its schemas or the database's address have
+        changed."""
         service = self._platform.connections.service
         if self._hardened is None or self._hardened[0] != service:
             self._hardened = service, await in_thread(_is_hardened, service, within_s=CATALOG_S)
-        key, made_for = admitted.tenant.key, (admitted.sealed, schemas, service)
+        made_for = sealed, schemas, service
         known = self._executors.get(key)
         if known is not None and known[0] == made_for:
             return known[1]
-        reader = (await self._platform.calls()).reader(admitted)
+        reader = login(await self._platform.calls())
         # No await from here on, because two executors would double the tenant's slots.
         known = self._executors.get(key)
         if known is None or known[0] != made_for:

@@ -13,7 +13,14 @@ from explorer.catalog.access.oauth_clients import ClientSummary, OAuthClient
 from explorer.catalog.access.oauth_grants import Grant, Issued, Refused, SignedInPrincipal, UiSession
 from explorer.catalog.access.oauth_requests import SignInRequest
 from explorer.catalog.access.principals import DEFAULT_SCOPES, Principal, PrincipalSummary, Scope, UiRole
-from explorer.catalog.async_catalog import Admission, AdmittedTenant, AsyncCatalog, PersonAdmission, Standing
+from explorer.catalog.async_catalog import (
+    Admission,
+    AdmittedTenant,
+    AdmittedWorkspace,
+    AsyncCatalog,
+    PersonAdmission,
+    Standing,
+)
 from explorer.catalog.audit.heads import Head, HeadKey
 from explorer.catalog.audit.log import ANONYMOUS, OPERATOR, AuditEntry, AuditLog, AuditRecord
 from explorer.catalog.catalog import Catalog
@@ -70,6 +77,7 @@ __all__ = [
     "OPERATOR",
     "Admission",
     "AdmittedTenant",
+    "AdmittedWorkspace",
     "Amounts",
     "ApiKeyCredential",
     "AsyncCatalog",

@@ -6,7 +6,7 @@ Each is one round trip, without threads, and calls of the same moment share it. 
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 from uuid import UUID
@@ -21,6 +21,7 @@ from explorer.catalog.audit.log import AuditEntry, as_json
 from explorer.catalog.coordination.budgets import Spent, Used
 from explorer.catalog.errors import CatalogUnavailable
 from explorer.catalog.lifecycle.schemas import TenantLogin, TenantSchema, reader_login
+from explorer.catalog.lifecycle.workspaces import workspace_password
 from explorer.catalog.secrets.keyring import Keyring
 from explorer.catalog.tenants.tenant import Tenant
 from explorer.contract.headers import UI_CLIENT
@@ -74,6 +75,31 @@ _TENANT = f"""
 SELECT json_build_object({_TENANT_FIELDS}) FROM catalog.tenants n JOIN catalog.schemas s ON s.tenant_id = n.id
  WHERE n.key = $1::text AND n.status = 'active'
 """.encode()  # noqa: S608 (as above)
+_WORKSPACE = f"""
+SELECT json_build_object('id', w.id, 'name', w.name, 'role', w.role,
+  'sealed', translate(encode(w.password, 'base64'), chr(10), ''),
+  'keys', (SELECT coalesce(json_agg(n.key ORDER BY n.key), '[]')
+             FROM catalog.workspace_members m JOIN catalog.tenants n ON n.id = m.tenant_id WHERE m.workspace_id = w.id),
+  'members', (SELECT coalesce(json_agg(json_build_object({_TENANT_FIELDS}) ORDER BY n.key), '[]')
+                FROM catalog.workspace_members m
+                JOIN catalog.tenants n ON n.id = m.tenant_id AND n.status = 'active'
+                JOIN catalog.schemas s ON s.tenant_id = n.id WHERE m.workspace_id = w.id))
+  FROM catalog.workspaces w
+ WHERE w.name = $2::text AND w.principal_id IS NOT DISTINCT FROM $1::uuid AND w.dropped_at IS NULL
+""".encode()  # noqa: S608 (as above)
+# The columns of these relations that a login may read: of PostgreSQL's own catalogs, without a text of a caller.
+_READABLE = b"""
+SELECT coalesce(json_agg(json_build_object('schema', n.nspname, 'table', c.relname, 'columns', ARRAY(
+    SELECT json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
+                             'is_own', t.typnamespace <> 'pg_catalog'::regnamespace)
+      FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+       AND has_column_privilege(r.oid, c.oid, a.attnum, 'SELECT') ORDER BY a.attnum))), '[]')
+  FROM pg_roles r CROSS JOIN jsonb_to_recordset($2::jsonb) AS wanted (schema text, name text)
+  JOIN pg_namespace n ON n.nspname = wanted.schema
+  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name AND c.relkind IN ('r', 'p', 'v', 'm')
+ WHERE r.rolname = $1::text AND has_schema_privilege(r.oid, n.oid, 'USAGE')
+"""
 _USED = b"""
 UPDATE catalog.tokens SET last_used_at = now()
  WHERE id = $1::uuid AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
@@ -98,6 +124,35 @@ class AdmittedTenant:
     tenant: Tenant
     schema: TenantSchema
     sealed: bytes | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class AdmittedWorkspace:
+    """A workspace of the caller, as it was when the call came. `members`: its tenants that are there, whether the caller may
+    query them or not; `keys`: of all its tenants; `sealed`: the encrypted password of its login."""
+
+    id: UUID
+    name: str
+    role: str
+    keys: tuple[str, ...]
+    members: tuple[AdmittedTenant, ...]
+    sealed: bytes = field(repr=False)
+
+
+class ReadableColumn(msgspec.Struct, frozen=True):
+    """A column that a login may read. `type`: as PostgreSQL writes it; `is_own`: whether it is not one of PostgreSQL's own."""
+
+    name: str
+    type: str
+    is_own: bool
+
+
+class Readable(msgspec.Struct, frozen=True):
+    """What a login may read of a relation."""
+
+    schema: str
+    table: str
+    columns: tuple[ReadableColumn, ...]
 
 
 @dataclass(frozen=True)
@@ -252,6 +307,24 @@ class AsyncCatalog:
         """
         return await _read(self._reads, AdmittedTenant, _TENANT, storable(key))
 
+    async def workspace(self, owner: UUID | None, name: str) -> AdmittedWorkspace | None:
+        """The workspace of this name of a principal, or of the operator.
+
+        Raises:
+            CatalogUnavailable
+        """
+        principal = str(owner) if owner is not None else None
+        return await _read(self._reads, AdmittedWorkspace, _WORKSPACE, principal, storable(name))
+
+    async def readable(self, role: str, places: Iterable[tuple[str, str]]) -> list[Readable]:
+        """What a login may read at this moment of the relations at these places (schema, name).
+
+        Raises:
+            CatalogUnavailable
+        """
+        wanted = json.dumps([{"schema": schema, "name": name} for schema, name in places])
+        return await _read(self._reads, list[Readable], _READABLE, role, wanted) or []
+
     async def append(self, entries: Sequence[AuditEntry], spent: Sequence[Spent] = ()) -> dict[str, Used]:
         """Add audit entries and what their calls have used, all or none. Returns what is used now, by key.
 
@@ -289,8 +362,16 @@ class AsyncCatalog:
         """
         return reader_login(self._keyring(), admitted.tenant, admitted.schema.prefix, admitted.sealed)
 
+    def workspace_login(self, workspace: AdmittedWorkspace) -> TenantLogin:
+        """The login for SQL over a workspace.
 
-async def _read(connection: SharedConnection, type_: type[T], statement: bytes, *values: str) -> T | None:
+        Raises:
+            KeyringMismatch
+        """
+        return TenantLogin(workspace.role, workspace_password(self._keyring(), workspace.id, workspace.sealed))
+
+
+async def _read(connection: SharedConnection, type_: type[T], statement: bytes, *values: str | None) -> T | None:
     text = await _asked(connection, statement, *values)
     return msgspec.json.decode(text, type=type_) if text is not None else None
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 
 from explorer.catalog import AuditEntry, CatalogNotReady, KeyringInvalid, KeyringMismatch, KeyringMissing, Spent, Used
 from explorer.core.errors import ExplorerError, SettingsInvalid
@@ -105,25 +106,30 @@ class AuditTrail:
         outcome: str,
         refusal: ExplorerError | None,
         started: float,
-        spent: Spent | None = None,
-    ) -> Used | None:
-        """`started`: start of the call by the monotonic clock; `refusal`: why nothing was done. Returns what is used now of the
-        budget that `spent` is of. Raises: AuditUnavailable."""
-        entry = AuditEntry(
-            actor=call.caller.actor,
-            action=tool.name,
-            tenant_key=call.tenant.key if call.tenant else None,
-            outcome=outcome,
-            code=refusal.code if refusal else None,
-            detail=dict(call.audit),
-            duration_ms=elapsed_ms(started),
-        )
+        spent: Sequence[Spent | None] = (),
+    ) -> list[Used | None]:
+        """An entry for each tenant that the call is for. `started`: start of the call by the monotonic clock; `refusal`: why
+        nothing was done; `spent`: of the budgets of `call.shares`, in their order. Returns what is used now of each. Raises:
+        AuditUnavailable."""
+        entries = [
+            AuditEntry(
+                actor=call.caller.actor,
+                action=tool.name,
+                tenant_key=key,
+                outcome=outcome,
+                code=refusal.code if refusal else None,
+                detail=dict(call.audit),
+                duration_ms=elapsed_ms(started),
+            )
+            for key, _ in call.shares
+        ]
+        given = spent or [None] * len(entries)
         try:
-            return await self._group.append(entry, spent)
+            return await asyncio.gather(*map(self._group.append, entries, given))
         except ExplorerError as cause:
             unreachable = for_caller(cause, call.caller)
             if refusal is not None and refusal.code == unreachable.code:
-                return None  # the call was refused for the same cause; nothing was done, and the caller gets that cause
+                return []  # the call was refused for the same cause; nothing was done, and the caller gets that cause
             raise AuditUnavailable(
                 f"The call could not be written to the audit trail: {unreachable.message}",
                 next_step=unreachable.next_step,
@@ -135,7 +141,9 @@ class AuditTrail:
                 next_step="Tell the operator; the bridge's log has the cause.",
             ) from None
 
-    async def write_quietly(self, tool: Tool, call: Call, outcome: str, started: float, spent: Spent | None) -> None:
+    async def write_quietly(
+        self, tool: Tool, call: Call, outcome: str, started: float, spent: Sequence[Spent | None]
+    ) -> None:
         """The same for a call that was cancelled: a failure is only logged."""
         try:
             await self.write(tool, call, outcome, None, started, spent)

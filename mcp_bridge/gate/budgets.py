@@ -8,6 +8,7 @@ ended, so rows, bytes and seconds may be passed by the calls that are in flight.
 import math
 import time
 from collections import Counter, OrderedDict, deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from itertools import takewhile
 from typing import Any
 from uuid import UUID
 
-from explorer.catalog import Amounts, Limits, Spent, Standing, Tenant, Used, budget_key
+from explorer.catalog import Amounts, Limits, PersonalDataPolicy, Spent, Standing, Tenant, Used, budget_key
 from explorer.core.errors import ExplorerError
 from explorer.core.settings import Settings
 from mcp_bridge.answers.envelope import Answer, compact_json, iso
@@ -63,6 +64,22 @@ class Budget:
             if limit is not None
         }
         return left | {"resets_in_s": math.ceil(window.left_s)} if left else {}
+
+
+# The stricter, the later.
+_POLICIES: tuple[PersonalDataPolicy, ...] = ("mark", "mask", "refuse")
+
+
+def strictest(limits: Sequence[Limits]) -> Limits:
+    """What holds for a query that reads several tenants. Tables are not in it: each tenant's are judged by its own limits."""
+    rows = [each.max_rows_per_query for each in limits if each.max_rows_per_query is not None]
+    seconds = [each.max_query_timeout_seconds for each in limits if each.max_query_timeout_seconds is not None]
+    policies = [each.personal_data for each in limits if each.personal_data is not None]
+    return Limits(
+        max_rows_per_query=min(rows, default=None),
+        max_query_timeout_seconds=min(seconds, default=None),
+        personal_data=max(policies, key=_POLICIES.index, default=None),
+    )
 
 
 class TableRules:
@@ -146,12 +163,13 @@ class Budgets:
             if self._in_flight[budget.key] <= 0:
                 del self._in_flight[budget.key]
 
-    def spent(self, budget: Budget, answer: Answer | None) -> Spent | None:
-        """What the call and its answer have used, to be written with its audit entry."""
+    def spent(self, budget: Budget, answer: Answer | None, used: Amounts | None = None) -> Spent | None:
+        """What the call and its answer have used, to be written with its audit entry. `used`: where the call was counted
+        elsewhere than in `budget`."""
         if budget.key is None:
             return None
         size = len(compact_json(answer.data).encode("utf-8", "surrogatepass")) if answer is not None else 0
-        return Spent(budget.key, self._window_s, budget.used + Amounts(calls=1, bytes=size))
+        return Spent(budget.key, self._window_s, (used or budget.used) + Amounts(calls=1, bytes=size))
 
     def _refuse_exhausted(self, tenant: Tenant, limits: Limits, used: Amounts, left_s: float) -> None:
         for name, limit, spent in _pairs(limits, used):

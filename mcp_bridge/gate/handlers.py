@@ -5,8 +5,9 @@ Fails closed: a call that cannot be audited gets no result, and a change is audi
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
+from uuid import UUID
 
 import mcp_types as types
 from anyio import CancelScope
@@ -14,21 +15,23 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from opentelemetry import trace
 
-from explorer.catalog import Tenant, Used
+from explorer.catalog import Spent, Tenant, Used
+from explorer.catalog.lifecycle.schemas import LIVE
+from explorer.catalog.lifecycle.workspaces import unknown_workspace
 from explorer.core.errors import ExplorerError, UnknownTenant
 from explorer.core.toolsets import Toolset
 from explorer.telemetry.logs import about, now_about
-from mcp_bridge.answers.envelope import Answer, did_you_mean, failure, success
+from mcp_bridge.answers.envelope import Answer, InvalidArgument, did_you_mean, failure, success
 from mcp_bridge.answers.wording import Wording
 from mcp_bridge.clients.platform_database import PlatformDatabase
 from mcp_bridge.clients.timeouts import CATALOG_S, in_thread
 from mcp_bridge.gate.access import Caller, ScopeMissing, TenantRequired, ToolsetOff
 from mcp_bridge.gate.arguments import parse
 from mcp_bridge.gate.audit import AuditTrail, elapsed_ms, for_caller
-from mcp_bridge.gate.budgets import Budgets
+from mcp_bridge.gate.budgets import Budget, Budgets, strictest
 from mcp_bridge.gate.confirmation import Asked, User
 from mcp_bridge.gate.list_cursors import ListCursors
-from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool, ToolFamily
+from mcp_bridge.gate.tool import Arguments, Call, Member, TenantArguments, Tool, ToolFamily, WorkspaceArguments
 from mcp_bridge.metrics import BridgeMetrics
 
 _log = logging.getLogger(__name__)
@@ -129,7 +132,8 @@ class Gate:
                 return await self._serve(tool, call, params.arguments or {}, started)
         finally:
             # Not before its entry counts it.
-            self._budgets.leave(call.budget)
+            for _, budget in call.shares:
+                self._budgets.leave(budget)
 
     async def _serve(
         self, tool: Tool, call: Call, raw: dict[str, Any], started: float
@@ -158,24 +162,22 @@ class Gate:
         except BaseException:
             self._metrics.call_ended(tool.name, "cancelled", None, time.monotonic() - started, call.budget.used)
             with CancelScope(shield=True):
-                await self._audit.write_quietly(
-                    tool, call, "cancelled", started, self._budgets.spent(call.budget, None)
-                )
+                await self._audit.write_quietly(tool, call, "cancelled", started, self._spent(call, None))
             raise
         if answer is not None:
             call.audit |= answer.audit
-        spent = self._budgets.spent(call.budget, answer)
-        used: Used | None = None
+        spent = self._spent(call, answer)
+        used: list[Used | None] = []
         try:
             used = await self._audit.write(tool, call, _outcome(answer, error), error, started, spent)
         except ExplorerError as unwritten:
             answer, error = None, unwritten
         key = call.tenant.key if call.tenant else None
-        amounts = spent.amounts if spent else call.budget.used
+        amounts = spent[0].amounts if spent[0] else call.budget.used
         code = error.code if error else None
         self._metrics.call_ended(tool.name, _outcome(answer, error), code, time.monotonic() - started, amounts)
         if answer is not None:
-            return success(answer, key, elapsed_ms(started), call.budget.left(used) if used else {})
+            return success(answer, key, elapsed_ms(started), _left(call, used))
         return failure(error or InternalError("No answer.", next_step="Try again."), key, elapsed_ms(started))
 
     async def _question(
@@ -184,10 +186,14 @@ class Gate:
         """The question as the call's answer, once it is in the audit trail."""
         self._metrics.call_ended(tool.name, "asked", None, time.monotonic() - started, call.budget.used)
         try:
-            await self._audit.write(tool, call, "asked", None, started, self._budgets.spent(call.budget, None))
+            await self._audit.write(tool, call, "asked", None, started, self._spent(call, None))
         except ExplorerError as unwritten:
             return failure(unwritten, call.tenant.key if call.tenant else None, elapsed_ms(started))
         return asked.result
+
+    def _spent(self, call: Call, answer: Answer | None) -> list[Spent | None]:
+        """What the call counts for, in the order of its shares."""
+        return [self._budgets.spent(budget, answer, call.budget.used) for _, budget in call.shares]
 
     async def _page(self, tool: Tool, call: Call, arguments: Arguments) -> Answer:
         """The tool's answer. Cursors in it are sealed, and only cursors that the tool issued are passed to it."""
@@ -207,6 +213,9 @@ class Gate:
         if not isinstance(arguments, TenantArguments):
             return
         calls = await self._platform.calls()
+        if isinstance(arguments, WorkspaceArguments) and arguments.workspace is not None:
+            await self._admit_to_workspace(tool, call, arguments.workspace, arguments.tenant)
+            return
         call.admitted = await call.caller.known_tenant(calls, arguments.tenant)
         if call.admitted is None:
             tenant = await in_thread(self._only_tenant, call.caller, arguments.tenant, within_s=CATALOG_S)
@@ -220,9 +229,41 @@ class Gate:
             call.caller.require(tool.scope, call.tenant.key)
         call.budget = await self._budgets.admit(call.caller, call.tenant)
 
+    async def _admit_to_workspace(self, tool: Tool, call: Call, name: str, tenant: str | None) -> None:
+        """Resolve a workspace, and which of its tenants the caller may query now: with the scope, with schemas."""
+        if tenant is not None:
+            raise InvalidArgument("A call is for a tenant or for a workspace.", next_step="Leave one of them out.")
+        calls, caller = await self._platform.calls(), call.caller
+        owner = None if caller.grants is None else UUID(caller.identity)
+        call.workspace = await calls.workspace(owner, name)
+        if call.workspace is None:
+            raise unknown_workspace(name)
+        call.audit["workspace"] = str(call.workspace.id)
+        trace.get_current_span().set_attribute("explorer.workspace", str(call.workspace.id))
+        for admitted in call.workspace.members:
+            may = tool.scope is None or tool.scope in caller.scopes(admitted.tenant.key)
+            if may and admitted.schema.state in LIVE:
+                budget = await self._budgets.admit(caller, admitted.tenant)
+                call.members += (Member(admitted, budget),)
+        if not call.members:
+            raise UnknownTenant(
+                f"None of the tenants of {name} can be queried now.",
+                next_step="list_workspaces tells why; list_tenants shows the tenants that you may use.",
+            )
+        call.budget = Budget(strictest([member.budget.limits for member in call.members]))
+
     def _only_tenant(self, caller: Caller, key: str | None) -> Tenant:
         """The caller's only tenant, or the error that says which there are. Blocks on the database."""
         return caller.tenant(self._platform.catalog, key)
+
+
+def _left(call: Call, used: Sequence[Used | None]) -> dict[str, int]:
+    """What is left of each budget; of a workspace's, where least is left."""
+    found: dict[str, int] = {}
+    for (_, budget), window in zip(call.shares, used, strict=False):
+        for name, left in (budget.left(window) if window else {}).items():
+            found[name] = min(left, found.get(name, left))
+    return found
 
 
 def _outcome(answer: Answer | None, error: ExplorerError | None) -> str:

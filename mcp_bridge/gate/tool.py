@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, get_args, get_or
 import mcp_types as types
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from explorer.catalog import AdmittedTenant, Limits, Scope, Tenant
+from explorer.catalog import AdmittedTenant, AdmittedWorkspace, Limits, Scope, Tenant
 from explorer.core.toolsets import Toolset
 from mcp_bridge.answers.envelope import Answer
 from mcp_bridge.answers.wording import Wording
@@ -46,6 +46,14 @@ class TenantArguments(Arguments):
     tenant: str | None = Field(None, description="Tenant key.")
 
 
+class WorkspaceArguments(TenantArguments):
+    """Base of the tools that work on one tenant, or on all of a workspace."""
+
+    workspace: str | None = Field(
+        None, max_length=63, description="Instead of tenant: all tenants of it at once, told apart by column tenant."
+    )
+
+
 def _parsed(value: Any) -> Any:
     if isinstance(value, str) and value[:1] == "[":
         try:
@@ -66,11 +74,20 @@ def _takes_list(annotation: Any) -> bool:
     return get_origin(annotation) is list or any(_takes_list(part) for part in get_args(annotation))
 
 
+@dataclass(frozen=True)
+class Member:
+    """A tenant of a workspace that the caller may query, with its limits and windows."""
+
+    admitted: AdmittedTenant
+    budget: Budget
+
+
 @dataclass
 class Call:
     """The call that is served. The gate has checked `tenant` and scope; tools with a run id find the tenant themselves.
     `user`: is asked before something is lost. `admitted`: the tenant as the gate found it, with its schemas. `budget`: the limits
-    that hold, and what the tool has used.
+    that hold, and what the tool has used. For a workspace there is no tenant: `members` are the tenants that the call is for, and
+    `budget` has the strictest of their limits; it counts for each of them.
 
     `audit`: facts for the audit trail, never values from the caller.
     """
@@ -82,6 +99,22 @@ class Call:
     admitted: AdmittedTenant | None = None
     budget: Budget = field(default_factory=lambda: Budget(Limits()))
     audit: dict[str, Any] = field(default_factory=dict)
+    workspace: AdmittedWorkspace | None = None
+    members: tuple[Member, ...] = ()
+
+    @property
+    def shares(self) -> list[tuple[str | None, Budget]]:
+        """For whom the call counts: keys of tenants with their budgets."""
+        if self.members:
+            return [(member.admitted.tenant.key, member.budget) for member in self.members]
+        return [(self.tenant.key if self.tenant else None, self.budget)]
+
+    @property
+    def over(self) -> AdmittedWorkspace:
+        """The workspace of the call, for tools that were given one."""
+        if self.workspace is None:
+            raise RuntimeError("the gate finds the workspace before the tool runs")
+        return self.workspace
 
     @property
     def own(self) -> AdmittedTenant:

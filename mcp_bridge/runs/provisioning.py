@@ -8,8 +8,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Self
+from uuid import UUID
 
 from explorer.catalog import ProvisioningKind, ProvisioningRequest, Tenant
+from explorer.catalog.lifecycle.provisioning import ProvisioningState
 from explorer.contract.names import PROVISIONING, PROVISIONING_OP
 from explorer.contract.tags import RunTags
 from explorer.core.errors import ExplorerError
@@ -67,6 +69,20 @@ class ProvisioningJob:
             if request.kind is not kind and ended.has_ended:
                 continue
             if request.kind is kind and ended.failure is not None:
+                raise ProvisioningFailed.because(ended.failure)
+            return ended
+
+    async def aligned(self, workspace: UUID, actor: str, progress: Progress) -> ProvisioningRequest:
+        """Ask that the rights of a workspace's login follow what the catalog says now, and wait, as `done`."""
+        store, deadline, told = self._platform.catalog.provisioning, time.monotonic() + WAIT_S, _Told(progress)
+        while True:
+            request = await in_thread(store.ask_for_workspace, workspace, actor, within_s=CATALOG_S)
+            # One that is at work may have read what the catalog said before.
+            is_old = request.state is ProvisioningState.WORKING
+            ended = await self._followed(request, deadline, told)
+            if is_old and ended.has_ended:
+                continue
+            if ended.failure is not None:
                 raise ProvisioningFailed.because(ended.failure)
             return ended
 

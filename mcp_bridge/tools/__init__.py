@@ -14,6 +14,7 @@ from mcp_bridge.tools.schema.semantics import SemanticsTools
 from mcp_bridge.tools.search import SearchTools
 from mcp_bridge.tools.tables import TableTools
 from mcp_bridge.tools.tenants import TenantTools
+from mcp_bridge.tools.workspaces.managing import WorkspaceTools
 
 # In the order of `tools/list`.
 ALL_TOOLS: tuple[Tool, ...] = tuple(
@@ -32,6 +33,7 @@ ALL_TOOLS: tuple[Tool, ...] = tuple(
             *SemanticsTools.TOOLS,
             *TableTools.TOOLS,
             *TenantTools.TOOLS,
+            *WorkspaceTools.TOOLS,
         ),
         key=lambda tool: tool.name,
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ from mcp_bridge.facts.relations import sql_type
 from mcp_bridge.facts.table_facts import table_warnings
 from mcp_bridge.facts.tables import TenantTables
 from mcp_bridge.facts.tenant_facts import TenantFacts
-from mcp_bridge.gate.tool import Call, ResponseFormat, TenantArguments, Tool
+from mcp_bridge.gate.tool import Call, ResponseFormat, Tool, WorkspaceArguments
 from mcp_bridge.query_path import QueryPath, personal_marks
 from mcp_bridge.sql import (
     PageBinding,
@@ -38,7 +38,8 @@ from mcp_bridge.views.pages import RESULT
 _CONCISE_BYTES = 18_000
 # The cursor and the warning about it.
 _PAGING_TOKENS = 350
-_SOURCES_TOKENS = 2_000
+SOURCES_TOKENS = 2_000
+CHANGED = "A run was changing these tables while they were read: the rows may be of the change before."
 _CELL_CHARS = (1_000, 300, 100, 30, 10)
 # How often a page is read when a run changes its tables meanwhile. A run changes a table once.
 _TRIES = 3
@@ -52,7 +53,7 @@ class ResultTooWide(ExplorerError):
     code = "result_too_wide"
 
 
-class Query(TenantArguments):
+class Query(WorkspaceArguments):
     sql: str = Field(
         min_length=1,
         max_length=100_000,
@@ -69,7 +70,7 @@ class Query(TenantArguments):
     )
 
 
-def _page(result: QueryResult, without_rows: Answer) -> QueryResult:
+def fitted(result: QueryResult, without_rows: Answer) -> QueryResult:
     """The result without the rows that do not fit into the answer.
 
     Raises:
@@ -118,7 +119,7 @@ class _Page:
     changed: bool
 
 
-def _limits(most: QueryLimits, args: Query, own: Limits) -> QueryLimits:
+def limits_within(most: QueryLimits, args: Query, own: Limits) -> QueryLimits:
     """The caller's limits, within those of the server and of the tenant."""
     max_bytes = min(most.max_bytes, _CONCISE_BYTES) if args.response_format == "concise" else most.max_bytes
     return replace(
@@ -130,11 +131,8 @@ def _limits(most: QueryLimits, args: Query, own: Limits) -> QueryLimits:
     )
 
 
-def _answer(
-    known: TenantTables, statement: ValidatedQuery, tables: list[str], page: _Page, cursor: str | None
-) -> Answer:
-    result = page.result
-    read = [known.as_built(known.tables[name], page.builds) for name in tables if name in known.tables]
+def told(statement: ValidatedQuery, result: QueryResult, cursor: str | None) -> tuple[dict[str, Any], list[str]]:
+    """A page for an answer, without its sources, and what to say about it. `cursor`: of the next page."""
     data: dict[str, Any] = {
         "columns": [
             {"name": column.name, "type": sql_type(column.type), **marks}
@@ -144,9 +142,8 @@ def _answer(
         "row_count": result.row_count,
         "truncated": result.truncated is not None,
         "next_cursor": cursor,
-        "sources": fit((facts.source_row() for facts in read), _SOURCES_TOKENS) if read else [],
     }
-    warnings = known.warnings + table_warnings(read)
+    warnings = []
     if result.truncated is not None:
         data["truncated_by"] = result.truncated
         reached = result.offset + result.row_count
@@ -155,21 +152,33 @@ def _answer(
             f"Cut at {reached} rows by the limit on {result.truncated}: {more}. "
             "Pages fit together only with ORDER BY a unique key."
         )
-    if page.changed:
-        warnings.append("A run was changing these tables while they were read: the rows may be of the change before.")
     if result.cells_truncated:
         warnings.append(f"{result.cells_truncated} cells were too long and are cut; select parts of them for more.")
+    return data, warnings
+
+
+def _answer(
+    known: TenantTables, statement: ValidatedQuery, tables: list[str], page: _Page, cursor: str | None
+) -> Answer:
+    read = [known.as_built(known.tables[name], page.builds) for name in tables if name in known.tables]
+    data, warnings = told(statement, page.result, cursor)
+    data["sources"] = fit((facts.source_row() for facts in read), SOURCES_TOKENS) if read else []
+    warnings = known.warnings + table_warnings(read) + warnings
+    if page.changed:
+        warnings.append(CHANGED)
     return Answer(data, warnings, known.live.schema.marts)
 
 
 @dataclass(frozen=True)
 class QueryTools:
-    """`cursors`: signs result pages; called when needed, because its key is in HOME. `most`: the limits of one page."""
+    """`cursors`: signs result pages; called when needed, because its key is in HOME. `most`: the limits of one page. `over`:
+    answers for a workspace."""
 
     facts: TenantFacts
     path: QueryPath
     cursors: Callable[[], PageCursors]
     most: QueryLimits
+    over: Callable[[Call, Query], Awaitable[Answer]]
 
     async def query(self, call: Call, args: Query) -> Answer:
         """From SQL text to rows: check against the live tables, read the page with its tables' records, cut to the answer's size.
@@ -179,8 +188,10 @@ class QueryTools:
             CursorRefused: the cursor belongs to another statement, caller, tenant or version of the data.
             ResultTooWide: one row does not fit into the answer.
         """
-        tenant = call.own_tenant
         call.audit["statement_sha256"] = hashlib.sha256(args.sql.encode("utf-8", "surrogatepass")).hexdigest()
+        if call.workspace is not None:
+            return await self.over(call, args)
+        tenant = call.own_tenant
         known = await self.facts.tables(tenant, QUERY_S, call.own.schema)
         statement = await self.path.checked(tenant, known.live, args.sql, call.budget.limits.personal_data or "mark")
         if args.explain:
@@ -198,7 +209,7 @@ class QueryTools:
         answer.bounded = args.response_format == "concise"
         if answer.bounded and not fits([answer.data, answer.warnings], MAX_ANSWER_TOKENS // 2):
             without_rows = _answer(known, statement, tables, replace(read, result=replace(read.result, rows=[])), None)
-            answer = self._paged(known, statement, tables, replace(read, result=_page(read.result, without_rows)))
+            answer = self._paged(known, statement, tables, replace(read, result=fitted(read.result, without_rows)))
         answer.warnings += slow
         rows = len(answer.data["rows"])
         call.budget.returned(rows)
@@ -207,7 +218,7 @@ class QueryTools:
 
     async def _explained(self, call: Call, args: Query, known: TenantTables, statement: ValidatedQuery) -> Answer:
         """The statement's plan in words. Raises: QueryFailed."""
-        limits = _limits(self.most, args, call.budget.limits)
+        limits = limits_within(self.most, args, call.budget.limits)
         plan = await self.path.plan(call.own, known.live, statement, limits, call.caller.identity, call.budget.ran)
         gaps = unjoined(statement.text, known.live.columns_by_schema)
         call.audit |= {"tables": sorted(statement.tables), "explain": True}
@@ -216,7 +227,7 @@ class QueryTools:
     async def _why_slow(self, call: Call, args: Query, known: TenantTables, statement: ValidatedQuery) -> list[str]:
         """What makes a statement expensive that was stopped: of its plan, or of its text where there is no plan in time."""
         gaps = unjoined(statement.text, known.live.columns_by_schema)
-        limits = replace(_limits(self.most, args, call.budget.limits), timeout_s=_PLAN_S, wait_s=_PLAN_S)
+        limits = replace(limits_within(self.most, args, call.budget.limits), timeout_s=_PLAN_S, wait_s=_PLAN_S)
         plan: Plan | None = None
         with suppress(ExplorerError, TimeoutError):
             async with asyncio.timeout(_PLAN_S):
@@ -237,7 +248,7 @@ class QueryTools:
         """The page, with the records of its tables that belong to its rows: they are the same before and after. Where a run
         changed one of the tables meanwhile, the page is read again."""
         tenant, caller = call.own_tenant, call.caller.identity
-        limits = _limits(self.most, args, call.budget.limits)
+        limits = limits_within(self.most, args, call.budget.limits)
         # What is known may be old: then the page is read again. Between runs it is the same as afterwards.
         is_known = args.cursor is None and not known.is_rebuilt_now
         builds = known.live.builds if is_known else await self.facts.builds(tenant, known)

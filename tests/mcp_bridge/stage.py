@@ -122,6 +122,9 @@ KEYS = (
     "demo:personal",
     "demo:dictionary",
     "demo:models",
+    "demo:ws-north",
+    "demo:ws-south",
+    "demo:ws-coast",
 )
 
 

@@ -86,7 +86,7 @@ def _with_message(error: psycopg.Error, state: str, query: ValidatedQuery, shift
     message = _in_known_names(original, query) if state.startswith("42") else original
     details: dict[str, object] = {"sqlstate": state}
     position, at = error.diag.statement_position, None
-    if position is not None and 0 <= (offset := int(position) - 1 - shift) <= len(query.text):
+    if position is not None and 0 <= (offset := int(position) - 1 - shift - len(query.before)) <= len(query.text):
         details.update(place(query.text, offset))
         at = offset
     next_step = hints.next_step(state, original, message, query, at)

@@ -44,7 +44,7 @@ class Reading(ABC, Generic[T]):
     ) -> None:
         self._connection = connection
         self._query = query
-        self._text = query.text
+        self._text = query.whole
         self._limits = limits
         self._started = started
         self._shift = 0  # characters that precede the caller's text in what the server reads

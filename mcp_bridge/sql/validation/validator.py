@@ -34,7 +34,8 @@ class ValidatedQuery:
     `personal_read` are the columns with personal data (`table.column`) that it reads in any place; `tells` are, by column of the
     result, those that the column is made of, or None where the parser cannot say: then any column may tell any of them.
     `masked` are those in whose place a mask stands; the text is then not the caller's. `references`: where the text names
-    which of `tables`, as begin, end and name, in its order; None where that cannot be said.
+    which of `tables`, as begin, end and name, in its order; None where that cannot be said. `before` and `after` are texts of
+    ours around it, which the server is sent too.
     """
 
     text: str
@@ -44,6 +45,13 @@ class ValidatedQuery:
     tells: tuple[frozenset[str], ...] | None = ()
     masked: frozenset[str] = frozenset()
     references: tuple[tuple[int, int, str], ...] | None = None
+    before: str = ""
+    after: str = ""
+
+    @property
+    def whole(self) -> str:
+        """What the server is sent."""
+        return f"{self.before}{self.text}{self.after}"
 
 
 def validate(
