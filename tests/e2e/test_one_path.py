@@ -245,6 +245,23 @@ def test_changes_on_the_server_arrive_with_the_next_sync(stack: Stack) -> None:
     assert stack.rows(MOTHERS, "select count(*) from cases") == [[len(stack.demo.truth(MATERNAL).cases)]]
 
 
+def test_all_tenants_are_synced_by_one_command_and_those_that_failed_by_another(stack: Stack) -> None:
+    stack.demo.control.set_latency(2.0)
+    try:
+        launched = json.loads(stack.cli("sync", "--all", "--json").stdout)
+        assert launched["launched"].keys() == {MOTHERS, CHILDREN}
+        again = json.loads(stack.cli("sync", "--all", "--json").stdout)
+        assert (again["launched"], sorted(again["at_work_already"])) == ({}, sorted([MOTHERS, CHILDREN]))
+    finally:
+        stack.demo.control.set_latency(0.0)
+    for tenant, run_id in launched["launched"].items():
+        assert stack.finished(run_id, tenant)["status"] == "SUCCESS"
+    assert json.loads(stack.cli("sync", "--all", "--failed", "--json").stdout) == {
+        "launched": {},
+        "at_work_already": [],
+    }
+
+
 def test_a_backfill_over_tenants_runs_each_of_them_behind_those_who_wait(stack: Stack) -> None:
     """As a person starts it in the UI, from an asset and partitions. Dagster's daemon submits the runs in threads."""
     launch = """mutation($of: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $of) {
