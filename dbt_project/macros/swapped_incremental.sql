@@ -50,18 +50,26 @@
     ({{ changed(key, config.get('meta', {}).get('told_as')) }} or {{ key }} is null or {{ key }} in (select {{ key }} from {{ new }}))
   {%- endset -%}
   {% call statement('main') -%}
-    {% for column in tells -%}
-    insert into {{ tenant_schema('staging') }}.explorer_changes
-    select '{{ column }}', told.value, this.version
-    from (select nextval('{{ tenant_schema('staging') }}.explorer_table_versions') as version offset 0) as this
-    cross join (
-        select {{ column }}::text as value from {{ target_relation }} where {{ is_replaced }}
+    {%- if tells %}
+    with went as (
+        delete from {{ target_relation }} where {{ is_replaced }} returning {{ tells | join(', ') }}
+    ),
+    told (name, value) as (
+        {%- for column in tells %}
+        select '{{ column }}', {{ column }}::text from went
         union
-        select {{ column }}::text from {{ new }}
-    ) as told
+        select '{{ column }}', {{ column }}::text from {{ new }}
+        {{- ' union' if not loop.last }}
+        {%- endfor %}
+    )
+    insert into {{ tenant_schema('staging') }}.explorer_changes
+    select told.name, told.value, this.version
+    from (select nextval('{{ tenant_schema('staging') }}.explorer_table_versions') as version offset 0) as this
+    cross join told
     where told.value is not null;
-    {% endfor -%}
+    {%- else %}
     delete from {{ target_relation }} where {{ is_replaced }};
+    {%- endif %}
     insert into {{ target_relation }} select * from {{ new }};
   {%- endcall %}
   {% call statement('drop') -%}

@@ -62,7 +62,8 @@ class TenantDbt:
         """What profiles.yml and the project's macros read, the folders, and the settings of dbt's sessions. `definitions`: of the
         models, without which each is built again in the next run; `updates`: models that may be brought up to date by keys, to
         the version of their rows."""
-        session = {**SESSION, "explorer.run_id": run_id}
+        # A commit need not wait for the disk: what is recorded after dbt does, and so for all before it.
+        session = {**SESSION, "synchronous_commit": "off", "explorer.run_id": run_id}
         return environment_for(find_project(self.settings), self.folder) | {
             "DBT_EXPLORER_DEFINITIONS": json.dumps(dict(definitions or {})),
             "DBT_EXPLORER_UPDATES": json.dumps(dict(updates or {})),

@@ -107,7 +107,7 @@ def record(
         sql.SQL(
             "with before as (select rows, columns from {builds} where name = %(table)s), now as ("
             "select jsonb_object_agg(attname, format_type(atttypid, atttypmod)) as columns from pg_attribute"
-            " where attrelid = {relation}::regclass and attnum > 0 and not attisdropped), noted as ("
+            " where attrelid = %(relation)s::regclass and attnum > 0 and not attisdropped), noted as ("
             "insert into {changes} as known (run_id, name, at, rows_before, rows_after, rows_new, rows_changed, rows_gone,"
             " columns_before, columns_after) select %(run_id)s, %(table)s, clock_timestamp(), before.rows, %(rows)s, %(new)s,"
             " %(changed)s, %(gone)s, case when before.columns is distinct from now.columns then before.columns end,"
@@ -115,8 +115,8 @@ def record(
             " on conflict (run_id, name) do update set {again})"
             " insert into {builds} as recorded (name, kind, definition, relation, built_from, version, run_id, changed_at, rows,"
             " whole_version, columns)"
-            " select %(table)s, %(kind)s, %(definition)s, {relation}::regclass, %(built_from)s, nextval({versions}), %(run_id)s,"
-            " clock_timestamp(), %(rows)s, currval({versions}), columns from now"
+            " select %(table)s, %(kind)s, %(definition)s, %(relation)s::regclass, %(built_from)s, nextval({versions}),"
+            " %(run_id)s, clock_timestamp(), %(rows)s, currval({versions}), columns from now"
             " on conflict (name) do update set kind = excluded.kind, definition = excluded.definition,"
             " relation = excluded.relation, built_from = excluded.built_from, version = excluded.version,"
             " run_id = excluded.run_id, changed_at = excluded.changed_at, rows = excluded.rows, columns = excluded.columns,"
@@ -125,12 +125,13 @@ def record(
             builds=_place(schemas),
             changes=sql.Identifier(schemas.staging, RUN_CHANGES),
             again=sql.SQL(run_changes.AGAIN),
-            relation=sql.Literal(sql.Identifier(schema or schemas.marts, table).as_string(connection)),
             versions=sql.Literal(sql.Identifier(schemas.staging, VERSIONS).as_string(connection)),
         ),
         {
             "table": table,
             "kind": kind,
+            # No part of the text, so that a session prepares it once for all tables.
+            "relation": sql.Identifier(schema or schemas.marts, table).as_string(connection),
             "definition": definition,
             "built_from": _json(built_from),
             "run_id": run_id,

@@ -73,7 +73,7 @@ def _references(table: TableSpec) -> list[tuple[Parent, str]]:
 def _bad_keys(table: TableSpec, scope: Scope) -> str:
     keys = ", ".join(map(quoted, table.key))
     is_null = " or ".join(f"{quoted(column)} is null" for column in table.key)
-    groups = f"select from {quoted(table.name)} where {scope.rows} group by {keys} having count(*) > 1 or {is_null}"
+    groups = f"select from {quoted(table.name)} where {scope.keys} group by {keys} having count(*) > 1 or {is_null}"
     return f"select count(*) from ({groups}) as bad"
 
 
@@ -97,12 +97,14 @@ def _dangling(table: TableSpec, parent: Parent, column: str, scope: Scope) -> st
 
 def _may_dangle(parent: Parent, column: str, scope: Scope) -> str:
     if parent.table not in scope.parents:
-        return scope.rows
+        return scope.references
     changed = scope.parents[parent.table]
     if changed is None:
         return "true"
     # Otherwise both are parts of one record, as a repetition and the one around it: they change together.
-    return f"{scope.rows} or {changed.among(quoted(column))}" if parent.key == changed.key else scope.rows
+    if parent.key != changed.key:
+        return scope.references
+    return f"{scope.references} or {changed.among(quoted(column))}"
 
 
 def _of_keys(count: int) -> Iterator[Finding]:

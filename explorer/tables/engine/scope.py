@@ -13,10 +13,12 @@ Builds = Mapping[str, Build]
 
 @dataclass(frozen=True)
 class Scope:
-    """Which rows must be checked. `rows`: condition on the table's own rows; `parents`: tables that it refers to and whose rows
-    changed, with their changed records, None where any may have changed; `missing`: those that were never built."""
+    """Which rows must be checked. `keys`, `references`: conditions on the table's own rows; `parents`: tables that it refers to
+    and whose rows changed, with their changed records, None where any may have changed; `missing`: those that were never
+    built."""
 
-    rows: str = "true"
+    keys: str = "true"
+    references: str = "true"
     parents: Mapping[str, Changed | None] = field(default_factory=dict)
     missing: Set[str] = frozenset()
 
@@ -34,16 +36,19 @@ def scope_of(table: TableSpec, before: Builds, now: Builds, applied: Mapping[str
         return None
     parents = {parent.table for parent in table.parents}
     missing = parents - now.keys()
-    if last is None or last.checked != versions_seen(table, before) or _found_more_than_values(last):
+    if last is None or last.checked != versions_seen(table, before):
         return Scope(missing=missing)
     own = applied.get(table.name)
-    rows = own.rows() if own else "true"
+    rows = "false" if now[table.name].version == last.version else own.rows() if own else "true"
+    # What was wrong elsewhere is counted again.
+    found = {finding.check for finding in last.findings}
     return Scope(
-        rows if now[table.name].version != last.version else "false",
-        {name: applied.get(name) for name in parents - missing if before[name].version != now[name].version},
+        "true" if "primary_keys" in found else rows,
+        "true" if "relationships" in found else rows,
+        {
+            name: applied.get(name)
+            for name in parents - missing
+            if name not in before or before[name].version != now[name].version
+        },
         missing,
     )
-
-
-def _found_more_than_values(build: Build) -> bool:
-    return any(finding.check in ("primary_keys", "relationships") for finding in build.findings)

@@ -69,7 +69,7 @@ def open_pool(login: Login, schemas: TenantSchemas) -> Iterator[Pool]:
         except Empty:
             connection = open_session(login, schemas)
             opened.append(connection)
-            # The update's last commit waits for the disk; those before need not.
+            # As in `update`: a later commit waits for the disk.
             connection.execute("set synchronous_commit = off")
         try:
             return work(connection)

@@ -57,6 +57,8 @@ def update(
     tables = {table.name: table for table in planned.tables}
     of_interest = tables.keys() if wanted is None else wanted
     with open_session(login, schemas) as connection, open_pool(login, schemas) as pool:
+        # Commits need not wait for the disk, but that of the findings does, and so for all before it.
+        connection.execute("set synchronous_commit = off")
         changes = Changes(connection, schemas, changed_records)
         changes.drop()
         before = state.builds(connection, schemas)
@@ -121,6 +123,7 @@ def _check(
     }
     findings = {name: result_of(future) for name, future in found.items()}
     with connection.transaction():
+        connection.execute("set local synchronous_commit = on")
         build_records.write_findings(
             connection, schemas, findings, {name: versions_seen(tables[name], now) for name in findings}, run_id=run_id
         )

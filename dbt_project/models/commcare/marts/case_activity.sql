@@ -7,7 +7,7 @@ cases as (
         case_type,
         closed,
         (date_opened at time zone '{{ var("timezone") }}')::date as opened_day,
-        (coalesce(date_closed, last_modified) at time zone '{{ var("timezone") }}')::date as closed_day
+        coalesce(date_closed, last_modified) as closed_at
     from {{ source('commcare', 'cases') }}
 
 ),
@@ -34,7 +34,7 @@ closed as (
 
     select
         case_type,
-        closed_day as day,
+        (closed_at at time zone '{{ var("timezone") }}')::date as day,
         count(*) as closed
     from cases
     where closed

@@ -69,6 +69,30 @@ def test_a_reference_is_found_again_when_its_row_comes_and_lost_when_it_goes(sho
     assert lost() is None
 
 
+def test_a_table_that_is_referred_to_comes_later(shop: Shop) -> None:
+    shop.execute("drop table marts.items")
+    without = shop.with_table(replace(PARTS, rows=replace(PARTS.rows, relation="raw_items"), reads=()))
+    found = without.update(wanted={"parts"}).findings("parts")
+    assert [finding.message for finding in found] == ["There is no table items."]
+    assert without.update().findings("parts") == ()
+
+
+def test_beside_references_that_were_lost_before_a_change_is_checked(shop: Shop) -> None:
+    """Of the references all are counted again, of the keys those of the changed rows alone."""
+    odd = shop.with_table(replace(PARTS, key=("item_id", "part"), parents=(Parent(("part",), "items", "item_id"),)))
+
+    def found() -> list[tuple[str, int | None]]:
+        return [(finding.check, finding.rows) for finding in odd.update().findings("parts")]
+
+    assert found() == [("relationships", 12)]
+    shop.put_item("i1", "tool", parts=["c", "c"])
+    assert found() == [("primary_keys", 1), ("relationships", 12)]
+    shop.put_item("i2", parts=["a"])
+    assert found() == [("primary_keys", 1), ("relationships", 11)]
+    shop.put_item("i1", "tool", parts=["c"])
+    assert found() == [("relationships", 10)]
+
+
 def test_a_reference_to_a_row_that_a_whole_build_lost_is_found(shop: Shop) -> None:
     """The table that refers to it did not change."""
     shop.put_item("i1", "tool", part_of="i0")
