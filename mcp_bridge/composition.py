@@ -57,7 +57,7 @@ from mcp_bridge.tools.materialization import MaterializationTools
 from mcp_bridge.tools.models.saved_models import SavedModelTools
 from mcp_bridge.tools.pipelines import PipelineTools
 from mcp_bridge.tools.query import QueryTools
-from mcp_bridge.tools.runs import RunTools
+from mcp_bridge.tools.runs import OwnRuns, RunTools
 from mcp_bridge.tools.schema.meanings import Meanings
 from mcp_bridge.tools.schema.personal_data import PersonalDataTools
 from mcp_bridge.tools.schema.semantics import SemanticsTools
@@ -147,6 +147,7 @@ class Services:
         lost = LostMembers(job)
         cursors, limits = cache(lambda: PageCursors(key())), _query_limits(settings)
         over = WorkspaceQueries(platform, facts, path, cursors, limits, lost.notice)
+        own_runs = OwnRuns(tenants_of, dagster)
         compared = RunComparisons(platform, databases, settings.run_retention_days)
         delivery = Delivery(settings.export_dir or settings.home / "exports", settings.export_link_minutes * 60)
         families = (
@@ -171,7 +172,7 @@ class Services:
             WorkspaceTools(platform, facts, job),
             PipelineTools(files, schedules, platform),
             MaterializationTools(
-                tenants_of,
+                own_runs,
                 files,
                 dagster,
                 launches,
@@ -180,7 +181,7 @@ class Services:
                 RunPlans(platform, dagster, launches, compared),
                 stopping.is_set,
             ),
-            RunTools(files, dagster, results, compared),
+            RunTools(own_runs, files, dagster, results, compared),
             ActivityTools(platform),
             LineageTools(facts, databases, discovered, parts.provider_named),
         )

@@ -110,7 +110,7 @@ def first_cause(events: list[RunEvent]) -> str | None:
     return next((error["cause"] for error in _errors(events)), None)
 
 
-def _without_frame(message: str) -> str:
+def without_frame(message: str) -> str:
     """The message without what Dagster adds: the error's class, the monitor's remark on a lost worker."""
     found = _OF_THE_MONITOR.search(message)
     return f"{found.group(1)}." if found else _CLASS.sub("", message)
@@ -118,13 +118,13 @@ def _without_frame(message: str) -> str:
 
 def _errors(events: list[RunEvent]) -> list[dict[str, str]]:
     errors = [
-        {"step": event.step_key or "run", "cause": _without_frame(event.error)[:_MAX_ERROR_CHARS]}
+        {"step": event.step_key or "run", "cause": without_frame(event.error)[:_MAX_ERROR_CHARS]}
         for event in events
         if event.kind == "ExecutionStepFailureEvent" and event.error and not event.interrupted
     ]
     if not errors:
         errors = [
-            {"step": "run", "cause": _without_frame(event.error or event.message)[:_MAX_ERROR_CHARS]}
+            {"step": "run", "cause": without_frame(event.error or event.message)[:_MAX_ERROR_CHARS]}
             for event in events
             if event.kind == "RunFailureEvent"
         ]

@@ -14,21 +14,20 @@ from explorer.contract.names import within_pipeline
 from explorer.core.errors import ExplorerError
 from explorer.registry import Pipeline
 from mcp_bridge.answers.addresses import RUN, link
-from mcp_bridge.answers.envelope import Answer, InvalidArgument, clipped, did_you_mean, iso, unknown_name
+from mcp_bridge.answers.envelope import Answer, InvalidArgument, clipped, did_you_mean, iso
 from mcp_bridge.clients.dagster.client import DagsterClient
-from mcp_bridge.clients.dagster.errors import DagsterUnavailable, UnknownRun
+from mcp_bridge.clients.dagster.errors import DagsterUnavailable
 from mcp_bridge.clients.dagster.records import Run, RunEvent
-from mcp_bridge.clients.timeouts import in_thread
 from mcp_bridge.facts.pipelines import PipelineFiles
-from mcp_bridge.gate.access import Caller
 from mcp_bridge.gate.confirmation import Question
-from mcp_bridge.gate.tool import Arguments, Call, TenantArguments, Tool
+from mcp_bridge.gate.tool import Call, TenantArguments, Tool
 from mcp_bridge.runs.comparison import RunComparisons, delta
 from mcp_bridge.runs.following import RunFollower
 from mcp_bridge.runs.launches import Launches, Wish
 from mcp_bridge.runs.plans import RunPlans
 from mcp_bridge.runs.summary import run_row, run_summary
 from mcp_bridge.tools.pipelines import pipeline_named
+from mcp_bridge.tools.runs import OwnRuns, RunArguments
 
 _MAX_WAIT_S = 45
 # Tables whose changes a run's own answer names.
@@ -46,12 +45,6 @@ class RunMaterialization(TenantArguments):
         None, min_length=1, max_length=100, description="Calls with one key start one run; for retries."
     )
     plan: bool = Field(False, description="Launch nothing; tell what would run, its last seconds, and what conflicts.")
-
-
-class RunArguments(Arguments):
-    """Base of the tools that work on one run. The run determines the tenant; the argument is only compared with it."""
-
-    tenant: str | None = Field(None, description="Follows from the run.")
 
 
 class RunStatusArguments(RunArguments):
@@ -86,9 +79,9 @@ def _cancel_message(before: Run, run: Run) -> tuple[bool, str]:
 
 @dataclass(frozen=True)
 class MaterializationTools:
-    """`tenants_of`: returns a caller's tenants, blocks; `stopping`: whether calls are cancelled because the bridge shuts down."""
+    """`stopping`: whether calls are cancelled because the bridge shuts down."""
 
-    tenants_of: Callable[[Caller], list[Tenant]]
+    own: OwnRuns
     files: PipelineFiles
     dagster: DagsterClient
     launches: Launches
@@ -126,7 +119,7 @@ class MaterializationTools:
         return Answer(data, [] if told else ["No run has recorded how long its steps take."])
 
     async def get_materialization_status(self, call: Call, args: RunStatusArguments) -> Answer:
-        run = await self._own_run(call, args, args.run_id, Scope.METADATA_READ)
+        run = await self.own.of(call, args, args.run_id, Scope.METADATA_READ)
         try:
             run, events = await self.follower.wait(args.run_id, args.wait_s, call.progress)
         except DagsterUnavailable as error:
@@ -136,7 +129,7 @@ class MaterializationTools:
         return await self._run_answer(call, run, events, {})
 
     async def cancel_materialization(self, call: Call, args: CancelMaterialization) -> Answer:
-        before = await self._own_run(call, args, args.run_id, Scope.RUNS_CANCEL)
+        before = await self.own.of(call, args, args.run_id, Scope.RUNS_CANCEL)
         if not before.finished and before.tags.requested_by != call.caller.actor and call.user.can_be_asked:
             call.audit["confirmed_by"] = await call.user.confirm(_stops(before), None)
         run = before if before.finished else await self.dagster.stop(args.run_id, force=args.force)
@@ -190,22 +183,6 @@ class MaterializationTools:
                 if check.get("description")
             ]
         return Answer(data, warnings)
-
-    async def _own_run(self, call: Call, args: RunArguments, run_id: str, scope: Scope) -> Run:
-        """The run, if its tenant is one of the caller's. Other runs look as if they did not exist."""
-        call.audit["run_id"] = run_id
-        tenants = await in_thread(self.tenants_of, call.caller)
-        own = {tenant.key: tenant for tenant in tenants if args.tenant in (None, tenant.key)}
-        try:
-            run = await self.dagster.run(run_id)
-        except UnknownRun:
-            run = None
-        if run is None or run.tenant not in own:
-            recent = [run.run_id for run in await self.dagster.runs(limit=200) if run.tenant in own]
-            raise unknown_name(UnknownRun, "run", run_id, recent, "list_runs")
-        call.tenant = own[run.tenant]
-        call.caller.require(scope, run.tenant)
-        return run
 
     TOOLS: ClassVar[tuple[Tool, ...]] = (
         Tool(

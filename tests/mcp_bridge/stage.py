@@ -115,6 +115,8 @@ KEYS = (
     "demo:explained",
     "demo:planned",
     "demo:slow-plan",
+    "demo:logged",
+    "demo:slow-logged",
     "demo:glance",
     "demo:glance-old",
     "demo:glance-busy",

@@ -218,6 +218,15 @@ class DagsterClient:
             if not more:
                 return events
 
+    async def log_page(self, run_id: str, cursor: str | None) -> tuple[Run, list[RunEvent], str | None, bool]:
+        """The run, the next events of its log, the cursor behind them, and whether there are more now. The same cursor gives the
+        same events again, and those that came meanwhile.
+
+        Raises:
+            UnknownRun: no such run.
+        """
+        return await self._poll(run_id, cursor)
+
     async def results(self, run_id: str) -> tuple[Run, list[RunEvent]]:
         """The run, and from its log so far the materializations, check evaluations and failures.
 

@@ -35,6 +35,7 @@ def raw_cases(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
     """Cases as the API sends them."""
     if context.partition_key == "demo:broken":
         raise dg.Failure("CommCare refused the key.", allow_retries=False)
+    context.log.info("Asked with Authorization: ApiKey user@example.org:0123456789abcdef")
     for rows in (2, 3):
         context.log_event(
             dg.AssetObservation(

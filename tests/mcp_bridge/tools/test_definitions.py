@@ -39,7 +39,7 @@ NAMES: dict[Toolset | None, set[str]] = {
     Toolset.SCHEMA: {"provision_schema", "teardown_schema", "set_semantics", "set_personal_data"},
     Toolset.MODELS: {"save_model", "list_models", "drop_model"},
     Toolset.WORKSPACES: {"set_workspace", "list_workspaces", "describe_workspace"},
-    Toolset.OPERATIONS: {"configure_pipeline", "list_activity"},
+    Toolset.OPERATIONS: {"configure_pipeline", "list_activity", "get_run_logs"},
 }
 ALL_NAMES = {name for names in NAMES.values() for name in names}
 
