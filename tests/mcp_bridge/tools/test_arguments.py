@@ -70,7 +70,7 @@ def test_what_is_looked_at_here_is_all_there_is() -> None:
         ("get_lineage", "direction"),
     }
     assert len(NAMES) > 20
-    assert len(CURSORS) == 9
+    assert len(CURSORS) == 12
 
 
 def test_a_value_of_a_closed_set_is_told_the_set(bridge_url: str, token: str) -> None:
