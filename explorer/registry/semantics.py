@@ -81,8 +81,8 @@ class PersonalData(_Part):
     label: _Pattern | None = None
     type: _Pattern | None = None
     question_type: _Pattern | None = None
-    words: Annotated[tuple[_Word, ...], Field(max_length=200)] = ()
-    unless: Annotated[tuple[_Word, ...], Field(max_length=300)] = ()
+    words: Annotated[tuple[_Word, ...], Field(max_length=600)] = ()
+    unless: Annotated[tuple[_Word, ...], Field(max_length=600)] = ()
     pii: bool = True
     why: _Text = "Personal data."
 

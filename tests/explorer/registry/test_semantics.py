@@ -92,8 +92,8 @@ CORPUS = [
 ]
 
 
-@pytest.mark.parametrize("part", ["tune", "held"])
-def test_precision_and_recall_on_columns_as_projects_have_them(part: str) -> None:
+@pytest.mark.parametrize(("part", "least"), [("tune", 0.97), ("held", 0.97), ("blind", 0.95)])
+def test_precision_and_recall_on_columns_as_projects_have_them(part: str, least: float) -> None:
     """The figures stand in docs/semantics.md."""
     rows = [row for row in CORPUS if row[0] == part]
     found, wrong = [], []
@@ -103,8 +103,8 @@ def test_precision_and_recall_on_columns_as_projects_have_them(part: str) -> Non
     hits = sum(said is not None for _, _, said in found)
     missed = [place for place in wrong if place[2] is None]
     assert len(rows) >= 130
-    assert hits / (hits + len(wrong) - len(missed)) >= 0.97, wrong
-    assert hits / (hits + len(missed)) >= 0.97, wrong
+    assert hits / (hits + len(wrong) - len(missed)) >= least, wrong
+    assert hits / (hits + len(missed)) >= least, wrong
 
 
 def test_the_corpus_is_balanced_and_says_nothing_twice() -> None:
