@@ -10,10 +10,8 @@ from dagster_postgres import PostgresEventLogStorage
 from sqlalchemy import text
 
 from explorer.contract.records import Record
+from explorer.contract.tags import AS_BEFORE
 from explorer_dagster.metadata import as_metadata
-
-# On a materialization of a tenant: the run found the asset as it was. Dagster wants one all the same, for the next step.
-AS_BEFORE = {"explorer/as_before": "true"}
 
 # Texts of Dagster's own about what was left out: a list of checks that were not needed, and that later assets of a step are told
 # to be made from the materialization that is kept, as they are.

@@ -11,6 +11,10 @@ RetryState = Literal["waiting", "started", "dropped"]
 RunClass = Literal["waited_for", "background"]
 
 
+# On a materialization of a tenant: the run found the asset as it was. Dagster wants one all the same, for the next step.
+AS_BEFORE = {"explorer/as_before": "true"}
+
+
 class RunTags(msgspec.Struct, frozen=True, kw_only=True):
     """The tags of a run that are ours, and those of Dagster that we read.
 

@@ -246,7 +246,7 @@ def test_changes_on_the_server_arrive_with_the_next_sync(stack: Stack) -> None:
 
 
 def test_all_tenants_are_synced_by_one_command_and_those_that_failed_by_another(stack: Stack) -> None:
-    stack.demo.control.set_latency(2.0)
+    stack.demo.control.set_latency(8.0)
     try:
         launched = json.loads(stack.cli("sync", "--all", "--json").stdout)
         assert launched["launched"].keys() == {MOTHERS, CHILDREN}

@@ -71,7 +71,14 @@ def test_names_that_others_call_are_these(told: dict[str, Any]) -> None:
     assert told["schedules"] == schedules
     assert told["sensors"].keys() == {"alerts", "tenant_registration", "throttled_runs", "run_outcomes"}
     assert "CommCare" in told["sensors"]["throttled_runs"]
-    steps = ["commcare__app_structure", "commcare_dbt", "commcare_raw", "commcare_tables", "platform__retention"]
+    steps = [
+        "commcare__app_structure",
+        "commcare_dbt",
+        "commcare_raw",
+        "commcare_saved_models",
+        "commcare_tables",
+        "platform__retention",
+    ]
     assert told["steps"] == steps
 
 
@@ -86,7 +93,7 @@ def test_every_asset_explains_itself(told: dict[str, Any]) -> None:
         assert asset["layer"] == asset["group"], name
         assert ("tenants" in asset["partitioned"]) is (asset["group"] != "platform"), name
     groups = {asset["group"] for asset in assets.values()}
-    assert groups == {"discovery", "raw", "tables", "staging", "marts", "platform"}
+    assert groups == {"discovery", "raw", "tables", "staging", "marts", "saved_models", "platform"}
 
 
 def test_what_is_put_into_the_dbt_project_is_an_asset_or_a_check(told: dict[str, Any]) -> None:

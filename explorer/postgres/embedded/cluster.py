@@ -178,10 +178,12 @@ class Cluster:
         )
 
     def clear_leftovers(self) -> None:
-        """End sessions whose main process was killed and delete its pid file, so that a new server can recover the data."""
+        """End sessions whose main process was killed and delete its pid file and its sockets, so that a new server can recover the
+        data, whatever has the process's number now."""
         processes.end(self.processes(), self.processes)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             (self.data / "postmaster.pid").unlink()
+        shutil.rmtree(self.root / "socket", ignore_errors=True)
 
     def port_was_taken(self) -> bool:
         return any(

@@ -45,5 +45,6 @@ def settings_for(major: int, port: int, sockets: Path | None, *, fsync: bool) ->
     """The settings of a server of this version. `sockets`: the folder of its Unix socket, if it has one."""
     settings = SERVER_SETTINGS | {"port": str(port), "shared_buffers": f"{shared_buffers_mb()}MB"}
     settings["unix_socket_directories"] = str(sockets or "")
+    settings["unix_socket_permissions"] = "0700"
     settings |= SERVER_SETTINGS_SINCE_16 if major >= 16 else {}
     return settings | ({} if fsync else UNSAFE_FAST_SETTINGS)

@@ -335,7 +335,7 @@ def test_interrupted_initdb_is_begun_anew(stopped: Path) -> None:
     postgres.start()
     connect(stopped).close()
     # `bin`: a copy of the programs, made where the server's account cannot reach the installed ones.
-    assert {path.name for path in data.parent.iterdir()} - {"bin"} == {"data", "log"}
+    assert {path.name for path in data.parent.iterdir()} - {"bin"} == {"data", "log", "socket"}
 
 
 def test_lost_record_keeps_the_data(stopped: Path) -> None:

@@ -13,7 +13,8 @@ import yaml
 from explorer.core.errors import TransientError
 from explorer.core.settings import Settings
 from explorer_cli.errors import DemoMoved
-from explorer_cli.operations import demo, semantics
+from explorer_cli.operations import demo
+from explorer_cli.operations.meaning import semantics
 from explorer_cli.output import escapes, tables
 from explorer_cli.output import terminal as output
 from explorer_cli.output.progress import SyncProgress

@@ -116,10 +116,10 @@ def test_toolsets_are_hidden_and_refused_until_they_are_on(stage: Stage, bridge_
     denied = stage.catalog.audit.read(actor="agent-plain")[0].entry
     assert (denied.action, denied.outcome, denied.code) == ("list_activity", "denied", "toolset_off")
     # configure_pipeline needs a scope, which the token lacks.
-    assert on_http(bridge_url, chosen, names) == {*default, "list_activity"}
+    assert on_http(bridge_url, chosen, names) == {*default, "list_activity", "get_run_logs"}
     assert on_http(bridge_url, named, names) == {*default, "set_semantics"}
     with http_bridge(stage, tmp_path, EXPLORER_BRIDGE_TOOLSETS="operations, schema") as url:
-        assert on_http(url, plain, names) == {*default, "list_activity"}
+        assert on_http(url, plain, names) == {*default, "list_activity", "get_run_logs"}
 
 
 def test_another_tenant_does_not_exist(stage: Stage, bridge_url: str, token: str) -> None:

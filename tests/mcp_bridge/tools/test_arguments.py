@@ -38,6 +38,7 @@ VALID: dict[str, dict[str, Any]] = {
     "get_materialization_status": {"run_id": "0b7c3c1e-1111-2222-3333-444455556666"},
     "cancel_materialization": {"run_id": "0b7c3c1e-1111-2222-3333-444455556666"},
     "teardown_schema": {"confirm": "demo:none"},
+    "get_run_logs": {"run_id": "0b7c3c1e-1111-2222-3333-444455556666"},
 }
 
 
