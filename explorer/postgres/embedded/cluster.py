@@ -178,8 +178,8 @@ class Cluster:
         )
 
     def clear_leftovers(self) -> None:
-        """End sessions whose main process was killed and delete its pid file and its sockets, so that a new server can recover the
-        data, whatever has the process's number now."""
+        """End sessions whose main process was killed, and delete its pid file and sockets: a new server can recover the data,
+        whatever has that process's number now."""
         processes.end(self.processes(), self.processes)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             (self.data / "postmaster.pid").unlink()

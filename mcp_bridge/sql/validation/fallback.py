@@ -94,7 +94,8 @@ def check_statement(sql: str, rules: Rules) -> Checked:
     end = _check_calls(sql, rules)
     try:
         trees = [tree for tree in sqlglot.parse(sql[:end], read="postgres") if tree is not None]
-    except SqlglotError:
+    # ValueError: of an empty name in quotes.
+    except (SqlglotError, ValueError):
         rules.reject("syntax_error", "The statement cannot be read.", next_step="Correct its syntax and send it again.")
     except RecursionError:
         rules.too_complex()

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mcp_bridge.sql import QueryRejected, ValidatedQuery, validate
@@ -164,6 +164,7 @@ def mutated(draw: st.DrawFn) -> str:
 
 @settings(max_examples=150, deadline=None)
 @given(mutated() | st.text(max_size=60))
+@example('set statement_timeout ="" 0')
 def test_any_text_is_accepted_or_refused_but_never_an_accident(sql: str) -> None:
     for run in (check, _fallback):
         try:
