@@ -63,15 +63,16 @@ def saved_models(pipeline: Pipeline, reads: Sequence[dg.AssetKey]) -> dg.AssetsD
         session = platform.session(context, pipeline)
         dbt, models = _dbt(session), session.catalog.saved_models.current(session.tenant)
         if dbt is None:
-            return
-        with (
-            failures_explained(),
-            span("saved_models"),
-            session.step("saved_models") as told,
-            session.changing_tables(),
-        ):
-            built = _build(context, session, dbt, models, key)
-            told.facts = facts_of(built.results.values())
+            models, built = {}, BuiltModels({}, {}, ())
+        else:
+            with (
+                failures_explained(),
+                span("saved_models"),
+                session.step("saved_models") as told,
+                session.changing_tables(),
+            ):
+                built = _build(context, session, dbt, models, key)
+                told.facts = facts_of(built.results.values())
         if key in context.selected_asset_keys:
             unchanged = not built.dropped and all(each.verb == "unchanged" for each in built.results.values())
             yield materialized(key, _facts(models, built), is_as_before=session.is_by_need and unchanged)

@@ -11,7 +11,6 @@ from explorer.contract.names import AssetKeys, is_raw
 from tests.explorer_dagster.conftest import Stage, failure_of, materialized
 
 KEYS = AssetKeys("commcare")
-SAVED = KEYS.marts("saved_models")
 CASES, CASE_TABLES, FORM_TABLES = KEYS.marts("cases"), KEYS.marts("case_tables"), KEYS.marts("form_tables")
 
 
@@ -43,8 +42,7 @@ def test_a_sync_materializes_everything_and_the_next_says_what_was_not_needed(wh
     first = whole.run()
     assert first.success
     found = materialized(first)
-    # The tenant has no saved models.
-    assert found.keys() == defined(whole) - {SAVED}
+    assert found.keys() == defined(whole)
     schemas = whole.catalog.schemas.get(whole.tenant)
 
     cases = Table.from_metadata(found[CASES])
@@ -101,8 +99,7 @@ def test_a_sync_materializes_everything_and_the_next_says_what_was_not_needed(wh
 def assert_every_check_has_a_result_of_the_tenant(whole: Stage, result: Any) -> None:
     repository = whole.definitions.get_repository_def()
     every = {spec.key for assets in repository.assets_defs_by_key.values() for spec in assets.check_specs}
-    # The tenant has no saved models.
-    assert checked(result) == {key for key in every if tuple(key.asset_key.path) != SAVED}
+    assert checked(result) == every
     assert {check.partition for check in result.get_asset_check_evaluations()} == {whole.tenant.key}
     assert not [event for event in whole.instance.all_logs(result.run_id) if "did not yield" in event.message]
 
@@ -114,7 +111,7 @@ def assert_a_run_without_news_ends_after_the_load(whole: Stage) -> None:
     assert materialized(idle).keys() == {KEYS.discovery("app_structure")}
     assert checked(idle) == set()
     skipped = [event.step_key for event in idle.all_events if event.is_step_skipped]
-    assert skipped == ["commcare_tables", "commcare_dbt"]
+    assert skipped == ["commcare_tables", "commcare_dbt", "commcare_saved_models"]
     assert observed(idle) == []
     logged = whole.instance.all_logs(idle.run_id)
     # A quarter of the 407 that told of every asset and check.
