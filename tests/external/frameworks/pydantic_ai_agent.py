@@ -15,7 +15,9 @@ calls: list[str] = []
 
 
 def content(part: ToolReturnPart) -> dict[str, Any]:
-    return dict(json.loads(part.content) if isinstance(part.content, str) else part.content)
+    """The answer, without the links that may stand behind it."""
+    said = part.content[0] if isinstance(part.content, list) else part.content
+    return dict(json.loads(said) if isinstance(said, str) else said)
 
 
 async def model(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
