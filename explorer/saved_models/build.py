@@ -191,8 +191,15 @@ def _definition(text: ModelText) -> str:
 
 
 def _seen(text: ModelText, builds: Mapping[str, Build]) -> dict[str, str]:
-    """The versions of what a model reads. A view has that of its last build."""
-    return {name: str(builds[name].version) for name in text.reads if name in builds}
+    """The versions of what a model reads; of a view, which has no rows of its own, also of what that reads."""
+    found: dict[str, str] = {}
+    unread = sorted(text.reads)
+    for name in unread:
+        build = builds.get(name)
+        if build is not None and name not in found:
+            found[name] = str(build.version)
+            unread += build.built_from if build.rows is None else ()
+    return found
 
 
 def _run(

@@ -4,7 +4,7 @@ A model that cannot be built, or whose tests fail, is told by the asset's check,
 tenant's run has done its work.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 
 import dagster as dg
@@ -30,7 +30,7 @@ from explorer_dagster.metadata import Event, inert, markdown_table
 from explorer_dagster.partitions import tenants
 from explorer_dagster.resources import Platform, TenantSession
 
-Models = Mapping[str, tuple[SavedModel, ModelText]]
+Models = dict[str, tuple[SavedModel, ModelText]]
 # In the words of `contract.materializations.ListedTable`.
 _STATUS = {"failed": "error", "skipped": "skipped"}
 _ABOUT = "Every saved model was built, and its tests passed. A warning: saved models are their owners' own."
@@ -61,10 +61,9 @@ def saved_models(pipeline: Pipeline, reads: Sequence[dg.AssetKey]) -> dg.AssetsD
     )
     def saved(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Event]:
         session = platform.session(context, pipeline)
-        dbt, models = _dbt(session), session.catalog.saved_models.current(session.tenant)
-        if dbt is None:
-            models, built = {}, BuiltModels({}, {}, ())
-        else:
+        dbt, models, built = _dbt(session), Models(), BuiltModels({}, {}, ())
+        if dbt is not None:
+            models = session.catalog.saved_models.current(session.tenant)
             with (
                 failures_explained(),
                 span("saved_models"),
@@ -84,9 +83,9 @@ def saved_models(pipeline: Pipeline, reads: Sequence[dg.AssetKey]) -> dg.AssetsD
 
 def saved_models_are_current(session: TenantSession) -> bool:
     """Whether the step would find nothing to do."""
-    models = session.catalog.saved_models.current(session.tenant)
     if _dbt(session) is None:
         return True
+    models = session.catalog.saved_models.current(session.tenant)
     return is_current(session.rw_database, session.schema, {name: text for name, (_, text) in models.items()})
 
 

@@ -113,6 +113,26 @@ def test_models_are_built_in_order_and_again_only_when_something_changed(desk: D
         desk.read("select * from a_total")
 
 
+def test_a_model_over_a_view_follows_what_the_view_reads(desk: Desk) -> None:
+    names = desk.studio.tenant.names
+    desk.studio.make_table("cases", "select 1 as id, 'Asha' as name")
+    with desk.studio.tenant.rw.connect() as connection:
+        connection.execute(f"create view {names.marts}.shown as select id from {names.marts}.cases".encode())
+        builds.record(
+            connection, names, "shown", definition="d", built_from={"cases": "1"}, run_id="r", rows=0, kind="model"
+        )
+        connection.execute(f"update {names.staging}.explorer_tables set rows = null where name = 'shown'".encode())
+    text = ModelText("select id from shown", "Over a view.", (("id", "integer"),), (Reference(15, 20, "shown"),))
+    assert desk.verbs({"over_view": text}) == {"over_view": "built"}
+    assert desk.verbs({"over_view": text}) == {"over_view": "unchanged"}
+    desk.studio.make_table("cases", "select 2 as id, 'Bela' as name")
+    assert desk.verbs({"over_view": text}) == {"over_view": "built"}
+    assert desk.read("select id from over_view") == [(2,)]
+    with desk.studio.tenant.rw.connect() as connection:
+        connection.execute(f"drop view {names.marts}.shown".encode())
+        builds.forget(connection, names, ["shown"])
+
+
 def test_one_that_is_broken_fails_alone_and_keeps_its_rows(desk: Desk) -> None:
     good = desk.text("select id from cases", "id")
     assert desk.verbs({"shares": good, "sound": good}) == {"shares": "built", "sound": "built"}
